@@ -1,0 +1,55 @@
+"""What partzoo raises: one clear sentence each, with the value and the fix."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class PartzooError(Exception):
+    """Base of every error that partzoo raises on purpose."""
+
+
+class UsageError(PartzooError, ValueError):
+    """An argument is wrong: a value out of range, an unknown option (the CLI exits with 2)."""
+
+
+class UnknownModelError(UsageError):
+    """No architecture, tag or alias has this name."""
+
+
+class ShapeError(UsageError):
+    """A tensor's shape is not what the function takes."""
+
+
+class ImageError(PartzooError):
+    """A picture cannot be read, or is too large to be read safely."""
+
+
+class WeightsError(PartzooError):
+    """A weights file is missing, damaged, or does not fit its model."""
+
+
+class MissingExtraError(PartzooError, ImportError):
+    """An optional library is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional module.
+
+    Args:
+        module: import name, for example ``"pycocotools.mask"``.
+        extra: the extra of partzoo that brings it, for example ``"coco"``.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: it is not installed; the message is the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module.partition('.')[0]} is not installed: pip install \"partzoo[{extra}]\"."
+        ) from error
