@@ -1,0 +1,109 @@
+"""What frozen features know: k-nearest-neighbour classification, and the positions that PART predicts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from partzoo.errors import ShapeError, UsageError
+
+
+@torch.inference_mode()
+def knn_classify(
+    features: Tensor,
+    train_features: Tensor,
+    train_labels: Tensor,
+    *,
+    neighbours: int = 20,
+    vote: Literal["weighted", "plain"] = "weighted",
+    temperature: float = 0.07,
+    batch_size: int = 256,
+) -> Tensor:
+    """Class of each picture by its nearest training pictures.
+
+    Nearest by cosine. ``"weighted"`` votes count exp(cosine / temperature), as in Wu et al., "Unsupervised
+    feature learning via non-parametric instance discrimination", CVPR 2018, section 3.4; ``"plain"`` votes
+    count 1. Ties go to the lower class.
+
+    Args:
+        features: ``(M, C)`` pooled features, of any length.
+        train_features: ``(N, C)``.
+        train_labels: ``(N,)`` int64, values from 0.
+        neighbours: how many vote; at most N.
+        vote: how they count.
+        temperature: of the weighted vote.
+        batch_size: pictures at a time; the result does not depend on it.
+
+    Returns:
+        ``(M,)`` int64.
+
+    Raises:
+        ShapeError: shapes do not agree.
+        UsageError: ``neighbours`` or ``vote`` is out of range.
+    """
+    if (
+        features.ndim != 2
+        or features.shape[1:] != train_features.shape[1:]
+        or len(train_features) != len(train_labels)
+    ):
+        raise ShapeError(
+            f"Features {tuple(features.shape)}, training features {tuple(train_features.shape)} "
+            f"and labels {tuple(train_labels.shape)} do not agree."
+        )
+    if not 1 <= neighbours <= len(train_features):
+        raise UsageError(f"neighbours={neighbours}: there are {len(train_features)} training pictures.")
+    if vote not in ("weighted", "plain"):
+        raise UsageError(f"vote={vote!r}: it is 'weighted' or 'plain'.")
+    bank, labels = normalize(train_features.float(), dim=1), train_labels.long()
+    classes = int(labels.max()) + 1
+    found = []
+    for batch in features.split(batch_size):
+        cosine, nearest = (normalize(batch.float(), dim=1) @ bank.T).topk(neighbours, dim=1)
+        # Only differences count: subtracting 1 keeps the exponentials in range.
+        weight = ((cosine - 1) / temperature).exp() if vote == "weighted" else torch.ones_like(cosine)
+        votes = torch.zeros(len(batch), classes, dtype=torch.float64, device=batch.device)
+        found.append(votes.scatter_add_(1, labels[nearest], weight.double()).argmax(1))
+    return torch.cat(found) if found else labels.new_empty(0)
+
+
+def knn_accuracy(
+    features: Tensor, labels: Tensor, train_features: Tensor, train_labels: Tensor, **options
+) -> float:
+    """Share of pictures, in per cent, that :func:`knn_classify` gives the class in ``labels`` (M,)."""
+    found = knn_classify(features, train_features, train_labels, **options)
+    return 100 * (found == labels).double().mean().item()
+
+
+def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
+    """PART's errors, in patch units, and those of the constant predictor.
+
+    The constant predictor says 0: translations of unordered pairs are symmetric about it. For uniform
+    positions in a picture of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a
+    mean over pairs, so that equal batches may be averaged.
+
+    Args:
+        predicted: ``(..., 2)`` or ``(..., 4)`` translations x, y (and relative sizes, which are left out).
+        true: the same shape.
+
+    Returns:
+        ``mse_x``, ``mse_y``, ``distance`` (mean Euclidean) and the same with ``constant_`` before.
+
+    Raises:
+        ShapeError: the shapes differ, or hold no pairs.
+
+    Source: PART, table 5.
+    """
+    if predicted.shape != true.shape or true.ndim < 1 or true.shape[-1] not in (2, 4) or not true.numel():
+        raise ShapeError(
+            f"Translations must be two equal (..., 2), not {tuple(predicted.shape)}, {tuple(true.shape)}."
+        )
+    predicted, true = predicted[..., :2].double(), true[..., :2].double()
+    errors = {}
+    for prefix, difference in (("", predicted - true), ("constant_", -true)):
+        x, y = difference.square().reshape(-1, 2).mean(0).tolist()
+        errors |= {f"{prefix}mse_x": x, f"{prefix}mse_y": y}
+        errors[f"{prefix}distance"] = difference.norm(dim=-1).mean().item()
+    return errors

@@ -1,0 +1,1 @@
+"""One module per protocol: the data's folder layout, its points and rules, and ``evaluate``."""
