@@ -1,0 +1,61 @@
+"""partzoo: a model zoo for parts. Names are imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from partzoo.discovery.pipeline import discover_parts as discover_parts
+    from partzoo.discovery.pipeline import fit_parts as fit_parts
+    from partzoo.discovery.vocabulary import PartVocabulary as PartVocabulary
+    from partzoo.errors import ImageError as ImageError
+    from partzoo.errors import MissingExtraError as MissingExtraError
+    from partzoo.errors import PartzooError as PartzooError
+    from partzoo.errors import ShapeError as ShapeError
+    from partzoo.errors import UnknownModelError as UnknownModelError
+    from partzoo.errors import UsageError as UsageError
+    from partzoo.errors import WeightsError as WeightsError
+    from partzoo.features import Features as Features
+    from partzoo.features import extract_features as extract_features
+    from partzoo.loading import load as load
+    from partzoo.parts import Parts as Parts
+    from partzoo.registry import list_models as list_models
+
+_HOME = {
+    "discover_parts": "discovery.pipeline",
+    "fit_parts": "discovery.pipeline",
+    "PartVocabulary": "discovery.vocabulary",
+    "Features": "features",
+    "extract_features": "features",
+    "Parts": "parts",
+    "load": "loading",
+    "list_models": "registry",
+    "ImageError": "errors",
+    "MissingExtraError": "errors",
+    "PartzooError": "errors",
+    "ShapeError": "errors",
+    "UnknownModelError": "errors",
+    "UsageError": "errors",
+    "WeightsError": "errors",
+}
+
+try:
+    __version__ = version("partzoo")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'partzoo' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"partzoo.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Backbones behind one contract: pictures in, patch tokens and feature maps out."""

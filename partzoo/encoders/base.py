@@ -1,0 +1,147 @@
+"""The contract that every encoder of the zoo keeps."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from partzoo.errors import ShapeError, UsageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a model's input must be.
+
+    Attributes:
+        size: side in pixels of the pictures it was trained on.
+        mean, std: per channel, of pixels in 0..1.
+        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased.
+        multiple: height and width are best a multiple of this (the patch, or the coarsest stride).
+    """
+
+    size: int = 64
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+    multiple: int = 1
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Pixels ``(B, 3, H, W)`` uint8, as float32 with this mean and standard deviation."""
+        mean = pixels.new_tensor(self.mean, dtype=torch.float32)[:, None, None]
+        std = pixels.new_tensor(self.std, dtype=torch.float32)[:, None, None]
+        return (pixels.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """An encoder's output.
+
+    Attributes:
+        patch: ``(B, N, C)``, row by row over the grid.
+        prefix: ``(B, P, C)``, class and register tokens; P may be 0.
+        grid: ``(rows, columns)``, N = rows * columns.
+    """
+
+    patch: Tensor
+    prefix: Tensor
+    grid: tuple[int, int]
+
+    def maps(self) -> Tensor:
+        """The patch tokens as a map ``(B, C, rows, columns)``."""
+        return rearrange(self.patch, "b (h w) c -> b c h w", h=self.grid[0])
+
+
+def in_precision(method):
+    """Run an encoder's method on input ``x`` in the precision that ``load(dtype=...)`` chose."""
+
+    @functools.wraps(method)
+    def run(self: Encoder, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ShapeError(f"The input must be (B, 3, H, W), not {tuple(x.shape)}.")
+        if min(x.shape[2:]) < self.patch:
+            raise ShapeError(
+                f"A {x.shape[2]}x{x.shape[3]} picture holds no patch of {self.patch} pixels: "
+                f"resize it to at least {self.patch} pixels each way."
+            )
+        if self.autocast is None:
+            return method(self, x.to(next(self.parameters()).dtype), *args, **kwargs)
+        with torch.autocast(x.device.type, self.autocast):
+            return method(self, x, *args, **kwargs)
+
+    return run
+
+
+class Encoder(nn.Module):
+    """A backbone: dense features of pictures of any size.
+
+    Attributes:
+        architecture: registered name.
+        config: the frozen dataclass it was built from.
+        dim: channels C of the tokens.
+        patch: pixels between neighbouring tokens of :meth:`encode`.
+        preprocess: what the input must be.
+        autocast: dtype of mixed precision, None for the parameters' own.
+    """
+
+    architecture: str = ""
+    config: Any
+    dim: int
+    patch: int
+    preprocess: Preprocess
+    autocast: torch.dtype | None = None
+
+    def encode(self, x: Tensor) -> Tokens:
+        """Tokens of normalized pictures ``x`` (B, 3, H, W); H and W hold at least one patch."""
+        raise NotImplementedError
+
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        """Feature maps ``(B, C, h, w)`` of inner layers, first to last.
+
+        Args:
+            x: normalized pictures ``(B, 3, H, W)``.
+            indices: which blocks or stages: None all, an int the last so many, a list these.
+            output_fmt: ``"NCHW"`` or ``"NLC"``.
+        """
+        raise NotImplementedError
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """All tokens ``(B, P + N, C)``, prefix first."""
+        tokens = self.encode(x)
+        return torch.cat([tokens.prefix, tokens.patch], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_features(x)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad ``(B, C, H, W)`` at the right and bottom with zeros, the mean of a normalized picture."""
+    height, width = x.shape[-2:]
+    return nn.functional.pad(x, (0, -width % multiple, 0, -height % multiple))
+
+
+def choose(indices: int | list[int] | None, count: int) -> list[int]:
+    """Layer numbers that ``indices`` stands for, among ``count`` layers (timm's convention)."""
+    if indices is None:
+        return list(range(count))
+    if isinstance(indices, int) and 1 <= indices <= count:
+        return list(range(count - indices, count))
+    if isinstance(indices, (list, tuple)) and all(-count <= i < count for i in indices):
+        return [range(count)[i] for i in indices]
+    raise UsageError(f"indices={indices!r}: there are {count} layers.")
+
+
+def as_format(maps: list[Tensor], output_fmt: str) -> list[Tensor]:
+    """Maps ``(B, C, h, w)`` as they are, or flattened to ``(B, h * w, C)``."""
+    if output_fmt not in ("NCHW", "NLC"):
+        raise UsageError(f"output_fmt={output_fmt!r}: it is 'NCHW' or 'NLC'.")
+    return maps if output_fmt == "NCHW" else [rearrange(m, "b c h w -> b (h w) c") for m in maps]

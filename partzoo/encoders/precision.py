@@ -1,0 +1,74 @@
+"""Numeric precision by what the machine really has."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+from torch import nn
+
+from partzoo.errors import UsageError
+
+Precision = Literal["auto", "int8", "float32", "bfloat16", "float16"] | torch.dtype
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_amx() -> bool:
+    """Whether this CPU has AMX tiles for bfloat16, without which bfloat16 is slower than float32 on a CPU."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def has_vnni() -> bool:
+    """Whether this CPU has AVX-512 VNNI, which ``dtype="int8"`` gains by."""
+    return bool(torch.cpu.get_capabilities().get("avx512_vnni"))
+
+
+def explain(device: torch.device) -> tuple[str, str]:
+    """The precision that ``dtype="auto"`` means on a device, and why."""
+    if device.type == "cuda":
+        return "bfloat16", "CUDA devices multiply bfloat16 natively"
+    if device.type == "cpu" and has_amx():
+        return "bfloat16 autocast", "this CPU has AMX tiles"
+    return "float32", f"no AMX on this {device.type}, where bfloat16 is slower than float32"
+
+
+def set_precision(model: nn.Module, dtype: Precision, device: torch.device) -> nn.Module:
+    """Put a model on a device in a precision.
+
+    Args:
+        model: an encoder.
+        dtype: ``"auto"`` (CUDA: bfloat16; a CPU with AMX: bfloat16 autocast; else float32), ``"int8"``
+            (dynamic quantization of the linear layers, CPU only), a dtype or its name.
+        device: where to.
+
+    Returns:
+        The model; with ``"int8"`` its linear layers are replaced.
+
+    Raises:
+        UsageError: no such precision, or int8 elsewhere than on a CPU.
+    """
+    if dtype == "auto":
+        if device.type == "cpu" and has_amx():
+            model.autocast = torch.bfloat16
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype == "int8":
+        if device.type != "cpu":
+            raise UsageError(f"dtype='int8' runs on a CPU, not on {device}: use dtype='auto'.")
+        return _quantize(model.to(device, torch.float32))
+    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+        raise UsageError(f"dtype={dtype!r}: it is 'auto', 'int8', 'float32', 'bfloat16', 'float16' or a torch dtype.")
+    return model.to(device, chosen)
+
+
+def _quantize(model: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+        return quantize_dynamic(model, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)

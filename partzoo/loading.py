@@ -1,0 +1,151 @@
+"""``load``: a name, folder or file becomes a module with weights, on a device, in a precision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from partzoo.encoders.precision import Precision, default_device, set_precision
+from partzoo.encoders.timm_encoder import PREFIX as TIMM
+from partzoo.encoders.timm_encoder import TimmConfig
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
+from partzoo.registry import Architecture, aliases, find, split_tag
+from partzoo.weights import WeightRecord, load_strict, manifest, read_state, resolve
+
+
+def load(
+    name: str | Path,
+    *,
+    pretrained: bool = True,
+    device: torch.device | str | None = None,
+    dtype: Precision = "auto",
+    revision: str | None = None,
+    local_files_only: bool = False,
+    cache_dir: str | Path | None = None,
+    **config: Any,
+) -> nn.Module:
+    """A model of the zoo, in evaluation mode and frozen.
+
+    Args:
+        name: ``architecture`` or ``architecture.tag`` (see :func:`partzoo.list_models`), an alias,
+            ``timm/<model>``, ``hf-hub:owner/repo[@revision]``, ``local-dir:PATH``, a folder that
+            ``partzoo.hub.save_pretrained`` wrote, or a ``.safetensors`` file.
+        pretrained: bring weights; without them they are random.
+        device: where to; None is CUDA where there is one, else the CPU.
+        dtype: ``"auto"``, ``"int8"`` (CPU), a floating-point dtype or its name. float32 is the reference.
+        revision: of the Hub's repository, in place of the recorded one.
+        local_files_only: make no request.
+        cache_dir: of the Hugging Face cache.
+        **config: values that replace those of the architecture's configuration.
+
+    Returns:
+        The module, with ``architecture``, ``config`` and ``preprocess``.
+
+    Raises:
+        UnknownModelError: no such name; the message names the closest.
+        UsageError: no such option.
+        WeightsError: weights are missing, damaged or do not fit.
+    """
+    device = torch.device(device) if device is not None else default_device()
+    hub = {"revision": revision, "local_files_only": local_files_only, "cache_dir": cache_dir}
+    if (stored := _stored(str(name), hub)) is not None:
+        architecture, saved, files = stored
+        entry = find(architecture)
+        model = _assign(entry, entry.configure(saved | config), read_state(files), ", ".join(map(str, files)))
+    elif str(name).startswith(TIMM) or isinstance(find(str(name)).config, TimmConfig):
+        entry = find(str(name))
+        chosen = entry.configure(config)
+        model = _assign(entry, chosen, *_timm_state(chosen.model, hub)) if pretrained else build(entry, chosen)
+    else:
+        entry = find(str(name))
+        record = _record(str(name), entry) if pretrained and entry.needs_weights else None
+        if record is None:
+            model = build(entry, entry.configure(config))
+        else:
+            files = resolve(record, **hub)
+            model = _assign(entry, entry.configure(record.config | config), read_state(files), record.name)
+    return set_precision(model.eval().requires_grad_(False), dtype, device)
+
+
+def build(entry: Architecture, config: Any) -> nn.Module:
+    """A module with random parameters; seeded ones for architectures that need no weights."""
+    if entry.needs_weights:
+        model = entry.build(config)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = entry.build(config)
+    model.architecture = entry.name
+    return model
+
+
+def _assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str) -> nn.Module:
+    """Build on the meta device and give the module the tensors themselves."""
+    with torch.device("meta"):
+        model = entry.build(config)
+    model.architecture = entry.name
+    parameters = set(model.state_dict())
+    if any(name not in parameters for name, _ in model.named_buffers()):
+        model = build(entry, config)
+    load_strict(model, state, source)
+    return model
+
+
+def _stored(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:
+    """Architecture, configuration and files of a Hub repository, a folder or a file; None for other names."""
+    from partzoo.hub import fetch_repo, read_folder
+
+    if name.startswith("hf-hub:"):
+        repo, _, revision = name.removeprefix("hf-hub:").partition("@")
+        return read_folder(fetch_repo(repo, **(hub | {"revision": revision or hub["revision"]})))
+    path = Path(name.removeprefix("local-dir:"))
+    if path.is_dir():
+        return read_folder(path)
+    if name.startswith("local-dir:"):
+        raise WeightsError(f"{path} is not a folder.")
+    if path.suffix == ".safetensors":
+        return _read_header(path)
+    return None
+
+
+def _record(name: str, entry: Architecture) -> WeightRecord:
+    """The manifest's record for a name: its tag's, or the first of its architecture."""
+    tag = split_tag(name)[1]
+    records = [record for record in manifest().values() if record.architecture == entry.name]
+    for record in records:
+        if tag is None or split_tag(record.name)[1] == tag:
+            return record
+    if tag is not None:
+        tags = ", ".join(record.name for record in records) or "none"
+        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; those it has: {tags}.")
+    raise WeightsError(
+        f"{entry.name} has no trained weights yet: train them (partzoo train --help), "
+        "or pass pretrained=False for random ones."
+    )
+
+
+def _timm_state(model: str, hub: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """Weights of a timm model from the Hub's cache or the Hub, without its classifier."""
+    import timm
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    record = timm.get_pretrained_cfg(model)
+    if record is None or not record.hf_hub_id:
+        raise WeightsError(f"timm knows no weights on the Hub for {model!r}: pass pretrained=False, or add a tag.")
+    try:
+        file = hf_hub_download(record.hf_hub_id, "model.safetensors", **hub)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"Weights of timm/{model} are not in the Hugging Face cache and {record.hf_hub_id} cannot be reached: "
+            f"run 'partzoo download timm/{model}' on a connected machine and copy HF_HOME, or pass pretrained=False."
+        ) from error
+    heads = record.classifier or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    state = read_state([Path(file)])
+    kept = {k: v for k, v in state.items() if not any(k == h or k.startswith(f"{h}.") for h in heads)}
+    return {f"model.{key}": value for key, value in kept.items()}, f"{record.hf_hub_id}/model.safetensors"

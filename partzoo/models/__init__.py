@@ -1,0 +1,1 @@
+"""The zoo's own architectures, one file each."""

@@ -1,0 +1,1 @@
+"""Training: data, augmentation and one loop for every method. Inference never imports this."""

@@ -1,0 +1,160 @@
+"""Pictures to train on, as uint8 in memory: a folder of pictures, or sheets of equal tiles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from partzoo.errors import ImageError, UsageError
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".gif"}
+CACHE_BYTES = 4 << 30
+
+
+class PictureSet:
+    """Square pictures of one size, with labels where the data has them.
+
+    Pictures are decoded when first asked for and kept as uint8, as long as all of them fit into
+    ``CACHE_BYTES``; larger sets are decoded each time.
+
+    Attributes:
+        side: height and width in pixels.
+        labels: ``(N,)`` int64, or None.
+        classes: the labels' names.
+    """
+
+    def __init__(self, files: list[Path], side: int, labels: Tensor | None, classes: list[str]) -> None:
+        self.files, self.side, self.labels, self.classes = files, side, labels, classes
+        fits = len(files) * 3 * side * side <= CACHE_BYTES
+        self._pixels = torch.empty((len(files) if fits else 0, 3, side, side), dtype=torch.uint8)
+        self._known = torch.zeros(len(files), dtype=torch.bool)
+
+    @classmethod
+    def from_pixels(cls, pixels: Tensor, labels: Tensor | None, classes: list[str]) -> PictureSet:
+        """Pictures ``(N, 3, side, side)`` uint8 that are in memory already."""
+        self = cls([], pixels.shape[-1], labels, classes)
+        self._pixels, self._known = pixels, torch.ones(len(pixels), dtype=torch.bool)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The pictures with these numbers, ``(B, 3, side, side)`` uint8.
+
+        Raises:
+            ImageError: a file cannot be read.
+        """
+        missing = indices[~self._known[indices]].tolist()
+        if not missing:
+            return self._pixels[indices]
+        with ThreadPoolExecutor() as pool:
+            decoded = torch.stack(list(pool.map(self._decode, missing)))
+        if len(self._pixels) == 0:
+            return decoded
+        self._pixels[missing] = decoded
+        self._known[missing] = True
+        return self._pixels[indices]
+
+    def _decode(self, index: int) -> Tensor:
+        try:
+            with Image.open(self.files[index]) as image:
+                image = ImageOps.exif_transpose(image).convert("RGB")
+                image = ImageOps.fit(image, (self.side, self.side), Image.Resampling.BICUBIC)
+        except (OSError, ValueError) as error:
+            raise ImageError(f"{self.files[index]} cannot be read as a picture: {error}.") from error
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+        """Batches of picture numbers without end: a new order every epoch, drawn from the seed.
+
+        Args:
+            batch_size: numbers in each batch; a batch may span two epochs.
+            seed: of the orders.
+            start: pictures to leave out at the beginning (those seen before a resume).
+        """
+        count, position = len(self), start
+        while True:
+            numbers = [
+                torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
+                for epoch in range(position // count, (position + batch_size - 1) // count + 1)
+            ]
+            offset = position % count
+            yield torch.cat(numbers)[offset : offset + batch_size]
+            position += batch_size
+
+
+def load_pictures(folder: str | Path, split: str = "train", *, side: int = 64, limit: int | None = None) -> PictureSet:
+    """The pictures of a folder, resized to a square.
+
+    Three layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
+    ``classes.json``), of which any number may be present; one subfolder per class, with or without
+    ``train`` and ``val`` above; any other tree of pictures, without labels. A tree without ``val`` has one
+    picture in ten (every tenth, in the order of the names) as its ``val`` split.
+
+    Args:
+        folder: where the pictures lie.
+        split: ``"train"`` or ``"val"``.
+        side: size in pixels; the shorter side is resized to it and the centre cut out.
+        limit: at most so many pictures.
+
+    Raises:
+        UsageError: the folder is missing or holds no pictures.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"--data {folder} is not a folder.")
+    sheets = sorted(folder.glob(f"{split}-*.avif"))
+    pictures = _from_sheets(folder, sheets, split, side) if sheets else _from_tree(folder, split, side)
+    if limit is not None and limit < len(pictures):
+        pictures = _first(pictures, limit)
+    return pictures
+
+
+def _first(pictures: PictureSet, count: int) -> PictureSet:
+    labels = None if pictures.labels is None else pictures.labels[:count]
+    if pictures.files:
+        return PictureSet(pictures.files[:count], pictures.side, labels, pictures.classes)
+    return PictureSet.from_pixels(pictures.batch(torch.arange(count)), labels, pictures.classes)
+
+
+def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int, tile: int = 64) -> PictureSet:
+    def cut(sheet: Path) -> Tensor:
+        pixels = torch.from_numpy(np.array(Image.open(sheet).convert("RGB")))
+        tiles = pixels.unfold(0, tile, tile).unfold(1, tile, tile)
+        return tiles.reshape(-1, 3, tile, tile).contiguous()
+
+    pixels = torch.cat([cut(sheet) for sheet in sheets])
+    if side != tile:
+        resize = torch.nn.functional.interpolate
+        pixels = torch.cat(
+            [
+                resize(chunk.float(), side, mode="bicubic", antialias=True).round().clamp(0, 255).byte()
+                for chunk in pixels.split(1000)
+            ]
+        )
+    classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_text())]
+    labels = torch.from_numpy(np.load(folder / f"{split}-labels.npy").astype(np.int64))[: len(pixels)]
+    return PictureSet.from_pixels(pixels, labels, classes)
+
+
+def _from_tree(folder: Path, split: str, side: int) -> PictureSet:
+    root = folder / split if (folder / split).is_dir() else folder
+    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in ENDINGS)
+    if root == folder:
+        files = files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
+    if not files:
+        raise UsageError(f"--data {folder} holds no {split} pictures ({', '.join(sorted(ENDINGS))}).")
+    names = [file.relative_to(root).parts[0] if len(file.relative_to(root).parts) > 1 else None for file in files]
+    if None in names:
+        return PictureSet(files, side, None, [])
+    classes = sorted({name for name in names if name})
+    labels = torch.tensor([classes.index(name) for name in names])
+    return PictureSet(files, side, labels, classes)

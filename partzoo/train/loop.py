@@ -1,0 +1,272 @@
+"""One training loop for every method: budget, schedule, checkpoints, log."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from partzoo.encoders.base import Encoder
+from partzoo.errors import UsageError, WeightsError, require
+from partzoo.train.data import PictureSet
+from partzoo.weights import write_weights
+
+CHECKPOINT = "checkpoint.safetensors"
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long and how to train.
+
+    Exactly one of ``steps`` and ``minutes`` is the budget, over all pieces of a resumed run together; the
+    learning rate rises over the first ``warmup`` of it and falls by a cosine to zero at its end.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 64
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    clip_grad: float = 1.0
+    seed: int = 0
+    checkpoint_minutes: float = 5.0
+    log_steps: int = 50
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError("Give the budget either as --steps or as --minutes.")
+        budget = self.steps if self.minutes is None else self.minutes
+        if budget <= 0 or self.batch_size <= 0:
+            raise UsageError("The budget (--steps or --minutes) and --batch-size must be above zero.")
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    pictures: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+
+
+class Task(nn.Module):
+    """A model and what it is trained for.
+
+    ``forward(pixels, labels, done, generator)`` takes uint8 pictures ``(B, 3, S, S)``, labels ``(B,)`` or
+    None, the part of the budget that is done in 0..1 and a generator on the pictures' device; it returns the
+    terms of the loss, of which ``"loss"`` is minimized.
+    """
+
+    model: Encoder
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+def fit(
+    task: Task,
+    pictures: PictureSet,
+    options: LoopOptions,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> Progress:
+    """Train until the budget is spent; SIGINT and SIGTERM stop after the step, with a checkpoint.
+
+    The folder gets ``model.safetensors`` (what :func:`partzoo.load` takes), ``checkpoint.safetensors`` (what
+    ``resume`` continues from), ``log.csv`` and, where tensorboard is installed, its events.
+
+    Args:
+        task: what to train; on several processes (``accelerate launch``) each sees its own batches.
+        pictures: training pictures.
+        options: budget and optimizer.
+        out: folder of the run.
+        resume: continue the folder's checkpoint where there is one.
+        progress: show a bar with rate and time left.
+
+    Returns:
+        Where the run stands at the end.
+
+    Raises:
+        UsageError: the folder holds a run already and ``resume`` is off.
+        WeightsError: the checkpoint is damaged or of another model.
+    """
+    out = Path(out)
+    if (out / CHECKPOINT).exists() and not resume:
+        raise UsageError(f"{out} holds a run already: add --resume, or choose another folder with -o.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o {out} cannot be made: {error.strerror}.") from error
+    accelerator = require("accelerate", "train").Accelerator()
+    if options.channels_last:
+        task.model.to(memory_format=torch.channels_last)
+    optimizer = _optimizer(task, options)
+    state = Progress()
+    if resume and (out / CHECKPOINT).exists():
+        state = _restore(task, optimizer, out / CHECKPOINT)
+    prepared, optimizer = accelerator.prepare(task, optimizer)
+    main = accelerator.is_main_process
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    batches = pictures.epochs(options.batch_size * ranks, options.seed, state.pictures)
+    task.train()
+    saved, began = state.seconds, time.monotonic() - state.seconds
+    with _stop_signal() as stopped, _Log(out, main) as log, tqdm(
+        total=1.0, initial=_done(state, options), disable=not (progress and main), unit="run",
+        bar_format="{l_bar}{bar}| {elapsed} done, {remaining} left{postfix}",
+    ) as bar:  # fmt: skip
+        while (done := _done(state, options)) < 1 and not stopped:
+            indices = next(batches)[rank :: ranks]
+            pixels = pictures.batch(indices).to(accelerator.device, non_blocking=True)
+            labels = None if pictures.labels is None else pictures.labels[indices].to(accelerator.device)
+            generator = torch.Generator(accelerator.device).manual_seed(
+                (options.seed * 1_000_003 + state.step) * 1_009 + rank
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = options.lr * _schedule(done, options.warmup)
+            terms = prepared(pixels, labels, done, generator)
+            optimizer.zero_grad()
+            accelerator.backward(terms["loss"])
+            accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)
+            optimizer.step()
+            state.step += 1
+            state.pictures += options.batch_size * ranks
+            state.seconds = time.monotonic() - began
+            if state.step % options.log_steps == 0 or _done(state, options) >= 1:
+                values = {name: term.item() for name, term in terms.items()}
+                state.loss = values["loss"]
+                if not math.isfinite(state.loss):
+                    raise UsageError(f"The loss is {state.loss} at step {state.step}: lower --lr.")
+                log.row(state, group["lr"], values)
+                bar.set_postfix_str(f"loss {state.loss:.3f}, {state.pictures / state.seconds:.0f} pictures/s")
+            bar.update(_done(state, options) - bar.n)
+            if main and state.seconds - saved >= 60 * options.checkpoint_minutes:
+                saved = state.seconds
+                _save(task, optimizer, state, out)
+    if main:
+        _save(task, optimizer, state, out)
+    task.eval()
+    return state
+
+
+def _done(state: Progress, options: LoopOptions) -> float:
+    part = state.step / options.steps if options.steps else state.seconds / (60 * options.minutes)
+    return min(part, 1.0)
+
+
+def _schedule(done: float, warmup: float) -> float:
+    if done < warmup:
+        return max(done / warmup, 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
+    """Weight decay on matrices and kernels alone, as in DeiT."""
+    trained = [p for p in task.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=options.lr)
+
+
+def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Path) -> None:
+    model = task.model
+    write_weights(out / MODEL, model.state_dict(), model.architecture, asdict(model.config))
+    tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if value is not None}
+    aside = out / f"{CHECKPOINT}.part"
+    save_file({k: v.contiguous() for k, v in tensors.items()}, aside, {"progress": json.dumps(asdict(state))})
+    aside.replace(out / CHECKPOINT)
+
+
+def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
+    try:
+        with safe_open(file, "pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            progress = Progress(**json.loads(opened.metadata()["progress"]))
+        task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
+    except Exception as error:
+        raise WeightsError(f"{file} does not continue this run: {error}. Train without --resume into another -o.") from error
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            states.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    return progress
+
+
+@contextmanager
+def _stop_signal() -> Iterator[list[int]]:
+    """A list that gets the signal's number when the process is asked to stop."""
+    received: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    try:
+        previous = [signal.signal(number, lambda number, _: received.append(number)) for number in signals]
+    except ValueError:
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
+
+
+class _Log:
+    """Rows of ``log.csv``, and tensorboard events where it is installed."""
+
+    def __init__(self, out: Path, enabled: bool) -> None:
+        self._out, self._enabled = out, enabled
+
+    def __enter__(self) -> _Log:
+        self._writer = None
+        if self._enabled:
+            try:
+                self._writer = require("torch.utils.tensorboard", "train").SummaryWriter(str(self._out))
+            except ImportError:
+                pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
+        if not self._enabled:
+            return
+        row = {"step": state.step, "pictures": state.pictures, "seconds": round(state.seconds, 1), "lr": lr} | values
+        new = not (self._out / "log.csv").exists()
+        with open(self._out / "log.csv", "a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        if self._writer:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, state.pictures)

@@ -1,0 +1,1 @@
+"""Losses, one file for each method, each function with its equation."""

@@ -1,0 +1,19 @@
+"""The objective of PART."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def relative_position_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of translations, over pairs and both coordinates.
+
+    Args:
+        predicted, target: ``(B, S, 2)``, in patches.
+
+    Returns:
+        A scalar.
+
+    Source: PART, section 4, "Objective" (the sum over pairs divided by 2 * #pairs).
+    """
+    return nn.functional.mse_loss(predicted.float(), target.float())
