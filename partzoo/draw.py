@@ -9,37 +9,41 @@ from PIL import Image, ImageDraw, ImageFont
 
 from partzoo.errors import UsageError
 
-# Okabe and Ito (jfly.uni-koeln.de/color) without black, then Paul Tol's "muted" (personal.sron.nl/~pault) where it
-# adds something: told apart with all common kinds of colour blindness.
+# Chosen so that, laid at 55 % over mid-grey, any two of the first eight differ by 20 units of CIELAB or more, and of
+# all twelve by 15, and each as much from the faded background, in normal sight and as simulated for protanopia,
+# deuteranopia and tritanopia (Machado et al. 2009). Okabe and Ito's colours, made to be opaque, come down to 9 so.
 COLOURS = (
-    (230, 159, 0),
-    (0, 114, 178),
-    (240, 228, 66),
-    (204, 121, 167),
-    (0, 158, 115),
-    (213, 94, 0),
-    (86, 180, 233),
-    (136, 34, 85),
-    (153, 153, 51),
-    (51, 34, 136),
-    (221, 221, 221),
-    (68, 170, 153),
+    (209, 162, 21),
+    (0, 101, 250),
+    (172, 255, 185),
+    (131, 0, 117),
+    (234, 255, 2),
+    (57, 0, 255),
+    (0, 249, 255),
+    (255, 72, 146),
+    (109, 63, 0),
+    (28, 188, 86),
+    (141, 134, 238),
+    (101, 0, 165),
 )
 SMALLEST_NUMBERED = 48  # below this side a digit hides more than it tells
 NUMBER_GRID = 160
+BAND = 256  # rows coloured at a time, to bound the memory
 
 
 def palette(k: int) -> np.ndarray:
     """Colours of the labels 0..k.
 
     Returns:
-        ``(k + 1, 3)`` uint8: black for the background, then one colour per part. The first twelve are chosen by hand;
-        the rest step round the hues by the golden angle while lightness and saturation change.
+        ``(k + 1, 3)`` uint8: black for the background, then one colour per part. The first twelve are fixed; the
+        rest step round the hues by the golden angle while lightness and saturation change.
     """
     colours = [(0, 0, 0), *COLOURS[:k]]
     for i in range(len(COLOURS), k):
         hue, saturation = (i * 0.6180339887) % 1, (0.9, 0.55)[i // 3 % 2]
-        colours.append(tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, (0.35, 0.55, 0.75)[i % 3], saturation)))
+        colours.append(
+            tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, (0.35, 0.55, 0.75)[i % 3], saturation))
+        )
     return np.array(colours, np.uint8)
 
 
@@ -75,10 +79,10 @@ def overlay(
         colours[0] = 255
         canvas = colours[labels]
     else:
-        strength = np.full((k + 1, 1), round(256 * alpha), np.uint16)
-        strength[0] = 0
-        mixed = image * (256 - strength)[labels] + (colours * strength)[labels]
-        canvas = (mixed >> 8).astype(np.uint8)
+        canvas = np.empty_like(image)
+        for top in range(0, len(image), BAND):
+            rows = slice(top, top + BAND)
+            canvas[rows] = _tint(image[rows], colours, labels[rows], alpha)
     if outlines:
         canvas[outline(labels, max(1, round(max(labels.shape) / 400)))] = 255
     picture = Image.fromarray(canvas)
@@ -107,30 +111,43 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
         Present part -> (x, y).
     """
     step = -(-max(labels.shape) // NUMBER_GRID)
-    small = labels[step // 2 :: step, step // 2 :: step] if min(labels.shape) > step else labels[::step, ::step]
+    start = min(step // 2, (min(labels.shape) - 1) // 2)
+    small = labels[start::step, start::step]
     depth = _depth(small)
     points = {}
-    for part in np.unique(labels[labels > 0]).tolist():
-        ys, xs = np.nonzero(labels == part)
-        x, y = xs.mean(), ys.mean()
-        rows, columns = np.nonzero(small == part)
-        if len(rows):
-            depths = depth[rows, columns]
-            deep = depths >= 0.7 * depths.max()
-            rows, columns = rows[deep] * step + step // 2, columns[deep] * step + step // 2
-            best = np.argmin((columns - x) ** 2 + (rows - y) ** 2)
-            x, y = columns[best], rows[best]
-        nearest = np.argmin((xs - x) ** 2 + (ys - y) ** 2)
-        points[part] = (int(xs[nearest]), int(ys[nearest]))
+    for part in np.flatnonzero(np.bincount(labels.ravel())).tolist():
+        y, x = np.nonzero(small == part)
+        if len(y):
+            middle_y, middle_x = y.mean(), x.mean()
+            depths = depth[y, x]
+            inside = depths >= 0.7 * depths.max()
+            y, x = y[inside], x[inside]
+            best = np.argmin((y - middle_y) ** 2 + (x - middle_x) ** 2)
+            points[part] = (int(x[best]) * step + start, int(y[best]) * step + start)
+        else:  # smaller than the grid's step
+            y, x = divmod(int(np.argmax(labels == part)), labels.shape[1])
+            points[part] = (x, y)
+    points.pop(0, None)
     return points
+
+
+def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
+    """Parts: their colour over the picture in grey, so that the picture's colours cannot change theirs. The rest:
+    the picture, faded."""
+    alpha = np.float32(alpha)
+    grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
+    parts = grey * (1 - alpha) + colours[labels] * alpha
+    faded = (image + grey) * np.float32(0.35)
+    return np.where(labels[..., None] > 0, parts, faded).astype(np.uint8)
 
 
 def _depth(labels: np.ndarray) -> np.ndarray:
     """Steps to the nearest other label or the picture's edge, ``(h, w)``."""
     inside = np.pad(labels > 0, 1)
+    padded = np.pad(labels, 1)
     for axis in (0, 1):
         for shift in (-1, 1):
-            inside &= np.pad(labels, 1) == np.roll(np.pad(labels, 1), shift, axis)
+            inside &= padded == np.roll(padded, shift, axis)
     depth = np.zeros(inside.shape, np.int32)
     while inside.any():
         depth += inside
@@ -143,7 +160,9 @@ def _shifted(mask: np.ndarray, shift: int, axis: int) -> np.ndarray:
     moved = np.zeros_like(mask)
     if shift >= mask.shape[axis]:
         return moved
-    target, source = (slice(shift, None), slice(None, -shift)) if shift > 0 else (slice(None, shift), slice(-shift, None))
+    target, source = (
+        (slice(shift, None), slice(None, -shift)) if shift > 0 else (slice(None, shift), slice(-shift, None))
+    )
     if axis:
         moved[:, target] = mask[:, source]
     else:
@@ -157,5 +176,11 @@ def _write_numbers(picture: Image.Image, labels: np.ndarray, colours: np.ndarray
     draw = ImageDraw.Draw(picture)
     for part, point in number_points(labels).items():
         draw.text(
-            point, str(part), font=font, anchor="mm", fill="white", stroke_fill="black", stroke_width=max(1, size // 8)
+            point,
+            str(part),
+            font=font,
+            anchor="mm",
+            fill="white",
+            stroke_fill="black",
+            stroke_width=max(1, size // 8),
         )

@@ -34,7 +34,11 @@ def save(parts: Parts, path: str | os.PathLike) -> None:
         with write_aside(path) as file:
             picture.save(file, "PNG")
     elif name.endswith(".npz"):
-        arrays = {"labels": parts.labels, "k": np.int64(parts.k), "names": np.array(parts.names, dtype=np.str_)}
+        arrays = {
+            "labels": parts.labels,
+            "k": np.int64(parts.k),
+            "names": np.array(parts.names, dtype=np.str_),
+        }
         for key in ("descriptors", "image"):
             if getattr(parts, key) is not None:
                 arrays[key] = getattr(parts, key)
@@ -59,7 +63,9 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     except FileNotFoundError:
         raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
     except (OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
-        raise PartzooError(f"{str(path)!r} is damaged, or was not written by Parts.save ({error}).") from error
+        raise PartzooError(
+            f"{str(path)!r} is damaged, or was not written by Parts.save ({error})."
+        ) from error
 
 
 def to_coco(
@@ -107,15 +113,20 @@ def to_coco(
             )
     names = several[0].names if several else ()
     categories = [{"id": i, "name": name, "supercategory": "part"} for i, name in enumerate(names, 1)]
-    return {"info": {"description": "partzoo"}, "images": images, "annotations": annotations, "categories": categories}
+    return {
+        "info": {"description": "partzoo"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
 
 
 def polygons(mask: np.ndarray) -> list[list[int]]:
     """Outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
 
-    On a grid line, corners of the boundary come in pairs that are joined by an edge; rows give the horizontal edges,
-    columns the vertical ones, and going from one to the other walks round a region. Where two regions touch in one
-    point only, each has its own corner there.
+    On a grid line, corners of the boundary come in pairs that are joined by an edge; rows give the horizontal
+    edges, columns the vertical ones, and going from one to the other walks round a region. Where two regions touch
+    in one point only, each has its own corner there.
 
     Args:
         mask: ``(H, W)`` bool.

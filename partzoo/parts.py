@@ -25,8 +25,8 @@ NOTEBOOK_SIDE = 640
 class Parts:
     """The parts of one picture: a label for every pixel, and what follows from the labels.
 
-    Immutable (arrays are read-only); equal when labels, k, names and descriptors are. In ``areas``, ``centroids``,
-    ``boxes``, ``descriptors`` and ``names`` part i stands at index i - 1.
+    Immutable (arrays are read-only); equal when labels, k, names and descriptors are. In ``areas``,
+    ``centroids``, ``boxes``, ``descriptors`` and ``names`` part i stands at index i - 1.
 
     Args:
         labels: ``(H, W)`` integers, 0 background, 1..k parts.
@@ -62,9 +62,11 @@ class Parts:
             raise UsageError(f"labels lie in {low}..{high}: they must lie in 0..k with k={k} and k <= 65535.")
         self._k = k
         self._labels = _frozen(labels, np.uint8 if k <= 255 else np.uint16)
-        self._image = None if image is None else _frozen(image, np.uint8)
-        if image is not None and self._image.shape != (*labels.shape, 3):
-            raise ShapeError(f"image is {self._image.shape}; for these labels it must be {(*labels.shape, 3)}.")
+        if image is not None and (
+            np.shape(image) != (*labels.shape, 3) or np.asarray(image).dtype != np.uint8
+        ):
+            raise ShapeError(f"image must be {(*labels.shape, 3)} uint8, as the labels are {labels.shape}.")
+        self._image = None if image is None else _frozen(image)
         self._descriptors = None if descriptors is None else _frozen(descriptors)
         if descriptors is not None and (self._descriptors.ndim != 2 or len(self._descriptors) != k):
             raise ShapeError(f"descriptors are {self._descriptors.shape}; for k={k} they must be ({k}, D).")
@@ -122,16 +124,18 @@ class Parts:
 
     @cached_property
     def centroids(self) -> np.ndarray:
-        """``(k, 2)`` float64 (x, y) in pixels, the top-left pixel's centre being (0, 0); NaN for an absent part."""
+        """``(k, 2)`` float64 (x, y) in pixels; the top-left pixel's centre is (0, 0); NaN for an absent part."""
         columns, rows = self._profiles
         with np.errstate(invalid="ignore"):
             return _frozen(
-                np.stack([counts @ np.arange(counts.shape[1]) / self.areas for counts in (columns, rows)], axis=1)
+                np.stack(
+                    [counts @ np.arange(counts.shape[1]) / self.areas for counts in (columns, rows)], axis=1
+                )
             )
 
     @cached_property
     def boxes(self) -> np.ndarray:
-        """``(k, 4)`` int64 (left, top, right, bottom) in pixels, right and bottom exclusive; zeros if absent."""
+        """``(k, 4)`` int64 (left, top, right, bottom), right and bottom exclusive; zeros for an absent part."""
         columns, rows = (counts > 0 for counts in self._profiles)
         right, bottom = (counts.shape[1] - counts[:, ::-1].argmax(1) for counts in (columns, rows))
         boxes = np.stack([columns.argmax(1), rows.argmax(1), right, bottom], axis=1)
@@ -148,14 +152,16 @@ class Parts:
         return self._labels == part
 
     def overlay(self, *, alpha: float = 0.55, outlines: bool = True, numbers: bool = True) -> Image.Image:
-        """The picture with coloured parts, an RGB PIL image of the picture's size (parts alone if it is unknown).
+        """The picture with coloured parts: an RGB PIL image of its size (the parts alone if it is unknown).
 
         Args:
             alpha: strength of the colours, 0 (none) to 1 (opaque).
             outlines: draw lines between parts.
             numbers: write each part's number inside it.
         """
-        return draw.overlay(self._image, self._labels, self.k, alpha=alpha, outlines=outlines, numbers=numbers)
+        return draw.overlay(
+            self._image, self._labels, self.k, alpha=alpha, outlines=outlines, numbers=numbers
+        )
 
     def plot(self) -> Figure:
         """A matplotlib figure: the picture, the overlay, and a legend with the areas.
@@ -207,15 +213,15 @@ class Parts:
         return crops
 
     def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle", *, file_name: str = "") -> dict:
-        """A COCO dataset of this one picture: one annotation per present part; see ``partzoo.export.to_coco``."""
+        """A COCO dataset of this one picture, one annotation per present part: ``export.to_coco`` says more."""
         return export.to_coco([self], [file_name], segmentation)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a file, in the form that its ending names; nothing half-written is left behind.
 
         Args:
-            path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts), other
-                ``.png`` (overlay), ``.npz`` (labels, names, descriptors, picture), ``.json`` (COCO, exact RLE).
+            path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
+                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, picture) or ``.json`` (COCO, RLE).
 
         Raises:
             UsageError: the ending is another.
@@ -225,7 +231,7 @@ class Parts:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Parts:
-        """Read what ``save`` wrote as ``.npz`` or ``.index.png`` (the latter without picture and descriptors).
+        """Read what ``save`` wrote as ``.npz`` or ``.index.png`` (this one holds no picture or descriptors).
 
         Raises:
             UsageError: the ending is another.
@@ -247,11 +253,9 @@ class Parts:
         return hash((self.k, self.names, self.size, self._labels.tobytes()))
 
     def __repr__(self) -> str:
-        height, width = self.size
         shares = ", ".join(f"{name} {share:.0%}" for _, name, share in self._rows()[:8])
         rest = ", ..." if len(self.present) > 8 else ""
-        found = f"{len(self.present)} of {self.k} parts in {height}x{width} pixels"
-        return f"<Parts: {found}{': ' if shares else ''}{shares}{rest}>"
+        return f"<Parts: {self._found()}{': ' if shares else ''}{shares}{rest}>"
 
     def _repr_png_(self) -> bytes:
         image = self.overlay()
@@ -269,10 +273,14 @@ class Parts:
         )
         picture = b64encode(self._repr_png_()).decode()
         return (
-            f'<div style="display:flex;gap:1em;align-items:center"><img src="data:image/png;base64,{picture}">'
-            f"<table><caption>{html.escape(repr(self).partition(':')[2].strip(' >').partition(':')[0])}</caption>"
-            f"{rows}</table></div>"
+            '<div style="display:flex;gap:1em;align-items:center">'
+            f'<img alt="parts" src="data:image/png;base64,{picture}">'
+            f"<table><caption>{self._found()}</caption>{rows}</table></div>"
         )
+
+    def _found(self) -> str:
+        height, width = self.size
+        return f"{len(self.present)} of {self.k} parts in {height}x{width} pixels"
 
     def _rows(self) -> list[tuple[int, str, float]]:
         """(number, name, share of the picture) of each present part."""
@@ -281,17 +289,20 @@ class Parts:
     @cached_property
     def _profiles(self) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of each part in each column ``(k, W)`` and in each row ``(k, H)``."""
-        profiles = []
-        for axis, length in ((1, self.size[1]), (0, self.size[0])):
-            place = np.arange(length) if axis == 1 else np.arange(length)[:, None]
-            cells = (self._labels.astype(np.int64) * length + place).ravel()
-            profiles.append(np.bincount(cells, minlength=(self.k + 1) * length).reshape(self.k + 1, length)[1:])
-        return profiles[0], profiles[1]
+
+        def count(labels: np.ndarray) -> np.ndarray:
+            length = labels.shape[1]
+            cells = labels.astype(np.int64) * length + np.arange(length)
+            return np.bincount(cells.ravel(), minlength=(self.k + 1) * length).reshape(-1, length)[1:]
+
+        return count(self._labels), count(self._labels.T)
 
     def _checked_scores(self, scores: np.ndarray) -> np.ndarray:
         scores = _frozen(scores, np.float32)
         if scores.shape != (self.k + 1, *self.size):
-            raise ShapeError(f"scores are {scores.shape}; they must be {(self.k + 1, *self.size)}: k + 1 maps.")
+            raise ShapeError(
+                f"scores are {scores.shape}; they must be {(self.k + 1, *self.size)}: k + 1 maps."
+            )
         return scores
 
 

@@ -12,7 +12,7 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet_machine(tmp_path_factory):
-    """Empty caches and one thread. huggingface_hub reads its variables when it is imported: nothing here does so."""
+    """Empty caches; huggingface_hub reads where they are when it is imported, which is later."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HF_HOME", "XDG_CACHE_HOME", "TORCH_HOME"):

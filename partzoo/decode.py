@@ -1,0 +1,182 @@
+"""Encoded bytes, PIL images and arrays -> ``(H, W, 3)`` uint8, upright.
+
+EXIF orientation is applied; transparency is laid on white, so the colours hidden under transparent pixels never
+show; 16-bit grey is scaled; an animation gives its first frame; colour profiles are ignored. Sizes are checked in
+the header, before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from partzoo.errors import ImageError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_PIXELS = 89_478_485  # where Pillow, too, begins to warn of decompression bombs
+MAX_BYTES = 256 * 2**20
+URL_SECONDS = 60
+
+
+def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
+    data = stream.read(max_bytes + 1)
+    if not isinstance(data, bytes):
+        raise ImageError(f"{name} is open as text: open it with mode 'rb'.")
+    if len(data) > max_bytes:
+        raise _too_many_bytes(name, max_bytes)
+    return data
+
+
+def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
+    path = Path(source).expanduser()
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > max_bytes:
+                raise _too_many_bytes(str(path), max_bytes)
+            return read_stream(file, str(path), max_bytes)
+    except FileNotFoundError:
+        raise ImageError(f"No such file: {str(path)!r}. Check the path.") from None
+    except IsADirectoryError:
+        raise ImageError(f"{str(path)!r} is a folder; one picture is needed here.") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise ImageError(f"Cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def download(url: str, max_bytes: int) -> bytes:
+    # Without urllib's file, ftp and data handlers a redirect cannot leave http.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler, urllib.request.HTTPErrorProcessor,
+        urllib.request.HTTPDefaultErrorHandler, urllib.request.UnknownHandler,
+    ):  # fmt: skip
+        opener.add_handler(handler())
+    deadline = time.monotonic() + URL_SECONDS
+    data = bytearray()
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "partzoo", "Accept": "image/*"})
+        with opener.open(request, timeout=URL_SECONDS / 4) as response:
+            if int(response.headers.get("Content-Length") or 0) > max_bytes:
+                raise _too_many_bytes(url, max_bytes)
+            while chunk := response.read1(2**16):
+                data += chunk
+                if len(data) > max_bytes:
+                    raise _too_many_bytes(url, max_bytes)
+                if time.monotonic() > deadline:
+                    raise ImageError(f"{url} takes over {URL_SECONDS} s: download it, then pass the file.")
+    except urllib.error.HTTPError as error:
+        raise ImageError(f"{url} answered {error.code} {error.reason}. Check the address.") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ImageError(f"Cannot download {url}: {reason}. Check the address and the network.") from None
+    return bytes(data)
+
+
+def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
+    """``(H, W, 3)`` uint8 of an encoded picture."""
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes).")
+    Image.init()
+    formats = [each for each in Image.ID if each != "EPS"]  # Pillow hands EPS, a program, to Ghostscript
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError:
+        if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
+            fix = "it is HEIC: convert it to JPEG, or call pillow_heif.register_heif_opener() first"
+        else:
+            fix = "check the file, or convert it to PNG"
+        raise ImageError(f"{name} is no picture that Pillow can read: {fix}.") from None
+    except Image.DecompressionBombError:
+        limit = f"twice Pillow's own limit of {Image.MAX_IMAGE_PIXELS:,}"
+        raise ImageError(f"{name} has more pixels than {limit}: make it smaller.") from None
+    except Exception as error:  # hostile bytes make decoders raise errors of any type
+        raise ImageError(f"{name} is damaged ({error}).") from error
+    with image:
+        return pixels_of_image(image, name, max_pixels)
+
+
+def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
+    """``(H, W, 3)`` uint8 of a PIL image, upright."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} is {height} x {width}: more than {max_pixels:,} pixels, the limit; "
+            "make it smaller, or raise max_pixels."
+        )
+    if not width or not height:
+        raise ImageError(f"{name} has no pixels: it is {height} x {width}.")
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise ImageError(f"{name} is damaged or cut short ({error}).") from error
+    with contextlib.suppress(Exception):  # a broken EXIF block does not make the pixels unreadable
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "I":  # what Pillow makes of 16-bit PGM
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(f"{name} holds {values.min()}..{values.max()}: convert it to 8 or 16 bits.")
+        return pixels_of_array(values.astype(np.uint16), name)
+    if image.mode == "F" or image.mode.startswith("I;16"):  # convert() would clip these
+        return pixels_of_array(np.asarray(image), name)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
+def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
+    """``(H, W)`` or ``(H, W, C)`` of a tensor ``(H, W)`` or ``(C, H, W)``."""
+    if tensor.ndim == 3:
+        if tensor.shape[0] not in (1, 3, 4):
+            raise ShapeError(
+                f"{name} is a tensor {tuple(tensor.shape)}: it must be (H, W), or (C, H, W) with C 1, 3 or 4."
+            )
+        tensor = tensor.movedim(0, 2)
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
+    """``(H, W, 3)`` uint8 of ``(H, W)`` or ``(H, W, C)`` uint8, uint16, bool or float; always a copy."""
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ShapeError(
+            f"{name} is an array {array.shape}: it must be (H, W), or (H, W, C) with C 1, 3 or 4."
+        )
+    if not array.size:
+        raise ImageError(f"{name} has no pixels: it is an array {array.shape}.")
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ImageError(f"{name} holds NaN or infinite values: a picture needs finite numbers.")
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise ImageError(f"{name} is float in {low:.3g}..{high:.3g}: scale it to 0..1, or pass uint8.")
+        array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype != np.uint8:
+        raise ImageError(f"{name} is {array.dtype}: pass uint8 (0..255), uint16 (0..65535) or float (0..1).")
+    if array.ndim == 2 or array.shape[2] == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    if array.shape[2] == 4:
+        return pixels_of_image(Image.fromarray(np.ascontiguousarray(array), "RGBA"), name, array.size)
+    return array.copy()
+
+
+def _too_many_bytes(name: str, max_bytes: int) -> ImageError:
+    return ImageError(
+        f"{name} has more than {max_bytes:,} bytes, the limit: make it smaller, or raise max_bytes."
+    )
