@@ -69,7 +69,8 @@ class CrossAttentionRelativeEncoder(nn.Module):
         reference_weight, target_weight = self.pair.weight.chunk(2, dim=1)
         reference = self.query(nn.functional.linear(tokens, reference_weight, self.pair.bias))
         target = nn.functional.linear(tokens, target_weight)
-        target = nn.functional.linear(target, self.query.weight) if isinstance(self.query, nn.Linear) else target
+        if isinstance(self.query, nn.Linear):
+            target = nn.functional.linear(target, self.query.weight)
         split = "b n (h c) -> b h n c"
         keys = rearrange(self.key(tokens), split, h=self.heads).mT * (tokens.shape[-1] // self.heads) ** -0.5
         from_reference = rearrange(reference, split, h=self.heads) @ keys
@@ -80,9 +81,9 @@ class CrossAttentionRelativeEncoder(nn.Module):
         if pairs is None:
             logits = (from_reference[:, :, :, None] + from_target[:, :, None]).flatten(2, 3)
         else:
-            index = torch.arange(len(tokens), device=tokens.device)[:, None]
-            logits = from_reference.transpose(1, 2)[index, pairs[..., 0]].transpose(1, 2)
-            logits = logits + from_target.transpose(1, 2)[index, pairs[..., 1]].transpose(1, 2)
+            picture = torch.arange(len(tokens), device=tokens.device)[:, None, None]
+            head = torch.arange(self.heads, device=tokens.device)[:, None]
+            logits = from_reference[picture, head, pairs[:, None, :, 0]] + from_target[picture, head, pairs[:, None, :, 1]]
         return (logits.softmax(-1) @ values).sum(1) + bias
 
     def _readout(self) -> tuple[Tensor, Tensor]:
