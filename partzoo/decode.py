@@ -1,8 +1,8 @@
 """Encoded bytes, PIL images and arrays -> ``(H, W, 3)`` uint8, upright.
 
-EXIF orientation is applied; transparency is laid on white, so the colours hidden under transparent pixels never
-show; 16-bit grey is scaled; an animation gives its first frame; colour profiles are ignored. Sizes are checked in
-the header, before anything is decoded.
+EXIF orientation is applied; transparency is laid on white, so the colours hidden under transparent pixels
+never show; 16-bit grey is scaled; an animation gives its first frame; colour profiles are ignored. Sizes are
+checked in the header, before anything is decoded.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ URL_SECONDS = 60
 
 
 def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
-    data = stream.read(max_bytes + 1)
-    if not isinstance(data, bytes):
-        raise ImageError(f"{name} is open as text: open it with mode 'rb'.")
-    if len(data) > max_bytes:
-        raise _too_many_bytes(name, max_bytes)
-    return data
+    data = bytearray()
+    while chunk := stream.read(2**18):  # in chunks: a file's read(n) sets n bytes aside at once
+        if not isinstance(chunk, bytes):
+            raise ImageError(f"{name} is open as text: open it with mode 'rb'.")
+        data += chunk
+        if len(data) > max_bytes:
+            raise _too_many_bytes(name, max_bytes)
+    return bytes(data)
 
 
 def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from partzoo.errors import UsageError
 
-# Chosen so that, laid at 55 % over mid-grey, any two of the first eight differ by 20 units of CIELAB or more, and of
-# all twelve by 15, and each as much from the faded background, in normal sight and as simulated for protanopia,
-# deuteranopia and tritanopia (Machado et al. 2009). Okabe and Ito's colours, made to be opaque, come down to 9 so.
+# Chosen so that, laid at 55 % over mid-grey, any two of the first eight differ by 20 units of CIELAB or more and
+# any two of the twelve by 15, in normal sight and as simulated for protanopia, deuteranopia and tritanopia
+# (Machado et al. 2009), and stand out from the faded background. Okabe and Ito's colours come down to 9 so.
 COLOURS = (
     (209, 162, 21),
     (0, 101, 250),
@@ -35,8 +35,8 @@ def palette(k: int) -> np.ndarray:
     """Colours of the labels 0..k.
 
     Returns:
-        ``(k + 1, 3)`` uint8: black for the background, then one colour per part. The first twelve are fixed; the
-        rest step round the hues by the golden angle while lightness and saturation change.
+        ``(k + 1, 3)`` uint8: black for the background, then one colour per part. The first twelve are fixed;
+        the rest step round the hues by the golden angle while lightness and saturation change.
     """
     colours = [(0, 0, 0), *COLOURS[:k]]
     for i in range(len(COLOURS), k):
@@ -132,8 +132,7 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
 
 
 def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
-    """Parts: their colour over the picture in grey, so that the picture's colours cannot change theirs. The rest:
-    the picture, faded."""
+    """Parts in their colour over the picture in grey, whose hues cannot change theirs; the rest faded."""
     alpha = np.float32(alpha)
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
     parts = grey * (1 - alpha) + colours[labels] * alpha

@@ -76,8 +76,8 @@ def to_coco(
     Args:
         several: parts with the same k and names.
         file_names: one for each picture.
-        segmentation: ``rle``, exact; or ``polygons`` along the pixels' edges: exact but for holes, which COCO's
-            polygons cannot have and which are filled. ``area`` is the part's own in both.
+        segmentation: ``rle``, exact; or ``polygons`` along the pixels' edges, exact but for holes, which
+            COCO's polygons cannot have and which come out filled. ``area`` is the part's own in both.
 
     Returns:
         A dict for ``json.dump``: images, annotations and categories, ids from 1.
@@ -125,8 +125,8 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
     """Outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
 
     On a grid line, corners of the boundary come in pairs that are joined by an edge; rows give the horizontal
-    edges, columns the vertical ones, and going from one to the other walks round a region. Where two regions touch
-    in one point only, each has its own corner there.
+    edges, columns the vertical ones, and going from one to the other walks round a region. Where two regions
+    touch in one point only, each has its own corner there.
 
     Args:
         mask: ``(H, W)`` bool.

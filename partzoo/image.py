@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from partzoo.encoders.base import Preprocess
 
 SUFFIXES = tuple(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
 
 
@@ -72,8 +72,8 @@ def open_picture(
 
     Args:
         source: path; ``http(s)`` URL; PIL image; array ``(H, W)`` or ``(H, W, C)``; tensor ``(H, W)`` or
-            ``(C, H, W)``; encoded bytes; binary file object; ``Picture``. C is 1, 3 or 4 (alpha last). Arrays and
-            tensors are uint8, uint16 or floats in 0..1.
+            ``(C, H, W)``; encoded bytes; binary file object; ``Picture``. C is 1, 3 or 4 (alpha last).
+            Arrays and tensors are uint8, uint16 or floats in 0..1.
         name: what to call the picture in messages; its path or address by default.
         max_pixels: the most pixels to decode.
         max_bytes: the most bytes to read or download.
@@ -115,7 +115,7 @@ def open_pictures(
     """Prepare one picture or many; each is opened when it is asked for.
 
     Args:
-        source: what ``open_picture`` takes, or many of it: a sequence or iterable (folders and globs in it are
+        source: what ``open_picture`` takes, or many: a sequence or iterable (folders and globs in it are
             expanded), a folder (the pictures in it and below it, hidden files left out), a glob such as
             ``"birds/**/*.jpg"``, an array ``(B, H, W, C)``, a tensor ``(B, C, H, W)``. Folders and globs give
             the files with a picture's ending, sorted by path.

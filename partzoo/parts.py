@@ -124,7 +124,7 @@ class Parts:
 
     @cached_property
     def centroids(self) -> np.ndarray:
-        """``(k, 2)`` float64 (x, y) in pixels; the top-left pixel's centre is (0, 0); NaN for an absent part."""
+        """``(k, 2)`` float64 (x, y) in pixels, the top-left pixel's centre at (0, 0); NaN where absent."""
         columns, rows = self._profiles
         with np.errstate(invalid="ignore"):
             return _frozen(
@@ -135,7 +135,7 @@ class Parts:
 
     @cached_property
     def boxes(self) -> np.ndarray:
-        """``(k, 4)`` int64 (left, top, right, bottom), right and bottom exclusive; zeros for an absent part."""
+        """``(k, 4)`` int64 (left, top, right, bottom), right and bottom exclusive; zeros where absent."""
         columns, rows = (counts > 0 for counts in self._profiles)
         right, bottom = (counts.shape[1] - counts[:, ::-1].argmax(1) for counts in (columns, rows))
         boxes = np.stack([columns.argmax(1), rows.argmax(1), right, bottom], axis=1)
@@ -213,7 +213,7 @@ class Parts:
         return crops
 
     def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle", *, file_name: str = "") -> dict:
-        """A COCO dataset of this one picture, one annotation per present part: ``export.to_coco`` says more."""
+        """A COCO dataset of this picture, one annotation per present part; ``export.to_coco`` says more."""
         return export.to_coco([self], [file_name], segmentation)
 
     def save(self, path: str | os.PathLike) -> None:
@@ -221,7 +221,7 @@ class Parts:
 
         Args:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
-                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, picture) or ``.json`` (COCO, RLE).
+                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, picture), ``.json`` (COCO).
 
         Raises:
             UsageError: the ending is another.
