@@ -1,0 +1,199 @@
+"""`discover_parts` and `fit_parts`: picture -> features -> foreground -> parts -> maps -> labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from partzoo.discovery.describe import CELL, View
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.foreground import METHODS
+from partzoo.discovery.vocabulary import PartVocabulary, Settings
+from partzoo.errors import UsageError
+from partzoo.features import DEFAULT_MODEL, encoder_of
+from partzoo.image import Picture, open_pictures
+from partzoo.parts import Parts
+
+SIZE = 256  # longer side at work, in pixels
+BACKGROUND = "boundary"  # what "auto" means
+FIT_PICTURES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
+
+Progress = Callable[[int, int], None]
+
+
+def discover_parts(
+    images: Any,
+    k: int | Literal["auto"] | None = 8,
+    *,
+    model: str | nn.Module | None = None,
+    vocabulary: PartVocabulary | None = None,
+    background: str | bool | None = "auto",
+    size: int | None = None,
+    refine: bool = True,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Parts | list[Parts]:
+    """Find the parts of what pictures show.
+
+    One picture is divided by itself. Many share one vocabulary: part 3 is the same part in all of them.
+
+    Args:
+        images: one picture or many, as :func:`partzoo.image.open_pictures` takes them: path, URL, PIL image, array,
+            tensor, bytes, file object; a sequence of these, a folder or a glob.
+        k: how many parts to look for. A picture with fewer gives fewer, a blank one none. ``"auto"``: the k in 2..12
+            whose clusters have the highest mean silhouette. A learned part model has parts of its own: None takes
+            them, a smaller k merges the most similar ones.
+        model: name or module; the bundled default if None.
+        vocabulary: what :func:`fit_parts` found. It brings its own k, background, size and refine.
+        background: how the foreground is found, one of ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the
+            one that did best (docs/discovery.md); None or False takes everything for foreground.
+        size: longer side at work, in pixels: a larger one shows smaller parts and takes longer.
+        refine: follow the picture's edges.
+        seed: of the clustering.
+        batch_size: pictures read ahead while one is at work, which bounds memory. Each goes through the model alone:
+            batches bring no speed on a CPU, and so labels cannot depend on them.
+        progress: called with the number of pictures done and of all.
+
+    Returns:
+        The picture's ``Parts``, in its own pixels; a list of them where many were given.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background.
+    """
+    pictures, single = open_pictures(images)
+    if vocabulary is not None:
+        finder = _finder_of(vocabulary, model)
+    else:
+        finder = _finder(model, background, size, refine)
+        _check(k, finder)
+    if vocabulary is None and not single:
+        vocabulary = _fit(finder, pictures, k, seed, batch_size)
+    found = []
+    for picture in read_ahead(pictures, range(len(pictures)), batch_size, progress):
+        view = finder.look(picture)
+        if vocabulary is None:
+            vocabulary = _fit_one(finder, picture, view, k, seed)
+        found.append(finder.parts(picture, view, vocabulary))
+    return found[0] if single else found
+
+
+def fit_parts(
+    images: Any,
+    k: int | Literal["auto"] | None = 8,
+    *,
+    model: str | nn.Module | None = None,
+    background: str | bool | None = "auto",
+    size: int | None = None,
+    refine: bool = True,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> PartVocabulary:
+    """Learn a vocabulary of parts, to use again with ``discover_parts(..., vocabulary=...)``.
+
+    It is fitted on at most 500 of the pictures, spread evenly over them; up to there their order does not matter.
+    Parts are numbered by their area over those pictures, counted in cells before edges are followed, largest first;
+    ties by the first cell.
+
+    Args and errors: those of :func:`discover_parts`.
+    """
+    pictures, single = open_pictures(images)
+    finder = _finder(model, background, size, refine)
+    _check(k, finder)
+    if single:
+        return _fit_one(finder, pictures[0], finder.look(pictures[0]), k, seed)
+    return _fit(finder, pictures, k, seed, batch_size)
+
+
+def read_ahead(
+    pictures: Sequence[Picture], order: Sequence[int], count: int, progress: Progress | None = None
+) -> Iterator[Picture]:
+    """The pictures that ``order`` lists, up to ``count`` of them read by other threads while one is at work."""
+    if count < 1:
+        raise UsageError(f"batch_size={count} must be at least 1.")
+    with ThreadPoolExecutor(1 if count == 1 else 2) as pool:
+        waiting: deque[Future[Picture]] = deque()
+        try:
+            for done in range(len(order)):
+                for index in order[done + len(waiting) : done + count]:
+                    waiting.append(pool.submit(pictures.__getitem__, index))
+                yield waiting.popleft().result()
+                if progress:
+                    progress(done + 1, len(order))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _finder(model: str | nn.Module | None, background: str | bool | None, size: int | None, refine: bool) -> Finder:
+    if background in (None, False, True, "auto"):
+        background = BACKGROUND if background else "none"
+    if background not in METHODS:
+        raise UsageError(f"Unknown background {background!r}: it is 'auto', None, or one of {', '.join(METHODS)}.")
+    if size is not None and size < 1:
+        raise UsageError(f"size={size} must be at least 1 pixel.")
+    encoder = encoder_of(model)
+    name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
+    if hasattr(encoder, "part_maps"):
+        return Finder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
+    layers, weights = blend(encoder)
+    return Finder(encoder, Settings(name, size or SIZE, layers, weights, background, refine))
+
+
+def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
+    name = vocabulary.settings.model
+    if model is None and not name:
+        raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
+    return Finder(encoder_of(name if model is None else model), vocabulary.settings)
+
+
+def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Layers, and the weights of each, of colour and of position."""
+    if getattr(encoder, "architecture", "") == "patchresnet14":
+        return (0, 1), (0.0, 0.5, 0.25, 0.25)
+    return (-1,), (0.5, 0.25, 0.25)
+
+
+def _check(k: int | str | None, finder: Finder) -> None:
+    if k is None and not hasattr(finder.model, "part_maps"):
+        raise UsageError("k=None takes the parts that a learned part model knows; this is an encoder: pass k=8, say.")
+    if isinstance(k, str) and k != "auto" or isinstance(k, float):
+        raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
+    if isinstance(k, int) and k < 1:
+        raise UsageError(f"k={k} must be at least 1.")
+
+
+def _fit_one(finder: Finder, picture: Picture, view: View, k: int | str | None, seed: int) -> PartVocabulary:
+    height, width = picture.size
+    if isinstance(k, int) and k > height * width:
+        raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} picture. Use a smaller k.")
+    if isinstance(k, int) and view.score is not None and k > view.score.numel():
+        raise UsageError(
+            f"k={k} exceeds the {view.score.numel()} cells of {CELL} pixels that this picture has at work. "
+            f"Use k <= {view.score.numel()} or a larger size."
+        )
+    return finder.fit([view], k, seed)
+
+
+def _fit(
+    finder: Finder, pictures: Sequence[Picture], k: int | str | None, seed: int, batch_size: int
+) -> PartVocabulary:
+    """Fit on a bounded sample of cells, put in an order that depends on the pictures' contents alone."""
+    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), FIT_PICTURES)).round().astype(int)
+    sample = []
+    for picture in read_ahead(pictures, chosen.tolist(), batch_size):
+        view = finder.look(picture)
+        digest = hashlib.sha256(picture.pixels.tobytes()).digest()
+        sample.append((digest, view.thinned(FIT_CELLS // len(chosen), seed)))
+    sample.sort(key=lambda pair: pair[0])
+    return finder.fit([view for _, view in sample], k, seed)

@@ -1,0 +1,93 @@
+"""Maps on a coarse grid -> maps and labels at the picture's size, along the picture's edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from partzoo.errors import ShapeError
+
+STRIP = 2**23  # map values upsampled at once, so that memory does not grow with the picture
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps ``(K, h, w)`` at another size, bilinearly (antialiased where it is smaller)."""
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    smaller = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
+    return interpolate(maps[None], size, mode="bilinear", align_corners=False, antialias=smaller)[0]
+
+
+def guided_filter(
+    guide: Tensor, maps: Tensor, *, radius: int = 4, epsilon: float = 1e-3, fine: Tensor | None = None
+) -> Tensor:
+    """Smooth maps where the guide is smooth, and let them jump where it jumps.
+
+    In each window a map is fitted as a linear function of the guide's three channels; the fits, averaged, are applied
+    to the guide, or to a finer version of it.
+
+    Args:
+        guide: ``(3, h, w)`` picture, 0..1.
+        maps: ``(K, h, w)``.
+        radius: of the windows, in pixels; smaller where the guide is small.
+        epsilon: variance of the guide below which a window counts as flat.
+        fine: ``(3, H, W)``, the same picture, larger; the result has its size.
+
+    Returns:
+        ``(K, h, w)`` or ``(K, H, W)``. Maps that sum to one still do.
+
+    Raises:
+        ShapeError: guide and maps differ in height or width.
+
+    Source: He, Sun and Tang, "Guided image filtering", TPAMI 2013, equations 19-21; the finer guide is He and
+    Sun, "Fast guided filter", arXiv 1505.00996.
+    """
+    if guide.shape[1:] != maps.shape[1:]:
+        raise ShapeError(f"The guide is {tuple(guide.shape[1:])} and the maps are {tuple(maps.shape[1:])}.")
+    count, radius = len(maps), max(min(radius, (min(guide.shape[1:]) - 1) // 2), 0)
+
+    def mean(x: Tensor) -> Tensor:
+        for kernel in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+            x = avg_pool2d(x[None], kernel, 1, (kernel[0] // 2, kernel[1] // 2), count_include_pad=False)[0]
+        return x
+
+    first, second = torch.triu_indices(3, 3)
+    products = guide[first] * guide[second]
+    crossed = (guide[:, None] * maps).flatten(0, 1)
+    g, gg, m, gm = mean(torch.cat([guide, products, maps, crossed])).split([3, 6, count, 3 * count])
+    variance = gg - g[first] * g[second]
+    variance[[0, 3, 5]] += epsilon
+    covariance = gm.unflatten(0, (3, count)) - g[:, None] * m
+    slope = _solve(variance, covariance)
+    offset = m - (slope * g[:, None]).sum(0)
+    fit = mean(torch.cat([slope.flatten(0, 1), offset]))
+    if fine is not None:
+        fit, guide = resize(fit, fine.shape[1:]), fine
+    red, green, blue, offset = fit.unflatten(0, (4, count))
+    return offset.addcmul(red, guide[0]).addcmul_(green, guide[1]).addcmul_(blue, guide[2])
+
+
+def strips(maps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Maps ``(K, h, w)`` upsampled bilinearly to ``size``, a few rows ``(K, rows, W)`` at a time, from the top."""
+    height, width = size
+    wide = interpolate(maps, width, mode="linear", align_corners=False) if maps.shape[2] != width else maps
+    place = ((torch.arange(height, device=maps.device) + 0.5) * (maps.shape[1] / height) - 0.5).clamp_(min=0)
+    upper = place.long().clamp_(max=maps.shape[1] - 1)
+    lower = (upper + 1).clamp_(max=maps.shape[1] - 1)
+    step = max(STRIP // (len(maps) * width), 1)
+    for rows in torch.arange(height, device=maps.device).split(step):
+        share = (place[rows] - upper[rows])[:, None]
+        yield torch.lerp(wide[:, upper[rows]], wide[:, lower[rows]], share)
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve symmetric 3 x 3 systems: ``matrix`` (6, h, w) is the upper triangle, ``right`` (3, K, h, w)."""
+    a, b, c, d, e, f = matrix
+    inverse = torch.stack([d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b])
+    inverse /= a * inverse[0] + b * inverse[1] + c * inverse[2]
+    a, b, c, d, e, f = inverse[:, None]
+    x, y, z = right
+    return torch.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z])

@@ -1,0 +1,104 @@
+"""`PartVocabulary`: what parts look like, kept so that part 3 is the same part next week."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from partzoo.errors import UsageError, WeightsError
+
+FORMAT = "partzoo-vocabulary-1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a picture becomes descriptors.
+
+    Attributes:
+        model: name of the encoder or part model; "" for one that was passed as a module without a name.
+        size: longer side of the picture at work, in pixels.
+        layers: which intermediate maps of the encoder.
+        weights: of each layer, of colour and of position; they sum to one.
+        background: method of finding the foreground.
+        refine: follow the picture's edges.
+    """
+
+    model: str
+    size: int
+    layers: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    background: str = "none"
+    refine: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PartVocabulary:
+    """Part centres with the settings they were found with, in their numbering: row i is part i + 1.
+
+    Attributes:
+        centres: ``(K, D)`` unit length; for a learned part model one row for each of its own parts.
+        means: ``(sum of the layers' channels,)``, subtracted from the layers' features before they are compared.
+        settings: how a picture becomes descriptors.
+        numbering: for a learned part model, the part (1..K) that each of its own parts belongs to; else empty.
+    """
+
+    centres: Tensor
+    means: Tensor
+    settings: Settings
+    numbering: tuple[int, ...] = ()
+
+    @property
+    def k(self) -> int:
+        """How many parts it tells apart."""
+        return max(self.numbering) if self.numbering else len(self.centres)
+
+    def __repr__(self) -> str:
+        return f"PartVocabulary(k={self.k}, model={self.settings.model!r}, background={self.settings.background!r})"
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write it to a safetensors file, aside first, so that nothing half-written remains."""
+        path = Path(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        metadata = {
+            "format": FORMAT,
+            "settings": json.dumps(dataclasses.asdict(self.settings)),
+            "numbering": json.dumps(self.numbering),
+        }
+        try:
+            save_file({"centres": self.centres.contiguous(), "means": self.means.contiguous()}, aside, metadata)
+            os.replace(aside, path)
+        except (OSError, SafetensorError) as error:
+            aside.unlink(missing_ok=True)
+            raise UsageError(f"Cannot write {str(path)!r} ({error}). Choose a folder that exists and can be written.") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> PartVocabulary:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            WeightsError: the file is missing, damaged, or no vocabulary.
+        """
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass a file that PartVocabulary.save wrote.")
+                settings = json.loads(metadata["settings"])
+                for name in ("layers", "weights"):
+                    settings[name] = tuple(settings[name])
+                return cls(
+                    file.get_tensor("centres"), file.get_tensor("means"), Settings(**settings),
+                    tuple(json.loads(metadata["numbering"])),
+                )  # fmt: skip
+        except FileNotFoundError:
+            raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{str(path)!r} is damaged ({error}): save the vocabulary again.") from None

@@ -1,0 +1,87 @@
+"""Pictures -> learned features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from partzoo.image import open_pictures, to_tensor, working_size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT_MODEL = "patchresnet14.tin"
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What an encoder sees in one picture.
+
+    Attributes:
+        dense: ``(h, w, C)`` float32, one vector for each cell of the grid.
+        pooled: ``(C,)`` float32, their mean.
+        size: ``(H, W)`` of the picture, in pixels.
+        working: ``(height, width)`` at which the encoder saw it.
+    """
+
+    dense: np.ndarray
+    pooled: np.ndarray
+    size: tuple[int, int]
+    working: tuple[int, int]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """``(rows, columns)`` of cells."""
+        return self.dense.shape[:2]
+
+    def centres(self) -> np.ndarray:
+        """``(h, w, 2)`` float32: x, y of each cell's centre in the picture's own pixels."""
+        (rows, columns), (height, width) = self.grid, self.size
+        x = (np.arange(columns, dtype=np.float32) + 0.5) * (width / columns) - 0.5
+        y = (np.arange(rows, dtype=np.float32) + 0.5) * (height / rows) - 0.5
+        return np.stack(np.meshgrid(x, y), axis=-1)
+
+
+def extract_features(
+    images: Any, *, model: str | nn.Module | None = None, size: int | None = None, layer: int | None = None
+) -> Features | list[Features]:
+    """Dense and pooled features of one picture or many.
+
+    Args:
+        images: whatever :func:`partzoo.image.open_pictures` takes.
+        model: name or encoder; the bundled default if None.
+        size: longer side at which the encoder sees the picture, in pixels; by default the size it was trained on.
+            The aspect is kept as nearly as its patches allow.
+        layer: an intermediate layer (as ``forward_intermediates`` counts, -1 the last); None is the encoder's output.
+
+    Returns:
+        Features; a list of them where many pictures were given.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        UsageError: no such model or layer, or size below 1.
+    """
+    import torch
+
+    encoder = encoder_of(model)
+    pictures, single = open_pictures(images)
+    found = []
+    for picture in pictures:
+        working = working_size(picture.size, size or encoder.preprocess.size, encoder.preprocess.multiple)
+        x = to_tensor(picture, working, encoder.preprocess)[None].to(next(encoder.parameters()).device)
+        with torch.inference_mode():
+            maps = encoder.encode(x).maps() if layer is None else encoder.forward_intermediates(x, [layer])[0]
+        dense = maps[0].float().permute(1, 2, 0).cpu().numpy().copy()
+        found.append(Features(dense, dense.mean((0, 1)), picture.size, working))
+    return found[0] if single else found
+
+
+def encoder_of(model: str | nn.Module | None) -> nn.Module:
+    """The module itself, or the one that a name stands for; the bundled default for None."""
+    if model is None or isinstance(model, str):
+        from partzoo.loading import load
+
+        return load(model or DEFAULT_MODEL)
+    return model.eval()
