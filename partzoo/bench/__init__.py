@@ -1,0 +1,5 @@
+"""Speeds, each as a ratio against a named peer in the same run; ``partzoo bench`` runs them."""
+
+from partzoo.bench.runner import ROWS, run
+
+__all__ = ["ROWS", "run"]

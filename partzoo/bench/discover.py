@@ -1,0 +1,44 @@
+"""``discover_parts`` on one photograph against what cannot be saved: the encoder's own forward.
+
+The model is loaded beforehand on both sides; ours takes pixels and gives finished ``Parts``, labels in the
+picture's own size.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from partzoo.bench.photograph import photograph
+from partzoo.bench.runner import Case
+from partzoo.discovery.pipeline import SIZE, discover_parts
+from partzoo.features import DEFAULT_MODEL
+from partzoo.image import open_picture, to_tensor, working_size
+from partzoo.loading import load
+
+
+def cases(quick: bool = False) -> list[Case]:
+    """One 448 px photograph, eight parts, the bundled default."""
+    name, side = ("toy-vit", 64) if quick else (DEFAULT_MODEL, 448)
+    encoder = load(name)
+    pixels, what = photograph(side)
+    picture = open_picture(pixels)
+    working = working_size(picture.size, SIZE, encoder.preprocess.multiple)
+    x = to_tensor(picture, working, encoder.preprocess)[None].to(next(encoder.parameters()).device)
+
+    def ours():
+        return discover_parts(pixels, k=8, model=encoder).labels
+
+    facts = {"picture": what, "side": side, "working_size": list(working), "parts": int(ours().max())}
+    return [
+        Case(
+            f"discover_parts, {name}, {side} px",
+            ours,
+            torch.inference_mode()(lambda: encoder(x)),
+            "discover_parts(pixels, k=8), model loaded",
+            f"{name}'s forward at {working[0]} x {working[1]} px",
+            1.5,
+            "cost",
+            items=1,
+            facts=facts,
+        )
+    ]

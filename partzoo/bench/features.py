@@ -1,0 +1,99 @@
+"""Features of ViT-S and ViT-B: our encoder in each precision against timm in eager float32.
+
+The weights are random, and the same on both sides. Part agreement: the tokens of the peer are clustered into
+eight directions; it is the share of pixels on which both sides' similarity maps, upsampled to the picture,
+have their maximum at the same one. Random weights leave directions close together, so agreement with trained
+weights (the last case, where there are any) is what to go by.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, interpolate, normalize
+
+from partzoo.bench.photograph import photograph
+from partzoo.bench.runner import Case
+from partzoo.discovery.cluster import spherical_kmeans
+from partzoo.encoders.base import Encoder, Preprocess, Tokens
+from partzoo.encoders.precision import has_amx, set_precision
+from partzoo.loading import load
+from partzoo.registry import list_models
+
+SIDE, PARTS = 224, 8
+TRAINED = "part-vitt8"
+
+
+def cases(quick: bool = False) -> list[Case]:
+    """Every precision that this CPU gains by, four pictures of 224 pixels at a time."""
+    names = ["test_vit"] if quick else ["vit_small_patch16_224", "vit_base_patch16_224"]
+    found = []
+    for name in names:
+        torch.manual_seed(0)
+        theirs = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
+        ours = load(f"timm/{name}", pretrained=False, device="cpu", dtype="float32")
+        ours.model.load_state_dict(theirs.state_dict())
+        x = _pictures(ours.preprocess, 64 if quick else SIDE)
+        found += _against(name, ours, theirs.forward_features, x, "timm, float32, eager")
+    if not quick and any(trained.startswith(f"{TRAINED}.") for trained in list_models(pretrained=True)):
+        encoder = load(TRAINED, device="cpu", dtype="float32")
+        x = _pictures(encoder.preprocess, SIDE)
+        found += _against(f"{TRAINED} (trained)", encoder, encoder.forward_features, x, "itself, float32")[1:]
+    return found
+
+
+def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> list[Case]:
+    precisions = [("float32", 1.0), ("int8", None if has_amx() else 2.0)]
+    if has_amx():
+        precisions.append(("auto", 3.0))
+    peer = torch.inference_mode()(lambda: theirs(x))
+    found = []
+    for precision, target in precisions:
+        model = set_precision(deepcopy(encoder), precision, torch.device("cpu"))
+        ours = torch.inference_mode()(lambda model=model: model.forward_features(x))
+        facts = {"batch": len(x), "side": x.shape[-1], **_agreement(model, encoder, x)}
+        if precision == "float32":
+            facts["largest_difference"] = (ours() - peer()).abs().max().item()
+        says = f"{precision} (bfloat16 autocast)" if precision == "auto" else precision
+        found.append(
+            Case(
+                f"features, {name}, {says}",
+                ours,
+                peer,
+                f"our encoder, {says}",
+                peer_is,
+                target,
+                items=len(x),
+                facts=facts,
+            )
+        )
+    return found
+
+
+@torch.inference_mode()
+def _agreement(model: Encoder, reference: Encoder, x: Tensor) -> dict[str, Any]:
+    """Mean cosine of patch tokens, and the share of pixels that fall to the same part."""
+    mine, true = model.encode(x), reference.encode(x)
+    centres = spherical_kmeans(true.patch.flatten(0, 1), PARTS, seed=0).centres
+    same = _parts(mine, centres, x) == _parts(true, centres, x)
+    return {
+        "cosine": round(cosine_similarity(mine.patch.float(), true.patch, dim=-1).mean().item(), 6),
+        "part_agreement_percent": round(100 * same.float().mean().item(), 3),
+    }
+
+
+def _parts(tokens: Tokens, centres: Tensor, x: Tensor) -> Tensor:
+    maps = normalize(tokens.patch.float(), dim=-1) @ centres.T
+    maps = maps.transpose(1, 2).unflatten(2, tokens.grid)
+    return interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False).argmax(1)
+
+
+def _pictures(preprocess: Preprocess, side: int) -> Tensor:
+    """The four quarters of the photograph, normalized."""
+    pixels = torch.from_numpy(photograph(2 * side)[0].copy()).permute(2, 0, 1)
+    quarters = pixels.unflatten(1, (2, side)).unflatten(3, (2, side)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    return preprocess.normalize(quarters)

@@ -1,0 +1,180 @@
+"""A training step of PART against a plain implementation of the paper's text.
+
+The plain one is written as research code usually is, without waste: a data set that cuts, resizes and stacks
+the patches of one picture after the other, and a relative encoder that concatenates the tokens of all pairs
+and hands them to ``nn.MultiheadAttention`` (fused attention, no weights returned). The encoder, the optimizer
+and the pixels are the same on both sides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from partzoo.bench.runner import Case
+from partzoo.models.part import Part, PartConfig
+from partzoo.train.part import PartTask
+
+PAIRS = 2048
+CHANGES = """What the step does instead of the plain implementation:
+- patches of the whole batch are cut out of one view of the pixels by one indexing operation, as uint8;
+- logits of a pair are the sum of two (N, N) products, from the reference and from the target, so that the
+  query of a pair, its projection and its attention output are never formed; values are read out to two
+  numbers before the softmax weighs them;
+- 2,048 of the 4,096 pairs are drawn (the paper's best for 64 patches)."""
+
+
+class PlainPatches:
+    """Patches of one picture at a time: crop, resize, normalize, stack."""
+
+    def __init__(self, patch: int, mean: tuple[float, ...], std: tuple[float, ...], seed: int = 0) -> None:
+        self.patch, self.rng = patch, np.random.default_rng(seed)
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
+
+    def __call__(self, picture: Image.Image) -> tuple[Tensor, Tensor]:
+        """Patches ``(N, 3, P, P)`` and their corners ``(N, 2)``, x and y in pixels."""
+        width, height = picture.size
+        patches, positions = [], []
+        for _ in range(width * height // self.patch**2):
+            x, y = (int(self.rng.integers(0, side - self.patch + 1)) for side in (width, height))
+            crop = picture.crop((x, y, x + self.patch, y + self.patch))
+            crop = np.array(crop.resize((self.patch, self.patch), Image.Resampling.BILINEAR))
+            patches.append((torch.from_numpy(crop).permute(2, 0, 1).float() / 255 - self.mean) / self.std)
+            positions.append([x, y])
+        return torch.stack(patches), torch.tensor(positions, dtype=torch.float32)
+
+
+class PlainRelativeEncoder(nn.Module):
+    """Attention of every concatenated pair to all tokens (PART, section 4)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.pair = nn.Linear(2 * dim, dim)
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.head = nn.Linear(dim, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Translations ``(B, N * N, 2)`` of all pairs, row by reference, from tokens ``(B, N, d)``."""
+        batch, count, dim = tokens.shape
+        reference = tokens[:, :, None].expand(batch, count, count, dim)
+        target = tokens[:, None].expand(batch, count, count, dim)
+        query = self.pair(torch.cat([reference, target], dim=-1).flatten(1, 2))
+        return self.head(self.attention(query, tokens, tokens, need_weights=False)[0])
+
+
+def plain_step(config: PartConfig, pictures: list[Image.Image]):
+    """One optimizer step of the plain implementation, as a function that returns the loss."""
+    torch.manual_seed(0)
+    encoder, relative = Part(config), PlainRelativeEncoder(config.dim, config.heads)
+    encoder.relative_encoder = nn.Identity()
+    preprocess = encoder.preprocess
+    cut = PlainPatches(config.patch, preprocess.mean, preprocess.std)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *relative.parameters()], lr=1e-4)
+
+    def step() -> float:
+        patches, positions = (torch.stack(part) for part in zip(*map(cut, pictures), strict=True))
+        offset = (positions[:, None] - positions[:, :, None]) / config.patch
+        loss = nn.functional.mse_loss(relative(encoder.encode_patches(patches)), offset.flatten(1, 2))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def our_step(config: PartConfig, pixels: Tensor, pairs: int = PAIRS):
+    """One optimizer step of :class:`partzoo.train.part.PartTask`, as :func:`plain_step`."""
+    torch.manual_seed(0)
+    task = PartTask(Part(config), pairs=pairs)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-4)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> float:
+        loss = task(pixels, None, 0.0, generator)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def cases(quick: bool = False) -> list[Case]:
+    """ViT-Ti, 64 patches of 8 pixels; with the pairs that training draws, and with all as the peer has."""
+    config = PartConfig(dim=32, depth=1, heads=2, size=32) if quick else PartConfig()
+    pixels = _pixels(2 if quick else 32, config.size)
+    pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
+    count = (config.size // config.patch) ** 2
+    drawn = min(PAIRS, count**2)
+    peer = plain_step(config, pictures)
+    plain = f"crop, resize and stack per picture; nn.MultiheadAttention over all {count**2} pairs"
+    facts = {"batch": len(pixels), "patches": count, "dim": config.dim, "depth": config.depth}
+    return [
+        Case(
+            f"PART training step, {drawn} pairs",
+            our_step(config, pixels, drawn),
+            peer,
+            f"PartTask, {drawn} pairs",
+            plain,
+            5.0,
+            items=len(pixels),
+            facts=facts,
+        ),
+        Case(
+            "PART training step, all pairs",
+            our_step(config, pixels, 0),
+            peer,
+            f"PartTask, all {count**2} pairs",
+            plain,
+            None,
+            items=len(pixels),
+            facts=facts,
+        ),
+    ]
+
+
+def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 5, top: int = 15) -> str:
+    """Where the time of our training step goes: top operators by their own CPU time, as a small table.
+
+    Args:
+        out: text file to write, for example ``results/profile-part-step.txt``.
+        quick: a tiny model.
+        steps: how many steps are profiled, after one that is not.
+        top: operators listed.
+    """
+    config = PartConfig(dim=32, depth=1, heads=2, size=32) if quick else PartConfig()
+    pixels = _pixels(2 if quick else 32, config.size)
+    count = (config.size // config.patch) ** 2
+    step = our_step(config, pixels, min(PAIRS, count**2))
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(steps):
+            step()
+    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    rows = [
+        f"PART training step: ViT dim {config.dim}, depth {config.depth}, {count} patches, batch {len(pixels)}, "
+        f"{torch.get_num_threads()} threads; {total / steps / 1000:.0f} ms a step (mean of {steps})",
+        "",
+        f"{'operator':<44}{'own ms a step':>14}{'share':>8}{'calls':>8}",
+    ]
+    for event in events[:top]:
+        own = event.self_cpu_time_total
+        rows.append(
+            f"{event.key[:43]:<44}{own / steps / 1000:>14.2f}{own / total:>8.1%}{event.count // steps:>8}"
+        )
+    text = "\n".join([*rows, "", CHANGES, ""])
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(text)
+    return text
+
+
+def _pixels(count: int, side: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
