@@ -1,0 +1,221 @@
+"""Tensors in safetensors files: written whole or not at all, read without a copy, given to a model strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partzoo.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+INDEX = ".safetensors.index.json"
+SHOWN = 5
+
+
+def read_state(paths: Iterable[str | Path]) -> dict[str, Tensor]:
+    """Tensors by name, mapped from the files into memory, not copied.
+
+    Args:
+        paths: safetensors files; an index (``.safetensors.index.json``) stands for the shards it names.
+
+    Raises:
+        WeightsError: a file is missing, cut short or no safetensors file, or two hold the same tensor.
+    """
+    state: dict[str, Tensor] = {}
+    for file in _expand(paths):
+        with _open(file) as opened:
+            names = opened.keys()
+            if twice := state.keys() & names:
+                raise WeightsError(f"{file} holds {min(twice)!r} again: the shards do not belong together.")
+            state |= {name: opened.get_tensor(name) for name in names}
+    return state
+
+
+def read_header(path: str | Path) -> tuple[str, dict[str, Any]]:
+    """Architecture and configuration that :func:`write_weights` put into a file's header.
+
+    Raises:
+        WeightsError: the file cannot be read, or its header names no architecture.
+    """
+    with _open(Path(path)) as opened:
+        header = opened.metadata() or {}
+    try:
+        return header["architecture"], json.loads(header["config"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{path} names no architecture of partzoo in its header: load the architecture with pretrained=False "
+            "and give it these tensors by load_state_dict, or write the file with partzoo.hub.save_pretrained."
+        ) from error
+
+
+def write_weights(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    architecture: str,
+    config: Any,
+    dtype: torch.dtype | None = None,
+    *,
+    max_bytes: int | None = None,
+) -> list[Path]:
+    """Write a state dict with its architecture and configuration in the header, aside, then renamed.
+
+    Args:
+        path: ends in ``.safetensors``.
+        state: tensors by name.
+        architecture: registered name.
+        config: the configuration, a dataclass or a dictionary of JSON values.
+        dtype: of the stored matrices and kernels; None keeps each tensor's own. See :func:`rounded`.
+        max_bytes: of one file; a larger state becomes shards and their index.
+
+    Returns:
+        The files, the index last.
+
+    Raises:
+        WeightsError: a file cannot be written.
+    """
+    path = Path(path)
+    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
+    header = {"format": "pt", "architecture": architecture, "config": json.dumps(values)}
+    tensors = _apart(rounded(state, dtype))
+    if max_bytes is None or sum(value.nbytes for value in tensors.values()) <= max_bytes:
+        _save(path, tensors, header)
+        _index(path).unlink(missing_ok=True)
+        return [path]
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    pattern = path.name.replace(".safetensors", "{suffix}.safetensors")
+    split = split_torch_state_dict_into_shards(tensors, filename_pattern=pattern, max_shard_size=max_bytes)
+    for name, keys in split.filename_to_tensors.items():
+        _save(path.with_name(name), {key: tensors[key] for key in keys}, header)
+    index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+    _write_aside(_index(path), lambda aside: aside.write_text(json.dumps(index, indent=1), encoding="utf-8"))
+    path.unlink(missing_ok=True)
+    return [*(path.with_name(name) for name in split.filename_to_tensors), _index(path)]
+
+
+def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """A state with its matrices and kernels in another precision.
+
+    Vectors (biases, norms, running statistics) keep theirs: they weigh little and lose much.
+    """
+    return {
+        name: value.to(dtype) if dtype and value.is_floating_point() and value.ndim > 1 else value
+        for name, value in state.items()
+    }
+
+
+def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> nn.Module:
+    """Give a model, on the meta device or not, exactly these tensors, without a copy.
+
+    Args:
+        model: its parameters and buffers become the tensors themselves.
+        state: tensors by name.
+        source: what an error calls them.
+
+    Returns:
+        The model.
+
+    Raises:
+        WeightsError: tensors are missing, unexpected or of another shape; one message names all three.
+    """
+    wanted = model.state_dict()
+    shapes = [
+        f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    differences = {
+        "missing": [name for name in wanted if name not in state],
+        "unexpected": [name for name in state if name not in wanted],
+        "of another shape": shapes,
+    }
+    if any(differences.values()):
+        listed = "; ".join(_some(what, names) for what, names in differences.items() if names)
+        raise WeightsError(
+            f"{source} does not fit {getattr(model, 'architecture', None) or type(model).__name__}: {listed}. "
+            "Load it with the architecture and configuration that it was saved from."
+        )
+    model.load_state_dict(dict(state), assign=True)
+    return model
+
+
+def _some(what: str, names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > SHOWN else ""
+    return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"
+
+
+def _open(file: Path):
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        if not file.is_file():
+            raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
+        raise WeightsError(
+            f"{file} is no whole safetensors file ({error}): fetch it again, 'partzoo verify' checks those of the zoo."
+        ) from error
+
+
+def _expand(paths: Iterable[str | Path]) -> list[Path]:
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        files |= dict.fromkeys(shards(path) if path.name.endswith(INDEX) else [path])
+    return list(files)
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index names, beside it.
+
+    Raises:
+        WeightsError: the index is missing or damaged.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index} is no index of safetensors shards ({error!r}): fetch it again.") from error
+    if outside := [name for name in names if Path(name).name != name]:
+        raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: fetch it again.")
+    return [index.with_name(name) for name in names]
+
+
+def _index(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".safetensors") + INDEX)
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU that share no memory, which safetensors requires."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, value in state.items():
+        value = value.detach().cpu().contiguous()
+        address = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if address in seen else value
+        seen.add(address)
+    return tensors
+
+
+def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    from safetensors.torch import save_file
+
+    _write_aside(path, lambda aside: save_file(tensors, aside, header))
+
+
+def _write_aside(path: Path, write) -> None:
+    from safetensors import SafetensorError
+
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise WeightsError(f"{path} cannot be written ({error}): choose another folder or free some space.") from error
