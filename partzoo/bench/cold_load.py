@@ -50,9 +50,15 @@ def cases(quick: bool = False) -> list[Case]:
     }
     theirs = "timm.create_model + load_state_dict(safetensors.torch.load_file)"
     return [
-        Case(f"cold load, {name}", ours, peer, "partzoo.load", theirs, 7.0, facts=facts),
         Case(
-            f"cold load and first picture, {name}", lambda: first(ours), lambda: first(peer),
-            f"partzoo.load, one {width} px picture in float32", f"{theirs}, the same picture", facts=facts,
+            f"cold load, {name}", ours, peer, ours_is="partzoo.load", peer_is=theirs, target=7.0, facts=facts
         ),
-    ]  # fmt: skip
+        Case(
+            f"cold load and first picture, {name}",
+            lambda: first(ours),
+            lambda: first(peer),
+            ours_is=f"partzoo.load, one {width} px picture in float32",
+            peer_is=f"{theirs}, the same picture",
+            facts=facts,
+        ),
+    ]

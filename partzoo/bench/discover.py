@@ -28,16 +28,21 @@ def cases(quick: bool = False) -> list[Case]:
     def ours():
         return discover_parts(pixels, k=8, model=encoder).labels
 
-    facts = {"picture": what, "side": side, "working_size": list(working), "parts": int(ours().max())}
+    facts = {
+        "picture": what,
+        "working_size": list(working),
+        "parts_found": int(ours().max()),
+        "target_seconds": 1.0,
+    }
     return [
         Case(
             f"discover_parts, {name}, {side} px",
             ours,
             torch.inference_mode()(lambda: encoder(x)),
-            "discover_parts(pixels, k=8), model loaded",
-            f"{name}'s forward at {working[0]} x {working[1]} px",
-            1.5,
-            "cost",
+            ours_is="discover_parts(pixels, k=8), model loaded",
+            peer_is=f"{name}'s forward at {working[0]} x {working[1]} px",
+            target=1.5,
+            measure="cost",
             items=1,
             facts=facts,
         )

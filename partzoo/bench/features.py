@@ -64,9 +64,9 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
                 f"features, {name}, {says}",
                 ours,
                 peer,
-                f"our encoder, {says}",
-                peer_is,
-                target,
+                ours_is=f"our encoder, {says}",
+                peer_is=peer_is,
+                target=target,
                 items=len(x),
                 facts=facts,
             )

@@ -106,35 +106,21 @@ def our_step(config: PartConfig, pixels: Tensor, pairs: int = PAIRS):
 
 def cases(quick: bool = False) -> list[Case]:
     """ViT-Ti, 64 patches of 8 pixels; with the pairs that training draws, and with all as the peer has."""
-    config = PartConfig(dim=32, depth=1, heads=2, size=32) if quick else PartConfig()
-    pixels = _pixels(2 if quick else 32, config.size)
-    pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
-    count = (config.size // config.patch) ** 2
-    drawn = min(PAIRS, count**2)
-    peer = plain_step(config, pictures)
-    plain = f"crop, resize and stack per picture; nn.MultiheadAttention over all {count**2} pairs"
-    facts = {"batch": len(pixels), "patches": count, "dim": config.dim, "depth": config.depth}
+    config, pixels, patches = _setup(quick)
+    peer = plain_step(config, [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels])
+    drawn = min(PAIRS, patches**2)
     return [
         Case(
-            f"PART training step, {drawn} pairs",
-            our_step(config, pixels, drawn),
+            f"PART training step, {name}",
+            our_step(config, pixels, pairs),
             peer,
-            f"PartTask, {drawn} pairs",
-            plain,
-            5.0,
+            ours_is=f"PartTask, {name}",
+            peer_is=f"crop, resize and stack per picture; nn.MultiheadAttention over all {patches**2} pairs",
+            target=target,
             items=len(pixels),
-            facts=facts,
-        ),
-        Case(
-            "PART training step, all pairs",
-            our_step(config, pixels, 0),
-            peer,
-            f"PartTask, all {count**2} pairs",
-            plain,
-            None,
-            items=len(pixels),
-            facts=facts,
-        ),
+            facts={"batch": len(pixels), "patches": patches, "dim": config.dim, "depth": config.depth},
+        )
+        for name, pairs, target in ((f"{drawn} pairs", drawn, 5.0), ("all pairs", 0, None))
     ]
 
 
@@ -147,10 +133,8 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
         steps: how many steps are profiled, after one that is not.
         top: operators listed.
     """
-    config = PartConfig(dim=32, depth=1, heads=2, size=32) if quick else PartConfig()
-    pixels = _pixels(2 if quick else 32, config.size)
-    count = (config.size // config.patch) ** 2
-    step = our_step(config, pixels, min(PAIRS, count**2))
+    config, pixels, patches = _setup(quick)
+    step = our_step(config, pixels, min(PAIRS, patches**2))
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         for _ in range(steps):
@@ -158,8 +142,9 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
     events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
     rows = [
-        f"PART training step: ViT dim {config.dim}, depth {config.depth}, {count} patches, batch {len(pixels)}, "
-        f"{torch.get_num_threads()} threads; {total / steps / 1000:.0f} ms a step (mean of {steps})",
+        f"PART training step: ViT dim {config.dim}, depth {config.depth}, {patches} patches, "
+        f"batch {len(pixels)}, {torch.get_num_threads()} threads; "
+        f"{total / steps / 1000:.0f} ms a step (mean of {steps})",
         "",
         f"{'operator':<44}{'own ms a step':>14}{'share':>8}{'calls':>8}",
     ]
@@ -173,6 +158,12 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(text)
     return text
+
+
+def _setup(quick: bool) -> tuple[PartConfig, Tensor, int]:
+    """Configuration, pictures, and patches in each."""
+    config = PartConfig(dim=32, depth=1, heads=2, size=32) if quick else PartConfig()
+    return config, _pixels(2 if quick else 32, config.size), (config.size // config.patch) ** 2
 
 
 def _pixels(count: int, side: int) -> Tensor:
