@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from partzoo.errors import UsageError
 
-# Chosen so that, laid at 55 % over mid-grey, any two of the first eight differ by 20 units of CIELAB or more and
-# any two of the twelve by 15, in normal sight and as simulated for protanopia, deuteranopia and tritanopia
-# (Machado et al. 2009), and stand out from the faded background. Okabe and Ito's colours come down to 9 so.
+# Laid at 55 % over mid-grey, any two of the first eight differ by 20 units of CIELAB or more, and any two of
+# the twelve by 15, in normal sight and as simulated for protanopia, deuteranopia and tritanopia (Machado et
+# al. 2009); and they stand out from the faded background. Okabe and Ito's colours come down to 9 so.
 COLOURS = (
     (209, 162, 21),
     (0, 101, 250),

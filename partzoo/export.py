@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from partzoo import draw
-from partzoo.errors import PartzooError, ShapeError, UsageError, require
+from partzoo.errors import PartzooError, UsageError, require
 
 if TYPE_CHECKING:
     from partzoo.parts import Parts
@@ -36,8 +36,9 @@ def save(parts: Parts, path: str | os.PathLike) -> None:
     elif name.endswith(".npz"):
         arrays = {
             "labels": parts.labels,
-            "k": np.int64(parts.k),
+            "k": np.array(parts.k),
             "names": np.array(parts.names, dtype=np.str_),
+            "source": np.array(parts.source),
         }
         for key in ("descriptors", "image"):
             if getattr(parts, key) is not None:
@@ -45,7 +46,7 @@ def save(parts: Parts, path: str | os.PathLike) -> None:
         with write_aside(path) as file:
             np.savez_compressed(file, **arrays)
     elif name.endswith(".json"):
-        text = json.dumps(parts.to_coco(file_name=path.stem))
+        text = json.dumps(parts.to_coco())
         with write_aside(path) as file:
             file.write(text.encode())
     else:
@@ -68,14 +69,11 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         ) from error
 
 
-def to_coco(
-    several: Sequence[Parts], file_names: Sequence[str], segmentation: Literal["rle", "polygons"] = "rle"
-) -> dict:
+def to_coco(several: Sequence[Parts], segmentation: Literal["rle", "polygons"] = "rle") -> dict:
     """A COCO dataset: one image per picture, one annotation per present part, one category per part.
 
     Args:
-        several: parts with the same k and names.
-        file_names: one for each picture.
+        several: parts of pictures, with the same k and names; ``source`` becomes ``file_name``.
         segmentation: ``rle``, exact; or ``polygons`` along the pixels' edges, exact but for holes, which
             COCO's polygons cannot have and which come out filled. ``area`` is the part's own in both.
 
@@ -84,20 +82,17 @@ def to_coco(
 
     Raises:
         UsageError: an unknown segmentation, or parts of different vocabularies.
-        ShapeError: not one name for each picture.
         MissingExtraError: RLE without pycocotools.
     """
     if segmentation not in ("rle", "polygons"):
         raise UsageError(f"Unknown segmentation {segmentation!r}. Choose 'rle' or 'polygons'.")
-    if len(several) != len(file_names):
-        raise ShapeError(f"{len(file_names)} file names for {len(several)} pictures: give one for each.")
     if len({parts.names for parts in several}) > 1:
         raise UsageError("These pictures do not share their parts: find the parts of all in one call.")
     outlines = _rle if segmentation == "rle" else polygons
     images, annotations = [], []
-    for image_id, (parts, file_name) in enumerate(zip(several, file_names, strict=True), 1):
+    for image_id, parts in enumerate(several, 1):
         height, width = parts.size
-        images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
+        images.append({"id": image_id, "file_name": parts.source, "height": height, "width": width})
         for part in parts.present:
             left, top, right, bottom = parts.boxes[part - 1].tolist()
             annotations.append(
@@ -220,4 +215,4 @@ def _read_index_png(path: Path) -> dict[str, Any]:
 def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         values = {key: file[key] for key in ("labels", "descriptors", "image") if key in file}
-        return {**values, "k": int(file["k"]), "names": file["names"].tolist()}
+        return {**values, "k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}

@@ -7,7 +7,7 @@ import io
 import os
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ class Parts:
         scores: ``(k + 1, H, W)`` score maps, background first, or a function that computes them when asked.
         descriptors: ``(k, D)``, one vector per part.
         names: k names; ``part 1`` ... by default.
+        source: the picture's path or address, for ``file_name`` in COCO.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
@@ -50,6 +51,7 @@ class Parts:
         scores: np.ndarray | Callable[[], np.ndarray] | None = None,
         descriptors: np.ndarray | None = None,
         names: Sequence[str] | None = None,
+        source: str = "",
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 2 or not labels.size:
@@ -73,6 +75,7 @@ class Parts:
         self._names = tuple(f"part {i}" for i in range(1, k + 1)) if names is None else tuple(map(str, names))
         if len(self._names) != k:
             raise ShapeError(f"{len(self._names)} names for k={k} parts: give one for each part.")
+        self._source = str(source)
         self._scores = scores if scores is None or callable(scores) else self._checked_scores(scores)
 
     @property
@@ -111,6 +114,11 @@ class Parts:
     def names(self) -> tuple[str, ...]:
         """k names."""
         return self._names
+
+    @property
+    def source(self) -> str:
+        """The picture's path or address; empty if unknown."""
+        return self._source
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -212,9 +220,9 @@ class Parts:
             crops[part] = Image.fromarray(np.ascontiguousarray(pixels))
         return crops
 
-    def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle", *, file_name: str = "") -> dict:
+    def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle") -> dict:
         """A COCO dataset of this picture, one annotation per present part; ``export.to_coco`` says more."""
-        return export.to_coco([self], [file_name], segmentation)
+        return export.to_coco([self], segmentation)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a file, in the form that its ending names; nothing half-written is left behind.
@@ -251,6 +259,10 @@ class Parts:
 
     def __hash__(self) -> int:
         return hash((self.k, self.names, self.size, self._labels.tobytes()))
+
+    def __reduce__(self):
+        fields = ("k", "image", "scores", "descriptors", "names", "source")
+        return partial(Parts, **{field: getattr(self, field) for field in fields}), (self.labels,)
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{name} {share:.0%}" for _, name, share in self._rows()[:8])
