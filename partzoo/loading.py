@@ -97,7 +97,7 @@ def _assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: 
 
 def _stored(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:
     """Architecture, configuration and files of a Hub repository, a folder or a file; None for other names."""
-    from partzoo.hub import fetch_repo, read_folder
+    from partzoo.hub import fetch_repo, read_folder, read_header
 
     if name.startswith("hf-hub:"):
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
@@ -108,7 +108,7 @@ def _stored(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[P
     if name.startswith("local-dir:"):
         raise WeightsError(f"{path} is not a folder.")
     if path.suffix == ".safetensors":
-        return _read_header(path)
+        return read_header(path)
     return None
 
 
