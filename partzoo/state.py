@@ -38,8 +38,8 @@ def read_state(paths: Iterable[str | Path]) -> dict[str, Tensor]:
     return state
 
 
-def read_header(path: str | Path) -> tuple[str, dict[str, Any]]:
-    """Architecture and configuration that :func:`write_weights` put into a file's header.
+def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
+    """Architecture and configuration that :func:`write_weights` put into a file's header, and the file.
 
     Raises:
         WeightsError: the file cannot be read, or its header names no architecture.
@@ -47,7 +47,7 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any]]:
     with _open(Path(path)) as opened:
         header = opened.metadata() or {}
     try:
-        return header["architecture"], json.loads(header["config"])
+        return header["architecture"], json.loads(header["config"]), [Path(path)]
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} names no architecture of partzoo in its header: load the architecture with pretrained=False "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, add_record, clones, manifest
+from partzoo.packing import check_golden, golden, pack, storage_dtype
 from partzoo.state import load_strict, read_header, read_state, write_weights
 
 __all__ = [
@@ -18,13 +19,17 @@ __all__ = [
     "WeightFile",
     "WeightRecord",
     "add_record",
+    "check_golden",
     "download",
+    "golden",
     "load_strict",
     "locate",
     "manifest",
+    "pack",
     "read_header",
     "read_state",
     "resolve",
+    "storage_dtype",
     "verify",
     "write_weights",
 ]
@@ -85,6 +90,8 @@ def _resolve(
                 f"Weights of {record.name} are not here ({file.path}) and not on the Hub: use a clone of the "
                 "repository that holds them (git clone, then run in it), or pass the path of a .safetensors file."
             )
+        from partzoo.hub import hub_file
+
         path = hub_file(
             record.hub["repo"], _hub_name(record, file), revision=revision or record.hub["revision"],
             cache_dir=cache_dir, local_files_only=local_files_only, cached_first=True, name=record.name,
@@ -161,6 +168,8 @@ def download(
         except WeightsError:
             if _here(file) is not None or locate(record, file, cache_dir) is None:
                 raise
+            from partzoo.hub import hub_file
+
             path = hub_file(
                 record.hub["repo"], _hub_name(record, file), revision=record.hub["revision"],
                 cache_dir=cache_dir, name=record.name, force=True,

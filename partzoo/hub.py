@@ -1,0 +1,317 @@
+"""Models as folders and Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partzoo.card import card
+from partzoo.errors import UsageError, WeightsError
+from partzoo.manifest import WeightRecord, manifest
+from partzoo.state import INDEX, read_header, shards, write_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["fetch_repo", "from_pretrained", "hub_file", "makers", "push_to_hub", "read_folder", "read_header", "save_pretrained"]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+SHARD_BYTES = 5_000_000_000
+
+
+def save_pretrained(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    record: WeightRecord | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a model as a folder that :func:`from_pretrained`, :func:`partzoo.load` and the Hub read.
+
+    Args:
+        model: of the zoo, with ``architecture`` and ``config``, in a floating-point precision.
+        folder: made if need be; files of the same names are replaced.
+        record: or its name; the card tells what it says about data, budget and scores.
+        dtype: of the stored matrices; None keeps the model's.
+
+    Returns:
+        The folder, with ``model.safetensors`` (shards and an index above 5 GB), ``config.json`` and ``README.md``.
+
+    Raises:
+        UsageError: the model is not of the zoo, or is quantized.
+        WeightsError: a file cannot be written.
+    """
+    folder = Path(folder)
+    architecture = getattr(model, "architecture", "")
+    if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
+        raise UsageError(f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's.")
+    state = model.state_dict()
+    if odd := [name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized]:
+        raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
+    config = {"architecture": architecture, "config": dataclasses.asdict(model.config), "library_name": "partzoo"}
+    write_weights(folder / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
+    record = manifest()[record] if isinstance(record, str) else record
+    try:
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card(architecture, model.config, record), encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
+    return folder
+
+
+def from_pretrained(repo_or_folder: str | Path, **options: Any) -> nn.Module:
+    """A model from a folder of :func:`save_pretrained` or from a Hub repository.
+
+    Args:
+        repo_or_folder: a folder where there is one of that name, else ``owner/repo`` or ``owner/repo@revision``.
+        **options: of :func:`partzoo.load`: ``device``, ``dtype``, ``revision``, ``local_files_only``, ...
+
+    Returns:
+        The module, in evaluation mode and frozen.
+
+    Raises:
+        WeightsError: files are missing, damaged or do not fit.
+    """
+    from partzoo.loading import load
+
+    if Path(repo_or_folder).is_dir():
+        return load(f"local-dir:{repo_or_folder}", **options)
+    return load(f"hf-hub:{str(repo_or_folder).removeprefix('hf-hub:')}", **options)
+
+
+def push_to_hub(
+    model: nn.Module,
+    repo: str,
+    *,
+    record: WeightRecord | str | None = None,
+    dtype: torch.dtype | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    message: str = "Weights from partzoo",
+) -> str:
+    """Upload a model as :func:`save_pretrained` writes it, in one commit.
+
+    Args:
+        model, record, dtype: as in :func:`save_pretrained`.
+        repo: ``owner/name``, made if need be.
+        private: of a repository that is made.
+        revision: branch to commit to, None is ``main``.
+        token: with the right to write; None is the one of ``hf auth login`` or HF_TOKEN.
+        message: of the commit.
+
+    Returns:
+        The commit, which a record's ``hub["revision"]`` pins.
+
+    Raises:
+        UsageError: the model cannot be saved, or the repository's name is none.
+        WeightsError: the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory(prefix="partzoo-") as folder:
+        save_pretrained(model, folder, record=record, dtype=dtype)
+        try:
+            api.create_repo(repo, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo, folder_path=folder, revision=revision, commit_message=message
+            )
+        except hub.HFValidationError as error:
+            raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
+        except (*hub.HfHubHTTPError.__bases__, hub.LocalTokenNotFoundError) as error:
+            raise WeightsError(
+                f"{repo} cannot be written ({_first_line(error)}): run 'hf auth login', or set HF_TOKEN to a token "
+                "with the right to write."
+            ) from error
+    return commit.oid
+
+
+def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
+    """What lies in a folder of :func:`save_pretrained`.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        Architecture, configuration, and the safetensors files.
+
+    Raises:
+        WeightsError: a part of it is missing or damaged.
+    """
+    path = Path(path)
+    index = path / f"model{INDEX}"
+    if (path / WEIGHTS).is_file():
+        files = [path / WEIGHTS]
+    elif index.is_file():
+        files = shards(index)
+    else:
+        raise WeightsError(f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote.")
+    return (*_read_config(path / CONFIG), files)
+
+
+def fetch_repo(
+    repo: str,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of a Hub repository in the Hugging Face cache, fetched if need be.
+
+    Args:
+        repo: ``owner/name``.
+        revision: branch, tag or commit. A commit that is in the cache needs no request; of a branch the Hub is asked
+            for the newest, and what is in the cache serves where it cannot be reached.
+        cache_dir: of the Hugging Face cache; None is its own (HF_HOME).
+        local_files_only: make no request.
+
+    Raises:
+        WeightsError: the repository cannot be had, or is none of partzoo's.
+    """
+    options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    try:
+        config = hub_file(repo, CONFIG, revision=revision, **options)
+        _read_config(config)
+        folder = config.parent
+        pinned = options | {"revision": folder.name}  # the commit: all files are of one
+        if (folder / WEIGHTS).is_file():
+            return folder
+        index = folder / f"model{INDEX}"
+        if not index.is_file():
+            try:
+                hub_file(repo, WEIGHTS, **pinned)
+                return folder
+            except FileNotFoundError:
+                hub_file(repo, index.name, **pinned)
+        for shard in shards(index):
+            hub_file(repo, shard.name, **pinned)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{error}: name a repository that partzoo.hub.push_to_hub wrote.") from error
+    return folder
+
+
+def hub_file(
+    repo: str,
+    filename: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    cached_first: bool = False,
+    force: bool = False,
+    name: str = "",
+) -> Path:
+    """A file of a Hub repository, from the Hugging Face cache or the Hub.
+
+    Args:
+        repo: ``owner/name``.
+        filename: inside the repository.
+        revision: branch, tag or commit; None is ``main``. A commit in the cache needs no request.
+        cache_dir: of the Hugging Face cache.
+        local_files_only: make no request.
+        cached_first: make none either where the cache holds the revision, though it be a branch.
+        force: fetch it again.
+        name: of the weights, for the error.
+
+    Raises:
+        FileNotFoundError: the repository has no such file.
+        WeightsError: it cannot be had; the message says why and what helps.
+    """
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import errors as hub
+
+    where = f"{filename} of {repo}" + (f"@{revision}" if revision else "")
+    name = name or f"hf-hub:{repo}"
+    try:
+        if cached_first and not force:
+            cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir, revision=revision)
+            if isinstance(cached, str):
+                return Path(cached)
+        fetched = hf_hub_download(
+            repo, filename, revision=revision, cache_dir=cache_dir,
+            local_files_only=local_files_only, force_download=force,
+        )  # fmt: skip
+        return Path(fetched)
+    except hub.LocalEntryNotFoundError as error:
+        offline = local_files_only or constants.HF_HUB_OFFLINE
+        why = "offline mode is on (HF_HUB_OFFLINE, local_files_only)" if offline else "the Hub is out of reach"
+        raise WeightsError(
+            f"Weights of {name} ({where}) are not in {cache_dir or constants.HF_HUB_CACHE} and {why}: run "
+            f"'partzoo download {name}' on a connected machine and copy its HF_HOME, or pass the path of a "
+            ".safetensors file."
+        ) from error
+    except hub.GatedRepoError as error:
+        raise WeightsError(f"{repo} is gated: accept its terms on the Hub, then set HF_TOKEN.") from error
+    except hub.RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"The Hub has no repository {repo!r}, or it is private: check the name, or set HF_TOKEN."
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise WeightsError(f"{repo} has no revision {revision!r}: check revision=.") from error
+    except hub.EntryNotFoundError as error:
+        raise FileNotFoundError(f"The Hub has no {where}") from error
+    except hub.HFValidationError as error:
+        raise WeightsError(f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name.") from error
+    # The bases are the errors of the HTTP library that this version of huggingface_hub uses.
+    except hub.HfHubHTTPError.__bases__ as error:
+        raise WeightsError(
+            f"{where} cannot be fetched ({_first_line(error)}): try again, or check HF_ENDPOINT."
+        ) from error
+
+
+def makers() -> dict[str, Callable[..., nn.Module]]:
+    """A function for each architecture and alias, by its name with underscores: what ``hubconf.py`` shows."""
+    from partzoo.registry import aliases, architectures
+
+    entries = architectures()
+    targets = {name: name for name in entries} | aliases()
+    return {_identifier(name): _maker(name, entries[target]) for name, target in targets.items()}
+
+
+def _maker(name: str, entry: Any) -> Callable[..., nn.Module]:
+    def make(pretrained: bool = True, **kwargs: Any) -> nn.Module:
+        from partzoo.loading import load
+
+        return load(name, pretrained=pretrained, **kwargs)
+
+    make.__name__ = make.__qualname__ = _identifier(name)
+    make.__module__ = "hubconf"
+    make.__doc__ = f"""{entry.summary or entry.name}
+
+    Args:
+        pretrained: bring trained weights; without them they are random.
+        **kwargs: of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``, ``cache_dir``)
+            and of the architecture's configuration ({', '.join(f.name for f in dataclasses.fields(entry.config))}).
+
+    Returns:
+        ``{entry.name}``, in evaluation mode and frozen.
+    """
+    return make
+
+
+def _identifier(name: str) -> str:
+    return name.replace("-", "_").replace(".", "_")
+
+
+def _read_config(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        architecture, config = content["architecture"], content["config"]
+        if not isinstance(architecture, str) or not isinstance(config, dict):
+            raise TypeError("'architecture' is a name and 'config' an object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): name what "
+            "partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
+        ) from error
+    return architecture, config
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
