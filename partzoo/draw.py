@@ -55,6 +55,7 @@ def overlay(
     alpha: float = 0.55,
     outlines: bool = True,
     numbers: bool = True,
+    scale: int = 1,
 ) -> Image.Image:
     """Colour the parts of a picture.
 
@@ -64,16 +65,21 @@ def overlay(
         k: how many parts there could be.
         alpha: strength of the colours, 0..1.
         outlines: draw lines between parts.
-        numbers: write each part's number inside it.
+        numbers: write each part's number inside it, in pictures of 48 pixels or more.
+        scale: enlarge by this factor before drawing, which leaves small pictures room for lines and numbers.
 
     Returns:
-        RGB PIL image ``(H, W)``.
+        RGB PIL image ``(H * scale, W * scale)``.
 
     Raises:
-        UsageError: alpha is outside 0..1.
+        UsageError: alpha is outside 0..1, or scale below 1.
     """
-    if not 0 <= alpha <= 1:
-        raise UsageError(f"alpha={alpha} must lie in 0..1.")
+    if not 0 <= alpha <= 1 or scale < 1:
+        raise UsageError(f"alpha={alpha} must lie in 0..1, and scale={scale} be at least 1.")
+    if scale > 1:
+        labels = labels.repeat(scale, 0).repeat(scale, 1)
+        if image is not None:
+            image = np.asarray(Image.fromarray(image).resize(labels.shape[::-1], Image.Resampling.LANCZOS))
     colours = palette(k)
     if image is None:
         colours[0] = 255
@@ -84,7 +90,8 @@ def overlay(
             rows = slice(top, top + BAND)
             canvas[rows] = _tint(image[rows], colours, labels[rows], alpha)
     if outlines:
-        canvas[outline(labels, max(1, round(max(labels.shape) / 400)))] = 255
+        lines = outline(labels, max(1, round(max(labels.shape) / 400)))
+        canvas[lines] = canvas[lines] // 4 + 191
     picture = Image.fromarray(canvas)
     if numbers and min(labels.shape) >= SMALLEST_NUMBERED:
         _write_numbers(picture, labels, colours)

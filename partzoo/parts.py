@@ -159,17 +159,22 @@ class Parts:
             raise UsageError(f"No part {part}: parts are 1..{self.k}, and 0 is the background.")
         return self._labels == part
 
-    def overlay(self, *, alpha: float = 0.55, outlines: bool = True, numbers: bool = True) -> Image.Image:
+    def overlay(
+        self, *, alpha: float = 0.55, outlines: bool = True, numbers: bool = True, scale: int = 1
+    ) -> Image.Image:
         """The picture with coloured parts: an RGB PIL image of its size (the parts alone if it is unknown).
 
         Args:
             alpha: strength of the colours, 0 (none) to 1 (opaque).
             outlines: draw lines between parts.
-            numbers: write each part's number inside it.
+            numbers: write each part's number inside it, in pictures of 48 pixels or more.
+            scale: enlarge by this factor before drawing: small pictures gain room for lines and numbers.
+
+        Raises:
+            UsageError: alpha is outside 0..1, or scale below 1.
         """
-        return draw.overlay(
-            self._image, self._labels, self.k, alpha=alpha, outlines=outlines, numbers=numbers
-        )
+        how = {"alpha": alpha, "outlines": outlines, "numbers": numbers, "scale": scale}
+        return draw.overlay(self._image, self._labels, self.k, **how)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the picture, the overlay, and a legend with the areas.
@@ -178,8 +183,13 @@ class Parts:
             MissingExtraError: matplotlib is not installed.
         """
         pyplot = require("matplotlib.pyplot", "plot")
-        shown = [self.overlay()] if self._image is None else [self._image, self.overlay()]
-        figure, axes = pyplot.subplots(1, len(shown), squeeze=False, layout="constrained")
+        overlay = self._large_overlay()
+        shown = [overlay] if self._image is None else [self._image, overlay]
+        columns = 2 * len(shown)
+        height = 5 * min(max(self.size[0] / self.size[1], 0.25), 2) + 0.3 * (1 + len(self.present) / columns)
+        figure, axes = pyplot.subplots(
+            1, len(shown), squeeze=False, layout="constrained", figsize=(5 * len(shown), height)
+        )
         for axis, picture in zip(axes[0], shown, strict=True):
             axis.imshow(picture)
             axis.set_axis_off()
@@ -189,7 +199,9 @@ class Parts:
             for i, name, share in self._rows()
         ]
         if keys:
-            figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 4), frameon=False)
+            figure.legend(
+                handles=keys, loc="outside lower center", ncols=min(len(keys), columns), frameon=False
+            )
         return figure
 
     def crops(self, *, margin: float = 0.0, masked: bool = False) -> dict[int, Image.Image]:
@@ -270,7 +282,7 @@ class Parts:
         return f"<Parts: {self._found()}{': ' if shares else ''}{shares}{rest}>"
 
     def _repr_png_(self) -> bytes:
-        image = self.overlay()
+        image = self._large_overlay()
         image.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
         data = io.BytesIO()
         image.save(data, "PNG")
@@ -289,6 +301,9 @@ class Parts:
             f'<img alt="parts" src="data:image/png;base64,{picture}">'
             f"<table><caption>{self._found()}</caption>{rows}</table></div>"
         )
+
+    def _large_overlay(self) -> Image.Image:
+        return self.overlay(scale=max(1, NOTEBOOK_SIDE // max(self.size)))
 
     def _found(self) -> str:
         height, width = self.size

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import tempfile
 
 import pytest
 
 LOOPBACK = ("127.", "::1", "localhost")
 
-
-@pytest.fixture(autouse=True, scope="session")
-def quiet_machine(tmp_path_factory):
-    """Empty caches; huggingface_hub reads where they are when it is imported, which is later."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HF_HOME", "XDG_CACHE_HOME", "TORCH_HOME"):
-            patch.setenv(name, str(home / name.lower()))
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-            patch.delenv(name, raising=False)
-        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-        yield
+# Set here, not in a fixture: huggingface_hub reads them when it is imported, and test modules may import it.
+HOME = tempfile.TemporaryDirectory(prefix="partzoo-tests-")
+for name in ("HF_HOME", "XDG_CACHE_HOME", "TORCH_HOME"):
+    os.environ[name] = os.path.join(HOME.name, name.lower())
+for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+    os.environ.pop(name, None)
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["MPLBACKEND"] = "agg"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -62,10 +60,5 @@ def only_loopback():
 @pytest.fixture(autouse=True)
 def closed_figures():
     yield
-    import sys
-
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
-
-
-os.environ.setdefault("MPLBACKEND", "agg")

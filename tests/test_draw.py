@@ -138,6 +138,17 @@ def test_numbers_are_written_where_there_is_room():
     )
 
 
+def test_scale_enlarges():
+    image, labels = np.full((8, 9, 3), 100, np.uint8), np.eye(8, 9, dtype=int)
+    plain = {"outlines": False, "numbers": False}
+    large = draw.overlay(image, labels, 1, scale=3, **plain)
+    assert large.size == (27, 24)
+    np.testing.assert_array_equal(np.asarray(large)[1::3, 1::3], draw.overlay(image, labels, 1, **plain))
+    assert draw.overlay(None, labels, 1, scale=10).size == (90, 80)
+    with pytest.raises(UsageError, match="scale"):
+        draw.overlay(image, labels, 1, scale=0)
+
+
 def test_overlay_does_not_write_into_the_picture():
     image = np.full((300, 60, 3), 100, np.uint8)
     labels = np.arange(300 * 60).reshape(300, 60) // 6000
