@@ -103,7 +103,7 @@ def open_picture(
         return Picture(decode.pixels_of_array(np.asarray(source), name), name)
     else:
         raise ImageError(
-            f"A {type(source).__name__} is no picture: "
+            f"{name} is of type {type(source).__name__}: "
             "pass a path, URL, PIL image, array, tensor, bytes or file object."
         )
     return Picture(decode.pixels_of_bytes(data, name, max_pixels), name)
