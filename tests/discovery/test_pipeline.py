@@ -1,0 +1,180 @@
+"""discover_parts and fit_parts, from the outside."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import partzoo
+from partzoo.encoders.base import Preprocess
+from partzoo.errors import ImageError, UsageError
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return partzoo.load("toy-vit")
+
+
+def scene(seed=0, size=(90, 120), at=(20, 30)):
+    """A two-coloured thing before a plain, noisy ground."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((*size, 3), (60, 120, 70), np.uint8)
+    y, x = at
+    h, w = size[0] // 2, size[1] // 2
+    pixels[y : y + h, x : x + w // 2] = (220, 60, 40)
+    pixels[y : y + h, x + w // 2 : x + w] = (240, 220, 90)
+    return np.clip(pixels + random.integers(-6, 7, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def test_the_thing_is_separated_from_its_ground_and_divided(encoder):
+    parts = partzoo.discover_parts(scene(), 2, model=encoder)
+    thing = np.zeros((90, 120), bool)
+    thing[20:65, 30:90] = True
+    assert ((parts.labels > 0) == thing).mean() > 0.97
+    left, right = parts.labels[40, 40], parts.labels[40, 80]
+    assert left != right and (parts.labels[25:60, 35:55] == left).mean() > 0.95
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 1), (1, 40), (17, 300), (300, 17), (224, 224), (500, 700)])
+def test_labels_have_the_pictures_own_size(encoder, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    parts = partzoo.discover_parts(pixels, 1 if size == (1, 1) else 4, model=encoder)
+    assert parts.labels.shape == size and parts.labels.max() <= 4
+
+
+def test_labels_are_the_arg_max_of_the_scores(encoder):
+    parts = partzoo.discover_parts(scene(), 3, model=encoder)
+    assert parts.scores.shape == (4, 90, 120)
+    assert np.allclose(parts.scores.sum(0), 1, atol=1e-5)
+    assert (parts.scores.argmax(0) == parts.labels).mean() > 0.999
+
+
+def test_the_same_picture_gives_the_same_labels_in_another_process(encoder, tmp_path):
+    np.save(tmp_path / "scene.npy", scene())
+    code = (
+        "import sys, numpy as np, partzoo; "
+        "parts = partzoo.discover_parts(np.load(sys.argv[1]), 4, model='toy-vit'); np.save(sys.argv[2], parts.labels)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "scene.npy", tmp_path / "labels.npy"],
+        check=True, env={"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert np.array_equal(np.load(tmp_path / "labels.npy"), partzoo.discover_parts(scene(), 4, model=encoder).labels)
+
+
+def test_batch_size_and_order_do_not_change_labels(encoder):
+    pictures = [scene(i, at=(10 + 5 * i, 20)) for i in range(5)]
+    first = partzoo.discover_parts(pictures, 3, model=encoder, batch_size=1)
+    for batch_size in (2, 3, 64):
+        again = partzoo.discover_parts(pictures[::-1], 3, model=encoder, batch_size=batch_size)[::-1]
+        assert all(np.array_equal(a.labels, b.labels) for a, b in zip(first, again, strict=True))
+
+
+def test_part_3_is_the_same_part_in_all_pictures(encoder):
+    pictures = [scene(i, at=(10 + 5 * i, 20 + 4 * i)) for i in range(4)]
+    for i, parts in enumerate(partzoo.discover_parts(pictures, 2, model=encoder)):
+        centre = 10 + 5 * i + 22
+        reds = parts.labels[centre, 20 + 4 * i + 10]
+        assert reds == partzoo.discover_parts(pictures, 2, model=encoder)[0].labels[32, 30] and reds > 0
+
+
+def test_a_saved_vocabulary_labels_alike(encoder, tmp_path):
+    pictures = [scene(i) for i in range(3)]
+    vocabulary = partzoo.fit_parts(pictures, 3, model="toy-vit")
+    vocabulary.save(tmp_path / "v.safetensors")
+    again = partzoo.PartVocabulary.load(tmp_path / "v.safetensors")
+    for picture, parts in zip(pictures, partzoo.discover_parts(pictures, 3, model=encoder), strict=True):
+        assert np.array_equal(partzoo.discover_parts(picture, vocabulary=again).labels, parts.labels)
+
+
+def test_one_picture_is_divided_as_its_own_vocabulary_says(encoder):
+    vocabulary = partzoo.fit_parts(scene(), 4, model="toy-vit")
+    alone = partzoo.discover_parts(scene(), 4, model=encoder)
+    assert np.array_equal(partzoo.discover_parts(scene(), vocabulary=vocabulary).labels, alone.labels)
+
+
+def test_parts_are_numbered_by_area(encoder):
+    areas = partzoo.discover_parts(scene(), 5, model=encoder, background=None, refine=False).areas
+    assert (np.diff(areas) <= 0.01 * areas.sum()).all()
+
+
+def test_a_blank_picture_has_no_parts(encoder):
+    blank = np.full((40, 60, 3), 130, np.uint8)
+    for background in ("auto", None):
+        parts = partzoo.discover_parts(blank, 8, model=encoder, background=background)
+        assert parts.labels.shape == (40, 60) and not parts.labels.any() and not parts.present
+
+
+def test_without_background_every_pixel_belongs_to_a_part(encoder):
+    assert partzoo.discover_parts(scene(), 3, model=encoder, background=None).labels.min() == 1
+
+
+def test_auto_k_is_in_its_range(encoder):
+    assert 2 <= partzoo.discover_parts(scene(), "auto", model=encoder).k <= 12
+
+
+def test_progress_counts_the_pictures(encoder):
+    seen = []
+    partzoo.discover_parts([scene(0), scene(1)], 2, model=encoder, progress=lambda *pair: seen.append(pair))
+    assert seen[-1] == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k=0"), ({"k": -3}, "k=-3"), ({"k": 2.5}, "k=2.5"), ({"k": "many"}, "'many'"), ({"k": None}, "k=None"),
+        ({"k": 90 * 120 + 1}, "10800 pixels"), ({"k": 4000, "size": 32}, "cells"), ({"size": 0}, "size=0"),
+        ({"background": "sky"}, "'sky'"), ({"batch_size": 0}, "batch_size=0"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_named(encoder, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        partzoo.discover_parts(scene(), model=encoder, **arguments)
+
+
+def test_a_picture_with_nan_is_an_error(encoder):
+    with pytest.raises(ImageError, match="NaN"):
+        partzoo.discover_parts(np.full((20, 20, 3), np.nan), model=encoder)
+
+
+class LearnedParts(nn.Module):
+    """Three parts: thirds of the picture from left to right, where it is bright; the last two look alike."""
+
+    preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def part_maps(self, x, size=None):
+        bright = x.mean(1, keepdim=True)
+        third = torch.arange(x.shape[3]) * 3 // x.shape[3]
+        return torch.cat([1 - bright, *(bright * (third == i) for i in range(3))], 1)
+
+    def descriptors(self, x):
+        return torch.tensor([[0.0, 0], [1, 0], [0, 1], [0.1, 1]]).expand(len(x), 4, 2)
+
+
+def test_a_learned_part_model_brings_its_own_parts():
+    pixels = np.full((30, 60, 3), 250, np.uint8)
+    pixels[:6] = 5
+    own = partzoo.discover_parts(pixels, None, model=LearnedParts(), refine=False)
+    assert own.k == 3 and not own.labels[:4].any()
+    assert len({own.labels[20, x] for x in (5, 30, 55)}) == 3
+    merged = partzoo.discover_parts(pixels, 2, model=LearnedParts())
+    assert merged.labels[20, 30] == merged.labels[20, 55] == 1 and merged.labels[20, 5] == 2
+    with pytest.raises(UsageError, match="knows 3 parts"):
+        partzoo.discover_parts(pixels, 4, model=LearnedParts())
+
+
+def test_a_learned_part_model_shares_one_numbering(tmp_path):
+    model = LearnedParts()
+    pictures = [np.full((30, 60, 3), 250, np.uint8), np.full((20, 20, 3), 240, np.uint8)]
+    vocabulary = partzoo.fit_parts(pictures, 2, model=model)
+    for picture, parts in zip(pictures, partzoo.discover_parts(pictures, 2, model=model), strict=True):
+        assert parts == partzoo.discover_parts(picture, vocabulary=vocabulary, model=model)
+    with pytest.raises(UsageError, match="no name"):
+        partzoo.discover_parts(pictures, vocabulary=vocabulary)

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from partzoo.discovery.refine import guided_filter, resize, strips
+from partzoo.errors import ShapeError
+
+
+def edge(height=32, width=48, at=20):
+    guide = torch.full((3, height, width), 0.2)
+    guide[:, :, at:] = torch.tensor([0.9, 0.4, 0.1])[:, None, None]
+    return guide
+
+
+def test_a_rough_map_snaps_to_the_edge_of_the_picture():
+    guide = edge()
+    rough = torch.zeros(1, 32, 48)
+    rough[:, :, 23:] = 1
+    smooth = guided_filter(guide, rough, radius=6, epsilon=1e-4)[0]
+    assert (smooth[:, 20:] > smooth[:, :20].max()).all()
+
+
+def test_maps_that_sum_to_one_still_do():
+    random = torch.Generator().manual_seed(0)
+    maps = torch.rand(5, 30, 20, generator=random).softmax(0)
+    smooth = guided_filter(torch.rand(3, 30, 20, generator=random), maps)
+    assert torch.allclose(smooth.sum(0), torch.ones(30, 20), atol=1e-4)
+
+
+def test_matches_the_definition_solved_window_by_window():
+    random = torch.Generator().manual_seed(1)
+    guide, maps = torch.rand(3, 9, 8, generator=random), torch.rand(2, 9, 8, generator=random)
+    fits = torch.zeros(2, 4, 9, 8)
+    for y in range(9):
+        for x in range(8):
+            window = (slice(max(y - 2, 0), y + 3), slice(max(x - 2, 0), x + 3))
+            colours = guide[(slice(None), *window)].flatten(1)
+            centred = colours - colours.mean(1, keepdim=True)
+            variance = centred @ centred.T / colours.shape[1] + 0.01 * torch.eye(3)
+            for i, values in enumerate(maps[(slice(None), *window)].flatten(1)):
+                slope = torch.linalg.solve(variance, centred @ values / len(values))
+                fits[i, :3, y, x] = slope
+                fits[i, 3, y, x] = values.mean() - slope @ colours.mean(1)
+    expected = torch.zeros(2, 9, 8)
+    for y in range(9):
+        for x in range(8):
+            window = (slice(max(y - 2, 0), y + 3), slice(max(x - 2, 0), x + 3))
+            mean = fits[(slice(None), slice(None), *window)].mean((2, 3))
+            expected[:, y, x] = mean[:, :3] @ guide[:, y, x] + mean[:, 3]
+    assert torch.allclose(guided_filter(guide, maps, radius=2, epsilon=0.01), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 64), (64, 2), (5, 7)])
+def test_any_size_passes(size):
+    maps = torch.rand(3, *size)
+    assert guided_filter(torch.rand(3, *size), maps, fine=torch.rand(3, 40, 30)).shape == (3, 40, 30)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (40, 33), (300, 17), (1, 1)])
+def test_strips_are_bilinear_upsampling(size, monkeypatch):
+    monkeypatch.setattr("partzoo.discovery.refine.STRIP", 200)
+    maps = torch.rand(4, 8, 6, generator=torch.Generator().manual_seed(2))
+    expected = interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+    assert torch.allclose(torch.cat(list(strips(maps, size)), 1), expected, atol=1e-5)
+
+
+def test_resize_to_the_same_size_returns_the_maps():
+    maps = torch.rand(2, 4, 5)
+    assert resize(maps, (4, 5)) is maps
+
+
+def test_guide_and_maps_must_agree():
+    with pytest.raises(ShapeError, match=r"\(8, 8\)"):
+        guided_filter(torch.rand(3, 8, 8), torch.rand(1, 8, 9))
