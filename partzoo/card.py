@@ -17,7 +17,11 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None) -> 
         config: the model's configuration, a dataclass.
         record: what is known about the weights; without one the card says that nothing is.
     """
-    front = ["library_name: partzoo", "pipeline_tag: image-feature-extraction", "tags: [partzoo, part-discovery]"]
+    front = [
+        "library_name: partzoo",
+        "pipeline_tag: image-feature-extraction",
+        "tags: [partzoo, part-discovery]",
+    ]
     if record is not None:
         front.insert(0, f"license: {record.licence.lower()}")
     settings = json.dumps(dataclasses.asdict(config), indent=2)
@@ -25,9 +29,13 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None) -> 
     parts = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {name}",
-        f"`{architecture}` of [partzoo](https://pypi.org/project/partzoo/), a model zoo for parts.",
+        f"`{architecture}` of partzoo, a model zoo for parts.",
         '```python\nimport partzoo\n\nmodel = partzoo.load("hf-hub:OWNER/REPO")  # or local-dir:FOLDER\n```',
-        *(_facts(record) if record is not None else ["Nothing is recorded about how these weights were made."]),
+        *(
+            _facts(record)
+            if record is not None
+            else ["Nothing is recorded about how these weights were made."]
+        ),
         f"## Configuration\n\n```json\n{settings}\n```",
     ]
     return "\n\n".join(parts) + "\n"
@@ -50,7 +58,8 @@ def _facts(record: WeightRecord) -> list[str]:
     scores = [(m["name"], _number(m["value"]), m["protocol"], f"`{m['command']}`") for m in record.metrics]
     return [
         f"## How it was made\n\n{made}\n\n```\n{record.command}\n```",
-        "## Scores\n\n" + (_table(("metric", "value", "protocol", "command"), scores) if scores else "None yet."),
+        "## Scores\n\n"
+        + (_table(("metric", "value", "protocol", "command"), scores) if scores else "None yet."),
         "Licence of the weights: " + record.licence,
     ]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from partzoo.card import card
 from partzoo.errors import UsageError, WeightsError
+from partzoo.fetch import first_line, hub_file
 from partzoo.manifest import WeightRecord, manifest
 from partzoo.state import INDEX, read_header, shards, write_weights
 
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["fetch_repo", "from_pretrained", "hub_file", "makers", "push_to_hub", "read_folder", "read_header", "save_pretrained"]
+__all__ = [
+    "fetch_repo",
+    "from_pretrained",
+    "makers",
+    "push_to_hub",
+    "read_folder",
+    "read_header",
+    "save_pretrained",
+]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SHARD_BYTES = 5_000_000_000
@@ -49,11 +58,19 @@ def save_pretrained(
     folder = Path(folder)
     architecture = getattr(model, "architecture", "")
     if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
-        raise UsageError(f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's.")
+        raise UsageError(
+            f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's."
+        )
     state = model.state_dict()
-    if odd := [name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized]:
+    if odd := [
+        name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized
+    ]:
         raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
-    config = {"architecture": architecture, "config": dataclasses.asdict(model.config), "library_name": "partzoo"}
+    config = {
+        "architecture": architecture,
+        "config": dataclasses.asdict(model.config),
+        "library_name": "partzoo",
+    }
     write_weights(folder / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
     record = manifest()[record] if isinstance(record, str) else record
     try:
@@ -127,7 +144,7 @@ def push_to_hub(
             raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
         except (*hub.HfHubHTTPError.__bases__, hub.LocalTokenNotFoundError) as error:
             raise WeightsError(
-                f"{repo} cannot be written ({_first_line(error)}): run 'hf auth login', or set HF_TOKEN to a token "
+                f"{repo} cannot be written ({first_line(error)}): run 'hf auth login', or set HF_TOKEN to a token "
                 "with the right to write."
             ) from error
     return commit.oid
@@ -152,7 +169,9 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     elif index.is_file():
         files = shards(index)
     else:
-        raise WeightsError(f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote.")
+        raise WeightsError(
+            f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote."
+        )
     return (*_read_config(path / CONFIG), files)
 
 
@@ -196,75 +215,6 @@ def fetch_repo(
     return folder
 
 
-def hub_file(
-    repo: str,
-    filename: str,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    cached_first: bool = False,
-    force: bool = False,
-    name: str = "",
-) -> Path:
-    """A file of a Hub repository, from the Hugging Face cache or the Hub.
-
-    Args:
-        repo: ``owner/name``.
-        filename: inside the repository.
-        revision: branch, tag or commit; None is ``main``. A commit in the cache needs no request.
-        cache_dir: of the Hugging Face cache.
-        local_files_only: make no request.
-        cached_first: make none either where the cache holds the revision, though it be a branch.
-        force: fetch it again.
-        name: of the weights, for the error.
-
-    Raises:
-        FileNotFoundError: the repository has no such file.
-        WeightsError: it cannot be had; the message says why and what helps.
-    """
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub import errors as hub
-
-    where = f"{filename} of {repo}" + (f"@{revision}" if revision else "")
-    name = name or f"hf-hub:{repo}"
-    try:
-        if cached_first and not force:
-            cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir, revision=revision)
-            if isinstance(cached, str):
-                return Path(cached)
-        fetched = hf_hub_download(
-            repo, filename, revision=revision, cache_dir=cache_dir,
-            local_files_only=local_files_only, force_download=force,
-        )  # fmt: skip
-        return Path(fetched)
-    except hub.LocalEntryNotFoundError as error:
-        offline = local_files_only or constants.HF_HUB_OFFLINE
-        why = "offline mode is on (HF_HUB_OFFLINE, local_files_only)" if offline else "the Hub is out of reach"
-        raise WeightsError(
-            f"Weights of {name} ({where}) are not in {cache_dir or constants.HF_HUB_CACHE} and {why}: run "
-            f"'partzoo download {name}' on a connected machine and copy its HF_HOME, or pass the path of a "
-            ".safetensors file."
-        ) from error
-    except hub.GatedRepoError as error:
-        raise WeightsError(f"{repo} is gated: accept its terms on the Hub, then set HF_TOKEN.") from error
-    except hub.RepositoryNotFoundError as error:
-        raise WeightsError(
-            f"The Hub has no repository {repo!r}, or it is private: check the name, or set HF_TOKEN."
-        ) from error
-    except hub.RevisionNotFoundError as error:
-        raise WeightsError(f"{repo} has no revision {revision!r}: check revision=.") from error
-    except hub.EntryNotFoundError as error:
-        raise FileNotFoundError(f"The Hub has no {where}") from error
-    except hub.HFValidationError as error:
-        raise WeightsError(f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name.") from error
-    # The bases are the errors of the HTTP library that this version of huggingface_hub uses.
-    except hub.HfHubHTTPError.__bases__ as error:
-        raise WeightsError(
-            f"{where} cannot be fetched ({_first_line(error)}): try again, or check HF_ENDPOINT."
-        ) from error
-
-
 def makers() -> dict[str, Callable[..., nn.Module]]:
     """A function for each architecture and alias, by its name with underscores: what ``hubconf.py`` shows."""
     from partzoo.registry import aliases, architectures
@@ -287,7 +237,7 @@ def _maker(name: str, entry: Any) -> Callable[..., nn.Module]:
     Args:
         pretrained: bring trained weights; without them they are random.
         **kwargs: of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``, ``cache_dir``)
-            and of the architecture's configuration ({', '.join(f.name for f in dataclasses.fields(entry.config))}).
+            and of the architecture's configuration ({", ".join(f.name for f in dataclasses.fields(entry.config))}).
 
     Returns:
         ``{entry.name}``, in evaluation mode and frozen.
@@ -311,7 +261,3 @@ def _read_config(file: Path) -> tuple[str, dict[str, Any]]:
             "partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
         ) from error
     return architecture, config
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

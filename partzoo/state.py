@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -158,7 +159,9 @@ def _open(file: Path):
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         if not file.is_file():
-            raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
+            raise WeightsError(
+                f"There is no file {file}: check the path, or run 'partzoo download'."
+            ) from error
         raise WeightsError(
             f"{file} is no whole safetensors file ({error}): fetch it again, 'partzoo verify' checks those of the zoo."
         ) from error
@@ -180,7 +183,9 @@ def shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is no index of safetensors shards ({error!r}): fetch it again.") from error
+        raise WeightsError(
+            f"{index} is no index of safetensors shards ({error!r}): fetch it again."
+        ) from error
     if outside := [name for name in names if Path(name).name != name]:
         raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: fetch it again.")
     return [index.with_name(name) for name in names]
@@ -217,5 +222,8 @@ def _write_aside(path: Path, write) -> None:
         write(aside)
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        raise WeightsError(f"{path} cannot be written ({error}): choose another folder or free some space.") from error
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise WeightsError(
+            f"{path} cannot be written ({error}): choose another folder or free some space."
+        ) from error

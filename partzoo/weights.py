@@ -8,8 +8,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
+from partzoo.fetch import hub_file
 from partzoo.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, add_record, clones, manifest
 from partzoo.packing import check_golden, golden, pack, storage_dtype
 from partzoo.state import load_strict, read_header, read_state, write_weights
@@ -81,21 +83,16 @@ def resolve(
 
 
 def _resolve(
-    record: WeightRecord, file: WeightFile, cache_dir: str | Path | None, local_files_only: bool, revision: str | None
+    record: WeightRecord,
+    file: WeightFile,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+    revision: str | None,
 ) -> Path:
     path = _here(file) if revision is None else None
     if path is None:
-        if record.hub is None:
-            raise WeightsError(
-                f"Weights of {record.name} are not here ({file.path}) and not on the Hub: use a clone of the "
-                "repository that holds them (git clone, then run in it), or pass the path of a .safetensors file."
-            )
-        from partzoo.hub import hub_file
-
-        path = hub_file(
-            record.hub["repo"], _hub_name(record, file), revision=revision or record.hub["revision"],
-            cache_dir=cache_dir, local_files_only=local_files_only, cached_first=True, name=record.name,
-        )  # fmt: skip
+        options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "cached_first": True}
+        path = _fetch(record, file, revision=revision, **options)
     if revision is None:
         _check(record, file, path)
     return path
@@ -113,7 +110,9 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
     return Path(cached) if isinstance(cached, str) else None
 
 
-def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | None = None) -> list[Verified]:
+def verify(
+    record: WeightRecord | str | None = None, *, cache_dir: str | Path | None = None
+) -> list[Verified]:
     """Read and hash every file of a record that is on this machine.
 
     Args:
@@ -142,7 +141,10 @@ def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | 
 
 
 def download(
-    record: WeightRecord | str, *, cache_dir: str | Path | None = None, progress: Callable[[str], None] | None = None
+    record: WeightRecord | str,
+    *,
+    cache_dir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Bring the files of a record to this machine; a damaged copy in the Hugging Face cache is fetched again.
 
@@ -168,15 +170,24 @@ def download(
         except WeightsError:
             if _here(file) is not None or locate(record, file, cache_dir) is None:
                 raise
-            from partzoo.hub import hub_file
-
-            path = hub_file(
-                record.hub["repo"], _hub_name(record, file), revision=record.hub["revision"],
-                cache_dir=cache_dir, name=record.name, force=True,
-            )  # fmt: skip
+            path = _fetch(record, file, cache_dir=cache_dir, force=True)
             _check(record, file, path)
         paths.append(path)
     return paths
+
+
+def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
+    """A file of a record from the Hugging Face cache or the Hub, unchecked."""
+    if record.hub is None:
+        raise WeightsError(
+            f"Weights of {record.name} are not here ({file.path}) and not on the Hub: run in a clone of the "
+            "repository that holds them, or pass the path of a .safetensors file."
+        )
+    repo, revision = record.hub["repo"], revision or record.hub["revision"]
+    try:
+        return hub_file(repo, _hub_name(record, file), revision=revision, name=record.name, **options)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{error}, which the record of {record.name} names: check revision=.") from error
 
 
 def _here(file: WeightFile) -> Path | None:
@@ -195,7 +206,9 @@ def _named(record: WeightRecord | str) -> WeightRecord:
         return record
     records = manifest()
     if record not in records:
-        raise UnknownModelError(f"There are no released weights {record!r}; there are {', '.join(records) or 'none'}.")
+        raise UnknownModelError(
+            f"There are no released weights {record!r}; there are {', '.join(records) or 'none'}."
+        )
     return records[record]
 
 

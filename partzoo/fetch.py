@@ -1,0 +1,85 @@
+"""One file of a Hub repository, through the real client, with errors that say what helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from partzoo.errors import WeightsError
+
+
+def hub_file(
+    repo: str,
+    filename: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    cached_first: bool = False,
+    force: bool = False,
+    name: str = "",
+) -> Path:
+    """A file of a Hub repository, from the Hugging Face cache or the Hub.
+
+    Args:
+        repo: ``owner/name``.
+        filename: inside the repository.
+        revision: branch, tag or commit; None is ``main``. A commit in the cache needs no request.
+        cache_dir: of the Hugging Face cache.
+        local_files_only: make no request.
+        cached_first: make none either where the cache holds the revision, though it be a branch.
+        force: fetch it again.
+        name: of the weights, for the error.
+
+    Raises:
+        FileNotFoundError: the repository has no such file.
+        WeightsError: it cannot be had; the message says why and what helps.
+    """
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import errors as hub
+
+    where = f"{filename} of {repo}" + (f"@{revision}" if revision else "")
+    name = name or f"hf-hub:{repo}"
+    try:
+        if cached_first and not force:
+            cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir, revision=revision)
+            if isinstance(cached, str):
+                return Path(cached)
+        fetched = hf_hub_download(
+            repo, filename, revision=revision, cache_dir=cache_dir,
+            local_files_only=local_files_only, force_download=force,
+        )  # fmt: skip
+        return Path(fetched)
+    except hub.LocalEntryNotFoundError as error:
+        offline = local_files_only or constants.HF_HUB_OFFLINE
+        why = (
+            "offline mode is on (HF_HUB_OFFLINE, local_files_only)" if offline else "the Hub is out of reach"
+        )
+        raise WeightsError(
+            f"Weights of {name} ({where}) are not in {cache_dir or constants.HF_HUB_CACHE} and {why}: run "
+            f"'partzoo download {name}' on a connected machine and copy its HF_HOME, or pass the path of a "
+            ".safetensors file."
+        ) from error
+    except hub.GatedRepoError as error:
+        raise WeightsError(f"{repo} is gated: accept its terms on the Hub, then set HF_TOKEN.") from error
+    except hub.RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"The Hub has no repository {repo!r}, or it is private: check the name, or set HF_TOKEN."
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise WeightsError(f"{repo} has no revision {revision!r}: check revision=.") from error
+    except hub.EntryNotFoundError as error:
+        raise FileNotFoundError(f"The Hub has no {where}") from error
+    except hub.HFValidationError as error:
+        raise WeightsError(
+            f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name."
+        ) from error
+    # The bases are the errors of the HTTP library that this version of huggingface_hub uses.
+    except hub.HfHubHTTPError.__bases__ as error:
+        raise WeightsError(
+            f"{where} cannot be fetched ({first_line(error)}): try again, or check HF_ENDPOINT."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's message."""
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,166 @@
+"""A server on this machine that speaks as much of the Hub's protocol as the real client asks for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Hub:
+    """Repositories by name: commits, each with its files, and branches that point at them."""
+
+    url: str = ""
+    commits: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
+    branches: dict[str, dict[str, str]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    def create(self, repo: str) -> None:
+        self.commits.setdefault(repo, {})
+        self.branches.setdefault(repo, {})
+
+    def commit(self, repo: str, files: dict[str, bytes], branch: str = "main") -> str:
+        """A new commit with these files over those of the branch; its name."""
+        self.create(repo)
+        before = self.commits[repo].get(self.branches[repo].get(branch, ""), {})
+        files = before | files
+        content = repr(sorted((name, hashlib.sha1(data).hexdigest()) for name, data in files.items()))
+        name = hashlib.sha1(f"{content}{len(self.commits[repo])}".encode()).hexdigest()
+        self.commits[repo][name] = files
+        self.branches[repo][branch] = name
+        return name
+
+    def find(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """Commit and files that a branch or commit stands for."""
+        name = self.branches[repo].get(revision, revision)
+        return (name, self.commits[repo][name]) if name in self.commits[repo] else None
+
+
+@contextmanager
+def serve():
+    """A running hub on a free port of 127.0.0.1."""
+    hub = Hub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._route("HEAD")
+
+    def do_GET(self) -> None:
+        self._route("GET")
+
+    def do_POST(self) -> None:
+        self._route("POST")
+
+    def _route(self, method: str) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{method} {path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        routes = {
+            r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)": self._resolve,
+            r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)": self._preupload,
+            r"/api/models/([^/]+/[^/]+)/commit/([^/]+)": self._commit,
+            r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?": self._info,
+        }
+        if path == "/api/repos/create":
+            return self._create(json.loads(body))
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        for pattern, answer in routes.items():
+            if match := re.fullmatch(pattern, path):
+                repo, revision, *rest = match.groups()
+                if repo not in self.hub.commits:
+                    return self._refuse(404, "RepoNotFound", "Repository Not Found")
+                return answer(repo, revision or "main", *rest, body=body, method=method)
+        return self._refuse(404, "", f"no route {path}")
+
+    def _resolve(self, repo: str, revision: str, name: str, *, body: bytes, method: str) -> None:
+        found = self.hub.find(repo, revision)
+        if found is None:
+            return self._refuse(404, "RevisionNotFound", "Invalid rev id")
+        commit, files = found
+        if name not in files:
+            return self._refuse(404, "EntryNotFound", "Entry not found", commit)
+        data = files[name]
+        if method == "GET" and self.hub.broken:
+            data = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+        self._send(
+            200, data, {"ETag": f'"{hashlib.sha256(files[name]).hexdigest()}"', "X-Repo-Commit": commit}
+        )
+
+    def _info(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
+        found = self.hub.find(repo, revision)
+        if found is None:
+            return self._refuse(404, "RevisionNotFound", "Invalid rev id")
+        siblings = [{"rfilename": name} for name in found[1]]
+        return self._json({"id": repo, "sha": found[0], "private": False, "tags": [], "siblings": siblings})
+
+    def _create(self, asked: dict) -> None:
+        repo = f"{asked.get('organization') or 'tester'}/{asked['name']}"
+        if not self.headers.get("Authorization"):
+            return self._refuse(401, "", "Invalid username or password.")
+        answer = {"url": f"{self.hub.url}/{repo}", "id": repo}
+        if repo in self.hub.commits:
+            return self._json(answer | {"error": "You already created this model repo"}, 409)
+        self.hub.create(repo)
+        self.hub.commit(repo, {})
+        return self._json(answer)
+
+    def _preupload(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
+        files = [file["path"] for file in json.loads(body)["files"]]
+        modes = [
+            {"path": path, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for path in files
+        ]
+        return self._json({"files": modes})
+
+    def _commit(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
+        lines = [json.loads(line) for line in body.splitlines()]
+        added = [line["value"] for line in lines if line["key"] == "file"]
+        name = self.hub.commit(
+            repo, {file["path"]: base64.b64decode(file["content"]) for file in added}, revision
+        )
+        url = f"{self.hub.url}/{repo}/commit/{name}"
+        return self._json({"success": True, "commitOid": name, "commitUrl": url, "hookOutput": ""})
+
+    def _json(self, content: dict, status: int = 200) -> None:
+        self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+    def _refuse(self, status: int, code: str, message: str, commit: str = "") -> None:
+        headers = {"X-Error-Code": code, "X-Error-Message": message, "X-Repo-Commit": commit}
+        self._send(status, json.dumps({"error": message}).encode(), {k: v for k, v in headers.items() if v})
+
+    def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+        if (wanted := self.headers.get("Range")) and status == 200:
+            start = int(re.match(r"bytes=(\d+)-", wanted)[1])
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            status, data = 206, data[start:]
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(data))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
