@@ -49,7 +49,7 @@ def _facts(record: WeightRecord) -> list[str]:
         "labels used in training": "yes" if record.labels_used else "no",
         "recipe": record.recipe,
         "seed": record.seed,
-        "hardware": budget.get("hardware"),
+        "hardware": _flat(budget.get("hardware")),
         "minutes": budget.get("minutes"),
         "pictures seen": f"{budget['pictures_seen']:,}" if budget.get("pictures_seen") is not None else None,
         "started from": ", ".join(record.parents),
@@ -71,6 +71,12 @@ def _table(head: tuple, rows: list[tuple]) -> str:
 
 def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items() if item not in (None, "", []))
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _number(value: Any) -> str:

@@ -49,7 +49,7 @@ def save_pretrained(
         dtype: of the stored matrices; None keeps the model's.
 
     Returns:
-        The folder, with ``model.safetensors`` (shards and an index above 5 GB), ``config.json`` and ``README.md``.
+        The folder: ``model.safetensors`` (above 5 GB shards and an index), ``config.json``, ``README.md``.
 
     Raises:
         UsageError: the model is not of the zoo, or is quantized.
@@ -85,7 +85,7 @@ def from_pretrained(repo_or_folder: str | Path, **options: Any) -> nn.Module:
     """A model from a folder of :func:`save_pretrained` or from a Hub repository.
 
     Args:
-        repo_or_folder: a folder where there is one of that name, else ``owner/repo`` or ``owner/repo@revision``.
+        repo_or_folder: a folder; else ``owner/repo`` or ``owner/repo@revision``.
         **options: of :func:`partzoo.load`: ``device``, ``dtype``, ``revision``, ``local_files_only``, ...
 
     Returns:
@@ -144,8 +144,8 @@ def push_to_hub(
             raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
         except (*hub.HfHubHTTPError.__bases__, hub.LocalTokenNotFoundError) as error:
             raise WeightsError(
-                f"{repo} cannot be written ({first_line(error)}): run 'hf auth login', or set HF_TOKEN to a token "
-                "with the right to write."
+                f"{repo} cannot be written ({first_line(error)}): run 'hf auth login', or set HF_TOKEN to a "
+                "token with the right to write."
             ) from error
     return commit.oid
 
@@ -185,8 +185,8 @@ def fetch_repo(
 
     Args:
         repo: ``owner/name``.
-        revision: branch, tag or commit. A commit that is in the cache needs no request; of a branch the Hub is asked
-            for the newest, and what is in the cache serves where it cannot be reached.
+        revision: branch, tag or commit. A commit that is in the cache needs no request; of a branch the Hub
+            is asked for the newest, and what is in the cache serves where it cannot be reached.
         cache_dir: of the Hugging Face cache; None is its own (HF_HOME).
         local_files_only: make no request.
 
@@ -232,12 +232,13 @@ def _maker(name: str, entry: Any) -> Callable[..., nn.Module]:
 
     make.__name__ = make.__qualname__ = _identifier(name)
     make.__module__ = "hubconf"
+    options = ", ".join(field.name for field in dataclasses.fields(entry.config))
     make.__doc__ = f"""{entry.summary or entry.name}
 
     Args:
         pretrained: bring trained weights; without them they are random.
-        **kwargs: of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``, ``cache_dir``)
-            and of the architecture's configuration ({", ".join(f.name for f in dataclasses.fields(entry.config))}).
+        **kwargs: of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``,
+            ``cache_dir``) and of the architecture's configuration ({options}).
 
     Returns:
         ``{entry.name}``, in evaluation mode and frozen.
@@ -257,7 +258,7 @@ def _read_config(file: Path) -> tuple[str, dict[str, Any]]:
             raise TypeError("'architecture' is a name and 'config' an object")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): name what "
-            "partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
+            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): name "
+            "what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
         ) from error
     return architecture, config

@@ -110,7 +110,7 @@ class WeightRecord:
 
 
 def clones() -> list[Path]:
-    """Clones of the repository that ``checkpoints/`` is looked for in: the package's own, then the current folder."""
+    """Roots of ``checkpoints/``: the clone that partzoo is imported from, the current folder if it is one."""
     return [folder for folder in (PACKAGE.parent, Path()) if (folder / NAME).is_file()]
 
 

@@ -18,6 +18,7 @@ from partzoo.state import rounded, write_weights
 
 BUNDLE_BYTES = 25_000_000
 FILE_BYTES = 90_000_000
+HEADER_BYTES = 1_000_000
 FAITHFUL = 0.9999
 SAMPLED = 16
 
@@ -52,13 +53,15 @@ def pack(
     bundled: bool = False,
     root: str | Path | None = None,
 ) -> tuple[WeightFile, ...]:
-    """Write a model's weights where releases lie.
+    """Write a model's weights where releases lie, and leave the model with what is stored.
+
+    Figures and golden output taken from the model afterwards are those of the released file.
 
     Args:
         name: of the record, ``architecture.tag``.
         model: in float32, with ``architecture`` and ``config``.
         dtype: of the stored matrices; None is :func:`storage_dtype`'s.
-        bundled: into the package (25 MB for all releases together), else into ``checkpoints/`` (shards of 90 MB).
+        bundled: into the package (25 MB in all), else into ``checkpoints/`` (shards of at most 90 MB).
         root: a clone of the repository; None is the one partzoo is imported from.
 
     Returns:
@@ -73,14 +76,15 @@ def pack(
         raise WeightsError(f"{clone} is no clone of partzoo: release from one, or pass root=.")
     base, folder = (clone / PACKAGE.name, BUNDLED) if bundled else (clone, CHECKPOINTS)
     path = base / folder / f"{name}.safetensors"
-    dtype = dtype or storage_dtype(model)
+    stored = rounded(model.state_dict(), dtype or storage_dtype(model))
     written = write_weights(
-        path, model.state_dict(), model.architecture, model.config, dtype, max_bytes=FILE_BYTES
+        path, stored, model.architecture, model.config, max_bytes=FILE_BYTES - HEADER_BYTES
     )
     total = sum(file.stat().st_size for file in path.parent.iterdir())
     if bundled and total > BUNDLE_BYTES:
         path.unlink()
         raise UsageError(f"With {name} the package would hold {total:,} bytes of weights: use bundled=False.")
+    model.load_state_dict(stored)
     return tuple(_describe(file, base) for file in written)
 
 
@@ -100,17 +104,18 @@ def golden(model: nn.Module, shape: Sequence[int] | None = None, seed: int = 0) 
         seed: of the input.
 
     Returns:
-        ``input`` (shape and seed), ``shape`` of the output, its ``rms``, ``values`` at 16 evenly spaced places,
-        and ``digest``, the sha256 of the output rounded to a hundredth of its rms. The digest tells equal machines
-        apart from changed code; between machines the last bits differ, and :func:`check_golden` compares values.
+        ``input`` (shape and seed), ``shape`` of the output, its ``rms``, ``values`` at 16 even places, and
+        ``digest``, the sha256 of the output rounded to a hundredth of its rms. On one machine the digest
+        shows any change; between machines the last bits differ, and :func:`check_golden` compares values.
     """
     shape = list(shape or _input_of(model))
-    output = model(golden_input(shape, seed)).float().numpy().ravel()
+    features = model(golden_input(shape, seed)).float()
+    output = features.numpy().ravel()
     rms = float(np.sqrt(np.mean(output.astype(np.float64) ** 2)))
     steps = np.round(output / (rms or 1.0) * 100).astype("<i4")
     return {
         "input": {"shape": shape, "seed": seed},
-        "shape": list(model(golden_input(shape, seed)).shape),
+        "shape": list(features.shape),
         "rms": float(f"{rms:.6g}"),
         "values": [float(f"{value:.6g}") for value in output[_places(output.size)]],
         "digest": hashlib.sha256(steps.tobytes()).hexdigest(),
@@ -135,15 +140,16 @@ def check_golden(model: nn.Module, recorded: dict[str, Any], tolerance: float = 
     found = golden(model, recorded["input"]["shape"], recorded["input"]["seed"])
     if found["shape"] != recorded["shape"]:
         raise WeightsError(
-            f"{name} gives {tuple(found['shape'])} for its golden input, recorded is {tuple(recorded['shape'])}: "
-            "the code and the weights are of different versions."
+            f"{name} gives {tuple(found['shape'])} for its golden input, recorded is "
+            f"{tuple(recorded['shape'])}: the code and the weights are of different versions."
         )
     gaps = np.abs(np.subtract(found["values"], recorded["values"]))
     share = float(gaps.max()) / (recorded["rms"] or 1.0)
     if not share <= tolerance:
         raise WeightsError(
-            f"{name} gives another output for its golden input (off by {share:.2g} of its rms, {tolerance:g} is "
-            "allowed): load it with dtype='float32', or the code and the weights are of different versions."
+            f"{name} gives another output for its golden input, off by {share:.2g} of its rms where "
+            f"{tolerance:g} is allowed: load it with dtype='float32'; if it was, the code and the weights are of "
+            "different versions."
         )
     return share
 

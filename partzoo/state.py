@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: written whole or not at all, read without a copy, given to a model strictly."""
+"""Tensors in safetensors files: written whole or not at all, read without a copy, loaded strictly."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         return header["architecture"], json.loads(header["config"]), [Path(path)]
     except (KeyError, ValueError) as error:
         raise WeightsError(
-            f"{path} names no architecture of partzoo in its header: load the architecture with pretrained=False "
-            "and give it these tensors by load_state_dict, or write the file with partzoo.hub.save_pretrained."
+            f"{path} names no architecture of partzoo in its header: write such files with "
+            "partzoo.hub.save_pretrained, or give the tensors to a model of partzoo.load by load_state_dict."
         ) from error
 
 
@@ -139,8 +139,9 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     }
     if any(differences.values()):
         listed = "; ".join(_some(what, names) for what, names in differences.items() if names)
+        name = getattr(model, "architecture", None) or type(model).__name__
         raise WeightsError(
-            f"{source} does not fit {getattr(model, 'architecture', None) or type(model).__name__}: {listed}. "
+            f"{source} does not fit {name}: {listed}. "
             "Load it with the architecture and configuration that it was saved from."
         )
     model.load_state_dict(dict(state), assign=True)
@@ -163,7 +164,7 @@ def _open(file: Path):
                 f"There is no file {file}: check the path, or run 'partzoo download'."
             ) from error
         raise WeightsError(
-            f"{file} is no whole safetensors file ({error}): fetch it again, 'partzoo verify' checks those of the zoo."
+            f"{file} is no whole safetensors file ({error}): fetch it again, or see 'partzoo verify'."
         ) from error
 
 

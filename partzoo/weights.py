@@ -213,12 +213,13 @@ def _named(record: WeightRecord | str) -> WeightRecord:
 
 
 def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bool = True) -> None:
-    """Compare size and sha256 with the record; a file that was whole and was not touched since is not read again."""
+    """Compare size and sha256 with the record; a file that was whole and is untouched is not read again."""
     try:
         found = path.stat()
         if found.st_size != file.bytes:
             raise WeightsError(
-                f"{path} has {found.st_size:,} bytes, not the {file.bytes:,} recorded for {record.name}: {_fix(record, file)}"
+                f"{path} has {found.st_size:,} bytes, not the {file.bytes:,} recorded for {record.name}: "
+                f"{_fix(record, file)}"
             )
         mark = [found.st_size, found.st_mtime_ns, found.st_ino, file.sha256]
         key = os.path.abspath(path)
@@ -230,8 +231,8 @@ def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bo
         raise WeightsError(f"{path} cannot be read ({error}): {_fix(record, file)}") from error
     if digest != file.sha256:
         raise WeightsError(
-            f"{path} is damaged: its sha256 is {digest[:12]}..., recorded for {record.name} is {file.sha256[:12]}...: "
-            f"{_fix(record, file)}"
+            f"{path} is damaged: its sha256 is {digest[:12]}..., not the {file.sha256[:12]}... recorded for "
+            f"{record.name}: {_fix(record, file)}"
         )
     _remember(key, mark)
 
@@ -240,12 +241,12 @@ def _fix(record: WeightRecord, file: WeightFile) -> str:
     if _here(file) is None:
         return f"run 'partzoo download {record.name}'."
     if file.path.startswith(f"{BUNDLED}/"):
-        return "reinstall it with 'pip install --force-reinstall partzoo', or in a clone 'git checkout -- partzoo/weights'."
+        return "run 'pip install --force-reinstall partzoo', or in a clone 'git checkout -- partzoo/weights'."
     return f"restore it with 'git checkout -- {file.path}'."
 
 
 def cache_folder() -> Path:
-    """Where partzoo keeps its own notes: PARTZOO_CACHE, or ``partzoo`` under XDG_CACHE_HOME or ``~/.cache``."""
+    """Where partzoo keeps notes: PARTZOO_CACHE, or ``partzoo`` under XDG_CACHE_HOME or ``~/.cache``."""
     if own := os.environ.get("PARTZOO_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "partzoo"

@@ -94,7 +94,7 @@ def test_what_is_not_of_the_zoo_is_not_saved(tmp_path):
 
 def test_a_quantized_model_is_not_saved(tmp_path):
     quantized = partzoo.load("toy-vit", device="cpu", dtype="int8")
-    with pytest.raises(UsageError, match="quantized .*dtype='float32'"):
+    with pytest.raises(UsageError, match=r"quantized .*dtype='float32'"):
         hub.save_pretrained(quantized, tmp_path / "q")
     assert not (tmp_path / "q").exists()
 
@@ -201,7 +201,7 @@ def test_a_hub_out_of_reach_is_one_clear_error(server, pushed, monkeypatch):
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
     )
-    with pytest.raises(WeightsError, match="the Hub is out of reach.*partzoo download"):
+    with pytest.raises(WeightsError, match=r"the Hub is out of reach.*partzoo download"):
         partzoo.load(f"hf-hub:{REPO}")
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import stat
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -128,7 +129,7 @@ def test_a_short_sha256_is_refused():
 
 
 def test_a_name_without_its_architecture_is_refused(model):
-    with pytest.raises(WeightsError, match="toy-vit.TAG"):
+    with pytest.raises(WeightsError, match=r"toy-vit.TAG"):
         record_of(model, (WeightFile("weights/a.safetensors", "0" * 64, 1),), name="part-vitt8.test")
 
 
@@ -136,7 +137,7 @@ def test_a_name_without_its_architecture_is_refused(model):
     "content, message",
     [
         ("{", "cannot be read"),
-        ("[]", "no manifest|not a manifest"),
+        ("[]", "not a manifest"),
         ('{"format": 99, "weights": []}', "upgrade partzoo"),
         ('{"format": 1, "weights": [{"name": "a.b"}]}', "not whole"),
         ('{"format": 1, "weights": [3]}', "not whole"),
@@ -173,7 +174,7 @@ def test_weights_that_are_nowhere_say_what_to_do(record, clone, tmp_path, monkey
 
 def test_an_unknown_record_names_those_there_are():
     for call in (weights.verify, weights.download):
-        with pytest.raises(UnknownModelError, match="no released weights 'toy-vit.nothing'"):
+        with pytest.raises(UnknownModelError, match=r"no released weights 'toy-vit.nothing'"):
             call("toy-vit.nothing")
 
 
@@ -270,6 +271,16 @@ def test_shared_and_transposed_tensors_are_written(tmp_path):
     state = {"a": matrix, "b": matrix, "c": matrix.T, "d": matrix[1]}
     [path] = write_weights(tmp_path / "a.safetensors", state, "x", {})
     assert all(torch.equal(value, state[name]) for name, value in read_state([path]).items())
+
+
+def test_tensors_are_mapped_and_changing_them_leaves_the_file_alone(tmp_path):
+    [path] = write_weights(tmp_path / "a.safetensors", {"w": torch.ones(1000)}, "x", {})
+    before = path.read_bytes()
+    state = read_state([path])
+    if Path("/proc/self/maps").exists():
+        assert str(path) in Path("/proc/self/maps").read_text()
+    state["w"].zero_()
+    assert path.read_bytes() == before
 
 
 def test_shards_come_with_the_standard_index_and_read_as_one(model, tmp_path):
@@ -437,12 +448,14 @@ def test_storage_precision_is_float32_where_rounding_shows():
     assert storage_dtype(Steep(), x) == torch.float32
 
 
-def test_packed_weights_resolve_and_load(model, clone):
+def test_packed_weights_resolve_and_load_and_are_what_the_model_now_has(clone):
+    model = toy()
     files = pack("toy-vit.test", model, root=clone)
     assert [file.path for file in files] == ["checkpoints/toy-vit.test.safetensors"]
     record = record_of(model, files)
     loaded = partzoo.load(weights.resolve(record)[0], device="cpu", dtype="float32")
-    assert check_golden(loaded, record.golden, tolerance=0.05) >= 0
+    assert check_golden(loaded, record.golden) == 0
+    assert read_state([clone / files[0].path])["patch_embed.weight"].dtype == torch.bfloat16
 
 
 def test_the_package_takes_no_more_than_25_megabytes(model, clone):
