@@ -9,13 +9,14 @@ from typing import Any
 from partzoo.manifest import WeightRecord
 
 
-def card(architecture: str, config: Any, record: WeightRecord | None = None) -> str:
+def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:
     """Markdown with the Hub's front matter.
 
     Args:
         architecture: registered name.
         config: the model's configuration, a dataclass.
         record: what is known about the weights; without one the card says that nothing is.
+        repo: Hub repository that the card will lie in; "" for a folder.
     """
     front = [
         "library_name: partzoo",
@@ -26,11 +27,12 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None) -> 
         front.insert(0, f"license: {record.licence.lower()}")
     settings = json.dumps(dataclasses.asdict(config), indent=2)
     name = record.name if record is not None else architecture
+    place = f"hf-hub:{repo}" if repo else "local-dir:FOLDER"
     parts = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {name}",
         f"`{architecture}` of partzoo, a model zoo for parts.",
-        '```python\nimport partzoo\n\nmodel = partzoo.load("hf-hub:OWNER/REPO")  # or local-dir:FOLDER\n```',
+        f'```python\nimport partzoo\n\nmodel = partzoo.load("{place}")\n```',
         *(
             _facts(record)
             if record is not None

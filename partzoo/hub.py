@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from partzoo.card import card
 from partzoo.errors import UsageError, WeightsError
 from partzoo.fetch import first_line, hub_file
-from partzoo.manifest import WeightRecord, manifest
+from partzoo.manifest import WeightRecord
 from partzoo.state import INDEX, read_header, shards, write_weights
 
 if TYPE_CHECKING:
@@ -52,15 +52,27 @@ def save_pretrained(
         The folder: ``model.safetensors`` (above 5 GB shards and an index), ``config.json``, ``README.md``.
 
     Raises:
-        UsageError: the model is not of the zoo, or is quantized.
+        UsageError: the model is not of the zoo, or is quantized; or there is no such record.
         WeightsError: a file cannot be written.
     """
-    folder = Path(folder)
+    return _save(model, Path(folder), record, dtype)
+
+
+def _save(
+    model: nn.Module,
+    folder: Path,
+    record: WeightRecord | str | None,
+    dtype: torch.dtype | None,
+    repo: str = "",
+) -> Path:
+    from partzoo.weights import find_record
+
     architecture = getattr(model, "architecture", "")
     if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
         raise UsageError(
             f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's."
         )
+    record = find_record(record) if record is not None else None
     state = model.state_dict()
     if odd := [
         name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized
@@ -72,10 +84,9 @@ def save_pretrained(
         "library_name": "partzoo",
     }
     write_weights(folder / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
-    record = manifest()[record] if isinstance(record, str) else record
     try:
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card(architecture, model.config, record), encoding="utf-8")
+        (folder / "README.md").write_text(card(architecture, model.config, record, repo), encoding="utf-8")
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder
@@ -134,7 +145,7 @@ def push_to_hub(
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory(prefix="partzoo-") as folder:
-        save_pretrained(model, folder, record=record, dtype=dtype)
+        _save(model, Path(folder), record, dtype, repo)
         try:
             api.create_repo(repo, private=private, exist_ok=True)
             commit = api.upload_folder(

@@ -148,8 +148,7 @@ def check_golden(model: nn.Module, recorded: dict[str, Any], tolerance: float = 
     if not share <= tolerance:
         raise WeightsError(
             f"{name} gives another output for its golden input, off by {share:.2g} of its rms where "
-            f"{tolerance:g} is allowed: load it with dtype='float32'; if it was, the code and the weights are of "
-            "different versions."
+            f"{tolerance:g} is allowed: load it with dtype='float32', or code and weights differ in version."
         )
     return share
 

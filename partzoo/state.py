@@ -220,7 +220,10 @@ def _write_aside(path: Path, write) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        aside.touch()
+        mode = aside.stat().st_mode  # by the umask; safetensors makes files that only their owner may read
         write(aside)
+        aside.chmod(mode)
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ __all__ = [
     "add_record",
     "check_golden",
     "download",
+    "find_record",
     "golden",
     "load_strict",
     "locate",
@@ -125,7 +126,7 @@ def verify(
     Raises:
         UnknownModelError: there is no record of that name.
     """
-    records = list(manifest().values()) if record is None else [_named(record)]
+    records = list(manifest().values()) if record is None else [find_record(record)]
     results = []
     for each in records:
         for file in each.files:
@@ -160,7 +161,7 @@ def download(
         UnknownModelError: there is no record of that name.
         WeightsError: a file cannot be had.
     """
-    record = _named(record)
+    record = find_record(record)
     paths = []
     for file in record.files:
         if progress is not None:
@@ -201,7 +202,12 @@ def _hub_name(record: WeightRecord, file: WeightFile) -> str:
     return "model.safetensors" if len(record.files) == 1 else Path(file.path).name
 
 
-def _named(record: WeightRecord | str) -> WeightRecord:
+def find_record(record: WeightRecord | str) -> WeightRecord:
+    """A record by its name, ``architecture.tag``; a record itself as it is.
+
+    Raises:
+        UnknownModelError: there is none of that name.
+    """
     if isinstance(record, WeightRecord):
         return record
     records = manifest()

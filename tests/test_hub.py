@@ -14,7 +14,7 @@ from weight_records import describe, record_of, toy
 import partzoo
 from partzoo import hub, weights
 from partzoo.card import card
-from partzoo.errors import UsageError, WeightsError
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.state import write_weights
 
 REPO = "tester/toy"
@@ -90,6 +90,11 @@ def test_shards_in_a_folder_load(model, tmp_path, monkeypatch):
 def test_what_is_not_of_the_zoo_is_not_saved(tmp_path):
     with pytest.raises(UsageError, match="Linear has no architecture"):
         hub.save_pretrained(torch.nn.Linear(2, 2), tmp_path)
+
+
+def test_an_unknown_record_is_one_clear_error(model, tmp_path):
+    with pytest.raises(UnknownModelError, match=r"no released weights 'toy-vit\.none'"):
+        hub.save_pretrained(model, tmp_path, record="toy-vit.none")
 
 
 def test_a_quantized_model_is_not_saved(tmp_path):
@@ -272,6 +277,7 @@ def test_another_revision_than_the_recorded_is_asked_for(server, record, tmp_pat
 def test_a_pushed_model_comes_back(server, model):
     commit = hub.push_to_hub(model, REPO, token="hf_test")
     assert set(server.find(REPO, commit)[1]) == {"README.md", "config.json", "model.safetensors"}
+    assert b'partzoo.load("hf-hub:tester/toy")' in server.find(REPO, commit)[1]["README.md"]
     assert same(model, hub.from_pretrained(f"{REPO}@{commit}", device="cpu", dtype="float32"))
     assert hub.push_to_hub(toy(seed=2), REPO, token="hf_test") != commit
 

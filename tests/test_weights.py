@@ -266,6 +266,12 @@ def test_matrices_are_stored_small_and_vectors_are_not(model, tmp_path):
     assert kinds == {(True, torch.bfloat16), (False, torch.float32)}
 
 
+def test_written_files_are_readable_by_whom_the_umask_lets(model, tmp_path):
+    (tmp_path / "plain").touch()
+    [path] = write_weights(tmp_path / "a.safetensors", {"w": torch.ones(2)}, "x", {})
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_shared_and_transposed_tensors_are_written(tmp_path):
     matrix = torch.arange(6.0).reshape(2, 3)
     state = {"a": matrix, "b": matrix, "c": matrix.T, "d": matrix[1]}
