@@ -21,6 +21,7 @@ __all__ = [
     "WeightFile",
     "WeightRecord",
     "add_record",
+    "available",
     "check_golden",
     "download",
     "find_record",
@@ -109,6 +110,11 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
         record.hub["repo"], _hub_name(record, file), cache_dir=cache_dir, revision=record.hub["revision"]
     )
     return Path(cached) if isinstance(cached, str) else None
+
+
+def available(record: WeightRecord) -> bool:
+    """Whether :func:`resolve` can bring a record: it has a Hub repository, or its files are on this machine."""
+    return record.hub is not None or all(_here(file) is not None for file in record.files)
 
 
 def verify(

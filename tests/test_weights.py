@@ -166,7 +166,10 @@ def test_a_checkpoint_is_found_from_a_clone(record, clone):
 
 
 def test_weights_that_are_nowhere_say_what_to_do(record, clone, tmp_path, monkeypatch):
+    assert weights.available(record)
     monkeypatch.chdir(tmp_path)
+    assert not weights.available(record)
+    assert weights.available(dataclasses.replace(record, hub={"repo": "owner/name", "revision": "main"}))
     with pytest.raises(WeightsError, match=r"toy-vit\.test are not here .*clone"):
         weights.resolve(record)
     assert [result.state for result in weights.verify(record)] == ["absent"]
