@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from partzoo.encoders.precision import Precision, default_device, set_precision
 from partzoo.encoders.timm_encoder import PREFIX as TIMM
 from partzoo.encoders.timm_encoder import TimmConfig
-from partzoo.errors import UnknownModelError, UsageError, WeightsError
+from partzoo.errors import UnknownModelError, WeightsError
+from partzoo.fetch import hub_file
 from partzoo.registry import Architecture, aliases, find, split_tag
-from partzoo.weights import WeightRecord, load_strict, manifest, read_state, resolve
+from partzoo.weights import WeightRecord, load_strict, manifest, read_header, read_state, resolve
 
 
 def load(
@@ -97,7 +97,7 @@ def _assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: 
 
 def _stored(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:
     """Architecture, configuration and files of a Hub repository, a folder or a file; None for other names."""
-    from partzoo.hub import fetch_repo, read_folder, read_header
+    from partzoo.hub import fetch_repo, read_folder
 
     if name.startswith("hf-hub:"):
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
@@ -131,21 +131,16 @@ def _record(name: str, entry: Architecture) -> WeightRecord:
 def _timm_state(model: str, hub: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
     """Weights of a timm model from the Hub's cache or the Hub, without its classifier."""
     import timm
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     record = timm.get_pretrained_cfg(model)
     if record is None or not record.hf_hub_id:
         raise WeightsError(f"timm knows no weights on the Hub for {model!r}: pass pretrained=False, or add a tag.")
     try:
-        file = hf_hub_download(record.hf_hub_id, "model.safetensors", **hub)
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise WeightsError(
-            f"Weights of timm/{model} are not in the Hugging Face cache and {record.hf_hub_id} cannot be reached: "
-            f"run 'partzoo download timm/{model}' on a connected machine and copy HF_HOME, or pass pretrained=False."
-        ) from error
+        file = hub_file(record.hf_hub_id, "model.safetensors", name=TIMM + model, cached_first=True, **hub)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{error}: pass another tag, or pretrained=False.") from error
     heads = record.classifier or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
-    state = read_state([Path(file)])
+    state = read_state([file])
     kept = {k: v for k, v in state.items() if not any(k == h or k.startswith(f"{h}.") for h in heads)}
     return {f"model.{key}": value for key, value in kept.items()}, f"{record.hf_hub_id}/model.safetensors"

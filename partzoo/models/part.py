@@ -40,8 +40,8 @@ class CrossAttentionRelativeEncoder(nn.Module):
 
     The query of a pair is ``Linear(2d -> d)`` of both tokens, keys and values are the tokens, and a last
     ``Linear(d -> 2)`` reads out (PART, section 4). Every step from tokens to logits and from values to
-    translations is linear, so both sums over a pair and the read-out of a value are taken before pairs are
-    formed: the cost of a pair is one softmax over N logits a head, and no pair has a vector of its own.
+    translations is linear, so the sum over a pair and the read-out of a value are taken before pairs are formed:
+    all N * N pairs cost three products of N x N matrices a head, and no pair has a vector of its own.
     """
 
     def __init__(self, dim: int, heads: int, projections: bool = True) -> None:
@@ -77,20 +77,39 @@ class CrossAttentionRelativeEncoder(nn.Module):
         from_target = rearrange(target, split, h=self.heads) @ keys
         readout, bias = self._readout()
         values = rearrange(self.value(tokens), split, h=self.heads)
-        values = torch.einsum("bhnc,ohc->bhno", values, rearrange(readout, "o (h c) -> o h c", h=self.heads))
+        values = torch.einsum("bhnc,ohc->bhon", values, rearrange(readout, "o (h c) -> o h c", h=self.heads))
+        found = _attend_to_sums(from_reference, from_target, values).to(tokens.dtype) + bias
         if pairs is None:
-            logits = (from_reference[:, :, :, None] + from_target[:, :, None]).flatten(2, 3)
-        else:
-            picture = torch.arange(len(tokens), device=tokens.device)[:, None, None]
-            head = torch.arange(self.heads, device=tokens.device)[:, None]
-            logits = from_reference[picture, head, pairs[:, None, :, 0]] + from_target[picture, head, pairs[:, None, :, 1]]
-        return (logits.softmax(-1) @ values).sum(1) + bias
+            return found
+        chosen = pairs[..., 0] * tokens.shape[1] + pairs[..., 1]
+        return found.gather(1, chosen[..., None].expand(-1, -1, 2))
 
     def _readout(self) -> tuple[Tensor, Tensor]:
         """Weight ``(2, d)`` and bias ``(2,)`` of the output projection and the head as one map."""
         if isinstance(self.out, nn.Identity):
             return self.head.weight, self.head.bias
         return self.head.weight @ self.out.weight, self.head.weight @ self.out.bias + self.head.bias
+
+
+def _attend_to_sums(first: Tensor, second: Tensor, values: Tensor) -> Tensor:
+    """``sum_h softmax_n(first[i, n] + second[j, n]) . values[n]`` for all i and j, without forming the pairs.
+
+    The exponential of a sum is a product, so numerator and denominator of the softmax are products of N x N
+    matrices. In float64, because those of far apart maxima would underflow otherwise.
+
+    Args:
+        first, second: ``(B, H, N, N)`` logits.
+        values: ``(B, H, 2, N)``.
+
+    Returns:
+        ``(B, N * N, 2)`` float64, row by i.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        first = (first - first.amax(-1, keepdim=True).detach()).double().exp()
+        second = (second - second.amax(-1, keepdim=True).detach()).double().exp()
+        weighted = torch.cat([first[:, :, None] * values[:, :, :, None], first[:, :, None]], dim=2)
+        sums = (weighted.flatten(2, 3) @ second.mT).unflatten(2, (3, -1))
+        return (sums[:, :, :2] / sums[:, :, 2:]).sum(1).flatten(2).mT
 
 
 class Part(Encoder):

@@ -59,12 +59,13 @@ class LoopOptions:
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """Where a run stands; ``loss`` is the last logged one, ``finished`` whether its budget is spent."""
 
     step: int = 0
     pictures: int = 0
     seconds: float = 0.0
     loss: float = math.nan
+    finished: bool = False
 
 
 class Task(nn.Module):
@@ -164,6 +165,7 @@ def fit(
             if main and state.seconds - saved >= 60 * options.checkpoint_minutes:
                 saved = state.seconds
                 _save(task, optimizer, state, out)
+    state.finished = _done(state, options) >= 1
     if main:
         _save(task, optimizer, state, out)
     task.eval()
@@ -190,7 +192,7 @@ def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
     ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=options.lr)
+    return torch.optim.AdamW(groups, lr=options.lr, fused=True)
 
 
 def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Path) -> None:

@@ -1,0 +1,95 @@
+"""An encoder that knows things from their surroundings.
+
+A small perceptron reads the encoder's features at a place, how they differ from those along the picture's border, and
+where the place is. It was never shown a mask: it was trained on what a classical prior says of many pictures, and is
+better than its teacher, because what the prior gets wrong in one picture it gets right in others like it.
+
+Source: the idea is that of Siméoni et al., "Unsupervised object localization: observing the background to discover
+objects" (FOUND), CVPR 2023; the teacher is Zhu et al., "Saliency optimization from robust background detection",
+CVPR 2014 (``partzoo.discovery.foreground``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, normalize
+
+from partzoo.models.patchresnet import PatchResNet, PatchResNetConfig
+from partzoo.registry import register
+
+
+@dataclass(frozen=True)
+class PatchResNetFgConfig(PatchResNetConfig):
+    """``hidden``: width of the perceptron."""
+
+    hidden: int = 32
+
+
+class Objectness(nn.Module):
+    """Probability that a place belongs to a thing, from maps of features and colours."""
+
+    def __init__(self, widths: tuple[int, ...], hidden: int) -> None:
+        super().__init__()
+        inputs = 2 * sum(widths) + 2 * len(widths) + 4
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, 1))
+
+    def forward(self, maps: list[Tensor], lab: Tensor) -> Tensor:
+        """Probabilities ``(h, w)`` for one picture's maps (see :meth:`evidence`)."""
+        return self.score(self.evidence(maps, lab)).view(maps[-1].shape[1:])
+
+    def score(self, evidence: Tensor) -> Tensor:
+        """Probabilities ``(N,)`` for evidence ``(N, inputs)``."""
+        return self.layers((evidence - self.mean) * self.scale)[:, 0].sigmoid()
+
+    @staticmethod
+    def evidence(maps: list[Tensor], lab: Tensor) -> Tensor:
+        """What the perceptron reads, ``(h * w, inputs)``.
+
+        Args:
+            maps: features ``(C, h_i, w_i)`` of each layer; the last one's grid is the result's.
+            lab: CIELAB colours ``(3, h, w)``.
+        """
+        height, width = grid = maps[-1].shape[1:]
+        units = [normalize(adaptive_avg_pool2d(layer, grid), dim=0) for layer in maps]
+        found = []
+        for unit in units:
+            scaled = unit * len(unit) ** 0.5
+            found += [scaled, (scaled - _border(scaled).mean(1)[:, None, None]).abs()]
+        for unit in units:
+            centred = normalize(unit - unit.mean((1, 2), keepdim=True), dim=0)
+            found.append(_nearness(centred.flatten(1).T @ _border(centred), grid))
+        distance = torch.cdist(lab.flatten(1).T / 10, _border(lab).T / 10)
+        found.append(_nearness((-(distance**2) / 2).exp(), grid))
+        y, x = (torch.linspace(-1, 1, n, device=lab.device).abs() for n in (height, width))
+        found.append(torch.stack(torch.meshgrid(y, x, indexing="ij")))
+        return torch.cat(found).flatten(1).T
+
+
+class PatchResNetFg(PatchResNet):
+    """A :class:`PatchResNet` with its sense of things."""
+
+    def __init__(self, config: PatchResNetFgConfig) -> None:
+        super().__init__(config)
+        self.objectness = Objectness(config.widths, config.hidden)
+
+
+def _border(x: Tensor) -> Tensor:
+    """The outermost places of a map ``(C, h, w)``: ``(C, M)``."""
+    return torch.cat([x[:, 0], x[:, -1], x[:, 1:-1, 0], x[:, 1:-1, -1]], dim=1)
+
+
+def _nearness(similarity: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Of similarities ``(N, M)`` to the border: the mean of the highest tenth, and of all, ``(2, h, w)``."""
+    near = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1).values.mean(1)
+    return torch.stack([near, similarity.mean(1)]).view(2, *grid)
+
+
+@register(family="encoder", config=PatchResNetFgConfig())
+def patchresnet14_fg(config: PatchResNetFgConfig) -> PatchResNetFg:
+    """patchresnet14 with a head that tells things from their surroundings."""
+    return PatchResNetFg(config)

@@ -1,0 +1,123 @@
+"""``partzoo train --release NAME``: one released weight from first to last.
+
+Training by the recipe of that name, evaluation on held-out pictures, packing, golden output, manifest record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from partzoo.bench.runner import hardware
+from partzoo.encoders.base import Encoder
+from partzoo.errors import UsageError
+from partzoo.evaluate.held_out import knn, part_positions, top1
+from partzoo.loading import build
+from partzoo.manifest import NAME
+from partzoo.models.part import Part
+from partzoo.registry import find
+from partzoo.train.data import load_pictures
+from partzoo.train.run import read_recipe, train
+from partzoo.weights import WeightRecord, add_record, golden, pack
+
+# What comes inside the wheel; other releases lie under checkpoints/.
+BUNDLED = ("part-vitt8.tin", "patchresnet14.tin")
+HELD_OUT, BANK, QUERIES = 5000, 10_000, 2000
+
+
+def release(
+    name: str,
+    *,
+    data: str | Path,
+    out: str | Path,
+    minutes: float | None = None,
+    steps: int | None = None,
+    resume: bool = False,
+    threads: int | None = None,
+    progress: bool = True,
+    root: str | Path | None = None,
+) -> WeightRecord:
+    """Make a released weight: train, evaluate, pack, record.
+
+    Args:
+        name: ``architecture.tag``, which is also the recipe's name.
+        data: folder of the training and held-out pictures.
+        out: folder of the run; an interrupted one goes on with ``resume``.
+        minutes, steps: the budget in place of the recipe's.
+        resume: continue the run in ``out``.
+        threads: CPU threads of torch.
+        progress: show a bar.
+        root: clone of the repository that gets the files and the record; None is the one partzoo runs from.
+
+    Returns:
+        The record that now stands in ``weights_manifest.json``.
+
+    Raises:
+        UsageError: no such recipe, or the run was stopped before its budget was spent.
+    """
+    recipe = read_recipe(name)
+    if minutes is None and steps is None:
+        minutes, steps = recipe.minutes, recipe.steps
+    task, state = train(
+        recipe.method, recipe=recipe, data=data, out=out, minutes=minutes, steps=steps,
+        resume=resume, threads=threads, progress=progress,
+    )  # fmt: skip
+    if not state.finished:
+        raise UsageError(f"{name} was stopped after {state.pictures:,} pictures: add --resume to go on.")
+    model = task.model.cpu().eval().requires_grad_(False)
+    budget = f"--minutes {minutes:g}" if minutes else f"--steps {steps}"
+    command = f"partzoo train --release {name} --data DIR {budget}"
+    record = WeightRecord(
+        name=name,
+        architecture=model.architecture,
+        config=asdict(model.config),
+        files=pack(name, model, bundled=name in BUNDLED, root=root),
+        licence="Apache-2.0",
+        terms=recipe.data["terms"],
+        data=recipe.data["name"],
+        labels_used=recipe.data.get("labels_used", False),
+        recipe=name,
+        command=command,
+        seed=0,
+        budget={
+            "hardware": hardware(),
+            "minutes": round(state.seconds / 60, 1),
+            "pictures_seen": state.pictures,
+            "steps": state.step,
+        },
+        metrics=tuple(metric | {"command": command} for metric in metrics(model, data)),
+        golden=golden(model),
+    )
+    add_record(record, root and Path(root) / NAME)
+    return record
+
+
+def metrics(model: Encoder, data: str | Path) -> list[dict[str, Any]]:
+    """Figures of a model on the held-out pictures of a folder, beside their floors.
+
+    PART's position errors, the classifier's accuracy and kNN beside that of random weights, as far as the model
+    and the data have them; each with ``name``, ``value`` and ``protocol``.
+    """
+    side = model.preprocess.size
+    held_out = load_pictures(data, "val", side=side, limit=HELD_OUT)
+    found = []
+    if isinstance(model, Part):
+        protocol = f"all ordered pairs of off-grid patches, {len(held_out)} held-out pictures, in patches"
+        errors = part_positions(model, held_out)
+        found += [{"name": name, "value": round(value, 4), "protocol": protocol} for name, value in errors.items()]
+    if held_out.labels is None:
+        return found
+    if hasattr(model, "classify"):
+        protocol = f"own classifier, {len(held_out)} held-out pictures, per cent"
+        found.append({"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol})
+    bank = load_pictures(data, side=side, limit=BANK)
+    queries = load_pictures(data, "val", side=side, limit=QUERIES)
+    torch.manual_seed(0)
+    floor = build(find(model.architecture), model.config).eval().requires_grad_(False)
+    protocol = f"20 nearest of {len(bank)} training pictures, {len(queries)} held-out ones, mean patch token, per cent"
+    for name, encoder in (("knn", model), ("knn_random_weights", floor)):
+        found.append({"name": name, "value": round(knn(encoder, bank, queries), 2), "protocol": protocol})
+    return found

@@ -1,0 +1,101 @@
+import csv
+import signal
+import threading
+import os
+
+import pytest
+import torch
+
+from partzoo.errors import UsageError, WeightsError
+from partzoo.loading import build, load
+from partzoo.registry import find
+from partzoo.train.classify import ClassifyTask
+from partzoo.train.data import PictureSet
+from partzoo.train.loop import CHECKPOINT, LoopOptions, fit
+from partzoo.train.part import PartTask
+
+
+def pictures(count=20, side=32):
+    pixels = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return PictureSet.from_pixels(pixels, torch.arange(count) % 4, list("abcd"))
+
+
+def toy():
+    torch.manual_seed(0)
+    entry = find("part-vitt8")
+    return PartTask(build(entry, entry.configure({"dim": 24, "depth": 1, "heads": 2, "size": 32})), pairs=32)
+
+
+def options(steps, **values):
+    return LoopOptions(steps=steps, batch_size=4, log_steps=1, **values)
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
+    whole, half = toy(), toy()
+    fit(whole, pictures(), options(8), tmp_path / "whole", progress=False)
+    log = tmp_path / "half" / "log.csv"
+    timer = threading.Thread(target=_stop_after, args=(log, 3))
+    timer.start()
+    state = fit(half, pictures(), options(8), tmp_path / "half", progress=False)
+    timer.join()
+    resumed = toy()
+    end = fit(resumed, pictures(), options(8), tmp_path / "half", resume=True, progress=False)
+    assert 0 < state.step <= 8 and end.step == 8
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def _stop_after(log, rows):
+    while not (log.exists() and len(log.read_text().splitlines()) > rows):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_model_file_loads(tmp_path):
+    task = toy()
+    fit(task, pictures(), options(2), tmp_path, progress=False)
+    loaded = load(tmp_path / "model.safetensors", dtype="float32")
+    assert loaded.config.dim == 24
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in task.model.state_dict().items())
+
+
+def test_the_log_has_a_row_for_each_step_and_the_rate_falls_to_zero(tmp_path):
+    fit(toy(), pictures(), options(10, warmup=0.2), tmp_path, progress=False)
+    rows = list(csv.DictReader(open(tmp_path / "log.csv")))
+    assert [int(row["step"]) for row in rows] == list(range(1, 11))
+    rates = [float(row["lr"]) for row in rows]
+    assert rates[0] < rates[1] < rates[2] == max(rates)
+    assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] < 0.1 * rates[2]
+
+
+def test_one_step_reaches_every_parameter_and_lowers_the_loss(tmp_path):
+    for task in (toy(), ClassifyTask(build(find("patchresnet14"), find("patchresnet14").configure({"widths": (8, 16), "depths": (1, 1), "classes": 4, "size": 32})), small_side=16)):
+        data = pictures(8)
+        draw = lambda: torch.Generator().manual_seed(1)  # noqa: E731
+        optimizer = torch.optim.SGD(task.parameters(), lr=0.02)
+        before = task(data.batch(torch.arange(8)), data.labels, 0.9, draw())["loss"]
+        before.backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in task.named_parameters() if "key.bias" not in n)
+        optimizer.step()
+        assert task(data.batch(torch.arange(8)), data.labels, 0.9, draw())["loss"] < before
+
+
+def test_a_run_is_not_overwritten_and_a_damaged_checkpoint_is_refused(tmp_path):
+    fit(toy(), pictures(), options(1), tmp_path, progress=False)
+    with pytest.raises(UsageError, match="holds a run already: add --resume"):
+        fit(toy(), pictures(), options(1), tmp_path, progress=False)
+    checkpoint = tmp_path / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="does not continue this run"):
+        fit(toy(), pictures(), options(2), tmp_path, resume=True, progress=False)
+
+
+def test_the_budget_is_steps_or_minutes():
+    for values in ({}, {"steps": 1, "minutes": 1}, {"steps": 0}, {"minutes": -1.0}):
+        with pytest.raises(UsageError):
+            LoopOptions(**values)
+
+
+def test_minutes_are_a_budget_too(tmp_path):
+    state = fit(toy(), pictures(), LoopOptions(minutes=0.02, batch_size=4), tmp_path, progress=False)
+    assert 1.2 <= state.seconds < 5 and state.step > 0 and state.finished
