@@ -113,7 +113,7 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
 
 
 def available(record: WeightRecord) -> bool:
-    """Whether :func:`resolve` can bring a record: it has a Hub repository, or its files are on this machine."""
+    """Whether :func:`resolve` can bring a record: it has a Hub repository, or its files are here."""
     return record.hub is not None or all(_here(file) is not None for file in record.files)
 
 
