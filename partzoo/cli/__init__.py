@@ -1,0 +1,34 @@
+"""The ``partzoo`` command: each module here holds a few commands that parse, call the API and print."""
+
+from __future__ import annotations
+
+import click
+
+from partzoo.cli.command import Group
+from partzoo.cli.completion import completion
+from partzoo.cli.models import download, info, list_, verify
+from partzoo.cli.pictures import discover, features
+from partzoo.cli.system import bench, doctor
+from partzoo.cli.training import train
+
+
+@click.group(
+    cls=Group,
+    epilog="""
+    \b
+    Start here:
+      partzoo discover photo.jpg -k 8 -o parts.png    colour the parts of a photograph
+      partzoo list                                    what models there are
+      partzoo doctor                                  is everything in place?
+    """,
+)
+@click.version_option(package_name="partzoo", message="partzoo %(version)s")
+def main() -> None:
+    """Find the parts in pictures, and the models that know how parts make up wholes.
+
+    Every command explains itself: partzoo COMMAND --help
+    """
+
+
+for command in (list_, info, download, verify, discover, features, train, doctor, bench, completion):
+    main.add_command(command)

@@ -1,0 +1,111 @@
+"""What all commands share: ``--debug``, errors of one sentence, exit codes, ``--json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from partzoo.errors import PartzooError, UsageError
+
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+class Command(click.Command):
+    """A command with ``--debug``."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.params.append(
+            click.Option(
+                ["--debug"], is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+            )
+        )
+
+
+class Group(click.Group):
+    """Commands whose errors are one sentence on stderr; exit code 2 for wrong usage, 1 for the rest."""
+
+    command_class = Command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        debug: list[bool] = []
+        try:
+            code = super().main(*args, **(extra | {"standalone_mode": False, "obj": debug}))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = 2
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "partzoo"
+            code = _fail(f"{_ended(error.format_message())} See '{path} --help'.", 2, debug)
+        except click.Abort:
+            code = _fail("Stopped.", 130, debug)
+        except UsageError as error:
+            code = _fail(str(error), 2, debug)
+        except (PartzooError, click.ClickException) as error:
+            code = _fail(str(error), 1, debug)
+        except BrokenPipeError:  # the reader, head say, has seen enough
+            with suppress(OSError):
+                sys.stdout.close()
+            code = 1
+        except OSError as error:
+            code = _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1, debug)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+            code = _fail(f"This should not have happened ({what}): run it again with --debug, and report it.", 1, debug)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _remember(context: click.Context, _: click.Parameter, debug: bool) -> None:
+    if debug:
+        context.find_root().obj.append(True)
+
+
+def _fail(sentence: str, code: int, debug: list[bool]) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"Error: {sentence}", err=True)
+    return code
+
+
+def _ended(sentence: str) -> str:
+    sentence = " ".join(sentence.split())
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+
+
+def print_json(data: Any) -> None:
+    """Data as indented JSON."""
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
+def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> None:
+    """Columns of text, as wide as they need to be."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def megabytes(count: int) -> str:
+    """``11_534_336`` as ``"11.5 MB"``."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:
+    """Names of released weights and their architectures. The manifest is read, torch is not imported."""
+    from partzoo.manifest import manifest
+
+    try:
+        records = manifest().values()
+    except PartzooError:
+        return []
+    names = {name for record in records for name in (record.architecture, record.name)}
+    return sorted(name for name in names if name.startswith(start))

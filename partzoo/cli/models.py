@@ -1,0 +1,226 @@
+"""``partzoo list``, ``info``, ``download`` and ``verify``: what models there are and where their weights lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from partzoo.cli.command import Command, complete_weights, json_option, megabytes, print_json, table
+from partzoo.errors import UnknownModelError
+
+if TYPE_CHECKING:
+    from partzoo.manifest import WeightRecord
+    from partzoo.registry import Architecture
+
+
+@click.command(
+    "list",
+    cls=Command,
+    short_help="What models there are.",
+    epilog="""
+    \b
+    Examples:
+      partzoo list                     all architectures
+      partzoo list "part-*"            those whose name begins with part-
+      partzoo list --pretrained        weights that were trained by this project
+      partzoo list --family encoder --json
+    """,
+)
+@click.argument("filter", default="*")
+@click.option("--family", help="Only this family: part, encoder, ...")
+@click.option("--pretrained", is_flag=True, help="List trained weights instead of architectures.")
+@json_option
+def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> None:
+    """List models whose names match FILTER (wildcards: * and ?)."""
+    from partzoo.registry import find, list_models
+    from partzoo.weights import manifest
+
+    tags: dict[str, list[str]] = {}
+    for record in manifest().values():
+        tags.setdefault(record.architecture, []).append(record.name)
+    found = []
+    for name in list_models(filter, family=family, pretrained=pretrained):
+        entry = find(name)
+        weights = [name] if pretrained else tags.get(entry.name, [])
+        found.append(
+            {"name": name, "family": entry.family, "aliases": entry.aliases, "weights": weights, "what": entry.summary}
+        )
+    if as_json:
+        print_json(found)
+    elif not found:
+        click.echo(f"No model matches {filter!r}.")
+    else:
+        rows = [(each["name"], each["family"], ", ".join(each["weights"]) or "-", each["what"]) for each in found]
+        table(rows, ("name", "family", "weights of ours", "what it is"))
+
+
+@click.command(
+    cls=Command,
+    short_help="What one model is.",
+    epilog="""
+    \b
+    Examples:
+      partzoo info part-vitt8
+      partzoo info part-vitt8.tin --json
+      partzoo info timm/vit_small_patch14_dinov2.lvd142m
+    """,
+)
+@click.argument("name", shell_complete=complete_weights)
+@json_option
+def info(name: str, as_json: bool) -> None:
+    """Tell what the model NAME is: configuration, size, what its pictures must be, where its weights come from."""
+    import torch
+
+    from partzoo.registry import find
+
+    entry = find(name)
+    with torch.device("meta"):
+        model = entry.build(entry.config)
+    records = _records(name, entry)
+    about: dict[str, Any] = {
+        "name": entry.name,
+        "family": entry.family,
+        "aliases": list(entry.aliases),
+        "what": entry.summary,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "config": dataclasses.asdict(entry.config),
+        "preprocess": dataclasses.asdict(model.preprocess),
+        "weights": [record.to_json() for record in records],
+    }
+    if as_json:
+        print_json(about)
+        return
+    click.echo(f"{entry.name}: {entry.summary}")
+    click.echo(f"family: {entry.family}")
+    if entry.aliases:
+        click.echo(f"aliases: {', '.join(entry.aliases)}")
+    click.echo(f"parameters: {about['parameters'] / 1e6:.2f} million")
+    for title in ("config", "preprocess"):
+        click.echo(f"{title}: " + ", ".join(f"{key}={value}" for key, value in about[title].items()))
+    for record in records:
+        _print_record(record)
+    if not records:
+        click.echo("weights: " + _without_record(name, entry))
+
+
+def _print_record(record: WeightRecord) -> None:
+    where = "in the package" if record.bundled else "in checkpoints/ of a clone"
+    if record.hub:
+        where += f", on the Hub in {record.hub['repo']}"
+    click.echo(f"\nweights {record.name}: {megabytes(record.bytes)}, {where}")
+    click.echo(f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}")
+    click.echo(f"  terms of that data: {record.terms}; licence of the weights: {record.licence}")
+    click.echo("  budget: " + ", ".join(f"{k} {v}" for k, v in record.budget.items() if not isinstance(v, dict)))
+    click.echo(f"  made by: {record.command}")
+    for metric in record.metrics:
+        click.echo(f"  {metric['name']}: {metric['value']} ({metric['protocol']})")
+
+
+def _records(name: str, entry: Architecture) -> list[WeightRecord]:
+    """The released weights that a name stands for: one where it has a tag, else all of its architecture."""
+    from partzoo.registry import split_tag
+    from partzoo.weights import manifest
+
+    of_architecture = [record for record in manifest().values() if record.architecture == entry.name]
+    tag = None if name.startswith("timm/") else split_tag(name)[1]
+    found = [record for record in of_architecture if tag is None or record.name == f"{entry.name}.{tag}"]
+    if tag is not None and not found:
+        names = ", ".join(record.name for record in of_architecture) or "none"
+        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; those it has: {names}.")
+    return found
+
+
+def _without_record(name: str, entry: Architecture) -> str:
+    from partzoo.encoders.timm_encoder import TimmConfig
+
+    if not entry.needs_weights:
+        return "none needed: its parameters are seeded"
+    if isinstance(entry.config, TimmConfig):
+        return f"through timm from the Hub (partzoo download {name})"
+    return "none yet; train them with 'partzoo train', or load it with pretrained=False"
+
+
+@click.command(
+    cls=Command,
+    short_help="Bring weights to this machine.",
+    epilog="""
+    \b
+    Examples:
+      partzoo download part-vitt8               is in the package: says so
+      partzoo download dinov2-vits14            DINOv2 by Meta, from the Hugging Face Hub
+      partzoo download hf-hub:owner/repo        anybody's repository of partzoo weights
+    \b
+    Files go to the Hugging Face cache (HF_HOME). Copy that folder to a machine
+    without network, and set HF_HUB_OFFLINE=1 there.
+    """,
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_weights)
+def download(names: tuple[str, ...]) -> None:
+    """Bring weights to this machine, so that they load without a network."""
+    for name in names:
+        for line in _download(name):
+            click.echo(f"{name}: {line}")
+
+
+def _download(name: str) -> list[str]:
+    from partzoo.registry import find
+
+    if name.startswith("hf-hub:"):
+        from partzoo.hub import fetch_repo
+
+        repo, _, revision = name.removeprefix("hf-hub:").partition("@")
+        return [str(fetch_repo(repo, revision or None))]
+    entry = find(name)
+    records = _records(name, entry)[:1]
+    if records:
+        from partzoo.weights import download as fetch
+
+        return [str(path) for path in fetch(records[0])]
+    if entry.needs_weights:
+        from partzoo.loading import load
+
+        load(name, device="cpu", dtype="float32")
+        return ["in the Hugging Face cache, and it loads"]
+    return [_without_record(name, entry)]
+
+
+@click.command(
+    cls=Command,
+    short_help="Check weights files, byte by byte.",
+    epilog="""
+    \b
+    Examples:
+      partzoo verify                  all weights that are on this machine
+      partzoo verify part-vitt8.tin
+    \b
+    Exit code 1 if a file is damaged, or if one that you named is not here.
+    """,
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_weights)
+@json_option
+@click.pass_context
+def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Read weights files from first to last byte and compare their sha256 with the recorded one."""
+    from partzoo.registry import find
+    from partzoo.weights import verify as check
+
+    records = [record for name in names for record in _records(name, find(name))] if names else [None]
+    results = [result for record in records for result in check(record)]
+    if as_json:
+        print_json(
+            [
+                {"name": r.record, "file": r.file.path, "path": r.path, "state": r.state, "problem": r.problem}
+                for r in results
+            ]
+        )
+    elif results:
+        table([(r.record, r.file.path, megabytes(r.file.bytes), r.state) for r in results], ("name", "file", "size", ""))
+        for result in results:
+            if result.problem:
+                click.echo(f"Error: {result.problem}", err=True)
+    else:
+        click.echo("There are no recorded weights to verify.")
+    if any(r.state == "damaged" or (names and r.state == "absent") for r in results):
+        context.exit(1)

@@ -1,0 +1,314 @@
+"""``partzoo discover`` and ``partzoo features``: pictures in, files and tables out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from partzoo.cli.command import Command, complete_weights, json_option, print_json, table
+from partzoo.errors import PartzooError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from partzoo.discovery.vocabulary import PartVocabulary
+    from partzoo.image import Pictures
+    from partzoo.parts import Parts
+
+FORMS = (".png", ".index.png", ".npz", ".json")
+CHUNK = 16  # pictures whose parts are held at once
+
+
+class PartCount(click.ParamType):
+    """A number, ``auto``, or ``all`` (the parts that a learned part model has)."""
+
+    name = "k"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in ("auto", "all") or isinstance(value, int):
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor 'auto' nor 'all'.", param, ctx)
+
+
+pictures_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+model_option = click.option(
+    "--model", metavar="NAME", shell_complete=complete_weights, help="Model, weights file or folder; see partzoo list."
+)
+
+
+@click.command(
+    cls=Command,
+    short_help="Find the parts in pictures.",
+    epilog="""
+    \b
+    Examples:
+      partzoo discover photo.jpg -k 8 -o parts.png       overlay to look at
+      partzoo discover photo.jpg -o parts.index.png      PNG whose pixels are part numbers
+      partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
+      partzoo discover herons/ -k 6 -o out/              many pictures: part 3 is the same part in all
+      partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
+    \b
+    Keep the parts of one set, and find the same ones in new pictures:
+      partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
+      partzoo discover new.jpg --vocabulary herons.parts.safetensors -o new.png
+    """,
+)
+@pictures_argument
+@click.option("-k", "k", type=PartCount(), default="8", show_default=True, help="How many parts: a number, or auto.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(),
+    help="File to write (.png .index.png .npz .json); for several pictures a folder, or one .json.",
+)
+@click.option("--format", "form", type=click.Choice(FORMS), default=".png", show_default=True, help="Of files in a folder.")
+@model_option
+@click.option("--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings.")
+@click.option("--save-vocabulary", type=click.Path(), help="Keep the parts for --vocabulary.")
+@click.option("--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts.")
+@click.option("--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower.")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the picture's edges.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
+@json_option
+def discover(
+    images: tuple[str, ...],
+    k: int | str,
+    out: str | None,
+    form: str,
+    model: str | None,
+    vocabulary: str | None,
+    save_vocabulary: str | None,
+    background: str,
+    size: int | None,
+    refine: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find the parts in pictures: files, addresses, folders or wildcards."""
+    from partzoo.image import open_pictures
+
+    pictures, single = open_pictures(images[0] if len(images) == 1 else images)
+    targets = _targets(out, form, pictures, single)
+    for path in filter(None, (out, save_vocabulary)):
+        _check_place(Path(path))
+    options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
+    began = time.perf_counter()
+    found, written = [], []
+    for parts in _find(pictures, single, None if k == "all" else k, vocabulary, save_vocabulary, options, as_json):
+        target = targets[len(found)] if targets else None
+        if target:
+            parts.save(target)
+        elif out:
+            written.append(parts)
+        found.append(_about(parts, pictures.name(len(found)), target or out))
+    if written:
+        _save_together(written, out)
+    if as_json:
+        print_json({"k": parts.k, "pictures": found})
+        return
+    _report(found, single, parts.k, time.perf_counter() - began)
+    if out:
+        click.echo(f"Written: {out}")
+    else:
+        click.echo("Nothing was written: add -o parts.png to see the parts.")
+
+
+def _find(
+    pictures: Pictures,
+    single: bool,
+    k: int | str | None,
+    vocabulary: str | None,
+    save_vocabulary: str | None,
+    options: dict[str, Any],
+    quiet: bool,
+) -> Iterator[Parts]:
+    """Parts of each picture; of many, so that the memory of a few suffices."""
+    from partzoo.discovery.pipeline import discover_parts, fit_parts
+    from partzoo.discovery.vocabulary import PartVocabulary
+    from partzoo.features import encoder_of
+
+    words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
+    if words is None and (save_vocabulary or not single):
+        if not (quiet or single):
+            click.echo(f"Learning the parts of {len(pictures)} pictures ...", err=True)
+        words = fit_parts(pictures[0] if single else pictures, k, **options)
+    if words is not None and save_vocabulary:
+        words.save(save_vocabulary)
+    if words is None:
+        yield discover_parts(pictures[0], k, **options)
+        return
+    encoder: nn.Module | str | None = options["model"] or words.settings.model or None
+    if isinstance(encoder, str):
+        encoder = encoder_of(encoder)
+    from tqdm import tqdm
+
+    with tqdm(total=len(pictures), unit="picture", disable=None if not (quiet or single) else True) as bar:
+        for start in range(0, len(pictures), CHUNK):
+            chunk = pictures[start : start + CHUNK]
+            for parts in discover_parts(chunk, model=encoder, vocabulary=words, progress=lambda *_: bar.update()):
+                yield parts
+
+
+def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> list[Path] | None:
+    """Where each picture's parts go; None where nothing is written, or all go into one COCO file."""
+    if out is None:
+        return None
+    path = Path(out)
+    if single and not path.is_dir():
+        if not path.name.lower().endswith(FORMS):
+            raise UsageError(f"Cannot tell the form of {out!r} by its ending: use one of {', '.join(FORMS)}.")
+        return [path]
+    if path.suffix.lower() == ".json":
+        return None
+    if path.suffix.lower() in (".png", ".npz") and not path.is_dir():
+        raise UsageError(f"-o {out} is one file, and there are {len(pictures)} pictures: name a folder, or a .json.")
+    taken: set[str] = set()
+    names = []
+    for index in range(len(pictures)):
+        stem = Path(pictures.name(index)).stem or f"picture-{index + 1}"
+        name, copy = stem, 2
+        while name in taken:
+            name, copy = f"{stem}-{copy}", copy + 1
+        taken.add(name)
+        names.append(name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PartzooError(f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o.") from error
+    return [path / f"{name}{form}" for name in names]
+
+
+def _check_place(path: Path) -> None:
+    """Fail before the work, not after it, where a file cannot be written."""
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        raise PartzooError(f"Cannot write {str(path)!r}: there is no folder {str(folder)!r}. Make it, or choose another.")
+    if not os.access(folder, os.W_OK):
+        raise PartzooError(f"Cannot write {str(path)!r}: you may not write in {str(folder)!r}. Choose another place.")
+
+
+def _save_together(several: Sequence[Parts], out: str) -> None:
+    from partzoo.export import to_coco, write_aside
+
+    text = json.dumps(to_coco(several))
+    with write_aside(out) as file:
+        file.write(text.encode())
+
+
+def _about(parts: Parts, source: str, target: Path | str | None) -> dict[str, Any]:
+    height, width = parts.size
+    return {
+        "source": source,
+        "height": height,
+        "width": width,
+        "output": target,
+        "parts": [
+            {
+                "part": i,
+                "name": parts.names[i - 1],
+                "pixels": int(parts.areas[i - 1]),
+                "share": round(float(parts.areas[i - 1]) / (height * width), 6),
+                "centroid": [round(float(v), 2) for v in parts.centroids[i - 1]],
+                "box": parts.boxes[i - 1].tolist(),
+            }
+            for i in parts.present
+        ],
+    }
+
+
+def _report(found: list[dict[str, Any]], single: bool, k: int, seconds: float) -> None:
+    if single:
+        about = found[0]
+        rows = [
+            (p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]
+        ]
+        click.echo(f"{len(rows)} of {k} parts in {about['height']} x {about['width']} pixels, {seconds:.1f} s")
+        if rows:
+            table(rows, ("part", "share", "centre x, y"))
+    else:
+        shares = [len(about["parts"]) for about in found]
+        click.echo(f"{len(found)} pictures, {min(shares)} to {max(shares)} of {k} parts in each, {seconds:.1f} s")
+
+
+@click.command(
+    cls=Command,
+    short_help="Write a model's features of pictures.",
+    epilog="""
+    \b
+    Examples:
+      partzoo features photo.jpg -o photo.npz
+      partzoo features photos/ --pooled -o photos.safetensors
+      partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
+    \b
+    Arrays in the file, for N pictures:
+      pooled  (N, C)        one vector for each picture
+      size    (N, 2)        height and width of each picture
+      dense.0 (h, w, C)     one vector for each cell of the first picture's grid; dense.1, ...
+      names                 the pictures' paths (safetensors: JSON in the metadata)
+    """,
+)
+@pictures_argument
+@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .npz or .safetensors.")
+@model_option
+@click.option("--size", type=int, help="Longer side that the model sees, in pixels.")
+@click.option("--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]")
+@click.option("--pooled", is_flag=True, help="Leave the dense features out.")
+@json_option
+def features(
+    images: tuple[str, ...],
+    out: str,
+    model: str | None,
+    size: int | None,
+    layer: int | None,
+    pooled: bool,
+    as_json: bool,
+) -> None:
+    """Write the features that a model computes of pictures, for use elsewhere."""
+    if Path(out).suffix.lower() not in (".npz", ".safetensors"):
+        raise UsageError(f"Cannot tell the form of {out!r} by its ending: use .npz or .safetensors.")
+    _check_place(Path(out))
+    import numpy as np
+    from tqdm import tqdm
+
+    from partzoo.features import encoder_of, extract_features
+    from partzoo.image import open_pictures
+
+    pictures, _ = open_pictures(images)
+    encoder = encoder_of(model)
+    vectors, sizes, arrays = [], [], {}
+    for index in tqdm(range(len(pictures)), unit="picture", disable=True if as_json or len(pictures) == 1 else None):
+        found = extract_features(pictures[index], model=encoder, size=size, layer=layer)
+        vectors.append(found.pooled)
+        sizes.append(found.size)
+        if not pooled:
+            arrays[f"dense.{index}"] = found.dense
+    arrays |= {"pooled": np.stack(vectors), "size": np.array(sizes)}
+    names = [pictures.name(index) for index in range(len(pictures))]
+    _write_arrays(out, arrays, names)
+    about = {"output": out, "pictures": len(pictures), "channels": arrays["pooled"].shape[1]}
+    if as_json:
+        print_json(about | {"names": names})
+    else:
+        click.echo(f"{about['channels']} channels of {len(pictures)} picture{'s' * (len(pictures) > 1)}. Written: {out}")
+
+
+def _write_arrays(out: str, arrays: dict[str, Any], names: list[str]) -> None:
+    import numpy as np
+    from safetensors.numpy import save
+
+    from partzoo.export import write_aside
+
+    with write_aside(out) as file:
+        if out.lower().endswith(".npz"):
+            np.savez_compressed(file, names=np.array(names), **arrays)
+        else:
+            file.write(save(arrays, {"names": json.dumps(names)}))

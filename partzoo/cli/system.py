@@ -1,0 +1,54 @@
+"""``partzoo doctor`` and ``partzoo bench``."""
+
+from __future__ import annotations
+
+import click
+
+from partzoo.cli.command import Command, json_option, print_json
+
+
+@click.command(cls=Command, short_help="Is everything in place?")
+@json_option
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Tell versions, device, precision, caches and weights here, and how to get what is missing.
+
+    Exit code 1 if something that partzoo needs is missing or damaged.
+    """
+    from partzoo.doctor import examine, lines
+
+    found = examine()
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join(lines(found)))
+    if found["problems"]:
+        context.exit(1)
+
+
+@click.command(
+    cls=Command,
+    short_help="Measure speeds against named peers.",
+    epilog="""
+    \b
+    Examples:
+      partzoo bench                            every row, several minutes
+      partzoo bench discover -o bench.json
+      partzoo bench --quick                    tiny inputs: only shows that it runs
+    \b
+    Rows: cold-load, features, discover, part-step
+    """,
+)
+@click.argument("rows", nargs=-1, metavar="[ROW]...")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="Write the record, with the hardware, as JSON.")
+@click.option("--repetitions", default=7, show_default=True, help="Pairs of runs; the median ratio is told.")
+@click.option("--quick", is_flag=True, help="Tiny models and inputs, no targets.")
+@json_option
+def bench(rows: tuple[str, ...], out: str | None, repetitions: int, quick: bool, as_json: bool) -> None:
+    """Measure speeds as ratios against named peers, side by side on this machine."""
+    from partzoo.bench import run
+
+    progress = None if as_json else click.echo
+    record = run(rows or None, repetitions, out, quick=quick, progress=progress)
+    if as_json:
+        print_json(record)
