@@ -20,8 +20,8 @@ def examine() -> dict[str, Any]:
     """Look at this installation; nothing is fetched, weights on this machine are read and hashed.
 
     Returns:
-        ``versions``, ``device``, ``caches``, ``weights``, ``extras`` and ``problems``: sentences that each name a
-        fix, empty where all is well. Missing extras are no problem.
+        ``versions``, ``device``, ``caches``, ``weights``, ``extras`` and ``problems``: sentences that each
+        name a fix, empty where all is well. Missing extras are no problem.
     """
     needed, extras = _requirements()
     versions = {"partzoo": partzoo.__version__, "python": platform.python_version()}
@@ -29,7 +29,7 @@ def examine() -> dict[str, Any]:
     for name, specifier in needed.items():
         versions[name] = _version(name)
         if not _serves(versions[name], specifier):
-            problems.append(f"{name} is {versions[name] or 'missing'}: pip install \"{name}{specifier}\".")
+            problems.append(f'{name} is {versions[name] or "missing"}: pip install "{name}{specifier}".')
     weights = []
     try:
         records = manifest()
@@ -46,7 +46,9 @@ def examine() -> dict[str, Any]:
             if found.problem:
                 problems.append(found.problem)
             elif found.path is None and records[found.record].bundled:
-                problems.append(f"{found.file.path} is missing from the package: pip install --force-reinstall partzoo.")
+                problems.append(
+                    f"{found.file.path} is missing from the package: pip install --force-reinstall partzoo."
+                )
     except PartzooError as error:
         problems.append(str(error))
     return {
@@ -62,13 +64,18 @@ def examine() -> dict[str, Any]:
 def lines(found: dict[str, Any]) -> list[str]:
     """What :func:`examine` found, for people."""
     device, caches = found["device"], found["caches"]
-    text = ["Versions: " + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())]
+    text = [
+        "Versions: "
+        + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())
+    ]
     text.append(f"Device: {device['name']} ({device['device']}), {device['threads']} threads")
     text.append(f"  dtype='auto' means {device['precision']}: {device['why']}")
     text.append(f"  dtype='int8' {'gains by' if device['vnni'] else 'may not help: no'} AVX-512 VNNI here")
     if device["hint"]:
         text.append(f"  {device['hint']}")
-    text.append(f"Hugging Face cache: {caches['hugging_face']}{', offline mode is on' if caches['offline'] else ''}")
+    text.append(
+        f"Hugging Face cache: {caches['hugging_face']}{', offline mode is on' if caches['offline'] else ''}"
+    )
     text.append(f"partzoo's notes: {caches['partzoo']}")
     text.append(f"Clone with checkpoints/: {', '.join(caches['clones']) or 'none'}")
     text.append("Weights:" if found["weights"] else "Weights: none are recorded")
@@ -86,7 +93,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _requirements() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Version ranges of what partzoo needs, and of what each extra brings, as the installed package states them."""
+    """Version ranges of what partzoo needs, and of what each extra brings, from the installed package."""
     from packaging.requirements import Requirement
 
     needed: dict[str, Any] = {}
@@ -126,10 +133,11 @@ def _device() -> dict[str, Any]:
     cuda = device.type == "cuda"
     name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
     hint = ""
-    if not cuda and torch.version.cuda is None and os.path.exists("/proc/driver/nvidia"):
-        hint = "This machine has an NVIDIA GPU, but torch is built without CUDA: see https://pytorch.org/get-started."
-    elif not cuda and os.path.exists("/proc/driver/nvidia"):
-        hint = "This machine has an NVIDIA GPU that torch cannot use: compare its driver with torch's CUDA version."
+    if not cuda and os.path.exists("/proc/driver/nvidia"):
+        why_not = (
+            "this torch has no CUDA" if torch.version.cuda is None else "its driver does not suit this torch"
+        )
+        hint = f"The NVIDIA GPU here is not used, {why_not}: see https://pytorch.org/get-started."
     return {
         "device": str(device),
         "name": name,

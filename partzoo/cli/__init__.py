@@ -6,8 +6,9 @@ import click
 
 from partzoo.cli.command import Group
 from partzoo.cli.completion import completion
+from partzoo.cli.discover import discover
+from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, verify
-from partzoo.cli.pictures import discover, features
 from partzoo.cli.system import bench, doctor
 from partzoo.cli.training import train
 

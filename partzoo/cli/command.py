@@ -1,19 +1,18 @@
-"""What all commands share: ``--debug``, errors of one sentence, exit codes, ``--json``."""
+"""What all commands share: ``--debug``, errors of one sentence, exit codes, how data is printed."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from partzoo.errors import PartzooError, UsageError
-
-Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 class Command(click.Command):
@@ -23,7 +22,11 @@ class Command(click.Command):
         super().__init__(*args, **options)
         self.params.append(
             click.Option(
-                ["--debug"], is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
+                ["--debug"],
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Show the traceback of an error.",
             )
         )
 
@@ -49,15 +52,13 @@ class Group(click.Group):
             code = _fail(str(error), 2, debug)
         except (PartzooError, click.ClickException) as error:
             code = _fail(str(error), 1, debug)
-        except BrokenPipeError:  # the reader, head say, has seen enough
-            with suppress(OSError):
-                sys.stdout.close()
-            code = 1
         except OSError as error:
             code = _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1, debug)
         except Exception as error:
             what = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-            code = _fail(f"This should not have happened ({what}): run it again with --debug, and report it.", 1, debug)
+            code = _fail(
+                f"This should not have happened ({what}): run it again with --debug, and report it.", 1, debug
+            )
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -78,9 +79,6 @@ def _ended(sentence: str) -> str:
     return sentence if sentence.endswith((".", "?")) else f"{sentence}."
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
-
-
 def print_json(data: Any) -> None:
     """Data as indented JSON."""
     click.echo(json.dumps(data, indent=2, default=str))
@@ -99,13 +97,14 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:
-    """Names of released weights and their architectures. The manifest is read, torch is not imported."""
-    from partzoo.manifest import manifest
-
-    try:
-        records = manifest().values()
-    except PartzooError:
-        return []
-    names = {name for record in records for name in (record.architecture, record.name)}
-    return sorted(name for name in names if name.startswith(start))
+def check_place(path: Path) -> None:
+    """Fail before the work, not after it, where a file cannot be written."""
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        raise PartzooError(
+            f"Cannot write {str(path)!r}: there is no folder {str(folder)!r}. Make it, or choose another."
+        )
+    if not os.access(folder, os.W_OK):
+        raise PartzooError(
+            f"Cannot write {str(path)!r}: you may not write in {str(folder)!r}. Choose another place."
+        )

@@ -1,4 +1,4 @@
-"""``partzoo list``, ``info``, ``download`` and ``verify``: what models there are and where their weights lie."""
+"""``partzoo list``, ``info``, ``download`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.command import Command, complete_weights, json_option, megabytes, print_json, table
+from partzoo.cli.command import Command, megabytes, print_json, table
+from partzoo.cli.options import complete_weights, json_option
 from partzoo.errors import UnknownModelError
 
 if TYPE_CHECKING:
@@ -45,14 +46,22 @@ def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> N
         entry = find(name)
         weights = [name] if pretrained else tags.get(entry.name, [])
         found.append(
-            {"name": name, "family": entry.family, "aliases": entry.aliases, "weights": weights, "what": entry.summary}
+            {
+                "name": name,
+                "family": entry.family,
+                "aliases": entry.aliases,
+                "weights": weights,
+                "what": entry.summary,
+            }
         )
     if as_json:
         print_json(found)
     elif not found:
         click.echo(f"No model matches {filter!r}.")
     else:
-        rows = [(each["name"], each["family"], ", ".join(each["weights"]) or "-", each["what"]) for each in found]
+        rows = [
+            (each["name"], each["family"], ", ".join(each["weights"]) or "-", each["what"]) for each in found
+        ]
         table(rows, ("name", "family", "weights of ours", "what it is"))
 
 
@@ -70,7 +79,7 @@ def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> N
 @click.argument("name", shell_complete=complete_weights)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Tell what the model NAME is: configuration, size, what its pictures must be, where its weights come from."""
+    """Tell what the model NAME is: configuration, size, pictures it takes, where its weights come from."""
     import torch
 
     from partzoo.registry import find
@@ -110,9 +119,13 @@ def _print_record(record: WeightRecord) -> None:
     if record.hub:
         where += f", on the Hub in {record.hub['repo']}"
     click.echo(f"\nweights {record.name}: {megabytes(record.bytes)}, {where}")
-    click.echo(f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}")
+    click.echo(
+        f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}"
+    )
     click.echo(f"  terms of that data: {record.terms}; licence of the weights: {record.licence}")
-    click.echo("  budget: " + ", ".join(f"{k} {v}" for k, v in record.budget.items() if not isinstance(v, dict)))
+    click.echo(
+        "  budget: " + ", ".join(f"{k} {v}" for k, v in record.budget.items() if not isinstance(v, dict))
+    )
     click.echo(f"  made by: {record.command}")
     for metric in record.metrics:
         click.echo(f"  {metric['name']}: {metric['value']} ({metric['protocol']})")
@@ -211,12 +224,21 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
     if as_json:
         print_json(
             [
-                {"name": r.record, "file": r.file.path, "path": r.path, "state": r.state, "problem": r.problem}
+                {
+                    "name": r.record,
+                    "file": r.file.path,
+                    "path": r.path,
+                    "state": r.state,
+                    "problem": r.problem,
+                }
                 for r in results
             ]
         )
     elif results:
-        table([(r.record, r.file.path, megabytes(r.file.bytes), r.state) for r in results], ("name", "file", "size", ""))
+        table(
+            [(r.record, r.file.path, megabytes(r.file.bytes), r.state) for r in results],
+            ("name", "file", "size", ""),
+        )
         for result in results:
             if result.problem:
                 click.echo(f"Error: {result.problem}", err=True)

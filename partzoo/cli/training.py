@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from partzoo.cli.command import Command, complete_weights
+from partzoo.cli.command import Command
+from partzoo.cli.options import complete_weights
 
 
 @click.command(
@@ -28,8 +29,12 @@ from partzoo.cli.command import Command, complete_weights
 )
 @click.argument("method", required=False)
 @click.option("--release", metavar="NAME", help="Make the released weight NAME from first to last.")
-@click.option("--data", required=True, type=click.Path(), help="Folder of pictures, read with its subfolders.")
-@click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
+@click.option(
+    "--data", required=True, type=click.Path(), help="Folder of pictures, read with its subfolders."
+)
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]"
+)
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file.")
 @click.option("--minutes", type=float, help="Budget of time, over all pieces of a resumed run.")
@@ -61,7 +66,13 @@ def train(
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
     budget = {"data": data, "minutes": minutes, "steps": steps, "resume": resume, "threads": threads}
     if release is not None:
-        given = {"--model": model, "--recipe": recipe, "--batch-size": batch_size, "--lr": lr, "--limit": limit}
+        given = {
+            "--model": model,
+            "--recipe": recipe,
+            "--batch-size": batch_size,
+            "--lr": lr,
+            "--limit": limit,
+        }
         if fixed := [name for name, value in given.items() if value is not None]:
             raise click.UsageError(f"{', '.join(fixed)} cannot change with --release: the recipe states it.")
         from partzoo.train.release import release as make

@@ -1,9 +1,8 @@
-"""``partzoo discover`` and ``partzoo features``: pictures in, files and tables out."""
+"""``partzoo discover``."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.command import Command, complete_weights, json_option, print_json, table
+from partzoo.cli.command import Command, check_place, print_json, table
+from partzoo.cli.options import json_option, model_option, pictures_argument
 from partzoo.errors import PartzooError, UsageError
 
 if TYPE_CHECKING:
@@ -39,12 +39,6 @@ class PartCount(click.ParamType):
             self.fail(f"{value!r} is neither a whole number nor 'auto' nor 'all'.", param, ctx)
 
 
-pictures_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-model_option = click.option(
-    "--model", metavar="NAME", shell_complete=complete_weights, help="Model, weights file or folder; see partzoo list."
-)
-
-
 @click.command(
     cls=Command,
     short_help="Find the parts in pictures.",
@@ -63,19 +57,34 @@ model_option = click.option(
     """,
 )
 @pictures_argument
-@click.option("-k", "k", type=PartCount(), default="8", show_default=True, help="How many parts: a number, or auto.")
+@click.option(
+    "-k", "k", type=PartCount(), default="8", show_default=True, help="How many parts: a number, or auto."
+)
 @click.option(
     "-o",
     "--out",
     type=click.Path(),
     help="File to write (.png .index.png .npz .json); for several pictures a folder, or one .json.",
 )
-@click.option("--format", "form", type=click.Choice(FORMS), default=".png", show_default=True, help="Of files in a folder.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default=".png",
+    show_default=True,
+    help="Of files in a folder.",
+)
 @model_option
-@click.option("--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings.")
+@click.option(
+    "--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings."
+)
 @click.option("--save-vocabulary", type=click.Path(), help="Keep the parts for --vocabulary.")
-@click.option("--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts.")
-@click.option("--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower.")
+@click.option(
+    "--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts."
+)
+@click.option(
+    "--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower."
+)
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the picture's edges.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
 @json_option
@@ -99,11 +108,13 @@ def discover(
     pictures, single = open_pictures(images[0] if len(images) == 1 else images)
     targets = _targets(out, form, pictures, single)
     for path in filter(None, (out, save_vocabulary)):
-        _check_place(Path(path))
+        check_place(Path(path))
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     began = time.perf_counter()
     found, written = [], []
-    for parts in _find(pictures, single, None if k == "all" else k, vocabulary, save_vocabulary, options, as_json):
+    for parts in _find(
+        pictures, single, None if k == "all" else k, vocabulary, save_vocabulary, options, as_json
+    ):
         target = targets[len(found)] if targets else None
         if target:
             parts.save(target)
@@ -151,11 +162,12 @@ def _find(
         encoder = encoder_of(encoder)
     from tqdm import tqdm
 
-    with tqdm(total=len(pictures), unit="picture", disable=None if not (quiet or single) else True) as bar:
+    with tqdm(total=len(pictures), unit="picture", disable=True if quiet or single else None) as bar:
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
-            for parts in discover_parts(chunk, model=encoder, vocabulary=words, progress=lambda *_: bar.update()):
-                yield parts
+            yield from discover_parts(
+                chunk, model=encoder, vocabulary=words, progress=lambda *_: bar.update()
+            )
 
 
 def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> list[Path] | None:
@@ -163,14 +175,16 @@ def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> li
     if out is None:
         return None
     path = Path(out)
-    if single and not path.is_dir():
+    if len(pictures) == 1 and not path.is_dir() and (single or path.suffix):
         if not path.name.lower().endswith(FORMS):
             raise UsageError(f"Cannot tell the form of {out!r} by its ending: use one of {', '.join(FORMS)}.")
         return [path]
     if path.suffix.lower() == ".json":
         return None
     if path.suffix.lower() in (".png", ".npz") and not path.is_dir():
-        raise UsageError(f"-o {out} is one file, and there are {len(pictures)} pictures: name a folder, or a .json.")
+        raise UsageError(
+            f"-o {out} is one file, and there are {len(pictures)} pictures: name a folder, or a .json."
+        )
     taken: set[str] = set()
     names = []
     for index in range(len(pictures)):
@@ -183,17 +197,10 @@ def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> li
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PartzooError(f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o.") from error
+        raise PartzooError(
+            f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o."
+        ) from error
     return [path / f"{name}{form}" for name in names]
-
-
-def _check_place(path: Path) -> None:
-    """Fail before the work, not after it, where a file cannot be written."""
-    folder = path if path.is_dir() else path.parent
-    if not folder.is_dir():
-        raise PartzooError(f"Cannot write {str(path)!r}: there is no folder {str(folder)!r}. Make it, or choose another.")
-    if not os.access(folder, os.W_OK):
-        raise PartzooError(f"Cannot write {str(path)!r}: you may not write in {str(folder)!r}. Choose another place.")
 
 
 def _save_together(several: Sequence[Parts], out: str) -> None:
@@ -231,84 +238,13 @@ def _report(found: list[dict[str, Any]], single: bool, k: int, seconds: float) -
         rows = [
             (p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]
         ]
-        click.echo(f"{len(rows)} of {k} parts in {about['height']} x {about['width']} pixels, {seconds:.1f} s")
+        click.echo(
+            f"{len(rows)} of {k} parts in {about['height']} x {about['width']} pixels, {seconds:.1f} s"
+        )
         if rows:
             table(rows, ("part", "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
-        click.echo(f"{len(found)} pictures, {min(shares)} to {max(shares)} of {k} parts in each, {seconds:.1f} s")
-
-
-@click.command(
-    cls=Command,
-    short_help="Write a model's features of pictures.",
-    epilog="""
-    \b
-    Examples:
-      partzoo features photo.jpg -o photo.npz
-      partzoo features photos/ --pooled -o photos.safetensors
-      partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
-    \b
-    Arrays in the file, for N pictures:
-      pooled  (N, C)        one vector for each picture
-      size    (N, 2)        height and width of each picture
-      dense.0 (h, w, C)     one vector for each cell of the first picture's grid; dense.1, ...
-      names                 the pictures' paths (safetensors: JSON in the metadata)
-    """,
-)
-@pictures_argument
-@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .npz or .safetensors.")
-@model_option
-@click.option("--size", type=int, help="Longer side that the model sees, in pixels.")
-@click.option("--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]")
-@click.option("--pooled", is_flag=True, help="Leave the dense features out.")
-@json_option
-def features(
-    images: tuple[str, ...],
-    out: str,
-    model: str | None,
-    size: int | None,
-    layer: int | None,
-    pooled: bool,
-    as_json: bool,
-) -> None:
-    """Write the features that a model computes of pictures, for use elsewhere."""
-    if Path(out).suffix.lower() not in (".npz", ".safetensors"):
-        raise UsageError(f"Cannot tell the form of {out!r} by its ending: use .npz or .safetensors.")
-    _check_place(Path(out))
-    import numpy as np
-    from tqdm import tqdm
-
-    from partzoo.features import encoder_of, extract_features
-    from partzoo.image import open_pictures
-
-    pictures, _ = open_pictures(images)
-    encoder = encoder_of(model)
-    vectors, sizes, arrays = [], [], {}
-    for index in tqdm(range(len(pictures)), unit="picture", disable=True if as_json or len(pictures) == 1 else None):
-        found = extract_features(pictures[index], model=encoder, size=size, layer=layer)
-        vectors.append(found.pooled)
-        sizes.append(found.size)
-        if not pooled:
-            arrays[f"dense.{index}"] = found.dense
-    arrays |= {"pooled": np.stack(vectors), "size": np.array(sizes)}
-    names = [pictures.name(index) for index in range(len(pictures))]
-    _write_arrays(out, arrays, names)
-    about = {"output": out, "pictures": len(pictures), "channels": arrays["pooled"].shape[1]}
-    if as_json:
-        print_json(about | {"names": names})
-    else:
-        click.echo(f"{about['channels']} channels of {len(pictures)} picture{'s' * (len(pictures) > 1)}. Written: {out}")
-
-
-def _write_arrays(out: str, arrays: dict[str, Any], names: list[str]) -> None:
-    import numpy as np
-    from safetensors.numpy import save
-
-    from partzoo.export import write_aside
-
-    with write_aside(out) as file:
-        if out.lower().endswith(".npz"):
-            np.savez_compressed(file, names=np.array(names), **arrays)
-        else:
-            file.write(save(arrays, {"names": json.dumps(names)}))
+        click.echo(
+            f"{len(found)} pictures, {min(shares)} to {max(shares)} of {k} parts in each, {seconds:.1f} s"
+        )

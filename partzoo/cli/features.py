@@ -1,0 +1,95 @@
+"""``partzoo features``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from partzoo.cli.command import Command, check_place, print_json
+from partzoo.cli.options import json_option, model_option, pictures_argument
+from partzoo.errors import UsageError
+
+
+@click.command(
+    cls=Command,
+    short_help="Write a model's features of pictures.",
+    epilog="""
+    \b
+    Examples:
+      partzoo features photo.jpg -o photo.npz
+      partzoo features photos/ --pooled -o photos.safetensors
+      partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
+    \b
+    Arrays in the file, for N pictures:
+      pooled  (N, C)        one vector for each picture
+      size    (N, 2)        height and width of each picture
+      dense.0 (h, w, C)     one vector for each cell of the first picture's grid; dense.1, ...
+      names                 the pictures' paths (safetensors: JSON in the metadata)
+    """,
+)
+@pictures_argument
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .npz or .safetensors."
+)
+@model_option
+@click.option("--size", type=int, help="Longer side that the model sees, in pixels.")
+@click.option(
+    "--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]"
+)
+@click.option("--pooled", is_flag=True, help="Leave the dense features out.")
+@json_option
+def features(
+    images: tuple[str, ...],
+    out: str,
+    model: str | None,
+    size: int | None,
+    layer: int | None,
+    pooled: bool,
+    as_json: bool,
+) -> None:
+    """Write the features that a model computes of pictures, for use elsewhere."""
+    if Path(out).suffix.lower() not in (".npz", ".safetensors"):
+        raise UsageError(f"Cannot tell the form of {out!r} by its ending: use .npz or .safetensors.")
+    check_place(Path(out))
+    import numpy as np
+    from tqdm import tqdm
+
+    from partzoo.features import encoder_of, extract_features
+    from partzoo.image import open_pictures
+
+    pictures, _ = open_pictures(images)
+    encoder = encoder_of(model)
+    vectors, sizes, arrays = [], [], {}
+    for index in tqdm(
+        range(len(pictures)), unit="picture", disable=True if as_json or len(pictures) == 1 else None
+    ):
+        found = extract_features(pictures[index], model=encoder, size=size, layer=layer)
+        vectors.append(found.pooled)
+        sizes.append(found.size)
+        if not pooled:
+            arrays[f"dense.{index}"] = found.dense
+    arrays |= {"pooled": np.stack(vectors), "size": np.array(sizes)}
+    names = [pictures.name(index) for index in range(len(pictures))]
+    _write_arrays(out, arrays, names)
+    about = {"output": out, "pictures": len(pictures), "channels": arrays["pooled"].shape[1]}
+    if as_json:
+        print_json(about | {"names": names})
+    else:
+        count = "1 picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+        click.echo(f"{about['channels']} channels of {count}. Written: {out}")
+
+
+def _write_arrays(out: str, arrays: dict[str, Any], names: list[str]) -> None:
+    import numpy as np
+    from safetensors.numpy import save
+
+    from partzoo.export import write_aside
+
+    with write_aside(out) as file:
+        if out.lower().endswith(".npz"):
+            np.savez_compressed(file, names=np.array(names), **arrays)
+        else:
+            file.write(save(arrays, {"names": json.dumps(names)}))
