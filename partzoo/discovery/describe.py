@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.foreground import Cells, foreground
 from partzoo.discovery.refine import resize
@@ -18,6 +18,7 @@ from partzoo.discovery.vocabulary import Settings
 from partzoo.image import Picture, working_size
 
 CELL = 4  # pixels at work between neighbouring cells of the grid
+FRAME_TOLERANCE = 0.05  # how far from its colour a frame's pixels may lie, in 0..1
 BLANK = 2.0  # a picture whose CIELAB channels all span less than this holds nothing to tell apart
 COLOUR_ANGLE = (0.02, 0.03, 0.03)  # radians per unit of L, a, b
 POSITION_ANGLE = 0.5  # radians per standard deviation of the foreground's cells
@@ -101,46 +102,82 @@ class View:
 
 def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
     """Run the model on a picture, alone, so that no other picture can change what comes out."""
-    preprocess = model.preprocess
-    height, width = working_size(picture.size, settings.size, lcm(preprocess.multiple, CELL))
-    resample = Image.Resampling[preprocess.interpolation.upper()]
-    image = np.asarray(Image.fromarray(picture.pixels).resize((width, height), resample))
-    rows, columns = grid = height // CELL, width // CELL
-    x = torch.from_numpy(image.transpose(2, 0, 1).copy())
-    pixels = x.float() / 255
-    rgb = pixels.unflatten(1, (rows, CELL)).unflatten(3, (columns, CELL)).mean((2, 4))
-    lab = cielab(image).reshape(rows, CELL, columns, CELL, 3).mean((1, 3))
-    batch = preprocess.normalize(x[None].to(next(model.parameters()).device))
+    pixels, batch = at_work(picture, model, settings.size)
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
             maps, descriptors = model.part_maps(batch)[0].float().cpu(), model.descriptors(batch)[0].float().cpu()
             return View(pixels, resize(pixels, maps.shape[1:]), maps=maps, descriptors=descriptors)
-        found = model.forward_intermediates(batch, list(settings.layers))
-        layers = tuple(normalize(resize(m[0].float().cpu(), grid).flatten(1).T, dim=1) for m in found)
-    if np.ptp(lab.reshape(-1, 3), axis=0).max() < BLANK:
-        score = np.zeros(grid, np.float32)
-    else:
-        centred = torch.cat([layer - layer.mean(0) for layer in layers], 1).unflatten(0, grid)
-        score = foreground(settings.background, Cells(lab, centred.numpy()))
-    score = torch.from_numpy(score)
-    colour = _angles(torch.from_numpy(lab).flatten(0, 1), COLOUR_ANGLE)
-    return View(pixels, rgb, Blocks(layers, colour, _position(score)), score)
+        maps = [layer[0].float().cpu() for layer in model.forward_intermediates(batch, list(settings.layers))]
+        rgb = avg_pool2d(pixels, CELL)
+        lab, score = cielab(rgb), torch.zeros(rgb.shape[1:])
+        layers = tuple(normalize(resize(layer, score.shape).flatten(1).T, dim=1) for layer in maps)
+        if (lab.amax((1, 2)) - lab.amin((1, 2))).max() >= BLANK:
+            inside = within_frame(pixels, lcm(model.preprocess.multiple, CELL))
+            rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
+            thing = None
+            if settings.background == "objectness":
+                thing = resize(model.objectness(*cropped(maps, lab, inside, pixels.shape[1:]))[None], lab[0, rows, columns].shape)[0].numpy()
+            centred = torch.cat([layer - layer.mean(0) for layer in layers], 1).unflatten(0, score.shape)
+            cells = Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), centred[rows, columns].numpy(), thing)
+            score[rows, columns] = torch.from_numpy(foreground(settings.background, cells))
+    return View(pixels, rgb, Blocks(layers, _angles(lab.flatten(1).T, COLOUR_ANGLE), _position(score)), score)
 
 
-def cielab(pixels: np.ndarray) -> np.ndarray:
-    """sRGB ``(..., 3)`` uint8 -> CIELAB (D65) float32, L 0..100."""
-    xyz = _LINEAR[pixels] @ _XYZ
-    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), xyz * (24389 / 27 / 116) + 16 / 116)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)
+def at_work(picture: Picture, model: nn.Module, size: int) -> tuple[Tensor, Tensor]:
+    """The picture at working size: ``(3, h, w)`` in 0..1, and ``(1, 3, h, w)`` as the model takes it."""
+    preprocess = model.preprocess
+    height, width = working_size(picture.size, size, lcm(preprocess.multiple, CELL))
+    image = Image.fromarray(picture.pixels).resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
+    x = torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
+    return x.float() / 255, preprocess.normalize(x[None].to(next(model.parameters()).device))
 
 
-_SRGB = np.arange(256) / 255
-_LINEAR = np.where(_SRGB <= 0.04045, _SRGB / 12.92, ((_SRGB + 0.055) / 1.055) ** 2.4).astype(np.float32)
-_XYZ = (
-    np.array([[0.4124564, 0.2126729, 0.0193339], [0.3575761, 0.7151522, 0.1191920], [0.1804375, 0.0721750, 0.9503041]])
-    / [0.95047, 1, 1.08883]
-).astype(np.float32)  # fmt: skip
+def cropped(
+    maps: list[Tensor], lab: Tensor, inside: tuple[slice, slice], size: tuple[int, int]
+) -> tuple[list[Tensor], Tensor]:
+    """The parts of feature maps, and of colours on the last map's grid, that lie inside a picture's frame."""
+    colours = resize(lab, maps[-1].shape[1:])
+    found = []
+    for each in (*maps, colours):
+        rows, columns = (
+            slice(s.start * n // total, s.stop * n // total) for s, n, total in zip(inside, each.shape[1:], size, strict=True)
+        )
+        found.append(each[:, rows, columns])
+    return found[:-1], found[-1]
+
+
+def within_frame(pixels: Tensor, multiple: int) -> tuple[slice, slice]:
+    """Rows and columns inside the plain frame around a picture ``(3, h, w)``, in multiples of so many pixels.
+
+    A side has a frame where its outermost lines are of one colour and end abruptly, nearly all along.
+    """
+    found = []
+    for axis in (1, 2):
+        lines = pixels.movedim(axis, 1)
+        length = lines.shape[1]
+        widths = []
+        for side in (lines, lines.flip(1)):
+            near = side[:, : length // 4 + 4]
+            colour = near[:, :1].median(2, keepdim=True).values
+            other = ((near - colour).abs().amax(0) > FRAME_TOLERANCE).float().mean(1)
+            first = int((other > 0.05).float().argmax())
+            is_frame = first <= length // 4 and other[first : first + 4].max() > 0.7
+            widths.append(-(-first // multiple) * multiple if is_frame else 0)
+        found.append(slice(widths[0], length - widths[1]))
+    return tuple(found)
+
+
+def cielab(rgb: Tensor) -> Tensor:
+    """sRGB ``(3, ...)`` in 0..1 -> CIELAB (D65), L 0..100."""
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = torch.tensordot(_XYZ, linear, dims=1).unbind()
+    x, y, z = (torch.where(t > 216 / 24389, t ** (1 / 3), t * (24389 / 27 / 116) + 16 / 116) for t in (x, y, z))
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+_XYZ = torch.tensor(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+) / torch.tensor([0.95047, 1, 1.08883])[:, None]  # fmt: skip
 
 
 def _angles(values: Tensor, scale) -> Tensor:

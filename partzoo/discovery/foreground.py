@@ -1,159 +1,224 @@
-"""Where the object is: named methods that score every cell of a picture's grid."""
+"""Where the thing is: named methods that score every cell of a picture's grid, foreground from 0.5 on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+SIGMA = 10.0  # CIELAB distance at which two colours are one sigma apart (Zhu et al.)
+REGIONS, ROUNDS, COMPACTNESS = 200, 4, 10.0  # superpixels, SLIC's iterations and weight of place
+REACH = 0.4  # of the contrast of regions, as a share of the picture's longer side (Zhu et al.)
+SMOOTHNESS = 0.1  # least link between neighbouring regions (Zhu et al.)
+TAU = 0.2  # cosine from which cells are linked in the normalized cut (TokenCut)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Cells:
-    """A picture on its working grid.
+    """A picture on its grid, without its frame.
 
     Attributes:
-        lab: ``(h, w, 3)`` float32, mean CIELAB colour of each cell (L 0..100).
-        features: ``(h, w, C)`` float32 learned features of unit length, or None.
+        lab: ``(h, w, 3)`` float32, mean CIELAB colour of each cell, L 0..100.
+        features: ``(h, w, C)`` float32 of the encoder, centred, or None.
+        objectness: ``(h, w)`` probabilities by an encoder that has a sense of things, or None.
     """
 
     lab: np.ndarray
     features: np.ndarray | None = None
+    objectness: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regions:
+    """Superpixels: ``labels`` ``(h, w)``, and for each of n its colour, place, neighbours and whether it is at the border."""
+
     labels: np.ndarray
-    count: int
     lab: np.ndarray
     place: np.ndarray
-    features: np.ndarray | None
     neighbours: np.ndarray
     border: np.ndarray
-    size: np.ndarray
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean of ``(h, w)`` values in each region."""
+        return group_mean(values.reshape(-1, 1), self.labels.ravel(), len(self.lab))[:, 0]
 
 
-def regions(cells, count=200, compactness=10.0, rounds=5):
-    h, w, _ = cells.lab.shape
-    step = max((h * w / count) ** 0.5, 1.0)
-    rows, cols = max(round(h / step), 1), max(round(w / step), 1)
-    y, x = np.mgrid[:h, :w].astype(np.float32)
-    home_y, home_x = (y * rows / h).astype(int), (x * cols / w).astype(int)
-    labels = home_y * cols + home_x
-    points = np.concatenate([cells.lab.reshape(-1, 3), (compactness / step) * np.stack([y.ravel(), x.ravel()], 1)], 1)
-    near = np.stack([np.clip(home_y + i, 0, rows - 1) * cols + np.clip(home_x + j, 0, cols - 1)
-                     for i in (-1, 0, 1) for j in (-1, 0, 1)], -1).reshape(-1, 9)
-    n = rows * cols
-    centres = group_mean(points, labels.ravel(), n)
-    for _ in range(rounds):
-        distance = ((points[:, None] - centres[near]) ** 2).sum(2)
-        labels = near[np.arange(len(near)), distance.argmin(1)]
-        used = np.bincount(labels, minlength=n) > 0
-        centres = np.where(used[:, None], group_mean(points, labels, n), np.inf)
-    _, labels = np.unique(labels, return_inverse=True)
-    n = labels.max() + 1
-    place = np.stack([y.ravel() / max(h, w), x.ravel() / max(h, w)], 1)
-    grid = labels.reshape(h, w)
-    neighbours = np.zeros((n, n), bool)
+def foreground(method: str, cells: Cells) -> np.ndarray:
+    """Score every cell.
+
+    Args:
+        method: key of :data:`METHODS`.
+        cells: the picture.
+
+    Returns:
+        ``(h, w)`` float32, 0..1, foreground from 0.5 on.
+    """
+    return METHODS[method](cells)
+
+
+def everything(cells: Cells) -> np.ndarray:
+    """No background."""
+    return np.ones(cells.lab.shape[:2], np.float32)
+
+
+def boundary(cells: Cells) -> np.ndarray:
+    """Things touch the picture's border little. Colours alone; no learned weights.
+
+    Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
+    """
+    score, _ = boundary_prior(cells)
+    return halved_at(score, otsu(score))
+
+
+def objectness(cells: Cells) -> np.ndarray:
+    """What the encoder takes for a thing, made even within regions by Zhu's optimization (equation 9)."""
+    regions = superpixels(cells.lab)
+    thing = regions.mean(cells.objectness)
+    score = spread(optimize(regions, colour_distance(regions), 1 - thing, thing)[regions.labels])
+    return halved_at(score, otsu(score))
+
+
+def normalized_cut(cells: Cells) -> np.ndarray:
+    """The two groups of cells that are least linked by their features; the thing is that of the extreme cell.
+
+    Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
+    (TokenCut), CVPR 2022.
+    """
+    step = max(round((cells.lab.shape[0] * cells.lab.shape[1] / 1024) ** 0.5), 1)
+    features = cells.features[::step, ::step]
+    flat = features.reshape(-1, features.shape[2])
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    links = np.where(flat @ flat.T > TAU, 1.0, 1e-5)
+    root = 1 / np.sqrt(links.sum(1))
+    second = np.linalg.eigh(np.eye(len(links)) - root[:, None] * links * root)[1][:, 1] * root
+    if abs(second.min()) > second.max():
+        second = -second
+    score = spread(second.reshape(features.shape[:2])).repeat(step, 0).repeat(step, 1)
+    return halved_at(score[: cells.lab.shape[0], : cells.lab.shape[1]], float(spread(second).mean()))
+
+
+METHODS: dict[str, Callable[[Cells], np.ndarray]] = {
+    "objectness": objectness,
+    "boundary": boundary,
+    "ncut": normalized_cut,
+    "none": everything,
+}
+
+
+def boundary_prior(cells: Cells) -> tuple[np.ndarray, float]:
+    """Zhu's saliency ``(h, w)``, 0..1, and how sure it is: its highest value before it is stretched."""
+    regions = superpixels(cells.lab)
+    distance = colour_distance(regions)
+    background, contrast = background_and_contrast(regions, distance)
+    score = optimize(regions, distance, background, contrast)
+    return spread(score[regions.labels]), float(score.max())
+
+
+def superpixels(lab: np.ndarray) -> Regions:
+    """Group cells into about 200 compact regions of one colour.
+
+    Source: Achanta et al., "SLIC superpixels", TPAMI 2012, without the enforcement of connectivity.
+    """
+    height, width, _ = lab.shape
+    step = max((height * width / REGIONS) ** 0.5, 1.0)
+    rows, columns = max(round(height / step), 1), max(round(width / step), 1)
+    y, x = (axis.ravel() for axis in np.mgrid[:height, :width].astype(np.float32))
+    home_y, home_x = (y * rows / height).astype(int), (x * columns / width).astype(int)
+    near = np.stack(
+        [
+            np.clip(home_y + i, 0, rows - 1) * columns + np.clip(home_x + j, 0, columns - 1)
+            for i in (-1, 0, 1)
+            for j in (-1, 0, 1)
+        ]
+    )
+    points = np.concatenate([lab.reshape(-1, 3), COMPACTNESS / step * np.stack([y, x], 1)], axis=1)
+    labels = near[4]
+    for _ in range(ROUNDS):
+        centres = group_mean(points, labels, rows * columns)
+        centres[np.bincount(labels, minlength=len(centres)) == 0] = np.inf
+        distance = np.stack([((points - centres[candidate]) ** 2).sum(1) for candidate in near])
+        labels = near[distance.argmin(0), np.arange(len(points))]
+    labels = np.unique(labels, return_inverse=True)[1]
+    count, grid = labels.max() + 1, labels.reshape(height, width)
+    neighbours = np.zeros((count, count), bool)
     for a, b in ((grid[1:], grid[:-1]), (grid[:, 1:], grid[:, :-1])):
         neighbours[a, b] = neighbours[b, a] = True
-    border = np.zeros(n, bool)
+    np.fill_diagonal(neighbours, False)
+    border = np.zeros(count, bool)
     border[np.concatenate([grid[0], grid[-1], grid[:, 0], grid[:, -1]])] = True
-    f = cells.features
-    return Regions(grid, n, group_mean(cells.lab.reshape(-1, 3), labels, n), group_mean(place, labels, n),
-                   None if f is None else group_mean(f.reshape(h * w, -1), labels, n), neighbours, border,
-                   np.bincount(labels, minlength=n) / (h * w))
+    place = np.stack([y, x], 1) / max(height, width)
+    return Regions(
+        grid, group_mean(lab.reshape(-1, 3), labels, count), group_mean(place, labels, count), neighbours, border
+    )
 
 
-def group_mean(values, labels, n):
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels, minlength=n)
-    out = np.zeros((n, values.shape[1]), np.float32)
-    used = counts > 0
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])[used]
-    out[used] = np.add.reduceat(values[order], starts, axis=0) / counts[used, None]
-    return out
+def colour_distance(regions: Regions) -> np.ndarray:
+    """Distances ``(n, n)`` of the regions' colours, in sigmas."""
+    return pairwise(regions.lab) / SIGMA
 
 
-def pairwise(a):
-    s = (a * a).sum(1)
-    return np.sqrt(np.maximum(s[:, None] + s[None] - 2 * a @ a.T, 0))
+def background_and_contrast(regions: Regions, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Zhu's probability of being background (equations 2-6) and background-weighted contrast (equation 8)."""
+    steps = np.sort(np.where(regions.neighbours, distance, np.inf), axis=1)[:, :2]
+    texture = steps[np.isfinite(steps)].mean() if np.isfinite(steps).any() else 0.0  # not a boundary: crossed free
+    graph = np.where(_linked(regions), np.maximum(distance - texture, 0), np.inf)
+    np.fill_diagonal(graph, 0)
+    for i in range(len(graph)):
+        np.minimum(graph, graph[:, i, None] + graph[None, i], out=graph)
+    reach = np.exp(-(np.minimum(graph, 1e3) ** 2) / 2)
+    connectivity = reach[:, regions.border].sum(1) / np.sqrt(reach.sum(1))
+    background = 1 - np.exp(-(connectivity**2) / 2)
+    contrast = (distance * np.exp(-(pairwise(regions.place) ** 2) / (2 * REACH**2))) @ background
+    return background, spread(contrast)
 
 
-def region_distance(r, feature_weight=0.0):
-    """~1 = one sigma of Zhu (10 Lab units)"""
-    d = (pairwise(r.lab) / 10) ** 2
-    if feature_weight and r.features is not None:
-        d = d * (1 - min(feature_weight, 1)) + feature_weight * (pairwise(r.features) / 0.25) ** 2
-    return np.sqrt(d)
+def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, thing: np.ndarray) -> np.ndarray:
+    """Scores ``(n,)`` near 0 where background is likely, near 1 where a thing is, smooth between (equation 9)."""
+    near = regions.neighbours.astype(np.float32)
+    links = np.where(_linked(regions) | (near @ near > 0), np.exp(-(distance**2) / 2), 0) + SMOOTHNESS * near
+    np.fill_diagonal(links, 0)
+    system = np.diag(links.sum(1) + background + thing + 1e-6) - links
+    return np.linalg.solve(system, thing).clip(0, 1)
 
 
-def shortest_paths(graph):
-    d = graph.copy()
-    for i in range(len(d)):
-        np.minimum(d, d[:, i, None] + d[None, i], out=d)
-    return d
+def _linked(regions: Regions) -> np.ndarray:
+    """Neighbours, and all regions at the border among each other."""
+    return regions.neighbours | (regions.border[:, None] & regions.border)
 
 
-def boundary(r, distance, clip=True, sigma_bnd=1.0, return_bg=False):
-    n = r.count
-    eye = np.eye(n, dtype=bool)
-    links = (r.neighbours | (r.border[:, None] & r.border[None])) & ~eye
-    d = distance.astype(np.float32)
-    # what a texture costs between neighbours is not a boundary (authors' code: clip the 2nd smallest, averaged)
-    if n > 3:
-        nd = np.where(r.neighbours & ~eye, d, np.inf)
-        two = np.sort(nd, 1)[:, :2]
-        clipv = np.mean(two[np.isfinite(two)]) if np.isfinite(two).any() else 0
-    else:
-        clipv = 0
-    g = np.where(links, np.maximum(d - (clipv if clip else 0), 0), np.inf)
-    np.fill_diagonal(g, 0)
-    geo = shortest_paths(g)
-    close = np.exp(-np.minimum(geo, 1e3) ** 2 / 2)
-    area = close.sum(1)
-    length = close[:, r.border].sum(1)
-    bndcon = length / np.sqrt(area)
-    bg = 1 - np.exp(-bndcon ** 2 / (2 * sigma_bnd ** 2))
-    spa = np.exp(-pairwise(r.place) ** 2 / (2 * 0.4 ** 2))
-    ctr = (d * spa) @ (bg)
-    ctr = (ctr - ctr.min()) / max(np.ptp(ctr), 1e-6)
-    ctr = ctr * (1-bg) * 1.0 if False else ctr
-    return bg, ctr
+def group_mean(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Means ``(count, D)`` of the values ``(N, D)`` with each label; zeros where there are none."""
+    counts = np.bincount(labels, minlength=count)
+    sums = np.stack([np.bincount(labels, column, count) for column in values.T], axis=1)
+    return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
 
-def optimize(r, distance, bg, fg, mu=0.1):
-    n = r.count
-    eye = np.eye(n, dtype=bool)
-    two_hop = (r.neighbours.astype(np.float32) @ r.neighbours > 0) | r.neighbours | (r.border[:, None] & r.border[None])
-    w = np.where(two_hop & ~eye, np.exp(-distance ** 2 / 2), 0) + np.where(r.neighbours & ~eye, mu, 0)
-    lap = np.diag(w.sum(1)) - w
-    s = np.linalg.solve(lap + np.diag(bg + fg) + 1e-6 * np.eye(n), fg)
-    return np.clip(s, 0, 1)
+def pairwise(points: np.ndarray) -> np.ndarray:
+    """Euclidean distances ``(n, n)``."""
+    squares = (points**2).sum(1)
+    return np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
 
 
-def otsu(values):
-    v = np.sort(values.ravel().astype(np.float64))
-    n, total = len(v), np.cumsum(v)
-    k = np.arange(1, n)
-    between = k * (n - k) * (total[:-1] / k - (total[-1] - total[:-1]) / (n - k)) ** 2
-    i = int(between.argmax())
-    return (v[i] + v[i + 1]) / 2
+def spread(values: np.ndarray) -> np.ndarray:
+    """Values stretched to 0..1; zeros where they are all equal."""
+    low, span = values.min(), np.ptp(values)
+    return ((values - low) / span if span > 1e-6 else np.zeros_like(values)).astype(np.float32)
 
 
-def centred(s, t):
-    return np.clip(np.where(s < t, 0.5 * s / max(t, 1e-6), 0.5 + 0.5 * (s - t) / max(1 - t, 1e-6)), 0, 1).astype(np.float32)
+def halved_at(values: np.ndarray, threshold: float) -> np.ndarray:
+    """Values 0..1 bent so that the threshold comes to lie at 0.5."""
+    below, above = 0.5 * values / max(threshold, 1e-6), 0.5 + 0.5 * (values - threshold) / max(1 - threshold, 1e-6)
+    return np.where(values < threshold, below, above).clip(0, 1).astype(np.float32)
 
 
-METHODS = ("boundary", "none")
-
-
-def foreground(method, cells):
-    if method == "none":
-        return np.ones(cells.lab.shape[:2], np.float32)
-    r = regions(cells)
-    d = region_distance(r)
-    bg, fg = boundary(r, d)
-    s = optimize(r, d, bg, fg)
-    s = (s - s.min()) / max(np.ptp(s), 1e-6)
-    s = s[r.labels]
-    return centred(s, otsu(s))
+def otsu(values: np.ndarray) -> float:
+    """The threshold that leaves the least variance within the two sides (Otsu, 1979)."""
+    ordered = np.sort(values, axis=None).astype(np.float64)
+    if ordered[0] == ordered[-1]:
+        return 0.5
+    total, below = np.cumsum(ordered), np.arange(1, len(ordered))
+    above = len(ordered) - below
+    between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
+    best = int(between.argmax())
+    return float(ordered[best] + ordered[best + 1]) / 2

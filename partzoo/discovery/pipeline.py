@@ -23,7 +23,6 @@ from partzoo.image import Picture, open_pictures
 from partzoo.parts import Parts
 
 SIZE = 256  # longer side at work, in pixels
-BACKGROUND = "boundary"  # what "auto" means
 FIT_PICTURES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
 
 Progress = Callable[[int, int], None]
@@ -136,10 +135,6 @@ def read_ahead(
 
 
 def _finder(model: str | nn.Module | None, background: str | bool | None, size: int | None, refine: bool) -> Finder:
-    if background in (None, False, True, "auto"):
-        background = BACKGROUND if background else "none"
-    if background not in METHODS:
-        raise UsageError(f"Unknown background {background!r}: it is 'auto', None, or one of {', '.join(METHODS)}.")
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
     encoder = encoder_of(model)
@@ -147,7 +142,21 @@ def _finder(model: str | nn.Module | None, background: str | bool | None, size: 
     if hasattr(encoder, "part_maps"):
         return Finder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
     layers, weights = blend(encoder)
-    return Finder(encoder, Settings(name, size or SIZE, layers, weights, background, refine))
+    return Finder(encoder, Settings(name, size or SIZE, layers, weights, _method(background, encoder), refine))
+
+
+def _method(background: str | bool | None, encoder: nn.Module) -> str:
+    """The name of a foreground method."""
+    knows_things = hasattr(encoder, "objectness")
+    if background is None or background is False:
+        return "none"
+    if background is True or background == "auto":
+        return "objectness" if knows_things else "boundary"
+    if background not in METHODS:
+        raise UsageError(f"Unknown background {background!r}: it is 'auto', None, or one of {', '.join(METHODS)}.")
+    if background == "objectness" and not knows_things:
+        raise UsageError(f"background='objectness' needs an encoder with that head, such as {DEFAULT_MODEL!r}.")
+    return background
 
 
 def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
@@ -159,7 +168,7 @@ def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Fin
 
 def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Layers, and the weights of each, of colour and of position."""
-    if getattr(encoder, "architecture", "") == "patchresnet14":
+    if getattr(encoder, "architecture", "").startswith("patchresnet14"):
         return (0, 1), (0.0, 0.5, 0.25, 0.25)
     return (-1,), (0.5, 0.25, 0.25)
 
