@@ -24,7 +24,11 @@ def examine() -> dict[str, Any]:
         name a fix, empty where all is well. Missing extras are no problem.
     """
     needed, extras = _requirements()
-    versions = {"partzoo": partzoo.__version__, "python": platform.python_version()}
+    versions = {
+        "partzoo": partzoo.__version__,
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+    }
     problems = []
     for name, specifier in needed.items():
         versions[name] = _version(name)
@@ -134,9 +138,7 @@ def _device() -> dict[str, Any]:
     name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
     hint = ""
     if not cuda and os.path.exists("/proc/driver/nvidia"):
-        why_not = (
-            "this torch has no CUDA" if torch.version.cuda is None else "its driver does not suit this torch"
-        )
+        why_not = "this torch has no CUDA" if torch.version.cuda is None else "its driver may be too old"
         hint = f"The NVIDIA GPU here is not used, {why_not}: see https://pytorch.org/get-started."
     return {
         "device": str(device),

@@ -1,0 +1,30 @@
+"""Runs the ``partzoo`` command in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+
+from partzoo.cli import main
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def partzoo(*arguments: object) -> Ran:
+    """Run ``partzoo`` with these arguments."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments], prog_name="partzoo")
+        except SystemExit as error:
+            code = error.code or 0
+    return Ran(code, out.getvalue(), err.getvalue())
