@@ -1,11 +1,11 @@
-"""Supervised training of an encoder with a ``classify`` method."""
+"""Supervised training of PatchResNet by its class labels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from partzoo.encoders.base import Encoder
+from partzoo.models.patchresnet import PatchResNet, PatchResNetConfig
 from partzoo.train.augment import random_crop_flip
 from partzoo.train.loop import Task
 
@@ -14,14 +14,16 @@ class ClassifyTask(Task):
     """Cross-entropy with label smoothing on randomly cropped and flipped pictures.
 
     Args:
-        model: an encoder with ``classify``.
+        model: the network.
         smoothing: of the labels.
         small_side, small_until: pictures are resized to ``small_side`` pixels for the first part of the
             budget, which makes the early steps cheaper; afterwards they have the model's own size.
     """
 
+    CONFIG = PatchResNetConfig
+
     def __init__(
-        self, model: Encoder, *, smoothing: float = 0.1, small_side: int = 48, small_until: float = 0.6
+        self, model: PatchResNet, *, smoothing: float = 0.1, small_side: int = 48, small_until: float = 0.6
     ) -> None:
         super().__init__()
         self.model = model

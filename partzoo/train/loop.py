@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from safetensors import safe_open
@@ -73,9 +73,11 @@ class Task(nn.Module):
 
     ``forward(pixels, labels, done, generator)`` takes uint8 pictures ``(B, 3, S, S)``, labels ``(B,)`` or
     None, the part of the budget that is done in 0..1 and a generator on the pictures' device; it returns the
-    terms of the loss, of which ``"loss"`` is minimized.
+    terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` is the configuration of the architectures it
+    trains.
     """
 
+    CONFIG: ClassVar[type]
     model: Encoder
 
     def forward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from partzoo.models.part import Part
+from partzoo.models.part import Part, PartConfig
 from partzoo.models.sampling import gather_patches, relative_targets, sample_pairs, sample_positions
 from partzoo.train.losses.part import relative_position_loss
 from partzoo.train.loop import Task
@@ -19,6 +19,8 @@ class PartTask(Task):
         pairs: ordered pairs of patches for each picture; 0 is all of them (PART, figure 8).
         continuous: sample at real positions instead of whole pixels.
     """
+
+    CONFIG = PartConfig
 
     def __init__(self, model: Part, *, pairs: int = 2048, continuous: bool = False) -> None:
         super().__init__()

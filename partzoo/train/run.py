@@ -131,6 +131,8 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     entry = find(model or recipe.architecture)
+    if METHODS[method].CONFIG is not type(entry.config):
+        raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
     overrides: dict[str, Any] = {}
     pictures = load_pictures(data, side=entry.config.size, limit=limit)
     if method == "classify":
@@ -138,8 +140,5 @@ def train(
             raise UsageError(f"--data {data} has no labels: 'classify' needs one subfolder per class.")
         overrides["classes"] = len(pictures.classes)
     torch.manual_seed(seed)
-    try:
-        task = METHODS[method](build(entry, entry.configure(overrides)), **recipe.task)
-    except AttributeError as error:
-        raise UsageError(f"{entry.name} cannot be trained by {method!r}: {error}.") from error
+    task = METHODS[method](build(entry, entry.configure(overrides)), **recipe.task)
     return task, fit(task, pictures, options, out, resume=resume, progress=progress)

@@ -1,0 +1,78 @@
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from partzoo.errors import UsageError
+from partzoo.loading import load
+from partzoo.manifest import NAME, PACKAGE, manifest
+from partzoo.packing import check_golden
+from partzoo.train.release import release
+from partzoo.train.run import METHODS, read_recipe, recipes, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in "ab":
+            (folder / split / name).mkdir(parents=True)
+            for i in range(20):
+                pixels = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def clone(tmp_path):
+    (tmp_path / NAME).write_text('{"format": 1, "weights": []}')
+    return tmp_path
+
+
+@pytest.mark.parametrize("name, figures", [
+    ("part-vitt8.tin", {"mse_x", "mse_y", "distance", "constant_mse_x", "loss", "knn", "knn_random_weights"}),
+    ("patchresnet14.tin", {"top1", "knn", "knn_random_weights"}),
+])  # fmt: skip
+def test_a_release_is_complete(name, figures, data, clone):
+    record = release(name, data=data, out=clone / "run", steps=2, progress=False, root=clone)
+    assert [stored.to_json() for stored in manifest(clone / NAME).values()] == [record.to_json()]
+    schema = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
+    jsonschema.validate(json.loads((clone / NAME).read_text()), schema)
+    assert figures <= {metric["name"] for metric in record.metrics}
+    assert record.labels_used == (record.recipe == "patchresnet14.tin")
+    assert record.budget["pictures_seen"] == 2 * read_recipe(name).loop["batch_size"]
+    assert record.command == f"partzoo train --release {name} --data DIR --steps 2"
+    loaded = load(clone / "partzoo" / record.files[0].path, dtype="float32")
+    assert check_golden(loaded, record.golden) < 1e-3
+
+
+def test_every_recipe_names_a_method_and_a_registered_architecture():
+    for name in recipes():
+        recipe = read_recipe(name)
+        assert recipe.method in METHODS
+        assert name.startswith(recipe.architecture)
+        assert (recipe.minutes is None) != (recipe.steps is None)
+        assert recipe.data["name"] and recipe.data["terms"]
+
+
+def test_wrong_settings_are_one_clear_error(data, tmp_path):
+    for arguments, message in [
+        ({"method": "parts"}, "There is no method 'parts'; those there are: part, classify"),
+        ({"method": "part", "recipe": "part-vitt8.tim"}, r"Did you mean 'part-vitt8\.tin'"),
+        ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
+        ({"method": "part", "speed": 3}, "no training option speed"),
+        ({"method": "part", "model": "patchresnet14"}, "cannot be trained by 'part'"),
+        ({"method": "part", "steps": 1, "minutes": 1}, "either as --steps or as --minutes"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            train(**({"data": data, "out": tmp_path / "run", "steps": 1, "progress": False} | arguments))
+
+
+def test_classification_needs_labels(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    with pytest.raises(UsageError, match="needs one subfolder per class"):
+        train("classify", data=tmp_path, out=tmp_path / "run", steps=1, progress=False)
