@@ -113,7 +113,7 @@ def find(name: str) -> Architecture:
 
 def unknown(name: str) -> str:
     """The sentence that says that no model has this name, with the closest ones."""
-    from partzoo.weights import manifest
+    from partzoo.manifest import manifest
 
     known = [*architectures(), *aliases(), *manifest()]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -136,13 +136,13 @@ def list_models(filter: str = "*", *, family: str | None = None, pretrained: boo
     Raises:
         UsageError: no such family.
     """
-    from partzoo.weights import manifest
+    from partzoo.weights import available, manifest
 
     families = sorted({entry.family for entry in architectures().values()})
     if family is not None and family not in families:
         raise UsageError(f"Unknown family {family!r}; the families are {', '.join(families)}.")
     if pretrained:
-        names = {name: record.architecture for name, record in manifest().items()}
+        names = {name: record.architecture for name, record in manifest().items() if available(record)}
         names |= {name: name for name, entry in architectures().items() if not entry.needs_weights}
     else:
         names = {name: name for name in architectures()}
