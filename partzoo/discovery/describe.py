@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import lcm
+from math import ceil, lcm
 
 import numpy as np
 import torch
@@ -25,79 +25,71 @@ POSITION_ANGLE = 0.5  # radians per standard deviation of the foreground's cells
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
-    """What is known of N cells, block by block.
-
-    Attributes:
-        layers: unit features ``(N, C)`` of each chosen layer.
-        colour: ``(N, 6)`` unit vectors whose dot products fall with the difference of the colours.
-        position: ``(N, 4)``, likewise with the distance of the places.
-    """
-
-    layers: tuple[Tensor, ...]
-    colour: Tensor
-    position: Tensor
-
-    def __len__(self) -> int:
-        return len(self.colour)
-
-    def at(self, index: Tensor) -> Blocks:
-        """The cells of an index or mask."""
-        return Blocks(tuple(layer[index] for layer in self.layers), self.colour[index], self.position[index])
-
-    @staticmethod
-    def join(blocks: Sequence[Blocks]) -> Blocks:
-        layers = tuple(torch.cat(layer) for layer in zip(*(b.layers for b in blocks), strict=True))
-        return Blocks(layers, torch.cat([b.colour for b in blocks]), torch.cat([b.position for b in blocks]))
-
-    def means(self) -> Tensor:
-        """Mean features ``(C of all layers,)``; zeros where there are no cells."""
-        return torch.cat([layer.sum(0) / max(len(self), 1) for layer in self.layers])
-
-    def descriptors(self, means: Tensor, weights: tuple[float, ...]) -> Tensor:
-        """Unit descriptors ``(N, D)``: centred features, colour and position side by side, each of length
-        ``sqrt(weight)``, so that a cosine is the weighted sum of the blocks' cosines."""
-        centred = means.split([layer.shape[1] for layer in self.layers])
-        blocks = [normalize(layer - mean, dim=1) for layer, mean in zip(self.layers, centred, strict=True)]
-        blocks += [self.colour, self.position]
-        return torch.cat([w**0.5 * block for w, block in zip(weights, blocks, strict=True) if w > 0], dim=1)
-
-
-@dataclass(frozen=True, eq=False)
 class View:
     """A picture at work.
 
     Attributes:
-        pixels: ``(3, h, w)`` float32, 0..1, at working size.
-        rgb: ``(3, rows, columns)``, their mean in each cell.
-        blocks: of the grid's cells, row by row; None with a learned part model.
-        score: ``(rows, columns)``, foreground from 0.5 on.
-        maps: ``(K + 1, rows, columns)`` of a learned part model, background first; else None.
+        pixels: ``(3, H, W)`` float32, 0..1, at working size.
+        rgb: ``(3, h, w)``, their mean in each cell.
+        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, on its own grid.
+        colour: ``(6, h, w)`` unit vectors whose dot products fall with the difference of the colours.
+        position: ``(4, h, w)``, likewise with the distance of the places.
+        score: ``(h, w)``, foreground from 0.5 on.
+        maps: ``(K + 1, h, w)`` of a learned part model, background first; else None.
         descriptors: ``(K + 1, D)`` of a learned part model; else None.
     """
 
     pixels: Tensor
     rgb: Tensor
-    blocks: Blocks | None = None
+    layers: tuple[Tensor, ...] = ()
+    colour: Tensor | None = None
+    position: Tensor | None = None
     score: Tensor | None = None
     maps: Tensor | None = None
     descriptors: Tensor | None = None
 
     @property
     def inside(self) -> Tensor:
-        """``(N,)`` bool, the foreground's cells."""
-        return (self.score >= 0.5).flatten()
+        """``(rows, columns)`` bool: cells of the last layer's grid that are mostly foreground; if none is, those that
+        have any."""
+        share = resize(((self.score >= 0.5).float())[None], self.layers[-1].shape[1:])[0]
+        return share >= 0.5 if (share >= 0.5).any() else share > 0
 
-    def thinned(self, count: int, seed: int) -> View:
-        """Without pixels, and with the foreground's part of ``count`` cells drawn from the whole grid."""
-        nothing = self.pixels[:, :0, :0]
-        if self.blocks is None:
-            return View(nothing, nothing, maps=self.maps, descriptors=self.descriptors)
-        inside = self.inside.nonzero()[:, 0]
-        drawn = torch.randperm(len(inside), generator=torch.Generator().manual_seed(seed))
-        share = min(count / self.score.numel(), 1)
-        kept = inside[drawn[: round(share * len(inside))].sort().values]
-        return View(nothing, nothing, self.blocks.at(kept), torch.ones(len(kept)))
+    def sample(self, count: int, seed: int) -> tuple[Tensor, ...]:
+        """Features of each layer, colours and positions, ``(n, C)`` each, of the foreground's cells among about
+        ``count`` that are drawn from the last layer's grid."""
+        inside = self.inside
+        cells = inside.flatten().nonzero()[:, 0]
+        drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
+        cells = cells[drawn[: ceil(len(cells) * min(count / inside.numel(), 1))].sort().values]
+        blocks = (*self.layers, self.colour, self.position)
+        return tuple(normalize(resize(block, inside.shape).flatten(1).T[cells], dim=1) for block in blocks)
+
+
+def blend(blocks: Sequence[Tensor], means: Tensor, weights: Sequence[float]) -> Tensor:
+    """Unit descriptors ``(N, D)``: centred features, colour and position side by side, each of length
+    ``sqrt(weight)``, so that a cosine is the weighted sum of the blocks' cosines."""
+    *layers, colour, position = blocks
+    centred = means.split([layer.shape[1] for layer in layers])
+    blocks = [normalize(layer - mean, dim=1) for layer, mean in zip(layers, centred, strict=True)]
+    return torch.cat([w**0.5 * block for w, block in zip(weights, (*blocks, colour, position), strict=True)], dim=1)
+
+
+def similarities(view: View, centres: Tensor, means: Tensor, weights: Sequence[float]) -> Tensor:
+    """Cosines ``(K, h, w)`` of a picture's descriptors with part centres.
+
+    They are computed block by block, each on its own grid, and then upsampled and added: a cosine of blends is a sum,
+    and upsampling is linear.
+    """
+    found = torch.zeros(len(centres), *view.score.shape)
+    if not len(centres):
+        return found
+    layers = zip(view.layers, means.split([len(layer) for layer in view.layers]), strict=True)
+    blocks = [normalize(layer - mean[:, None, None], dim=0) for layer, mean in layers]
+    blocks += [view.colour, view.position]
+    for block, centre, weight in zip(blocks, centres.split([len(block) for block in blocks], dim=1), weights, strict=True):
+        found += weight**0.5 * resize((centre @ block.flatten(1)).unflatten(1, block.shape[1:]), found.shape[1:])
+    return found
 
 
 def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
@@ -107,20 +99,24 @@ def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
         if hasattr(model, "part_maps"):
             maps, descriptors = model.part_maps(batch)[0].float().cpu(), model.descriptors(batch)[0].float().cpu()
             return View(pixels, resize(pixels, maps.shape[1:]), maps=maps, descriptors=descriptors)
-        maps = [layer[0].float().cpu() for layer in model.forward_intermediates(batch, list(settings.layers))]
+        maps = [layer[0].float().cpu() for layer in model.forward_intermediates(batch)]
+        layers = tuple(normalize(maps[i], dim=0) for i in settings.layers)
         rgb = avg_pool2d(pixels, CELL)
         lab, score = cielab(rgb), torch.zeros(rgb.shape[1:])
-        layers = tuple(normalize(resize(layer, score.shape).flatten(1).T, dim=1) for layer in maps)
         if (lab.amax((1, 2)) - lab.amin((1, 2))).max() >= BLANK:
             inside = within_frame(pixels, lcm(model.preprocess.multiple, CELL))
             rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
-            thing = None
+            size = lab[0, rows, columns].shape
+            thing = features = None
             if settings.background == "objectness":
-                thing = resize(model.objectness(*cropped(maps, lab, inside, pixels.shape[1:]))[None], lab[0, rows, columns].shape)[0].numpy()
-            centred = torch.cat([layer - layer.mean(0) for layer in layers], 1).unflatten(0, score.shape)
-            cells = Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), centred[rows, columns].numpy(), thing)
+                found = model.objectness(*cropped(maps, lab, inside, pixels.shape[1:]))
+                thing = resize(found[None], size)[0].numpy()
+            elif settings.background == "ncut":
+                found, _ = cropped(list(layers[-1:]), lab, inside, pixels.shape[1:])
+                features = resize(found[0] - found[0].mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
+            cells = Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, thing)
             score[rows, columns] = torch.from_numpy(foreground(settings.background, cells))
-    return View(pixels, rgb, Blocks(layers, _angles(lab.flatten(1).T, COLOUR_ANGLE), _position(score)), score)
+    return View(pixels, rgb, layers, angles(lab, COLOUR_ANGLE), position(score), score)
 
 
 def at_work(picture: Picture, model: nn.Module, size: int) -> tuple[Tensor, Tensor]:
@@ -180,19 +176,20 @@ _XYZ = torch.tensor(
 ) / torch.tensor([0.95047, 1, 1.08883])[:, None]  # fmt: skip
 
 
-def _angles(values: Tensor, scale) -> Tensor:
-    """Values ``(N, D)`` as unit vectors ``(N, 2 D)``: their cosine falls with the difference of the values."""
-    angles = values * torch.as_tensor(scale, dtype=torch.float32)
-    return torch.cat([angles.cos(), angles.sin()], dim=1) / values.shape[1] ** 0.5
+def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
+    """Values ``(D, h, w)`` as unit vectors ``(2 D, h, w)``: their cosine falls with the difference of the values."""
+    turned = values * torch.as_tensor(scale, dtype=torch.float32).view(-1, 1, 1)
+    return torch.cat([turned.cos(), turned.sin()]) / len(values) ** 0.5
 
 
-def _position(score: Tensor) -> Tensor:
-    """Places relative to the foreground's centre, in units of its spread."""
+def position(score: Tensor) -> Tensor:
+    """Places relative to the foreground's centre, in units of its spread, as :func:`angles`."""
     rows, columns = score.shape
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    place = torch.stack([x, y], -1).flatten(0, 1).float()
-    inside = place[(score >= 0.5).flatten()]
-    if not len(inside):
-        inside = place
-    spread = inside.var(0, correction=0).mean().sqrt().clamp(min=1)
-    return _angles(((place - inside.mean(0)) / spread).clamp(-3, 3), POSITION_ANGLE)
+    x, y = torch.arange(columns).float(), torch.arange(rows).float()
+    inside = (score >= 0.5).float()
+    inside = inside if inside.any() else torch.ones_like(inside)
+    area, across, down = inside.sum(), inside.sum(0), inside.sum(1)
+    x, y = x - (x * across).sum() / area, y - (y * down).sum() / area
+    spread = (((x**2 * across).sum() + (y**2 * down).sum()) / (2 * area)).sqrt().clamp(min=1)
+    place = torch.stack([(x / spread).expand(rows, -1), (y / spread)[:, None].expand(-1, columns)])
+    return angles(place.clamp(-3, 3), POSITION_ANGLE)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import spherical_kmeans
-from partzoo.discovery.describe import Blocks, View, look
+from partzoo.discovery.describe import View, blend, look, similarities
 from partzoo.discovery.refine import guided_filter, resize, strips
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -19,6 +19,7 @@ from partzoo.parts import Parts
 
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
 RADIUS, EPSILON = 2, 1e-3  # of the guided filter, in cells and in squared units of colours in 0..1
+Sample = tuple[Tensor, ...]
 AUTO_K = range(2, 13)
 AUTO_CELLS = 4096
 
@@ -29,23 +30,31 @@ class Finder:
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self.model = model
         self.settings = settings
+        self.learned = hasattr(model, "part_maps")
 
     def look(self, picture: Picture) -> View:
         """Run the model on a picture, alone, so that no other picture can change what comes out."""
         return look(picture, self.model, self.settings)
 
-    def fit(self, views: Sequence[View], k: int | str | None, seed: int = 0) -> PartVocabulary:
-        """Fit a vocabulary; parts are numbered by their area on the views' grids, ties by their first cell."""
-        if views[0].maps is not None:
-            return self._merge(views, k)
-        cells = Blocks.join([view.blocks.at(view.inside) for view in views])
-        means = cells.means()
-        points = cells.descriptors(means, self.settings.weights)
+    def fit(self, samples: Sequence[Sample], k: int | str | None, seed: int = 0) -> PartVocabulary:
+        """Fit a vocabulary to what :meth:`sample` drew; parts are numbered by their cells, ties by the first one."""
+        if self.learned:
+            return self._merge(samples, k)
+        blocks = [torch.cat(block) for block in zip(*samples, strict=True)]
+        means = torch.cat([block.sum(0) / max(len(block), 1) for block in blocks[:-2]])
+        points = blend(blocks, means, self.settings.weights)
         if not len(points):
             return PartVocabulary(points, means, self.settings)
         clusters = spherical_kmeans(points, best_k(points, seed) if k == "auto" else k, seed=seed)
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
         return PartVocabulary(clusters.centres[order], means, self.settings)
+
+    def sample(self, view: View, count: int, seed: int = 0) -> Sample:
+        """What a fit needs of a picture: blocks of about ``count`` cells; of a learned part model, its descriptors and
+        how many cells each part has."""
+        if self.learned:
+            return view.descriptors[1:], view.maps.argmax(0).flatten().bincount(minlength=len(view.maps))[1:]
+        return view.sample(count, seed)
 
     def parts(self, picture: Picture, view: View, vocabulary: PartVocabulary) -> Parts:
         """Label a picture."""
@@ -53,12 +62,12 @@ class Finder:
         labels = np.zeros(picture.size, np.uint8 if vocabulary.k < 256 else np.uint16)
         row = 0
         for strip in strips(maps, picture.size):
-            found = _compete(strip, view.maps is None).argmax(0).numpy()
-            labels[row : row + len(found)] = found
-            row += len(found)
+            labels[row : row + strip.shape[1]] = strongest(strip) if self.learned else strongest_inside(strip)
+            row += strip.shape[1]
 
         def scores() -> np.ndarray:
-            whole = torch.cat([_compete(strip, view.maps is None) for strip in strips(maps, picture.size)], dim=1)
+            found = [strip if self.learned else contest(strip) for strip in strips(maps, picture.size)]
+            whole = torch.cat(found, dim=1)
             return (whole / whole.sum(0)).numpy()
 
         descriptors = None if vocabulary.numbering else vocabulary.centres.numpy()
@@ -66,46 +75,57 @@ class Finder:
 
     def maps(self, view: View, vocabulary: PartVocabulary) -> Tensor:
         """``(K + 1, h, w)``: the foreground's score and each part's share of it; for a learned part model, its maps."""
-        if view.maps is not None:
+        if self.learned:
             groups = torch.tensor([0, *vocabulary.numbering])
             maps = torch.zeros(vocabulary.k + 1, *view.maps.shape[1:]).index_add_(0, groups, view.maps)
         else:
-            points = view.blocks.descriptors(vocabulary.means, self.settings.weights)
-            shares = (SHARPNESS * points @ vocabulary.centres.T).softmax(1).T
-            maps = torch.cat([view.score[None], shares.unflatten(1, view.score.shape)])
+            cosines = similarities(view, vocabulary.centres, vocabulary.means, self.settings.weights)
+            maps = torch.cat([view.score[None], (SHARPNESS * cosines).softmax(0)])
         if not self.settings.refine:
             return maps
         return guided_filter(view.rgb, maps, radius=RADIUS, epsilon=EPSILON, fine=view.pixels).clamp_(0, 1)
 
-    def _merge(self, views: Sequence[View], k: int | str | None) -> PartVocabulary:
+    def _merge(self, samples: Sequence[Sample], k: int | str | None) -> PartVocabulary:
         """Join a learned part model's most similar parts until k are left."""
-        descriptors = normalize(torch.stack([view.descriptors[1:] for view in views]).mean(0), dim=1)
+        descriptors, counts = (torch.stack(block) for block in zip(*samples, strict=True))
+        descriptors, counts = normalize(descriptors.mean(0), dim=1), counts.sum(0)
         own = len(descriptors)
-        if k is None or k == "auto":
-            k = own
+        k = own if k is None or k == "auto" else k
         if k > own:
             raise UsageError(f"k={k}: this model knows {own} parts. Use k <= {own}, or k=None for all of them.")
         groups = [[i] for i in range(own)]
         while len(groups) > k:
             centres = normalize(torch.stack([descriptors[group].mean(0) for group in groups]), dim=1)
-            similar = (centres @ centres.T).fill_diagonal_(-2)
-            a, b = divmod(int(similar.argmax()), len(groups))
-            groups[a] += groups.pop(b) if b > a else []
-        labels = np.concatenate([view.maps.argmax(0).flatten().numpy() for view in views])
-        group_of = np.zeros(own + 1, int)
-        for number, group in enumerate(groups):
-            group_of[np.array(group) + 1] = number
-        rank = np.argsort(by_area(group_of[labels[labels > 0]], k))
-        numbering = tuple(int(rank[group]) + 1 for group in group_of[1:])
-        return PartVocabulary(descriptors, descriptors.new_zeros(0), self.settings, numbering)
+            a, b = divmod(int((centres @ centres.T).fill_diagonal_(-2).argmax()), len(groups))
+            groups[a] += groups.pop(b)
+        groups.sort(key=lambda group: (-int(counts[group].sum()), min(group)))
+        number = {part: i + 1 for i, group in enumerate(groups) for part in group}
+        return PartVocabulary(
+            descriptors, descriptors.new_zeros(0), self.settings, tuple(number[i] for i in range(own))
+        )
 
 
-def _compete(maps: Tensor, split: bool) -> Tensor:
-    """Scores whose arg-max is the label. ``split``: the first map is the foreground's score and the others are shares
-    of it; a pixel is background below 0.5, whatever the shares."""
-    if not split or len(maps) == 1:
-        return 1 - maps if split else maps
+def strongest(maps: Tensor) -> np.ndarray:
+    """Arg-max over ``(K, h, w)`` maps, the first of equals: ``(h, w)``. Several times faster than Tensor.argmax."""
+    best, winner = maps[0].clone(), np.zeros(maps.shape[1:], np.uint16)
+    for number, each in enumerate(maps[1:], 1):
+        winner[(each > best).numpy()] = number
+        torch.maximum(best, each, out=best)
+    return winner
+
+
+def strongest_inside(maps: Tensor) -> np.ndarray:
+    """Labels from the foreground's score and the parts' shares of it: background below 0.5, whatever the shares."""
+    if len(maps) == 1:
+        return np.zeros(maps.shape[1:], np.uint16)
+    return np.where((maps[0] >= 0.5).numpy(), strongest(maps[1:]) + 1, 0)
+
+
+def contest(maps: Tensor) -> Tensor:
+    """Scores whose arg-max is what :func:`strongest_inside` says."""
     score, shares = maps[:1], maps[1:]
+    if not len(shares):
+        return torch.ones_like(score)
     return torch.cat([1 - score, score * shares / shares.amax(0).clamp(min=1e-6)])
 
 

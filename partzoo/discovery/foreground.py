@@ -11,6 +11,7 @@ SIGMA = 10.0  # CIELAB distance at which two colours are one sigma apart (Zhu et
 REGIONS, ROUNDS, COMPACTNESS = 200, 4, 10.0  # superpixels, SLIC's iterations and weight of place
 REACH = 0.4  # of the contrast of regions, as a share of the picture's longer side (Zhu et al.)
 SMOOTHNESS = 0.1  # least link between neighbouring regions (Zhu et al.)
+CRUMB = 0.15  # connected pieces with a smaller share of the largest one's area are no things
 TAU = 0.2  # cosine from which cells are linked in the normalized cut (TokenCut)
 
 
@@ -67,16 +68,16 @@ def boundary(cells: Cells) -> np.ndarray:
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
     """
-    score, _ = boundary_prior(cells)
-    return halved_at(score, otsu(score))
+    regions = superpixels(cells.lab)
+    score, _ = boundary_prior(regions)
+    return things(regions, score)
 
 
 def objectness(cells: Cells) -> np.ndarray:
     """What the encoder takes for a thing, made even within regions by Zhu's optimization (equation 9)."""
     regions = superpixels(cells.lab)
     thing = regions.mean(cells.objectness)
-    score = spread(optimize(regions, colour_distance(regions), 1 - thing, thing)[regions.labels])
-    return halved_at(score, otsu(score))
+    return things(regions, spread(optimize(regions, colour_distance(regions), 1 - thing, thing)))
 
 
 def normalized_cut(cells: Cells) -> np.ndarray:
@@ -106,13 +107,31 @@ METHODS: dict[str, Callable[[Cells], np.ndarray]] = {
 }
 
 
-def boundary_prior(cells: Cells) -> tuple[np.ndarray, float]:
-    """Zhu's saliency ``(h, w)``, 0..1, and how sure it is: its highest value before it is stretched."""
-    regions = superpixels(cells.lab)
+def things(regions: Regions, score: np.ndarray) -> np.ndarray:
+    """Scores of regions ``(n,)`` -> of cells ``(h, w)``: foreground is what lies above Otsu's threshold, connected
+    pieces much smaller than the largest apart."""
+    threshold = otsu(score[regions.labels])
+    inside = score >= threshold
+    size = np.bincount(regions.labels.ravel())
+    piece = np.where(inside, np.arange(len(score)), -1)
+    linked = regions.neighbours & inside & inside[:, None] | np.eye(len(score), dtype=bool)
+    while True:
+        reached = np.where(linked, piece, -1).max(1)
+        if (reached == piece).all():
+            break
+        piece = np.where(inside, reached, -1)
+    area = np.bincount(piece[inside], size[inside], len(score))
+    crumb = inside & (area[piece] < CRUMB * area.max())
+    bent = halved_at(score, threshold)
+    return np.where(crumb, np.minimum(bent, 1 - bent), bent)[regions.labels].clip(0, 1)
+
+
+def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
+    """Zhu's saliency of each region, 0..1, and how sure it is: its highest value before it is stretched."""
     distance = colour_distance(regions)
     background, contrast = background_and_contrast(regions, distance)
     score = optimize(regions, distance, background, contrast)
-    return spread(score[regions.labels]), float(score.max())
+    return spread(score), float(score.max())
 
 
 def superpixels(lab: np.ndarray) -> Regions:

@@ -191,7 +191,7 @@ def _fit_one(finder: Finder, picture: Picture, view: View, k: int | str | None, 
             f"k={k} exceeds the {view.score.numel()} cells of {CELL} pixels that this picture has at work. "
             f"Use k <= {view.score.numel()} or a larger size."
         )
-    return finder.fit([view], k, seed)
+    return finder.fit([finder.sample(view, FIT_CELLS, seed)], k, seed)
 
 
 def _fit(
@@ -203,6 +203,6 @@ def _fit(
     for picture in read_ahead(pictures, chosen.tolist(), batch_size):
         view = finder.look(picture)
         digest = hashlib.sha256(picture.pixels.tobytes()).digest()
-        sample.append((digest, view.thinned(FIT_CELLS // len(chosen), seed)))
+        sample.append((digest, finder.sample(view, FIT_CELLS // len(chosen), seed)))
     sample.sort(key=lambda pair: pair[0])
-    return finder.fit([view for _, view in sample], k, seed)
+    return finder.fit([cells for _, cells in sample], k, seed)

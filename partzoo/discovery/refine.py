@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from partzoo.errors import ShapeError
 
@@ -49,10 +49,10 @@ def guided_filter(
         raise ShapeError(f"The guide is {tuple(guide.shape[1:])} and the maps are {tuple(maps.shape[1:])}.")
     count, radius = len(maps), max(min(radius, (min(guide.shape[1:]) - 1) // 2), 0)
 
+    down, across = (_window(length, radius, guide) for length in guide.shape[1:])
+
     def mean(x: Tensor) -> Tensor:
-        for kernel in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
-            x = avg_pool2d(x[None], kernel, 1, (kernel[0] // 2, kernel[1] // 2), count_include_pad=False)[0]
-        return x
+        return down @ x @ across.T
 
     first, second = torch.triu_indices(3, 3)
     products = guide[first] * guide[second]
@@ -81,6 +81,13 @@ def strips(maps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
     for rows in torch.arange(height, device=maps.device).split(step):
         share = (place[rows] - upper[rows])[:, None]
         yield torch.lerp(wide[:, upper[rows]], wide[:, lower[rows]], share)
+
+
+def _window(length: int, radius: int, like: Tensor) -> Tensor:
+    """Matrix ``(length, length)`` that averages over windows, cut off at the ends."""
+    place = torch.arange(length, device=like.device)
+    near = ((place[:, None] - place).abs() <= radius).to(like.dtype)
+    return near / near.sum(1, keepdim=True)
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:

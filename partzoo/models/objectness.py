@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, normalize
+from torch.nn.functional import normalize
 
 from partzoo.models.patchresnet import PatchResNet, PatchResNetConfig
 from partzoo.registry import register
@@ -55,7 +55,7 @@ class Objectness(nn.Module):
             lab: CIELAB colours ``(3, h, w)``.
         """
         height, width = grid = maps[-1].shape[1:]
-        units = [normalize(adaptive_avg_pool2d(layer, grid), dim=0) for layer in maps]
+        units = [normalize(_pooled(layer, grid), dim=0) for layer in maps]
         found = []
         for unit in units:
             scaled = unit * len(unit) ** 0.5
@@ -76,6 +76,12 @@ class PatchResNetFg(PatchResNet):
     def __init__(self, config: PatchResNetFgConfig) -> None:
         super().__init__(config)
         self.objectness = Objectness(config.widths, config.hidden)
+
+
+def _pooled(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A map ``(C, h, w)`` on a grid that divides its own."""
+    rows, columns = x.shape[1] // grid[0], x.shape[2] // grid[1]
+    return sum(x[:, i::rows, j::columns] for i in range(rows) for j in range(columns)) / (rows * columns)
 
 
 def _border(x: Tensor) -> Tensor:

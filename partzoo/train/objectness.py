@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from partzoo.discovery.describe import CELL, at_work, cielab, cropped, within_frame
-from partzoo.discovery.foreground import Cells, boundary_prior, otsu
+from partzoo.discovery.foreground import boundary_prior, otsu, superpixels
 from partzoo.discovery.refine import resize
 from partzoo.image import Picture, open_pictures
 from partzoo.loading import build, load
@@ -41,7 +41,9 @@ def lesson(picture: Picture, model: PatchResNetFg, generator: torch.Generator) -
     maps = [layer[0].float() for layer in model.forward_intermediates(batch)]
     lab = cielab(avg_pool2d(pixels, CELL))
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
-    score, sure = boundary_prior(Cells(lab[:, rows, columns].permute(1, 2, 0).numpy()))
+    regions = superpixels(lab[:, rows, columns].permute(1, 2, 0).numpy())
+    score, sure = boundary_prior(regions)
+    score = score[regions.labels]
     maps, colours = cropped(maps, lab, inside, pixels.shape[1:])
     truth = resize(torch.from_numpy(score)[None], maps[-1].shape[1:]).flatten() > otsu(score)
     evidence = model.objectness.evidence(maps, colours)
