@@ -1,0 +1,38 @@
+"""Draws the README's picture with the bundled default model: ``python docs/figure.py``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+import partzoo
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "images" / "parts.png"
+PHOTOGRAPHS = ("ibis", "motorbike", "sunflower", "dolphin")
+K, HEIGHT, GAP = 6, 260, 8
+
+
+def column(name: str) -> Image.Image:
+    """A photograph above its parts."""
+    parts = partzoo.discover_parts(ROOT / "examples" / "images" / f"{name}.jpg", k=K)
+    height, width = parts.size
+    size = (round(width * HEIGHT / height), HEIGHT)
+    pair = Image.new("RGB", (size[0], 2 * HEIGHT + GAP), "white")
+    pair.paste(Image.fromarray(parts.image).resize(size, Image.Resampling.LANCZOS))
+    scale = max(1, round(HEIGHT / height))
+    pair.paste(parts.overlay(scale=scale).resize(size, Image.Resampling.LANCZOS), (0, HEIGHT + GAP))
+    return pair
+
+
+if __name__ == "__main__":
+    columns = [column(name) for name in PHOTOGRAPHS]
+    width = sum(each.width for each in columns) + GAP * (len(columns) - 1)
+    row, left = Image.new("RGB", (width, columns[0].height), "white"), 0
+    for each in columns:
+        row.paste(each, (left, 0))
+        left += each.width + GAP
+    row.save(OUT, optimize=True)
+    sys.stdout.write(f"{OUT}\n")

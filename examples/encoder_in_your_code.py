@@ -1,0 +1,19 @@
+"""An encoder of the zoo in other code: feature maps of a batch: python examples/encoder_in_your_code.py"""
+
+from pathlib import Path
+
+import torch
+
+import partzoo
+from partzoo.image import open_picture, to_tensor
+
+images = Path(__file__).parent / "images"
+
+model = partzoo.load("part-vitt")  # a torch.nn.Module in evaluation mode, its parameters frozen
+pictures = [open_picture(images / name) for name in ("ibis.jpg", "sunflower.jpg")]
+batch = torch.stack([to_tensor(picture, (96, 128), model.preprocess) for picture in pictures])
+
+with torch.inference_mode():
+    last = model.encode(batch).maps()
+    middle, late = model.forward_intermediates(batch, [5, 11])
+print("encode:", tuple(last.shape), "blocks 5 and 11:", tuple(middle.shape), tuple(late.shape))

@@ -1,0 +1,59 @@
+"""The built wheel holds what an installation without a clone needs."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from partzoo.manifest import NAME
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("build")
+    pytest.importorskip("hatchling")
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (path,) = out.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def test_the_manifest_and_its_schema_are_inside(wheel):
+    assert json.loads(wheel.read(f"partzoo/{NAME}")) == json.loads((ROOT / NAME).read_text())
+    assert "partzoo/weights_manifest.schema.json" in wheel.namelist()
+
+
+def test_every_source_file_is_inside(wheel):
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "partzoo").rglob("*.py")}
+    assert sources <= set(wheel.namelist())
+    assert "partzoo/py.typed" in wheel.namelist()
+    assert any(
+        name.startswith("partzoo/train/recipes/") and name.endswith(".toml") for name in wheel.namelist()
+    )
+
+
+def test_every_bundled_file_is_inside_and_nothing_else_is(wheel):
+    records = json.loads((ROOT / NAME).read_text())["weights"]
+    paths = {
+        file["path"] for record in records for file in record["files"] if file["path"].startswith("weights/")
+    }
+    assert {f"partzoo/{path}" for path in paths} == {
+        n for n in wheel.namelist() if n.endswith(".safetensors")
+    }
+    assert not [name for name in wheel.namelist() if name.startswith(("tests/", "examples/", "checkpoints/"))]
+
+
+def test_licence_and_command_are_stated(wheel):
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    assert "License-Expression: Apache-2.0" in wheel.read(metadata).decode()
+    assert [name for name in wheel.namelist() if name.endswith("licenses/LICENSE")]
+    (points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "partzoo = partzoo.cli:main" in wheel.read(points).decode()
