@@ -10,7 +10,7 @@ from PIL import Image
 import partzoo
 
 ROOT = Path(__file__).parents[1]
-OUT = ROOT / "docs" / "images" / "parts.png"
+OUT = ROOT / "docs" / "images" / "parts.jpg"
 PHOTOGRAPHS = ("ibis", "motorbike", "sunflower", "dolphin")
 K, HEIGHT, GAP = 6, 260, 8
 
@@ -34,5 +34,5 @@ if __name__ == "__main__":
     for each in columns:
         row.paste(each, (left, 0))
         left += each.width + GAP
-    row.save(OUT, optimize=True)
+    row.save(OUT, quality=88)
     sys.stdout.write(f"{OUT}\n")
