@@ -145,13 +145,26 @@ def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int, tile: 
     return PictureSet.from_pixels(pixels, labels, classes)
 
 
+def picture_files(folder: str | Path) -> list[Path]:
+    """The pictures in a folder and its subfolders, sorted.
+
+    Raises:
+        UsageError: the folder is missing or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"--data {folder} is not a folder.")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS)
+    if not files:
+        raise UsageError(f"--data {folder} holds no pictures ({', '.join(sorted(ENDINGS))}).")
+    return files
+
+
 def _from_tree(folder: Path, split: str, side: int) -> PictureSet:
     root = folder / split if (folder / split).is_dir() else folder
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in ENDINGS)
+    files = picture_files(root)
     if root == folder:
         files = files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
-    if not files:
-        raise UsageError(f"--data {folder} holds no {split} pictures ({', '.join(sorted(ENDINGS))}).")
     names = [file.relative_to(root).parts[0] if len(file.relative_to(root).parts) > 1 else None for file in files]
     if None in names:
         return PictureSet(files, side, None, [])

@@ -1,7 +1,5 @@
 """Teach an encoder what a thing is, from pictures without labels or masks.
 
-    python -m partzoo.train.objectness patchresnet14.tin PICTURES -o RUN
-
 The teacher is the classical boundary prior, picture by picture, weighted by how sure it is; the pupil,
 :class:`partzoo.models.objectness.Objectness`, sees all pictures together.
 """
@@ -9,11 +7,11 @@ The teacher is the classical boundary prior, picture by picture, weighted by how
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,11 +25,12 @@ from partzoo.image import Picture, open_pictures
 from partzoo.loading import build, load
 from partzoo.models.objectness import PatchResNetFg
 from partzoo.registry import find
+from partzoo.train.data import picture_files
+from partzoo.train.loop import MODEL, LoopOptions, Progress
 from partzoo.weights import write_weights
 
 SIZE = 256
 CELLS = 400  # drawn from each picture
-BATCH, RATE, DECAY = 4096, 3e-3, 0.05
 
 
 def lesson(picture: Picture, model: PatchResNetFg, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
@@ -52,24 +51,23 @@ def lesson(picture: Picture, model: PatchResNetFg, generator: torch.Generator) -
 
 
 def teach(
-    model: PatchResNetFg, pictures: Any, *, steps: int = 1500, seed: int = 0, progress: Callable = tqdm
+    model: PatchResNetFg, pictures: Any, options: LoopOptions, *, progress: bool = True
 ) -> float:
     """Fit a model's objectness, in place; its features stay as they are.
 
     Args:
         model: with a trained encoder.
         pictures: what :func:`partzoo.image.open_pictures` takes; some hundreds or more, one thing in most.
-        steps: of 4096 cells.
-        seed: of the head's weights and of what is drawn.
-        progress: wraps the pictures.
+        options: steps, batch size (cells), learning rate, weight decay and seed.
+        progress: show a bar over the pictures.
 
     Returns:
         The loss at the end, mean binary cross-entropy against the teacher.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(options.seed)
     pictures, _ = open_pictures(pictures)
     with torch.inference_mode():
-        lessons = [lesson(picture, model, generator) for picture in progress(pictures)]
+        lessons = [lesson(picture, model, generator) for picture in tqdm(pictures, disable=not progress)]
     evidence = torch.cat([each for each, _, _ in lessons]).clone()
     truth = torch.cat([each for _, each, _ in lessons]).float()
     weights = torch.cat([torch.full((len(t),), sure**2 / len(t)) for _, t, sure in lessons])
@@ -79,16 +77,16 @@ def teach(
     head.mean.copy_(sample.mean(0))
     head.scale.copy_(1 / sample.std(0).clamp(min=1e-3))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(options.seed)
         for layer in head.layers:
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
     head.requires_grad_(True)
-    optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(head.parameters(), options.lr, weight_decay=options.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.steps)
     losses = []
-    for _ in range(steps):
-        drawn = torch.randint(len(evidence), (BATCH,), generator=generator)
+    for _ in range(options.steps):
+        drawn = torch.randint(len(evidence), (options.batch_size,), generator=generator)
         logits = head.layers((evidence[drawn].float() - head.mean) * head.scale)[:, 0]
         loss = binary_cross_entropy_with_logits(logits, truth[drawn], weights[drawn])
         optimizer.zero_grad()
@@ -109,19 +107,31 @@ def with_objectness(encoder: nn.Module, hidden: int = 32) -> PatchResNetFg:
     return model.eval().requires_grad_(False)
 
 
-@click.command(help=__doc__.partition("\n")[0])
-@click.argument("encoder")
-@click.argument("pictures")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for model.safetensors.")
-@click.option("--steps", default=1500, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def main(encoder: str, pictures: str, out: Path, steps: int, seed: int) -> None:
+def train_objectness(
+    encoder: str, data: str | Path, out: str | Path, options: LoopOptions, *,
+    exclude: Sequence[str] = (), limit: int | None = None, progress: bool = True,
+) -> tuple[PatchResNetFg, Progress]:  # fmt: skip
+    """Teach an encoder's objectness from a folder of pictures; see :func:`teach`.
+
+    Args:
+        encoder: what :func:`partzoo.load` takes; a patchresnet14 with trained weights.
+        data: folder of pictures, read with its subfolders.
+        out: folder that gets ``model.safetensors``.
+        options: steps, batch size (cells), learning rate, weight decay and seed.
+        exclude: subfolders to leave out.
+        limit: at most so many pictures, spread evenly.
+        progress: show a bar.
+
+    Returns:
+        The model and the run's account; its pictures are those the teacher saw.
+    """
+    began = time.monotonic()
+    files = [file for file in picture_files(data) if not set(file.relative_to(data).parts) & set(exclude)]
+    count = min(len(files), limit or len(files))
+    files = [files[i * len(files) // count] for i in range(count)]
     model = with_objectness(load(encoder, device="cpu", dtype="float32"))
-    loss = teach(model, pictures, steps=steps, seed=seed)
+    loss = teach(model, files, options, progress=progress)
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_weights(out / "model.safetensors", model.state_dict(), model.architecture, model.config)
-    click.echo(f"{out / 'model.safetensors'}: loss {loss:.3f}")
-
-
-if __name__ == "__main__":
-    main()
+    write_weights(out / MODEL, model.state_dict(), model.architecture, model.config)
+    return model, Progress(options.steps, len(files), time.monotonic() - began, loss, finished=True)

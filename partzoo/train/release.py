@@ -17,6 +17,7 @@ from partzoo.errors import UsageError
 from partzoo.evaluate.held_out import knn, part_positions, top1
 from partzoo.loading import build
 from partzoo.manifest import NAME
+from partzoo.models.objectness import PatchResNetFg
 from partzoo.models.part import Part
 from partzoo.registry import find
 from partzoo.train.data import load_pictures
@@ -24,7 +25,7 @@ from partzoo.train.run import read_recipe, train
 from partzoo.weights import WeightRecord, add_record, golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
-BUNDLED = ("part-vitt8.tin", "patchresnet14.tin")
+BUNDLED = ("part-vitt8.tin", "patchresnet14.tin", "patchresnet14-fg.caltech101")
 HELD_OUT, BANK, QUERIES = 5000, 10_000, 2000
 
 
@@ -61,13 +62,13 @@ def release(
     recipe = read_recipe(name)
     if minutes is None and steps is None:
         minutes, steps = recipe.minutes, recipe.steps
-    task, state = train(
+    model, state = train(
         recipe.method, recipe=recipe, data=data, out=out, minutes=minutes, steps=steps,
         resume=resume, threads=threads, progress=progress,
     )  # fmt: skip
     if not state.finished:
         raise UsageError(f"{name} was stopped after {state.pictures:,} pictures: add --resume to go on.")
-    model = task.model.cpu().eval().requires_grad_(False)
+    model = model.cpu().eval().requires_grad_(False)
     budget = f"--minutes {minutes:g}" if minutes else f"--steps {steps}"
     command = f"partzoo train --release {name} --data DIR {budget}"
     record = WeightRecord(
@@ -88,31 +89,34 @@ def release(
             "pictures_seen": state.pictures,
             "steps": state.step,
         },
-        metrics=tuple(metric | {"command": command} for metric in metrics(model, data)),
+        metrics=tuple(metric | {"command": command} for metric in metrics(model, data, state.loss)),
         golden=golden(model),
+        parents=(recipe.parent,) if recipe.parent else (),
     )
     add_record(record, root and Path(root) / NAME)
     return record
 
 
-def metrics(model: Encoder, data: str | Path) -> list[dict[str, Any]]:
+def metrics(model: Encoder, data: str | Path, loss: float) -> list[dict[str, Any]]:
     """Figures of a model on the held-out pictures of a folder, beside their floors.
 
-    PART's position errors, the classifier's accuracy and kNN beside that of random weights, as far as the model
-    and the data have them; each with ``name``, ``value`` and ``protocol``.
+    PART's position errors, the classifier's accuracy, kNN beside that of random weights; of a foreground head, the loss
+    it was left with. Each with ``name``, ``value`` and ``protocol``.
     """
+    if isinstance(model, PatchResNetFg):
+        protocol = "mean binary cross-entropy against the teacher, last 100 steps, training cells"
+        return [{"name": "loss", "value": round(loss, 4), "protocol": protocol}]
     side = model.preprocess.size
     held_out = load_pictures(data, "val", side=side, limit=HELD_OUT)
-    found = []
     if isinstance(model, Part):
         protocol = f"all ordered pairs of off-grid patches, {len(held_out)} held-out pictures, in patches"
         errors = part_positions(model, held_out)
-        found += [{"name": name, "value": round(value, 4), "protocol": protocol} for name, value in errors.items()]
+        found = [{"name": name, "value": round(value, 4), "protocol": protocol} for name, value in errors.items()]
+    else:
+        protocol = f"own classifier, {len(held_out)} held-out pictures, per cent"
+        found = [{"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol}]
     if held_out.labels is None:
         return found
-    if hasattr(model, "classify"):
-        protocol = f"own classifier, {len(held_out)} held-out pictures, per cent"
-        found.append({"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol})
     bank = load_pictures(data, side=side, limit=BANK)
     queries = load_pictures(data, "val", side=side, limit=QUERIES)
     torch.manual_seed(0)

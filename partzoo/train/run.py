@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from partzoo.errors import UsageError
 from partzoo.loading import build
@@ -18,9 +19,11 @@ from partzoo.registry import find
 from partzoo.train.classify import ClassifyTask
 from partzoo.train.data import load_pictures
 from partzoo.train.loop import LoopOptions, Progress, Task, fit
+from partzoo.train.objectness import train_objectness
 from partzoo.train.part import PartTask
 
-METHODS: dict[str, type[Task]] = {"part": PartTask, "classify": ClassifyTask}
+METHODS: dict[str, type[Task] | None] = {"part": PartTask, "classify": ClassifyTask, "objectness": None}
+DEFAULTS = {"part": "part-vitt8.tin", "classify": "patchresnet14.tin", "objectness": "patchresnet14-fg.caltech101"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,9 @@ class Recipe:
     """A training's settings, as a file under ``partzoo/train/recipes`` states them.
 
     Attributes:
-        method: key of :data:`METHODS`.
+        method: key of :data:`METHODS`, or ``"objectness"``.
         architecture: what is trained.
+        parent: weights that training starts from.
         minutes, steps: the budget; one of them.
         loop: values of :class:`LoopOptions`.
         task: values of the method's task.
@@ -38,6 +42,7 @@ class Recipe:
 
     method: str
     architecture: str
+    parent: str | None = None
     minutes: float | None = None
     steps: int | None = None
     loop: dict[str, Any] = field(default_factory=dict)
@@ -92,15 +97,16 @@ def train(
     seed: int = 0,
     progress: bool = True,
     **loop: Any,
-) -> tuple[Task, Progress]:
+) -> tuple[nn.Module, Progress]:
     """Train a model on a folder of pictures.
 
     Args:
-        method: ``"part"`` or ``"classify"`` (which needs one subfolder per class).
+        method: ``"part"``, ``"classify"`` (which needs one subfolder per class), or ``"objectness"`` (a foreground head
+            beside a trained encoder; see :mod:`partzoo.train.objectness`).
         data: the folder, as :func:`partzoo.train.data.load_pictures` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
         recipe: settings by name or file; None is the method's small recipe for Tiny-ImageNet.
-        model: architecture in place of the recipe's.
+        model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
         minutes, steps: the budget in place of the recipe's, over all pieces of a resumed run.
         resume: continue the run in ``out``.
         limit: use at most so many pictures.
@@ -110,7 +116,7 @@ def train(
         **loop: values of :class:`LoopOptions` in place of the recipe's; None keeps them.
 
     Returns:
-        The trained task (its ``model`` attribute is the model) and where the run stands.
+        The trained model and where the run stands.
 
     Raises:
         UsageError: an argument is wrong, or the data does not serve the method.
@@ -118,7 +124,7 @@ def train(
     if method not in METHODS:
         raise UsageError(f"There is no method {method!r}; those there are: {', '.join(METHODS)}.")
     if not isinstance(recipe, Recipe):
-        recipe = read_recipe(recipe or {"part": "part-vitt8.tin", "classify": "patchresnet14.tin"}[method])
+        recipe = read_recipe(recipe or DEFAULTS[method])
     if recipe.method != method:
         raise UsageError(f"This recipe trains by {recipe.method!r}, not by {method!r}.")
     if minutes is None and steps is None:
@@ -130,6 +136,9 @@ def train(
     options = LoopOptions(minutes=minutes, steps=steps, seed=seed, **chosen)
     if threads:
         torch.set_num_threads(threads)
+    if method == "objectness":
+        task = recipe.task | {"limit": limit or recipe.task.get("limit"), "progress": progress}
+        return train_objectness(model or recipe.parent, data, out, options, **task)
     entry = find(model or recipe.architecture)
     if METHODS[method].CONFIG is not type(entry.config):
         raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
@@ -141,4 +150,5 @@ def train(
         overrides["classes"] = len(pictures.classes)
     torch.manual_seed(seed)
     task = METHODS[method](build(entry, entry.configure(overrides)), **recipe.task)
-    return task, fit(task, pictures, options, out, resume=resume, progress=progress)
+    state = fit(task, pictures, options, out, resume=resume, progress=progress)
+    return task.model, state

@@ -59,7 +59,7 @@ def test_epochs_are_permutations_and_start_where_they_are_told():
 def test_bad_data_is_one_clear_error(tmp_path):
     with pytest.raises(UsageError, match="is not a folder"):
         load_pictures(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="holds no train pictures"):
+    with pytest.raises(UsageError, match="holds no pictures"):
         load_pictures(tmp_path)
     (tmp_path / "a.jpg").write_text("text")
     (tmp_path / "b.jpg").write_text("text")
