@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import partzoo
+from partzoo.bench.runner import hardware
 from partzoo.encoders.precision import default_device, explain, has_amx, has_vnni
 from partzoo.errors import PartzooError
 from partzoo.manifest import clones, manifest
@@ -68,18 +69,16 @@ def examine() -> dict[str, Any]:
 def lines(found: dict[str, Any]) -> list[str]:
     """What :func:`examine` found, for people."""
     device, caches = found["device"], found["caches"]
-    text = [
-        "Versions: "
-        + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())
-    ]
-    text.append(f"Device: {device['name']} ({device['device']}), {device['threads']} threads")
+    text = ["Versions: " + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())]
+    text.append(f"Device: {device['name']} ({device['device']})")
+    text.append(f"  {device['cores']} cores, {device['threads']} threads, {device['memory_gib']} GiB of memory")
     text.append(f"  dtype='auto' means {device['precision']}: {device['why']}")
-    text.append(f"  dtype='int8' {'gains by' if device['vnni'] else 'may not help: no'} AVX-512 VNNI here")
+    if device["device"] == "cpu":
+        gain = "can be faster here" if device["vnni"] else "is hardly faster here"
+        text.append(f"  dtype='int8' {gain}: this CPU has {'' if device['vnni'] else 'no '}AVX-512 VNNI")
     if device["hint"]:
         text.append(f"  {device['hint']}")
-    text.append(
-        f"Hugging Face cache: {caches['hugging_face']}{', offline mode is on' if caches['offline'] else ''}"
-    )
+    text.append(f"Hugging Face cache: {caches['hugging_face']}{', offline mode is on' if caches['offline'] else ''}")
     text.append(f"partzoo's notes: {caches['partzoo']}")
     text.append(f"Clone with checkpoints/: {', '.join(caches['clones']) or 'none'}")
     text.append("Weights:" if found["weights"] else "Weights: none are recorded")
@@ -132,18 +131,18 @@ def _serves(number: str | None, specifier: Any) -> bool:
 
 
 def _device() -> dict[str, Any]:
-    device = default_device()
+    device, machine = default_device(), hardware()
     precision, why = explain(device)
-    cuda = device.type == "cuda"
-    name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
     hint = ""
-    if not cuda and os.path.exists("/proc/driver/nvidia"):
+    if device.type != "cuda" and os.path.exists("/proc/driver/nvidia"):
         why_not = "this torch has no CUDA" if torch.version.cuda is None else "its driver may be too old"
         hint = f"The NVIDIA GPU here is not used, {why_not}: see https://pytorch.org/get-started."
     return {
         "device": str(device),
-        "name": name,
-        "threads": torch.get_num_threads(),
+        "name": machine["gpu"] or machine["cpu"],
+        "cores": machine["cores"],
+        "threads": machine["threads"],
+        "memory_gib": machine["memory_gib"],
         "precision": precision,
         "why": why,
         "amx": has_amx(),

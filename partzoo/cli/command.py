@@ -38,6 +38,8 @@ class Group(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         debug: list[bool] = []
+        # The client of the Hub would tell of every retry before our one sentence.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         try:
             code = super().main(*args, **(extra | {"standalone_mode": False, "obj": debug}))
         except click.exceptions.NoArgsIsHelpError as error:
@@ -56,9 +58,7 @@ class Group(click.Group):
             code = _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1, debug)
         except Exception as error:
             what = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-            code = _fail(
-                f"This should not have happened ({what}): run it again with --debug, and report it.", 1, debug
-            )
+            code = _fail(f"This should not have happened ({what}): run it again with --debug, and report it.", 1, debug)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -105,6 +105,4 @@ def check_place(path: Path) -> None:
             f"Cannot write {str(path)!r}: there is no folder {str(folder)!r}. Make it, or choose another."
         )
     if not os.access(folder, os.W_OK):
-        raise PartzooError(
-            f"Cannot write {str(path)!r}: you may not write in {str(folder)!r}. Choose another place."
-        )
+        raise PartzooError(f"Cannot write {str(path)!r}: you may not write in {str(folder)!r}. Choose another place.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,9 +56,7 @@ class PartCount(click.ParamType):
     """,
 )
 @pictures_argument
-@click.option(
-    "-k", "k", type=PartCount(), default="8", show_default=True, help="How many parts: a number, or auto."
-)
+@click.option("-k", "k", type=PartCount(), default="8", show_default=True, help="How many parts: a number, or auto.")
 @click.option(
     "-o",
     "--out",
@@ -75,16 +72,10 @@ class PartCount(click.ParamType):
     help="Of files in a folder.",
 )
 @model_option
-@click.option(
-    "--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings."
-)
+@click.option("--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings.")
 @click.option("--save-vocabulary", type=click.Path(), help="Keep the parts for --vocabulary.")
-@click.option(
-    "--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts."
-)
-@click.option(
-    "--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower."
-)
+@click.option("--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts.")
+@click.option("--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the picture's edges.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
 @json_option
@@ -110,11 +101,8 @@ def discover(
     for path in filter(None, (out, save_vocabulary)):
         check_place(Path(path))
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
-    began = time.perf_counter()
     found, written = [], []
-    for parts in _find(
-        pictures, single, None if k == "all" else k, vocabulary, save_vocabulary, options, as_json
-    ):
+    for parts in _find(pictures, single, None if k == "all" else k, vocabulary, save_vocabulary, options, as_json):
         target = targets[len(found)] if targets else None
         if target:
             parts.save(target)
@@ -126,7 +114,7 @@ def discover(
     if as_json:
         print_json({"k": parts.k, "pictures": found})
         return
-    _report(found, single, parts.k, time.perf_counter() - began)
+    _report(found, single, parts.k)
     if out:
         click.echo(f"Written: {out}")
     else:
@@ -165,9 +153,7 @@ def _find(
     with tqdm(total=len(pictures), unit="picture", disable=True if quiet or single else None) as bar:
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
-            yield from discover_parts(
-                chunk, model=encoder, vocabulary=words, progress=lambda *_: bar.update()
-            )
+            yield from discover_parts(chunk, model=encoder, vocabulary=words, progress=lambda *_: bar.update())
 
 
 def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> list[Path] | None:
@@ -182,9 +168,7 @@ def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> li
     if path.suffix.lower() == ".json":
         return None
     if path.suffix.lower() in (".png", ".npz") and not path.is_dir():
-        raise UsageError(
-            f"-o {out} is one file, and there are {len(pictures)} pictures: name a folder, or a .json."
-        )
+        raise UsageError(f"-o {out} is one file, and there are {len(pictures)} pictures: name a folder, or a .json.")
     taken: set[str] = set()
     names = []
     for index in range(len(pictures)):
@@ -197,9 +181,7 @@ def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> li
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PartzooError(
-            f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o."
-        ) from error
+        raise PartzooError(f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o.") from error
     return [path / f"{name}{form}" for name in names]
 
 
@@ -232,19 +214,13 @@ def _about(parts: Parts, source: str, target: Path | str | None) -> dict[str, An
     }
 
 
-def _report(found: list[dict[str, Any]], single: bool, k: int, seconds: float) -> None:
+def _report(found: list[dict[str, Any]], single: bool, k: int) -> None:
     if single:
         about = found[0]
-        rows = [
-            (p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]
-        ]
-        click.echo(
-            f"{len(rows)} of {k} parts in {about['height']} x {about['width']} pixels, {seconds:.1f} s"
-        )
+        rows = [(p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]]
+        click.echo(f"{len(rows)} of {k} parts in {about['height']} x {about['width']} pixels")
         if rows:
             table(rows, ("part", "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
-        click.echo(
-            f"{len(found)} pictures, {min(shares)} to {max(shares)} of {k} parts in each, {seconds:.1f} s"
-        )
+        click.echo(f"{len(found)} pictures, {min(shares)} to {max(shares)} of {k} parts in each")

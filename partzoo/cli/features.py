@@ -36,9 +36,7 @@ from partzoo.errors import UsageError
 )
 @model_option
 @click.option("--size", type=int, help="Longer side that the model sees, in pixels.")
-@click.option(
-    "--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]"
-)
+@click.option("--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]")
 @click.option("--pooled", is_flag=True, help="Leave the dense features out.")
 @json_option
 def features(
@@ -63,9 +61,7 @@ def features(
     pictures, _ = open_pictures(images)
     encoder = encoder_of(model)
     vectors, sizes, arrays = [], [], {}
-    for index in tqdm(
-        range(len(pictures)), unit="picture", disable=True if as_json or len(pictures) == 1 else None
-    ):
+    for index in tqdm(range(len(pictures)), unit="picture", disable=True if as_json or len(pictures) == 1 else None):
         found = extract_features(pictures[index], model=encoder, size=size, layer=layer)
         vectors.append(found.pooled)
         sizes.append(found.size)

@@ -59,10 +59,8 @@ def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> N
     elif not found:
         click.echo(f"No model matches {filter!r}.")
     else:
-        rows = [
-            (each["name"], each["family"], ", ".join(each["weights"]) or "-", each["what"]) for each in found
-        ]
-        table(rows, ("name", "family", "weights of ours", "what it is"))
+        rows = [(each["name"], each["family"], ", ".join(each["weights"]) or "-", each["what"]) for each in found]
+        table(rows, ("name", "family", "weights", "what it is"))
 
 
 @click.command(
@@ -119,13 +117,14 @@ def _print_record(record: WeightRecord) -> None:
     if record.hub:
         where += f", on the Hub in {record.hub['repo']}"
     click.echo(f"\nweights {record.name}: {megabytes(record.bytes)}, {where}")
-    click.echo(
-        f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}"
-    )
+    click.echo(f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}")
     click.echo(f"  terms of that data: {record.terms}; licence of the weights: {record.licence}")
-    click.echo(
-        "  budget: " + ", ".join(f"{k} {v}" for k, v in record.budget.items() if not isinstance(v, dict))
-    )
+    budget = record.budget
+    hardware = budget.get("hardware", "unknown hardware")
+    if isinstance(hardware, dict):
+        hardware = hardware.get("gpu") or f"{hardware.get('cores')} cores of {hardware.get('cpu')}"
+    seen = f"{budget.get('pictures_seen', 0):,} pictures seen"
+    click.echo(f"  budget: {budget.get('minutes')} minutes on {hardware}, {seen}")
     click.echo(f"  made by: {record.command}")
     for metric in record.metrics:
         click.echo(f"  {metric['name']}: {metric['value']} ({metric['protocol']})")

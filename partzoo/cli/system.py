@@ -41,9 +41,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     """,
 )
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
-@click.option(
-    "-o", "--out", type=click.Path(dir_okay=False), help="Write the record, with the hardware, as JSON."
-)
+@click.option("-o", "--out", type=click.Path(dir_okay=False), help="Write the record, with the hardware, as JSON.")
 @click.option("--repetitions", default=7, show_default=True, help="Pairs of runs; the median ratio is told.")
 @click.option("--quick", is_flag=True, help="Tiny models and inputs, no targets.")
 @json_option

@@ -29,12 +29,8 @@ from partzoo.cli.options import complete_weights
 )
 @click.argument("method", required=False)
 @click.option("--release", metavar="NAME", help="Make the released weight NAME from first to last.")
-@click.option(
-    "--data", required=True, type=click.Path(), help="Folder of pictures, read with its subfolders."
-)
-@click.option(
-    "-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]"
-)
+@click.option("--data", required=True, type=click.Path(), help="Folder of pictures, read with its subfolders.")
+@click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file.")
 @click.option("--minutes", type=float, help="Budget of time, over all pieces of a resumed run.")
