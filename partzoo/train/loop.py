@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from safetensors import safe_open
@@ -23,6 +23,9 @@ from partzoo.encoders.base import Encoder
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.train.data import PictureSet
 from partzoo.weights import write_weights
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
@@ -139,7 +142,8 @@ def fit(
         total=1.0, initial=_done(state, options), disable=not (progress and main), unit="run",
         bar_format="{l_bar}{bar}| {elapsed} done, {remaining} left{postfix}",
     ) as bar:  # fmt: skip
-        while (done := _done(state, options)) < 1 and not stopped:
+        stop = False
+        while (done := _done(state, options)) < 1 and not stop:
             indices = next(batches)[rank :: ranks]
             pixels = pictures.batch(indices).to(accelerator.device, non_blocking=True)
             labels = None if pictures.labels is None else pictures.labels[indices].to(accelerator.device)
@@ -155,7 +159,7 @@ def fit(
             optimizer.step()
             state.step += 1
             state.pictures += options.batch_size * ranks
-            state.seconds = time.monotonic() - began
+            state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
             if state.step % options.log_steps == 0 or _done(state, options) >= 1:
                 values = {name: term.item() for name, term in terms.items()}
                 state.loss = values["loss"]
@@ -172,6 +176,14 @@ def fit(
         _save(task, optimizer, state, out)
     task.eval()
     return state
+
+
+def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
+    """The first process's clock, and whether any process was asked to stop: all must leave the loop at one step."""
+    if accelerator.num_processes == 1:
+        return seconds, stop
+    clocks = accelerator.gather(torch.tensor([[seconds, stop]], dtype=torch.float32, device=accelerator.device))
+    return clocks[0, 0].item(), bool(clocks[:, 1].any())
 
 
 def _done(state: Progress, options: LoopOptions) -> float:
@@ -211,11 +223,13 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
     try:
         with safe_open(file, "pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
             progress = Progress(**json.loads(opened.metadata()["progress"]))
         task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
     except Exception as error:
-        raise WeightsError(f"{file} does not continue this run: {error}. Train without --resume into another -o.") from error
+        raise WeightsError(
+            f"{file} does not continue this run: {error}. Train without --resume into another -o."
+        ) from error
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from partzoo.models.part import Part, PartConfig
 from partzoo.models.sampling import gather_patches, relative_targets, sample_pairs, sample_positions
-from partzoo.train.losses.part import relative_position_loss
 from partzoo.train.loop import Task
+from partzoo.train.losses.part import relative_position_loss
 
 
 class PartTask(Task):

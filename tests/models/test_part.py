@@ -8,7 +8,7 @@ from partzoo.models.sampling import sample_pairs
 
 def plain(encoder: CrossAttentionRelativeEncoder, tokens: torch.Tensor) -> torch.Tensor:
     """Section 4 written out: concatenate every pair, attend, read out."""
-    batch, count, dim = tokens.shape
+    _, count, dim = tokens.shape
     reference = tokens[:, :, None].expand(-1, -1, count, -1)
     target = tokens[:, None].expand(-1, count, -1, -1)
     query = encoder.pair(torch.cat([reference, target], -1).flatten(1, 2))
