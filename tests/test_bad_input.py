@@ -143,9 +143,7 @@ def test_a_training_that_cannot_begin(arguments, word, tmp_path):
     failed(partzoo("train", *arguments, "-o", tmp_path / "run"), 2, word)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"), [(("walk",), "'walk'"), (("--repetitions", 0), "repetitions")]
-)
+@pytest.mark.parametrize(("arguments", "word"), [(("walk",), "'walk'"), (("--repetitions", 0), "repetitions")])
 def test_a_bench_that_cannot_begin(arguments, word):
     failed(partzoo("bench", *arguments), 2, word)
 
@@ -209,11 +207,7 @@ def test_weights_that_are_not_here(weights):
 
 def test_debug_shows_the_traceback(tmp_path):
     ran = partzoo("discover", tmp_path / "heron.jpg", "--debug")
-    assert (
-        ran.code == 1
-        and "Traceback" in ran.err
-        and ran.err.splitlines()[-1].startswith("Error: No such file")
-    )
+    assert ran.code == 1 and "Traceback" in ran.err and ran.err.splitlines()[-1].startswith("Error: No such file")
 
 
 def test_a_bug_is_one_sentence_too(monkeypatch):

@@ -95,9 +95,7 @@ def test_a_saved_vocabulary_gives_the_same_parts_again(set_of_two, tmp_path):
         "--save-vocabulary",
         words,
     )
-    again = partzoo(
-        "discover", set_of_two / "b" / "bird.png", "--vocabulary", words, "-o", tmp_path / "b.npz"
-    )
+    again = partzoo("discover", set_of_two / "b" / "bird.png", "--vocabulary", words, "-o", tmp_path / "b.npz")
     assert first.code == again.code == 0, first.err + again.err
     assert PartVocabulary.load(words).k == 3
     assert Parts.load(tmp_path / "a" / "bird-2.npz") == Parts.load(tmp_path / "b.npz")
@@ -194,9 +192,7 @@ def test_doctor_names_the_fix_for_a_missing_extra_and_a_missing_package(monkeypa
     monkeypatch.setattr(doctor, "requires", lambda _: stated)
     monkeypatch.setattr(doctor, "_version", lambda _: None)
     found = doctor.examine()
-    assert found["extras"] == [
-        {"name": "plot", "missing": ["matplotlib"], "fix": 'pip install "partzoo[plot]"'}
-    ]
+    assert found["extras"] == [{"name": "plot", "missing": ["matplotlib"], "fix": 'pip install "partzoo[plot]"'}]
     assert found["problems"][0] == 'torch is missing: pip install "torch>=2.6".'
     text = "\n".join(doctor.lines(found))
     assert 'plot: pip install "partzoo[plot]"' in text and "Problems:" in text

@@ -74,11 +74,7 @@ def test_snippets_name_what_exists_and_call_it_rightly(text):
             module = importlib.import_module(node.module)
             for alias in node.names:
                 assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
-        if (
-            isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "partzoo"
-        ):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "partzoo":
             assert hasattr(partzoo, node.attr), node.attr
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("partzoo."):
             called = eval(ast.unparse(node.func), {"partzoo": partzoo})
@@ -132,9 +128,7 @@ def test_examples_run_offline(path, tmp_path):
         "PYTHONPATH": str(PACKAGE.parent),
         "OMP_NUM_THREADS": "1",
     }
-    ran = subprocess.run(
-        [sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    ran = subprocess.run([sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout
 

@@ -35,19 +35,13 @@ def test_every_source_file_is_inside(wheel):
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "partzoo").rglob("*.py")}
     assert sources <= set(wheel.namelist())
     assert "partzoo/py.typed" in wheel.namelist()
-    assert any(
-        name.startswith("partzoo/train/recipes/") and name.endswith(".toml") for name in wheel.namelist()
-    )
+    assert any(name.startswith("partzoo/train/recipes/") and name.endswith(".toml") for name in wheel.namelist())
 
 
 def test_every_bundled_file_is_inside_and_nothing_else_is(wheel):
     records = json.loads((ROOT / NAME).read_text())["weights"]
-    paths = {
-        file["path"] for record in records for file in record["files"] if file["path"].startswith("weights/")
-    }
-    assert {f"partzoo/{path}" for path in paths} == {
-        n for n in wheel.namelist() if n.endswith(".safetensors")
-    }
+    paths = {file["path"] for record in records for file in record["files"] if file["path"].startswith("weights/")}
+    assert {f"partzoo/{path}" for path in paths} == {n for n in wheel.namelist() if n.endswith(".safetensors")}
     assert not [name for name in wheel.namelist() if name.startswith(("tests/", "examples/", "checkpoints/"))]
 
 
