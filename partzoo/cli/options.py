@@ -20,7 +20,7 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
-pictures_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+pictures_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
 model_option = click.option(
     "--model",
     metavar="NAME",
