@@ -31,7 +31,7 @@ class View:
     Attributes:
         pixels: ``(3, H, W)`` float32, 0..1, at working size.
         rgb: ``(3, h, w)``, their mean in each cell.
-        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, on its own grid.
+        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, centred, on its own grid.
         colour: ``(6, h, w)`` unit vectors whose dot products fall with the difference of the colours.
         position: ``(4, h, w)``, likewise with the distance of the places.
         score: ``(h, w)``, foreground from 0.5 on.
@@ -55,41 +55,37 @@ class View:
         share = resize(((self.score >= 0.5).float())[None], self.layers[-1].shape[1:])[0]
         return share >= 0.5 if (share >= 0.5).any() else share > 0
 
-    def sample(self, count: int, seed: int) -> tuple[Tensor, ...]:
-        """Features of each layer, colours and positions, ``(n, C)`` each, of the foreground's cells among about
-        ``count`` that are drawn from the last layer's grid."""
+    @property
+    def blocks(self) -> tuple[Tensor, ...]:
+        """Layers, colour and position: unit vectors ``(C, rows, columns)``, each block on its own grid."""
+        return *self.layers, self.colour, self.position
+
+    def sample(self, count: int, seed: int, weights: Sequence[float]) -> Tensor:
+        """Unit descriptors ``(n, D)`` of the foreground's cells among about ``count`` drawn from the last layer's grid.
+
+        They are the blocks side by side, each of length ``sqrt(weight)``, so that a cosine of descriptors is the
+        weighted sum of the blocks' cosines.
+        """
         inside = self.inside
         cells = inside.flatten().nonzero()[:, 0]
         drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
         cells = cells[drawn[: ceil(len(cells) * min(count / inside.numel(), 1))].sort().values]
-        blocks = (*self.layers, self.colour, self.position)
-        return tuple(normalize(resize(block, inside.shape).flatten(1).T[cells], dim=1) for block in blocks)
+        parts = [w**0.5 * normalize(resize(b, inside.shape), dim=0) for b, w in zip(self.blocks, weights, strict=True)]
+        return torch.cat(parts).flatten(1).T[cells]
 
+    def similarities(self, centres: Tensor, weights: Sequence[float]) -> Tensor:
+        """Cosines ``(K, h, w)`` of the cells' descriptors with centres ``(K, D)``.
 
-def blend(blocks: Sequence[Tensor], means: Tensor, weights: Sequence[float]) -> Tensor:
-    """Unit descriptors ``(N, D)``: centred features, colour and position side by side, each of length
-    ``sqrt(weight)``, so that a cosine is the weighted sum of the blocks' cosines."""
-    *layers, colour, position = blocks
-    centred = means.split([layer.shape[1] for layer in layers])
-    blocks = [normalize(layer - mean, dim=1) for layer, mean in zip(layers, centred, strict=True)]
-    return torch.cat([w**0.5 * block for w, block in zip(weights, (*blocks, colour, position), strict=True)], dim=1)
-
-
-def similarities(view: View, centres: Tensor, means: Tensor, weights: Sequence[float]) -> Tensor:
-    """Cosines ``(K, h, w)`` of a picture's descriptors with part centres.
-
-    They are computed block by block, each on its own grid, and then upsampled and added: a cosine of blends is a sum,
-    and upsampling is linear.
-    """
-    found = torch.zeros(len(centres), *view.score.shape)
-    if not len(centres):
+        They are computed on each block's own grid, then upsampled and added: the cosine is a sum over the blocks, and
+        upsampling is linear.
+        """
+        found = torch.zeros(len(centres), *self.score.shape)
+        centres = centres.split([len(block) for block in self.blocks], dim=1)
+        for block, centre, weight in zip(self.blocks, centres, weights, strict=True):
+            if weight and len(centre):
+                maps = (centre @ block.flatten(1)).unflatten(1, block.shape[1:])
+                found += weight**0.5 * resize(maps, found.shape[1:])
         return found
-    layers = zip(view.layers, means.split([len(layer) for layer in view.layers]), strict=True)
-    blocks = [normalize(layer - mean[:, None, None], dim=0) for layer, mean in layers]
-    blocks += [view.colour, view.position]
-    for block, centre, weight in zip(blocks, centres.split([len(block) for block in blocks], dim=1), weights, strict=True):
-        found += weight**0.5 * resize((centre @ block.flatten(1)).unflatten(1, block.shape[1:]), found.shape[1:])
-    return found
 
 
 def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
@@ -116,7 +112,18 @@ def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
                 features = resize(found[0] - found[0].mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
             cells = Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, thing)
             score[rows, columns] = torch.from_numpy(foreground(settings.background, cells))
+        layers = tuple(centred(layer, score) for layer in layers)
     return View(pixels, rgb, layers, angles(lab, COLOUR_ANGLE), position(score), score)
+
+
+def centred(layer: Tensor, score: Tensor) -> Tensor:
+    """Features ``(C, h, w)`` less their mean over the picture's foreground, of unit length.
+
+    What all of a thing has in common says nothing of its parts, and differs between pictures with light and kind.
+    """
+    inside = resize((score >= 0.5).float()[None], layer.shape[1:])
+    inside = inside if inside.any() else torch.ones_like(inside)
+    return normalize(layer - (layer * inside).sum((1, 2), keepdim=True) / inside.sum(), dim=0)
 
 
 def at_work(picture: Picture, model: nn.Module, size: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import spherical_kmeans
-from partzoo.discovery.describe import View, blend, look, similarities
+from partzoo.discovery.describe import View, look
 from partzoo.discovery.refine import guided_filter, resize, strips
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -19,7 +19,7 @@ from partzoo.parts import Parts
 
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
 RADIUS, EPSILON = 2, 1e-3  # of the guided filter, in cells and in squared units of colours in 0..1
-Sample = tuple[Tensor, ...]
+Sample = Tensor | tuple[Tensor, Tensor]
 AUTO_K = range(2, 13)
 AUTO_CELLS = 4096
 
@@ -40,21 +40,19 @@ class Finder:
         """Fit a vocabulary to what :meth:`sample` drew; parts are numbered by their cells, ties by the first one."""
         if self.learned:
             return self._merge(samples, k)
-        blocks = [torch.cat(block) for block in zip(*samples, strict=True)]
-        means = torch.cat([block.sum(0) / max(len(block), 1) for block in blocks[:-2]])
-        points = blend(blocks, means, self.settings.weights)
+        points = torch.cat(list(samples))
         if not len(points):
-            return PartVocabulary(points, means, self.settings)
+            return PartVocabulary(points, self.settings)
         clusters = spherical_kmeans(points, best_k(points, seed) if k == "auto" else k, seed=seed)
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
-        return PartVocabulary(clusters.centres[order], means, self.settings)
+        return PartVocabulary(clusters.centres[order], self.settings)
 
     def sample(self, view: View, count: int, seed: int = 0) -> Sample:
-        """What a fit needs of a picture: blocks of about ``count`` cells; of a learned part model, its descriptors and
-        how many cells each part has."""
+        """What a fit needs of a picture: descriptors of about ``count`` cells; of a learned part model, its own, and how
+        many cells each part has."""
         if self.learned:
             return view.descriptors[1:], view.maps.argmax(0).flatten().bincount(minlength=len(view.maps))[1:]
-        return view.sample(count, seed)
+        return view.sample(count, seed, self.settings.weights)
 
     def parts(self, picture: Picture, view: View, vocabulary: PartVocabulary) -> Parts:
         """Label a picture."""
@@ -79,7 +77,7 @@ class Finder:
             groups = torch.tensor([0, *vocabulary.numbering])
             maps = torch.zeros(vocabulary.k + 1, *view.maps.shape[1:]).index_add_(0, groups, view.maps)
         else:
-            cosines = similarities(view, vocabulary.centres, vocabulary.means, self.settings.weights)
+            cosines = view.similarities(vocabulary.centres, self.settings.weights)
             maps = torch.cat([view.score[None], (SHARPNESS * cosines).softmax(0)])
         if not self.settings.refine:
             return maps
@@ -100,9 +98,7 @@ class Finder:
             groups[a] += groups.pop(b)
         groups.sort(key=lambda group: (-int(counts[group].sum()), min(group)))
         number = {part: i + 1 for i, group in enumerate(groups) for part in group}
-        return PartVocabulary(
-            descriptors, descriptors.new_zeros(0), self.settings, tuple(number[i] for i in range(own))
-        )
+        return PartVocabulary(descriptors, self.settings, tuple(number[i] for i in range(own)))
 
 
 def strongest(maps: Tensor) -> np.ndarray:

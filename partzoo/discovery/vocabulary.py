@@ -45,13 +45,11 @@ class PartVocabulary:
 
     Attributes:
         centres: ``(K, D)`` unit length; for a learned part model one row for each of its own parts.
-        means: ``(sum of the layers' channels,)``, subtracted from the layers' features before they are compared.
         settings: how a picture becomes descriptors.
         numbering: for a learned part model, the part (1..K) that each of its own parts belongs to; else empty.
     """
 
     centres: Tensor
-    means: Tensor
     settings: Settings
     numbering: tuple[int, ...] = ()
 
@@ -73,7 +71,7 @@ class PartVocabulary:
             "numbering": json.dumps(self.numbering),
         }
         try:
-            save_file({"centres": self.centres.contiguous(), "means": self.means.contiguous()}, aside, metadata)
+            save_file({"centres": self.centres.contiguous()}, aside, metadata)
             os.replace(aside, path)
         except (OSError, SafetensorError) as error:
             aside.unlink(missing_ok=True)
@@ -95,9 +93,8 @@ class PartVocabulary:
                 for name in ("layers", "weights"):
                     settings[name] = tuple(settings[name])
                 return cls(
-                    file.get_tensor("centres"), file.get_tensor("means"), Settings(**settings),
-                    tuple(json.loads(metadata["numbering"])),
-                )  # fmt: skip
+                    file.get_tensor("centres"), Settings(**settings), tuple(json.loads(metadata["numbering"]))
+                )
         except FileNotFoundError:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
