@@ -17,6 +17,7 @@ from partzoo.discovery.refine import resize
 from partzoo.discovery.vocabulary import Settings
 from partzoo.image import Picture, working_size
 
+SIZE = 192  # longer side of a picture at work, in pixels
 CELL = 4  # pixels at work between neighbouring cells of the grid
 FRAME_TOLERANCE = 0.05  # how far from its colour a frame's pixels may lie, in 0..1
 BLANK = 2.0  # a picture whose CIELAB channels all span less than this holds nothing to tell apart

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from partzoo.discovery.describe import CELL, View
+from partzoo.discovery.describe import CELL, SIZE, View
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -22,7 +22,6 @@ from partzoo.features import DEFAULT_MODEL, encoder_of
 from partzoo.image import Picture, open_pictures
 from partzoo.parts import Parts
 
-SIZE = 256  # longer side at work, in pixels
 FIT_PICTURES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
 
 Progress = Callable[[int, int], None]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from partzoo.discovery.describe import CELL, at_work, cielab, cropped, within_frame
+from partzoo.discovery.describe import CELL, SIZE, at_work, cielab, cropped, within_frame
 from partzoo.discovery.foreground import boundary_prior, otsu, superpixels
 from partzoo.discovery.refine import resize
 from partzoo.image import Picture, open_pictures
@@ -29,7 +29,6 @@ from partzoo.train.data import picture_files
 from partzoo.train.loop import MODEL, LoopOptions, Progress
 from partzoo.weights import write_weights
 
-SIZE = 256
 CELLS = 400  # drawn from each picture
 
 
