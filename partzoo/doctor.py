@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 import partzoo
-from partzoo.bench.runner import hardware
 from partzoo.encoders.precision import default_device, explain, has_amx, has_vnni
 from partzoo.errors import PartzooError
+from partzoo.machine import hardware
 from partzoo.manifest import clones, manifest
 from partzoo.weights import cache_folder, verify
 

@@ -17,6 +17,7 @@ from partzoo.manifest import BUNDLED, FORMAT, NAME, PACKAGE, WeightFile, add_rec
 from partzoo.packing import BUNDLE_BYTES, FILE_BYTES, check_golden, golden, pack, storage_dtype
 from partzoo.state import load_strict, read_header, read_state, write_weights
 
+CLONE = Path(__file__).parents[1]
 SCHEMA = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
 EMPTY = json.dumps({"format": FORMAT, "weights": []})
 
@@ -64,7 +65,7 @@ def flip(path, offset=-5):
 
 def test_released_manifest_matches_the_schema():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(json.loads((PACKAGE.parent / NAME).read_text()), SCHEMA)
+    jsonschema.validate(json.loads((CLONE / NAME).read_text()), SCHEMA)
 
 
 def test_released_records_name_registered_architectures():
@@ -90,7 +91,7 @@ def test_package_and_checkpoints_stay_small_and_hold_only_recorded_files():
     recorded = {file.path for record in manifest().values() for file in record.files}
     bundled = [path for path in (PACKAGE / BUNDLED).glob("*") if path.suffix in (".safetensors", ".json")]
     assert sum(path.stat().st_size for path in bundled) <= BUNDLE_BYTES
-    checkpoints = [path for path in (PACKAGE.parent / "checkpoints").rglob("*") if path.is_file()]
+    checkpoints = [path for path in (CLONE / "checkpoints").rglob("*") if path.is_file()]
     assert all(path.stat().st_size <= FILE_BYTES for path in checkpoints)
     assert {f"{BUNDLED}/{path.name}" for path in bundled} <= recorded
 

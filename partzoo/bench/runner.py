@@ -5,20 +5,15 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-import partzoo
 from partzoo.errors import UsageError
+from partzoo.machine import hardware
 
 ROWS = {
     "cold-load": "partzoo.bench.cold_load",
@@ -26,7 +21,6 @@ ROWS = {
     "discover": "partzoo.bench.discover",
     "part-step": "partzoo.bench.part_step",
 }
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
 
 
 @dataclass(frozen=True)
@@ -136,32 +130,6 @@ def line(result: dict[str, Any]) -> str:
         f"({result['ratio_min']:.2f} to {result['ratio_max']:.2f}; "
         f"{result['ours']['seconds']:.4g} s against {result['peer']['seconds']:.4g} s{target})"
     )
-
-
-def hardware() -> dict[str, Any]:
-    """The machine and the versions that a figure depends on, and how busy it is."""
-    known, flags = {}, set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for entry in cpuinfo.read_text().splitlines():
-            key, _, value = entry.partition(":")
-            known.setdefault(key.strip(), value.strip())
-        flags = set(known.get("flags", "").split())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return {
-        "cpu": known.get("model name") or platform.processor() or platform.machine(),
-        "cores": len(usable),
-        "threads": torch.get_num_threads(),
-        "flags": [flag for flag in FLAGS if flag in flags],
-        "memory_gib": memory and round(memory / 2**30, 1),
-        "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "partzoo": partzoo.__version__,
-        **{package: version(package) for package in ("torch", "timm", "numpy", "pillow")},
-    }
 
 
 def write(record: dict[str, Any], out: Path) -> None:

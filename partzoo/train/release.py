@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from partzoo.bench.runner import hardware
 from partzoo.encoders.base import Encoder
 from partzoo.errors import UsageError
 from partzoo.evaluate.held_out import knn, part_positions, top1
 from partzoo.loading import build
+from partzoo.machine import hardware
 from partzoo.manifest import NAME
 from partzoo.models.objectness import PatchResNetFg
 from partzoo.models.part import Part
