@@ -12,7 +12,7 @@ from partzoo.image import open_pictures, to_tensor, working_size
 if TYPE_CHECKING:
     from torch import nn
 
-DEFAULT_MODEL = "patchresnet14.tin"
+DEFAULT_MODEL = "patchresnet14-fg.caltech101"
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,12 +17,12 @@ from partzoo.discovery.refine import resize
 from partzoo.discovery.vocabulary import Settings
 from partzoo.image import Picture, working_size
 
-SIZE = 192  # longer side of a picture at work, in pixels
+SIZE = 224  # longer side of a picture at work, in pixels
 CELL = 4  # pixels at work between neighbouring cells of the grid
 FRAME_TOLERANCE = 0.05  # how far from its colour a frame's pixels may lie, in 0..1
 BLANK = 2.0  # a picture whose CIELAB channels all span less than this holds nothing to tell apart
 COLOUR_ANGLE = (0.02, 0.03, 0.03)  # radians per unit of L, a, b
-POSITION_ANGLE = 0.5  # radians per standard deviation of the foreground's cells
+POSITION_ANGLE = 0.7  # radians per unit of place, see position()
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,13 +191,27 @@ def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
 
 
 def position(score: Tensor) -> Tensor:
-    """Places relative to the foreground's centre, in units of its spread, as :func:`angles`."""
+    """Places as :func:`angles`, seen half from the foreground and half from the picture.
+
+    The origin lies midway between the centres of the foreground and of the picture, and the unit is the geometric mean
+    of their spreads: where the foreground is found wrongly, places are still about right.
+    """
     rows, columns = score.shape
-    x, y = torch.arange(columns).float(), torch.arange(rows).float()
     inside = (score >= 0.5).float()
-    inside = inside if inside.any() else torch.ones_like(inside)
-    area, across, down = inside.sum(), inside.sum(0), inside.sum(1)
-    x, y = x - (x * across).sum() / area, y - (y * down).sum() / area
-    spread = (((x**2 * across).sum() + (y**2 * down).sum()) / (2 * area)).sqrt().clamp(min=1)
-    place = torch.stack([(x / spread).expand(rows, -1), (y / spread)[:, None].expand(-1, columns)])
-    return angles(place.clamp(-3, 3), POSITION_ANGLE)
+    (x, y, spread), (all_x, all_y, all_spread) = _centre(inside), _centre(torch.ones_like(inside))
+    if not inside.any():
+        x, y, spread = all_x, all_y, all_spread
+    unit = (spread * all_spread).sqrt().clamp(min=1)
+    across = (torch.arange(columns) - (x + all_x) / 2) / unit
+    down = (torch.arange(rows) - (y + all_y) / 2) / unit
+    place = torch.stack([across.expand(rows, -1), down[:, None].expand(-1, columns)])
+    return angles(place, POSITION_ANGLE)
+
+
+def _centre(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre of mass (x, y) of a map and the standard deviation around it, mean of both axes."""
+    area, across, down = weight.sum(), weight.sum(0), weight.sum(1)
+    x, y = torch.arange(len(across)), torch.arange(len(down))
+    at_x, at_y = (x * across).sum() / area, (y * down).sum() / area
+    variance = ((x - at_x) ** 2 * across).sum() + ((y - at_y) ** 2 * down).sum()
+    return at_x, at_y, (variance / (2 * area)).sqrt()

@@ -168,8 +168,8 @@ def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Fin
 def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Layers, and the weights of each, of colour and of position."""
     if getattr(encoder, "architecture", "").startswith("patchresnet14"):
-        return (0, 1), (0.0, 0.5, 0.25, 0.25)
-    return (-1,), (0.5, 0.25, 0.25)
+        return (1,), (0.4, 0.2, 0.4)
+    return (-1,), (0.4, 0.2, 0.4)
 
 
 def _check(k: int | str | None, finder: Finder) -> None:
