@@ -92,7 +92,7 @@ def normalized_cut(cells: Cells) -> np.ndarray:
     flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     links = np.where(flat @ flat.T > TAU, 1.0, 1e-5)
     root = 1 / np.sqrt(links.sum(1))
-    second = np.linalg.eigh(np.eye(len(links)) - root[:, None] * links * root)[1][:, 1] * root
+    second = np.linalg.eigh(np.eye(len(links)) - root[:, None] * links * root)[1][:, :2][:, -1] * root
     if abs(second.min()) > second.max():
         second = -second
     score = spread(second.reshape(features.shape[:2])).repeat(step, 0).repeat(step, 1)
