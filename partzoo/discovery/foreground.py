@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SIGMA = 10.0  # CIELAB distance at which two colours are one sigma apart (Zhu et al.)
-REGIONS, ROUNDS, COMPACTNESS = 200, 4, 10.0  # superpixels, SLIC's iterations and weight of place
+REGIONS, ROUNDS, COMPACTNESS = 200, 3, 10.0  # superpixels, SLIC's iterations and weight of place
 REACH = 0.4  # of the contrast of regions, as a share of the picture's longer side (Zhu et al.)
 SMOOTHNESS = 0.1  # least link between neighbouring regions (Zhu et al.)
 CRUMB = 0.15  # connected pieces with a smaller share of the largest one's area are no things
@@ -151,13 +151,15 @@ def superpixels(lab: np.ndarray) -> Regions:
             for j in (-1, 0, 1)
         ]
     )
-    points = np.concatenate([lab.reshape(-1, 3), COMPACTNESS / step * np.stack([y, x], 1)], axis=1)
+    points = np.ascontiguousarray(
+        np.concatenate([lab.reshape(-1, 3), COMPACTNESS / step * np.stack([y, x], 1)], axis=1).T
+    )
     labels = near[4]
     for _ in range(ROUNDS):
-        centres = group_mean(points, labels, rows * columns)
+        centres = group_mean(points.T, labels, rows * columns)
         centres[np.bincount(labels, minlength=len(centres)) == 0] = np.inf
-        distance = np.stack([((points - centres[candidate]) ** 2).sum(1) for candidate in near])
-        labels = near[distance.argmin(0), np.arange(len(points))]
+        distance = sum((axis - centre[near]) ** 2 for axis, centre in zip(points, centres.T, strict=True))
+        labels = near[distance.argmin(0), np.arange(len(labels))]
     labels = np.unique(labels, return_inverse=True)[1]
     count, grid = labels.max() + 1, labels.reshape(height, width)
     neighbours = np.zeros((count, count), bool)

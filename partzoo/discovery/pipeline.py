@@ -119,6 +119,11 @@ def read_ahead(
     """The pictures that ``order`` lists, up to ``count`` of them read by other threads while one is at work."""
     if count < 1:
         raise UsageError(f"batch_size={count} must be at least 1.")
+    if len(order) == 1:
+        yield pictures[order[0]]
+        if progress:
+            progress(1, 1)
+        return
     with ThreadPoolExecutor(1 if count == 1 else 2) as pool:
         waiting: deque[Future[Picture]] = deque()
         try:

@@ -73,6 +73,9 @@ def guided_filter(
 def strips(maps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
     """Maps ``(K, h, w)`` upsampled bilinearly to ``size``, a few rows ``(K, rows, W)`` at a time, from the top."""
     height, width = size
+    if len(maps) * height * width <= STRIP:
+        yield interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+        return
     wide = interpolate(maps, width, mode="linear", align_corners=False) if maps.shape[2] != width else maps
     place = ((torch.arange(height, device=maps.device) + 0.5) * (maps.shape[1] / height) - 0.5).clamp_(min=0)
     upper = place.long().clamp_(max=maps.shape[1] - 1)
