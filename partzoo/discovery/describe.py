@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from partzoo.discovery.foreground import Cells, foreground
 from partzoo.discovery.refine import resize
 from partzoo.discovery.vocabulary import Settings
+from partzoo.errors import UsageError
 from partzoo.image import Picture, working_size
 
 SIZE = 224  # longer side of a picture at work, in pixels
@@ -81,6 +82,12 @@ class View:
         upsampling is linear.
         """
         found = torch.zeros(len(centres), *self.score.shape)
+        channels = sum(len(block) for block in self.blocks)
+        if centres.shape[1] != channels:
+            raise UsageError(
+                f"The vocabulary's descriptors have {centres.shape[1]} channels, this model's have {channels}: "
+                "use the model that the vocabulary was fitted with."
+            )
         centres = centres.split([len(block) for block in self.blocks], dim=1)
         for block, centre, weight in zip(self.blocks, centres, weights, strict=True):
             if weight and len(centre):
@@ -96,8 +103,11 @@ def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
         if hasattr(model, "part_maps"):
             maps, descriptors = model.part_maps(batch)[0].float().cpu(), model.descriptors(batch)[0].float().cpu()
             return View(pixels, resize(pixels, maps.shape[1:]), maps=maps, descriptors=descriptors)
-        maps = [layer[0].float().cpu() for layer in model.forward_intermediates(batch)]
-        layers = tuple(normalize(maps[i], dim=0) for i in settings.layers)
+        knows_things = settings.background == "objectness"
+        maps = model.forward_intermediates(batch, None if knows_things else list(settings.layers))
+        maps = [layer[0].float() for layer in maps]
+        layers = [maps[i] for i in settings.layers] if knows_things else maps
+        layers = tuple(normalize(layer.cpu(), dim=0) for layer in layers)
         rgb = avg_pool2d(pixels, CELL)
         lab, score = cielab(rgb), torch.zeros(rgb.shape[1:])
         if (lab.amax((1, 2)) - lab.amin((1, 2))).max() >= BLANK:
@@ -105,12 +115,12 @@ def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
             rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
             size = lab[0, rows, columns].shape
             thing = features = None
-            if settings.background == "objectness":
-                found = model.objectness(*cropped(maps, lab, inside, pixels.shape[1:]))
-                thing = resize(found[None], size)[0].numpy()
+            if knows_things:
+                found = model.objectness(*cropped(maps, lab.to(maps[0].device), inside, pixels.shape[1:]))
+                thing = resize(found.float().cpu()[None], size)[0].numpy()
             elif settings.background == "ncut":
-                found, _ = cropped(list(layers[-1:]), lab, inside, pixels.shape[1:])
-                features = resize(found[0] - found[0].mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
+                found = cropped(layers, lab, inside, pixels.shape[1:])[0][-1]
+                features = resize(found - found.mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
             cells = Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, thing)
             score[rows, columns] = torch.from_numpy(foreground(settings.background, cells))
         layers = tuple(centred(layer, score) for layer in layers)
@@ -137,14 +147,15 @@ def at_work(picture: Picture, model: nn.Module, size: int) -> tuple[Tensor, Tens
 
 
 def cropped(
-    maps: list[Tensor], lab: Tensor, inside: tuple[slice, slice], size: tuple[int, int]
+    maps: Sequence[Tensor], lab: Tensor, inside: tuple[slice, slice], size: tuple[int, int]
 ) -> tuple[list[Tensor], Tensor]:
     """The parts of feature maps, and of colours on the last map's grid, that lie inside a picture's frame."""
     colours = resize(lab, maps[-1].shape[1:])
     found = []
     for each in (*maps, colours):
         rows, columns = (
-            slice(s.start * n // total, s.stop * n // total) for s, n, total in zip(inside, each.shape[1:], size, strict=True)
+            slice(s.start * n // total, s.stop * n // total)
+            for s, n, total in zip(inside, each.shape[1:], size, strict=True)
         )
         found.append(each[:, rows, columns])
     return found[:-1], found[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
-from partzoo.discovery.describe import CELL, SIZE, View
+from partzoo.discovery.describe import SIZE, View
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -180,7 +178,7 @@ def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
 def _check(k: int | str | None, finder: Finder) -> None:
     if k is None and not hasattr(finder.model, "part_maps"):
         raise UsageError("k=None takes the parts that a learned part model knows; this is an encoder: pass k=8, say.")
-    if isinstance(k, str) and k != "auto" or isinstance(k, float):
+    if (isinstance(k, str) and k != "auto") or isinstance(k, float):
         raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
     if isinstance(k, int) and k < 1:
         raise UsageError(f"k={k} must be at least 1.")
@@ -190,11 +188,9 @@ def _fit_one(finder: Finder, picture: Picture, view: View, k: int | str | None, 
     height, width = picture.size
     if isinstance(k, int) and k > height * width:
         raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} picture. Use a smaller k.")
-    if isinstance(k, int) and view.score is not None and k > view.score.numel():
-        raise UsageError(
-            f"k={k} exceeds the {view.score.numel()} cells of {CELL} pixels that this picture has at work. "
-            f"Use k <= {view.score.numel()} or a larger size."
-        )
+    if isinstance(k, int) and not finder.learned and k > view.inside.numel():
+        cells = view.inside.numel()
+        raise UsageError(f"k={k} exceeds the {cells} cells of this picture at work. Use k <= {cells} or a larger size.")
     return finder.fit([finder.sample(view, FIT_CELLS, seed)], k, seed)
 
 

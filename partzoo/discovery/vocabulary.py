@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -88,7 +87,7 @@ class PartVocabulary:
             with safe_open(os.fspath(path), framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
-                    raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass a file that PartVocabulary.save wrote.")
+                    raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass what PartVocabulary.save wrote.")
                 settings = json.loads(metadata["settings"])
                 for name in ("layers", "weights"):
                     settings[name] = tuple(settings[name])

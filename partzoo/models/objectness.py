@@ -44,7 +44,7 @@ class Objectness(nn.Module):
 
     def score(self, evidence: Tensor) -> Tensor:
         """Probabilities ``(N,)`` for evidence ``(N, inputs)``."""
-        return self.layers((evidence - self.mean) * self.scale)[:, 0].sigmoid()
+        return self.layers((evidence.to(self.mean.dtype) - self.mean) * self.scale)[:, 0].sigmoid()
 
     @staticmethod
     def evidence(maps: list[Tensor], lab: Tensor) -> Tensor:

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from partzoo.discovery.foreground import (
-    METHODS, Cells, boundary_prior, colour_distance, foreground, halved_at, optimize, otsu, superpixels, things,
+    METHODS,
+    Cells,
+    boundary_prior,
+    colour_distance,
+    foreground,
+    halved_at,
+    optimize,
+    otsu,
+    superpixels,
+    things,
 )  # fmt: skip
 
 

@@ -90,6 +90,13 @@ def test_a_saved_vocabulary_labels_alike(encoder, tmp_path):
         assert np.array_equal(partzoo.discover_parts(picture, vocabulary=again).labels, parts.labels)
 
 
+def test_another_models_vocabulary_is_an_error(encoder):
+    vocabulary = partzoo.fit_parts(scene(), 2, model="toy-vit")
+    other = partzoo.load("toy-vit", dim=32)
+    with pytest.raises(UsageError, match="the vocabulary was fitted with"):
+        partzoo.discover_parts(scene(), vocabulary=vocabulary, model=other)
+
+
 def test_one_picture_is_divided_as_its_own_vocabulary_says(encoder):
     vocabulary = partzoo.fit_parts(scene(), 4, model="toy-vit")
     alone = partzoo.discover_parts(scene(), 4, model=encoder)
@@ -125,8 +132,8 @@ def test_progress_counts_the_pictures(encoder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "k=0"), ({"k": -3}, "k=-3"), ({"k": 2.5}, "k=2.5"), ({"k": "many"}, "'many'"), ({"k": None}, "k=None"),
-        ({"k": 90 * 120 + 1}, "10800 pixels"), ({"k": 4000, "size": 32}, "cells"), ({"size": 0}, "size=0"),
+        ({"k": 0}, "k=0"), ({"k": -3}, "k=-3"), ({"k": 2.5}, "k=2.5"), ({"k": "many"}, "'many'"),
+        ({"k": None}, "k=None"), ({"k": 90 * 120 + 1}, "10800 pixels"), ({"k": 4000, "size": 32}, "cells"), ({"size": 0}, "size=0"),
         ({"background": "sky"}, "'sky'"), ({"batch_size": 0}, "batch_size=0"),
     ],
 )  # fmt: skip

@@ -25,7 +25,8 @@ def test_evidence_moves_with_a_mirrored_picture():
 
 def test_evidence_does_not_depend_on_the_scale_of_features():
     maps, lab = maps_and_colours()
-    assert torch.allclose(Objectness.evidence([5 * each for each in maps], lab), Objectness.evidence(maps, lab), atol=1e-4)
+    scaled = Objectness.evidence([5 * each for each in maps], lab)
+    assert torch.allclose(scaled, Objectness.evidence(maps, lab), atol=1e-4)
 
 
 def test_one_row_of_cells_is_enough():
