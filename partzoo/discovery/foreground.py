@@ -32,7 +32,8 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Superpixels: ``labels`` ``(h, w)``, and for each of n its colour, place, neighbours and whether it is at the border."""
+    """Superpixels: labels ``(h, w)``; colour ``(n, 3)`` and place ``(n, 2)`` of each; which are neighbours ``(n, n)``;
+    which lie at the border ``(n,)``."""
 
     labels: np.ndarray
     lab: np.ndarray

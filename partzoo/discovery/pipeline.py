@@ -187,7 +187,7 @@ def _check(k: int | str | None, finder: Finder) -> None:
 def _fit_one(finder: Finder, picture: Picture, view: View, k: int | str | None, seed: int) -> PartVocabulary:
     height, width = picture.size
     if isinstance(k, int) and k > height * width:
-        raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} picture. Use a smaller k.")
+        raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} picture: use fewer.")
     if isinstance(k, int) and not finder.learned and k > view.inside.numel():
         cells = view.inside.numel()
         raise UsageError(f"k={k} exceeds the {cells} cells of this picture at work. Use k <= {cells} or a larger size.")

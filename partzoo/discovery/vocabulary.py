@@ -74,7 +74,7 @@ class PartVocabulary:
             os.replace(aside, path)
         except (OSError, SafetensorError) as error:
             aside.unlink(missing_ok=True)
-            raise UsageError(f"Cannot write {str(path)!r} ({error}). Choose a folder that exists and can be written.") from None
+            raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> PartVocabulary:
