@@ -48,8 +48,8 @@ class Finder:
         return PartVocabulary(clusters.centres[order], self.settings)
 
     def sample(self, view: View, count: int, seed: int = 0) -> Sample:
-        """What a fit needs of a picture: descriptors of about ``count`` cells; of a learned part model, its own ones and
-        how many cells each part has."""
+        """What a fit needs: descriptors of about ``count`` cells; of a learned part model, its own and how
+        many cells each part has."""
         if self.learned:
             return view.descriptors[1:], view.maps.argmax(0).flatten().bincount(minlength=len(view.maps))[1:]
         return view.sample(count, seed, self.settings.weights)
