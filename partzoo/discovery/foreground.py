@@ -77,8 +77,7 @@ def boundary(cells: Cells) -> np.ndarray:
 def objectness(cells: Cells) -> np.ndarray:
     """What the encoder takes for a thing, made even within regions by Zhu's optimization (equation 9)."""
     regions = superpixels(cells.lab)
-    thing = regions.mean(cells.objectness)
-    return things(regions, spread(optimize(regions, colour_distance(regions), 1 - thing, thing)))
+    return things(regions, learned_sense(regions, cells.objectness)[0])
 
 
 def normalized_cut(cells: Cells) -> np.ndarray:
@@ -133,6 +132,13 @@ def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
     background, contrast = background_and_contrast(regions, distance)
     score = optimize(regions, distance, background, contrast)
     return spread(score), float(score.max())
+
+
+def learned_sense(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
+    """Probabilities ``(h, w)`` made even over regions, 0..1, and how sure they are: their range before that."""
+    thing = regions.mean(probability)
+    score = optimize(regions, colour_distance(regions), 1 - thing, thing)
+    return spread(score), float(np.ptp(score))
 
 
 def superpixels(lab: np.ndarray) -> Regions:

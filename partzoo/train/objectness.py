@@ -1,7 +1,8 @@
 """Teach an encoder what a thing is, from pictures without labels or masks.
 
 The teacher is the classical boundary prior, picture by picture, weighted by how sure it is; the pupil,
-:class:`partzoo.models.objectness.Objectness`, sees all pictures together.
+:class:`partzoo.models.objectness.Objectness`, sees all pictures together. In a second round a new pupil learns from the
+first, whose answers follow the pictures' edges by then.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from partzoo.discovery.describe import CELL, SIZE, at_work, cielab, cropped, within_frame
-from partzoo.discovery.foreground import boundary_prior, otsu, superpixels
+from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
 from partzoo.discovery.refine import resize
 from partzoo.image import Picture, open_pictures
 from partzoo.loading import build, load
-from partzoo.models.objectness import PatchResNetFg
+from partzoo.models.objectness import Objectness, PatchResNetFg
 from partzoo.registry import find
 from partzoo.train.data import picture_files
 from partzoo.train.loop import MODEL, LoopOptions, Progress
@@ -32,46 +33,64 @@ from partzoo.weights import write_weights
 CELLS = 400  # drawn from each picture
 
 
-def lesson(picture: Picture, model: PatchResNetFg, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    """Evidence ``(n, inputs)`` of cells of a picture, what the teacher says of them ``(n,)``, and how sure it is."""
+def lesson(
+    picture: Picture, model: PatchResNetFg, generator: torch.Generator, *, taught: bool = False
+) -> tuple[Tensor, Tensor, float]:
+    """Evidence ``(n, inputs)`` of cells of a picture, what the teacher says of them ``(n,)``, and how sure it is.
+
+    The teacher is the boundary prior, or the model itself once it is ``taught``.
+    """
     pixels, batch = at_work(picture, model, SIZE)
     inside = within_frame(pixels, model.preprocess.multiple)
     maps = [layer[0].float() for layer in model.forward_intermediates(batch)]
     lab = cielab(avg_pool2d(pixels, CELL))
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
     regions = superpixels(lab[:, rows, columns].permute(1, 2, 0).numpy())
-    score, sure = boundary_prior(regions)
-    score = score[regions.labels]
     maps, colours = cropped(maps, lab, inside, pixels.shape[1:])
-    truth = resize(torch.from_numpy(score)[None], maps[-1].shape[1:]).flatten() > otsu(score)
+    if taught:
+        probability = resize(model.objectness(maps, colours)[None], regions.labels.shape)[0]
+        score, sure = learned_sense(regions, probability.numpy())
+    else:
+        score, sure = boundary_prior(regions)
+    truth = resize(torch.from_numpy(things(regions, score))[None], maps[-1].shape[1:]).flatten() >= 0.5
     evidence = model.objectness.evidence(maps, colours)
     drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
     return evidence[drawn].half(), truth[drawn], sure
 
 
 def teach(
-    model: PatchResNetFg, pictures: Any, options: LoopOptions, *, progress: bool = True
+    model: PatchResNetFg, pictures: Any, options: LoopOptions, *, rounds: int = 2, progress: bool = True
 ) -> float:
     """Fit a model's objectness, in place; its features stay as they are.
 
     Args:
         model: with a trained encoder.
         pictures: what :func:`partzoo.image.open_pictures` takes; some hundreds or more, one thing in most.
-        options: steps, batch size (cells), learning rate, weight decay and seed.
+        options: steps a round, batch size (cells), learning rate, weight decay and seed.
+        rounds: the first learns from the boundary prior, each later one from the one before.
         progress: show a bar over the pictures.
 
     Returns:
-        The loss at the end, mean binary cross-entropy against the teacher.
+        The loss at the end, mean binary cross-entropy against the last teacher.
     """
     generator = torch.Generator().manual_seed(options.seed)
     pictures, _ = open_pictures(pictures)
-    with torch.inference_mode():
-        lessons = [lesson(picture, model, generator) for picture in tqdm(pictures, disable=not progress)]
+    for done in range(rounds):
+        bar = tqdm(pictures, desc=f"round {done + 1}", disable=not progress)
+        with torch.inference_mode():
+            lessons = [lesson(picture, model, generator, taught=done > 0) for picture in bar]
+        loss = _learn(model.objectness, lessons, options, generator)
+    return loss
+
+
+def _learn(
+    head: Objectness, lessons: Sequence[tuple[Tensor, Tensor, float]], options: LoopOptions, generator: torch.Generator
+) -> float:
+    """Fit a head, from new random weights, to what the lessons say; the mean loss of the last steps."""
     evidence = torch.cat([each for each, _, _ in lessons]).clone()
     truth = torch.cat([each for _, each, _ in lessons]).float()
     weights = torch.cat([torch.full((len(t),), sure**2 / len(t)) for _, t, sure in lessons])
     weights /= weights.mean()
-    head = model.objectness
     sample = evidence[torch.randperm(len(evidence), generator=generator)[:100_000]].float()
     head.mean.copy_(sample.mean(0))
     head.scale.copy_(1 / sample.std(0).clamp(min=1e-3))
@@ -108,7 +127,7 @@ def with_objectness(encoder: nn.Module, hidden: int = 32) -> PatchResNetFg:
 
 def train_objectness(
     encoder: str, data: str | Path, out: str | Path, options: LoopOptions, *,
-    exclude: Sequence[str] = (), limit: int | None = None, progress: bool = True,
+    exclude: Sequence[str] = (), limit: int | None = None, rounds: int = 2, progress: bool = True,
 ) -> tuple[PatchResNetFg, Progress]:  # fmt: skip
     """Teach an encoder's objectness from a folder of pictures; see :func:`teach`.
 
@@ -119,6 +138,7 @@ def train_objectness(
         options: steps, batch size (cells), learning rate, weight decay and seed.
         exclude: subfolders to leave out.
         limit: at most so many pictures, spread evenly.
+        rounds: see :func:`teach`.
         progress: show a bar.
 
     Returns:
@@ -129,7 +149,7 @@ def train_objectness(
     count = min(len(files), limit or len(files))
     files = [files[i * len(files) // count] for i in range(count)]
     model = with_objectness(load(encoder, device="cpu", dtype="float32"))
-    loss = teach(model, files, options, progress=progress)
+    loss = teach(model, files, options, rounds=rounds, progress=progress)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_weights(out / MODEL, model.state_dict(), model.architecture, model.config)

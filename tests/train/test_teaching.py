@@ -25,7 +25,7 @@ def taught():
     model = with_objectness(partzoo.load("patchresnet14", pretrained=False, device="cpu", dtype="float32"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     pictures = [Image.fromarray(scene(seed)[0]) for seed in range(12)]
-    loss = teach(model, pictures, LoopOptions(steps=60, batch_size=512, lr=3e-3), progress=False)
+    loss = teach(model, pictures, LoopOptions(steps=60, batch_size=512, lr=3e-3), rounds=2, progress=False)
     return model, before, loss
 
 
