@@ -42,10 +42,11 @@ def rows() -> list[Row]:
         *((f"background: {name}", change(DEFAULT, background=name), 8) for name in ("boundary", "ncut", "none")),
         ("features alone", change(DEFAULT, weights=(1.0, 0.0, 0.0)), 8),
         ("no features: colour and position", PLAIN, 8),
+        ("less position, more colour", change(DEFAULT, weights=(0.4, 0.2, 0.4)), 8),
         ("more features", change(DEFAULT, weights=(0.6, 0.1, 0.3)), 8),
-        ("more position", change(DEFAULT, weights=(0.3, 0.1, 0.6)), 8),
+        ("more position", change(DEFAULT, weights=(0.2, 0.1, 0.7)), 8),
         ("stride 4 in place of stride 8", change(DEFAULT, layers=(0,)), 8),
-        ("both strides", change(DEFAULT, layers=(0, 1), weights=(0.2, 0.3, *WEIGHTS[1:])), 8),
+        ("both strides", change(DEFAULT, layers=(0, 1), weights=(0.1, 0.2, 0.1, 0.6)), 8),
         *((f"{size} pixels", change(DEFAULT, size=size), 8) for size in (128, 192, 256)),
         ("PART features (part-vitt8.tin), boundary prior", part, 8),
     ]
