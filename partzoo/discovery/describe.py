@@ -32,7 +32,6 @@ class View:
 
     Attributes:
         pixels: ``(3, H, W)`` float32, 0..1, at working size.
-        rgb: ``(3, h, w)``, their mean in each cell.
         layers: unit features ``(C, h_i, w_i)`` of each chosen layer, centred, on its own grid.
         colour: ``(6, h, w)`` unit vectors whose dot products fall with the difference of the colours.
         position: ``(4, h, w)``, likewise with the distance of the places.
@@ -42,7 +41,6 @@ class View:
     """
 
     pixels: Tensor
-    rgb: Tensor
     layers: tuple[Tensor, ...] = ()
     colour: Tensor | None = None
     position: Tensor | None = None
@@ -102,14 +100,14 @@ def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
             maps, descriptors = model.part_maps(batch)[0].float().cpu(), model.descriptors(batch)[0].float().cpu()
-            return View(pixels, resize(pixels, maps.shape[1:]), maps=maps, descriptors=descriptors)
+            return View(pixels, maps=maps, descriptors=descriptors)
         knows_things = settings.background == "objectness"
         maps = model.forward_intermediates(batch, None if knows_things else list(settings.layers))
         maps = [layer[0].float() for layer in maps]
         layers = [maps[i] for i in settings.layers] if knows_things else maps
         layers = tuple(normalize(layer.cpu(), dim=0) for layer in layers)
-        rgb = avg_pool2d(pixels, CELL)
-        lab, score = cielab(rgb), torch.zeros(rgb.shape[1:])
+        lab = cielab(avg_pool2d(pixels, CELL))
+        score = torch.zeros(lab.shape[1:])
         if (lab.amax((1, 2)) - lab.amin((1, 2))).max() >= BLANK:
             inside = within_frame(pixels, lcm(model.preprocess.multiple, CELL))
             rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
@@ -124,7 +122,7 @@ def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
             cells = Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, thing)
             score[rows, columns] = torch.from_numpy(foreground(settings.background, cells))
         layers = tuple(centred(layer, score) for layer in layers)
-    return View(pixels, rgb, layers, angles(lab, COLOUR_ANGLE), position(score), score)
+    return View(pixels, layers, angles(lab, COLOUR_ANGLE), position(score), score)
 
 
 def centred(layer: Tensor, score: Tensor) -> Tensor:

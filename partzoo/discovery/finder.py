@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import spherical_kmeans
-from partzoo.discovery.describe import View, look
+from partzoo.discovery.describe import View, at_work, look
 from partzoo.discovery.refine import guided_filter, strips
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -56,7 +56,8 @@ class Finder:
 
     def parts(self, picture: Picture, view: View, vocabulary: PartVocabulary) -> Parts:
         """Label a picture."""
-        maps = self.maps(view, vocabulary)
+        coarse = self.maps(view, vocabulary)
+        maps = self.refined(coarse, view.pixels)
         labels = np.zeros(picture.size, np.uint8 if vocabulary.k < 256 else np.uint16)
         row = 0
         for strip in strips(maps, picture.size):
@@ -64,6 +65,7 @@ class Finder:
             row += strip.shape[1]
 
         def scores() -> np.ndarray:
+            maps = self.refined(coarse, at_work(picture, self.model, self.settings.size)[0])
             found = [strip if self.learned else contest(strip) for strip in strips(maps, picture.size)]
             whole = torch.cat(found, dim=1)
             return (whole / whole.sum(0)).numpy()
@@ -75,13 +77,16 @@ class Finder:
         """``(K + 1, h, w)``: the foreground's score and each part's share of it; for a learned part model, its maps."""
         if self.learned:
             groups = torch.tensor([0, *vocabulary.numbering])
-            maps = torch.zeros(vocabulary.k + 1, *view.maps.shape[1:]).index_add_(0, groups, view.maps)
-        else:
-            cosines = view.similarities(vocabulary.centres, self.settings.weights)
-            maps = torch.cat([view.score[None], (SHARPNESS * cosines).softmax(0)])
+            return torch.zeros(vocabulary.k + 1, *view.maps.shape[1:]).index_add_(0, groups, view.maps)
+        cosines = view.similarities(vocabulary.centres, self.settings.weights)
+        return torch.cat([view.score[None], (SHARPNESS * cosines).softmax(0)])
+
+    def refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
+        """Maps that follow the edges of the picture at work ``(3, H, W)``, at its size, if the settings wish it."""
         if not self.settings.refine:
             return maps
-        return guided_filter(view.rgb, maps, radius=RADIUS, epsilon=EPSILON, fine=view.pixels).clamp_(0, 1)
+        guide = resize(pixels, maps.shape[1:])
+        return guided_filter(guide, maps, radius=RADIUS, epsilon=EPSILON, fine=pixels).clamp_(0, 1)
 
     def _merge(self, samples: Sequence[Sample], k: int | str | None) -> PartVocabulary:
         """Join a learned part model's most similar parts until k are left."""

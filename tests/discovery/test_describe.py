@@ -68,7 +68,7 @@ def test_upsampling_similarities_equals_upsampling_features():
     score = torch.ones(12, 16)
     layer = normalize(torch.randn(6, 6, 8, generator=random), dim=0)
     colour, place = angles(torch.rand(3, 12, 16, generator=random), 1.0), position(score)
-    view = View(torch.zeros(3, 48, 64), torch.zeros(3, 12, 16), (layer,), colour, place, score)
+    view = View(torch.zeros(3, 48, 64), (layer,), colour, place, score)
     weights = (0.5, 0.2, 0.3)
     centres = normalize(torch.randn(3, 6 + 6 + 4, generator=random), dim=1)
     blocks = [w**0.5 * resize(block, (12, 16)) for w, block in zip(weights, view.blocks, strict=True)]
@@ -80,7 +80,7 @@ def test_samples_are_unit_descriptors_of_the_foreground():
     score = torch.zeros(12, 16)
     score[:6] = 1
     view = View(
-        torch.zeros(3, 48, 64), torch.zeros(3, 12, 16), (normalize(torch.randn(6, 6, 8), dim=0),),
+        torch.zeros(3, 48, 64), (normalize(torch.randn(6, 6, 8), dim=0),),
         angles(torch.rand(3, 12, 16), 0.01), position(score), score,
     )  # fmt: skip
     found = view.sample(1000, 0, (0.5, 0.2, 0.3))
