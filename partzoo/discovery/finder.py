@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import spherical_kmeans
 from partzoo.discovery.describe import View, at_work, look
-from partzoo.discovery.refine import guided_filter, strips
+from partzoo.discovery.refine import guided_filter, resize, strips
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.image import Picture
