@@ -29,7 +29,7 @@ class Clusters:
 
 
 def spherical_kmeans(
-    points: Tensor, k: int, *, seed: int = 0, restarts: int = 3, iterations: int = 50, tolerance: float = 1e-4
+    points: Tensor, k: int, *, seed: int = 0, restarts: int = 3, iterations: int = 50, tolerance: float = 3e-4
 ) -> Clusters:
     """Cluster directions by cosine, with k-means++ starts.
 

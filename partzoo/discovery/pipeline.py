@@ -165,7 +165,10 @@ def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Fin
     name = vocabulary.settings.model
     if model is None and not name:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    return Finder(encoder_of(name if model is None else model), vocabulary.settings)
+    encoder = encoder_of(name if model is None else model)
+    if vocabulary.settings.background != "none":
+        _method(vocabulary.settings.background, encoder)
+    return Finder(encoder, vocabulary.settings)
 
 
 def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -91,7 +91,7 @@ def _border(x: Tensor) -> Tensor:
 
 def _nearness(similarity: Tensor, grid: tuple[int, int]) -> Tensor:
     """Of similarities ``(N, M)`` to the border: the mean of the highest tenth, and of all, ``(2, h, w)``."""
-    near = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1).values.mean(1)
+    near = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1, sorted=False).values.mean(1)
     return torch.stack([near, similarity.mean(1)]).view(2, *grid)
 
 
