@@ -18,7 +18,7 @@ from partzoo.image import Picture
 from partzoo.parts import Parts
 
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
-RADIUS, EPSILON = 2, 1e-3  # of the guided filter, in cells and in squared units of colours in 0..1
+RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units of colours in 0..1
 Sample = Tensor | tuple[Tensor, Tensor]
 AUTO_K = range(2, 13)
 AUTO_CELLS = 4096
