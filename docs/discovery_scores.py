@@ -47,7 +47,7 @@ def rows() -> list[Row]:
         ("more position", change(DEFAULT, weights=(0.2, 0.1, 0.7)), 8),
         ("stride 4 in place of stride 8", change(DEFAULT, layers=(0,)), 8),
         ("both strides", change(DEFAULT, layers=(0, 1), weights=(0.1, 0.2, 0.1, 0.6)), 8),
-        *((f"{size} pixels", change(DEFAULT, size=size), 8) for size in (128, 192, 256)),
+        *((f"{size} pixels", change(DEFAULT, size=size), 8) for size in (160, 288)),
         ("PART features (part-vitt8.tin), boundary prior", part, 8),
     ]
     return found
