@@ -11,7 +11,7 @@ SIGMA = 10.0  # CIELAB distance at which two colours are one sigma apart (Zhu et
 REGIONS, ROUNDS, COMPACTNESS = 200, 3, 10.0  # superpixels, SLIC's iterations and weight of place
 REACH = 0.4  # of the contrast of regions, as a share of the picture's longer side (Zhu et al.)
 SMOOTHNESS = 0.1  # least link between neighbouring regions (Zhu et al.)
-THIN = 0.9  # of Otsu's threshold, which by itself loses legs and wheels
+THIN = 0.75  # of Otsu's threshold, which by itself loses legs, wheels and dark heads
 CRUMB = 0.15  # connected pieces with a smaller share of the largest one's area are no things
 TAU = 0.2  # cosine from which cells are linked in the normalized cut (TokenCut)
 
@@ -108,10 +108,10 @@ METHODS: dict[str, Callable[[Cells], np.ndarray]] = {
 }
 
 
-def things(regions: Regions, score: np.ndarray) -> np.ndarray:
-    """Scores of regions ``(n,)`` -> of cells ``(h, w)``: foreground is what lies above nine tenths of Otsu's
-    threshold, connected pieces much smaller than the largest apart."""
-    threshold = THIN * otsu(score[regions.labels])
+def things(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
+    """Scores of regions ``(n,)`` -> of cells ``(h, w)``: foreground is what lies above a share of Otsu's threshold,
+    connected pieces much smaller than the largest apart."""
+    threshold = share * otsu(score[regions.labels])
     inside = score >= threshold
     size = np.bincount(regions.labels.ravel())
     piece = np.where(inside, np.arange(len(score)), -1)

@@ -31,6 +31,7 @@ from partzoo.train.loop import MODEL, LoopOptions, Progress
 from partzoo.weights import write_weights
 
 CELLS = 400  # drawn from each picture
+CERTAIN = 0.9  # of Otsu's threshold, above which the teacher sees a thing
 
 
 def lesson(
@@ -52,7 +53,7 @@ def lesson(
         score, sure = learned_sense(regions, probability.numpy())
     else:
         score, sure = boundary_prior(regions)
-    truth = resize(torch.from_numpy(things(regions, score))[None], maps[-1].shape[1:]).flatten() >= 0.5
+    truth = resize(torch.from_numpy(things(regions, score, CERTAIN))[None], maps[-1].shape[1:]).flatten() >= 0.5
     evidence = model.objectness.evidence(maps, colours)
     drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
     return evidence[drawn].half(), truth[drawn], sure
