@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,22 +56,37 @@ class Finder:
         return view.sample(count, seed, self.settings.weights)
 
     def parts(self, picture: Picture, view: View, vocabulary: PartVocabulary) -> Parts:
-        """Label a picture."""
+        """Label a picture with a vocabulary."""
         coarse = self.maps(view, vocabulary)
-        maps = self.refined(coarse, view.pixels)
-        labels = np.zeros(picture.size, np.uint8 if vocabulary.k < 256 else np.uint16)
-        row = 0
-        for strip in strips(maps, picture.size):
-            labels[row : row + strip.shape[1]] = strongest(strip) if self.learned else strongest_inside(strip)
-            row += strip.shape[1]
+        return self._parts(picture, vocabulary, coarse, self._labels(coarse, view.pixels, picture.size))
 
+    def parts_alone(
+        self, picture: Picture, view: View, k: int | str | None, seed: int = 0
+    ) -> tuple[Parts, PartVocabulary]:
+        """Divide one picture by itself; parts are numbered by their pixels, ties by the first one."""
+        vocabulary = self.fit([self.sample(view, view.pixels.numel(), seed)], k, seed)
+        coarse = self.maps(view, vocabulary)
+        labels = self._labels(coarse, view.pixels, picture.size)
+        if not self.learned:
+            order = by_area(labels[labels > 0] - 1, vocabulary.k)
+            vocabulary = dataclasses.replace(vocabulary, centres=vocabulary.centres[order])
+            coarse = coarse[[0, *(order + 1)]]
+            labels = np.concatenate([[0], order.argsort() + 1])[labels]
+        return self._parts(picture, vocabulary, coarse, labels), vocabulary
+
+    def _labels(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
+        """``(H, W)`` labels in the picture's own pixels."""
+        found = strips(self.refined(coarse, pixels), size)
+        return np.concatenate([strongest(strip) if self.learned else strongest_inside(strip) for strip in found])
+
+    def _parts(self, picture: Picture, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray) -> Parts:
         def scores() -> np.ndarray:
             maps = self.refined(coarse, at_work(picture, self.model, self.settings.size)[0])
             found = [strip if self.learned else contest(strip) for strip in strips(maps, picture.size)]
             whole = torch.cat(found, dim=1)
             return (whole / whole.sum(0)).numpy()
 
-        descriptors = None if vocabulary.numbering else vocabulary.centres.numpy()
+        descriptors = None if self.learned else vocabulary.centres.numpy()
         return Parts(labels, k=vocabulary.k, image=picture.pixels, scores=scores, descriptors=descriptors)
 
     def maps(self, view: View, vocabulary: PartVocabulary) -> Tensor:

@@ -77,9 +77,8 @@ def discover_parts(
     found = []
     for picture in read_ahead(pictures, range(len(pictures)), batch_size, progress):
         view = finder.look(picture)
-        if vocabulary is None:
-            vocabulary = _fit_one(finder, picture, view, k, seed)
-        found.append(finder.parts(picture, view, vocabulary))
+        alone = vocabulary is None
+        found.append(_alone(finder, picture, view, k, seed)[0] if alone else finder.parts(picture, view, vocabulary))
     return found[0] if single else found
 
 
@@ -98,8 +97,8 @@ def fit_parts(
     """Learn a vocabulary of parts, to use again with ``discover_parts(..., vocabulary=...)``.
 
     It is fitted on at most 500 of the pictures, spread evenly over them; up to there their order does not matter.
-    Parts are numbered by their area over those pictures, counted in cells before edges are followed, largest first;
-    ties by the first cell.
+    Parts are numbered by area, largest first, ties by the first place: for one picture in its pixels, for many in the
+    cells that the vocabulary is fitted on, before edges are followed.
 
     Args and errors: those of :func:`discover_parts`.
     """
@@ -107,7 +106,7 @@ def fit_parts(
     finder = _finder(model, background, size, refine)
     _check(k, finder)
     if single:
-        return _fit_one(finder, pictures[0], finder.look(pictures[0]), k, seed)
+        return _alone(finder, pictures[0], finder.look(pictures[0]), k, seed)[1]
     return _fit(finder, pictures, k, seed, batch_size)
 
 
@@ -187,14 +186,16 @@ def _check(k: int | str | None, finder: Finder) -> None:
         raise UsageError(f"k={k} must be at least 1.")
 
 
-def _fit_one(finder: Finder, picture: Picture, view: View, k: int | str | None, seed: int) -> PartVocabulary:
+def _alone(
+    finder: Finder, picture: Picture, view: View, k: int | str | None, seed: int
+) -> tuple[Parts, PartVocabulary]:
     height, width = picture.size
     if isinstance(k, int) and k > height * width:
         raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} picture: use fewer.")
     if isinstance(k, int) and not finder.learned and k > view.inside.numel():
         cells = view.inside.numel()
         raise UsageError(f"k={k} exceeds the {cells} cells of this picture at work. Use k <= {cells} or a larger size.")
-    return finder.fit([finder.sample(view, FIT_CELLS, seed)], k, seed)
+    return finder.parts_alone(picture, view, k, seed)
 
 
 def _fit(
