@@ -10,7 +10,7 @@ from partzoo.manifest import NAME, WeightRecord, manifest
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- models: written by python docs/tables.py -->", "<!-- end of models -->"
-HEAD = ("weights", "trained on", "labels", "training", "figures on held-out pictures", "file")
+HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
 
 
 def models(records: dict[str, WeightRecord]) -> str:
@@ -31,20 +31,27 @@ def filled(text: str, table: str) -> str:
 
 
 def _row(record: WeightRecord) -> list[str]:
-    budget = record.budget
-    hardware = budget.get("hardware", "")
-    if isinstance(hardware, dict):
-        hardware = hardware.get("gpu") or f"{hardware.get('cores')} cores, {hardware.get('cpu')}"
+    budget, data = record.budget, record.data.partition(", ")[0]
     place = "in the package" if record.bundled else record.hub["repo"] if record.hub else "`checkpoints/`"
-    figures = "; ".join(f"{metric['name']} {_number(metric['value'])}" for metric in record.metrics)
+    values = {metric["name"]: metric["value"] for metric in record.metrics}
+    figures = [
+        f"{name} {_number(value)}" + (f" ({_number(values[floor])})" if (floor := _floor(name, values)) else "")
+        for name, value in values.items()
+        if not (name.startswith("constant_") or name.endswith("_random_weights"))
+    ]
     return [
         f"`{record.name}`",
-        f"{record.data}. Terms: {record.terms}",
+        f"{data}; terms: {record.terms}",
         "yes" if record.labels_used else "no",
-        f"{budget.get('minutes')} min, {budget.get('pictures_seen'):,} pictures seen; {hardware}",
-        figures,
+        f"{budget.get('minutes')} min, {budget.get('pictures_seen'):,} pictures",
+        ", ".join(figures),
         f"{record.bytes / 1e6:.1f} MB, {place}",
     ]
+
+
+def _floor(name: str, values: dict[str, float]) -> str | None:
+    """The metric that is another one's floor."""
+    return next((floor for floor in (f"constant_{name}", f"{name}_random_weights") if floor in values), None)
 
 
 def _number(value: object) -> str:
