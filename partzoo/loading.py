@@ -13,7 +13,7 @@ from partzoo.encoders.timm_encoder import PREFIX as TIMM
 from partzoo.encoders.timm_encoder import TimmConfig
 from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.fetch import hub_file
-from partzoo.registry import Architecture, aliases, find, split_tag
+from partzoo.registry import Architecture, find, split_tag
 from partzoo.weights import WeightRecord, load_strict, manifest, read_header, read_state, resolve
 
 
