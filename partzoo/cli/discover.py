@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,15 +132,17 @@ def _find(
     quiet: bool,
 ) -> Iterator[Parts]:
     """Parts of each picture; of many, so that the memory of a few suffices."""
+    from tqdm import tqdm
+
     from partzoo.discovery.pipeline import discover_parts, fit_parts
     from partzoo.discovery.vocabulary import PartVocabulary
     from partzoo.features import encoder_of
 
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
+    hidden = True if quiet or single else None
     if words is None and (save_vocabulary or not single):
-        if not (quiet or single):
-            click.echo(f"Learning the parts of {len(pictures)} pictures ...", err=True)
-        words = fit_parts(pictures[0] if single else pictures, k, **options)
+        with tqdm(desc="learning the parts", unit="picture", disable=hidden) as bar:
+            words = fit_parts(pictures[0] if single else pictures, k, progress=partial(_show, bar), **options)
     if words is not None and save_vocabulary:
         words.save(save_vocabulary)
     if words is None:
@@ -148,12 +151,15 @@ def _find(
     encoder: nn.Module | str | None = options["model"] or words.settings.model or None
     if isinstance(encoder, str):
         encoder = encoder_of(encoder)
-    from tqdm import tqdm
-
-    with tqdm(total=len(pictures), unit="picture", disable=True if quiet or single else None) as bar:
+    with tqdm(total=len(pictures), desc="finding them", unit="picture", disable=hidden) as bar:
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
             yield from discover_parts(chunk, model=encoder, vocabulary=words, progress=lambda *_: bar.update())
+
+
+def _show(bar: Any, done: int, total: int) -> None:
+    bar.total = total
+    bar.update(done - bar.n)
 
 
 def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> list[Path] | None:

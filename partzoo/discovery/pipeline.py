@@ -57,7 +57,7 @@ def discover_parts(
         seed: of the clustering.
         batch_size: pictures read ahead while one is at work, which bounds memory. Each goes through the model alone:
             batches bring no speed on a CPU, and so labels cannot depend on them.
-        progress: called with the number of pictures done and of all.
+        progress: called with the number of pictures labelled and of all.
 
     Returns:
         The picture's ``Parts``, in its own pixels; a list of them where many were given.
@@ -100,14 +100,14 @@ def fit_parts(
     Parts are numbered by area, largest first, ties by the first place: for one picture in its pixels, for many in the
     cells that the vocabulary is fitted on, before edges are followed.
 
-    Args and errors: those of :func:`discover_parts`.
+    Args and errors: those of :func:`discover_parts`; ``progress`` counts the pictures that it is fitted on.
     """
     pictures, single = open_pictures(images)
     finder = _finder(model, background, size, refine)
     _check(k, finder)
     if single:
         return _alone(finder, pictures[0], finder.look(pictures[0]), k, seed)[1]
-    return _fit(finder, pictures, k, seed, batch_size)
+    return _fit(finder, pictures, k, seed, batch_size, progress)
 
 
 def read_ahead(
@@ -199,12 +199,17 @@ def _alone(
 
 
 def _fit(
-    finder: Finder, pictures: Sequence[Picture], k: int | str | None, seed: int, batch_size: int
+    finder: Finder,
+    pictures: Sequence[Picture],
+    k: int | str | None,
+    seed: int,
+    batch_size: int,
+    progress: Progress | None = None,
 ) -> PartVocabulary:
     """Fit on a bounded sample of cells, put in an order that depends on the pictures' contents alone."""
     chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), FIT_PICTURES)).round().astype(int)
     sample = []
-    for picture in read_ahead(pictures, chosen.tolist(), batch_size):
+    for picture in read_ahead(pictures, chosen.tolist(), batch_size, progress):
         view = finder.look(picture)
         digest = hashlib.sha256(picture.pixels.tobytes()).digest()
         sample.append((digest, finder.sample(view, FIT_CELLS // len(chosen), seed)))
