@@ -89,6 +89,7 @@ class Encoder(nn.Module):
         patch: pixels between neighbouring tokens of :meth:`encode`.
         preprocess: what the input must be.
         autocast: dtype of mixed precision, None for the parameters' own.
+        keep_float: submodules whose weights are read directly, which ``dtype="int8"`` leaves as they are.
     """
 
     architecture: str = ""
@@ -97,6 +98,7 @@ class Encoder(nn.Module):
     patch: int
     preprocess: Preprocess
     autocast: torch.dtype | None = None
+    keep_float: tuple[str, ...] = ()
 
     def encode(self, x: Tensor) -> Tokens:
         """Tokens of normalized pictures ``x`` (B, 3, H, W); H and W hold at least one patch."""

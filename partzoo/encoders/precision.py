@@ -71,4 +71,9 @@ def _quantize(model: nn.Module) -> nn.Module:
         warnings.simplefilter("ignore")
         from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
-        return quantize_dynamic(model, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)
+        chosen = {
+            name: per_channel_dynamic_qconfig
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and not name.startswith(model.keep_float)
+        }
+        return quantize_dynamic(model, chosen, inplace=True)

@@ -119,6 +119,8 @@ class Part(Encoder):
     ``encode_patches`` takes any set of patches, and ``relate`` says how they lie.
     """
 
+    keep_float = ("relative_encoder",)
+
     def __init__(self, config: PartConfig) -> None:
         super().__init__()
         self.config = config

@@ -2,14 +2,13 @@
 
 He et al., "Deep residual learning for image recognition", CVPR 2016 (basic blocks), with the patch stem of
 Liu et al., "A ConvNet for the 2020s", CVPR 2022. It is the zoo's cheap discriminative encoder: features at
-strides 4 and 8, and class evidence at every place through its own linear head.
+strides 4 and 8, and 200 classes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from einops import rearrange
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
@@ -38,7 +37,6 @@ class PatchResNet(Encoder):
     """Residual network whose stem sees non-overlapping 4 x 4 patches; tokens lie on the last stage's grid."""
 
     STEM = 4
-
     def __init__(self, config: PatchResNetConfig) -> None:
         super().__init__()
         widths = config.widths
@@ -77,10 +75,6 @@ class PatchResNet(Encoder):
     def classify(self, x: Tensor) -> Tensor:
         """Class logits ``(B, classes)`` of whole pictures."""
         return self.head(self._maps(x)[-1].mean((2, 3)))
-
-    def class_maps(self, features: Tensor) -> Tensor:
-        """Class logits ``(B, classes, h, w)`` at every place of the last stage's map ``(B, C, h, w)``."""
-        return torch.einsum("bchw,kc->bkhw", features, self.head.weight) + self.head.bias[:, None, None]
 
 
 @register(family="encoder", config=PatchResNetConfig())

@@ -79,6 +79,12 @@ def test_int8_is_close_to_float32_and_only_for_a_cpu():
         set_precision(load("toy-vit"), "int8", torch.device("cuda"))
 
 
+def test_int8_keeps_what_is_read_directly():
+    torch.manual_seed(0)
+    relative = load("part-vitt8", pretrained=False, dtype="int8", depth=1).relate(torch.randn(1, 4, 3, 8, 8))
+    assert relative.shape == (1, 16, 2) and relative.isfinite().all()
+
+
 def test_auto_precision_is_what_the_machine_has():
     chosen, why = explain(torch.device("cpu"))
     assert chosen == ("bfloat16 autocast" if has_amx() else "float32")
