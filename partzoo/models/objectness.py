@@ -44,7 +44,11 @@ class Objectness(nn.Module):
 
     def score(self, evidence: Tensor) -> Tensor:
         """Probabilities ``(N,)`` for evidence ``(N, inputs)``."""
-        return self.layers((evidence.to(self.mean.dtype) - self.mean) * self.scale)[:, 0].sigmoid()
+        return self.logits(evidence).sigmoid()
+
+    def logits(self, evidence: Tensor) -> Tensor:
+        """What :meth:`score` is the sigmoid of."""
+        return self.layers((evidence.to(self.mean.dtype) - self.mean) * self.scale)[:, 0]
 
     @staticmethod
     def evidence(maps: list[Tensor], lab: Tensor) -> Tensor:

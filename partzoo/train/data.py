@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from partzoo.errors import ImageError, UsageError
+from partzoo.image import open_picture, open_pictures
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".gif"}
 CACHE_BYTES = 4 << 30
 
 
@@ -65,11 +65,10 @@ class PictureSet:
 
     def _decode(self, index: int) -> Tensor:
         try:
-            with Image.open(self.files[index]) as image:
-                image = ImageOps.exif_transpose(image).convert("RGB")
-                image = ImageOps.fit(image, (self.side, self.side), Image.Resampling.BICUBIC)
-        except (OSError, ValueError) as error:
-            raise ImageError(f"{self.files[index]} cannot be read as a picture: {error}.") from error
+            picture = open_picture(self.files[index])
+        except ImageError as error:
+            raise ImageError(f"{self.files[index]} cannot be read as a picture: {error}") from error
+        image = ImageOps.fit(Image.fromarray(picture.pixels), (self.side, self.side), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
@@ -154,10 +153,10 @@ def picture_files(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"--data {folder} is not a folder.")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS)
-    if not files:
-        raise UsageError(f"--data {folder} holds no pictures ({', '.join(sorted(ENDINGS))}).")
-    return files
+    try:
+        return list(open_pictures(folder)[0].sources)
+    except ImageError as error:
+        raise UsageError(f"--data {folder} holds no pictures: {error}") from error
 
 
 def _from_tree(folder: Path, split: str, side: int) -> PictureSet:

@@ -121,10 +121,7 @@ def fit(
     out = Path(out)
     if (out / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{out} holds a run already: add --resume, or choose another folder with -o.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"-o {out} cannot be made: {error.strerror}.") from error
+    run_folder(out)
     accelerator = require("accelerate", "train").Accelerator()
     if options.channels_last:
         task.model.to(memory_format=torch.channels_last)
@@ -176,6 +173,20 @@ def fit(
         _save(task, optimizer, state, out)
     task.eval()
     return state
+
+
+def run_folder(out: str | Path) -> Path:
+    """The folder of a run, made if need be.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o {out} cannot be made: {error.strerror}.") from error
+    return out
 
 
 def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:

@@ -22,12 +22,13 @@ from tqdm import tqdm
 from partzoo.discovery.describe import CELL, SIZE, at_work, cielab, cropped, within_frame
 from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
 from partzoo.discovery.refine import resize
+from partzoo.errors import UsageError
 from partzoo.image import Picture, open_pictures
 from partzoo.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg
 from partzoo.registry import find
 from partzoo.train.data import picture_files
-from partzoo.train.loop import MODEL, LoopOptions, Progress
+from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
 from partzoo.weights import write_weights
 
 CELLS = 400  # drawn from each picture
@@ -48,13 +49,14 @@ def lesson(
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
     regions = superpixels(lab[:, rows, columns].permute(1, 2, 0).numpy())
     maps, colours = cropped(maps, lab, inside, pixels.shape[1:])
+    evidence = model.objectness.evidence(maps, colours)
     if taught:
-        probability = resize(model.objectness(maps, colours)[None], regions.labels.shape)[0]
+        probability = model.objectness.score(evidence).view(maps[-1].shape[1:])
+        probability = resize(probability[None], regions.labels.shape)[0]
         score, sure = learned_sense(regions, probability.numpy())
     else:
         score, sure = boundary_prior(regions)
     truth = resize(torch.from_numpy(things(regions, score, CERTAIN))[None], maps[-1].shape[1:]).flatten() >= 0.5
-    evidence = model.objectness.evidence(maps, colours)
     drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
     return evidence[drawn].half(), truth[drawn], sure
 
@@ -106,8 +108,7 @@ def _learn(
     losses = []
     for _ in range(options.steps):
         drawn = torch.randint(len(evidence), (options.batch_size,), generator=generator)
-        logits = head.layers((evidence[drawn].float() - head.mean) * head.scale)[:, 0]
-        loss = binary_cross_entropy_with_logits(logits, truth[drawn], weights[drawn])
+        loss = binary_cross_entropy_with_logits(head.logits(evidence[drawn]), truth[drawn], weights[drawn])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -144,14 +145,18 @@ def train_objectness(
 
     Returns:
         The model and the run's account; its pictures are those the teacher saw.
+
+    Raises:
+        UsageError: the budget is in minutes, or the folder cannot be made.
     """
     began = time.monotonic()
+    if options.steps is None:
+        raise UsageError("'objectness' takes its budget as --steps, not as --minutes.")
     files = [file for file in picture_files(data) if not set(file.relative_to(data).parts) & set(exclude)]
     count = min(len(files), limit or len(files))
     files = [files[i * len(files) // count] for i in range(count)]
+    out = run_folder(out)
     model = with_objectness(load(encoder, device="cpu", dtype="float32"))
     loss = teach(model, files, options, rounds=rounds, progress=progress)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     write_weights(out / MODEL, model.state_dict(), model.architecture, model.config)
     return model, Progress(options.steps, len(files), time.monotonic() - began, loss, finished=True)

@@ -56,6 +56,13 @@ def test_epochs_are_permutations_and_start_where_they_are_told():
     assert torch.equal(next(pictures.epochs(4, seed=0, start=8)), seen[8:12])
 
 
+def test_pictures_are_read_as_everywhere_else(tmp_path):
+    grey = np.full((8, 8), 40_000, np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray(grey).save(tmp_path / "b.png")
+    assert load_pictures(tmp_path, side=8).batch(torch.tensor([0])).unique().tolist() == [156]
+
+
 def test_bad_data_is_one_clear_error(tmp_path):
     with pytest.raises(UsageError, match="is not a folder"):
         load_pictures(tmp_path / "nowhere")

@@ -65,6 +65,7 @@ def test_wrong_settings_are_one_clear_error(data, tmp_path):
         ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
         ({"method": "part", "speed": 3}, "no training option speed"),
         ({"method": "part", "model": "patchresnet14"}, "cannot be trained by 'part'"),
+        ({"method": "objectness", "steps": None, "minutes": 1}, "takes its budget as --steps"),
         ({"method": "part", "steps": 1, "minutes": 1}, "either as --steps or as --minutes"),
     ]:
         with pytest.raises(UsageError, match=message):
