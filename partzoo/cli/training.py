@@ -39,6 +39,9 @@ from partzoo.cli.options import complete_weights
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--batch-size", type=int, help="Pictures in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the forward; auto: bf16 where the machine has it."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and sampling.")
 @click.option("--limit", type=int, help="Use at most so many pictures.")
 @click.option("--threads", type=int, help="CPU threads.")
@@ -54,6 +57,7 @@ def train(
     resume: bool,
     batch_size: int | None,
     lr: float | None,
+    precision: str | None,
     seed: int,
     limit: int | None,
     threads: int | None,
@@ -68,6 +72,7 @@ def train(
             "--recipe": recipe,
             "--batch-size": batch_size,
             "--lr": lr,
+            "--precision": precision,
             "--limit": limit,
         }
         if fixed := [name for name, value in given.items() if value is not None]:
@@ -81,7 +86,7 @@ def train(
     from partzoo.train.run import train as run
 
     folder = Path(out or Path("runs", model or method))
-    loop = {"batch_size": batch_size, "lr": lr}
+    loop = {"batch_size": batch_size, "lr": lr, "precision": precision}
     _, state = run(method, out=folder, model=model, recipe=recipe, seed=seed, limit=limit, **budget, **loop)
     done = f"{state.step:,} steps and {state.pictures:,} pictures in {state.seconds / 60:.1f} minutes"
     if state.finished:

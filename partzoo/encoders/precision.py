@@ -23,6 +23,13 @@ def has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 natively: CUDA from Ampere on, CPUs with AMX or AVX-512 BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (has_amx() or bool(torch.cpu.get_capabilities().get("avx512_bf16")))
+
+
 def has_vnni() -> bool:
     """Whether this CPU has AVX-512 VNNI, which ``dtype="int8"`` gains by."""
     return bool(torch.cpu.get_capabilities().get("avx512_vnni"))

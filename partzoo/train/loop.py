@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from partzoo.encoders.base import Encoder
+from partzoo.encoders.precision import default_device, has_bf16
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.train.data import PictureSet
 from partzoo.weights import write_weights
@@ -36,7 +37,8 @@ class LoopOptions:
     """How long and how to train.
 
     Exactly one of ``steps`` and ``minutes`` is the budget, over all pieces of a resumed run together; the
-    learning rate rises over the first ``warmup`` of it and falls by a cosine to zero at its end.
+    learning rate rises over the first ``warmup`` of it and falls by a cosine to zero at its end. ``precision`` is
+    that of the forward's matrix products; ``"auto"`` is bfloat16 where the machine multiplies it natively.
     """
 
     steps: int | None = None
@@ -51,6 +53,7 @@ class LoopOptions:
     checkpoint_minutes: float = 5.0
     log_steps: int = 50
     channels_last: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
@@ -58,6 +61,8 @@ class LoopOptions:
         budget = self.steps if self.minutes is None else self.minutes
         if budget <= 0 or self.batch_size <= 0:
             raise UsageError("The budget (--steps or --minutes) and --batch-size must be above zero.")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise UsageError(f"precision={self.precision!r}: it is 'auto', 'fp32' or 'bf16'.")
 
 
 @dataclass
@@ -122,7 +127,8 @@ def fit(
     if (out / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{out} holds a run already: add --resume, or choose another folder with -o.")
     run_folder(out)
-    accelerator = require("accelerate", "train").Accelerator()
+    bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
+    accelerator = require("accelerate", "train").Accelerator(mixed_precision="bf16" if bf16 else "no")
     if options.channels_last:
         task.model.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
