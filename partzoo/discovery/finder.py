@@ -74,6 +74,15 @@ class Finder:
             labels = np.concatenate([[0], order.argsort() + 1])[labels]
         return self._parts(picture, vocabulary, coarse, labels), vocabulary
 
+    def scores(self, view: View, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
+        """``(K + 1, *size)`` scores of a picture's parts that sum to one, background first."""
+        return self._scores(self.maps(view, vocabulary), view.pixels, size)
+
+    def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+        found = [strip if self.learned else contest(strip) for strip in strips(self.refined(coarse, pixels), size)]
+        whole = torch.cat(found, dim=1)
+        return whole / whole.sum(0)
+
     def _labels(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
         """``(H, W)`` labels in the picture's own pixels."""
         found = strips(self.refined(coarse, pixels), size)
@@ -81,10 +90,8 @@ class Finder:
 
     def _parts(self, picture: Picture, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray) -> Parts:
         def scores() -> np.ndarray:
-            maps = self.refined(coarse, at_work(picture, self.model, self.settings.size)[0])
-            found = [strip if self.learned else contest(strip) for strip in strips(maps, picture.size)]
-            whole = torch.cat(found, dim=1)
-            return (whole / whole.sum(0)).numpy()
+            pixels = at_work(picture, self.model, self.settings.size)[0]
+            return self._scores(coarse, pixels, picture.size).numpy()
 
         descriptors = None if self.learned else vocabulary.centres.numpy()
         return Parts(labels, k=vocabulary.k, image=picture.pixels, scores=scores, descriptors=descriptors)

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from partzoo.discovery.describe import SIZE, View
-from partzoo.discovery.finder import Finder
+from partzoo.discovery.finder import Finder, Sample
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -70,10 +70,10 @@ def discover_parts(
     if vocabulary is not None:
         finder = _finder_of(vocabulary, model)
     else:
-        finder = _finder(model, background, size, refine)
+        finder = make_finder(model, background, size, refine)
         _check(k, finder)
     if vocabulary is None and not single:
-        vocabulary = _fit(finder, pictures, k, seed, batch_size)
+        vocabulary = finder.fit(draw_samples(finder, pictures, [seed], batch_size)[0], k, seed)
     found = []
     for picture in read_ahead(pictures, range(len(pictures)), batch_size, progress):
         view = finder.look(picture)
@@ -103,11 +103,11 @@ def fit_parts(
     Args and errors: those of :func:`discover_parts`; ``progress`` counts the pictures that it is fitted on.
     """
     pictures, single = open_pictures(images)
-    finder = _finder(model, background, size, refine)
+    finder = make_finder(model, background, size, refine)
     _check(k, finder)
     if single:
         return _alone(finder, pictures[0], finder.look(pictures[0]), k, seed)[1]
-    return _fit(finder, pictures, k, seed, batch_size, progress)
+    return finder.fit(draw_samples(finder, pictures, [seed], batch_size, progress)[0], k, seed)
 
 
 def read_ahead(
@@ -135,7 +135,13 @@ def read_ahead(
                 future.cancel()
 
 
-def _finder(model: str | nn.Module | None, background: str | bool | None, size: int | None, refine: bool) -> Finder:
+def make_finder(
+    model: str | nn.Module | None = None,
+    background: str | bool | None = "auto",
+    size: int | None = None,
+    refine: bool = True,
+) -> Finder:
+    """What finds parts with a model; arguments and errors are those of :func:`discover_parts`."""
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
     encoder = encoder_of(model)
@@ -198,20 +204,19 @@ def _alone(
     return finder.parts_alone(picture, view, k, seed)
 
 
-def _fit(
+def draw_samples(
     finder: Finder,
     pictures: Sequence[Picture],
-    k: int | str | None,
-    seed: int,
-    batch_size: int,
+    seeds: Sequence[int],
+    batch_size: int = 8,
     progress: Progress | None = None,
-) -> PartVocabulary:
-    """Fit on a bounded sample of cells, put in an order that depends on the pictures' contents alone."""
+) -> list[list[Sample]]:
+    """For each seed a bounded sample of the pictures' cells, in an order that depends on their contents alone."""
     chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), FIT_PICTURES)).round().astype(int)
-    sample = []
+    drawn = []
     for picture in read_ahead(pictures, chosen.tolist(), batch_size, progress):
         view = finder.look(picture)
         digest = hashlib.sha256(picture.pixels.tobytes()).digest()
-        sample.append((digest, finder.sample(view, FIT_CELLS // len(chosen), seed)))
-    sample.sort(key=lambda pair: pair[0])
-    return finder.fit([cells for _, cells in sample], k, seed)
+        drawn.append((digest, [finder.sample(view, FIT_CELLS // len(chosen), seed) for seed in seeds]))
+    drawn.sort(key=lambda pair: pair[0])
+    return [[samples[i] for _, samples in drawn] for i in range(len(seeds))]
