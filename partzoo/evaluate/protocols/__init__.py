@@ -1,1 +1,33 @@
-"""One module per protocol: the data's folder layout, its points and rules, and ``evaluate``."""
+"""Protocols by name: where data lies, how pictures are framed, which rules figures follow; a module per family."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from partzoo.errors import UsageError
+
+# name -> module:constant, imported when asked for.
+_PROTOCOLS = {
+    "faces68": "faces68:FACES68",
+}
+
+
+def names() -> list[str]:
+    """All names that :func:`get` takes, sorted."""
+    return sorted(_PROTOCOLS)
+
+
+def get(name: str) -> Any:
+    """The protocol of this name: a ``PartProtocol``, or another kind with ``name``, ``source``, ``rules``, ``get``.
+
+    Raises:
+        UsageError: there is none; the sentence names the closest.
+    """
+    if name not in _PROTOCOLS:
+        close = difflib.get_close_matches(name, _PROTOCOLS, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise UsageError(f"Unknown protocol {name!r}.{hint} The protocols are {', '.join(names())}.")
+    module, _, constant = _PROTOCOLS[name].partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), constant)

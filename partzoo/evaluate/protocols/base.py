@@ -66,7 +66,8 @@ class PartProtocol:
         truths: how many true labels there are: landmarks, or classes of the mask with the background.
         grid: side of the square grid that maps are read on (the papers' 128); None: the frame's own pixels.
         readings: name -> the landmarks it takes ``(L, 2) -> (M, 2)``; figures of each get the name as suffix.
-        error: rules of the normalized mean error; None where truth is masks.
+        error: rules of the normalized mean error, of the landmarks that the first reading takes; None where truth is
+            masks.
         background: true label of the background in masks, which the FG- figures leave out.
         per_class: parts are counted for each class apart (PartFormer's PartImageNet variant).
         fit_pictures: how many pictures of ``fit`` are used; None: all.
