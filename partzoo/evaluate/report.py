@@ -1,0 +1,214 @@
+"""Results: one record of JSON for each model, one long CSV for each protocol, tables in Markdown.
+
+A record holds every run of one model under one setting::
+
+    {"format": 1, "protocol": "faces68", "split": "report", "model": "part-vitt8.tin", "setting": "default",
+     "pictures": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
+     "runs": [{"k": 8, "seed": 0, "metrics": {"nmi5": 27.1}}, ...]}
+
+``k`` is null where there are no parts. ``seed`` is null for a run over all seeds together, such as their agreement.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from partzoo.errors import UsageError
+
+FORMAT = 1
+FLOORS = {"random-weights": "random weights", "colour-position": "colour and position"}
+LOWER_IS_BETTER = ("nme", "mse", "distance", "antisymmetry")
+NEITHER_IS_BETTER = ("presence",)
+IN_PATCHES = ("mse_x", "mse_y", "distance", "antisymmetry")
+WORDS = {"nmi": "NMI", "ari": "ARI", "nme": "NME", "iou": "IoU", "mse": "MSE", "knn": "kNN", "sgd": "(SGD)"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure, one line of a CSV.
+
+    Attributes:
+        model: name of the weights, or one of ``FLOORS``.
+        setting: what was changed about how the model is used; ``"default"``: nothing.
+        k: number of parts; None where there are none.
+        metric: name of the figure.
+        mean: over seeds; six significant digits.
+        std: sample standard deviation over seeds; None for a single value.
+        seeds: how many.
+        pictures: how many it was measured on.
+        command: the one that measured it.
+    """
+
+    model: str
+    setting: str
+    k: int | None
+    metric: str
+    mean: float
+    std: float | None
+    seeds: int
+    pictures: int
+    command: str
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """What one line of a table stands for."""
+        return self.k or 0, self.model, self.setting
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """The figures of records of one protocol: models by name, floors last, K ascending.
+
+    Raises:
+        UsageError: the records are of another format, of more than one protocol or split, or a model comes twice.
+    """
+    records = sorted(records, key=lambda r: (r.get("model") in FLOORS, r.get("model"), r.get("setting")))
+    if strange := next((r for r in records if r.get("format") != FORMAT), None):
+        raise UsageError(f"The result of {strange.get('model')!r} has format {strange.get('format')!r}, not {FORMAT}.")
+    if len(kinds := {(r["protocol"], r["split"]) for r in records}) > 1:
+        raise UsageError(f"Results of one protocol and split make a table, not of {sorted(kinds)}: sort them first.")
+    names = [(r["model"], r["setting"]) for r in records]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"There are two results of {twice[0]}, setting {twice[1]!r}: remove one.")
+    return [row for record in records for row in _rows(record)]
+
+
+def write_csv(records: Iterable[Mapping[str, Any]], path: str | Path) -> list[Row]:
+    """Write the figures of all records of one protocol, and return them; see :func:`rows`."""
+    path, found = Path(path), rows(records)
+    aside = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(astuple(row) for row in found)
+        os.replace(aside, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    return found
+
+
+def read_csv(path: str | Path) -> list[Row]:
+    """The inverse of :func:`write_csv`.
+
+    Raises:
+        UsageError: the file is not there, or is not such a table.
+    """
+    path = Path(path)
+    remedy = f"Run: partzoo eval --all --protocol {path.stem} --data DIR"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file, strict=True))
+        return [_row(line) for line in lines]
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} is not there. {remedy}") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path} is not a table of results ({error!r}). {remedy}") from error
+
+
+def table(figures: Sequence[Row], metrics: Sequence[str]) -> str:
+    """A Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
+
+    The best of each K is bold, floors included, and all that show the same value. A metric with a ``constant_``
+    companion, the error of a predictor that knows nothing, has it in brackets. Columns that say nothing (K where there
+    are no parts, settings where all are the default) are left out.
+
+    Args:
+        figures: of one protocol; lines without any of the metrics are left out.
+        metrics: the columns, by name.
+    """
+    cells = {(row.key, row.metric): row for row in figures}
+    keys = list(dict.fromkeys(row.key for row in figures if row.metric in metrics))
+    keys.sort(key=lambda key: (key[0], key[1] in FLOORS))
+    best = {(k, metric): _best([c for (key, m), c in cells.items() if (key[0], m) == (k, metric)])
+            for k in {key[0] for key in keys} for metric in metrics}  # fmt: skip
+    columns = {"K": any(k for k, _, _ in keys), "setting": any(setting != "default" for _, _, setting in keys)}
+    head = ["model", *(name for name, show in columns.items() if show), *map(label, metrics), "seeds"]
+    lines = [head, ["---"] * len(head)]
+    for key in keys:
+        k, model, setting = key
+        name = f"*floor: {FLOORS[model]}*" if model in FLOORS else f"`{model}`"
+        said = [text for text, show in zip((str(k), setting), columns.values(), strict=True) if show]
+        values = [_cell(cells, key, metric, best[k, metric]) for metric in metrics]
+        seeds = max(cells[key, metric].seeds for metric in metrics if (key, metric) in cells)
+        lines.append([name, *said, *values, str(seeds)])
+    return markdown(lines)
+
+
+def markdown(lines: Iterable[Iterable[str]]) -> str:
+    """Cells as lines of a Markdown table; the second line is the caller's rule."""
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def label(metric: str) -> str:
+    """A metric's name in words: ``fg_nmi5`` is FG-NMI 5."""
+    words = []
+    for word in metric.removeprefix("fg_").split("_"):
+        stem = word.rstrip("0123456789")
+        words += [WORDS.get(stem, stem), word[len(stem) :]]
+    return ("FG-" if metric.startswith("fg_") else "") + " ".join(filter(None, words))
+
+
+def shown(metric: str, value: float) -> str:
+    """A figure as tables show it: one decimal, two for errors in patches."""
+    return f"{value:.{2 if metric.removeprefix('constant_') in IN_PATCHES else 1}f}"
+
+
+def _rows(record: Mapping[str, Any]) -> list[Row]:
+    values: dict[tuple[int | None, str], dict[int | None, float]] = {}
+    for run in sorted(record["runs"], key=lambda run: run["k"] or 0):
+        for metric, value in run["metrics"].items():
+            values.setdefault((run["k"], metric), {})[run["seed"]] = value
+    found = []
+    for (k, metric), by_seed in values.items():
+        seeds = {run["seed"] for run in record["runs"] if run["k"] == k and run["seed"] is not None}
+        several = list(by_seed.values())
+        found.append(
+            Row(
+                record["model"], record["setting"], k, metric,
+                mean=_rounded(statistics.fmean(several)),
+                std=_rounded(statistics.stdev(several)) if len(several) > 1 else None,
+                seeds=len(seeds) if None in by_seed else len(several),
+                pictures=record["pictures"], command=record["command"],
+            )
+        )  # fmt: skip
+    return found
+
+
+def _row(line: Mapping[str, str]) -> Row:
+    return Row(
+        line["model"], line["setting"], int(line["k"]) if line["k"] else None, line["metric"], float(line["mean"]),
+        float(line["std"]) if line["std"] else None, int(line["seeds"]), int(line["pictures"]), line["command"],
+    )  # fmt: skip
+
+
+def _best(candidates: Sequence[Row]) -> str | None:
+    """The best value as it is shown; None where there is nothing to compare."""
+    if len(candidates) < 2 or candidates[0].metric in NEITHER_IS_BETTER:
+        return None
+    metric = candidates[0].metric
+    choose = min if metric.startswith(LOWER_IS_BETTER) else max
+    return shown(metric, choose(row.mean for row in candidates))
+
+
+def _cell(cells: Mapping[tuple[tuple, str], Row], key: tuple, metric: str, best: str | None) -> str:
+    row, constant = cells.get((key, metric)), cells.get((key, f"constant_{metric}"))
+    if row is None:
+        return ""
+    mean = shown(metric, row.mean)
+    text = f"**{mean}**" if mean == best else mean
+    text += f" ± {shown(metric, row.std)}" if row.std is not None else ""
+    return text + (f" ({shown(metric, constant.mean)})" if constant else "")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
