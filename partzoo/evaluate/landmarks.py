@@ -25,15 +25,39 @@ def labels_at(labels: ArrayLike, points: ArrayLike) -> np.ndarray:
     """
     labels, points = np.asarray(labels), np.asarray(points, dtype=np.float64)
     if labels.ndim != 3 or points.ndim != 3 or points.shape[2] != 2 or len(labels) != len(points):
-        raise ShapeError(
-            f"Labels must be (N, H, W) and points (N, L, 2), not {labels.shape} and {points.shape}."
-        )
+        raise ShapeError(f"Labels must be (N, H, W) and points (N, L, 2), not {labels.shape} and {points.shape}.")
     height, width = labels.shape[1:]
     x, y = np.moveaxis(np.floor(points + 0.5), -1, 0)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     rows, columns = (np.where(inside, v, 0).astype(np.int64) for v in (y, x))
     found = labels[np.arange(len(labels))[:, None], rows, columns].astype(np.int64)
     return np.where(inside, found, OUTSIDE)
+
+
+def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndarray:
+    """The label of the grid cell under each point, as the published code of MPAE and PartFormer reads it.
+
+    The cell is rint(p / side * G - 1/2), ties to even. A point outside reads maps of zeros there, whose arg-max
+    is the first foreground channel: its label is 1, with and without background.
+
+    Args:
+        labels: ``(N, G, G)`` integers, arg-max of maps over a square frame.
+        points: ``(N, L, 2)`` x, y in the frame's pixels, from its border.
+        side: of the frame, in pixels.
+
+    Returns:
+        ``(N, L)`` int64.
+
+    Raises:
+        ShapeError: shapes do not agree.
+
+    Source: ``grid_sample`` with mode nearest, ``align_corners=False`` and zero padding, at 2 p / side - 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 3 and labels.shape[1] != labels.shape[2]:
+        raise ShapeError(f"The grid must be square, not {labels.shape[1:]}.")
+    found = labels_at(labels, np.rint(np.asarray(points, np.float64) / side * labels.shape[-1] - 0.5))
+    return np.where(found == OUTSIDE, 1, found)
 
 
 def part_centroids(labels: ArrayLike, k: int) -> np.ndarray:
@@ -62,68 +86,177 @@ def part_centroids(labels: ArrayLike, k: int) -> np.ndarray:
     return centroids
 
 
-class LandmarkRegression:
-    """Landmarks as a linear function, with intercept, of all part centroids: least squares.
+def soft_centroids(maps: ArrayLike) -> np.ndarray:
+    """Mean position of each part, weighted by its map.
 
-    A part that a picture lacks (NaN) takes its mean over the fitting split; a part absent from the whole of
-    the fitting split tells nothing. Where centroids are collinear, the solution of least norm is taken.
+    Args:
+        maps: ``(N, K + 1, h, w)`` probabilities, background first.
+
+    Returns:
+        ``(N, K, 2)`` float64 x, y in map cells, the first cell's centre at 0; NaN where a map is all zeros.
+
+    Raises:
+        ShapeError: maps are not of that shape.
+    """
+    maps = _parts_of(maps)
+    centroids = []
+    for across in (2, 3):
+        profile = maps.sum(across, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            centroids.append(profile @ np.arange(profile.shape[2]) / profile.sum(2))
+    return np.stack(centroids, axis=-1)
+
+
+def active_parts(maps: ArrayLike, threshold: float) -> np.ndarray:
+    """Whether each part's highest probability exceeds a threshold, ``(N, K)`` bool, of maps ``(N, K + 1, h, w)``.
+
+    Raises:
+        ShapeError: maps are not of that shape.
+    """
+    return _parts_of(maps).max((2, 3)) > threshold
+
+
+def _parts_of(maps: ArrayLike) -> np.ndarray:
+    maps = np.asarray(maps)
+    if maps.ndim != 4 or maps.shape[1] < 2:
+        raise ShapeError(f"Maps must be (N, K + 1, h, w), background first, not {maps.shape}.")
+    return maps[:, 1:]
+
+
+class LandmarkRegression:
+    """Landmarks as a linear function of all part centroids: least squares over the fitting split.
+
+    A landmark is fitted on the pictures that show it. A part that a picture lacks takes its mean over these
+    pictures; one that none of them shows tells nothing. Where centroids are collinear, the solution of least
+    norm is taken.
 
     Args:
         centroids: ``(N, K, 2)``, NaN where absent.
         landmarks: ``(N, L, 2)`` x, y in pixels.
+        visible: ``(N, L)`` bool; None: all.
+        active: ``(N, K)`` bool, parts that count as present; None: all whose centroid is not NaN.
+        standardize: False centres by present parts alone, which is least squares with intercept. True does as the
+            published code: z-scores by all centroids, of inactive parts too, an absent part is 0, no intercept;
+            the two differ only where parts are inactive or centroids collinear.
 
     Raises:
         ShapeError: shapes do not agree.
+        UsageError: a landmark is visible in no picture.
+
+    Source: PartFormer, section 4.2, ``"NME"``; ``standardize`` with ``visible`` and ``active``: PDiscoFormer's code
+        for CUB.
     """
 
-    def __init__(self, centroids: ArrayLike, landmarks: ArrayLike) -> None:
+    def __init__(
+        self,
+        centroids: ArrayLike,
+        landmarks: ArrayLike,
+        visible: ArrayLike | None = None,
+        *,
+        active: ArrayLike | None = None,
+        standardize: bool = False,
+    ) -> None:
         centroids, landmarks = np.asarray(centroids, np.float64), np.asarray(landmarks, np.float64)
-        if (
-            centroids.ndim != 3
-            or landmarks.ndim != 3
-            or len(centroids) != len(landmarks)
-            or not len(centroids)
-        ):
+        if centroids.ndim != 3 or landmarks.ndim != 3 or len(centroids) != len(landmarks) or not len(centroids):
             raise ShapeError(
                 f"Centroids must be (N, K, 2) and landmarks (N, L, 2), N > 0; "
                 f"got {centroids.shape} and {landmarks.shape}."
             )
-        present = ~np.isnan(centroids)
-        self.mean = np.where(present, centroids, 0).sum(0) / np.maximum(present.sum(0), 1)
+        self.parts, self.landmarks, self.standardize = centroids.shape[1], landmarks.shape[1], standardize
+        present = self._present(centroids, active)
+        if visible is None:
+            # One fit serves them all.
+            self.fits = [(slice(None), _Line(centroids, present, landmarks, standardize))]
+            return
+        visible = _visible(visible, landmarks)
+        if not visible.any(0).all():
+            raise UsageError(
+                f"Landmark {visible.any(0).argmin()} is visible in none of the {len(visible)} fitting pictures; "
+                f"fit on more."
+            )
+        self.fits = [
+            (slice(i, i + 1), _Line(centroids[seen], present[seen], landmarks[seen, i : i + 1], standardize))
+            for i, seen in enumerate(visible.T)
+        ]
+
+    def predict(self, centroids: ArrayLike, active: ArrayLike | None = None) -> np.ndarray:
+        """Landmarks ``(N, L, 2)`` for centroids ``(N, K, 2)`` and, where parts can be inactive, ``active``.
+
+        Raises:
+            ShapeError: shapes do not agree with the fitting split's.
+        """
+        centroids = np.asarray(centroids, np.float64)
+        present = self._present(centroids, active)
+        predicted = np.empty((len(centroids), self.landmarks, 2))
+        for which, line in self.fits:
+            predicted[:, which] = line(centroids, present)
+        return predicted
+
+    def _present(self, centroids: np.ndarray, active: ArrayLike | None) -> np.ndarray:
+        if centroids.ndim != 3 or centroids.shape[1:] != (self.parts, 2):
+            raise ShapeError(f"Centroids must be (N, {self.parts}, 2), not {centroids.shape}.")
+        present = ~np.isnan(centroids).any(2)
+        if active is not None:
+            active = np.asarray(active, bool)
+            if active.shape != present.shape:
+                raise ShapeError(f"active must be {present.shape} like the centroids, not {active.shape}.")
+            present &= active
+        return present
+
+
+class _Line:
+    """One least-squares fit: all its landmarks are seen in all its pictures."""
+
+    def __init__(self, centroids: np.ndarray, present: np.ndarray, landmarks: np.ndarray, standardize: bool) -> None:
+        counted = ~np.isnan(centroids) if standardize else np.repeat(present[..., None], 2, axis=2)
+        number = np.maximum(counted.sum(0), 1)
+        self.mean = np.where(counted, centroids, 0).sum(0) / number
+        self.scale = np.ones_like(self.mean)
+        if standardize:
+            spread = np.sqrt(np.where(counted, (centroids - self.mean) ** 2, 0).sum(0) / number)
+            self.scale = np.where(spread > 0, spread, 1)
         self.intercept = landmarks.mean(0)
-        features, targets = self._features(centroids), landmarks - self.intercept
-        self.weights = np.linalg.lstsq(features, targets.reshape(len(targets), -1), rcond=None)[0]
+        targets = (landmarks - self.intercept).reshape(len(landmarks), -1)
+        self.weights = np.linalg.lstsq(self._features(centroids, present), targets, rcond=None)[0]
 
-    def predict(self, centroids: ArrayLike) -> np.ndarray:
-        """Landmarks ``(N, L, 2)`` for centroids ``(N, K, 2)``."""
-        features = self._features(np.asarray(centroids, np.float64))
-        return (features @ self.weights).reshape(-1, *self.intercept.shape) + self.intercept
+    def __call__(self, centroids: np.ndarray, present: np.ndarray) -> np.ndarray:
+        return (self._features(centroids, present) @ self.weights).reshape(-1, *self.intercept.shape) + self.intercept
 
-    def _features(self, centroids: np.ndarray) -> np.ndarray:
-        if centroids.shape[1:] != self.mean.shape:
-            raise ShapeError(f"Centroids must be (N, {len(self.mean)}, 2), not {centroids.shape}.")
-        # An absent part at its mean is 0 once centred.
-        return np.nan_to_num(centroids - self.mean).reshape(len(centroids), -1)
+    def _features(self, centroids: np.ndarray, present: np.ndarray) -> np.ndarray:
+        scaled = (centroids - self.mean) / self.scale
+        return np.where(present[..., None], scaled, 0).reshape(len(centroids), -1)
 
 
-def normalized_mean_error(predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike) -> float:
-    """Mean Euclidean distance between predicted and true landmarks over a length of each picture, in per
-    cent.
+def normalized_mean_error(
+    predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
+) -> float:
+    """Mean Euclidean distance between predicted and true landmarks over a length of each picture, in per cent.
 
     Args:
         predicted: ``(N, L, 2)``, pixels.
         landmarks: ``(N, L, 2)``, pixels.
-        scale: ``(N,)`` pixels, for example :func:`inter_ocular`.
+        scale: ``(N,)`` pixels, for example :func:`inter_ocular`; ``(N, 2)`` divides x and y apart.
+        visible: ``(N, L)`` bool, the landmarks that count; None: all.
 
     Raises:
         ShapeError: shapes do not agree.
+        UsageError: no landmark counts, or a picture that counts has a scale of 0.
     """
     predicted, landmarks, scale = (np.asarray(a, np.float64) for a in (predicted, landmarks, scale))
-    if predicted.shape != landmarks.shape or scale.shape != landmarks.shape[:1]:
-        raise ShapeError(
-            f"Predictions {predicted.shape}, landmarks {landmarks.shape} and scale {scale.shape} differ."
-        )
-    return float(100 * np.mean(np.linalg.norm(predicted - landmarks, axis=-1) / scale[:, None]))
+    if predicted.shape != landmarks.shape or scale.shape not in (landmarks.shape[:1], (*landmarks.shape[:1], 2)):
+        raise ShapeError(f"Predictions {predicted.shape}, landmarks {landmarks.shape} and scale {scale.shape} differ.")
+    scale = np.broadcast_to(scale.reshape(len(scale), 1, -1), landmarks.shape)
+    seen = np.ones(landmarks.shape[:2], bool) if visible is None else _visible(visible, landmarks)
+    if not seen.any() or not (scale[seen] > 0).all():
+        raise UsageError("An error needs a visible landmark, and a scale above 0 in every picture that shows one.")
+    return float(100 * np.linalg.norm((predicted - landmarks)[seen] / scale[seen], axis=-1).mean())
+
+
+def _visible(visible: ArrayLike, landmarks: np.ndarray) -> np.ndarray:
+    visible = np.asarray(visible, bool)
+    if visible.shape != landmarks.shape[:2]:
+        raise ShapeError(f"visible must be {landmarks.shape[:2]} like the landmarks, not {visible.shape}.")
+    return visible
 
 
 def inter_ocular(landmarks: ArrayLike, left: int = 0, right: int = 1) -> np.ndarray:
