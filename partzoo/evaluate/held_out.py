@@ -1,58 +1,90 @@
-"""What a release's record says of its weights: figures on held-out pictures, beside their floors."""
+"""A model on held-out pictures: its pooled features, and the figures that a release's record states."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from partzoo.encoders.base import Encoder
-from partzoo.evaluate.probes import knn_accuracy, position_error
+from partzoo.encoders.base import Encoder, Preprocess
+from partzoo.evaluate.knn import knn_accuracy
+from partzoo.evaluate.positions import antisymmetry, position_error
 from partzoo.models.part import Part
 from partzoo.models.sampling import gather_patches, relative_targets, sample_positions
 from partzoo.train.data import PictureSet
 
 
-def _batches(pictures: PictureSet, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for numbers in torch.arange(len(pictures)).split(size):
-        yield numbers, pictures.batch(numbers)
+def _batches(
+    preprocess: Preprocess, pictures: PictureSet, size: int, limit: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers and normalized pixels, in the model's size."""
+    count = len(pictures) if limit is None else min(limit, len(pictures))
+    for numbers in torch.arange(count).split(size):
+        pixels = pictures.batch(numbers)
+        if pictures.side != preprocess.size:
+            mode = preprocess.interpolation if preprocess.interpolation != "lanczos" else "bicubic"
+            resized = interpolate(pixels.float(), (preprocess.size,) * 2, mode=mode, antialias=True)
+            pixels = resized.round().clamp(0, 255).byte()
+        yield numbers, preprocess.normalize(pixels)
 
 
 @torch.inference_mode()
-def part_positions(model: Part, pictures: PictureSet, *, seed: int = 0, batch_size: int = 50) -> dict[str, float]:
+def part_positions(
+    model: Part, pictures: PictureSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
+) -> dict[str, float]:
     """Errors of predicted translations over all ordered pairs of off-grid patches at real positions.
 
     Args:
         model: encoder and relative encoder.
-        pictures: held out, of the model's size.
+        pictures: held out; resized to the model's size.
         seed: of the positions.
         batch_size: pictures at a time.
+        limit: use only the first so many pictures.
 
     Returns:
-        ``mse_x``, ``mse_y``, ``distance`` in patches, the same of the constant predictor, and ``loss``.
+        ``mse_x``, ``mse_y``, ``distance`` in patches, the same of the constant predictor, ``loss``, and the
+        ``antisymmetry`` of the predictions beside ``random_antisymmetry``: that of unrelated pairs of patches.
 
-    Source: PART, section 5.3, table 5.
+    Source: PART, sections 5.1 (figure 6) and 5.3 (table 5).
     """
     generator = torch.Generator().manual_seed(seed)
-    side, patch = pictures.side, model.patch
+    side, patch = model.preprocess.size, model.patch
+    count = (side // patch) ** 2
     totals: dict[str, float] = {}
-    for _, pixels in _batches(pictures, batch_size):
-        positions = sample_positions(
-            len(pixels), (side // patch) ** 2, (side, side), patch, continuous=True, generator=generator
-        )
-        patches = gather_patches(model.preprocess.normalize(pixels), positions, patch)
-        errors = position_error(model.relate(patches), relative_targets(positions, patch))
-        for name, value in errors.items():
-            totals[name] = totals.get(name, 0.0) + value * len(pixels) / len(pictures)
-    return totals | {"loss": (totals["mse_x"] + totals["mse_y"]) / 2}
+    seen = 0
+    for _, pixels in _batches(model.preprocess, pictures, batch_size, limit):
+        positions = sample_positions(len(pixels), count, (side, side), patch, continuous=True, generator=generator)
+        predicted = model.relate(gather_patches(pixels, positions, patch))
+        matrices = predicted.unflatten(1, (count, count))
+        figures = position_error(predicted, relative_targets(positions, patch)) | {
+            "antisymmetry": antisymmetry(matrices),
+            # The way back of two other patches of the picture: patches are in no order.
+            "random_antisymmetry": antisymmetry(matrices, matrices.roll((2, 2), (1, 2))),
+        }
+        for name, value in figures.items():
+            totals[name] = totals.get(name, 0.0) + value * len(pixels)
+        seen += len(pixels)
+    means = {name: value / seen for name, value in totals.items()}
+    return means | {"loss": (means["mse_x"] + means["mse_y"]) / 2}
 
 
 @torch.inference_mode()
-def pooled_features(model: Encoder, pictures: PictureSet, *, batch_size: int = 100) -> Tensor:
-    """Mean of the patch tokens of every picture, ``(N, C)``."""
-    normalize = model.preprocess.normalize
-    return torch.cat([model.encode(normalize(x)).patch.mean(1) for _, x in _batches(pictures, batch_size)])
+def pooled_features(
+    model: Encoder,
+    pictures: PictureSet,
+    *,
+    batch_size: int = 100,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Mean of the patch tokens of every picture, ``(N, C)`` float32; pictures are resized to the model's size."""
+    found = torch.empty(len(pictures), model.dim)
+    for numbers, x in _batches(model.preprocess, pictures, batch_size):
+        found[numbers] = model.encode(x).patch.mean(1).float()
+        if progress:
+            progress(int(numbers[-1]) + 1, len(pictures))
+    return found
 
 
 def knn(model: Encoder, bank: PictureSet, queries: PictureSet, *, neighbours: int = 20) -> float:
@@ -66,9 +98,8 @@ def knn(model: Encoder, bank: PictureSet, queries: PictureSet, *, neighbours: in
 @torch.inference_mode()
 def top1(model: Encoder, pictures: PictureSet, *, batch_size: int = 100) -> float:
     """Accuracy in per cent of the model's own classifier."""
-    normalize = model.preprocess.normalize
     hits = sum(
-        (model.classify(normalize(x)).argmax(1) == pictures.labels[numbers]).sum().item()
-        for numbers, x in _batches(pictures, batch_size)
+        (model.classify(x).argmax(1) == pictures.labels[numbers]).sum().item()
+        for numbers, x in _batches(model.preprocess, pictures, batch_size)
     )
     return 100 * hits / len(pictures)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from partzoo.errors import ShapeError, UsageError
-from partzoo.evaluate.probes import knn_accuracy, knn_classify, position_error
+from partzoo.evaluate.knn import knn_accuracy, knn_classify
+from partzoo.evaluate.positions import position_error
 
 TRAIN = torch.tensor([[1.0, 0.0], [0.9, 0.5], [0.8, 0.6], [0.0, 2.0]])
 LABELS = torch.tensor([1, 0, 0, 2])

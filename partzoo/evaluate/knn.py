@@ -1,4 +1,4 @@
-"""What frozen features know: k-nearest-neighbour classification, and the positions that PART predicts."""
+"""What frozen features know without any training: classes by their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -75,35 +75,3 @@ def knn_accuracy(
     """Share of pictures, in per cent, that :func:`knn_classify` gives the class in ``labels`` (M,)."""
     found = knn_classify(features, train_features, train_labels, **options)
     return 100 * (found == labels).double().mean().item()
-
-
-def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """PART's errors, in patch units, and those of the constant predictor.
-
-    The constant predictor says 0: translations of unordered pairs are symmetric about it. For uniform
-    positions in a picture of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a
-    mean over pairs, so that equal batches may be averaged.
-
-    Args:
-        predicted: ``(..., 2)`` or ``(..., 4)`` translations x, y (and relative sizes, which are left out).
-        true: the same shape.
-
-    Returns:
-        ``mse_x``, ``mse_y``, ``distance`` (mean Euclidean) and the same with ``constant_`` before.
-
-    Raises:
-        ShapeError: the shapes differ, or hold no pairs.
-
-    Source: PART, table 5.
-    """
-    if predicted.shape != true.shape or true.ndim < 1 or true.shape[-1] not in (2, 4) or not true.numel():
-        raise ShapeError(
-            f"Translations must be two equal (..., 2), not {tuple(predicted.shape)}, {tuple(true.shape)}."
-        )
-    predicted, true = predicted[..., :2].double(), true[..., :2].double()
-    errors = {}
-    for prefix, difference in (("", predicted - true), ("constant_", -true)):
-        x, y = difference.square().reshape(-1, 2).mean(0).tolist()
-        errors |= {f"{prefix}mse_x": x, f"{prefix}mse_y": y}
-        errors[f"{prefix}distance"] = difference.norm(dim=-1).mean().item()
-    return errors

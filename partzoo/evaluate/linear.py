@@ -1,0 +1,234 @@
+"""What a linear map reads from frozen features: closed form, L-BFGS, and the papers' stochastic training."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+
+from partzoo.errors import ShapeError, UsageError
+
+PENALTIES = tuple(10.0**power for power in range(-7, 2))
+HELD_OUT = 10
+
+
+class LinearClassifier(NamedTuple):
+    """Scores ``features @ weight.T + bias``; the class is the highest, ties to the lower.
+
+    Attributes:
+        weight: ``(classes, C)``.
+        bias: ``(classes,)``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Classes ``(N,)`` int64 of features ``(N, C)``."""
+        return linear(features.to(self.weight.dtype), self.weight, self.bias).argmax(1)
+
+    def accuracy(self, features: Tensor, labels: Tensor) -> float:
+        """Share of ``(N, C)`` features, in per cent, that get their class in ``labels`` (N,)."""
+        return 100 * (self.classify(features) == labels).double().mean().item()
+
+
+class _Moments:
+    """Sums over features and classes, from which ridge regressions of any penalty follow."""
+
+    def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
+        self.mean = features.mean(0, dtype=torch.float64)
+        self.counts = torch.bincount(labels, minlength=classes).double()
+        channels = features.shape[1]
+        gram, cross = self.mean.new_zeros(channels, channels), self.mean.new_zeros(classes, channels)
+        for x, y in zip(features.split(8192), labels.split(8192), strict=True):
+            centred = x.double() - self.mean
+            gram.addmm_(centred.mT, centred)
+            cross.index_add_(0, y, centred)
+        self.eigenvalues, self.axes = torch.linalg.eigh(gram)
+        self.cross = cross @ self.axes
+
+    def ridge(self, penalty: float) -> LinearClassifier:
+        weight = self.cross / (self.eigenvalues.clamp(min=0) + penalty) @ self.axes.mT
+        return LinearClassifier(weight, self.counts / self.counts.sum() - weight @ self.mean)
+
+    @property
+    def scale(self) -> float:
+        """Mean eigenvalue of the centred features' Gram matrix."""
+        return max(self.eigenvalues.mean().item(), torch.finfo(torch.float64).tiny)
+
+
+def ridge(features: Tensor, labels: Tensor, penalty: float) -> LinearClassifier:
+    """Ridge regression of one-hot targets, by the normal equations in float64.
+
+    Args:
+        features: ``(N, C)``, any float dtype.
+        labels: ``(N,)`` int64, values from 0.
+        penalty: on the squared weights, beside the sum of squared errors; none on the intercept. As ``alpha`` of
+            ``sklearn.linear_model.Ridge``.
+
+    Raises:
+        ShapeError: shapes do not agree.
+        UsageError: the penalty is not above 0.
+    """
+    classes = _checked(features, labels)
+    if not penalty > 0:
+        raise UsageError(f"penalty={penalty} must be above 0.")
+    return _Moments(features, labels, classes).ridge(penalty)
+
+
+def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
+    """Ridge regression of one-hot targets whose penalty the training split itself chooses.
+
+    Every tenth training picture (number 0, 10, 20, ...) is held out; penalties of 1e-7, 1e-6, ..., 10 times the mean
+    eigenvalue of the features' Gram matrix are fitted on the rest; the best on the held-out tenth, the largest of
+    equals, is fitted once more on all of the training split. Multiplying the features by a number changes nothing.
+
+    Args:
+        features: ``(N, C)``, any float dtype, N > 1.
+        labels: ``(N,)`` int64, values from 0.
+
+    Raises:
+        ShapeError: shapes do not agree.
+    """
+    classes = _checked(features, labels, least=2)
+    held_out = torch.arange(len(features), device=features.device) % HELD_OUT == 0
+    rest = _Moments(features[~held_out], labels[~held_out], classes)
+    tenth, truth = features[held_out], labels[held_out]
+    best = max(PENALTIES, key=lambda p: (rest.ridge(p * rest.scale).accuracy(tenth, truth), p))
+    moments = _Moments(features, labels, classes)
+    return moments.ridge(best * moments.scale)
+
+
+def logistic(
+    features: Tensor, labels: Tensor, penalty: float, *, steps: int = 500, tolerance: float = 1e-6
+) -> LinearClassifier:
+    """Multinomial logistic regression by full-batch L-BFGS with strong Wolfe line search.
+
+    Args:
+        features: ``(N, C)``; computed in their dtype.
+        labels: ``(N,)`` int64, values from 0.
+        penalty: half of it on the squared weights, beside the mean cross-entropy; none on the intercept. It is
+            1 / (C N) for ``C`` of ``sklearn.linear_model.LogisticRegression``.
+        steps: at most so many iterations.
+        tolerance: stop when no entry of the gradient is larger.
+
+    Raises:
+        ShapeError: shapes do not agree.
+        UsageError: the penalty is below 0.
+    """
+    classes = _checked(features, labels)
+    if not penalty >= 0:
+        raise UsageError(f"penalty={penalty} must not be below 0.")
+    # Centred features of unit size condition the problem; the optimum is that of the features as they are.
+    mean = features.mean(0)
+    x = features - mean
+    size = x.square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
+    x = x / size
+    weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=steps, history_size=20, tolerance_grad=tolerance, tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = cross_entropy(linear(x, weight, bias), labels) + penalty / 2 * (weight / size).square().sum()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    weight = weight.detach() / size
+    return LinearClassifier(weight, bias.detach() - weight @ mean)
+
+
+def sgd_probe(
+    features: Tensor,
+    labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    *,
+    epochs: int = 100,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    schedule: Literal["constant", "cosine"] = "constant",
+    standardize: bool = False,
+    seed: int = 0,
+) -> float:
+    """Test accuracy in per cent of one linear layer trained by mini-batches, after its last epoch.
+
+    As it stands, the protocol of Spatial Reasoning: Adam at a constant rate, no weight decay, features as they are,
+    no choice of an epoch. MAE's and DeiT's is ``optimizer="sgd"`` (momentum 0.9), ``schedule="cosine"`` and
+    ``standardize=True`` (their batch normalization without learned scale).
+
+    Args:
+        features: ``(N, C)`` of the training pictures.
+        labels: ``(N,)`` int64, values from 0.
+        test_features: ``(M, C)``.
+        test_labels: ``(M,)``.
+        epochs: passes over the training pictures, each in a new order; the last batch of a pass may be smaller.
+        batch_size: pictures in a step.
+        lr: learning rate.
+        optimizer: ``"adam"``, or ``"sgd"`` with momentum 0.9.
+        schedule: ``"constant"``, or ``"cosine"`` from ``lr`` to 0 over all steps.
+        standardize: give each channel mean 0 and deviation 1 over the training pictures.
+        seed: of the layer's weights and of the orders.
+
+    Raises:
+        ShapeError: shapes do not agree.
+        UsageError: an option is out of range.
+    """
+    classes = _checked(features, labels)
+    if optimizer not in ("adam", "sgd") or schedule not in ("constant", "cosine"):
+        raise UsageError(
+            f"optimizer={optimizer!r}, schedule={schedule!r}: they are 'adam' or 'sgd', 'constant' or 'cosine'."
+        )
+    if epochs < 1 or batch_size < 1:
+        raise UsageError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
+    features, test_features = features.float(), test_features.float()
+    if standardize:
+        deviation, mean = torch.std_mean(features, dim=0, correction=0)
+        scale = deviation.clamp(min=1e-6)
+        features, test_features = (features - mean) / scale, (test_features - mean) / scale
+    generator = torch.Generator().manual_seed(seed)
+    bound = features.shape[1] ** -0.5
+    weight, bias = (
+        torch.empty(shape).uniform_(-bound, bound, generator=generator).to(features.device)
+        for shape in ((classes, features.shape[1]), (classes,))
+    )
+    parameters = [weight, bias]
+    fused = {"lr": lr, "fused": True}
+    steps = (
+        torch.optim.Adam(parameters, **fused)
+        if optimizer == "adam"
+        else torch.optim.SGD(parameters, momentum=0.9, **fused)
+    )
+    total = epochs * -(-len(features) // batch_size)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(steps, total) if schedule == "cosine" else None
+    with torch.no_grad():
+        for _ in range(epochs):
+            order = torch.randperm(len(features), generator=generator).to(features.device)
+            shuffled = features[order].split(batch_size), labels[order].split(batch_size)
+            for x, y in zip(*shuffled, strict=True):
+                # The gradient of the mean cross-entropy with respect to the scores: softmax less one-hot.
+                gradient = linear(x, weight, bias).softmax(1)
+                gradient[torch.arange(len(y), device=y.device), y] -= 1
+                gradient /= len(y)
+                weight.grad, bias.grad = gradient.mT @ x, gradient.sum(0)
+                steps.step()
+                if rate is not None:
+                    rate.step()
+    return LinearClassifier(weight, bias).accuracy(test_features, test_labels)
+
+
+def _checked(features: Tensor, labels: Tensor, least: int = 1) -> int:
+    """How many classes there are."""
+    if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) < least:
+        raise ShapeError(
+            f"Features must be (N, C) and labels (N,), N >= {least}, not {tuple(features.shape)}, {tuple(labels.shape)}."
+        )
+    return int(labels.max()) + 1
