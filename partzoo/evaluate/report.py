@@ -6,7 +6,7 @@ A record holds every run of one model under one setting::
      "pictures": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
      "runs": [{"k": 8, "seed": 0, "metrics": {"nmi5": 27.1}}, ...]}
 
-``k`` is null where there are no parts. ``seed`` is null for a run over all seeds together, such as their agreement.
+``k`` is null where there are no parts. ``seed`` is null for figures that have none, or are of all seeds together.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from partzoo.errors import UsageError
 
 FORMAT = 1
+OWN_FLOORS = ("constant_", "random_")
 FLOORS = {"random-weights": "random weights", "colour-position": "colour and position"}
 LOWER_IS_BETTER = ("nme", "mse", "distance", "antisymmetry")
 NEITHER_IS_BETTER = ("presence",)
@@ -40,7 +41,7 @@ class Row:
         metric: name of the figure.
         mean: over seeds; six significant digits.
         std: sample standard deviation over seeds; None for a single value.
-        seeds: how many.
+        seeds: how many; 1 for a figure that has no seed, or is of all seeds together.
         pictures: how many it was measured on.
         command: the one that measured it.
     """
@@ -118,8 +119,8 @@ def read_csv(path: str | Path) -> list[Row]:
 def table(figures: Sequence[Row], metrics: Sequence[str]) -> str:
     """A Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
 
-    The best of each K is bold, floors included, and all that show the same value. A metric with a ``constant_``
-    companion, the error of a predictor that knows nothing, has it in brackets. Columns that say nothing (K where there
+    The best of each K is bold, floors included, and all that show the same value. A metric that comes with its own
+    floor, ``constant_`` or ``random_`` before its name, has it in brackets. Columns that say nothing (K where there
     are no parts, settings where all are the default) are left out.
 
     Args:
@@ -160,7 +161,7 @@ def label(metric: str) -> str:
 
 def shown(metric: str, value: float) -> str:
     """A figure as tables show it: one decimal, two for errors in patches."""
-    return f"{value:.{2 if metric.removeprefix('constant_') in IN_PATCHES else 1}f}"
+    return f"{value:.{2 if metric in IN_PATCHES else 1}f}"
 
 
 def _rows(record: Mapping[str, Any]) -> list[Row]:
@@ -170,14 +171,13 @@ def _rows(record: Mapping[str, Any]) -> list[Row]:
             values.setdefault((run["k"], metric), {})[run["seed"]] = value
     found = []
     for (k, metric), by_seed in values.items():
-        seeds = {run["seed"] for run in record["runs"] if run["k"] == k and run["seed"] is not None}
         several = list(by_seed.values())
         found.append(
             Row(
                 record["model"], record["setting"], k, metric,
                 mean=_rounded(statistics.fmean(several)),
                 std=_rounded(statistics.stdev(several)) if len(several) > 1 else None,
-                seeds=len(seeds) if None in by_seed else len(several),
+                seeds=len(several),
                 pictures=record["pictures"], command=record["command"],
             )
         )  # fmt: skip
@@ -201,13 +201,14 @@ def _best(candidates: Sequence[Row]) -> str | None:
 
 
 def _cell(cells: Mapping[tuple[tuple, str], Row], key: tuple, metric: str, best: str | None) -> str:
-    row, constant = cells.get((key, metric)), cells.get((key, f"constant_{metric}"))
+    row = cells.get((key, metric))
+    floor = next((cells[key, name] for prefix in OWN_FLOORS if (key, name := prefix + metric) in cells), None)
     if row is None:
         return ""
     mean = shown(metric, row.mean)
     text = f"**{mean}**" if mean == best else mean
     text += f" ± {shown(metric, row.std)}" if row.std is not None else ""
-    return text + (f" ({shown(metric, constant.mean)})" if constant else "")
+    return text + (f" ({shown(metric, floor.mean)})" if floor else "")
 
 
 def _rounded(value: float) -> float:

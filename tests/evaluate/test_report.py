@@ -30,10 +30,10 @@ def test_one_seed_has_no_standard_deviation():
     assert (row.k, row.mean, row.std, row.seeds) == (None, 12.5, None, 1)
 
 
-def test_a_figure_over_all_seeds_together_counts_them_and_has_no_deviation():
+def test_a_figure_without_a_seed_is_one_value():
     runs = [(8, 0, {"nmi5": 1.0}), (8, 1, {"nmi5": 3.0}), (8, None, {"stability_nmi": 70.0})]
     found = {row.metric: row for row in rows([record("toy", runs)])}
-    assert (found["stability_nmi"].std, found["stability_nmi"].seeds) == (None, 2)
+    assert (found["stability_nmi"].std, found["stability_nmi"].seeds, found["nmi5"].seeds) == (None, 1, 2)
 
 
 def test_what_is_read_is_what_was_written(tmp_path):

@@ -1,0 +1,124 @@
+"""Reproduction cards: a paper's figure beside ours for every released weight, with the gap, the command and why."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.report import FLOORS, OWN_FLOORS, Row, label, markdown, shown
+from partzoo.manifest import WeightRecord
+
+NOTES = Path(__file__).with_name("reproduction.toml")
+RANDOM, DEFAULT = "random-weights", "default"
+HEAD = ("figure", "paper", "ours", "gap", "floor")
+Results = Callable[[str], Sequence[Row]]
+
+
+def notes(path: str | Path = NOTES) -> dict[str, Any]:
+    """What is written by hand: ``weights`` by name, and ``faces``, the papers' figures on pictures of faces."""
+    return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def cards(records: Mapping[str, WeightRecord], results: Results, written: Mapping[str, Any]) -> str:
+    """A section of Markdown for every weight.
+
+    Args:
+        records: the manifest.
+        results: the figures of a protocol, by its name.
+        written: :func:`notes`, which must speak of these weights and no others.
+
+    Raises:
+        UsageError: a weight has no card or a card no weight, or a figure that a card asks for is not there.
+    """
+    cards = written["weights"]
+    if strange := [name for name in [*records, *cards] if name not in records or name not in cards]:
+        what = "is released and has no card" if strange[0] in records else "has a card and is not released"
+        raise UsageError(f'{strange[0]} {what}: correct [weights."{strange[0]}"] in {NOTES.name}.')
+    return "\n\n".join(_card(record, cards[name], results) for name, record in records.items())
+
+
+def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
+    """Ours on faces68 beside the papers' on their data, in one table.
+
+    Args:
+        results, written: as for :func:`cards`.
+        k: number of parts.
+    """
+    metrics = ("nmi5", "ari5", "nme")
+    head = ["what", "pictures", "NMI", "ARI", "NME", "from"]
+    lines = [head, ["---"] * len(head)]
+    for each in written["faces"]:
+        if each["k"] == k:
+            figures = [shown(name, each[name]) for name in ("nmi", "ari", "nme")]
+            lines.append([each["method"], each["data"], *figures, each["source"]])
+    ours = [row for row in results("faces68") if row.k == k and row.setting == DEFAULT]
+    for model in dict.fromkeys(row.model for row in ours):
+        name = f"*floor: {model}*" if model in FLOORS else f"`{model}`"
+        figures = [_value(_figure(ours, "faces68", model, metric, k)) for metric in metrics]
+        lines.append([name, "faces68", *figures, "`results/faces68.csv`"])
+    return markdown(lines)
+
+
+def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> str:
+    compared = [_compared(record, asked, results) for asked in card["figures"]]
+    lines = [HEAD, ["---"] * len(HEAD), *(cells for cells, _ in compared)]
+    told = [column for column in range(len(HEAD)) if any(cells[column] for cells, _ in compared)]
+    budget = record.budget
+    minutes, pictures = budget.get("minutes"), budget.get("pictures_seen")
+    commands = dict.fromkeys([record.command, *(command for _, command in compared)])
+    source = f"{card['paper']}: {card['setup']}" if card["paper"] else "none"
+    sections = (
+        f"### `{record.name}`",
+        f"- Paper: {source}.\n- Ours: {record.data}; {minutes} minutes, {pictures:,} pictures, seed {record.seed}.",
+        markdown([line[column] for column in told] for line in lines),
+        " ".join(card["why"].split()),
+        "```bash\n" + "\n".join(commands) + "\n```",
+    )
+    return "\n\n".join(sections)
+
+
+def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) -> tuple[list[str], str]:
+    """One figure's cells, as in ``HEAD``, and the command that measured ours."""
+    metric, protocol, k = asked["metric"], asked["from"], asked.get("k")
+    if protocol == "manifest":
+        found = {each["name"]: each for each in record.metrics}
+        if metric not in found:
+            raise UsageError(f"The manifest has no {metric} of {record.name}: correct {NOTES.name}.")
+        ours, floor = (found.get(name) for name in (metric, f"{metric}_random_weights"))
+        name = f"{label(metric)}: {ours['protocol']}"
+        return [name, "", f"{ours['value']:.4g}", "", f"{floor['value']:.4g}" if floor else ""], ours["command"]
+    rows = results(protocol)
+    row = _figure(rows, protocol, record.name, metric, k, asked.get("setting", DEFAULT))
+    name, paper, gap = ", ".join([label(metric), protocol, *([f"K = {k}"] if k else [])]), "", ""
+    if "paper" in asked:
+        difference = row.mean - asked["paper"]
+        paper, gap = shown(metric, asked["paper"]), "+" * (difference > 0) + shown(metric, difference)
+    return [name, paper, _value(row), gap, _floor(rows, row)], row.command
+
+
+def _figure(
+    rows: Sequence[Row], protocol: str, model: str, metric: str, k: int | None = None, setting: str = DEFAULT
+) -> Row:
+    for row in rows:
+        if (row.model, row.setting, row.k, row.metric) == (model, setting, k, metric):
+            return row
+    asked = f"{metric}{f' at K = {k}' if k else ''} of {model}, setting {setting!r}"
+    raise UsageError(f"results/{protocol}.csv has no {asked}. Run: partzoo eval --all --protocol {protocol} --data DIR")
+
+
+def _value(row: Row) -> str:
+    """A figure with its deviation."""
+    return shown(row.metric, row.mean) + (f" ± {shown(row.metric, row.std)}" if row.std is not None else "")
+
+
+def _floor(rows: Sequence[Row], row: Row) -> str:
+    """The figure's own floor, or that of random weights."""
+    wanted = [(row.model, prefix + row.metric, prefix.strip("_")) for prefix in OWN_FLOORS]
+    for model, metric, name in [*wanted, (RANDOM, row.metric, RANDOM)]:
+        for other in rows:
+            if (other.model, other.metric, other.k) == (model, metric, row.k) and other.setting == DEFAULT:
+                return f"{shown(row.metric, other.mean)} ({name})"
+    return ""
