@@ -7,6 +7,7 @@ import click
 from partzoo.cli.command import Group
 from partzoo.cli.completion import completion
 from partzoo.cli.discover import discover
+from partzoo.cli.evaluation import evaluate
 from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, verify
 from partzoo.cli.system import bench, doctor
@@ -31,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (list_, info, download, verify, discover, features, train, doctor, bench, completion):
+for command in (list_, info, download, verify, discover, features, train, evaluate, doctor, bench, completion):
     main.add_command(command)

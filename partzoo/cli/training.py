@@ -19,11 +19,12 @@ from partzoo.cli.options import complete_weights
       partzoo train part --data pictures/ --minutes 60 -o runs/mine
       partzoo train part --data pictures/ --minutes 60 -o runs/mine --resume
       partzoo train part --data pictures/ --model part-vits8 --steps 10000 -o runs/small
+      partzoo train partformer --data pictures/ -k 8 --minutes 120 -o runs/parts
       partzoo train classify --data folders-by-class/ --minutes 60 -o runs/labels
       partzoo train --release part-vitt8.tin --data tiny-imagenet/ -o runs/release
     \b
-    Methods: part (no labels), classify (one subfolder per class),
-    objectness (things and surroundings, no labels, beside a trained encoder).
+    Methods: part and partformer (no labels), classify (one subfolder
+    per class), objectness (things and surroundings, no labels, beside a trained encoder).
     Ctrl-C stops after the step, with a checkpoint that --resume continues.
     Then: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
     """,
@@ -34,14 +35,13 @@ from partzoo.cli.options import complete_weights
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file.")
+@click.option("-k", type=click.IntRange(min=1), help="Number of parts to learn (partformer).")
 @click.option("--minutes", type=float, help="Budget of time, over all pieces of a resumed run.")
 @click.option("--steps", type=int, help="Budget of steps, instead of minutes.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--batch-size", type=int, help="Pictures in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
-@click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the forward; auto: bf16 where the machine has it."
-)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16: faster where the machine has it.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and sampling.")
 @click.option("--limit", type=int, help="Use at most so many pictures.")
 @click.option("--threads", type=int, help="CPU threads.")
@@ -52,6 +52,7 @@ def train(
     out: str | None,
     model: str | None,
     recipe: str | None,
+    k: int | None,
     minutes: float | None,
     steps: int | None,
     resume: bool,
@@ -70,6 +71,7 @@ def train(
         given = {
             "--model": model,
             "--recipe": recipe,
+            "-k": k,
             "--batch-size": batch_size,
             "--lr": lr,
             "--precision": precision,
@@ -87,7 +89,7 @@ def train(
 
     folder = Path(out or Path("runs", model or method))
     loop = {"batch_size": batch_size, "lr": lr, "precision": precision}
-    _, state = run(method, out=folder, model=model, recipe=recipe, seed=seed, limit=limit, **budget, **loop)
+    _, state = run(method, out=folder, model=model, recipe=recipe, k=k, seed=seed, limit=limit, **budget, **loop)
     done = f"{state.step:,} steps and {state.pictures:,} pictures in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")

@@ -1,0 +1,137 @@
+"""``partzoo eval``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from partzoo.cli.command import Command, print_json, table
+from partzoo.cli.options import complete_weights, json_option
+
+if TYPE_CHECKING:
+    from partzoo.evaluate.run import Progress
+
+
+def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> list[str]:
+    """Names of protocols that begin so."""
+    from partzoo.evaluate.protocols import names
+
+    return [name for name in names() if name.startswith(start)]
+
+
+class Numbers(click.ParamType):
+    """``4,8,16``, or ``own`` for the parts that a learned model knows."""
+
+    name = "NUMBERS"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int | None]:
+        try:
+            found = [None if each == "own" else int(each) for each in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} must be numbers with commas between them, such as 4,8,16.", param, ctx)
+        if any(each is not None and each < 1 for each in found):
+            self.fail(f"{value!r}: every number of parts must be at least 1.", param, ctx)
+        return found
+
+
+@click.command(
+    "eval",
+    cls=Command,
+    short_help="Measure a model by a protocol.",
+    epilog="""
+    \b
+    Examples:
+      partzoo eval patchresnet14.tin --protocol faces68 --data faces/ -k 8 -o result.json
+      partzoo eval part-vitt --protocol tiny-imagenet --data tiny-imagenet/ --seeds 3
+      partzoo eval colour-position --protocol faces68 --data faces/
+      partzoo eval --all --protocol faces68 --data faces/ -o results/
+    \b
+    MODEL: a name or file as for --model elsewhere, or a floor: random-weights, colour-position.
+    A result that is in --out already is not measured again, so an --all that was stopped goes on.
+    What each protocol asks and where its data comes from: docs/evaluation.md
+    """,
+)
+@click.argument("model", required=False, shell_complete=complete_weights)
+@click.option("--all", "everything", is_flag=True, help="Every released weight and floor; writes OUT/PROTOCOL.csv.")
+@click.option("--protocol", required=True, shell_complete=complete_protocols, help="Such as faces68 or tiny-imagenet.")
+@click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
+@click.option("-k", type=Numbers(), default="4,8,16", show_default=True, help="Parts to look for; own: a model's own.")
+@click.option("--seeds", default=5, show_default=True, help="How many seeds.")
+@click.option("--split", help="In place of the split that the protocol reports on.")
+@click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
+@click.option("--size", type=int, help="Longer side at work, in pixels.")
+@click.option("--limit", type=int, help="At most so many pictures of each split: to try out.")
+@click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
+@json_option
+def evaluate(
+    model: str | None,
+    everything: bool,
+    protocol: str,
+    data: str,
+    k: list[int | None],
+    seeds: int,
+    split: str | None,
+    background: str,
+    size: int | None,
+    limit: int | None,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Measure how well MODEL does by a protocol: parts against landmarks or masks, or features against classes."""
+    if (model is None) != everything:
+        raise click.UsageError("Name a model, or --all for every released weight.")
+    from partzoo.evaluate import run
+
+    chosen = {"k": k, "seeds": seeds, "split": split, "limit": limit}
+    with _progress(quiet=as_json) as progress:
+        if everything:
+            if background != "auto" or size is not None:
+                raise click.UsageError("--background and --size cannot change with --all: it has settings of its own.")
+            file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
+        else:
+            record = run.evaluate(
+                model, protocol, data, background=background, size=size, out=out, progress=progress, **chosen
+            )
+    if everything:
+        print_json({"output": str(file)}) if as_json else click.echo(f"Written: {file}")
+    elif as_json:
+        print_json(record)
+    else:
+        from partzoo.evaluate.report import label, rows, shown
+
+        lines = [
+            (
+                row.k or "",
+                label(row.metric),
+                shown(row.metric, row.mean),
+                row.std and shown(row.metric, row.std),
+                row.seeds,
+            )
+            for row in rows([record])
+        ]
+        click.echo(f"{record['model']}, {record['protocol']}, {record['split']} split, {record['pictures']} pictures:")
+        table(lines, ("k", "figure", "mean", "std", "seeds"))
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    """A bar for each thing that is done."""
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm] = {}
+
+    def tell(what: str, done: int, of: int) -> None:
+        if what not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[what] = tqdm(total=of, desc=what, disable=True if quiet else None)
+        bars[what].update(done - bars[what].n)
+
+    try:
+        yield tell
+    finally:
+        for bar in bars.values():
+            bar.close()

@@ -1,0 +1,62 @@
+"""What needs no training: the floors that stand in every table of results."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.pipeline import make_finder
+from partzoo.encoders.base import Encoder, Preprocess, Tokens
+from partzoo.features import DEFAULT_MODEL
+from partzoo.loading import load
+from partzoo.registry import find
+
+RANDOM, COLOUR = "random-weights", "colour-position"
+FLOORS = {
+    RANDOM: "the default model's architecture with weights drawn by seed 0",
+    COLOUR: "colour and place alone: no network",
+}
+
+
+def random_weights() -> nn.Module:
+    """The encoder of the default model, untrained."""
+    architecture = find(DEFAULT_MODEL).name.removesuffix("-fg")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return load(architecture, pretrained=False, device="cpu", dtype="float32")
+
+
+class Thumbnail(Encoder):
+    """A picture as its own ``side`` x ``side`` thumbnail: one token of colours, each at its place."""
+
+    architecture = "thumbnail"
+    preprocess = Preprocess(size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__()
+        self.side, self.dim = side, 3 * side**2
+
+    def encode(self, x: Tensor) -> Tokens:
+        token = adaptive_avg_pool2d(x, self.side).flatten(1)[:, None]
+        return Tokens(token, token[:, :0], (1, 1))
+
+
+def floor_encoder(name: str) -> nn.Module:
+    """Encoder of a floor, for probes."""
+    return random_weights() if name == RANDOM else Thumbnail()
+
+
+def floor_finder(name: str, background: str | None = None, size: int | None = None) -> Finder:
+    """Finder of a floor: everything is foreground, unless a background method that needs no weights is named."""
+    finder = make_finder(random_weights(), background, size)
+    settings = dataclasses.replace(finder.settings, model=name)
+    if name == COLOUR:
+        colour, position = settings.weights[-2:]
+        without = tuple(0.0 for _ in settings.layers)
+        alone = (colour / (colour + position), position / (colour + position))
+        settings = dataclasses.replace(settings, weights=(*without, *alone))
+    return Finder(finder.model, settings)

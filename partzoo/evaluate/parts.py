@@ -1,0 +1,210 @@
+"""How well the parts that a model finds explain a protocol's landmarks or masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.pipeline import draw_samples
+from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.evaluate.landmark_error import Places, landmark_error
+from partzoo.evaluate.landmarks import OUTSIDE, active_parts, labels_at, labels_on_grid, part_centroids, soft_centroids
+from partzoo.evaluate.metrics import Contingency, ForegroundIoU, Presence, foreground_labels, stability
+from partzoo.evaluate.protocols.base import Example, PartProtocol
+from partzoo.image import Picture
+
+Progress = Callable[[str, int, int], None]
+Key = tuple[int | None, int]  # k as asked for, seed
+STABILITY_STEP = 4  # every fourth row and column of a label map is kept to compare seeds
+
+
+def part_figures(
+    finder: Finder,
+    protocol: PartProtocol,
+    data: str | Path,
+    *,
+    k: Sequence[int | None],
+    seeds: Iterable[int],
+    split: str | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Figures of every k and seed, from one pass over the pictures.
+
+    The vocabulary is the one that :func:`partzoo.fit_parts` would fit on the protocol's fitting split. A learned part
+    model has its own, whatever the seed: it is evaluated once for each k.
+
+    Args:
+        finder: model with settings.
+        protocol: what is asked, by which rules.
+        data: folder of its data.
+        k: numbers of parts; None is a learned part model's own.
+        seeds: of the clustering.
+        split: in place of the one that the protocol reports on.
+        limit: at most so many pictures of each split.
+        progress: told what is done, how much, and of how much.
+
+    Returns:
+        ``[{"k", "seed", "metrics"}]``, in per cent, ``seed`` None for the agreement of all seeds; and the number of
+        pictures that were reported on.
+
+    Raises:
+        UsageError: the data is not there, or k does not fit.
+    """
+    fit = protocol.load(Path(data), protocol.fit)[: _least(protocol.fit_pictures, limit)]
+    report = protocol.load(Path(data), split or protocol.report)[:limit]
+    seeds = [0] if finder.learned else list(seeds)
+    samples = draw_samples(finder, _Pictures(fit), seeds, progress=_told(progress, "vocabulary"))
+    vocabularies = {
+        (each, seed): finder.fit(sample, each, seed) for seed, sample in zip(seeds, samples, strict=True) for each in k
+    }
+    tallies = {key: Tally(protocol, vocabulary.k) for key, vocabulary in vocabularies.items()}
+    if protocol.error is not None:
+        for example, scores in _found(finder, protocol, fit, vocabularies, _told(progress, "regression")):
+            for key, tally in tallies.items():
+                tally.learn(example, scores[key])
+    coarse: dict[Key, list[np.ndarray]] = {key: [] for key in tallies}
+    for example, scores in _found(finder, protocol, report, vocabularies, _told(progress, "report")):
+        for key, tally in tallies.items():
+            labels = tally.count(example, scores[key])
+            coarse[key].append(labels[::STABILITY_STEP, ::STABILITY_STEP].astype(np.uint16))
+    runs = [{"k": tally.k, "seed": key[1], "metrics": tally.figures()} for key, tally in tallies.items()]
+    if len(seeds) > 1:
+        for each in k:
+            parts = max(tallies[each, seed].k for seed in seeds)
+            nmi, ari = stability([coarse[each, seed] for seed in seeds], parts)
+            metrics = {"stability_nmi": 100 * nmi, "stability_ari": 100 * ari}
+            runs.append({"k": parts, "seed": None, "metrics": metrics})
+    return runs, len(report)
+
+
+class Tally:
+    """Figures of one labelling of a protocol's pictures, gathered as they pass.
+
+    Args:
+        protocol: its rules.
+        k: number of parts.
+    """
+
+    def __init__(self, protocol: PartProtocol, k: int) -> None:
+        self.protocol, self.k = protocol, k
+        self.tables: dict[str, Contingency] = {}
+        self.presence, self.foreground = Presence(k), ForegroundIoU()
+        self._side = 0
+        self._fit: list[Places] = []
+        self._report: list[Places] = []
+
+    def learn(self, example: Example, scores: np.ndarray) -> None:
+        """One picture of the fitting split: its part centroids and its landmarks."""
+        self._fit.append(self._place(example, scores))
+
+    def count(self, example: Example, scores: np.ndarray) -> np.ndarray:
+        """One picture of the reported split, scores ``(k + 1, h, w)``, background first; returns its label map."""
+        labels, self._side = scores.argmax(0), example.picture.shape[0]
+        self.presence.update(labels[None])
+        best = foreground_labels(scores) if self.k else labels
+        if example.mask is not None:
+            true = example.mask != self.protocol.background
+            self.foreground.update(true[None], labels[None] > 0)
+            self._count("{}", example.mask, labels)
+            self._count("fg_{}", example.mask[true], best[true])
+        else:
+            for name, take in self.protocol.readings.items():
+                truth = np.arange(len(take(example.points)))
+                for figure, found in ((f"{{}}{name}", labels), (f"fg_{{}}{name}", best)):
+                    at, counted = self._at(example, found, take)
+                    self._count(figure, truth[counted], at[counted])
+        if self.protocol.error is not None:
+            self._report.append(self._place(example, scores))
+        return labels
+
+    def figures(self) -> dict[str, float]:
+        """All figures so far, in per cent."""
+        found = {}
+        for name, table in self.tables.items():
+            found |= {name.format("nmi"): 100 * table.nmi(), name.format("ari"): 100 * table.ari()}
+        if self._report:
+            fit, report = _joined(self._fit), _joined(self._report)
+            found["nme"] = landmark_error(self.protocol.error, fit, report, self._side)
+        if self.foreground.pictures:
+            found["foreground_iou"] = 100 * self.foreground.iou()
+        return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
+
+    def _count(self, figure: str, true: np.ndarray, found: np.ndarray) -> None:
+        table = self.tables.setdefault(figure, Contingency(self.protocol.truths, self.k + 1))
+        table.update(true, found)
+
+    def _at(self, example: Example, labels: np.ndarray, take: Callable) -> tuple[np.ndarray, np.ndarray]:
+        """Labels at the landmarks of a reading, and which of them count."""
+        points = take(example.points)[None]
+        if self.protocol.grid is None:
+            at = labels_at(labels[None], points)[0]
+        else:
+            at = labels_on_grid(labels[None], points, example.picture.shape[0])[0]
+        visible = np.ones(len(at), bool) if example.visible is None else example.visible
+        return at, visible & (at != OUTSIDE)
+
+    def _place(self, example: Example, scores: np.ndarray) -> Places:
+        """Parts and the landmarks of the first reading in one picture, a batch of one."""
+        rules = self.protocol.error
+        height, width = example.picture.shape[:2]
+        if rules.centroids == "soft":
+            centroids = soft_centroids(scores[None])
+        else:
+            centroids = part_centroids(scores.argmax(0)[None], self.k)
+        return Places(
+            centroids * (width / scores.shape[2], height / scores.shape[1]),
+            next(iter(self.protocol.readings.values()))(example.points)[None],
+            None if example.visible is None else example.visible[None],
+            None if rules.active is None else active_parts(scores[None], rules.active),
+            None if example.box is None else np.array([example.box]),
+        )
+
+
+def _joined(places: Sequence[Places]) -> Places:
+    columns = ([getattr(each, field.name) for each in places] for field in fields(Places))
+    return Places(*(None if column[0] is None else np.concatenate(column) for column in columns))
+
+
+class _Pictures(Sequence):
+    """The pictures of examples, read when asked for."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Picture:
+        return Picture(self.examples[index].picture)
+
+
+def _found(
+    finder: Finder,
+    protocol: PartProtocol,
+    examples: Sequence[Example],
+    vocabularies: dict[Key, PartVocabulary],
+    tell: Callable[[int, int], None] | None,
+) -> Iterator[tuple[Example, dict[Key, np.ndarray]]]:
+    """Every example with its scores ``(k + 1, h, w)`` by each vocabulary; one picture is held at a time."""
+    for index in range(len(examples)):
+        example = examples[index]
+        view = finder.look(Picture(example.picture))
+        size = (protocol.grid,) * 2 if protocol.grid else example.picture.shape[:2]
+        yield example, {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}
+        if tell:
+            tell(index + 1, len(examples))
+
+
+def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return progress and (lambda done, of: progress(what, done, of))
+
+
+def _least(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return min(known) if known else None

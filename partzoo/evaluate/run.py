@@ -1,0 +1,202 @@
+"""``partzoo eval``: a model, a protocol and its data become a record of figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.pipeline import make_finder
+from partzoo.errors import UsageError
+from partzoo.evaluate.classes import classify_figures
+from partzoo.evaluate.floors import COLOUR, FLOORS, floor_encoder, floor_finder
+from partzoo.evaluate.parts import part_figures
+from partzoo.evaluate.protocols import get
+from partzoo.evaluate.protocols.base import PartProtocol
+from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.evaluate.report import write_csv
+from partzoo.export import write_aside
+from partzoo.features import DEFAULT_MODEL
+from partzoo.loading import load
+from partzoo.machine import hardware
+from partzoo.manifest import manifest
+
+FORMAT = 1
+DEFAULT = "default"
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate(
+    model: str,
+    protocol: str,
+    data: str | Path,
+    *,
+    k: Sequence[int | None] = (4, 8, 16),
+    seeds: int = 5,
+    split: str | None = None,
+    background: str | None = "auto",
+    size: int | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Figures of a model by a protocol.
+
+    Args:
+        model: what :func:`partzoo.load` takes, or one of ``partzoo.evaluate.floors.FLOORS``.
+        protocol: a name from :func:`partzoo.evaluate.protocols.names`.
+        data: the folder with the protocol's data.
+        k: numbers of parts to look for; None is a learned part model's own. Part protocols only.
+        seeds: 0..seeds-1 are used: of the clustering, of a probe's training, of PART's positions.
+        split: in place of the one that the protocol reports on.
+        background, size: as :func:`partzoo.discover_parts` takes them. Part protocols only.
+        limit: use at most so many pictures of each split: for trying out.
+        out: JSON file of the record. A file that holds this very evaluation already is kept and read.
+        progress: told what is done, how much, and of how much.
+
+    Returns:
+        The record: ``model``, ``protocol``, ``setting``, ``split``, ``pictures``, ``command``, ``weights_sha256``,
+        ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
+
+    Raises:
+        UsageError: no such protocol, an option does not fit it, or the data is not there.
+    """
+    rules = get(protocol)
+    if seeds < 1:
+        raise UsageError(f"seeds={seeds} must be at least 1.")
+    if isinstance(rules, PartProtocol):
+        finder = _finder(model, background, size)
+        encoder = finder.model
+        options: dict[str, Any] = {"k": list(k)}
+    elif isinstance(rules, ClassProtocol):
+        encoder = floor_encoder(model) if model in FLOORS else load(model, dtype="float32")
+        options = {}
+    else:
+        raise UsageError(f"{protocol} takes predictions, not a model: see {type(rules).__module__}.")
+    record = {
+        "format": FORMAT,
+        "protocol": protocol,
+        "model": model,
+        "setting": _setting(background, size),
+        "split": split or (rules.report if isinstance(rules, PartProtocol) else rules.test),
+        "limit": limit,
+        "seeds": seeds,
+        **options,
+        "weights_sha256": digest(encoder),
+    }
+    if out is not None and (known := _known(Path(out), record)):
+        return known
+    if isinstance(rules, PartProtocol):
+        runs, pictures = part_figures(
+            finder, rules, data, k=k, seeds=range(seeds), split=split, limit=limit, progress=progress
+        )
+    else:
+        runs, pictures = classify_figures(encoder, rules, data, seeds=range(seeds), limit=limit, progress=progress)
+    record |= {"pictures": pictures, "command": _command(record), "hardware": hardware(), "runs": runs}
+    if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        with write_aside(out) as file:
+            file.write((json.dumps(record, indent=1) + "\n").encode())
+    return record
+
+
+def evaluate_all(
+    protocol: str,
+    data: str | Path,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Path:
+    """Evaluate every released weight and every floor by a protocol, and write ``<protocol>.csv``.
+
+    Args:
+        protocol, data: as :func:`evaluate` takes them.
+        out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
+        progress: as :func:`evaluate` takes it; the text begins with the model.
+        **options: of :func:`evaluate`.
+
+    Returns:
+        The CSV file.
+    """
+    records = []
+    for model, chosen in rows(protocol):
+        label = _setting(**chosen)
+        file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
+
+        def tell(what: str, done: int, of: int, label: str = f"{model}, {label}") -> None:
+            if progress:
+                progress(f"{label}: {what}", done, of)
+
+        records.append(evaluate(model, protocol, data, out=file, progress=tell, **(options | chosen)))
+    path = Path(out, f"{protocol}.csv")
+    write_csv(records, path)
+    return path
+
+
+def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
+    """What ``partzoo eval --all`` evaluates: released weights and floors with their settings.
+
+    Where parts are asked for, the default model of ``discover_parts`` and the floor of colour and place come also with
+    other ways to find the foreground.
+    """
+    found = [(name, {"background": "auto", "size": None}) for name in (*manifest(), *FLOORS)]
+    if isinstance(get(protocol), PartProtocol):
+        for name, methods in ((DEFAULT_MODEL, ("boundary", "none")), (COLOUR, ("boundary",))):
+            found += [(name, {"background": method, "size": None}) for method in methods]
+    return found
+
+
+def digest(model: nn.Module) -> str:
+    """sha256 over names, shapes and bytes of a model's weights, whatever file they came from."""
+    total = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _finder(model: str, background: str | None, size: int | None) -> Finder:
+    if model in FLOORS:
+        return floor_finder(model, None if background == "auto" else background, size)
+    finder = make_finder(load(model, dtype="float32"), background, size)
+    return Finder(finder.model, dataclasses.replace(finder.settings, model=model))
+
+
+def _setting(background: str | None, size: int | None) -> str:
+    """What differs from the defaults, in a few words."""
+    chosen = [] if background == "auto" else [f"background={background}"]
+    return ",".join(chosen + ([f"size={size}"] if size else [])) or DEFAULT
+
+
+def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The record in a file, if it is of this very evaluation."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return record if all(record.get(key) == value for key, value in identity.items()) else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"-o {file} is there and is no record of an evaluation: choose another file.") from error
+
+
+def _command(record: dict[str, Any]) -> str:
+    parts = ["partzoo eval", record["model"], "--protocol", record["protocol"], "--data DIR"]
+    if record.get("k"):
+        parts += ["-k", ",".join("own" if k is None else str(k) for k in record["k"])]
+    parts += ["--seeds", str(record["seeds"])]
+    if record["setting"] != DEFAULT:
+        parts += [f"--{option.replace('=', ' ')}" for option in record["setting"].split(",")]
+    rules = get(record["protocol"])
+    if record["split"] != (rules.report if isinstance(rules, PartProtocol) else rules.test):
+        parts += ["--split", record["split"]]
+    if record["limit"]:
+        parts += ["--limit", str(record["limit"])]
+    return " ".join(parts)
