@@ -143,8 +143,8 @@ class LandmarkRegression:
         ShapeError: shapes do not agree.
         UsageError: a landmark is visible in no picture.
 
-    Source: PartFormer, section 4.2, ``"NME"``; ``standardize`` with ``visible`` and ``active``: PDiscoFormer's code
-        for CUB.
+    Source: PartFormer, section 4.2; ``standardize`` as in its code for CelebA and, with ``visible`` and ``active``, in
+        PDiscoFormer's for CUB.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class LandmarkRegression:
                 f"Centroids must be (N, K, 2) and landmarks (N, L, 2), N > 0; "
                 f"got {centroids.shape} and {landmarks.shape}."
             )
-        self.parts, self.landmarks, self.standardize = centroids.shape[1], landmarks.shape[1], standardize
+        self.parts, self.landmarks = centroids.shape[1], landmarks.shape[1]
         present = self._present(centroids, active)
         if visible is None:
             # One fit serves them all.
@@ -211,10 +211,9 @@ class _Line:
         counted = ~np.isnan(centroids) if standardize else np.repeat(present[..., None], 2, axis=2)
         number = np.maximum(counted.sum(0), 1)
         self.mean = np.where(counted, centroids, 0).sum(0) / number
-        self.scale = np.ones_like(self.mean)
-        if standardize:
-            spread = np.sqrt(np.where(counted, (centroids - self.mean) ** 2, 0).sum(0) / number)
-            self.scale = np.where(spread > 0, spread, 1)
+        spread = np.sqrt(np.where(counted, (centroids - self.mean) ** 2, 0).sum(0) / number)
+        # A part that never moves tells nothing; its rounding is not to be scaled up.
+        self.scale = np.where(spread > 1e-9, spread if standardize else 1, np.inf)
         self.intercept = landmarks.mean(0)
         targets = (landmarks - self.intercept).reshape(len(landmarks), -1)
         self.weights = np.linalg.lstsq(self._features(centroids, present), targets, rcond=None)[0]
@@ -241,6 +240,8 @@ def normalized_mean_error(
     Raises:
         ShapeError: shapes do not agree.
         UsageError: no landmark counts, or a picture that counts has a scale of 0.
+
+    Source: PartFormer, section 4.2, eq. 10; pictures that show fewer landmarks count less, as in PDiscoFormer's code.
     """
     predicted, landmarks, scale = (np.asarray(a, np.float64) for a in (predicted, landmarks, scale))
     if predicted.shape != landmarks.shape or scale.shape not in (landmarks.shape[:1], (*landmarks.shape[:1], 2)):

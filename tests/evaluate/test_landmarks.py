@@ -156,6 +156,14 @@ def test_standardizing_changes_nothing_where_no_part_is_inactive():
     assert np.allclose(one.predict(centroids), other.predict(centroids), atol=1e-9)
 
 
+@pytest.mark.parametrize("standardize", [False, True])
+def test_the_rounding_of_a_part_that_never_moves_is_not_fitted(standardize):
+    landmarks, still = np.random.default_rng(6).normal(size=(9, 1, 2)), np.full((9, 1, 2), 0.1)
+    still[::2] = np.nextafter(0.1, 1)
+    predicted = LandmarkRegression(still, landmarks, standardize=standardize).predict(still)
+    assert np.allclose(predicted, landmarks.mean(0), atol=1e-6)
+
+
 def test_a_landmark_that_no_fitting_picture_shows_is_refused():
     visible = np.array([[True, False], [True, False]])
     with pytest.raises(UsageError, match="Landmark 1 is visible in none of the 2"):
