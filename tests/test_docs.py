@@ -18,6 +18,9 @@ from weight_records import record_of, toy
 
 import partzoo
 from partzoo.cli import main
+from partzoo.errors import UsageError
+from partzoo.evaluate.floors import FLOORS
+from partzoo.evaluate.report import write_csv
 from partzoo.features import DEFAULT_MODEL
 from partzoo.manifest import NAME, PACKAGE, WeightFile, manifest
 
@@ -49,15 +52,95 @@ def released() -> bool:
     return {DEFAULT_MODEL, "part-vitt8.tin"} <= set(manifest())
 
 
-def test_the_model_table_is_the_one_that_the_manifest_gives():
-    text = (ROOT / "README.md").read_text()
-    table = tables().models(manifest(ROOT / NAME))
-    assert tables().filled(text, table) == text, "run: python docs/tables.py"
+TABLES = tables()
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Pages, manifest and bench of this clone, beside results that are made up."""
+    for name in (*TABLES.PAGES, NAME, "results/bench.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    asked = {
+        "faces68": {k: (*TABLES.FACES, *TABLES.FACES_MORE) for k in (4, 8, 16)},
+        "tiny-imagenet": {None: (*TABLES.PROBES, *TABLES.POSITIONS, "constant_mse_x", "random_antisymmetry")},
+    }
+    for protocol, metrics in asked.items():
+        records = [
+            {
+                "format": 1, "protocol": protocol, "split": "report", "model": model, "setting": "default",
+                "pictures": 489, "command": f"partzoo eval {model} --protocol {protocol} --data DIR",
+                "runs": [
+                    {"k": k, "seed": seed, "metrics": {name: 20.0 + seed + number for name in names}}
+                    for k, names in metrics.items() for seed in (0, 1)
+                ],
+            }
+            for number, model in enumerate((*manifest(ROOT / NAME), *FLOORS))
+        ]  # fmt: skip
+        write_csv(records, tmp_path / "results" / f"{protocol}.csv")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", TABLES.PAGES)
+def test_pages_show_what_manifest_results_and_protocols_say(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert TABLES.page(name, TABLES.Sources(ROOT)) == text, "run: python docs/tables.py"
+
+
+@pytest.mark.parametrize("name", TABLES.PAGES)
+def test_a_digit_changed_in_a_page_is_noticed(name, clone):
+    TABLES.main(clone)
+    sources, page = TABLES.Sources(clone), clone / name
+    written = page.read_text(encoding="utf-8")
+    assert TABLES.page(name, sources) == written
+    for mark in TABLES.PAGES[name]:
+        _, begin, rest = written.partition(f"<!-- {mark}: written by python docs/tables.py -->")
+        digit = re.search(r"\d", rest.partition("<!-- end of")[0])
+        start = len(written) - len(rest) + digit.start()
+        page.write_text(f"{written[:start]}{(int(digit[0]) + 1) % 10}{written[start + 1 :]}", encoding="utf-8")
+        assert TABLES.page(name, sources) == written != page.read_text(encoding="utf-8"), begin
+
+
+def test_a_digit_changed_in_the_results_is_noticed(clone):
+    TABLES.main(clone)
+    results = clone / "results" / "faces68.csv"
+    results.write_text(results.read_text().replace(",8,nmi5,20.5,", ",8,nmi5,20.7,"))
+    for name in ("README.md", "docs/evaluation.md", "docs/reproduction.md"):
+        assert TABLES.page(name, TABLES.Sources(clone)) != (clone / name).read_text(encoding="utf-8")
+
+
+def test_results_that_lack_a_weight_name_the_command(clone):
+    results = clone / "results" / "tiny-imagenet.csv"
+    kept = [line for line in results.read_text().splitlines() if not line.startswith("part-vitt8.tin")]
+    results.write_text("\n".join(kept) + "\n")
+    with pytest.raises(UsageError, match=r"lacks part-vitt8\.tin\. Run: partzoo eval --all --protocol tiny-imagenet"):
+        TABLES.Sources(clone).results("tiny-imagenet")
+
+
+def test_nothing_is_written_when_a_page_cannot_be(clone):
+    (clone / "results" / "tiny-imagenet.csv").unlink()
+    before = (clone / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="partzoo eval --all --protocol tiny-imagenet"):
+        TABLES.main(clone)
+    assert (clone / "README.md").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_mark_is_one_that_is_filled(page):
+    marks = re.findall(r"<!-- (.*): written by python docs/tables.py -->", page.read_text(encoding="utf-8"))
+    assert sorted(marks) == sorted(TABLES.PAGES.get(page.relative_to(ROOT).as_posix(), {}))
+
+
+@pytest.mark.parametrize("text", ["no marks", "<!-- models: written by python docs/tables.py -->", "{0}{0}"])
+def test_a_page_without_its_marks_is_an_error(text):
+    both = "<!-- models: written by python docs/tables.py -->\n<!-- end of models -->"
+    with pytest.raises(ValueError, match="models"):
+        TABLES.filled(text.format(both), "models", "table")
 
 
 def test_a_record_becomes_a_row_with_its_figures_data_and_terms():
     record = record_of(toy(), (WeightFile("weights/toy-vit.test.safetensors", "0" * 64, 12_300_000),))
-    row = tables().models({record.name: record}).splitlines()[-1]
+    row = TABLES.models({record.name: record}).splitlines()[-1]
     for words in ("`toy-vit.test`", "top-1 0.125", "12.3 MB, in the package", record.terms, "| no |"):
         assert words in row
 

@@ -23,7 +23,7 @@ from partzoo.errors import UsageError
 
 FORMAT = 1
 OWN_FLOORS = ("constant_", "random_")
-FLOORS = {"random-weights": "random weights", "colour-position": "colour and position"}
+FLOORS = ("random-weights", "colour-position")
 LOWER_IS_BETTER = ("nme", "mse", "distance", "antisymmetry")
 NEITHER_IS_BETTER = ("presence",)
 IN_PATCHES = ("mse_x", "mse_y", "distance", "antisymmetry")
@@ -137,11 +137,10 @@ def table(figures: Sequence[Row], metrics: Sequence[str]) -> str:
     lines = [head, ["---"] * len(head)]
     for key in keys:
         k, model, setting = key
-        name = f"*floor: {FLOORS[model]}*" if model in FLOORS else f"`{model}`"
         said = [text for text, show in zip((str(k), setting), columns.values(), strict=True) if show]
         values = [_cell(cells, key, metric, best[k, metric]) for metric in metrics]
         seeds = max(cells[key, metric].seeds for metric in metrics if (key, metric) in cells)
-        lines.append([name, *said, *values, str(seeds)])
+        lines.append([titled(model), *said, *values, str(seeds)])
     return markdown(lines)
 
 
@@ -157,6 +156,11 @@ def label(metric: str) -> str:
         stem = word.rstrip("0123456789")
         words += [WORDS.get(stem, stem), word[len(stem) :]]
     return ("FG-" if metric.startswith("fg_") else "") + " ".join(filter(None, words))
+
+
+def titled(model: str) -> str:
+    """A model's name in a table, marked where it is a floor."""
+    return f"floor: `{model}`" if model in FLOORS else f"`{model}`"
 
 
 def shown(metric: str, value: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.report import FLOORS, OWN_FLOORS, Row, label, markdown, shown
+from partzoo.evaluate.report import OWN_FLOORS, Row, label, markdown, shown, titled
 from partzoo.manifest import WeightRecord
 
 NOTES = Path(__file__).with_name("reproduction.toml")
@@ -52,13 +52,12 @@ def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
     lines = [head, ["---"] * len(head)]
     for each in written["faces"]:
         if each["k"] == k:
-            figures = [shown(name, each[name]) for name in ("nmi", "ari", "nme")]
+            figures = [f"{each[name]:.2f}" for name in ("nmi", "ari", "nme")]
             lines.append([each["method"], each["data"], *figures, each["source"]])
     ours = [row for row in results("faces68") if row.k == k and row.setting == DEFAULT]
     for model in dict.fromkeys(row.model for row in ours):
-        name = f"*floor: {model}*" if model in FLOORS else f"`{model}`"
         figures = [_value(_figure(ours, "faces68", model, metric, k)) for metric in metrics]
-        lines.append([name, "faces68", *figures, "`results/faces68.csv`"])
+        lines.append([titled(model), "faces68", *figures, "`results/faces68.csv`"])
     return markdown(lines)
 
 
@@ -95,7 +94,7 @@ def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) 
     name, paper, gap = ", ".join([label(metric), protocol, *([f"K = {k}"] if k else [])]), "", ""
     if "paper" in asked:
         difference = row.mean - asked["paper"]
-        paper, gap = shown(metric, asked["paper"]), "+" * (difference > 0) + shown(metric, difference)
+        paper, gap = f"{asked['paper']:.2f}", "+" * (difference > 0) + shown(metric, difference)
     return [name, paper, _value(row), gap, _floor(rows, row)], row.command
 
 

@@ -87,9 +87,9 @@ def test_the_best_of_each_k_is_bold_and_floors_are_marked_and_last():
         ["model", "K", "NMI 5", "NME", "seeds"],
         ["---"] * 5,
         ["`toy`", "4", "40.0", "**20.0**", "1"],
-        ["*floor: colour and position*", "4", "**50.0**", "30.0", "1"],
+        ["floor: `colour-position`", "4", "**50.0**", "30.0", "1"],
         ["`toy`", "8", "**20.0**", "**8.0**", "1"],
-        ["*floor: colour and position*", "8", "10.0", "9.0", "1"],
+        ["floor: `colour-position`", "8", "10.0", "9.0", "1"],
     ]
 
 

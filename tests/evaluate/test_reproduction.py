@@ -83,6 +83,6 @@ def test_faces_of_papers_stand_beside_ours_at_the_same_k():
     rows = [result(metric, 20.0 + k, name, k) for k in (4, 8) for metric in ("nmi5", "ari5", "nme")
             for name in ("toy-vit.test", "colour-position")]  # fmt: skip
     text = faces(lambda _: rows, notes())
-    assert "| PartFormer, from scratch | AFLW | 54.4 | 41.0 | 11.8 | PartFormer, table 2 |" in text
+    assert "| PartFormer, from scratch | AFLW | 54.40 | 40.99 | 11.83 | PartFormer, table 2 |" in text
     assert "| `toy-vit.test` | faces68 | 28.0 ± 0.2 | 28.0 ± 0.2 | 28.0 ± 0.2 |" in text
-    assert "*floor: colour-position*" in text and "24.0" not in text
+    assert "floor: `colour-position`" in text and "24.0" not in text
