@@ -13,9 +13,7 @@ def folder(tmp_path_factory):
     """Flat tiles whose landmarks are a 68-point lattice, shifted by as much as the tile's red says."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("faces")
-    lattice = np.stack(np.meshgrid(np.arange(17) * 5.0 + 20, np.arange(4) * 20.0 + 20), axis=-1).reshape(
-        68, 2
-    )
+    lattice = np.stack(np.meshgrid(np.arange(17) * 5.0 + 20, np.arange(4) * 20.0 + 20), axis=-1).reshape(68, 2)
     for split, count in {"train": 24, "dev": 6, "report": 5}.items():
         shift = rng.integers(0, 40, (count, 2))
         sheet = np.zeros((-(-count // 4) * SIDE, 4 * SIDE, 3), np.uint8)
@@ -33,9 +31,7 @@ def folder(tmp_path_factory):
 
 def perfect(pictures):
     """A disc of part i at point i of the five, found from the tile's colour."""
-    lattice = np.stack(np.meshgrid(np.arange(17) * 5.0 + 20, np.arange(4) * 20.0 + 20), axis=-1).reshape(
-        1, 68, 2
-    )
+    lattice = np.stack(np.meshgrid(np.arange(17) * 5.0 + 20, np.arange(4) * 20.0 + 20), axis=-1).reshape(1, 68, 2)
     labels = np.zeros((len(pictures), SIDE, SIDE), np.uint8)
     y, x = np.mgrid[:SIDE, :SIDE]
     for picture, label in zip(pictures, labels, strict=True):
@@ -52,6 +48,23 @@ def test_splits_are_cut_from_the_sheets_in_order(folder):
     assert np.abs(dev.pictures[:, 80, 80, :2] / 4.0 - shift).max() < 1
 
 
+def test_a_split_is_a_sequence_of_examples(folder):
+    dev = faces68.load(folder, "dev")
+    example = dev[-1]
+    assert (example.picture == dev.pictures[5]).all() and (example.points == dev.landmarks[5]).all()
+    assert example.group == 5 and example.mask is None and example.visible is None
+    assert len(dev[:4]) == 4 and dev[2:][1].group == 3
+    assert [len(take(example.points)) for take in faces68.FACES68.readings.values()] == [5, 68]
+    assert (faces68.five_points(example.points) == faces68.five_points(dev.landmarks)[5]).all()
+
+
+def test_files_that_do_not_fit_each_other_are_refused(folder, tmp_path):
+    (tmp_path / "dev.avif").write_bytes((folder / "dev.avif").read_bytes())
+    (tmp_path / "dev.npz").write_bytes((folder / "train.npz").read_bytes())
+    with pytest.raises(UsageError, match=r"dev\.npz has 24 persons and landmarks \(24, 68, 2\), .*dev\.avif 8 tiles"):
+        faces68.load(tmp_path, "dev")
+
+
 def test_perfect_parts_score_full_marks(folder):
     scores = faces68.evaluate(perfect, folder, 5, batch_size=4)
     assert scores["nmi5"] == pytest.approx(100) and scores["ari5"] == pytest.approx(100)
@@ -60,9 +73,7 @@ def test_perfect_parts_score_full_marks(folder):
 
 
 def test_batch_size_changes_nothing(folder):
-    assert faces68.evaluate(perfect, folder, 5, batch_size=1) == faces68.evaluate(
-        perfect, folder, 5, batch_size=64
-    )
+    assert faces68.evaluate(perfect, folder, 5, batch_size=1) == faces68.evaluate(perfect, folder, 5, batch_size=64)
 
 
 def test_scores_add_the_foreground_variants(folder):

@@ -10,7 +10,24 @@ from partzoo.errors import UsageError
 
 # name -> module:constant, imported when asked for.
 _PROTOCOLS = {
+    "aflw": "aflw:AFLW",
+    "celeba": "celeba:CELEBA",
+    "celeba-partformer": "celeba:CELEBA_PARTFORMER",
+    "cifar-10": "classification:CIFAR10",
+    "cifar-100": "classification:CIFAR100",
+    "cifar-100-20": "classification:CIFAR100_20",
+    "coco-detection": "coco:COCO_DETECTION",
+    "cub": "cub:CUB",
+    "cub-partformer": "cub:CUB_PARTFORMER",
+    "deepfashion": "deepfashion:DEEPFASHION",
     "faces68": "faces68:FACES68",
+    "partimagenet-ood": "partimagenet:PARTIMAGENET_OOD",
+    "partimagenet-partformer": "partimagenet:PARTIMAGENET_PARTFORMER",
+    "partimagenet-seg": "partimagenet:PARTIMAGENET_SEG",
+    "pascal-part": "pascal_part:PASCAL_PART",
+    "physionet-2018": "physionet:PHYSIONET_2018",
+    "stl-10": "classification:STL10",
+    "tiny-imagenet": "classification:TINY_IMAGENET",
 }
 
 

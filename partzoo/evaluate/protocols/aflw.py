@@ -1,0 +1,65 @@
+"""``aflw``: unaligned faces of AFLW with five landmarks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.celeba import ERROR
+from partzoo.evaluate.protocols.reading import Examples, check_split, read_mat, read_rows, squash_plain, stretch
+from partzoo.image import open_picture
+
+SPLITS = ("train", "test")
+LANDMARKS = 5
+GET = (
+    "Download aflw-recrop.tar.gz, the recropped AFLW of the DVE project (https://github.com/jamt9000/DVE, after the "
+    "terms of https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/aflw/), and give its folder "
+    "aflw_release-2 with output/ and, for train and test, aflw_SPLIT_images.txt and aflw_SPLIT_keypoints.mat "
+    "(--data DIR)."
+)
+
+
+def load(data: str | Path, split: str, side: int = 256) -> Examples:
+    """Faces squashed to ``side`` x ``side`` pixels; ``split`` is train (10,122) or test (2,991).
+
+    Raises:
+        UsageError: no such split, or the data is not there or damaged.
+        MissingExtraError: scipy is not installed.
+    """
+    check_split("aflw", split, SPLITS)
+    names, points = f"aflw_{split}_images.txt", f"aflw_{split}_keypoints.mat"
+    data = need("aflw", data, ("output", names, points), GET)
+    files = read_rows(data / names, "picture", lambda row: data / "output" / " ".join(row))
+    landmarks = np.asarray(read_mat(data / points, "gt"), np.float64)[..., ::-1]  # y comes first in the file
+    if landmarks.shape != (len(files), LANDMARKS, 2):
+        raise UsageError(
+            f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} pictures of {data / names}: it must "
+            f"be {(len(files), LANDMARKS, 2)}. Get both files anew."
+        )
+    return Examples(list(zip(files, landmarks, strict=True)), partial(_example, side=side))
+
+
+def _example(face: tuple[Path, np.ndarray], side: int) -> Example:
+    pixels = open_picture(face[0]).pixels
+    return Example(squash_plain(pixels, side), face[1] * stretch(pixels, side))
+
+
+AFLW = PartProtocol(
+    name="aflw",
+    load=load,
+    truths=LANDMARKS,
+    grid=128,
+    error=ERROR,
+    source="PartFormer, sections 4.1 and 4.2 (no code for AFLW); split: Thewlis et al., ICCV 2017",
+    rules=(
+        "10,122 faces to train and fit on, 2,991 to report on. The paper gives split, five landmarks and inter-ocular "
+        "NME; the rest is as celeba-partformer, which is ours: squashed to 256 x 256 without antialiasing, maps read "
+        "on a 128 x 128 grid at the nearest cell, NME from soft centroids, z-scores on the training split, least "
+        "squares without intercept. Coordinates are taken as stored, from 0."
+    ),
+    get=GET,
+)

@@ -1,0 +1,97 @@
+"""``celeba`` and ``celeba-partformer``: unaligned CelebA faces with five landmarks, fitted and tested on MAFL."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from partzoo.evaluate.protocols.base import Example, LandmarkError, PartProtocol, need
+from partzoo.evaluate.protocols.reading import Examples, check_split, read_rows, squash_plain, stretch
+from partzoo.image import open_picture
+
+LISTS = {"train": "cele_train_lm.txt", "mafl-train": "MAFL_train_lm.txt", "mafl-test": "MAFL_test_lm.txt"}
+LANDMARKS = 5
+GET = (
+    "Give a folder with img_celeba/, the in-the-wild pictures of CelebA (https://mmlab.ie.cuhk.edu.hk/projects/"
+    f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, lines 'picture,x1,y1,...,x5,y5', as "
+    "https://github.com/Jiahao-UTS/UnsupervisedPart publishes them (--data DIR)."
+)
+
+
+def load(data: str | Path, split: str, side: int = 224) -> Examples:
+    """Faces squashed to ``side`` x ``side`` pixels; ``split`` is train (45,609), mafl-train (5,379), mafl-test (283).
+
+    Raises:
+        UsageError: no such split, or the data is not there or damaged.
+    """
+    return _faces(data, split, partial(_example, side=side))
+
+
+def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
+    """The same, but a coordinate outside the picture becomes 0.5, as PartFormer's code has it."""
+    return _faces(data, split, partial(_example, side=side, outside=0.5))
+
+
+def _faces(data: str | Path, split: str, read) -> Examples:
+    check_split("celeba", split, tuple(LISTS))
+    data = need("celeba", data, ("img_celeba", LISTS[split]), GET)
+
+    def face(row: list[str]) -> tuple[Path, np.ndarray]:
+        return data / "img_celeba" / row[0].strip(), np.array([float(x) for x in row[1:]]).reshape(LANDMARKS, 2)
+
+    return Examples(read_rows(data / LISTS[split], "picture,x1,y1,...,x5,y5", face, ","), read)
+
+
+def _example(face: tuple[Path, np.ndarray], side: int, outside: float | None = None) -> Example:
+    file, landmarks = face
+    pixels = open_picture(file).pixels
+    points = landmarks * stretch(pixels, side)
+    if outside is not None:
+        points = np.where((points > 0) & (points <= side), points, outside)
+    return Example(squash_plain(pixels, side), points)
+
+
+ERROR = LandmarkError("inter-ocular", centroids="soft", standardize=True)
+_RULES = (
+    "The lists' faces cover at least 30 % of the picture. The whole picture is squashed to {side} x {side} (bilinear "
+    "without antialiasing), landmarks with it; all five count: eyes, nose, mouth corners. Maps are read on a "
+    "128 x 128 grid, nearest cell; a point outside reads zeros. NMI and ARI of the 283 MAFL test faces. NME: soft "
+    "centroids of the foreground maps, z-scores of centroids and landmarks on {fit}, least squares without "
+    "intercept, over the distance between the eyes.{more}"
+)
+
+CELEBA = PartProtocol(
+    name="celeba",
+    load=load,
+    truths=LANDMARKS,
+    fit="mafl-train",
+    report="mafl-test",
+    grid=128,
+    error=ERROR,
+    source="MPAE, section 4 and its code (CelebA); NME: PartFormer's code",
+    rules=_RULES.format(
+        side=224,
+        fit="the MAFL training faces",
+        more=" MPAE's code computes no NME: it is taken as its first author's earlier code does.",
+    ),
+    get=GET,
+)
+
+CELEBA_PARTFORMER = PartProtocol(
+    name="celeba-partformer",
+    load=load_partformer,
+    truths=LANDMARKS,
+    fit="mafl-train",
+    report="mafl-test",
+    grid=128,
+    error=ERROR,
+    source="PartFormer, sections 4.1 and 4.2, and its code (CelebA)",
+    rules=_RULES.format(
+        side=256,
+        fit="the 5,379 MAFL training faces of the code (the paper prints 5,397)",
+        more=" A coordinate at or below 0 or above 256 becomes 0.5.",
+    ),
+    get=GET,
+)

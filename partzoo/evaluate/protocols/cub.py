@@ -1,0 +1,161 @@
+"""``cub`` and ``cub-partformer``: CUB-200-2011, birds with 15 landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.base import Example, LandmarkError, PartProtocol, need
+from partzoo.evaluate.protocols.reading import Examples, check_split, read_rows, sample, squash, squash_plain, stretch
+from partzoo.image import open_picture
+
+LANDMARKS = 15
+SPLITS = ("train", "test")
+LISTS = ("images.txt", "train_test_split.txt", "bounding_boxes.txt", "parts/part_locs.txt")
+GET = (
+    "Download CUB_200_2011.tgz from https://www.vision.caltech.edu/datasets/cub_200_2011/, unpack it, and give the "
+    f"folder CUB_200_2011 with images/ and {', '.join(LISTS)} (--data DIR)."
+)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Bird:
+    """One picture's annotation, in the picture's own pixels."""
+
+    file: Path
+    category: int
+    box: np.ndarray
+    points: np.ndarray
+    visible: np.ndarray
+
+
+def load(data: str | Path, split: str, side: int = 448) -> Examples:
+    """Birds as MPAE frames them, squashed to ``side`` x ``side`` pixels; ``split`` is train (5,994) or test (5,794).
+
+    Raises:
+        UsageError: no such split, or the data is not there or damaged.
+    """
+    return _birds(data, split, partial(_mpae_example, side=side))
+
+
+def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
+    """The same birds as PartFormer frames them: squashed without antialiasing, then enlarged by side / (side - 1)."""
+    return _birds(data, split, partial(_partformer_example, side=side))
+
+
+def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Examples:
+    check_split("cub", split, SPLITS)
+    data = need("cub", data, ("images", *LISTS), GET)
+    images, splits, boxes, parts = (data / name for name in LISTS)
+    files = dict(read_rows(images, "id class/picture", lambda row: (int(row[0]), (_class(row[1]), row[1]))))
+    train = _per_bird(splits, "id 0-or-1", files, lambda row: int(row[1]))
+    box = _per_bird(boxes, "id x y width height", files, lambda row: _floats(row[1:5], 4))
+    points = {bird: np.full((LANDMARKS, 3), np.nan) for bird in files}
+
+    def note(row: list[str]) -> None:
+        points[_known(row[0], files)][range(1, LANDMARKS + 1).index(int(row[1]))] = _floats(row[2:5], 3)
+
+    read_rows(parts, "id part x y visible", note)
+    short = next((bird for bird, found in points.items() if np.isnan(found).any()), None)
+    if short is not None:
+        raise UsageError(f"{parts} lacks landmarks of picture {short}. Get the file anew.")
+    return Examples(
+        [
+            Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
+            for bird, (category, file) in files.items()
+            if train[bird] == (split == "train")
+        ],
+        read,
+    )
+
+
+def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
+    """Picture's id -> what a list says of it; each has one line."""
+    found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
+    if len(found) < len(files):
+        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} pictures. Get the file anew.")
+    return found
+
+
+def _known(field: str, files: dict) -> int:
+    if int(field) not in files:
+        raise ValueError(f"images.txt has no {field}")
+    return int(field)
+
+
+def _class(path: str) -> int:
+    """Number, from 0, of the class whose folder a picture lies in: ``001.Black_footed_Albatross/...``."""
+    return int(path.partition(".")[0]) - 1
+
+
+def _floats(fields: list[str], count: int) -> np.ndarray:
+    return np.array([float(fields[i]) for i in range(count)])
+
+
+def _mpae_example(bird: Bird, side: int) -> Example:
+    pixels = open_picture(bird.file).pixels
+    scale = stretch(pixels, side)
+    box = tuple(bird.box * np.tile(scale, 2))
+    return Example(squash(pixels, side), bird.points * scale, bird.visible, box=box, category=bird.category)
+
+
+def _partformer_example(bird: Bird, side: int) -> Example:
+    pixels = open_picture(bird.file).pixels
+    scale = stretch(pixels, side) * side / (side - 1)
+    at = np.arange(side) * (side - 1) / side
+    points = bird.points * scale
+    inside = (points > 0) & (points <= side)
+    return Example(
+        sample(squash_plain(pixels, side), at, at),
+        np.where(inside, points, 0.5),
+        bird.visible & inside.all(1),
+        box=tuple(bird.box * np.tile(scale, 2)),
+        category=bird.category,
+    )
+
+
+_ERROR = LandmarkError("box", centroids="soft", standardize=True, active=0.5)
+_ERROR_RULES = (
+    " NME, which the code does not compute, is taken as PDiscoFormer's does: soft centroids and landmarks over the "
+    "bounding box, z-scores on the training split, each landmark on the pictures that show it, a part whose map "
+    "stays at or below 0.5 counts as absent, least squares without intercept, mean distance over the visible "
+    "landmarks of the test split."
+)
+
+CUB = PartProtocol(
+    name="cub",
+    load=load,
+    truths=LANDMARKS,
+    grid=128,
+    error=_ERROR,
+    source="MPAE, section 4 and its code (CUB); NME: PDiscoFormer's code",
+    rules=(
+        "The official split. The whole picture, no box crop, is squashed to 448 x 448 (antialiased bilinear), "
+        "landmarks with it. Maps are read on a 128 x 128 grid: nearest cell of each visible landmark, a point on the "
+        "far border reading zeros; the landmark's number against the arg-max over all channels, and over the "
+        "foreground's alone (FG-)." + _ERROR_RULES
+    ),
+    get=GET,
+)
+
+CUB_PARTFORMER = PartProtocol(
+    name="cub-partformer",
+    load=load_partformer,
+    truths=LANDMARKS,
+    grid=128,
+    error=_ERROR,
+    source="PartFormer, section 4.2 and its code (CUB-F); NME: PDiscoFormer's code",
+    rules=(
+        "As cub, but in a frame of 256 x 256: squashed without antialiasing, then picture and landmarks enlarged by "
+        "256/255 as the code's warp does; a landmark with a coordinate at or below 0 or above 256 counts as "
+        "invisible. The paper gives NME over the bounding box and no more." + _ERROR_RULES
+    ),
+    get=GET,
+)

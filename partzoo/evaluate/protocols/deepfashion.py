@@ -1,0 +1,102 @@
+"""``deepfashion``: people of the In-shop Clothes Retrieval Benchmark with parsing masks."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.reading import (
+    Examples,
+    check_split,
+    read_json,
+    squash_mask,
+    squash_plain,
+)
+from partzoo.image import open_picture
+
+LISTS = {"train": ("train",), "test": ("query", "gallery")}
+GRID = 128
+# Label -> red, green, blue in the parsing masks; the data's README.
+COLOURS = {
+    "background": (0, 0, 0),
+    "top": (255, 250, 250),
+    "skirt": (250, 235, 215),
+    "leggings": (70, 130, 180),
+    "dress": (16, 78, 139),
+    "outer": (255, 250, 205),
+    "pants": (255, 140, 0),
+    "bag": (50, 205, 50),
+    "neckwear": (220, 220, 220),
+    "headwear": (255, 0, 0),
+    "eyeglass": (127, 255, 212),
+    "belt": (0, 100, 0),
+    "footwear": (255, 255, 0),
+    "hair": (211, 211, 211),
+    "skin": (144, 238, 144),
+    "face": (245, 222, 179),
+}
+GET = (
+    "Ask for the In-shop Clothes Retrieval Benchmark at https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/"
+    "InShopRetrieval.html and give its folder: Anno/segmentation/ with DeepFashion_segmentation_train.json, _query "
+    "and _gallery, and img_highres_seg.zip unpacked there, so that pictures and their NAME_segment.png lie in "
+    "Anno/segmentation/img_highres/ (--data DIR)."
+)
+
+
+def load(data: str | Path, split: str, side: int = 256) -> Examples:
+    """People squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
+
+    Raises:
+        UsageError: no such split, or the data is not there or damaged.
+    """
+    check_split("deepfashion", split, tuple(LISTS))
+    lists = [f"Anno/segmentation/DeepFashion_segmentation_{name}.json" for name in LISTS[split]]
+    data = need("deepfashion", data, (*lists, "Anno/segmentation/img_highres"), GET)
+    pictures = []
+    for name in lists:
+        try:
+            pictures += [image["file_name"] for image in read_json(data / name)["images"]]
+        except (KeyError, TypeError) as error:
+            raise UsageError(
+                f"{data / name} must list 'images', each with a 'file_name'. Get the file anew."
+            ) from error
+    folder = data / "Anno/segmentation"
+    return Examples([folder / picture for picture in pictures], partial(_example, side=side))
+
+
+def _example(file: Path, side: int) -> Example:
+    mask = _labels(file.with_name(f"{file.stem}_segment.png"))
+    return Example(squash_plain(open_picture(file).pixels, side), mask=squash_mask(mask, GRID))
+
+
+def _labels(file: Path) -> np.ndarray:
+    """``(H, W)`` labels of a parsing mask, numbered as in ``COLOURS``."""
+    codes = open_picture(file).pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    known = np.array(list(COLOURS.values())) @ (1 << 16, 1 << 8, 1)
+    order = known.argsort()
+    found = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
+    if (known[found] != codes).any():
+        colour = codes[known[found] != codes][0]
+        raise UsageError(f"{file} has the colour #{colour:06x}, which stands for no part. Get the file anew.")
+    return found
+
+
+DEEPFASHION = PartProtocol(
+    name="deepfashion",
+    load=load,
+    truths=len(COLOURS),
+    grid=GRID,
+    background=0,
+    source="PartFormer, sections 4.1 and 4.2 (no code for DeepFashion)",
+    rules=(
+        "Training list to fit on, query and gallery lists to report on. NMI and ARI of all pixels against the parsing "
+        "masks' 15 classes and background; FG-: the pixels of the 15 classes, arg-max over the foreground channels. "
+        "The paper says no more; ours, after its other sets: the whole picture squashed to 256 x 256 without "
+        "antialiasing, masks to 128 x 128, nearest, where maps are read."
+    ),
+    get=GET,
+)

@@ -1,0 +1,227 @@
+"""``partimagenet-ood``, ``partimagenet-seg`` and ``partimagenet-partformer``: 40 parts of ImageNet's things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from partzoo.errors import UsageError, require
+from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.reading import (
+    Examples,
+    check_split,
+    read_json,
+    read_rows,
+    squash,
+    squash_mask,
+    squash_plain,
+)
+from partzoo.image import open_picture
+
+PARTS = BACKGROUND = 40
+GRID = 128
+SPLITS = ("train", "test")
+FIELDS = ("category_id", "segmentation", "bbox", "area", "iscrowd")
+_FROM = "Download PartImageNet from https://github.com/TACJu/PartImageNet"
+GET_OOD = (
+    f"{_FROM} (PartImageNet_OOD, split as PDiscoNet's) and give the folder that holds train/, train_train.json and "
+    "train_test.json (--data DIR)."
+)
+GET_SEG = (
+    f"{_FROM} (PartImageNet_Seg) and give the folder that holds images/train, images/test, "
+    "annotations/train/train.json and annotations/test/test.json (--data DIR)."
+)
+GET_PARTFORMER = (
+    f"{_FROM}, prepare it as https://github.com/robertdvdk/part_detection (PDiscoNet) says, and give the folder that "
+    "holds newdset.txt, train.json, train_train/ and train_test/ (--data DIR)."
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and its annotations as COCO's JSON has them: ``(height, width)`` and one dictionary each."""
+
+    file: Path
+    size: tuple[int, int]
+    annotations: Sequence[dict]
+    category: int | None = None
+
+
+def load_ood(data: str | Path, split: str, side: int = 224) -> Examples:
+    """Pictures squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
+
+    Raises:
+        UsageError: no such split, or the data is not there or damaged.
+        MissingExtraError: pycocotools is not installed.
+    """
+    check_split("partimagenet-ood", split, SPLITS)
+    data = need("partimagenet-ood", data, ("train", f"train_{split}.json"), GET_OOD)
+    return _annotated(data / f"train_{split}.json", data / "train", side)
+
+
+def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
+    """The same of PartImageNet_Seg, all 158 classes."""
+    check_split("partimagenet-seg", split, SPLITS)
+    listed = f"annotations/{split}/{split}.json"
+    data = need("partimagenet-seg", data, (f"images/{split}", listed), GET_SEG)
+    return _annotated(data / listed, data / "images" / split, side)
+
+
+def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
+    """The same of PDiscoNet's preparation, framed as PartFormer does, each with its class."""
+    check_split("partimagenet-partformer", split, SPLITS)
+    data = need("partimagenet-partformer", data, ("newdset.txt", "train.json", f"train_{split}"), GET_PARTFORMER)
+    pictures = _pictures(data / "train.json", data)
+
+    def row(fields: list[str]) -> Picture | None:
+        number, is_test, label, folder, name = fields
+        known = pictures[int(number)]
+        if int(is_test) != (split == "test"):
+            return None
+        return Picture(data / f"train_{split}" / folder / name, known.size, known.annotations, int(label))
+
+    try:
+        rows = read_rows(data / "newdset.txt", "index, test, label, class, picture, with tabs between", row, "\t")
+    except KeyError as error:
+        raise UsageError(f"{data / 'newdset.txt'} names picture {error}, which {data / 'train.json'} lacks.") from error
+    return Examples([each for each in rows if each], partial(_partformer_example, side=side))
+
+
+def _annotated(file: Path, folder: Path, side: int) -> Examples:
+    """Pictures with an annotation that counts; those without have no truth and are left out."""
+    pictures = [each for each in _pictures(file, folder).values() if any(map(_counts, each.annotations))]
+    if not pictures:
+        raise UsageError(f"{file} has no picture with annotated parts. Get the file anew.")
+    return Examples(pictures, partial(_mpae_example, side=side))
+
+
+def _pictures(file: Path, folder: Path) -> dict[int, Picture]:
+    """Image id -> picture, of a COCO file."""
+    found, annotations = read_json(file), {}
+    try:
+        for each in found["annotations"]:
+            if not 0 <= each["category_id"] < PARTS:
+                raise UsageError(
+                    f"{file}: annotation {each['id']} has category_id {each['category_id']}; parts are 0..{PARTS - 1}."
+                )
+            annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
+        return {
+            each["id"]: Picture(
+                folder / each["file_name"], (each["height"], each["width"]), annotations.get(each["id"], ())
+            )
+            for each in found["images"]
+        }
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{file} is not in COCO's format ({error!r}). Get the file anew.") from error
+
+
+def part_mask(annotations: Iterable[dict], size: tuple[int, int]) -> np.ndarray:
+    """Part of every pixel: the category that most annotations give it, the lower of equals; 40 where none does.
+
+    Args:
+        annotations: COCO's, ``category_id`` 0..39; crowds and those of no area are passed over. Of a polygon of four
+            numbers, the annotation's box is taken.
+        size: ``(height, width)``.
+
+    Returns:
+        ``(height, width)`` int64, 0..40.
+
+    Source: MPAE's code (PartImageNet).
+    """
+    counts: dict[int, np.ndarray] = {}
+    for each in filter(_counts, annotations):
+        votes = counts.setdefault(each["category_id"], np.zeros(size, np.uint8))
+        votes += _rasterized(each, size)
+    if not counts:
+        return np.full(size, BACKGROUND)
+    categories = np.array(sorted(counts))
+    stack = np.stack([counts[each] for each in categories])
+    return np.where(stack.any(0), categories[stack.argmax(0)], BACKGROUND)
+
+
+def _counts(annotation: dict) -> bool:
+    return not annotation["iscrowd"] and annotation["area"] > 0
+
+
+def _rasterized(annotation: dict, size: tuple[int, int]) -> np.ndarray:
+    coco = require("pycocotools.mask", "coco")
+    shape = annotation["segmentation"]
+    if isinstance(shape, list):
+        x, y, width, height = annotation["bbox"]
+        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+        shape = coco.merge(coco.frPyObjects([corners if len(each) == 4 else each for each in shape], *size))
+    elif isinstance(shape["counts"], list):
+        shape = coco.frPyObjects(shape, *size)
+    return coco.decode(shape)
+
+
+def _truth(picture: Picture) -> np.ndarray:
+    return squash_mask(part_mask(picture.annotations, picture.size), GRID)
+
+
+def _mpae_example(picture: Picture, side: int) -> Example:
+    return Example(squash(open_picture(picture.file).pixels, side), mask=_truth(picture))
+
+
+def _partformer_example(picture: Picture, side: int) -> Example:
+    pixels = squash_plain(open_picture(picture.file).pixels, side)
+    return Example(pixels, mask=_truth(picture), category=picture.category)
+
+
+_MASKS = (
+    " Truth: 40 part categories and background. Polygons are rasterized by pycocotools; crowds and annotations of no "
+    "area are passed over, a polygon of four numbers is its annotation's box; a pixel belongs to the category that "
+    "most annotations give it, the lower of equals. Masks are resized to 128 x 128, nearest (cell i reads pixel "
+    "floor(i H / 128)), where maps are read."
+)
+_MPAE = (
+    " The picture is squashed to 224 x 224 (antialiased bilinear)."
+    + _MASKS
+    + " Pictures without such an annotation are left out. NMI and ARI of all pixels, background included, pooled over "
+    "the test split. FG-, which the code does not have, is ours: pixels of the 40 parts, arg-max over the foreground "
+    "channels."
+)
+
+PARTIMAGENET_OOD = PartProtocol(
+    name="partimagenet-ood",
+    load=load_ood,
+    truths=PARTS + 1,
+    grid=GRID,
+    background=BACKGROUND,
+    source="MPAE, section 4 and its code (PartImageNet OOD)",
+    rules="PDiscoNet's split of 109 classes." + _MPAE,
+    get=GET_OOD,
+)
+
+PARTIMAGENET_SEG = PartProtocol(
+    name="partimagenet-seg",
+    load=load_seg,
+    truths=PARTS + 1,
+    grid=GRID,
+    background=BACKGROUND,
+    source="MPAE, section 4 and its code (PartImageNet Seg)",
+    rules="158 classes; the validation split is unused." + _MPAE,
+    get=GET_SEG,
+)
+
+PARTIMAGENET_PARTFORMER = PartProtocol(
+    name="partimagenet-partformer",
+    load=load_partformer,
+    truths=PARTS + 1,
+    grid=GRID,
+    background=BACKGROUND,
+    per_class=True,
+    source="PartFormer, sections 4.1 and 4.2, and its code (PartImageNet)",
+    rules=(
+        "The picture is squashed to 256 x 256 without antialiasing; parts of each class are counted apart."
+        + _MASKS
+        + " Pictures without annotation are all background. NMI and ARI of all pixels, background included. Here we "
+        "part from the code, which rasterizes by skimage, gives the parts of an annotation with several polygons to "
+        "wrong categories, and counts part 0 of class 1 as background."
+    ),
+    get=GET_PARTFORMER,
+)

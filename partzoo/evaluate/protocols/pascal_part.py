@@ -1,0 +1,148 @@
+"""``pascal-part``: parts of the things in VOC 2010's pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.reading import Examples, check_split, read_mat, read_rows, squash, squash_mask
+from partzoo.image import open_picture
+
+GRID = 128
+SPLITS = ("train", "val")
+VOC = "VOCdevkit/VOC2010"
+GET = (
+    "Download trainval.tar.gz from https://roozbehm.info/pascal-parts/pascal-parts.html and VOCtrainval_03-May-2010"
+    ".tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2010/, unpack both, and give the folder that holds "
+    f"Annotations_Part/ and {VOC}/ with JPEGImages/ and ImageSets/Main/ (--data DIR)."
+)
+
+_FACE = "head leye reye lear rear"
+_LEGS = "lfuleg lflleg rfuleg rflleg lbuleg lblleg rbuleg rblleg"
+_PAWS = f"{_FACE} nose torso neck lfleg lfpa rfleg rfpa lbleg lbpa rbleg rbpa tail"
+_BUS = (
+    "frontside leftside rightside backside roofside leftmirror rightmirror fliplate bliplate "
+    "door wheel headlight window"
+)
+_COW = f"{_FACE} muzzle lhorn rhorn torso neck {_LEGS} tail"
+# The names of the data's part2ind.m, without the numbers of like parts (wheel_1, wheel_2).
+PART_NAMES = {
+    "aeroplane": "body stern lwing rwing tail engine wheel",
+    "bicycle": "fwheel bwheel saddle handlebar chainwheel headlight",
+    "bird": "head leye reye beak torso neck lwing rwing lleg lfoot rleg rfoot tail",
+    "bottle": "cap body",
+    "bus": _BUS,
+    "car": _BUS,
+    "cat": _PAWS,
+    "cow": _COW,
+    "dog": f"{_PAWS} muzzle",
+    "horse": f"{_FACE} muzzle torso neck {_LEGS} tail lfho rfho lbho rbho",
+    "motorbike": "fwheel bwheel handlebar saddle headlight",
+    "person": f"{_FACE} lebrow rebrow nose mouth hair torso neck llarm luarm lhand rlarm ruarm rhand "
+    "llleg luleg lfoot rlleg ruleg rfoot",
+    "pottedplant": "pot plant",
+    "sheep": _COW,
+    "train": "head hfrontside hleftside hrightside hbackside hroofside headlight "
+    "coach cfrontside cleftside crightside cbackside croofside",
+    "tvmonitor": "screen",
+}
+LABELS = {
+    pair: label
+    for label, pair in enumerate(
+        ((thing, part) for thing, parts in PART_NAMES.items() for part in parts.split()), start=1
+    )
+}
+
+
+def load(data: str | Path, split: str, side: int = 224) -> Examples:
+    """Pictures squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train (4,998) or val (5,105).
+
+    Raises:
+        UsageError: no such split, or the data is not there or damaged.
+        MissingExtraError: scipy is not installed.
+    """
+    check_split("pascal-part", split, SPLITS)
+    listed = f"{VOC}/ImageSets/Main/{split}.txt"
+    data = need("pascal-part", data, ("Annotations_Part", f"{VOC}/JPEGImages", listed), GET)
+    names = read_rows(data / listed, "picture", lambda row: row[0])
+    pictures = [
+        Annotated(data / VOC / "JPEGImages" / f"{name}.jpg", data / "Annotations_Part" / f"{name}.mat")
+        for name in names
+    ]
+    return Examples(pictures, partial(_example, side=side))
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A picture and the file that holds its parts."""
+
+    picture: Path
+    annotation: Path
+
+
+def _example(files: Annotated, side: int) -> Example:
+    pixels = open_picture(files.picture).pixels
+    return Example(squash(pixels, side), mask=squash_mask(part_mask(files.annotation, pixels.shape[:2]), GRID))
+
+
+def part_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
+    """Part of every pixel, numbered as in ``LABELS``, 0 where there is none; later parts lie over earlier ones.
+
+    Args:
+        file: one of the data's ``.mat`` files.
+        size: ``(height, width)`` of its picture.
+
+    Returns:
+        ``(height, width)`` int64.
+
+    Raises:
+        UsageError: the file is damaged, or a mask is of another size.
+    """
+    mask = np.zeros(size, np.int64)
+    for thing, name, pixels in _parts(file):
+        if pixels.shape != size:
+            raise UsageError(f"{file}: the mask of {name} is {pixels.shape}, its picture {size}. Get both anew.")
+        label = LABELS.get((thing, name.partition("_")[0]))
+        if label is not None:
+            mask[pixels > 0] = label
+    return mask
+
+
+def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
+    """Class of the thing, name and mask of each part, in the file's order."""
+    annotation = read_mat(file, "anno", squeeze_me=True, struct_as_record=False)
+    try:
+        # The reader gives an array of one struct as the struct itself.
+        things = np.atleast_1d(annotation.objects)
+        return [
+            (getattr(thing, "class"), part.part_name, part.mask)
+            for thing in things
+            for part in np.atleast_1d(thing.parts)
+        ]
+    except AttributeError as error:
+        raise UsageError(f"{file} is not one of Pascal-Part's ({error}). Get the file anew.") from error
+
+
+PASCAL_PART = PartProtocol(
+    name="pascal-part",
+    load=load,
+    truths=len(LABELS) + 1,
+    report="val",
+    grid=GRID,
+    background=0,
+    source="Chen et al., 'Detect what you can', CVPR 2014 (data); the rules are partzoo's",
+    rules=(
+        "Neither paper reports it: the rules are ours, after MPAE's for PartImageNet. VOC 2010's train split to fit "
+        f"on, val to report on. Truth: the {len(LABELS)} pairs of class and part of the data's part2ind.m, like parts "
+        "(wheel_1, wheel_2) being one, and background; later parts lie over earlier ones; pixels of a thing without "
+        "parts, and of parts that part2ind.m does not name, are background. The whole picture is squashed to 224 x 224 "
+        "(antialiased bilinear), masks to 128 x 128, nearest, where maps are read. NMI and ARI of all pixels; FG-: "
+        "pixels of parts, arg-max over the foreground channels."
+    ),
+    get=GET,
+)

@@ -1,0 +1,150 @@
+"""What the loaders share: examples read when asked for, list files, and the papers' ways of framing a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from partzoo.errors import UsageError, require
+from partzoo.evaluate.protocols.base import Example
+
+Row = TypeVar("Row")
+
+
+class Examples(Sequence):
+    """Examples made when they are asked for, so that any number of them takes the memory of one.
+
+    Args:
+        records: what is known of each before its picture is opened.
+        read: a record -> its example.
+    """
+
+    def __init__(self, records: Sequence, read: Callable[[Any], Example]) -> None:
+        self.records, self.read = records, read
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Examples(self.records[index], self.read)
+        return self.read(self.records[index])
+
+
+def check_split(protocol: str, split: str, splits: Sequence[str]) -> None:
+    """Raises:
+    UsageError: the protocol has no such split.
+    """
+    if split not in splits:
+        raise UsageError(f"Unknown split {split!r} of {protocol}; the splits are {', '.join(splits)}.")
+
+
+def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separator: str | None = None) -> list[Row]:
+    """Every line of a list file that is not blank.
+
+    Args:
+        file: text, one row a line.
+        form: what a line must look like, for the message.
+        parse: fields of a line -> its row; ValueError and IndexError mean that the line is damaged.
+        separator: between fields; any white space by default.
+
+    Raises:
+        UsageError: a line is damaged (the sentence gives file and number), or there is none.
+    """
+    rows = []
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    rows.append(parse(line.strip().split(separator)))
+                except (ValueError, IndexError) as error:
+                    raise UsageError(
+                        f"{file}, line {number}: {line.strip()[:80]!r} is not '{form}'. Get the file anew."
+                    ) from error
+    if not rows:
+        raise UsageError(f"{file} is empty: each line must be '{form}'.")
+    return rows
+
+
+def read_json(file: Path) -> dict:
+    """The object that a JSON file holds.
+
+    Raises:
+        UsageError: it is damaged; the sentence gives file and line.
+    """
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{file} is not JSON ({error}). Get the file anew.") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Get the file anew.")
+    return found
+
+
+def read_mat(file: Path, variable: str, **options: bool) -> Any:
+    """One variable of a MATLAB file; ``options`` are those of ``scipy.io.loadmat``.
+
+    Raises:
+        UsageError: it is damaged or lacks the variable.
+        MissingExtraError: scipy is not installed.
+    """
+    loadmat = require("scipy.io", "eval").loadmat
+    try:
+        return loadmat(file, **options)[variable]
+    except Exception as error:  # damaged bytes make the reader raise errors of any type
+        raise UsageError(f"{file} holds no readable {variable!r} ({error}). Get the file anew.") from error
+
+
+def squash(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The picture as a square, aspect not kept, antialiased bilinear: torchvision's Resize of a PIL image.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8.
+        side: height and width of the result, ``(side, side, 3)`` uint8.
+    """
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def squash_plain(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The picture as a square, aspect not kept, bilinear without antialiasing: OpenCV's resize, to a grey level."""
+    rows, columns = ((np.arange(side) + 0.5) * length / side - 0.5 for length in pixels.shape[:2])
+    return sample(pixels, rows, columns)
+
+
+def sample(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Bilinear values at all pairs of rows and columns, those outside clamped to the border.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8.
+        rows, columns: ``(h,)`` and ``(w,)`` float, the centre of the first pixel being 0.
+
+    Returns:
+        ``(h, w, 3)`` uint8.
+    """
+    values = _between(_between(pixels.astype(np.float32), columns, 1), rows, 0)
+    return np.rint(values).astype(np.uint8)
+
+
+def _between(values: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
+    last = values.shape[axis] - 1
+    at = np.clip(at, 0, last)
+    low = np.floor(at).astype(np.intp)
+    weight = (at - low).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+    return values.take(low, axis) * (1 - weight) + values.take(np.minimum(low + 1, last), axis) * weight
+
+
+def squash_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """Labels ``(H, W)`` on a square grid ``(side, side)`` int64: nearest, cell i reading pixel floor(i H / side)."""
+    rows, columns = (np.arange(side) * length // side for length in mask.shape)
+    return mask[rows[:, None], columns].astype(np.int64)
+
+
+def stretch(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Factors ``(2,)``, of x and y, from a picture's pixels to those of the square that it is squashed to."""
+    height, width = pixels.shape[:2]
+    return np.array([side / width, side / height])
