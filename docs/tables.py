@@ -15,7 +15,7 @@ from partzoo.errors import UsageError
 from partzoo.evaluate import protocols, reproduction
 from partzoo.evaluate.floors import FLOORS
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
-from partzoo.evaluate.report import Row, markdown, read_csv, table
+from partzoo.evaluate.report import DEFAULT, Row, markdown, read_csv, table
 from partzoo.manifest import NAME, WeightRecord, manifest
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def models(records: dict[str, WeightRecord]) -> str:
 
 def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, settings: bool = True) -> str:
     """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
-    rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == "default")]
+    rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
     pictures = " or ".join(f"{count:,}" for count in sorted({row.pictures for row in rows}))
     said = f"{pictures} pictures" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
     return "\n\n".join([*(table(rows, group) for group in columns), said])

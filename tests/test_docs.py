@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import re
 import shlex
@@ -20,7 +21,8 @@ import partzoo
 from partzoo.cli import main
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import FLOORS
-from partzoo.evaluate.report import write_csv
+from partzoo.evaluate.report import read_csv, rows, write_csv
+from partzoo.evaluate.run import digest
 from partzoo.features import DEFAULT_MODEL
 from partzoo.manifest import NAME, PACKAGE, WeightFile, manifest
 
@@ -85,6 +87,16 @@ def clone(tmp_path):
 def test_pages_show_what_manifest_results_and_protocols_say(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert TABLES.page(name, TABLES.Sources(ROOT)) == text, "run: python docs/tables.py"
+
+
+@pytest.mark.parametrize("protocol", ["faces68", "tiny-imagenet"])
+def test_results_are_those_of_the_records_of_the_released_weights(protocol):
+    files = (ROOT / "results" / "eval" / protocol).glob("*.json")
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    assert read_csv(ROOT / "results" / f"{protocol}.csv") == rows(records)
+    released = {name: digest(partzoo.load(name, device="cpu", dtype="float32")) for name in manifest(ROOT / NAME)}
+    measured = {record["model"]: record["weights_sha256"] for record in records}
+    assert {name: measured[name] for name in released} == released
 
 
 @pytest.mark.parametrize("name", TABLES.PAGES)

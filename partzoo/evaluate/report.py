@@ -12,7 +12,7 @@ A record holds every run of one model under one setting::
 from __future__ import annotations
 
 import csv
-import os
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
+from partzoo.evaluate.floors import FLOORS
+from partzoo.export import write_aside
 
 FORMAT = 1
+DEFAULT = "default"
 OWN_FLOORS = ("constant_", "random_")
-FLOORS = ("random-weights", "colour-position")
 LOWER_IS_BETTER = ("nme", "mse", "distance", "antisymmetry")
 NEITHER_IS_BETTER = ("presence",)
 IN_PATCHES = ("mse_x", "mse_y", "distance", "antisymmetry")
@@ -36,7 +38,7 @@ class Row:
 
     Attributes:
         model: name of the weights, or one of ``FLOORS``.
-        setting: what was changed about how the model is used; ``"default"``: nothing.
+        setting: what was changed about how the model is used; ``DEFAULT``: nothing.
         k: number of parts; None where there are none.
         metric: name of the figure.
         mean: over seeds; six significant digits.
@@ -85,16 +87,12 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
 def write_csv(records: Iterable[Mapping[str, Any]], path: str | Path) -> list[Row]:
     """Write the figures of all records of one protocol, and return them; see :func:`rows`."""
     path, found = Path(path), rows(records)
-    aside = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(astuple(row) for row in found)
-        os.replace(aside, path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([COLUMNS, *map(astuple, found)])
+    with write_aside(path) as file:
+        file.write(text.getvalue().encode())
     return found
 
 
@@ -132,7 +130,7 @@ def table(figures: Sequence[Row], metrics: Sequence[str]) -> str:
     keys.sort(key=lambda key: (key[0], key[1] in FLOORS))
     best = {(k, metric): _best([c for (key, m), c in cells.items() if (key[0], m) == (k, metric)])
             for k in {key[0] for key in keys} for metric in metrics}  # fmt: skip
-    columns = {"K": any(k for k, _, _ in keys), "setting": any(setting != "default" for _, _, setting in keys)}
+    columns = {"K": any(k for k, _, _ in keys), "setting": any(setting != DEFAULT for _, _, setting in keys)}
     head = ["model", *(name for name, show in columns.items() if show), *map(label, metrics), "seeds"]
     lines = [head, ["---"] * len(head)]
     for key in keys:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.report import OWN_FLOORS, Row, label, markdown, shown, titled
+from partzoo.evaluate.floors import RANDOM
+from partzoo.evaluate.report import DEFAULT, OWN_FLOORS, Row, label, markdown, shown, titled
 from partzoo.manifest import WeightRecord
 
 NOTES = Path(__file__).with_name("reproduction.toml")
-RANDOM, DEFAULT = "random-weights", "default"
 HEAD = ("figure", "paper", "ours", "gap", "floor")
 Results = Callable[[str], Sequence[Row]]
 
