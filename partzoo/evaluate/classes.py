@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from partzoo.encoders.base import Encoder
 from partzoo.evaluate.held_out import part_positions, pooled_features
 from partzoo.evaluate.knn import knn_accuracy

@@ -12,6 +12,7 @@ from partzoo.errors import ShapeError, UsageError
 
 PENALTIES = tuple(10.0**power for power in range(-7, 2))
 HELD_OUT = 10
+CHUNK = 4096
 
 
 class LinearClassifier(NamedTuple):
@@ -27,7 +28,8 @@ class LinearClassifier(NamedTuple):
 
     def classify(self, features: Tensor) -> Tensor:
         """Classes ``(N,)`` int64 of features ``(N, C)``."""
-        return linear(features.to(self.weight.dtype), self.weight, self.bias).argmax(1)
+        chunks = features.split(CHUNK)
+        return torch.cat([linear(x.to(self.weight.dtype), self.weight, self.bias).argmax(1) for x in chunks])
 
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
         """Share of ``(N, C)`` features, in per cent, that get their class in ``labels`` (N,)."""
@@ -42,7 +44,7 @@ class _Moments:
         self.counts = torch.bincount(labels, minlength=classes).double()
         channels = features.shape[1]
         gram, cross = self.mean.new_zeros(channels, channels), self.mean.new_zeros(classes, channels)
-        for x, y in zip(features.split(8192), labels.split(8192), strict=True):
+        for x, y in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
             centred = x.double() - self.mean
             gram.addmm_(centred.mT, centred)
             cross.index_add_(0, y, centred)
@@ -129,15 +131,19 @@ def logistic(
     weight = x.new_zeros(classes, x.shape[1], requires_grad=True)
     bias = x.new_zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, history_size=20, tolerance_grad=tolerance, tolerance_change=0,
+        [weight, bias], max_iter=steps, history_size=20, tolerance_grad=tolerance, tolerance_change=1e-15,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = cross_entropy(linear(x, weight, bias), labels) + penalty / 2 * (weight / size).square().sum()
-        value.backward()
-        return value
+        total = penalty / 2 * (weight / size).square().sum()
+        total.backward()
+        for some, classes in zip(x.split(CHUNK), labels.split(CHUNK), strict=True):
+            part = cross_entropy(linear(some, weight, bias), classes, reduction="sum") / len(x)
+            part.backward()
+            total = total.detach() + part.detach()
+        return total
 
     with torch.enable_grad():
         optimizer.step(loss)
@@ -229,6 +235,6 @@ def _checked(features: Tensor, labels: Tensor, least: int = 1) -> int:
     """How many classes there are."""
     if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) < least:
         raise ShapeError(
-            f"Features must be (N, C) and labels (N,), N >= {least}, not {tuple(features.shape)}, {tuple(labels.shape)}."
+            f"Features must be (N, C), N >= {least}, and labels (N,), not {(*features.shape,)}, {(*labels.shape,)}."
         )
     return int(labels.max()) + 1

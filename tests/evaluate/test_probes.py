@@ -3,7 +3,8 @@ import torch
 
 from partzoo.errors import ShapeError, UsageError
 from partzoo.evaluate.knn import knn_accuracy, knn_classify
-from partzoo.evaluate.positions import position_error
+from partzoo.evaluate.positions import antisymmetry, position_error
+from partzoo.models.sampling import relative_targets
 
 TRAIN = torch.tensor([[1.0, 0.0], [0.9, 0.5], [0.8, 0.6], [0.0, 2.0]])
 LABELS = torch.tensor([1, 0, 0, 2])
@@ -38,9 +39,7 @@ def test_agrees_with_scikit_learn():
     generator = torch.Generator().manual_seed(1)
     train, queries = torch.randn(80, 6, generator=generator), torch.randn(40, 6, generator=generator)
     labels = torch.randint(0, 4, (80,), generator=generator)
-    theirs = neighbors.KNeighborsClassifier(9, metric="cosine", algorithm="brute").fit(
-        train.numpy(), labels.numpy()
-    )
+    theirs = neighbors.KNeighborsClassifier(9, metric="cosine", algorithm="brute").fit(train.numpy(), labels.numpy())
     ours = knn_classify(queries, train, labels, neighbours=9, vote="plain")
     assert (ours.numpy() == theirs.predict(queries.numpy())).all()
 
@@ -90,3 +89,25 @@ def test_shapes_that_do_not_agree_are_refused():
         position_error(torch.zeros(3, 2), torch.zeros(4, 2))
     with pytest.raises(ShapeError):
         knn_classify(torch.zeros(2, 3), TRAIN, LABELS)
+
+
+def test_antisymmetry_of_true_translations_is_zero():
+    positions = torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(0)) * 56
+    true = relative_targets(positions, 8).unflatten(1, (5, 5))
+    assert antisymmetry(true) == 0
+    assert antisymmetry(true, true.roll(2, 1)) > 1
+
+
+def test_antisymmetry_by_hand():
+    matrix = torch.zeros(3, 3, 2)
+    matrix[0, 1], matrix[1, 0] = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 2.0])
+    # |(3, 4)| there and back, of six ordered pairs; a patch as seen from itself does not count.
+    matrix[1, 1] = 7
+    assert antisymmetry(matrix) == pytest.approx(2 * 5 / 6)
+    assert antisymmetry(torch.cat([matrix, torch.ones(3, 3, 2)], -1)[None]) == pytest.approx(2 * 5 / 6)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (4, 3, 2), (1, 1, 2), (3, 3, 3)])
+def test_antisymmetry_needs_a_square_of_translations(shape):
+    with pytest.raises(ShapeError):
+        antisymmetry(torch.zeros(shape))
