@@ -174,7 +174,7 @@ def faces(tmp_path):
     write_picture(tmp_path / "img_celeba/000002.jpg", 40, 20)
     (tmp_path / "cele_train_lm.txt").write_text("000001.jpg,1,2,3,4,5,6,7,8,9,10\n")
     (tmp_path / "MAFL_train_lm.txt").write_text("000001.jpg,1,2,3,4,5,6,7,8,9,10\n000002.jpg,1,2,3,4,5,6,7,8,9,10\n\n")
-    (tmp_path / "MAFL_test_lm.txt").write_text("000002.jpg,1,2,2,4,3,6,4,8,-5,40.5\n")
+    (tmp_path / "MAFL_test_lm.txt").write_text("000002.jpg,1,2,2,4,3,6,4,8,0,40.5\n")
     return tmp_path
 
 
@@ -183,7 +183,7 @@ def test_celeba_is_fitted_and_tested_on_mafl(faces):
     fit, test = (protocol.load(faces, split) for split in (protocol.fit, protocol.report))
     assert len(fit) == 2 and len(test) == 1
     assert np.allclose(fit[0].points[0], [1 * 224 / 40, 2 * 224 / 20])
-    assert np.allclose(test[0].points, np.array([[1, 2], [2, 4], [3, 6], [4, 8], [-5, 40.5]]) * [11.2, 5.6])
+    assert np.allclose(test[0].points, np.array([[1, 2], [2, 4], [3, 6], [4, 8], [0, 40.5]]) * [11.2, 5.6])
     assert test[0].visible is None and test[0].picture.shape == (224, 224, 3)
     red, green = place(test[0].picture, 40, 20)
     assert np.abs(test[0].picture[9, :, 0] - red).max() <= 1
