@@ -156,6 +156,14 @@ def test_standardizing_changes_nothing_where_no_part_is_inactive():
     assert np.allclose(one.predict(centroids), other.predict(centroids), atol=1e-9)
 
 
+@pytest.mark.parametrize(("standardize", "expected"), [(False, 0.4), (True, 2.0)])
+def test_parts_that_move_together_share_by_hand(standardize, expected):
+    # The second goes three times as far: weights (0.4, 1.2) are least in pixels, equal ones in deviations.
+    centroids = np.array([[[x, 0.0], [3 * x, 0.0]] for x in (-1, 0, 1)])
+    regression = LandmarkRegression(centroids, 4 * centroids[:, :1], standardize=standardize)
+    assert regression.predict([[[1.0, 0.0], [0.0, 0.0]]]).ravel() == pytest.approx([expected, 0])
+
+
 @pytest.mark.parametrize("standardize", [False, True])
 def test_the_rounding_of_a_part_that_never_moves_is_not_fitted(standardize):
     landmarks, still = np.random.default_rng(6).normal(size=(9, 1, 2)), np.full((9, 1, 2), 0.1)
