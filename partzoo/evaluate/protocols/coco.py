@@ -1,0 +1,112 @@
+"""``coco-detection``: boxes found in COCO's pictures against its annotations."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from partzoo.errors import UsageError, require
+from partzoo.evaluate.protocols.base import need
+
+_FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+_FIELDS = ("image_id", "category_id", "bbox", "score")
+
+
+@dataclass(frozen=True)
+class DetectionProtocol:
+    """Average precision of detections.
+
+    Attributes:
+        name: as ``partzoo.evaluate.protocols.get`` takes it.
+        annotations: split -> its annotations, inside the data's folder.
+        source: paper and section that the rules are from.
+        rules: the same rules in a few sentences, for the docs.
+        get: what to download, and how the folder must look.
+        train, test: the splits that a detector is trained on and figures reported on.
+    """
+
+    name: str
+    annotations: dict[str, str]
+    source: str
+    rules: str
+    get: str
+    train: str = "train2017"
+    test: str = "val2017"
+
+    def average_precision(
+        self, detections: Sequence[dict[str, Any]] | str | Path, data: str | Path, *, split: str | None = None
+    ) -> dict[str, float]:
+        """Average precision of boxes, in per cent.
+
+        Args:
+            detections: a list, or a JSON file with one, in COCO's results format: ``image_id``, ``category_id``,
+                ``bbox`` (x, y, width, height in the picture's pixels) and ``score`` each.
+            data: the folder with ``annotations/``.
+            split: None is ``test``.
+
+        Returns:
+            ``ap`` (mean over IoU 0.50, 0.55, ..., 0.95), ``ap50``, ``ap75``, and ``ap_small``, ``ap_medium`` and
+            ``ap_large``; NaN where no annotated thing is of that size.
+
+        Raises:
+            UsageError: no such split, the annotations are not there, or a detection is not in the format.
+            MissingExtraError: pycocotools is not installed.
+        """
+        split = split or self.test
+        if split not in self.annotations:
+            raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are {', '.join(self.annotations)}.")
+        file = need(self.name, data, [self.annotations[split]], self.get) / self.annotations[split]
+        found = _read(detections)
+        coco, evaluation = require("pycocotools.coco", "coco"), require("pycocotools.cocoeval", "coco")
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = coco.COCO(str(file))
+            if unknown := {detection["image_id"] for detection in found} - set(truth.imgs):
+                raise UsageError(f"Detections name the picture {min(unknown)}, which {file} has not.")
+            if not found:
+                return dict.fromkeys(_FIGURES, 0.0)
+            scorer = evaluation.COCOeval(truth, truth.loadRes(found), "bbox")
+            scorer.evaluate()
+            scorer.accumulate()
+            scorer.summarize()
+        return {
+            name: 100 * float(value) if value >= 0 else float("nan")
+            for name, value in zip(_FIGURES, scorer.stats, strict=False)
+        }
+
+
+def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, Any]]:
+    """Copies, with whole numbers for ids: scoring writes into them."""
+    origin = "Detections"
+    if isinstance(detections, (str, Path)):
+        origin = str(detections)
+        try:
+            detections = json.loads(Path(detections).read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{origin} is not read as JSON: {error}") from error
+    for number, detection in enumerate(detections):
+        if not isinstance(detection, dict) or any(name not in detection for name in _FIELDS):
+            raise UsageError(f"{origin}: number {number} must be a record of {', '.join(_FIELDS)}: {detection!r:.80}")
+        if len(detection["bbox"]) != 4:
+            raise UsageError(f"{origin}: number {number} has the bbox {detection['bbox']!r}, not x, y, width, height.")
+    return [{name: detection[name] for name in _FIELDS} for detection in detections]
+
+
+COCO_DETECTION = DetectionProtocol(
+    name="coco-detection",
+    annotations={split: f"annotations/instances_{split}.json" for split in ("train2017", "val2017")},
+    source="PART, section 8.1; Lin et al., 'Microsoft COCO: Common Objects in Context', ECCV 2014",
+    rules=(
+        "Average precision of boxes on val2017 by COCO's own code: AP over IoU 0.50 to 0.95, AP50 and AP75, at most "
+        "100 boxes a picture. The paper finetunes Mask R-CNN in ViTDet's configuration on train2017, 12 epochs at "
+        "1,024 px."
+    ),
+    get=(
+        "Download http://images.cocodataset.org/annotations/annotations_trainval2017.zip and give the folder with "
+        "annotations/instances_val2017.json (--data DIR)."
+    ),
+)

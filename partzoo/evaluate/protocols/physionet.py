@@ -1,0 +1,182 @@
+"""``physionet-2018``: sleep stages from six channels of EEG, of the challenge "You Snooze You Win".
+
+The challenge's folder is ``training/<record>/<record>.hea`` (the header), ``.mat`` (the signals) and ``.arousal``
+(the annotations, of sleep stages among others); a record is one night of one subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from partzoo.errors import ShapeError, UsageError, require
+from partzoo.evaluate.metrics import Contingency
+from partzoo.evaluate.protocols.base import need
+from partzoo.evaluate.protocols.wfdb import read_annotations, read_header
+
+STAGES = ("W", "N1", "N2", "N3", "R")
+UNDEFINED = "U"
+# A channel whose deviation is below it, in microvolts, is silent.
+FLAT = 1e-3
+CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
+
+
+@dataclass(frozen=True, eq=False)
+class Night:
+    """One record.
+
+    Attributes:
+        record: its name.
+        windows: ``(n, 6, 3000)`` float32, filtered, resampled and normalized.
+        stages: ``(n,)`` int64, numbers in ``STAGES``.
+    """
+
+    record: str
+    windows: np.ndarray
+    stages: np.ndarray
+
+
+@dataclass(frozen=True)
+class SignalProtocol:
+    """Stages of windows of a signal.
+
+    Attributes:
+        name: as ``partzoo.evaluate.protocols.get`` takes it.
+        source: paper and section that the rules are from.
+        rules: the same rules in a few sentences, for the docs.
+        get: what to download, and how the folder must look.
+        band: lowest and highest frequency that is kept, in Hz.
+        rate: samples per second after resampling.
+        seconds: length of a window.
+        train_subjects: how many subjects a model is finetuned on.
+        test_subjects: how many subjects are held out.
+    """
+
+    name: str
+    source: str
+    rules: str
+    get: str
+    band: tuple[float, float] = (0.1, 30.0)
+    rate: int = 100
+    seconds: int = 30
+    train_subjects: int = 10
+    test_subjects: int = 200
+
+    def records(self, data: str | Path, split: str, *, seed: int = 0) -> list[Path]:
+        """Folders of the records of ``split``: ``"train"``, ``"test"``, or ``"rest"``, which is in neither.
+
+        The test subjects are the same for every seed: the first ``test_subjects`` of a fixed order of all. The
+        training subjects are drawn from the others by ``seed``.
+
+        Raises:
+            UsageError: no such split, or the folder has not as many records.
+        """
+        if split not in ("train", "test", "rest"):
+            raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are train, test, rest.")
+        folder = need(self.name, data, ["training"], self.get) / "training"
+        found = sorted(header.parent for header in folder.glob("*/*.hea"))
+        least = self.test_subjects + self.train_subjects
+        if len(found) < least:
+            raise UsageError(f"{self.name} needs {least} records, and {folder} has {len(found)}. {self.get}")
+        order = np.random.default_rng(0).permutation(len(found))
+        if split == "test":
+            return [found[i] for i in order[: self.test_subjects]]
+        others = np.random.default_rng(seed).permutation(order[self.test_subjects :])
+        chosen = others[: self.train_subjects] if split == "train" else others[self.train_subjects :]
+        return [found[i] for i in chosen]
+
+    def load(self, data: str | Path, split: str, *, seed: int = 0) -> Iterator[Night]:
+        """The nights of ``split``, read one at a time; see :meth:`records` and :meth:`read`."""
+        return map(self.read, self.records(data, split, seed=seed))
+
+    def read(self, record: Path) -> Night:
+        """One night: filtered (Butterworth of order 4, forwards and backwards), resampled, cut and normalized.
+
+        A stage holds from its annotation to that of the next stage, the last for one window. Windows lie end to end
+        within a stage; what is shorter, undefined, or beyond the signal is left out. Each channel of a window gets
+        mean 0 and deviation 1.
+
+        Raises:
+            UsageError: a file is missing or damaged, or a channel is missing.
+            MissingExtraError: scipy is not installed.
+        """
+        signal, loadmat = require("scipy.signal", "eval"), require("scipy.io", "eval").loadmat
+        name = record.name
+        need(self.name, record, [f"{name}{ending}" for ending in (".hea", ".mat", ".arousal")], self.get)
+        header = read_header(record / f"{name}.hea")
+        missing = [channel for channel in CHANNELS if channel not in header.names]
+        if missing:
+            raise UsageError(f"{record / name}.hea has no channel {missing[0]}: it has {', '.join(header.names)}.")
+        stored = loadmat(record / f"{name}.mat")["val"]
+        ratio = Fraction(self.rate) / Fraction(header.rate).limit_denominator(1000)
+        filters = signal.butter(4, self.band, "bandpass", fs=header.rate, output="sos")
+        kept = []
+        for channel in map(header.names.index, CHANNELS):
+            physical = (stored[channel].astype(np.float64) - header.baselines[channel]) / header.gains[channel]
+            filtered = signal.sosfiltfilt(filters, physical)
+            kept.append(signal.resample_poly(filtered, ratio.numerator, ratio.denominator).astype(np.float32))
+        starts, stages = self._windows(record / f"{name}.arousal", header.rate, len(kept[0]))
+        length = self.seconds * self.rate
+        windows = np.stack(kept)[:, starts[:, None] + np.arange(length)].swapaxes(0, 1)
+        windows -= windows.mean(-1, keepdims=True)
+        windows /= np.maximum(windows.std(-1, keepdims=True), FLAT)
+        return Night(name, windows, stages)
+
+    def _windows(self, file: Path, rate: float, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """First sample, after resampling, and stage of every window."""
+        known = (*STAGES, UNDEFINED)
+        marks = [(time / rate, known.index(text)) for time, text in read_annotations(file) if text in known]
+        if not marks:
+            raise UsageError(f"{file} has no sleep stages. {self.get}")
+        ends = [start for start, _ in marks[1:]] + [marks[-1][0] + self.seconds]
+        found = [
+            (round((start + i * self.seconds) * self.rate), stage)
+            for (start, stage), end in zip(marks, ends, strict=True)
+            if stage < len(STAGES)
+            for i in range(int((end - start) / self.seconds + 1e-6))
+        ]
+        fitting = [pair for pair in found if pair[0] + self.seconds * self.rate <= samples]
+        starts, stages = np.array(fitting, np.int64).reshape(-1, 2).T
+        return starts, stages
+
+    def evaluate(self, predict: Callable[[np.ndarray], np.ndarray], data: str | Path) -> dict[str, float]:
+        """``accuracy`` in per cent and Cohen's ``kappa`` (-1..1), pooled over all windows of the test subjects.
+
+        Args:
+            predict: windows ``(n, 6, 3000)`` float32 -> ``(n,)`` numbers in ``STAGES``.
+            data: the challenge's folder.
+
+        Raises:
+            UsageError: the data is not there, or a prediction is no stage.
+            ShapeError: ``predict`` returned another shape.
+        """
+        table = Contingency(len(STAGES), len(STAGES))
+        for night in self.load(data, "test"):
+            predicted = np.asarray(predict(night.windows))
+            if predicted.shape != night.stages.shape:
+                raise ShapeError(f"predict must return {night.stages.shape}, not {predicted.shape}.")
+            table.update(night.stages, predicted)
+        return {
+            "accuracy": float(100 * np.trace(table.counts) / table.counts.sum()),
+            "kappa": float(table.kappa()),
+        }
+
+
+PHYSIONET_2018 = SignalProtocol(
+    name="physionet-2018",
+    source="PART, sections 5.2 and 8.1; Ghassemi et al., 'You Snooze, You Win', Computing in Cardiology 2018",
+    rules=(
+        "Six EEG channels (F3-M2, F4-M1, C3-M2, C4-M1, O1-M2, O2-M1), band pass 0.1-30 Hz, resampled to 100 Hz, "
+        "windows of 30 s, each channel of a window normalized; five stages (W, N1, N2, N3, R), undefined ones left "
+        "out. Subjects are split: 200 to test, 10 of the others to finetune on. Accuracy and Cohen's kappa over all "
+        "windows of the test."
+    ),
+    get=(
+        "Download the training set of https://physionet.org/content/challenge-2018/1.0.0/ and give the folder with "
+        "training/<record>/<record>.hea, .mat and .arousal (--data DIR)."
+    ),
+)
