@@ -1,14 +1,15 @@
 """Writes the table of docs/discovery.md: what was tried, on the faces' dev or report split.
 
-    python docs/discovery_scores.py FACES            (a folder with train.avif, train.npz, dev.avif, ...)
-    python docs/discovery_scores.py FACES --split report --only floor,default
+    python docs/discovery_scores.py FACES --limit 250
+    python docs/discovery_scores.py FACES --only floor,default
+
+FACES is the folder of the protocol faces68. A figure is the mean over seeds of the clustering.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from partzoo.discovery.describe import SIZE
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import blend
 from partzoo.discovery.vocabulary import Settings
-from partzoo.evaluate.protocols import faces68
+from partzoo.evaluate.parts import part_figures
+from partzoo.evaluate.protocols.faces68 import FACES68
 from partzoo.features import DEFAULT_MODEL
-from partzoo.image import Picture
 
 LAYERS, WEIGHTS = blend(partzoo.load(DEFAULT_MODEL, device="cpu"))
 DEFAULT = Settings(DEFAULT_MODEL, SIZE, LAYERS, WEIGHTS, "objectness")
@@ -64,45 +65,25 @@ def finder(settings: Settings) -> Finder:
     return Finder(model, settings)
 
 
-def discoverer(settings: Settings, k: int, train: np.ndarray, seen: dict) -> Callable[[np.ndarray], np.ndarray]:
-    """Labels of pictures by a vocabulary fitted on ``train``. ``seen`` keeps views that other rows need again."""
-    found = finder(settings)
-    key = dataclasses.replace(settings, weights=())
-    if seen.get("key") != key:
-        seen.clear()
-        seen["key"] = key
-
-    def view(pixels: np.ndarray):
-        name = pixels.tobytes()
-        if name not in seen:
-            seen[name] = found.look(Picture(pixels))
-        return seen[name]
-
-    vocabulary = found.fit([found.sample(view(pixels), 200) for pixels in train], k)
-    return lambda pictures: np.stack(
-        [found.parts(Picture(p), view(p), vocabulary).labels for p in pictures]
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("faces")
     parser.add_argument("--split", default="dev", choices=("dev", "report"))
-    parser.add_argument("--fit", type=int, default=500, help="training pictures for vocabulary and regression")
-    parser.add_argument("--pictures", type=int, default=None, help="of the split; all by default")
+    parser.add_argument("--limit", type=int, default=None, help="pictures of each split; all by default")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="rows whose description holds one of these words")
     arguments = parser.parse_args()
-    train = faces68.load(arguments.faces, "train").head(arguments.fit).pictures
     print("| what | K | NMI 5 | ARI 5 | NMI 68 | ARI 68 | NME |\n|---|---|---|---|---|---|---|", flush=True)
-    seen: dict = {}
     words = arguments.only.split(",")
-    chosen = [row for row in rows() if any(word in row[0] for word in words)]
-    for name, settings, k in sorted(chosen, key=lambda row: str(dataclasses.replace(row[1], weights=()))):
-        scores = faces68.evaluate(
-            discoverer(settings, k, train, seen), arguments.faces, k, split=arguments.split,
-            fit_pictures=arguments.fit, pictures=arguments.pictures,
+    for name, settings, k in rows():
+        if not any(word in name for word in words):
+            continue
+        runs, _ = part_figures(
+            finder(settings), FACES68, arguments.faces, k=[k], seeds=range(arguments.seeds), split=arguments.split,
+            limit=arguments.limit,
         )  # fmt: skip
-        figures = (f"{scores[key]:.1f}" for key in ("nmi5", "ari5", "nmi68", "ari68", "nme"))
+        metrics = [run["metrics"] for run in runs if run["seed"] is not None]
+        figures = (f"{np.mean([m[key] for m in metrics]):.1f}" for key in ("nmi5", "ari5", "nmi68", "ari68", "nme"))
         print(f"| {name} | {k} | {' | '.join(figures)} |", flush=True)
 
 

@@ -14,7 +14,7 @@ from partzoo.discovery.pipeline import draw_samples
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.evaluate.landmark_error import Places, landmark_error
 from partzoo.evaluate.landmarks import OUTSIDE, active_parts, labels_at, labels_on_grid, part_centroids, soft_centroids
-from partzoo.evaluate.metrics import Contingency, ForegroundIoU, Presence, foreground_labels, stability
+from partzoo.evaluate.metrics import Contingency, ForegroundIoU, Presence, foreground_labels, labels_by_class, stability
 from partzoo.evaluate.protocols.base import Example, PartProtocol
 from partzoo.image import Picture
 
@@ -111,8 +111,8 @@ class Tally:
         if example.mask is not None:
             true = example.mask != self.protocol.background
             self.foreground.update(true[None], labels[None] > 0)
-            self._count("{}", example.mask, labels)
-            self._count("fg_{}", example.mask[true], best[true])
+            self._count("{}", example.mask, self._of_class(labels, example))
+            self._count("fg_{}", example.mask[true], self._of_class(best, example)[true])
         else:
             for name, take in self.protocol.readings.items():
                 truth = np.arange(len(take(example.points)))
@@ -136,8 +136,15 @@ class Tally:
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
     def _count(self, figure: str, true: np.ndarray, found: np.ndarray) -> None:
-        table = self.tables.setdefault(figure, Contingency(self.protocol.truths, self.k + 1))
-        table.update(true, found)
+        if figure not in self.tables:
+            self.tables[figure] = Contingency(self.protocol.truths, self.k * self.protocol.classes + 1)
+        self.tables[figure].update(true, found)
+
+    def _of_class(self, labels: np.ndarray, example: Example) -> np.ndarray:
+        """Label maps whose parts differ from class to class, where the protocol counts them apart."""
+        if self.protocol.classes == 1:
+            return labels
+        return labels_by_class(labels[None], np.array([example.category]), self.k)[0]
 
     def _at(self, example: Example, labels: np.ndarray, take: Callable) -> tuple[np.ndarray, np.ndarray]:
         """Labels at the landmarks of a reading, and which of them count."""

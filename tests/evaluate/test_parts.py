@@ -79,6 +79,14 @@ def test_masks_are_compared_pixel_by_pixel_with_and_without_background():
     assert figures["presence"] == pytest.approx(100)
 
 
+def test_parts_of_each_class_are_counted_apart_where_the_protocol_says_so():
+    mask = np.array([[0, 0, 1, 1]])
+    found = Tally(protocol(error=None, background=2, classes=2), 2)
+    for category in (0, 1):
+        found.count(Example(PICTURE, mask=mask, category=category), scores(np.array([[0, 1, 2, 2]]), 2))
+    assert found.tables["{}"].counts.tolist() == [[2, 1, 0, 1, 0], [0, 0, 2, 0, 2], [0, 0, 0, 0, 0]]
+
+
 def test_maps_on_a_grid_are_read_by_the_published_rule():
     grid = np.zeros((8, 8), int)
     grid[2, 2], grid[2, 6], grid[6, 4] = 1, 2, 3

@@ -24,6 +24,7 @@ from partzoo.image import open_picture
 
 PARTS = BACKGROUND = 40
 GRID = 128
+CLASSES = 110  # as PartFormer's code has it; its paper says 109
 SPLITS = ("train", "test")
 FIELDS = ("category_id", "segmentation", "bbox", "area", "iscrowd")
 _FROM = "Download PartImageNet from https://github.com/TACJu/PartImageNet"
@@ -214,7 +215,7 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
     truths=PARTS + 1,
     grid=GRID,
     background=BACKGROUND,
-    per_class=True,
+    classes=CLASSES,
     source="PartFormer, sections 4.1 and 4.2, and its code (PartImageNet)",
     rules=(
         "The picture is squashed to 256 x 256 without antialiasing; parts of each class are counted apart."
