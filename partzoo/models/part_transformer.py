@@ -1,0 +1,92 @@
+"""What PartFormer learns from scratch: the transformer that gives part representations, and a small feature encoder."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from timm.layers import QuickGELU
+from timm.models.resnet import BasicBlock
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from partzoo.errors import UsageError
+
+WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # of the part transformer
+
+
+class ResNetStem(nn.Module):
+    """ResNet-18 up to its first stage: ``(B, 3, H, W)`` -> ``(B, 64, H / 4, W / 4)``."""
+
+    dim, patch = 64, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, self.dim, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(self.dim)
+        self.act1 = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.layer1 = nn.Sequential(BasicBlock(self.dim, self.dim), BasicBlock(self.dim, self.dim))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for block in self.layer1:
+            block.zero_init_last()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer1(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
+
+
+class PartTransformer(nn.Module):
+    """Vision transformer whose class token is replaced by K + 1 part embeddings (section 3.1)."""
+
+    def __init__(self, parts: int, classes: int, dim: int, side: int) -> None:
+        super().__init__()
+        self.parts, self.classes, self.side = parts, classes, side
+        self.patch_embed = nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=False)
+        self.part_embed = nn.Parameter(torch.empty(1 + max(classes, 1) * parts, WIDTH))
+        self.positions = nn.Parameter(sine_positions(side, WIDTH), requires_grad=classes > 0)
+        self.norm_pre = nn.LayerNorm(WIDTH)
+        self.blocks = nn.ModuleList(
+            Block(WIDTH, HEADS, qkv_bias=True, norm_layer=nn.LayerNorm, act_layer=QuickGELU) for _ in range(DEPTH)
+        )
+        for block in self.blocks:
+            block.attn.fused_attn = False  # of so few tokens, twice as slow in bfloat16 on a CPU
+        self.norm = nn.LayerNorm(WIDTH)
+        self.proj = nn.Linear(WIDTH, dim, bias=False)
+        nn.init.normal_(self.part_embed, std=0.02)
+
+    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Part representations ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)``.
+
+        ``classes``: ``(B,)`` int64, of a model with several.
+        """
+        patches = self.patch_embed(x)
+        patches = (patches + self._positions(patches.shape[-2:]).to(patches.dtype)).flatten(2).mT
+        tokens = self.norm_pre(torch.cat([self._part_tokens(len(x), classes).to(patches.dtype), patches], dim=1))
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.proj(self.norm(tokens[:, : 1 + self.parts]))
+
+    def _part_tokens(self, batch: int, classes: Tensor | None) -> Tensor:
+        if not self.classes:
+            return self.part_embed.expand(batch, -1, -1)
+        if classes is None:
+            raise UsageError(f"This PartFormer has parts of {self.classes} classes: say which with classes=.")
+        rows = 1 + classes[:, None] * self.parts + torch.arange(self.parts, device=classes.device)
+        return self.part_embed[nn.functional.pad(rows, (1, 0))]
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """The table as a map ``(WIDTH, rows, columns)``: as it is on the grid it was made for, else resampled."""
+        table = rearrange(self.positions, "(h w) c -> c h w", h=self.side)
+        if tuple(grid) == (self.side, self.side):
+            return table
+        return interpolate(table[None].float(), grid, mode="bicubic", antialias=True)[0]
+
+
+def sine_positions(side: int, width: int) -> Tensor:
+    """``(side * side, width)``: sines and cosines of the column in the first half, of the row in the second."""
+    omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angles = torch.arange(side, dtype=torch.float64)[:, None] * omega
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    return torch.cat([line.repeat(side, 1), line.repeat_interleave(side, 0)], dim=1).float()

@@ -1,0 +1,272 @@
+"""PartFormer: part representations from a transformer, matched with the features of every place.
+
+Xia et al., "Unsupervised part discovery via dual representation alignment", TPAMI 2024. A transformer with part
+embeddings in place of a class token gives K + 1 representations of a picture, the background's first; a feature
+encoder gives a vector for each place; their softmax similarity is the part maps (equation 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lcm
+from typing import Literal
+
+import torch
+from einops import rearrange
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+
+from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.errors import UsageError
+from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem
+from partzoo.registry import find, register
+
+START_SCALE = 2.6593  # of the learned scale of cosines: ln(1 / 0.07)
+
+
+@dataclass(frozen=True)
+class PartFormerConfig:
+    """What a PartFormer is made of.
+
+    Attributes:
+        parts: K, without the background.
+        encoder: ``"stem"``, the first stage of a ResNet-18, trained with the rest; else the name of an encoder of the
+            zoo, which stays as it is.
+        compress: how the encoder's channels become ``dim``: not at all, by one 1 x 1 convolution, or by three, with
+            batch norm before or after the ReLU.
+        dim: channels of features and part representations.
+        tau: factor of the dot products in the softmax.
+        cosine: compare by cosine, with a learned factor in place of ``tau``.
+        classes: 0 for one category of things; else each class has parts of its own, the background is shared, and
+            positions are learned.
+        size: side of the pictures, in pixels.
+        stride: the part transformer sees every so manieth pixel.
+        reconstruction: side of the decoder's pictures, in pixels.
+        upsampling: of the decoder.
+    """
+
+    parts: int = 8
+    encoder: str = "stem"
+    compress: Literal["none", "linear", "norm-relu", "relu-norm"] = "none"
+    dim: int = 64
+    tau: float = 0.8
+    cosine: bool = False
+    classes: int = 0
+    size: int = 128
+    stride: int = 1
+    reconstruction: int = 128
+    upsampling: Literal["bilinear", "nearest"] = "bilinear"
+
+
+class PartFormer(Encoder):
+    """Part transformer, feature encoder and decoder; ``forward`` gives the part maps."""
+
+    def __init__(self, config: PartFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.dim
+        self.frozen = config.encoder != "stem"
+        self.encoder = _encoder(config.encoder)
+        self.patch = self.encoder.patch
+        self.preprocess = Preprocess(size=config.size, multiple=lcm(self.patch, PATCH * config.stride))
+        self.compress = _compress(config.compress, self.encoder.dim, config.dim)
+        self.transformer = PartTransformer(
+            config.parts, config.classes, config.dim, config.size // (PATCH * config.stride)
+        )
+        self.decoder = _decoder(config.dim, config.reconstruction * self.patch // config.size, config.upsampling)
+        if config.cosine:
+            self.scale = nn.Parameter(torch.tensor(START_SCALE))
+        for part in (self.compress, self.transformer, self.decoder):
+            part.apply(_initialize)
+        self.train()
+
+    def train(self, mode: bool = True) -> PartFormer:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval().requires_grad_(False)
+        return self
+
+    def view(self, x: Tensor) -> Tensor:
+        """What the part transformer sees of pictures ``(B, 3, H, W)``: every ``stride``-th pixel."""
+        return x[..., :: self.config.stride, :: self.config.stride]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
+        if not self.frozen:
+            return self.compress(self.encoder(x))
+        with torch.no_grad():
+            maps = self.encoder.encode(x).maps()
+        return self.compress(maps)
+
+    def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Probability of each part at each place.
+
+        Args:
+            parts: ``(B, K + 1, dim)``, background first.
+            features: ``(B, dim, h, w)``.
+            size: of the result; None is the features' own. Similarities are upsampled, which equals upsampling the
+                features where they are dot products; of cosines the features are.
+
+        Returns:
+            ``(B, K + 1, *size)``, at least float32.
+
+        Source: equation 2.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            exact = torch.promote_types(features.dtype, torch.float32)
+            parts, features = parts.to(exact), features.to(exact)
+            if self.config.cosine:
+                features = features if size is None else _upsample(features, size)
+                similarity = torch.einsum("bnc,bchw->bnhw", normalize(parts, dim=-1), normalize(features, dim=1))
+                return (self.scale * similarity).softmax(1)
+            similarity = self.config.tau * torch.einsum("bnc,bchw->bnhw", parts, features)
+            return (similarity if size is None else _upsample(similarity, size)).softmax(1)
+
+    def decode(self, maps: Tensor, parts: Tensor) -> Tensor:
+        """Pictures ``(B, 3, s, s)``, normalized, from part maps and representations (equation 3 and the decoder)."""
+        synthetic = torch.einsum("bnhw,bnc->bchw", maps, parts.to(maps.dtype))
+        return self.decoder(synthetic.contiguous(memory_format=torch.channels_last))
+
+    @in_precision
+    def part_maps(self, x: Tensor, size: tuple[int, int] | None = None, classes: Tensor | None = None) -> Tensor:
+        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized pictures.
+
+        Args:
+            x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
+            size: of the maps; None is the grid of features.
+            classes: ``(B,)`` int64, of a model with several.
+        """
+        padded = pad_to_multiple(x, self.preprocess.multiple)
+        parts, features = self.transformer(self.view(padded), classes), self.features(padded)
+        if size is None:
+            rows, columns = (-(-side // self.patch) for side in x.shape[2:])
+            return self.match(parts, features)[..., :rows, :columns]
+        whole = tuple(round(n * p / o) for n, p, o in zip(size, padded.shape[2:], x.shape[2:], strict=True))
+        return self.match(parts, features, whole)[..., : size[0], : size[1]]
+
+    @in_precision
+    def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Part representations ``(B, K + 1, dim)`` of normalized pictures, background first."""
+        return self.transformer(self.view(pad_to_multiple(x, self.preprocess.multiple)), classes)
+
+    @in_precision
+    def reconstruct(self, x: Tensor, parts: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
+        """Normalized pictures ``(B, 3, s, s)`` with the shapes of ``x`` and the looks of ``parts``, or its own."""
+        x = pad_to_multiple(x, self.preprocess.multiple)
+        parts = self.transformer(self.view(x), classes) if parts is None else parts
+        return self.decode(self.match(parts, self.features(x)), parts)
+
+    @in_precision
+    def encode(self, x: Tensor) -> Tokens:
+        maps = self.features(pad_to_multiple(x, self.preprocess.multiple))
+        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        return as_format([self.encode(x).maps() for _ in choose(indices, 1)], output_fmt)
+
+    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        return self.part_maps(x, classes=classes)
+
+
+def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def _encoder(name: str) -> nn.Module:
+    if name == "stem":
+        return ResNetStem()
+    entry = find(name)
+    encoder = entry.build(entry.config)
+    encoder.architecture = entry.name
+    return encoder
+
+
+def _compress(kind: str, inputs: int, dim: int) -> nn.Module:
+    if kind == "none":
+        if inputs != dim:
+            raise UsageError(f"compress='none' leaves {inputs} channels, and dim is {dim}: use compress='linear'.")
+        return nn.Identity()
+    if kind == "linear":
+        return nn.Sequential(nn.Conv2d(inputs, dim, 1))
+    if kind not in ("norm-relu", "relu-norm"):
+        raise UsageError(f"compress={kind!r}: it is 'none', 'linear', 'norm-relu' or 'relu-norm'.")
+
+    def step(inputs: int, width: int) -> list[nn.Module]:
+        norm, relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        return [nn.Conv2d(inputs, width, 1), *((norm, relu) if kind == "norm-relu" else (relu, norm))]
+
+    return nn.Sequential(*step(inputs, 4 * dim), *step(4 * dim, 2 * dim), nn.Conv2d(2 * dim, dim, 1))
+
+
+def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
+    """From maps to pictures ``factor`` times as large, a power of two (section 3.1)."""
+    if factor < 1 or factor & (factor - 1):
+        raise UsageError("reconstruction must be 1, 2, 4 or 8 times the side of the grid of features.")
+
+    def block() -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), LayerNorm2d(dim), nn.ReLU(inplace=True))
+
+    corners = False if upsampling == "bilinear" else None
+    layers: list[nn.Module] = []
+    for _ in range(factor.bit_length() - 1):
+        layers += [block(), block(), nn.Upsample(scale_factor=2, mode=upsampling, align_corners=corners)]
+    return nn.Sequential(*layers, block(), nn.Conv2d(dim, 3, 1))
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+RENAMED = (
+    ("backbone1.", "encoder.model."),
+    ("stem.", "encoder."),
+    ("compress_layer.", "compress."),
+    ("Reconstruct_Block.", "decoder."),
+    ("Transformer.transformer.resblocks.", "transformer.blocks."),
+    ("Transformer.", "transformer."),
+    ("transformer.conv1.", "transformer.patch_embed."),
+    (".ln_pre.", ".norm_pre."),
+    (".ln_post.", ".norm."),
+    (".attn.in_proj_", ".attn.qkv."),
+    (".attn.out_proj.", ".attn.proj."),
+    (".ln_", ".norm"),
+    (".c_fc.", ".fc1."),
+    (".c_proj.", ".fc2."),
+)
+
+
+def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A published model's state dict under this model's names, background first.
+
+    The rows of its position table that belong to part tokens are added to the part embeddings. Left out: the vectors of
+    the consistency loss, and the scale of cosines where similarities are dot products.
+    """
+    several = "Transformer.foreground_embedding" in state
+    found = {}
+    for name, value in state.items():
+        for published, ours in RENAMED:
+            name = name.replace(published, ours)
+        if name.startswith(("compress.", "decoder.", "encoder.", "transformer.")):
+            found[name] = value
+    positions = found.pop("transformer.pos_embed")[0]
+    if several:
+        parts = [found.pop(f"transformer.{ground}_embedding") for ground in ("background", "foreground")]
+        found["transformer.part_embed"] = torch.cat(parts)
+        found["scale"] = state["logit_scale"]
+    else:
+        parts = found.pop("transformer.class_embedding")[0]
+        found["transformer.part_embed"] = (parts + positions[: len(parts)]).roll(1, dims=0)
+        positions = positions[len(parts) :]
+    return found | {"transformer.positions": positions}
+
+
+@register(family="partformer", config=PartFormerConfig())
+def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
+    """PartFormer with the first stage of a ResNet-18, 128-pixel pictures, trainable from scratch."""
+    return PartFormer(config)

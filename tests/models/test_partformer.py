@@ -1,0 +1,177 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from parity.synthetic import parameter, picture
+
+from partzoo.encoders.base import Preprocess
+from partzoo.errors import UsageError
+from partzoo.loading import build, load
+from partzoo.models.part_transformer import sine_positions
+from partzoo.models.partformer import PartFormerConfig, from_published
+from partzoo.registry import find
+from partzoo.weights import write_weights
+
+CASES = Path(__file__).parent.parent / "parity" / "partformer"
+BLOCK = {
+    "attn.in_proj_weight": (768, 256), "attn.in_proj_bias": (768,),
+    "attn.out_proj.weight": (256, 256), "attn.out_proj.bias": (256,),
+    "ln_1.weight": (256,), "ln_1.bias": (256,), "ln_2.weight": (256,), "ln_2.bias": (256,),
+    "mlp.c_fc.weight": (1024, 256), "mlp.c_fc.bias": (1024,),
+    "mlp.c_proj.weight": (256, 1024), "mlp.c_proj.bias": (256,),
+}  # fmt: skip
+
+
+def partformer(**config):
+    torch.manual_seed(0)
+    entry = find("partformer-resnet18")
+    return build(entry, entry.configure(config)).eval()
+
+
+def published_transformer(parts, classes=0):
+    """Names and shapes of the published part transformer."""
+    shapes = {f"transformer.resblocks.{i}.{name}": shape for i in range(6) for name, shape in BLOCK.items()}
+    shapes |= {f"{norm}.{kind}": (256,) for norm in ("ln_pre", "ln_post") for kind in ("weight", "bias")}
+    shapes |= {"conv1.weight": (256, 3, 16, 16), "proj.weight": (64, 256)}
+    if classes:
+        shapes |= {"foreground_embedding": (classes * parts, 256), "background_embedding": (1, 256)}
+        shapes |= {"pos_embed": (1, 64, 256)}
+    else:
+        shapes |= {"class_embedding": (1, parts + 1, 256), "pos_embed": (1, parts + 65, 256)}
+    state = {f"Transformer.{name}": parameter(f"Transformer.{name}", shape) for name, shape in shapes.items()}
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+
+
+def half(name, count):
+    pixels = torch.from_numpy(picture(name, (count, 3, 256, 256)))
+    return Preprocess().normalize(255 * pixels)[..., ::2, ::2]
+
+
+def in_published_order(x):
+    return x.detach().roll(-1, dims=1).numpy()
+
+
+@pytest.mark.parametrize("parts", [4, 8])
+@pytest.mark.parametrize("table", ["rule", "sincos"])
+def test_part_representations_are_the_published_ones(parts, table):
+    state = published_transformer(parts)
+    if table == "sincos":
+        state["Transformer.pos_embed"] = torch.nn.functional.pad(sine_positions(8, 256), (0, 0, parts + 1, 0))[None]
+    model = partformer(parts=parts)
+    model.load_state_dict(from_published(state), strict=False)
+    found = model.descriptors(half("partformer/g/image", 2))
+    assert np.abs(in_published_order(found) - np.load(CASES / "partformer.npz")[f"G_{table}_k{parts}"]).max() < 2e-5
+
+
+@pytest.mark.parametrize("table", ["rule", "sincos"])
+def test_part_representations_of_several_classes_are_the_published_ones(table):
+    state = published_transformer(4, classes=110) | {"logit_scale": torch.tensor(12.0)}
+    if table == "sincos":
+        state["Transformer.pos_embed"] = sine_positions(8, 256)[None]
+    model = partformer(parts=4, classes=110, cosine=True)
+    model.load_state_dict(from_published(state), strict=False)
+    found = model.descriptors(half("partformer/g/image", 2), classes=torch.tensor([3, 107]))
+    assert np.abs(in_published_order(found) - np.load(CASES / "partformer.npz")[f"G_{table}_partimage"]).max() < 2e-5
+    assert model.scale == 12
+
+
+def test_every_published_name_has_a_place():
+    model = partformer(parts=4)
+    names = set(from_published(published_transformer(4)))
+    assert names == {name for name in model.state_dict() if name.startswith("transformer.")}
+
+
+def test_the_stem_is_the_published_one():
+    case, model = np.load(CASES / "stem_resnet18.npz"), partformer()
+    shapes = {name: tuple(value.shape) for name, value in model.encoder.state_dict().items()}
+    state = {f"stem.{name}": parameter(f"stem.{name}", shape) for name, shape in shapes.items()}
+    names = {name.replace("stem.", "encoder."): torch.from_numpy(np.asarray(v)) for name, v in state.items()}
+    model.load_state_dict(names, strict=False)
+    x = half("partformer/stem/image", 1)
+    assert np.abs(model.features(x).detach()[..., ::4, ::4].numpy() - case["feature_eval"]).max() < 5e-5
+    found = model.train().features(x).detach()
+    assert np.abs(found[..., ::4, ::4].numpy() - case["feature_train_bn"]).max() < 5e-5
+
+
+def test_positions_are_the_published_table_at_its_size_and_resampled_elsewhere():
+    table = np.load(CASES / "partformer.npz")["sincos_pos_embed_every_4th_dim"]
+    transformer = partformer(parts=4).transformer
+    assert np.abs(transformer.positions[:, ::4].detach().numpy() - table[5:]).max() < 1e-6
+    assert not transformer.positions.requires_grad
+    same = transformer._positions((8, 8)).flatten(1).T
+    assert torch.equal(same, transformer.positions)
+    assert transformer._positions((4, 12)).shape == (256, 4, 12)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 96), (75, 140)])
+def test_maps_are_probabilities_for_pictures_of_any_size(size):
+    model, x = partformer(parts=3), torch.randn(2, 3, *size)
+    with torch.no_grad():
+        maps, whole = model(x), model.part_maps(x, size=size)
+    assert maps.shape == (2, 4, -(-size[0] // 4), -(-size[1] // 4)) and whole.shape == (2, 4, *size)
+    torch.testing.assert_close(maps.sum(1), torch.ones_like(maps[:, 0]))
+    torch.testing.assert_close(whole.sum(1), torch.ones_like(whole[:, 0]))
+    assert model.descriptors(x).shape == (2, 4, 64)
+
+
+def test_upsampling_similarities_equals_upsampling_features_of_dot_products_only():
+    torch.manual_seed(0)
+    parts, features = torch.randn(2, 4, 64), torch.randn(2, 64, 8, 8)
+    fine = torch.nn.functional.interpolate(features, (32, 32), mode="bilinear", align_corners=False)
+    for cosine in (False, True):
+        model = partformer(parts=3, cosine=cosine)
+        torch.testing.assert_close(model.match(parts, features, (32, 32)), model.match(parts, fine))
+    normalize = torch.nn.functional.normalize
+    similarity = torch.einsum("bnc,bchw->bnhw", normalize(parts, dim=2), normalize(features, dim=1))
+    coarse = torch.nn.functional.interpolate(similarity, (32, 32), mode="bilinear", align_corners=False)
+    assert (model.match(parts, features, (32, 32)) - (model.scale * coarse).softmax(1)).abs().max() > 0.05
+
+
+def test_maps_by_hand():
+    model = partformer(parts=1, dim=64, tau=0.5)
+    parts, features = torch.zeros(1, 2, 64), torch.zeros(1, 64, 1, 2)
+    parts[0, 0, 0], parts[0, 1, 1] = 2, 4
+    features[0, 0, 0, 0], features[0, 1, 0, 1] = 3, 1
+    expected = torch.tensor([[3.0, 0.0], [0.0, 2.0]]).softmax(0)
+    torch.testing.assert_close(model.match(parts, features)[0, :, 0], expected)
+
+
+def test_exchanged_representations_change_looks_and_not_shapes():
+    model = partformer(parts=3, reconstruction=64)
+    a, b = torch.randn(2, 1, 3, 128, 128)
+    with torch.no_grad():
+        own, mixed = model.reconstruct(a), model.reconstruct(a, model.descriptors(b))
+        torch.testing.assert_close(model.reconstruct(a, model.descriptors(a)), own)
+    assert own.shape == (1, 3, 64, 64) and not torch.allclose(own, mixed)
+
+
+def test_a_frozen_encoder_is_compressed_and_keeps_still():
+    model = partformer(encoder="toy-vit", compress="relu-norm", size=64, stride=2, reconstruction=64).train()
+    x = torch.randn(2, 3, 64, 64)
+    assert model(x).shape == (2, 9, 8, 8) and model.reconstruct(x).shape == (2, 3, 64, 64)
+    assert not model.encoder.training and model.compress.training
+    assert not any(p.requires_grad for p in model.encoder.parameters())
+    with pytest.raises(UsageError, match="compress='linear'"):
+        partformer(encoder="toy-vit")
+
+
+def test_classes_have_parts_of_their_own_and_share_the_background():
+    model, x = partformer(parts=2, classes=3), torch.randn(1, 3, 128, 128).expand(2, -1, -1, -1)
+    rows = model.transformer._part_tokens(2, torch.tensor([0, 2]))
+    assert torch.equal(rows[0], model.transformer.part_embed[[0, 1, 2]])
+    assert torch.equal(rows[1], model.transformer.part_embed[[0, 5, 6]])
+    assert model.part_maps(x, classes=torch.tensor([0, 2])).shape == (2, 3, 32, 32)
+    with pytest.raises(UsageError, match="say which with classes="):
+        model(x)
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path):
+    model, x = partformer(parts=3, reconstruction=64), torch.randn(1, 3, 128, 128)
+    config = json.loads(json.dumps(vars(model.config)))
+    write_weights(tmp_path / "model.safetensors", model.state_dict(), model.architecture, config)
+    loaded = load(tmp_path / "model.safetensors", dtype="float32")
+    assert loaded.config == replace(PartFormerConfig(), parts=3, reconstruction=64)
+    assert torch.equal(loaded(x), model(x))
