@@ -29,3 +29,78 @@ def random_crop_flip(
     theta[:, :, 2] = shifts
     grid = nn.functional.affine_grid(theta, [batch, 3, side, side], align_corners=False)
     return nn.functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+
+
+def similarity_matrices(
+    scale: Tensor, angle: Tensor, shift: Tensor, side: int, box: tuple[float, float, float] | None = None
+) -> Tensor:
+    """Where each pixel of warped pictures is read from.
+
+    A pixel q of the result lies at ``c + L s t + (L s / side) R (q - side / 2)`` in the picture, c and L being the
+    box's centre and side, and R turning x towards y (clockwise, as y points down).
+
+    Args:
+        scale, angle: ``(B,)``, s, and radians.
+        shift: ``(B, 2)``, t, x and y as a part of the box's scaled side.
+        side: of the pictures, in pixels.
+        box: left, top and side in pixels; None is the whole picture.
+
+    Returns:
+        ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the picture.
+
+    Source: PartFormer, section 4.3, as published with its code.
+    """
+    left, top, length = box or (0, 0, side)
+    zoom = scale * length / side
+    turned = zoom[:, None, None] * torch.stack(
+        [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], dim=1
+    )
+    centre = torch.stack([left + length / 2 + 0 * scale, top + length / 2 + 0 * scale], dim=1)
+    offset = centre + length * scale[:, None] * shift - (turned * (side / 2)).sum(2)
+    return torch.cat([turned, offset[..., None]], dim=2)
+
+
+def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
+    """Pictures ``(B, C, S, S)`` float read bilinearly where ``(B, 2, 3)`` matrices say, black outside."""
+    side = pixels.shape[-1]
+    linear = matrices[..., :2]
+    # Pixel index i lies at (2 i + 1) / side - 1 in grid_sample's units.
+    offset = (2 * matrices[..., 2] + 1) / side - 1 + (linear * (1 - 1 / side)).sum(2)
+    theta = torch.cat([linear, offset[..., None]], dim=2).to(pixels.dtype)
+    grid = nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+    return nn.functional.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
+
+
+def random_similarity(
+    pixels: Tensor,
+    *,
+    degrees: float = 15.0,
+    max_degrees: float = 30.0,
+    scale: float = 0.05,
+    shift: float = 0.05,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Each picture turned, scaled and shifted at random, black where nothing of it comes to lie.
+
+    Args:
+        pixels: ``(B, C, S, S)`` float.
+        degrees: standard deviation of the angle, which is cut at ``max_degrees``.
+        scale, shift: standard deviation and cut of the scale, and of the shift as a part of the side.
+        generator: source of randomness, on the pictures' device.
+
+    Source: PartFormer, section 4.3; the distributions as published with its code.
+    """
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(len(pixels), *shape, generator=generator, device=pixels.device)
+
+    angle = (degrees * draw()).clamp(-max_degrees, max_degrees).deg2rad()
+    scales = 1 + (scale * draw()).clamp(-scale, scale)
+    shifts = (shift * draw(2)).clamp(-shift, shift)
+    return warp(pixels, similarity_matrices(scales, angle, shifts, pixels.shape[-1]))
+
+
+def random_flip(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Half of the pictures ``(B, C, H, W)``, at random, mirrored left to right."""
+    flipped = torch.randint(0, 2, (len(pixels), 1, 1, 1), generator=generator, device=pixels.device).bool()
+    return torch.where(flipped, pixels.flip(-1), pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,8 +94,9 @@ class PictureSet:
 def load_pictures(folder: str | Path, split: str = "train", *, side: int = 64, limit: int | None = None) -> PictureSet:
     """The pictures of a folder, resized to a square.
 
-    Three layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
-    ``classes.json``), of which any number may be present; one subfolder per class, with or without
+    Four layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
+    ``classes.json``), of which any number may be present; one sheet of square tiles a split (``train.avif``,
+    ``dev.avif``) with an ``.npz`` whose arrays have a row for each tile; one subfolder per class, with or without
     ``train`` and ``val`` above; any other tree of pictures, without labels. A tree without ``val`` has one
     picture in ten (every tenth, in the order of the names) as its ``val`` split.
 
@@ -110,8 +112,13 @@ def load_pictures(folder: str | Path, split: str = "train", *, side: int = 64, l
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"--data {folder} is not a folder.")
-    sheets = sorted(folder.glob(f"{split}-*.avif"))
-    pictures = _from_sheets(folder, sheets, split, side) if sheets else _from_tree(folder, split, side)
+    sheet = folder / f"{'dev' if split == 'val' else split}.avif"
+    if sheet.exists() and sheet.with_suffix(".npz").exists():
+        pictures = _from_sheet(sheet, side)
+    elif sheets := sorted(folder.glob(f"{split}-*.avif")):
+        pictures = _from_sheets(folder, sheets, split, side)
+    else:
+        pictures = _from_tree(folder, split, side)
     if limit is not None and limit < len(pictures):
         pictures = _first(pictures, limit)
     return pictures
@@ -124,24 +131,44 @@ def _first(pictures: PictureSet, count: int) -> PictureSet:
     return PictureSet.from_pixels(pictures.batch(torch.arange(count)), labels, pictures.classes)
 
 
-def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int, tile: int = 64) -> PictureSet:
-    def cut(sheet: Path) -> Tensor:
-        pixels = torch.from_numpy(np.array(Image.open(sheet).convert("RGB")))
-        tiles = pixels.unfold(0, tile, tile).unfold(1, tile, tile)
-        return tiles.reshape(-1, 3, tile, tile).contiguous()
-
-    pixels = torch.cat([cut(sheet) for sheet in sheets])
-    if side != tile:
-        resize = torch.nn.functional.interpolate
-        pixels = torch.cat(
-            [
-                resize(chunk.float(), side, mode="bicubic", antialias=True).round().clamp(0, 255).byte()
-                for chunk in pixels.split(1000)
-            ]
-        )
+def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> PictureSet:
+    pixels = torch.cat([_tiles(sheet, 64) for sheet in sheets])
     classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_text())]
     labels = torch.from_numpy(np.load(folder / f"{split}-labels.npy").astype(np.int64))[: len(pixels)]
-    return PictureSet.from_pixels(pixels, labels, classes)
+    return PictureSet.from_pixels(_resized(pixels, side), labels, classes)
+
+
+def _from_sheet(sheet: Path, side: int) -> PictureSet:
+    """A sheet's tiles: the largest squares of which there are as many as its ``.npz`` has rows."""
+    with np.load(sheet.with_suffix(".npz")) as arrays:
+        count = len(arrays[arrays.files[0]])
+    with Image.open(sheet) as picture:
+        width, height = picture.size
+    common = math.gcd(width, height)
+    sides = (common // n for n in range(1, common + 1) if common % n == 0)
+    tile = next((s for s in sides if (width // s) * (height // s) >= count), None)
+    if tile is None:
+        raise UsageError(f"{sheet} is too small for the {count} pictures that its .npz tells of.")
+    return PictureSet.from_pixels(_resized(_tiles(sheet, tile)[:count], side), None, [])
+
+
+def _tiles(sheet: Path, tile: int) -> Tensor:
+    """All tiles of a sheet, row by row: ``(n, 3, tile, tile)`` uint8."""
+    pixels = torch.from_numpy(np.array(Image.open(sheet).convert("RGB")))
+    tiles = pixels.unfold(0, tile, tile).unfold(1, tile, tile)
+    return tiles.reshape(-1, 3, tile, tile).contiguous()
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    if pixels.shape[-1] == side:
+        return pixels
+    resize = torch.nn.functional.interpolate
+    return torch.cat(
+        [
+            resize(chunk.float(), side, mode="bicubic", antialias=True).round().clamp(0, 255).byte()
+            for chunk in pixels.split(1000)
+        ]
+    )
 
 
 def picture_files(folder: str | Path) -> list[Path]:

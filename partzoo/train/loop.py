@@ -130,7 +130,7 @@ def fit(
     bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
     accelerator = require("accelerate", "train").Accelerator(mixed_precision="bf16" if bf16 else "no")
     if options.channels_last:
-        task.model.to(memory_format=torch.channels_last)
+        task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
     state = Progress()
     if resume and (out / CHECKPOINT).exists():

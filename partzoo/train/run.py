@@ -21,9 +21,20 @@ from partzoo.train.data import load_pictures
 from partzoo.train.loop import LoopOptions, Progress, Task, fit
 from partzoo.train.objectness import train_objectness
 from partzoo.train.part import PartTask
+from partzoo.train.partformer import PartFormerTask
 
-METHODS: dict[str, type[Task] | None] = {"part": PartTask, "classify": ClassifyTask, "objectness": None}
-DEFAULTS = {"part": "part-vitt8.tin", "classify": "patchresnet14.tin", "objectness": "patchresnet14-fg.caltech101"}
+METHODS: dict[str, type[Task] | None] = {
+    "part": PartTask,
+    "partformer": PartFormerTask,
+    "classify": ClassifyTask,
+    "objectness": None,
+}
+DEFAULTS = {
+    "part": "part-vitt8.tin",
+    "partformer": "partformer-resnet18.faces-k8",
+    "classify": "patchresnet14.tin",
+    "objectness": "patchresnet14-fg.caltech101",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class Recipe:
         architecture: what is trained.
         parent: weights that training starts from.
         minutes, steps: the budget; one of them.
+        config: values of the architecture's configuration.
         loop: values of :class:`LoopOptions`.
         task: values of the method's task.
         data: what a release's record says of its data.
@@ -45,6 +57,7 @@ class Recipe:
     parent: str | None = None
     minutes: float | None = None
     steps: int | None = None
+    config: dict[str, Any] = field(default_factory=dict)
     loop: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -89,6 +102,7 @@ def train(
     out: str | Path,
     recipe: str | Path | Recipe | None = None,
     model: str | None = None,
+    k: int | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     resume: bool = False,
@@ -101,12 +115,13 @@ def train(
     """Train a model on a folder of pictures.
 
     Args:
-        method: ``"part"``, ``"classify"`` (which needs one subfolder per class), or ``"objectness"`` (a foreground head
-            beside a trained encoder; see :mod:`partzoo.train.objectness`).
+        method: ``"part"``, ``"partformer"``, ``"classify"`` (which needs one subfolder per class), or ``"objectness"``
+            (a foreground head beside a trained encoder; see :mod:`partzoo.train.objectness`).
         data: the folder, as :func:`partzoo.train.data.load_pictures` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
-        recipe: settings by name or file; None is the method's small recipe for Tiny-ImageNet.
+        recipe: settings by name or file; None is the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
+        k: number of parts in place of the recipe's, of a model that learns parts.
         minutes, steps: the budget in place of the recipe's, over all pieces of a resumed run.
         resume: continue the run in ``out``.
         limit: use at most so many pictures.
@@ -142,8 +157,8 @@ def train(
     entry = find(model or recipe.architecture)
     if METHODS[method].CONFIG is not type(entry.config):
         raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
-    overrides: dict[str, Any] = {}
-    pictures = load_pictures(data, side=entry.config.size, limit=limit)
+    overrides = recipe.config | ({} if k is None else {"parts": k})
+    pictures = load_pictures(data, side=entry.configure(overrides).size, limit=limit)
     if method == "classify":
         if pictures.labels is None:
             raise UsageError(f"--data {data} has no labels: 'classify' needs one subfolder per class.")

@@ -47,6 +47,22 @@ def test_sheets_are_read_as_far_as_they_are_there(tmp_path):
     assert load_pictures(tmp_path, side=32, limit=5).batch(torch.arange(5)).shape == (5, 3, 32, 32)
 
 
+def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
+    tiles = np.arange(6, dtype=np.uint8).repeat(16 * 16 * 3).reshape(2, 3, 16, 16, 3) * 40
+    for name in ("train", "dev"):
+        Image.fromarray(tiles.swapaxes(1, 2).reshape(32, 48, 3)).save(tmp_path / f"{name}.avif", quality=100)
+        np.savez(tmp_path / f"{name}.npz", person=np.arange(5))
+    for split in ("train", "val"):
+        pictures = load_pictures(tmp_path, split, side=8)
+        assert len(pictures) == 5 and pictures.labels is None
+        seen = pictures.batch(torch.arange(5))
+        assert seen.shape == (5, 3, 8, 8)
+        assert torch.allclose(seen[:, 0, 4, 4].float(), 40 * torch.arange(5.0), atol=3)
+    np.savez(tmp_path / "train.npz", person=np.arange(7000))
+    with pytest.raises(UsageError, match="too small for the 7000 pictures"):
+        load_pictures(tmp_path)
+
+
 def test_epochs_are_permutations_and_start_where_they_are_told():
     pictures = PictureSet.from_pixels(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), None, [])
     stream = pictures.epochs(4, seed=0)

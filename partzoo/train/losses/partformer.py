@@ -1,0 +1,98 @@
+"""The objectives of PartFormer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import cos, pi, sin
+
+import torch
+from torch import Tensor
+from torch.nn.functional import l1_loss, normalize
+
+VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
+
+
+def perceptual_loss(
+    found: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float] | None = None
+) -> Tensor:
+    """Mean absolute difference of feature maps, layer by layer, added up.
+
+    Args:
+        found, target: a network's maps of reconstructions and of pictures, layer by layer.
+        weights: of the layers (``VGG_WEIGHTS`` are the published ones); None divides each layer by the mean absolute
+            activation of its target, so that all layers of any network count alike.
+
+    Returns:
+        A scalar.
+
+    Source: PartFormer, equation 7, as mean instead of sum.
+    """
+    layers = [(a.float(), b.float().detach()) for a, b in zip(found, target, strict=True)]
+    if weights is None:
+        return sum(l1_loss(a, b) / b.abs().mean().clamp(min=1e-8) for a, b in layers)
+    return sum(weight * l1_loss(a, b) for weight, (a, b) in zip(weights, layers, strict=True))
+
+
+def concentration_loss(maps: Tensor) -> Tensor:
+    """Variance of each part's place, added over the parts, mean over the batch.
+
+    Args:
+        maps: ``(B, K, h, w)`` probabilities of the foreground parts.
+
+    Returns:
+        A scalar; the unit of length is half the map's side.
+
+    Source: PartFormer, equations 4 and 5.
+    """
+    rows, columns = maps.shape[2:]
+    y = torch.arange(rows, device=maps.device, dtype=maps.dtype) * 2 / rows - 1
+    x = torch.arange(columns, device=maps.device, dtype=maps.dtype) * 2 / columns - 1
+    share = maps / (maps.sum((2, 3), keepdim=True) + 1e-8)
+    down, across = share.sum(3), share.sum(2)
+    spread = _variance(down, y) + _variance(across, x)
+    return spread.sum(1).mean()
+
+
+def _variance(share: Tensor, place: Tensor) -> Tensor:
+    centre = (share * place).sum(-1, keepdim=True)
+    return ((place - centre) ** 2 * share).sum(-1)
+
+
+def area_loss(maps: Tensor, alpha: float) -> Tensor:
+    """How small the parts are: ``1 / (1 + area / alpha)``, added over the parts, mean over the batch.
+
+    Args:
+        maps: ``(B, K, h, w)`` probabilities of the parts that should not vanish.
+        alpha: area, in cells, at which a part's term is one half.
+
+    Returns:
+        A scalar.
+
+    Source: PartFormer, equation 6.
+    """
+    area = maps.sum((2, 3)) + 1e-8
+    return (1 / (1 + area / alpha)).sum(1).mean()
+
+
+def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, margin: float = 0.5) -> Tensor:
+    """Cross-entropy of part representations against one vector for each part, with an angular margin.
+
+    Args:
+        parts: ``(B, K, D)`` representations of the foreground parts.
+        prototypes: ``(K, D)``, or ``(B, K, D)`` where pictures are of several classes.
+        scale: factor of the cosines.
+        margin: added to the angle of the right pairs, in radians.
+
+    Returns:
+        A scalar, mean over parts and batch.
+
+    Source: PartFormer, equation 8 (ArcFace, Deng et al. 2019; beyond ``pi - margin`` the cosine falls linearly).
+    """
+    cosines = normalize(parts, dim=-1) @ normalize(prototypes, dim=-1).mT
+    right = cosines.diagonal(dim1=1, dim2=2)
+    # The slope of the sine is infinite where the angle is zero.
+    sines = (1 - right**2).clamp(1e-12, 1).sqrt()
+    beyond = right - margin * sin(pi - margin)
+    right = torch.where(right > cos(pi - margin), right * cos(margin) - sines * sin(margin), beyond)
+    logits = scale * torch.diagonal_scatter(cosines, right, dim1=1, dim2=2)
+    return -logits.log_softmax(-1).diagonal(dim1=1, dim2=2).mean()
