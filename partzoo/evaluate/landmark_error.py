@@ -1,4 +1,4 @@
-"""The landmark error of a protocol: parts and landmarks of two splits in, normalized mean error out."""
+"""The landmark error of a protocol: parts and landmarks of two splits in, errors out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.landmarks import LandmarkRegression, inter_ocular, normalized_mean_error
+from partzoo.evaluate.landmarks import LandmarkRegression, inter_ocular, landmark_distances
 
 if TYPE_CHECKING:
     from partzoo.evaluate.protocols.base import LandmarkError
@@ -44,8 +44,8 @@ class Places:
         return Places(centroids, landmarks, self.visible, self.active, np.tile([0.0, 0.0, 1.0, 1.0], (len(boxes), 1)))
 
 
-def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: float) -> float:
-    """Normalized mean error in per cent, by a regression fitted on one split and reported on another.
+def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: float) -> np.ndarray:
+    """Error of each landmark in per cent, by a regression fitted on one split and reported on another.
 
     Boxes normalize before the regression, as in PDiscoFormer; the other lengths divide the error alone.
 
@@ -53,6 +53,9 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
         rules: the protocol's; ``centroids`` and ``active`` of it are followed in reading ``fit`` and ``report``.
         fit, report: parts and landmarks of the two splits.
         side: of the frame, in pixels.
+
+    Returns:
+        ``(N, L)``, NaN where a landmark does not count; the normalized mean error is the mean of the others.
 
     Raises:
         UsageError: the rules ask for boxes, and there are none; or a landmark is not visible in ``fit``.
@@ -64,7 +67,7 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
         fit.centroids, fit.landmarks, fit.visible, active=fit.active, standardize=rules.standardize
     )
     predicted = regression.predict(report.centroids, report.active)
-    return normalized_mean_error(predicted, report.landmarks, error_scale(rules.scale, report, side), report.visible)
+    return landmark_distances(predicted, report.landmarks, error_scale(rules.scale, report, side), report.visible)
 
 
 def error_scale(rule: str, places: Places, side: float) -> np.ndarray:

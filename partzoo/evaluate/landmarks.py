@@ -226,10 +226,10 @@ class _Line:
         return np.where(present[..., None], scaled, 0).reshape(len(centroids), -1)
 
 
-def normalized_mean_error(
+def landmark_distances(
     predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
-) -> float:
-    """Mean Euclidean distance between predicted and true landmarks over a length of each picture, in per cent.
+) -> np.ndarray:
+    """Euclidean distance of each predicted landmark from the true one over a length of its picture, in per cent.
 
     Args:
         predicted: ``(N, L, 2)``, pixels.
@@ -237,11 +237,12 @@ def normalized_mean_error(
         scale: ``(N,)`` pixels, for example :func:`inter_ocular`; ``(N, 2)`` divides x and y apart.
         visible: ``(N, L)`` bool, the landmarks that count; None: all.
 
+    Returns:
+        ``(N, L)``, NaN where a landmark does not count.
+
     Raises:
         ShapeError: shapes do not agree.
         UsageError: no landmark counts, or a picture that counts has a scale of 0.
-
-    Source: PartFormer, section 4.2, eq. 10; pictures that show fewer landmarks count less, as in PDiscoFormer's code.
     """
     predicted, landmarks, scale = (np.asarray(a, np.float64) for a in (predicted, landmarks, scale))
     if predicted.shape != landmarks.shape or scale.shape not in (landmarks.shape[:1], (*landmarks.shape[:1], 2)):
@@ -250,7 +251,19 @@ def normalized_mean_error(
     seen = np.ones(landmarks.shape[:2], bool) if visible is None else _visible(visible, landmarks)
     if not seen.any() or not (scale[seen] > 0).all():
         raise UsageError("An error needs a visible landmark, and a scale above 0 in every picture that shows one.")
-    return float(100 * np.linalg.norm((predicted - landmarks)[seen] / scale[seen], axis=-1).mean())
+    found = np.full(landmarks.shape[:2], np.nan)
+    found[seen] = 100 * np.linalg.norm((predicted - landmarks)[seen] / scale[seen], axis=-1)
+    return found
+
+
+def normalized_mean_error(
+    predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
+) -> float:
+    """Mean of :func:`landmark_distances` over all landmarks that count, in per cent.
+
+    Source: PartFormer, section 4.2, eq. 10; pictures that show fewer landmarks count less, as in PDiscoFormer's code.
+    """
+    return float(np.nanmean(landmark_distances(predicted, landmarks, scale, visible)))
 
 
 def _visible(visible: ArrayLike, landmarks: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import draw_samples
 from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.evaluate.bootstrap import mean_interval, table_interval
 from partzoo.evaluate.landmark_error import Places, landmark_error
 from partzoo.evaluate.landmarks import OUTSIDE, active_parts, labels_at, labels_on_grid, part_centroids, soft_centroids
 from partzoo.evaluate.metrics import Contingency, ForegroundIoU, Presence, foreground_labels, labels_by_class, stability
@@ -50,8 +51,8 @@ def part_figures(
         progress: told what is done, how much, and of how much.
 
     Returns:
-        ``[{"k", "seed", "metrics"}]``, in per cent, ``seed`` None for the agreement of all seeds; and the number of
-        pictures that were reported on.
+        ``[{"k", "seed", "metrics", "intervals"}]``, in per cent, ``seed`` None for the agreement of all seeds; and the
+        number of pictures that were reported on. See :meth:`Tally.figures` and :meth:`Tally.intervals`.
 
     Raises:
         UsageError: the data is not there, or k does not fit.
@@ -73,7 +74,10 @@ def part_figures(
         for key, tally in tallies.items():
             labels = tally.count(example, scores[key])
             coarse[key].append(labels[::STABILITY_STEP, ::STABILITY_STEP].astype(np.uint16))
-    runs = [{"k": tally.k, "seed": key[1], "metrics": tally.figures()} for key, tally in tallies.items()]
+    runs: list[dict[str, Any]] = [
+        {"k": tally.k, "seed": key[1], "metrics": tally.figures(), "intervals": tally.intervals()}
+        for key, tally in tallies.items()
+    ]
     if len(seeds) > 1:
         for each in k:
             parts = max(tallies[each, seed].k for seed in seeds)
@@ -93,11 +97,12 @@ class Tally:
 
     def __init__(self, protocol: PartProtocol, k: int) -> None:
         self.protocol, self.k = protocol, k
-        self.tables: dict[str, Contingency] = {}
+        self.tables: dict[str, dict[int, Contingency]] = {}
         self.presence, self.foreground = Presence(k), ForegroundIoU()
         self._side = 0
         self._fit: list[Places] = []
         self._report: list[Places] = []
+        self._groups: list[int] = []
 
     def learn(self, example: Example, scores: np.ndarray) -> None:
         """One picture of the fitting split: its part centroids and its landmarks."""
@@ -111,34 +116,54 @@ class Tally:
         if example.mask is not None:
             true = example.mask != self.protocol.background
             self.foreground.update(true[None], labels[None] > 0)
-            self._count("{}", example.mask, self._of_class(labels, example))
-            self._count("fg_{}", example.mask[true], self._of_class(best, example)[true])
+            self._count("{}", example, example.mask, self._of_class(labels, example))
+            self._count("fg_{}", example, example.mask[true], self._of_class(best, example)[true])
         else:
             for name, take in self.protocol.readings.items():
                 truth = np.arange(len(take(example.points)))
                 for figure, found in ((f"{{}}{name}", labels), (f"fg_{{}}{name}", best)):
                     at, counted = self._at(example, found, take)
-                    self._count(figure, truth[counted], at[counted])
+                    self._count(figure, example, truth[counted], at[counted])
         if self.protocol.error is not None:
             self._report.append(self._place(example, scores))
+            self._groups.append(example.group)
         return labels
 
     def figures(self) -> dict[str, float]:
         """All figures so far, in per cent."""
         found = {}
-        for name, table in self.tables.items():
+        for name, groups in self.tables.items():
+            table = sum(groups.values(), self._table())
             found |= {name.format("nmi"): 100 * table.nmi(), name.format("ari"): 100 * table.ari()}
         if self._report:
-            fit, report = _joined(self._fit), _joined(self._report)
-            found["nme"] = landmark_error(self.protocol.error, fit, report, self._side)
+            found["nme"] = float(np.nanmean(self.errors()))
         if self.foreground.pictures:
             found["foreground_iou"] = 100 * self.foreground.iou()
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
-    def _count(self, figure: str, true: np.ndarray, found: np.ndarray) -> None:
-        if figure not in self.tables:
-            self.tables[figure] = Contingency(self.protocol.truths, self.k * self.protocol.classes + 1)
-        self.tables[figure].update(true, found)
+    def intervals(self) -> dict[str, list[float]]:
+        """Figures of the first reading in 95 of 100 draws of other groups; none where all pictures are one group."""
+        first = next(iter(self.protocol.readings))
+        found = {}
+        for name in (f"{{}}{first}", f"fg_{{}}{first}"):
+            groups = self.tables.get(name, {})
+            if len(groups) > 1:
+                for figure in (Contingency.nmi, Contingency.ari):
+                    found[name.format(figure.__name__)] = [100 * bound for bound in table_interval(groups, figure)]
+        if self._report and len(set(self._groups)) > 1:
+            found["nme"] = mean_interval(self.errors(), np.array(self._groups))
+        return found
+
+    def errors(self) -> np.ndarray:
+        """Error of each landmark in each reported picture, ``(N, L)`` in per cent, NaN where it does not count."""
+        return landmark_error(self.protocol.error, _joined(self._fit), _joined(self._report), self._side)
+
+    def _table(self) -> Contingency:
+        return Contingency(self.protocol.truths, self.k * self.protocol.classes + 1)
+
+    def _count(self, figure: str, example: Example, true: np.ndarray, found: np.ndarray) -> None:
+        groups = self.tables.setdefault(figure, {})
+        groups.setdefault(example.group, self._table()).update(true, found)
 
     def _of_class(self, labels: np.ndarray, example: Example) -> np.ndarray:
         """Label maps whose parts differ from class to class, where the protocol counts them apart."""

@@ -133,7 +133,7 @@ def test_partformer_regression_of_given_features(partformer):
         return (128 + features.reshape(-1, 8) @ mix + noise).reshape(-1, 5, 2)
 
     places = Places(fit, targets(fit, "noise_train")), Places(report, targets(report, "noise_test"))
-    assert landmark_error(CELEBA, *places, 256) == pytest.approx(partformer["nme_arrays_percent"], abs=1e-4)
+    assert np.nanmean(landmark_error(CELEBA, *places, 256)) == pytest.approx(partformer["nme_arrays_percent"], abs=1e-4)
 
 
 def test_partformer_error_on_celeba(partformer):
@@ -143,7 +143,7 @@ def test_partformer_error_on_celeba(partformer):
         Places(2 * centroids, partformer_landmarks(name, len(centroids), 5, 40))
         for name, centroids in (("lm_val", fit), ("lm_test", report))
     )
-    assert landmark_error(CELEBA, *places, 256) == pytest.approx(partformer["nme_celeba_percent"], abs=1e-4)
+    assert np.nanmean(landmark_error(CELEBA, *places, 256)) == pytest.approx(partformer["nme_celeba_percent"], abs=1e-4)
 
 
 def test_the_lineage_s_error_on_celeba(lineage):
@@ -153,7 +153,7 @@ def test_the_lineage_s_error_on_celeba(lineage):
         points = 224 * logistic(normal(f"mpae/nme/celeba/{split}/points", (pictures, 5, 2)))
         places.append(Places(224 / 128 * centroids, points))
     assert np.abs(centroids - lineage["celeba_centroids_test"]).max() < 1e-3
-    assert landmark_error(CELEBA, *places, 224) == pytest.approx(lineage["celeba_nme_percent"], abs=1e-4)
+    assert np.nanmean(landmark_error(CELEBA, *places, 224)) == pytest.approx(lineage["celeba_nme_percent"], abs=1e-4)
 
 
 def test_the_lineage_s_error_on_cub_with_invisible_landmarks_and_inactive_parts(lineage):
@@ -174,4 +174,4 @@ def test_the_lineage_s_error_on_cub_with_invisible_landmarks_and_inactive_parts(
             )
         )
     assert (places[1].active == lineage["cub_active_test"]).all()
-    assert landmark_error(CUB, *places, 448) == pytest.approx(lineage["cub_nme_percent"], abs=1e-4)
+    assert np.nanmean(landmark_error(CUB, *places, 448)) == pytest.approx(lineage["cub_nme_percent"], abs=1e-4)

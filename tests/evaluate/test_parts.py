@@ -57,7 +57,7 @@ def test_invisible_landmarks_and_those_outside_are_left_out():
     rules = Tally(protocol(error=None), 3)
     outside = np.array([[4.0, 4.0], [30.0, 4.0], [8.0, 12.0]])
     rules.count(Example(PICTURE, outside, visible=np.array([True, True, False])), scores(parts_at(POINTS), 3))
-    assert rules.tables["{}"].counts.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert rules.tables["{}"][0].counts.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_foreground_figures_ask_the_best_part_where_background_wins():
@@ -73,8 +73,8 @@ def test_masks_are_compared_pixel_by_pixel_with_and_without_background():
     found = Tally(protocol(error=None, background=2, grid=4), 3)
     found.count(Example(PICTURE, mask=mask), scores(labels, 3))
     figures = found.figures()
-    assert found.tables["{}"].counts.tolist() == [[0, 2, 0, 0], [0, 0, 2, 0], [3, 0, 0, 1]]
-    assert found.tables["fg_{}"].counts.tolist() == [[0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]]
+    assert found.tables["{}"][0].counts.tolist() == [[0, 2, 0, 0], [0, 0, 2, 0], [3, 0, 0, 1]]
+    assert found.tables["fg_{}"][0].counts.tolist() == [[0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]]
     assert figures["fg_nmi"] == pytest.approx(100) and figures["foreground_iou"] == pytest.approx(100 * 4 / 5)
     assert figures["presence"] == pytest.approx(100)
 
@@ -84,7 +84,7 @@ def test_parts_of_each_class_are_counted_apart_where_the_protocol_says_so():
     found = Tally(protocol(error=None, background=2, classes=2), 2)
     for category in (0, 1):
         found.count(Example(PICTURE, mask=mask, category=category), scores(np.array([[0, 1, 2, 2]]), 2))
-    assert found.tables["{}"].counts.tolist() == [[2, 1, 0, 1, 0], [0, 0, 2, 0, 2], [0, 0, 0, 0, 0]]
+    assert found.tables["{}"][0].counts.tolist() == [[2, 1, 0, 1, 0], [0, 0, 2, 0, 2], [0, 0, 0, 0, 0]]
 
 
 def test_maps_on_a_grid_are_read_by_the_published_rule():
@@ -93,7 +93,7 @@ def test_maps_on_a_grid_are_read_by_the_published_rule():
     found = Tally(protocol(grid=8, error=None), 3)
     # rint(5/16*8 - 0.5) = 2, rint(13/16*8 - 0.5) = 6, rint(9/16*8 - 0.5) = 4
     found.count(Example(PICTURE, np.array([[5.0, 5.0], [13.0, 5.0], [9.0, 13.0]])), scores(grid, 3))
-    assert found.tables["{}"].counts.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert found.tables["{}"][0].counts.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
 def test_centroids_on_a_grid_come_back_in_the_frames_pixels():
