@@ -51,12 +51,18 @@ def cases(quick: bool = False) -> list[Case]:
     theirs = "timm.create_model + load_state_dict(safetensors.torch.load_file)"
     return [
         Case(
-            f"cold load, {name}", ours, peer, ours_is="partzoo.load", peer_is=theirs, target=7.0, facts=facts
+            f"cold load, {name}",
+            ours=ours,
+            peer=peer,
+            ours_is="partzoo.load",
+            peer_is=theirs,
+            target=7.0,
+            facts=facts,
         ),
         Case(
             f"cold load and first picture, {name}",
-            lambda: first(ours),
-            lambda: first(peer),
+            ours=lambda: first(ours),
+            peer=lambda: first(peer),
             ours_is=f"partzoo.load, one {width} px picture in float32",
             peer_is=f"{theirs}, the same picture",
             facts=facts,

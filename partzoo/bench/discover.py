@@ -37,8 +37,8 @@ def cases(quick: bool = False) -> list[Case]:
     return [
         Case(
             f"discover_parts, {name}, {side} px",
-            ours,
-            torch.inference_mode()(lambda: encoder(x)),
+            ours=ours,
+            peer=torch.inference_mode()(lambda: encoder(x)),
             ours_is="discover_parts(pixels, k=8), model loaded",
             peer_is=f"{name}'s forward at {working[0]} x {working[1]} px",
             target=1.5,

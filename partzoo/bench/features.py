@@ -20,16 +20,18 @@ from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
 from partzoo.discovery.cluster import spherical_kmeans
 from partzoo.encoders.base import Encoder, Preprocess, Tokens
-from partzoo.encoders.precision import has_amx, set_precision
+from partzoo.encoders.precision import has_amx, has_bf16, set_precision
 from partzoo.loading import load
 from partzoo.registry import list_models
 
 SIDE, PARTS = 224, 8
 TRAINED = "part-vitt8"
+AUTOCAST = "bfloat16 autocast"
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """Every precision that this CPU gains by, four pictures of 224 pixels at a time."""
+    """Every precision that this machine gains by, four pictures of 224 pixels at a time."""
+    devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
     names = ["test_vit"] if quick else ["vit_small_patch16_224", "vit_base_patch16_224"]
     found = []
     for name in names:
@@ -38,7 +40,9 @@ def cases(quick: bool = False) -> list[Case]:
         ours = load(f"timm/{name}", pretrained=False, device="cpu", dtype="float32")
         ours.model.load_state_dict(theirs.state_dict())
         x = _pictures(ours.preprocess, 64 if quick else SIDE)
-        found += _against(name, ours, theirs.forward_features, x, "timm, float32, eager")
+        for device in devices:
+            peer = deepcopy(theirs).to(device).forward_features
+            found += _against(name, deepcopy(ours).to(device), peer, x.to(device), "timm, float32, eager")
     if not quick and any(trained.startswith(f"{TRAINED}.") for trained in list_models(pretrained=True)):
         encoder = load(TRAINED, device="cpu", dtype="float32")
         x = _pictures(encoder.preprocess, SIDE)
@@ -46,25 +50,37 @@ def cases(quick: bool = False) -> list[Case]:
     return found
 
 
+def _precisions(device: torch.device) -> dict[str, float | None]:
+    """The precisions to measure on a device, and the target of each."""
+    on_cpu = device.type == "cpu"
+    int8 = {"int8": None if has_amx() else 2.0} if on_cpu else {}
+    bfloat16 = {AUTOCAST: 3.0 if on_cpu and has_amx() else None} if has_bf16(device) else {}
+    return {"float32": 1.0} | int8 | bfloat16
+
+
+def _in_precision(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
+    model = set_precision(deepcopy(encoder), "float32" if precision == AUTOCAST else precision, device)
+    if precision == AUTOCAST:
+        model.autocast = torch.bfloat16
+    return model
+
+
 def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> list[Case]:
-    precisions = [("float32", 1.0), ("int8", None if has_amx() else 2.0)]
-    if has_amx():
-        precisions.append(("auto", 3.0))
+    place = "" if x.device.type == "cpu" else f" on {x.device.type}"
     peer = torch.inference_mode()(lambda: theirs(x))
     found = []
-    for precision, target in precisions:
-        model = set_precision(deepcopy(encoder), precision, torch.device("cpu"))
+    for precision, target in _precisions(x.device).items():
+        model = _in_precision(encoder, precision, x.device)
         ours = torch.inference_mode()(lambda model=model: model.forward_features(x))
         facts = {"batch": len(x), "side": x.shape[-1], **_agreement(model, encoder, x)}
         if precision == "float32":
             facts["largest_difference"] = (ours() - peer()).abs().max().item()
-        says = f"{precision} (bfloat16 autocast)" if precision == "auto" else precision
         found.append(
             Case(
-                f"features, {name}, {says}",
-                ours,
-                peer,
-                ours_is=f"our encoder, {says}",
+                f"features, {name}, {precision}{place}",
+                ours=ours,
+                peer=peer,
+                ours_is=f"our encoder, {precision}",
                 peer_is=peer_is,
                 target=target,
                 items=len(x),

@@ -113,8 +113,8 @@ def cases(quick: bool = False) -> list[Case]:
     return [
         Case(
             f"PART training step, {name}",
-            our_step(config, pixels, pairs),
-            peer,
+            ours=our_step(config, pixels, pairs),
+            peer=peer,
             ours_is=f"PartTask, {name}",
             peer_is=f"crop, resize and stack per picture; nn.MultiheadAttention over all {patches**2} pairs",
             target=target,
@@ -151,9 +151,7 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
     ]
     for event in events[:top]:
         own = event.self_cpu_time_total
-        rows.append(
-            f"{event.key[:43]:<44}{own / steps / 1000:>14.2f}{own / total:>8.1%}{event.count // steps:>8}"
-        )
+        rows.append(f"{event.key[:43]:<44}{own / steps / 1000:>14.2f}{own / total:>8.1%}{event.count // steps:>8}")
     text = "\n".join([*rows, "", CHANGES, ""])
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)

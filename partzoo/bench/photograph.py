@@ -18,9 +18,7 @@ def photograph(side: int = 448) -> tuple[np.ndarray, str]:
     """
     if ASTRONAUT.is_file():
         with Image.open(ASTRONAUT) as image:
-            return np.asarray(
-                image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-            ), ASTRONAUT.name
+            return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)), ASTRONAUT.name
     rng = np.random.default_rng(0)
     shapes = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)).resize((side, side))
     shapes = shapes.quantize(12).convert("RGB").filter(ImageFilter.GaussianBlur(1))

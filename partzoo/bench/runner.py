@@ -7,46 +7,60 @@ import importlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from partzoo.errors import UsageError
 from partzoo.machine import hardware
 
+# Module of each row. It has `cases(quick)`, which are run in turn by the clock, or, where it measures by itself,
+# `outcomes(quick, repetitions)`.
 ROWS = {
     "cold-load": "partzoo.bench.cold_load",
     "features": "partzoo.bench.features",
     "discover": "partzoo.bench.discover",
     "part-step": "partzoo.bench.part_step",
+    "growth": "partzoo.bench.growth",
 }
+UNITS = {"seconds": "s", "seconds_a_picture": "s a picture", "mebibytes": "MiB"}
 
 
 @dataclass(frozen=True)
-class Case:
-    """One comparison.
+class Comparison:
+    """What is compared with what.
 
     Attributes:
-        name: what is compared.
-        ours, peer: do the work once; what they return is dropped outside the measured time.
-        ours_is, peer_is: what they do, in a few words.
+        name: of both.
+        ours_is, peer_is: what the two sides do, in a few words.
         target: what the ratio should reach; None where none is set.
-        measure: ``"speedup"``, the peer's time over ours, at least the target; ``"cost"``, our time over the
+        measure: ``"speedup"``, the peer's figure over ours, at least the target; ``"cost"``, our figure over the
             peer's, at most the target.
+        unit: of the figures, a key of ``UNITS``.
         items: pictures in a call, where a rate says something.
         facts: what was checked beside the time: agreement, sizes.
     """
 
     name: str
-    ours: Callable[[], Any]
-    peer: Callable[[], Any]
     ours_is: str
     peer_is: str
     target: float | None = None
     measure: Literal["speedup", "cost"] = "speedup"
+    unit: Literal["seconds", "seconds_a_picture", "mebibytes"] = "seconds"
     items: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(Comparison):
+    """A comparison by the clock: ``ours`` and ``peer`` do the work once; what they return is dropped outside the
+    measured time."""
+
+    ours: Callable[[], Any]
+    peer: Callable[[], Any]
 
 
 def run(
@@ -61,13 +75,13 @@ def run(
 
     Args:
         rows: names from ``ROWS``; None is all of them.
-        repetitions: pairs of runs for every case, after one that is not counted.
+        repetitions: pairs of runs for every case, after one that is not counted; of ``growth`` at most three.
         out: JSON file to write.
         quick: tiny models and inputs, no targets: shows that everything runs, measures nothing of interest.
         progress: is told about every case, one line.
 
     Returns:
-        The record: ``hardware``, ``cases`` with seconds and ratio (median, min, max over pairs), ``quick``.
+        The record: ``hardware``, ``cases`` with figures and ratio (median, min, max over pairs), ``quick``.
 
     Raises:
         UsageError: no such row, fewer than one repetition, or ``out`` cannot be written.
@@ -80,8 +94,8 @@ def run(
         raise UsageError(f"repetitions={repetitions}: measure at least one pair.")
     record = {"quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": []}
     for name in names:
-        for case in importlib.import_module(ROWS[name]).cases(quick):
-            result = {"row": name, **measure(replace(case, target=None) if quick else case, repetitions)}
+        for outcome in _outcomes(name, quick, repetitions):
+            result = {"row": name, **outcome}
             record["cases"].append(result)
             if progress:
                 progress(line(result))
@@ -98,37 +112,46 @@ def measure(case: Case, repetitions: int) -> dict[str, Any]:
             gc.collect()
             began = time.perf_counter()
             result = work()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - began)
             del result
-    ours, peer = seconds["ours"][1:], seconds["peer"][1:]
-    over, under = (peer, ours) if case.measure == "speedup" else (ours, peer)
+    return compared(case, seconds["ours"][1:], seconds["peer"][1:])
+
+
+def compared(what: Comparison, ours: Sequence[float], peer: Sequence[float]) -> dict[str, Any]:
+    """The outcome of pairs of figures: their ratio (median, min, max), both sides, and whether the target is met."""
+    over, under = (peer, ours) if what.measure == "speedup" else (ours, peer)
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     ratio = statistics.median(ratios)
     result = {
-        "name": case.name,
-        "measure": case.measure,
+        "name": what.name,
+        "measure": what.measure,
+        "unit": what.unit,
         "ratio": _rounded(ratio),
         "ratio_min": _rounded(min(ratios)),
         "ratio_max": _rounded(max(ratios)),
-        "target": case.target,
-        "ours": _side(case.ours_is, ours, case.items),
-        "peer": _side(case.peer_is, peer, case.items),
-        "facts": case.facts,
+        "target": what.target,
+        "ours": _side(what, what.ours_is, ours),
+        "peer": _side(what, what.peer_is, peer),
+        "facts": what.facts,
     }
-    if case.target is not None:
+    if what.target is not None:
         shown = round(ratio, 2)  # as it is printed: the same work on both sides must not fail by noise
-        result["met"] = shown >= case.target if case.measure == "speedup" else shown <= case.target
+        result["met"] = shown >= what.target if what.measure == "speedup" else shown <= what.target
     return result
 
 
 def line(result: dict[str, Any]) -> str:
     """A case in one line: name, ratio, range, target."""
-    what = "times as fast as" if result["measure"] == "speedup" else "times the time of"
+    unit = result["unit"]
+    cost = "times the memory of" if unit == "mebibytes" else "times the time of"
+    what = "times as fast as" if result["measure"] == "speedup" else cost
     target = {True: ", target met", False: ", target missed"}.get(result.get("met"), "")
     return (
         f"{result['name']}: {result['ratio']:.2f} {what} the peer "
         f"({result['ratio_min']:.2f} to {result['ratio_max']:.2f}; "
-        f"{result['ours']['seconds']:.4g} s against {result['peer']['seconds']:.4g} s{target})"
+        f"{result['ours'][unit]:.4g} against {result['peer'][unit]:.4g} {UNITS[unit]}{target})"
     )
 
 
@@ -143,10 +166,19 @@ def write(record: dict[str, Any], out: Path) -> None:
         raise UsageError(f"-o {out} cannot be written: {error.strerror}.") from error
 
 
-def _side(what: str, seconds: Sequence[float], items: int | None) -> dict[str, Any]:
-    median = statistics.median(seconds)
-    side = {"what": what, "seconds": _rounded(median), "all_seconds": [_rounded(s) for s in seconds]}
-    return side | ({"per_second": _rounded(items / median)} if items else {})
+def _outcomes(row: str, quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
+    module = importlib.import_module(ROWS[row])
+    if hasattr(module, "outcomes"):
+        yield from module.outcomes(quick, repetitions)
+    else:
+        for case in module.cases(quick):
+            yield measure(replace(case, target=None) if quick else case, repetitions)
+
+
+def _side(of: Comparison, what: str, figures: Sequence[float]) -> dict[str, Any]:
+    median = statistics.median(figures)
+    side = {"what": what, of.unit: _rounded(median), f"all_{of.unit}": [_rounded(figure) for figure in figures]}
+    return side | ({"per_second": _rounded(of.items / median)} if of.items else {})
 
 
 def _rounded(value: float) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from partzoo.cli.command import Command, print_json
+from partzoo.cli.command import Command, check_place, print_json
 from partzoo.cli.options import json_option
 
 
@@ -33,23 +35,33 @@ def doctor(context: click.Context, as_json: bool) -> None:
     epilog="""
     \b
     Examples:
-      partzoo bench                            every row, several minutes
-      partzoo bench discover -o bench.json
+      partzoo bench                            every row: half an hour or so
+      partzoo bench discover -o bench.json --plot bench.png
       partzoo bench --quick                    tiny inputs: only shows that it runs
     \b
-    Rows: cold-load, features, discover, part-step
+    Rows: cold-load, features, discover, part-step, growth
     """,
 )
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="Write the record, with the hardware, as JSON.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="Draw it, as PNG, SVG or PDF.")
 @click.option("--repetitions", default=7, show_default=True, help="Pairs of runs; the median ratio is told.")
 @click.option("--quick", is_flag=True, help="Tiny models and inputs, no targets.")
 @json_option
-def bench(rows: tuple[str, ...], out: str | None, repetitions: int, quick: bool, as_json: bool) -> None:
+def bench(
+    rows: tuple[str, ...], out: str | None, plot: str | None, repetitions: int, quick: bool, as_json: bool
+) -> None:
     """Measure speeds as ratios against named peers, side by side on this machine."""
     from partzoo.bench import run
 
+    if plot:
+        from partzoo.bench.plot import check, draw
+
+        check(plot)
+        check_place(Path(plot))
     progress = None if as_json else click.echo
     record = run(rows or None, repetitions, out, quick=quick, progress=progress)
+    if plot:
+        draw(record, plot)
     if as_json:
         print_json(record)

@@ -1,0 +1,128 @@
+"""Many pictures beside few: seconds a picture and peak memory of ``extract_features`` and ``fit_parts``.
+
+Every number of pictures has a process of its own. Its peak memory is counted from what it holds once the model is
+loaded. Features are taken one picture at a time and handed on, here to a running sum; whoever keeps them pays for
+what is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+import partzoo
+from partzoo.bench.photograph import photograph
+from partzoo.bench.runner import Comparison, compared
+from partzoo.discovery.pipeline import FIT_PICTURES, fit_parts
+from partzoo.features import DEFAULT_MODEL, extract_features
+from partzoo.image import open_pictures
+from partzoo.loading import load
+
+PICTURES = (100, 1_000, 10_000)
+SIDES = 64, 96  # of the pictures, shortest and longest
+TARGET = 1.1  # "the same", with what two runs of one process differ by
+MOST_REPETITIONS = 3
+
+
+def outcomes(quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
+    """The most pictures against the next fewer: time and memory of each kind of work."""
+    numbers, model = ((2, 4), "toy-vit") if quick else (PICTURES, DEFAULT_MODEL)
+    measured = cost if quick else cost_in_its_own_process
+    with TemporaryDirectory(prefix="partzoo-bench-") as folder:
+        for number in numbers:
+            write_pictures(Path(folder, str(number)), number)
+        for work in WORKS:
+            runs = {number: [] for number in numbers}
+            for _ in range(min(repetitions, MOST_REPETITIONS)):
+                for number in numbers:
+                    runs[number].append(measured(work, Path(folder, str(number)), model))
+            for unit in ("seconds_a_picture", "mebibytes"):
+                yield _outcome(work, unit, {n: [run[unit] for run in runs[n]] for n in numbers}, quick)
+
+
+def _outcome(work: str, unit: str, figures: dict[int, list[float]], quick: bool) -> dict[str, Any]:
+    *_, fewer, most = figures
+    what = Comparison(
+        f"{work}, {most:,} pictures, {'peak memory' if unit == 'mebibytes' else 'time'}",
+        f"{work} over {most:,} pictures of {SIDES[0]} to {SIDES[1]} px",
+        f"the same over {fewer:,}",
+        target=None if quick else TARGET,
+        measure="cost",
+        unit=unit,
+        items=None if unit == "mebibytes" else 1,
+        facts={"by_pictures": {str(number): float(f"{median(values):.4g}") for number, values in figures.items()}}
+        | ({"fitted_on_at_most": FIT_PICTURES} if work == "fit_parts" else {}),
+    )
+    return compared(what, figures[most], figures[fewer])
+
+
+def write_pictures(folder: Path, number: int) -> None:
+    """Small JPEG files, each another part of the photograph."""
+    folder.mkdir()
+    image = Image.fromarray(photograph(448)[0])
+    rng = np.random.default_rng(0)
+    for index in range(number):
+        width, height = rng.integers(SIDES[0], SIDES[1], 2, endpoint=True).tolist()
+        x, y = (int(rng.integers(0, whole - side)) for whole, side in zip(image.size, (width, height), strict=True))
+        image.crop((x, y, x + width, y + height)).save(folder / f"{index:06}.jpg")
+
+
+def _extract(folder: Path, encoder: nn.Module) -> np.ndarray:
+    return sum(extract_features(picture, model=encoder).pooled for picture in open_pictures(folder)[0])
+
+
+def _fit(folder: Path, encoder: nn.Module) -> Any:
+    return fit_parts(folder, model=encoder)
+
+
+WORKS: dict[str, Callable[[Path, nn.Module], Any]] = {"extract_features": _extract, "fit_parts": _fit}
+
+
+def cost(work: str, folder: Path, model: str) -> dict[str, float]:
+    """Do the work in this process: seconds a picture, and by how many MiB the memory it holds rose at most."""
+    encoder = load(model)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts afresh (Linux)
+    held, began = _peak(), time.perf_counter()
+    WORKS[work](folder, encoder)
+    seconds = time.perf_counter() - began
+    pictures = sum(1 for _ in folder.iterdir())
+    return {"seconds_a_picture": seconds / pictures, "mebibytes": max(_peak() - held, 0.1)}
+
+
+def cost_in_its_own_process(work: str, folder: Path, model: str) -> dict[str, float]:
+    """:func:`cost` in a fresh process."""
+    command = [sys.executable, "-m", "partzoo.bench.growth", work, str(folder), model]
+    path = os.pathsep.join(filter(None, [str(Path(partzoo.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def _peak() -> float:
+    """The most MiB that this process has held. Linux's note of this program alone comes first: ``getrusage`` counts
+    what its parent held when the process was made, too."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) / 2**10
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(cost(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))
