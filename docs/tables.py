@@ -15,6 +15,7 @@ from partzoo.errors import UsageError
 from partzoo.evaluate import protocols, reproduction
 from partzoo.evaluate.floors import FLOORS
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
+from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.report import DEFAULT, Row, markdown, read_csv, table
 from partzoo.manifest import NAME, WeightRecord, manifest
 
@@ -98,12 +99,27 @@ def part_protocols() -> str:
     return "\n\n".join([markdown([head, ["---"] * len(head), *rows]), _rules(found)])
 
 
-def other_protocols() -> str:
-    """Protocols of features: classes, boxes, signals."""
-    head = ("name", "truth", "fitted on, reported on", "source")
-    found = [each for each in map(protocols.get, protocols.names()) if not isinstance(each, PartProtocol)]
-    rows = [(f"`{each.name}`", f"{each.classes} classes", f"{each.train}, {each.test}", each.source) for each in found]
+def class_protocols() -> str:
+    """Protocols of classes of pictures."""
+    head = ("name", "truth", "pictures", "fitted on, reported on", "source")
+    found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
+    rows = [
+        (
+            f"`{each.name}`",
+            f"{each.classes} classes",
+            f"{each.side} x {each.side}",
+            f"{each.train}, {each.test}",
+            each.source,
+        )
+        for each in found
+    ]
     return "\n\n".join([markdown([head, ["---"] * len(head), *rows]), _rules(found)])
+
+
+def other_protocols() -> str:
+    """Protocols that finetuned models are measured by."""
+    found = map(protocols.get, protocols.names())
+    return _rules((each for each in found if not isinstance(each, PartProtocol | ClassProtocol)), source=True)
 
 
 def bench(record: dict) -> str:
@@ -122,6 +138,7 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     },
     "docs/evaluation.md": {
         "part protocols": lambda _: part_protocols(),
+        "class protocols": lambda _: class_protocols(),
         "other protocols": lambda _: other_protocols(),
         "floors": lambda _: "\n".join(f"- `{name}`: {what}." for name, what in FLOORS.items()),
         "faces68": lambda of: results(of.results("faces68"), FACES, FACES_MORE),
@@ -200,8 +217,12 @@ def _error(rules: LandmarkError) -> str:
     return f"{rules.centroids} centroids, {fitted}; over {SCALES[rules.scale]}{absent}"
 
 
-def _rules(found: Iterable) -> str:
-    return "\n".join(f"- **{each.name}**: {each.rules} *Data:* {each.get}" for each in found)
+def _rules(found: Iterable, source: bool = False) -> str:
+    lines = (
+        f"- **{each.name}**: {each.rules}" + f" *Source:* {each.source}." * source + f" *Data:* {each.get}"
+        for each in found
+    )
+    return "\n".join(lines).replace("<", "\\<")
 
 
 if __name__ == "__main__":
