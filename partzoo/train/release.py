@@ -11,9 +11,12 @@ from typing import Any
 
 import torch
 
+from partzoo.discovery.pipeline import make_finder
 from partzoo.encoders.base import Encoder
 from partzoo.errors import UsageError
 from partzoo.evaluate.held_out import knn, part_positions, top1
+from partzoo.evaluate.parts import part_figures
+from partzoo.evaluate.protocols.faces68 import FACES68
 from partzoo.loading import build
 from partzoo.machine import hardware
 from partzoo.manifest import NAME
@@ -101,8 +104,14 @@ def metrics(model: Encoder, data: str | Path, loss: float) -> list[dict[str, Any
     """Figures of a model on the held-out pictures of a folder, beside their floors.
 
     PART's position errors, the classifier's accuracy, kNN beside that of random weights; of a foreground head, the loss
-    it was left with. Each with ``name``, ``value`` and ``protocol``.
+    it was left with; of a part model, those of faces68, whose data it was trained on. Each with ``name``, ``value`` and
+    ``protocol``.
     """
+    if hasattr(model, "part_maps"):
+        runs, pictures = part_figures(make_finder(model), FACES68, data, k=[None], seeds=[0])
+        protocol = f"faces68, K = {runs[0]['k']}, {pictures} pictures of the report split, per cent"
+        found = runs[0]["metrics"].items()
+        return [{"name": name, "value": round(value, 2), "protocol": protocol} for name, value in found]
     if isinstance(model, PatchResNetFg):
         protocol = "mean binary cross-entropy against the teacher, last 100 steps, training cells"
         return [{"name": "loss", "value": round(loss, 4), "protocol": protocol}]

