@@ -22,6 +22,7 @@ from partzoo.manifest import NAME, WeightRecord, manifest
 ROOT = Path(__file__).parents[1]
 HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
 FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
+FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
 FACES_MORE = ("fg_nmi5", "fg_ari5", "fg_nmi68", "fg_ari68", "presence", "stability_nmi", "stability_ari")
 PROBES = ("knn", "linear", "linear_sgd")
 POSITIONS = ("mse_x", "mse_y", "distance", "antisymmetry")
@@ -73,6 +74,11 @@ def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, 
     pictures = " or ".join(f"{count:,}" for count in sorted({row.pictures for row in rows}))
     said = f"{pictures} pictures" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
     return "\n\n".join([*(table(rows, group) for group in columns), said])
+
+
+def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
+    """How far the figures of one K would move with other people in the pictures."""
+    return table([row for row in rows if row.k == k], metrics, intervals=True)
 
 
 def commands(*groups: Iterable[Row]) -> str:
@@ -142,6 +148,7 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
         "other protocols": lambda _: other_protocols(),
         "floors": lambda _: "\n".join(f"- `{name}`: {what}." for name, what in FLOORS.items()),
         "faces68": lambda of: results(of.results("faces68"), FACES, FACES_MORE),
+        "people": lambda of: intervals(of.results("faces68"), FACES_PEOPLE, k=8),
         "tiny-imagenet": lambda of: results(of.results("tiny-imagenet"), PROBES, POSITIONS),
         "commands": lambda of: commands(of.results("faces68"), of.results("tiny-imagenet")),
     },

@@ -19,7 +19,7 @@ def default_device() -> torch.device:
 
 
 def has_amx() -> bool:
-    """Whether this CPU has AMX tiles for bfloat16, without which bfloat16 is slower than float32 on a CPU."""
+    """Whether this CPU has AMX tiles for bfloat16."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
@@ -41,7 +41,9 @@ def explain(device: torch.device) -> tuple[str, str]:
         return "bfloat16", "CUDA devices multiply bfloat16 natively"
     if device.type == "cpu" and has_amx():
         return "bfloat16 autocast", "this CPU has AMX tiles"
-    return "float32", f"no AMX on this {device.type}, where bfloat16 is slower than float32"
+    if has_bf16(device):
+        return "float32", "no AMX; large transformers gain by dtype='bfloat16' here, small models do not"
+    return "float32", f"no AMX on this {device.type}, where bfloat16 is no faster than float32"
 
 
 def set_precision(model: nn.Module, dtype: Precision, device: torch.device) -> nn.Module:

@@ -43,6 +43,8 @@ class Row:
         metric: name of the figure.
         mean: over seeds; six significant digits.
         std: sample standard deviation over seeds; None for a single value.
+        low, high: bounds within which 95 of 100 draws of other groups of pictures fall, means over seeds; None where
+            there are none.
         seeds: how many; 1 for a figure that has no seed, or is of all seeds together.
         pictures: how many it was measured on.
         command: the one that measured it.
@@ -54,6 +56,8 @@ class Row:
     metric: str
     mean: float
     std: float | None
+    low: float | None
+    high: float | None
     seeds: int
     pictures: int
     command: str
@@ -114,7 +118,7 @@ def read_csv(path: str | Path) -> list[Row]:
         raise UsageError(f"{path} is not a table of results ({error!r}). {remedy}") from error
 
 
-def table(figures: Sequence[Row], metrics: Sequence[str]) -> str:
+def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = False) -> str:
     """A Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
 
     The best of each K is bold, floors included, and all that show the same value. A metric that comes with its own
@@ -124,6 +128,7 @@ def table(figures: Sequence[Row], metrics: Sequence[str]) -> str:
     Args:
         figures: of one protocol; lines without any of the metrics are left out.
         metrics: the columns, by name.
+        intervals: show the bounds of each figure in place of its standard deviation.
     """
     cells = {(row.key, row.metric): row for row in figures}
     keys = list(dict.fromkeys(row.key for row in figures if row.metric in metrics))
@@ -136,7 +141,7 @@ def table(figures: Sequence[Row], metrics: Sequence[str]) -> str:
     for key in keys:
         k, model, setting = key
         said = [text for text, show in zip((str(k), setting), columns.values(), strict=True) if show]
-        values = [_cell(cells, key, metric, best[k, metric]) for metric in metrics]
+        values = [_cell(cells, key, metric, best[k, metric], intervals) for metric in metrics]
         seeds = max(cells[key, metric].seeds for metric in metrics if (key, metric) in cells)
         lines.append([titled(model), *said, *values, str(seeds)])
     return markdown(lines)
@@ -168,18 +173,23 @@ def shown(metric: str, value: float) -> str:
 
 def _rows(record: Mapping[str, Any]) -> list[Row]:
     values: dict[tuple[int | None, str], dict[int | None, float]] = {}
+    bounds: dict[tuple[int | None, str], list[list[float]]] = {}
     for run in sorted(record["runs"], key=lambda run: run["k"] or 0):
         for metric, value in run["metrics"].items():
             values.setdefault((run["k"], metric), {})[run["seed"]] = value
+        for metric, value in run.get("intervals", {}).items():
+            bounds.setdefault((run["k"], metric), []).append(value)
     found = []
     for (k, metric), by_seed in values.items():
         several = list(by_seed.values())
+        around = [_rounded(statistics.fmean(each)) for each in zip(*bounds.get((k, metric), []), strict=True)]
+        low, high = around or (None, None)
         found.append(
             Row(
                 record["model"], record["setting"], k, metric,
                 mean=_rounded(statistics.fmean(several)),
                 std=_rounded(statistics.stdev(several)) if len(several) > 1 else None,
-                seeds=len(several),
+                low=low, high=high, seeds=len(several),
                 pictures=record["pictures"], command=record["command"],
             )
         )  # fmt: skip
@@ -189,7 +199,8 @@ def _rows(record: Mapping[str, Any]) -> list[Row]:
 def _row(line: Mapping[str, str]) -> Row:
     return Row(
         line["model"], line["setting"], int(line["k"]) if line["k"] else None, line["metric"], float(line["mean"]),
-        float(line["std"]) if line["std"] else None, int(line["seeds"]), int(line["pictures"]), line["command"],
+        *(float(line[name]) if line[name] else None for name in ("std", "low", "high")),
+        int(line["seeds"]), int(line["pictures"]), line["command"],
     )  # fmt: skip
 
 
@@ -202,13 +213,17 @@ def _best(candidates: Sequence[Row]) -> str | None:
     return shown(metric, choose(row.mean for row in candidates))
 
 
-def _cell(cells: Mapping[tuple[tuple, str], Row], key: tuple, metric: str, best: str | None) -> str:
+def _cell(
+    cells: Mapping[tuple[tuple, str], Row], key: tuple, metric: str, best: str | None, intervals: bool
+) -> str:
     row = cells.get((key, metric))
     floor = next((cells[key, name] for prefix in OWN_FLOORS if (key, name := prefix + metric) in cells), None)
     if row is None:
         return ""
     mean = shown(metric, row.mean)
     text = f"**{mean}**" if mean == best else mean
+    if intervals:
+        return text if row.low is None else f"{text} [{shown(metric, row.low)}, {shown(metric, row.high)}]"
     text += f" ± {shown(metric, row.std)}" if row.std is not None else ""
     return text + (f" ({shown(metric, floor.mean)})" if floor else "")
 

@@ -21,15 +21,13 @@ from partzoo.evaluate.parts import part_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
-from partzoo.evaluate.report import write_csv
+from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.export import write_aside
 from partzoo.features import DEFAULT_MODEL
 from partzoo.loading import load
 from partzoo.machine import hardware
 from partzoo.manifest import manifest
 
-FORMAT = 1
-DEFAULT = "default"
 Progress = Callable[[str, int, int], None]
 
 

@@ -104,6 +104,15 @@ def test_deviation_settings_constant_predictor_and_gaps_are_shown():
     ]
 
 
+def test_bounds_are_means_over_seeds_and_shown_in_place_of_deviations(tmp_path):
+    measured = record("a", [(8, 0, {"nme": 30.0}), (8, 1, {"nme": 32.0}), (8, 2, {"nme": 34.0})])
+    for run, bounds in zip(measured["runs"], ([27, 33], [28, 35], [29, 40]), strict=True):
+        run["intervals"] = {"nme": bounds}
+    (row,) = write_csv([measured], tmp_path / "faces68.csv")
+    assert (row.low, row.high) == (28, 36) and read_csv(tmp_path / "faces68.csv") == [row]
+    assert lines(table([row], ["nme"], intervals=True))[2] == ["`a`", "8", "32.0 [28.0, 36.0]", "3"]
+
+
 def test_nothing_is_best_where_neither_way_is_better():
     figures = rows([record("a", [(8, 0, {"presence": 90.0})]), record("b", [(8, 0, {"presence": 80.0})])])
     assert "**" not in table(figures, ("presence",))

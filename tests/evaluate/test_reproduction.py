@@ -20,7 +20,7 @@ def record():
 
 
 def result(metric: str, mean: float, model: str = "toy-vit.test", k: int | None = None) -> Row:
-    return Row(model, "default", k, metric, mean, 0.25, 3, 100, COMMAND)
+    return Row(model, "default", k, metric, mean, 0.25, None, None, 3, 100, COMMAND)
 
 
 def written(record, rows: list[Row], *figures: dict) -> str:

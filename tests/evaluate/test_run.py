@@ -71,7 +71,8 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     monkeypatch.setattr(run, "manifest", lambda: ["toy-vit"])
     file = run.evaluate_all("faces68", faces, tmp_path, k=[2], seeds=1)
     lines = file.read_text().splitlines()
-    assert file == tmp_path / "faces68.csv" and lines[0] == "model,setting,k,metric,mean,std,seeds,pictures,command"
+    assert file == tmp_path / "faces68.csv"
+    assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,pictures,command"
     assert {line.split(",")[0] for line in lines[1:]} == {
         "toy-vit", "random-weights", "colour-position", "patchresnet14-fg.caltech101",
     }  # fmt: skip
