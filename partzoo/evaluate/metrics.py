@@ -98,11 +98,13 @@ class Contingency:
 
         As ``sklearn.metrics.adjusted_rand_score``; Hubert and Arabie, "Comparing partitions", 1985, eq. 5.
         """
-        # Python's integers: pairs of 10^10 pixels overflow int64.
         total = int(self.counts.sum())
-        together = sum(int(c) ** 2 for c in self.counts.flat) - total
-        true = sum(int(c) ** 2 for c in self.counts.sum(1)) - total
-        pred = sum(int(c) ** 2 for c in self.counts.sum(0)) - total
+        # Squares of more than 3e9 pixels overflow int64: Python's integers do not.
+        kind = np.int64 if total < 3_000_000_000 else object
+        together, true, pred = (
+            int(np.square(counts.astype(kind)).sum()) - total
+            for counts in (self.counts, self.counts.sum(1), self.counts.sum(0))
+        )
         pairs = total * (total - 1)
         if together == true == pred:
             return 1.0
