@@ -209,8 +209,8 @@ class Spatial(Encoder):
 def from_published(state: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """A checkpoint in the authors' layout as architecture, values of its configuration, and state dict.
 
-    The layout is ``{"backbone": ..., "relation": ...}``; what else it holds (the optimizer) is left out. It does not say
-    of what data it is: side, patches and normalization are the architecture's own.
+    The layout is ``{"backbone": ..., "relation": ...}``; an optimizer beside them is left out. Such files do not say of
+    what data they are: side, patches and normalization are the architecture's own.
 
     Raises:
         WeightsError: it is no such checkpoint.

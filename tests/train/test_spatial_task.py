@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from partzoo.errors import UsageError
+from partzoo.loading import load
+from partzoo.models.spatial import Spatial, SpatialConfig
+from partzoo.train.data import PictureSet
+from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.spatial import SpatialTask
+
+
+def task(patches=2, **config):
+    torch.manual_seed(0)
+    options = {"size": 32, "patch_size": 12} | config
+    model = Spatial(SpatialConfig("conv4", **options))
+    model.architecture = "spatial-conv4"
+    return SpatialTask(model, patches=patches)
+
+
+def pictures(count, side=32):
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def gradients(count, side=32):
+    """Pictures whose red is the row and whose green is the column, without noise."""
+    ramp = torch.linspace(0, 250, side).expand(side, side)
+    return torch.stack([ramp.T, ramp, torch.zeros(side, side)]).byte().repeat(count, 1, 1, 1)
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_a_batch_is_views_and_then_patches(additive):
+    x, positions = task(patches=3, additive=additive).batch(pictures(5), torch.Generator().manual_seed(0))
+    assert x.shape == ((4 + 3) * 5, 3, 32, 32) and x.isfinite().all()
+    assert positions.shape == (3 * 5, 2) and positions.min() >= 0 and positions.max() <= 1
+    if additive:
+        filled = (x[4 * 5 :] != 0).any(1).flatten(1).sum(1)
+        assert (filled <= 12 * 12).all() and (filled > 0).all()
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_positions_say_where_patches_were(additive, monkeypatch):
+    monkeypatch.setattr("partzoo.train.spatial.random_colours", lambda pixels, generator: pixels)
+    subject = task(patches=2, additive=additive)
+    x, positions = subject.batch(gradients(4), torch.Generator().manual_seed(0))
+    config = subject.model.config
+    patches = x[4 * 4 :] * torch.tensor(config.std)[:, None, None] + torch.tensor(config.mean)[:, None, None]
+    middle = positions * config.unit * 32 + (config.patch_size - 1) / 2
+    for patch, raw, centre in zip(patches, x[4 * 4 :], middle, strict=True):
+        inside = (raw != 0).any(0)
+        found = patch[:2][:, inside].mean(1) * 255 / 250 * 31
+        torch.testing.assert_close(found, centre, atol=0.35, rtol=0)
+
+
+def test_plain_relational_reasoning_has_no_patches_and_no_positions():
+    subject = task(patches=0)
+    x, positions = subject.batch(pictures(3))
+    assert len(x) == 12 and len(positions) == 0
+    terms = subject(pictures(3), None, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(terms["loss"], terms["same"])
+
+
+def test_a_step_is_drawn_from_its_generator():
+    subject = task()
+    x, again, other = (subject.batch(pictures(3), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(x, again) and not torch.equal(x, other)
+
+
+def test_training_learns_to_tell_pictures_apart(tmp_path):
+    colours = torch.rand(12, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 255
+    data = PictureSet.from_pixels(((colours + pictures(12)) / 2).byte(), None, [])
+    options = LoopOptions(
+        steps=25, batch_size=12, lr=3e-3, weight_decay=0.0, clip_grad=float("inf"), log_steps=1, precision="fp32",
+        channels_last=True,
+    )  # fmt: skip
+    fit(task(), data, options, tmp_path, progress=False)
+    header, *rows = (line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines())
+    losses = [float(row[header.index("loss")]) for row in rows]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    model = load(tmp_path / "model.safetensors", dtype="float32")
+    assert model.represent(torch.randn(1, 3, 32, 32), 3).shape == (1, 4 * 64)
+
+
+def test_wrong_settings_are_one_clear_error():
+    model = Spatial(SpatialConfig("conv4", size=32, patch_size=17))
+    with pytest.raises(UsageError, match="patch_size=17: two patches do not fit"):
+        SpatialTask(model)
+    assert SpatialTask(model, patches=0).alpha == 0
+    with pytest.raises(UsageError, match="views=1, patches=2"):
+        SpatialTask(model, views=1)
