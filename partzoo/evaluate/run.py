@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from partzoo.evaluate.parts import part_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.evaluate.protocols.coco import DetectionProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.export import write_aside
 from partzoo.features import DEFAULT_MODEL
@@ -48,7 +50,8 @@ def evaluate(
     """Figures of a model by a protocol.
 
     Args:
-        model: what :func:`partzoo.load` takes, or one of ``partzoo.evaluate.floors.FLOORS``.
+        model: what :func:`partzoo.load` takes, or one of ``partzoo.evaluate.floors.FLOORS``; for ``coco-detection`` a
+            JSON file of detections.
         protocol: a name from :func:`partzoo.evaluate.protocols.names`.
         data: the folder with the protocol's data.
         k: numbers of parts to look for; None is a learned part model's own. Part protocols only.
@@ -69,34 +72,39 @@ def evaluate(
     rules = get(protocol)
     if seeds < 1:
         raise UsageError(f"seeds={seeds} must be at least 1.")
+    if not isinstance(rules, PartProtocol) and (background, size) != ("auto", None):
+        raise UsageError(f"background and size are for finding parts, which {protocol} does not ask for.")
+    if isinstance(rules, ClassProtocol) and split not in (None, rules.test):
+        raise UsageError(f"{protocol} is fitted on {rules.train} and reported on {rules.test}, not on {split!r}.")
+    chosen: dict[str, Any] = {"split": split or _reported(rules), "limit": limit}
     if isinstance(rules, PartProtocol):
         finder = _finder(model, background, size)
-        encoder = finder.model
-        options: dict[str, Any] = {"k": list(k)}
+        weights, chosen = digest(finder.model), chosen | {"k": list(k), "seeds": seeds}
+        options = {"k": k, "seeds": range(seeds), "split": split, "limit": limit, "progress": progress}
+        measure = partial(part_figures, finder, rules, data, **options)
     elif isinstance(rules, ClassProtocol):
         encoder = floor_encoder(model) if model in FLOORS else load(model, dtype="float32")
-        options = {}
+        weights, chosen = digest(encoder), chosen | {"seeds": seeds}
+        measure = partial(classify_figures, encoder, rules, data, seeds=range(seeds), limit=limit, progress=progress)
+    elif isinstance(rules, DetectionProtocol):
+        weights = _sha256(Path(model))
+        measure = partial(_detection_figures, rules, Path(model), data, split)
     else:
-        raise UsageError(f"{protocol} takes predictions, not a model: see {type(rules).__module__}.")
+        raise UsageError(
+            f"{protocol} asks a model of signals, which the command line does not have: in Python, "
+            f"partzoo.evaluate.protocols.get({protocol!r}).evaluate(predict, data)."
+        )
     record = {
         "format": FORMAT,
         "protocol": protocol,
         "model": model,
         "setting": _setting(background, size),
-        "split": split or (rules.report if isinstance(rules, PartProtocol) else rules.test),
-        "limit": limit,
-        "seeds": seeds,
-        **options,
-        "weights_sha256": digest(encoder),
+        "weights_sha256": weights,
+        **chosen,
     }
     if out is not None and (known := _known(Path(out), record)):
         return known
-    if isinstance(rules, PartProtocol):
-        runs, pictures = part_figures(
-            finder, rules, data, k=k, seeds=range(seeds), split=split, limit=limit, progress=progress
-        )
-    else:
-        runs, pictures = classify_figures(encoder, rules, data, seeds=range(seeds), limit=limit, progress=progress)
+    runs, pictures = measure()
     record |= {"pictures": pictures, "command": _command(record), "hardware": hardware(), "runs": runs}
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +176,25 @@ def _finder(model: str, background: str | None, size: int | None) -> Finder:
     return Finder(finder.model, dataclasses.replace(finder.settings, model=model))
 
 
+def _detection_figures(
+    rules: DetectionProtocol, detections: Path, data: str | Path, split: str | None
+) -> tuple[list[dict[str, Any]], int]:
+    figures = rules.average_precision(detections, data, split=split)
+    pictures = {each["image_id"] for each in json.loads(detections.read_text())}
+    return [{"k": None, "seed": None, "metrics": figures}], len(pictures)
+
+
+def _reported(rules: Any) -> str:
+    """The split that a protocol reports on."""
+    return rules.report if isinstance(rules, PartProtocol) else getattr(rules, "test", "test")
+
+
+def _sha256(file: Path) -> str:
+    if not file.is_file():
+        raise UsageError(f"{file} is not there: this protocol takes a JSON file of detections for its MODEL.")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def _setting(background: str | None, size: int | None) -> str:
     """What differs from the defaults, in a few words."""
     chosen = [] if background == "auto" else [f"background={background}"]
@@ -189,11 +216,11 @@ def _command(record: dict[str, Any]) -> str:
     parts = ["partzoo eval", record["model"], "--protocol", record["protocol"], "--data DIR"]
     if record.get("k"):
         parts += ["-k", ",".join("own" if k is None else str(k) for k in record["k"])]
-    parts += ["--seeds", str(record["seeds"])]
+    if record.get("seeds"):
+        parts += ["--seeds", str(record["seeds"])]
     if record["setting"] != DEFAULT:
         parts += [f"--{option.replace('=', ' ')}" for option in record["setting"].split(",")]
-    rules = get(record["protocol"])
-    if record["split"] != (rules.report if isinstance(rules, PartProtocol) else rules.test):
+    if record["split"] != _reported(get(record["protocol"])):
         parts += ["--split", record["split"]]
     if record["limit"]:
         parts += ["--limit", str(record["limit"])]

@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import partzoo
 from partzoo.errors import UsageError
@@ -14,6 +16,26 @@ from tests.evaluate.drawn_faces import write_faces
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     return write_faces(tmp_path_factory.mktemp("faces"), {"train": 6, "dev": 4, "report": 3})
+
+
+@pytest.fixture(scope="module")
+def pictures_by_class(tmp_path_factory):
+    """Tiny-ImageNet's official layout with two classes."""
+    folder, draw = tmp_path_factory.mktemp("tin"), np.random.default_rng(0)
+    (folder / "wnids.txt").write_text("n01\nn02\n")
+    (folder / "words.txt").write_text("n01\tred things\nn02\tblue things\n")
+    (folder / "val" / "images").mkdir(parents=True)
+    lines = []
+    for number in range(24):
+        wnid, channel = ("n01", 0) if number % 2 else ("n02", 2)
+        pixels = draw.integers(0, 80, (64, 64, 3), dtype=np.uint8)
+        pixels[..., channel] += 150
+        place = folder / "val" / "images" if number < 8 else folder / "train" / wnid / "images"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number}.JPEG")
+        lines += [f"{number}.JPEG\t{wnid}\t0\t0\t9\t9\n"] if number < 8 else []
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    return folder
 
 
 def small(faces, **options):
@@ -77,6 +99,34 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
         "toy-vit", "random-weights", "colour-position", "patchresnet14-fg.caltech101",
     }  # fmt: skip
     assert (tmp_path / "eval" / "faces68" / "toy-vit.json").is_file()
+
+
+def test_features_are_measured_by_a_class_protocol(pictures_by_class, tmp_path):
+    options = {"seeds": 2, "out": tmp_path / "result.json"}
+    record = run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, **options)
+    assert record["command"] == "partzoo eval toy-vit --protocol tiny-imagenet --data DIR --seeds 2"
+    by_seed = {each["seed"]: set(each["metrics"]) for each in record["runs"]}
+    assert by_seed[None] == {"knn", "linear"} and {"linear_sgd", "mse_x", "antisymmetry"} <= by_seed[0] == by_seed[1]
+    with pytest.raises(UsageError, match="reported on val, not on 'dev'"):
+        run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, split="dev")
+    with pytest.raises(UsageError, match="background and size are for finding parts"):
+        run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, size=64)
+
+
+def test_detections_are_measured_from_their_file(tmp_path):
+    pytest.importorskip("pycocotools")
+    found = {"image_id": 7, "category_id": 1, "bbox": [10, 10, 40, 40], "score": 0.9}
+    truth = {"images": [{"id": 7, "width": 100, "height": 100}], "categories": [{"id": 1, "name": "heron"}]}
+    truth["annotations"] = [found | {"id": 1, "area": 1600, "iscrowd": 0}]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_val2017.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps([found]))
+    record = run.evaluate(str(tmp_path / "found.json"), "coco-detection", tmp_path)
+    assert record["runs"][0]["metrics"]["ap"] == pytest.approx(100) and record["pictures"] == 1
+    with pytest.raises(UsageError, match="takes a JSON file of detections"):
+        run.evaluate("toy-vit", "coco-detection", tmp_path)
+    with pytest.raises(UsageError, match="in Python"):
+        run.evaluate("toy-vit", "physionet-2018", tmp_path)
 
 
 def test_the_command_prints_figures_and_writes_the_record(faces, tmp_path):
