@@ -1,0 +1,132 @@
+"""MPAE's restoration branch: a few visible patches, the rest filled with part descriptors, decoded to a picture."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from partzoo.models.part_transformer import sine_positions
+
+
+class MaskedAutoencoder(nn.Module):
+    """Transformer over visible patches, and one over the whole grid that gives pixels (MPAE, section 3.1, a and d).
+
+    Args:
+        patch: side of a patch of the input, in pixels.
+        restored: side of a patch of the output, in pixels.
+        side: patches along a side of the pictures it is trained on.
+        width, depth, heads: of the encoder.
+        dim: of descriptors, and width of the decoder.
+        decoder_depth, decoder_heads: of the decoder.
+    """
+
+    def __init__(
+        self,
+        *,
+        patch: int,
+        restored: int,
+        side: int,
+        width: int = 256,
+        depth: int = 2,
+        heads: int = 4,
+        dim: int = 256,
+        decoder_depth: int = 2,
+        decoder_heads: int = 4,
+    ) -> None:
+        super().__init__()
+        self.side, self.restored = side, restored
+        self.patch_embed = nn.Conv2d(3, width, patch, patch)
+        self.positions = nn.Parameter(sine_positions(side, width), requires_grad=False)
+        self.blocks = _blocks(width, depth, heads)
+        self.norm = nn.LayerNorm(width)
+        self.decoder_embed = nn.Linear(width, dim)
+        self.decoder_positions = nn.Parameter(sine_positions(side, dim), requires_grad=False)
+        self.decoder_blocks = _blocks(dim, decoder_depth, decoder_heads)
+        self.decoder_norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, 3 * restored**2)
+        self.apply(_initialize)
+
+    def forward(self, x: Tensor, filler: Tensor, kept: Tensor) -> Tensor:
+        """Restored pictures.
+
+        Args:
+            x: ``(B, 3, H, W)``, normalized, H and W multiples of the patch.
+            filler: ``(B, dim, h, w)``, what stands in for each hidden patch.
+            kept: ``(B, n)`` int64, the visible patches; n may be 0.
+
+        Returns:
+            ``(B, 3, restored * h, restored * w)``, normalized.
+
+        Source: MPAE, equation 2.
+        """
+        grid = filler.shape[-2:]
+        tokens = self.decoder_embed(self.encode(x, kept))
+        filled = rearrange(filler, "b c h w -> b (h w) c").to(tokens.dtype)
+        filled = filled.scatter(1, _rows(kept, tokens.shape[-1]), tokens)
+        tokens = filled + resampled(self.decoder_positions, self.side, grid).to(filled.dtype)
+        for block in self.decoder_blocks:
+            tokens = block(tokens)
+        pixels = self.head(self.decoder_norm(tokens))
+        return rearrange(pixels, "b (h w) (p q c) -> b c (h p) (w q)", h=grid[0], p=self.restored, q=self.restored)
+
+    def encode(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Tokens ``(B, n, width)`` of the visible patches, in the order of ``kept``."""
+        patches = self.patch_embed(x)
+        positions = resampled(self.positions, self.side, patches.shape[-2:])
+        patches = patches.flatten(2).mT + positions.to(patches.dtype)
+        tokens = patches.gather(1, _rows(kept, patches.shape[-1]))
+        if not kept.shape[1]:
+            return tokens
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+
+def visible_patches(noise: Tensor, ratio: float) -> Tensor:
+    """The patches that stay visible where a part of them is hidden at random.
+
+    Args:
+        noise: ``(B, L)`` random numbers, one for each patch; the lowest stay.
+        ratio: hidden part, 0..1.
+
+    Returns:
+        ``(B, int(L * (1 - ratio)))`` int64.
+
+    Source: MPAE, section 3.1 (random masking); ratio 0.9.
+    """
+    return noise.argsort(dim=1)[:, : int(noise.shape[1] * (1 - ratio))]
+
+
+def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
+    """Position embeddings of a grid of patches.
+
+    Args:
+        table: ``(side * side, C)``.
+        side: of the square grid that the table was made for.
+        grid: rows and columns wanted.
+
+    Returns:
+        ``(rows * columns, C)``: the table itself on its own grid, else resampled (bicubic, antialiased, float32).
+    """
+    if tuple(grid) == (side, side):
+        return table
+    square = rearrange(table, "(h w) c -> 1 c h w", h=side).float()
+    return interpolate(square, tuple(grid), mode="bicubic", antialias=True)[0].flatten(1).T
+
+
+def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
+    return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth))
+
+
+def _rows(indices: Tensor, channels: int) -> Tensor:
+    return indices[..., None].expand(-1, -1, channels)
+
+
+def _initialize(module: nn.Module) -> None:
+    """Xavier's, a patch embedding being a matrix over flattened patches."""
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

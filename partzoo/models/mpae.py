@@ -1,0 +1,238 @@
+"""MPAE: part descriptors that name the features of a frozen encoder, and stand in for the hidden patches of a picture.
+
+Xia et al., "Unsupervised part discovery via descriptor-based masked image restoration with optimized constraints",
+ICCV 2025. A small transformer with part embeddings gives K + 1 descriptors of a picture, the background's first here;
+their softmax similarity to the compressed features of a frozen encoder is the part maps (equation 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import lcm
+
+import torch
+from einops import rearrange
+from timm.layers import QuickGELU
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from partzoo.encoders.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.errors import UsageError
+from partzoo.models.masked_autoencoder import MaskedAutoencoder, resampled, visible_patches
+from partzoo.models.part_transformer import sine_positions
+from partzoo.registry import find, register
+
+
+@dataclass(frozen=True)
+class MpaeConfig:
+    """What an MPAE is made of.
+
+    Attributes:
+        parts: K, without the background.
+        encoder: name of an encoder of the zoo; it stays as it is, and its grid is that of the maps.
+        size: side of the pictures, in pixels, a multiple of the encoder's patch.
+        dim: channels of descriptors and compressed features.
+        width, depth, heads: of the descriptor extractor.
+        masked_width, masked_depth, masked_heads: of the encoder of visible patches.
+        decoder_depth, decoder_heads: of the decoder, whose width is ``dim``.
+        restored: side of a restored patch, in pixels.
+    """
+
+    parts: int = 16
+    encoder: str = "dinov2-vitb14reg"
+    size: int = 448
+    dim: int = 256
+    width: int = 256
+    depth: int = 6
+    heads: int = 8
+    masked_width: int = 256
+    masked_depth: int = 2
+    masked_heads: int = 4
+    decoder_depth: int = 2
+    decoder_heads: int = 4
+    restored: int = 8
+
+
+class DescriptorExtractor(nn.Module):
+    """Vision transformer with K + 1 part embeddings before its patches; what becomes of them are the descriptors."""
+
+    def __init__(self, config: MpaeConfig, patch: int) -> None:
+        super().__init__()
+        self.parts, self.side = config.parts + 1, config.size // patch
+        self.patch_embed = nn.Conv2d(3, config.width, patch, patch, bias=False)
+        self.part_embed = nn.Parameter(torch.empty(self.parts, config.width))
+        self.positions = nn.Parameter(
+            torch.cat([torch.zeros(self.parts, config.width), sine_positions(self.side, config.width)])
+        )
+        self.norm_pre = nn.LayerNorm(config.width)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, qkv_bias=True, norm_layer=nn.LayerNorm, act_layer=QuickGELU)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.proj = nn.Linear(config.width, config.dim, bias=False)
+        nn.init.normal_(self.part_embed, std=0.02)
+        self.apply(_initialize)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Descriptors ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)`` of whole patches."""
+        patches = self.patch_embed(x)
+        table = resampled(self.positions[self.parts :], self.side, patches.shape[-2:])
+        patches = patches.flatten(2).mT + table.to(patches.dtype)
+        parts = (self.part_embed + self.positions[: self.parts]).to(patches.dtype).expand(len(x), -1, -1)
+        tokens = self.norm_pre(torch.cat([parts, patches], dim=1))
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.proj(self.norm(tokens[:, : self.parts]))
+
+
+class Mpae(Encoder):
+    """Frozen encoder, descriptor extractor and masked autoencoder; ``forward`` gives the part maps."""
+
+    def __init__(self, config: MpaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.dim
+        entry = find(config.encoder)
+        self.encoder = entry.build(entry.config)
+        self.encoder.architecture = entry.name
+        self.patch = self.encoder.patch
+        if config.size % self.patch:
+            raise UsageError(f"size={config.size}: {config.encoder} needs a multiple of its patch, {self.patch}.")
+        multiple = lcm(self.encoder.preprocess.multiple, self.patch)
+        self.preprocess = replace(self.encoder.preprocess, size=config.size, multiple=multiple)
+        self.compress = nn.Conv2d(self.encoder.dim, config.dim, 1, bias=False)
+        nn.init.xavier_uniform_(self.compress.weight)
+        self.extractor = DescriptorExtractor(config, self.patch)
+        self.autoencoder = MaskedAutoencoder(
+            patch=self.patch,
+            restored=config.restored,
+            side=config.size // self.patch,
+            width=config.masked_width,
+            depth=config.masked_depth,
+            heads=config.masked_heads,
+            dim=config.dim,
+            decoder_depth=config.decoder_depth,
+            decoder_heads=config.decoder_heads,
+        )
+        self.train()
+
+    def train(self, mode: bool = True) -> Mpae:
+        super().train(mode)
+        self.encoder.eval().requires_grad_(False)
+        return self
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
+        with torch.no_grad():
+            maps = self.encoder.encode(x).maps()
+        return self.compress(maps)
+
+    def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Probability of each part at each place.
+
+        Args:
+            parts: ``(B, K + 1, dim)``, background first.
+            features: ``(B, dim, h, w)``.
+            size: of the result; None is the features' own. The K + 1 similarities are upsampled, which equals
+                upsampling the features, as dot products are linear.
+
+        Returns:
+            ``(B, K + 1, *size)``, at least float32.
+
+        Source: equation 1.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            exact = torch.promote_types(features.dtype, torch.float32)
+            similarity = torch.einsum("bnc,bchw->bnhw", parts.to(exact), features.to(exact))
+            if size is not None:
+                similarity = interpolate(similarity, size, mode="bilinear", align_corners=False)
+            return similarity.softmax(1)
+
+    def restore(self, x: Tensor, maps: Tensor, parts: Tensor, kept: Tensor) -> Tensor:
+        """Normalized pictures ``(B, 3, s, t)`` from visible patches ``kept`` (B, n) of ``x`` and descriptors elsewhere.
+
+        Source: equation 2: a hidden patch is filled with the mean of the descriptors, weighted by its maps.
+        """
+        filler = torch.einsum("bnhw,bnc->bchw", maps, parts.to(maps.dtype))
+        return self.autoencoder(x, filler, kept)
+
+    @in_precision
+    def part_maps(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized pictures.
+
+        Args:
+            x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
+            size: of the maps; None is the grid of features.
+        """
+        padded = pad_to_multiple(x, self.preprocess.multiple)
+        parts, features = self.extractor(padded), self.features(padded)
+        if size is None:
+            rows, columns = (-(-side // self.patch) for side in x.shape[2:])
+            return self.match(parts, features)[..., :rows, :columns]
+        whole = tuple(round(n * p / o) for n, p, o in zip(size, padded.shape[2:], x.shape[2:], strict=True))
+        return self.match(parts, features, whole)[..., : size[0], : size[1]]
+
+    @in_precision
+    def descriptors(self, x: Tensor) -> Tensor:
+        """Part descriptors ``(B, K + 1, dim)`` of normalized pictures, background first."""
+        return self.extractor(pad_to_multiple(x, self.preprocess.multiple))
+
+    @in_precision
+    def reconstruct(
+        self,
+        x: Tensor,
+        ratio: float = 0.9,
+        parts: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Normalized pictures ``(B, 3, s, t)`` restored from a random few of their patches.
+
+        Args:
+            x: ``(B, 3, H, W)``; any size.
+            ratio: part of the patches that is hidden.
+            parts: descriptors ``(B, K + 1, dim)`` to fill hidden patches with; None is ``x``'s.
+            generator: source of randomness, on the pictures' device.
+        """
+        x = pad_to_multiple(x, self.preprocess.multiple)
+        own, features = self.extractor(x), self.features(x)
+        noise = torch.rand(len(x), features[0, 0].numel(), generator=generator, device=x.device)
+        maps = self.match(own, features)
+        return self.restore(x, maps, own if parts is None else parts, visible_patches(noise, ratio))
+
+    @in_precision
+    def encode(self, x: Tensor) -> Tokens:
+        maps = self.features(pad_to_multiple(x, self.preprocess.multiple))
+        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        return as_format([self.encode(x).maps() for _ in choose(indices, 1)], output_fmt)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part_maps(x)
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+@register(family="mpae", config=MpaeConfig())
+def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
+    """MPAE over DINOv2's ViT-B/14 with registers: the paper's, for pictures of 448 or 224 pixels."""
+    return Mpae(config)
+
+
+@register(
+    family="mpae",
+    config=MpaeConfig(parts=8, encoder="patchresnet14.tin", size=128, dim=192, width=192, depth=4, heads=6,
+                      masked_width=192, masked_heads=3, decoder_heads=3),
+)  # fmt: skip
+def mpae_patchresnet14(config: MpaeConfig) -> Mpae:
+    """MPAE over the zoo's small residual network, for pictures of 128 pixels."""
+    return Mpae(config)
