@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,7 @@ def evaluate_all(
     data: str | Path,
     out: str | Path,
     *,
+    k: Sequence[int | None] = (4, 8, 16),
     progress: Progress | None = None,
     **options: Any,
 ) -> Path:
@@ -126,6 +128,7 @@ def evaluate_all(
     Args:
         protocol, data: as :func:`evaluate` takes them.
         out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
+        k: numbers of parts; a learned part model is asked for no more than it knows.
         progress: as :func:`evaluate` takes it; the text begins with the model.
         **options: of :func:`evaluate`.
 
@@ -141,6 +144,7 @@ def evaluate_all(
             if progress:
                 progress(f"{label}: {what}", done, of)
 
+        chosen["k"] = [each for each in k if each is None or each <= _knows(model)]
         records.append(evaluate(model, protocol, data, out=file, progress=tell, **(options | chosen)))
     path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
@@ -174,6 +178,12 @@ def _finder(model: str, background: str | None, size: int | None) -> Finder:
         return floor_finder(model, None if background == "auto" else background, size)
     finder = make_finder(load(model, dtype="float32"), background, size)
     return Finder(finder.model, dataclasses.replace(finder.settings, model=model))
+
+
+def _knows(model: str) -> float:
+    """How many parts a released model can be asked for."""
+    record = manifest().get(model)
+    return record.config.get("parts", math.inf) if record else math.inf
 
 
 def _detection_figures(

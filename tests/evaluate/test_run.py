@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,15 +91,17 @@ def test_floors_need_no_trained_weights(faces):
 
 
 def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "manifest", lambda: ["toy-vit"])
-    file = run.evaluate_all("faces68", faces, tmp_path, k=[2], seeds=1)
+    knows_two = SimpleNamespace(config={"parts": 2})
+    monkeypatch.setattr(run, "manifest", lambda: {"toy-vit": knows_two})
+    file = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
     lines = file.read_text().splitlines()
     assert file == tmp_path / "faces68.csv"
     assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,pictures,command"
     assert {line.split(",")[0] for line in lines[1:]} == {
         "toy-vit", "random-weights", "colour-position", "patchresnet14-fg.caltech101",
     }  # fmt: skip
-    assert (tmp_path / "eval" / "faces68" / "toy-vit.json").is_file()
+    asked = json.loads((tmp_path / "eval" / "faces68" / "toy-vit.json").read_text())["k"]
+    assert asked == [2] and {line.split(",")[2] for line in lines[1:] if not line.startswith("toy")} == {"2", "3"}
 
 
 def test_features_are_measured_by_a_class_protocol(pictures_by_class, tmp_path):
