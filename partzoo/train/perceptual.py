@@ -1,0 +1,25 @@
+"""The feature maps that perceptual losses compare."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from timm.models.vgg import VGG
+from torch import Tensor, nn
+
+from partzoo.encoders.base import Encoder
+
+
+def perceptual_levels(network: Encoder, x: Tensor) -> list[Tensor]:
+    """Feature maps of normalized pictures ``(B, 3, H, W)``, from fine to coarse.
+
+    Of a VGG, what its first convolution at each resolution gives, after the ReLU (relu1_1 to relu5_1 of VGG-19: Johnson
+    et al., "Perceptual losses", ECCV 2016); of any other encoder, all that it has.
+    """
+    model = getattr(network, "model", None)
+    if not isinstance(model, VGG):
+        return network.forward_intermediates(x)
+    layers = model.features
+    starts = [0] + [i + 1 for i, layer in enumerate(layers[:-1]) if isinstance(layer, nn.MaxPool2d)]
+    ends = [next(i + 1 for i in range(start, len(layers)) if isinstance(layers[i], nn.ReLU)) for start in starts]
+    return [x := layers[start:end](x) for start, end in pairwise([0, *ends])]
