@@ -1,11 +1,14 @@
 import pytest
 import torch
+from PIL import Image
 
+import partzoo
 from partzoo.errors import UsageError
 from partzoo.loading import load
 from partzoo.models.spatial import Spatial, SpatialConfig
 from partzoo.train.data import PictureSet
 from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.run import train
 from partzoo.train.spatial import SpatialTask
 
 
@@ -69,7 +72,7 @@ def test_training_learns_to_tell_pictures_apart(tmp_path):
     colours = torch.rand(12, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 255
     data = PictureSet.from_pixels(((colours + pictures(12)) / 2).byte(), None, [])
     options = LoopOptions(
-        steps=25, batch_size=12, lr=3e-3, weight_decay=0.0, clip_grad=float("inf"), log_steps=1, precision="fp32",
+        steps=25, batch_size=12, lr=3e-3, weight_decay=0.0, clip_grad=float("inf"), log_steps=1,
         channels_last=True,
     )  # fmt: skip
     fit(task(), data, options, tmp_path, progress=False)
@@ -87,3 +90,20 @@ def test_wrong_settings_are_one_clear_error():
     assert SpatialTask(model, patches=0).alpha == 0
     with pytest.raises(UsageError, match="views=1, patches=2"):
         SpatialTask(model, views=1)
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_recipes_train_models_that_find_parts(additive, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, each in enumerate(pictures(4, 64)):
+        Image.fromarray(each.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    recipe = "spatial-resnet32.tin-additive" if additive else None
+    out = tmp_path / "run"
+    train(
+        "spatial", data=folder, out=out, recipe=recipe, model="spatial-resnet8", steps=1, batch_size=2, progress=False
+    )
+    model = load(out / "model.safetensors", dtype="float32")
+    assert model.config.additive is additive and model.preprocess.mean == (0.1307,) * 3
+    assert model.represent(torch.randn(1, 3, 64, 64)).shape == (1, 64 * (1 if additive else 10))
+    assert partzoo.discover_parts(folder / "0.png", k=2, model=model).labels.shape == (64, 64)
