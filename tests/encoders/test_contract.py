@@ -8,7 +8,7 @@ from partzoo.encoders.precision import explain, has_amx, set_precision
 from partzoo.errors import ShapeError, UsageError
 from partzoo.loading import load
 
-NAMES = ["toy-vit", "part-vitt8", "patchresnet14", "timm/vit_tiny_patch16_224", "timm/resnet18"]
+NAMES = ["toy-vit", "part-vitt8", "patchresnet14", "spatial-resnet8", "timm/vit_tiny_patch16_224", "timm/resnet18"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
