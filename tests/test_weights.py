@@ -15,6 +15,7 @@ from partzoo import weights
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.manifest import BUNDLED, FORMAT, NAME, PACKAGE, WeightFile, add_record, manifest
 from partzoo.packing import BUNDLE_BYTES, FILE_BYTES, check_golden, golden, pack, storage_dtype
+from partzoo.registry import find
 from partzoo.state import load_strict, read_header, read_state, write_weights
 
 CLONE = Path(__file__).parents[1]
@@ -70,7 +71,7 @@ def test_released_manifest_matches_the_schema():
 
 def test_released_records_name_registered_architectures():
     for record in manifest().values():
-        entry = partzoo.registry.find(record.name)
+        entry = find(record.name)
         assert entry.name == record.architecture
         entry.configure(record.config)
 
@@ -384,7 +385,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_strict_loading_assigns_the_tensors_themselves(model):
     with torch.device("meta"):
-        empty = partzoo.registry.find("toy-vit").build(model.config)
+        empty = find("toy-vit").build(model.config)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     load_strict(empty, state, "state")
     assert all(value.data_ptr() == state[name].data_ptr() for name, value in empty.state_dict().items())
