@@ -23,7 +23,7 @@ from partzoo.cli.options import complete_weights
       partzoo train classify --data folders-by-class/ --minutes 60 -o runs/labels
       partzoo train --release part-vitt8.tin --data tiny-imagenet/ -o runs/release
     \b
-    Methods: part and partformer (no labels), classify (one subfolder
+    Methods: part, partformer and mpae (no labels), classify (one subfolder
     per class), objectness (things and surroundings, no labels, beside a trained encoder).
     Ctrl-C stops after the step, with a checkpoint that --resume continues.
     Then: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
@@ -35,7 +35,7 @@ from partzoo.cli.options import complete_weights
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file.")
-@click.option("-k", type=click.IntRange(min=1), help="Number of parts to learn (partformer).")
+@click.option("-k", type=click.IntRange(min=1), help="Number of parts to learn (partformer, mpae).")
 @click.option("--minutes", type=float, help="Budget of time, over all pieces of a resumed run.")
 @click.option("--steps", type=int, help="Budget of steps, instead of minutes.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")

@@ -27,6 +27,7 @@ from partzoo.train.losses.mpae import (
 from partzoo.train.losses.partformer import area_loss, concentration_loss, perceptual_loss
 from partzoo.train.perceptual import perceptual_levels
 
+VGG_WEIGHTS = (5 / 32, 5 / 16, 5 / 8, 5 / 4, 5)
 DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest, of the views
 
 
@@ -36,15 +37,15 @@ class MpaeTask(Task):
     Args:
         model: what is trained; of its frozen encoder, the pretrained weights are brought.
         mask_ratio: hidden part of the patches (table 5).
-        group: pictures in a mini-group; None is the whole batch.
+        group: pictures in a mini-group.
         presence: of foreground parts: ``"group"`` is equation 4, ``"batch"`` the presence loss of PDiscoFormer,
             ``"area"`` PartFormer's area loss (table 6).
         restoration, foreground, background, semantic, variation, entropy: weights of the losses; 0 leaves one out
             (table 4).
         concentration: weight of PartFormer's concentration loss, in place of variation and entropy (table 6).
-        network: encoder whose features are compared, the paper's by default; None compares pixels alone.
-        network_weights: of its levels; None divides each by its targets' mean activation.
-        pixels, perceptual: weights of the two terms of equation 3.
+        network: encoder whose features are compared; the paper's is ``"timm/vgg19.tv_in1k"``.
+        network_weights: of its levels (``VGG_WEIGHTS`` as published); None divides each by its targets' mean.
+        pixels, perceptual: weights of the two terms of equation 3; without the second there is no network.
         alpha: area in cells at which the area loss is one half.
         pool: cells along a side that presence is averaged over: 3 as published, 1 as in the paper.
         over_regions: the paper's form of equation 7 in place of the published code's.
@@ -58,7 +59,7 @@ class MpaeTask(Task):
         model: Mpae,
         *,
         mask_ratio: float = 0.9,
-        group: int | None = 8,
+        group: int = 8,
         presence: Literal["group", "batch", "area"] = "group",
         restoration: float = 1.0,
         foreground: float = 1.0,
@@ -67,8 +68,8 @@ class MpaeTask(Task):
         variation: float = 0.5,
         entropy: float = 0.5,
         concentration: float = 0.0,
-        network: str | None = "timm/vgg19.tv_in1k",
-        network_weights: Sequence[float] | None = (5 / 32, 5 / 16, 5 / 8, 5 / 4, 5),
+        network: str = "patchresnet14.tin",
+        network_weights: Sequence[float] | None = None,
         pixels: float = 0.1,
         perceptual: float = 1.0,
         alpha: float = 2.0,
@@ -83,7 +84,7 @@ class MpaeTask(Task):
             raise UsageError(f"mask_ratio={mask_ratio}: it lies between 0 and 1.")
         self.model = model
         self.model.encoder = load(model.config.encoder, device="cpu", dtype="float32")
-        self.network = None if network is None else load(network, device="cpu", dtype="float32")
+        self.network = load(network, device="cpu", dtype="float32") if perceptual else None
         self.network_weights = network_weights
         self.weights = {
             "restoration": restoration,
@@ -124,14 +125,11 @@ class MpaeTask(Task):
         parts, features = model.extractor(x), model.features(x)
         maps = model.match(parts, features)
         things = maps[:, 1:]
-        regions = region_features(things, features.to(maps.dtype))
         compute = {
             "restoration": lambda: self._difference(model.restore(x, maps, parts, kept), x),
             "foreground": lambda: self._foreground(things),
             "background": lambda: background_loss(maps[:, 0], pool=self.pool),
-            "semantic": lambda: semantic_loss(
-                regions, parts[:, 1:].to(maps.dtype), present_parts(things), over_regions=self.over_regions
-            ),
+            "semantic": lambda: self._semantic(things, features, parts[:, 1:]),
             "variation": lambda: variation_loss(maps),
             "entropy": lambda: entropy_loss(maps),
             "concentration": lambda: concentration_loss(things),
@@ -145,6 +143,13 @@ class MpaeTask(Task):
             return area_loss(things, self.alpha)
         grouped = self.presence == "group"
         return foreground_loss(things, self.group if grouped else None, pool=self.pool, every_picture=grouped)
+
+    def _semantic(self, things: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
+        """Equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
+        with torch.autocast(things.device.type, enabled=False):
+            regions = region_features(things, features.to(things.dtype))
+            descriptors, present = descriptors.to(things.dtype), present_parts(things)
+            return semantic_loss(regions, descriptors, present, over_regions=self.over_regions)
 
     def _difference(self, restored: Tensor, x: Tensor) -> Tensor:
         """Equation 3, at the size of the restored pictures."""

@@ -19,6 +19,7 @@ from partzoo.registry import find
 from partzoo.train.classify import ClassifyTask
 from partzoo.train.data import load_pictures
 from partzoo.train.loop import LoopOptions, Progress, Task, fit
+from partzoo.train.mpae import MpaeTask
 from partzoo.train.objectness import train_objectness
 from partzoo.train.part import PartTask
 from partzoo.train.partformer import PartFormerTask
@@ -27,6 +28,7 @@ from partzoo.train.spatial import SpatialTask
 METHODS: dict[str, type[Task] | None] = {
     "part": PartTask,
     "partformer": PartFormerTask,
+    "mpae": MpaeTask,
     "spatial": SpatialTask,
     "classify": ClassifyTask,
     "objectness": None,
@@ -34,6 +36,7 @@ METHODS: dict[str, type[Task] | None] = {
 DEFAULTS = {
     "part": "part-vitt8.tin",
     "partformer": "partformer-resnet18.faces-k8",
+    "mpae": "mpae-patchresnet14.faces-k8",
     "spatial": "spatial-resnet32.tin",
     "classify": "patchresnet14.tin",
     "objectness": "patchresnet14-fg.caltech101",
@@ -118,8 +121,9 @@ def train(
     """Train a model on a folder of pictures.
 
     Args:
-        method: ``"part"``, ``"partformer"``, ``"spatial"``, ``"classify"`` (which needs one subfolder per class), or
-            ``"objectness"`` (a foreground head beside a trained encoder; see :mod:`partzoo.train.objectness`).
+        method: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"classify"`` (which needs one subfolder per
+            class), or ``"objectness"`` (a foreground head beside a trained encoder; see
+            :mod:`partzoo.train.objectness`).
         data: the folder, as :func:`partzoo.train.data.load_pictures` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
         recipe: settings by name or file; None is the method's small one.

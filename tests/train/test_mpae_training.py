@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +7,11 @@ import pytest
 import torch
 from parity.published_mpae import TINY_CONFIG, TINY_ENCODER, drawn, image, shapes_of
 from parity.synthetic import normal, parameter
+from PIL import Image
 
 from partzoo.encoders.timm_encoder import TimmConfig, TimmEncoder
 from partzoo.errors import UsageError
-from partzoo.loading import build
+from partzoo.loading import build, load
 from partzoo.models.masked_autoencoder import visible_patches
 from partzoo.models.mpae_published import RENAMED, from_published
 from partzoo.registry import find
@@ -23,12 +25,12 @@ from partzoo.train.losses.mpae import (
     variation_loss,
 )
 from partzoo.train.losses.partformer import perceptual_loss
-from partzoo.train.mpae import MpaeTask, random_view
+from partzoo.train.mpae import VGG_WEIGHTS, MpaeTask, random_view
 from partzoo.train.perceptual import perceptual_levels
+from partzoo.train.run import read_recipe, train
 
 CASES = Path(__file__).parent.parent / "parity" / "mpae"
 FIXED = ("autoencoder.positions", "autoencoder.decoder_positions")
-VGG_WEIGHTS = (5 / 32, 5 / 16, 5 / 8, 5 / 4, 5)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +215,7 @@ def published_task(size, vgg, monkeypatch, **options):
         p.requires_grad_(not name.startswith("encoder.") and not name.startswith(FIXED))
     brought = {model.config.encoder: model.encoder, "timm/vgg19.tv_in1k": vgg}
     monkeypatch.setattr("partzoo.train.mpae.load", lambda name, **_: brought[name])
-    return MpaeTask(model, **options).train()
+    return MpaeTask(model, network="timm/vgg19.tv_in1k", network_weights=VGG_WEIGHTS, **options).train()
 
 
 CASES_OF_A_STEP = [
@@ -259,7 +261,7 @@ def small(monkeypatch):
         shape = {"parts": 3, "encoder": "toy-vit", "size": 64, "dim": 32, "width": 32, "depth": 2, "heads": 2}
         shape |= {"masked_width": 32, "masked_heads": 2, "decoder_heads": 2}
         entry = find("mpae-patchresnet14")
-        options = {"network": "toy-vit", "network_weights": None} | options
+        options = {"network": "toy-vit"} | options
         return MpaeTask(build(entry, entry.configure(shape)), **options).train()
 
     return make
@@ -298,10 +300,19 @@ def test_gradients_reach_all_that_is_trained_and_nothing_frozen(small):
         assert torch.equal(value, before[name]) == name.startswith(frozen), name
 
 
+def test_losses_are_exact_where_the_forward_is_in_bfloat16(small):
+    task = small(augment=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = step_of(task)
+    exact = step_of(task)
+    assert all(term.dtype == torch.float32 for term in terms.values())
+    assert terms["semantic"].item() == pytest.approx(exact["semantic"].item(), rel=0.05)
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"mask_ratio": 1.0}, {"mask_ratio": 0.5}, {"presence": "area"}, {"presence": "batch"}, {"network": None},
-     {"pool": 1, "over_regions": True, "group": None}],
+    [{"mask_ratio": 1.0}, {"mask_ratio": 0.5}, {"presence": "area"}, {"presence": "batch"}, {"perceptual": 0.0},
+     {"pool": 1, "over_regions": True, "group": 64}],
 )  # fmt: skip
 def test_ablations_train(small, options):
     loss = step_of(small(**options))["loss"]
@@ -322,3 +333,19 @@ def test_views_are_drawn_within_their_bounds():
     assert views.shape == pixels.shape and torch.equal(views, random_view(pixels, torch.Generator().manual_seed(0)))
     assert (views[:, :, 15:25, 15:25] > 99).all()
     assert (views[:, :, 0, 0] < 50).any() and views[:, :, ::39, ::39].std() > 0
+
+
+def test_a_folder_of_pictures_becomes_a_model_that_loads(tmp_path):
+    for i, pixels in enumerate(drawn_pixels(6)):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    recipe = read_recipe("mpae-patchresnet14.faces-k8")
+    small = {"size": 64, "dim": 32, "width": 32, "depth": 1, "heads": 2, "masked_width": 32, "masked_heads": 2}
+    recipe = replace(recipe, config=recipe.config | small | {"decoder_heads": 2})
+    options = {"data": tmp_path, "recipe": recipe, "k": 3, "steps": 2, "progress": False, "batch_size": 4}
+    trained, state = train("mpae", out=tmp_path / "run", **options)
+    loaded = load(tmp_path / "run" / "model.safetensors", dtype="float32")
+    assert state.finished and loaded.config.parts == 3
+    encoder = load("patchresnet14.tin", device="cpu", dtype="float32").state_dict()
+    assert all(torch.equal(value, loaded.encoder.state_dict()[name]) for name, value in encoder.items())
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded(x), trained.cpu()(x))
