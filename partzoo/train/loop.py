@@ -128,7 +128,7 @@ def fit(
         raise UsageError(f"{out} holds a run already: add --resume, or choose another folder with -o.")
     run_folder(out)
     bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
-    accelerator = require("accelerate", "train").Accelerator(mixed_precision="bf16" if bf16 else "no")
+    accelerator = require("accelerate", "train").Accelerator()
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
@@ -155,7 +155,8 @@ def fit(
             )
             for group in optimizer.param_groups:
                 group["lr"] = options.lr * _schedule(done, options.warmup)
-            terms = prepared(pixels, labels, done, generator)
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+                terms = prepared(pixels, labels, done, generator)
             optimizer.zero_grad()
             accelerator.backward(terms["loss"])
             accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)

@@ -108,6 +108,18 @@ def test_the_budget_is_steps_or_minutes():
             LoopOptions(**values)
 
 
+def test_precision_is_chosen_for_each_run(tmp_path):
+    """Two runs in one process, and what each computes its products in."""
+    seen = []
+    for precision in ("bf16", "fp32"):
+        task = toy()
+        task.model.blocks[0].register_forward_hook(lambda *said: seen.append(said[2].dtype))
+        fit(task, pictures(), options(1, precision=precision), tmp_path / precision, progress=False)
+    assert seen == [torch.bfloat16, torch.float32]
+    with pytest.raises(UsageError, match="precision='fp8'"):
+        options(1, precision="fp8")
+
+
 def test_minutes_are_a_budget_too(tmp_path):
     state = fit(toy(), pictures(), LoopOptions(minutes=0.02, batch_size=4), tmp_path, progress=False)
     assert 1.2 <= state.seconds < 5 and state.step > 0 and state.finished
