@@ -99,7 +99,7 @@ class PartFormerTask(Task):
                     "reconstruction": self._difference(model.decode(maps, looks), seen[target]),
                     "concentration": concentration_loss(maps[:, 1:]),
                     "area": area_loss(maps if self.background_area else maps[:, 1:], self.alpha),
-                    "consistency": consistency_loss(looks[:, 1:].float(), prototypes),
+                    "consistency": consistency_loss(looks[:, 1:], prototypes),
                     "background": maps[:, 0].mean().detach(),
                 }
             )

@@ -88,7 +88,8 @@ def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, mar
 
     Source: PartFormer, equation 8 (ArcFace, Deng et al. 2019; beyond ``pi - margin`` the cosine falls linearly).
     """
-    cosines = normalize(parts, dim=-1) @ normalize(prototypes, dim=-1).mT
+    with torch.autocast(parts.device.type, enabled=False):
+        cosines = normalize(parts.float(), dim=-1) @ normalize(prototypes.float(), dim=-1).mT
     right = cosines.diagonal(dim1=1, dim2=2)
     # The slope of the sine is infinite where the angle is zero.
     sines = (1 - right**2).clamp(1e-12, 1).sqrt()
