@@ -23,8 +23,9 @@ from partzoo.cli.options import complete_weights
       partzoo train classify --data folders-by-class/ --minutes 60 -o runs/labels
       partzoo train --release part-vitt8.tin --data tiny-imagenet/ -o runs/release
     \b
-    Methods: part, partformer and mpae (no labels), classify (one subfolder
-    per class), objectness (things and surroundings, no labels, beside a trained encoder).
+    Methods: part, spatial (features, no labels), partformer, mpae (parts, no labels),
+    classify (one subfolder per class), objectness (things and surroundings,
+    no labels, beside a trained encoder).
     Ctrl-C stops after the step, with a checkpoint that --resume continues.
     Then: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
     """,
