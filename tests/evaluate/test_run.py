@@ -4,14 +4,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from command_line import partzoo as command
+from drawn_faces import write_faces
 from PIL import Image
 
 import partzoo
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
 from partzoo.evaluate.floors import FLOORS, Thumbnail, floor_finder, random_weights
-from tests.command_line import partzoo as command
-from tests.evaluate.drawn_faces import write_faces
 
 
 @pytest.fixture(scope="module")

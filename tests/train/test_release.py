@@ -3,6 +3,7 @@ import json
 import jsonschema
 import numpy as np
 import pytest
+from drawn_faces import write_faces
 from PIL import Image
 
 from partzoo.errors import UsageError
@@ -11,7 +12,6 @@ from partzoo.manifest import NAME, PACKAGE, manifest
 from partzoo.packing import check_golden
 from partzoo.train.release import release
 from partzoo.train.run import METHODS, read_recipe, recipes, train
-from tests.evaluate.drawn_faces import write_faces
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from drawn_faces import write_faces
 
 import partzoo
 from partzoo.discovery.pipeline import make_finder
 from partzoo.evaluate.parts import Tally, part_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import Example, LandmarkError, PartProtocol
-from tests.evaluate.drawn_faces import write_faces
 
 POINTS = np.array([[4.0, 4.0], [12.0, 4.0], [8.0, 12.0]])
 PICTURE = np.zeros((16, 16, 3), np.uint8)
