@@ -75,7 +75,7 @@ def run(
 
     Args:
         rows: names from ``ROWS``; None is all of them.
-        repetitions: pairs of runs for every case, after one that is not counted; of ``growth`` at most three.
+        repetitions: pairs of runs for every case, after one that is not counted; ``growth`` takes one run.
         out: JSON file to write.
         quick: tiny models and inputs, no targets: shows that everything runs, measures nothing of interest.
         progress: is told about every case, one line.
