@@ -1,4 +1,4 @@
-"""Draws the README's picture with the bundled default model: ``python docs/figure.py``."""
+"""Draws the README's picture: the bundled default model on things, PartFormer on a face: ``python docs/figure.py``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import partzoo
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images" / "parts.jpg"
 PHOTOGRAPHS = ("ibis", "motorbike", "sunflower", "dolphin")
+FACE, FACE_MODEL = (120, 20, 330, 230), "partformer-resnet18.faces-k8"  # left, top, right, bottom in astronaut.jpg
 K, HEIGHT, GAP = 6, 260, 8
 
 
-def column(name: str) -> Image.Image:
+def column(picture: Path | Image.Image, **options) -> Image.Image:
     """A photograph above its parts."""
-    parts = partzoo.discover_parts(ROOT / "examples" / "images" / f"{name}.jpg", k=K)
+    parts = partzoo.discover_parts(picture, **options)
     height, width = parts.size
     size = (round(width * HEIGHT / height), HEIGHT)
     pair = Image.new("RGB", (size[0], 2 * HEIGHT + GAP), "white")
@@ -28,7 +29,9 @@ def column(name: str) -> Image.Image:
 
 
 if __name__ == "__main__":
-    columns = [column(name) for name in PHOTOGRAPHS]
+    pictures = ROOT / "examples" / "images"
+    columns = [column(pictures / f"{name}.jpg", k=K) for name in PHOTOGRAPHS]
+    columns.append(column(Image.open(pictures / "astronaut.jpg").crop(FACE), k=None, model=FACE_MODEL))
     width = sum(each.width for each in columns) + GAP * (len(columns) - 1)
     row, left = Image.new("RGB", (width, columns[0].height), "white"), 0
     for each in columns:
