@@ -122,7 +122,7 @@ class Finder:
         groups = [[i] for i in range(own)]
         while len(groups) > k:
             centres = normalize(torch.stack([descriptors[group].mean(0) for group in groups]), dim=1)
-            a, b = divmod(int((centres @ centres.T).fill_diagonal_(-2).argmax()), len(groups))
+            a, b = sorted(divmod(int((centres @ centres.T).fill_diagonal_(-2).argmax()), len(groups)))
             groups[a] += groups.pop(b)
         groups.sort(key=lambda group: (-int(counts[group].sum()), min(group)))
         number = {part: i + 1 for i, group in enumerate(groups) for part in group}

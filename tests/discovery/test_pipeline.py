@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 import partzoo
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.vocabulary import Settings
 from partzoo.encoders.base import Preprocess
 from partzoo.errors import ImageError, UsageError
 
@@ -177,6 +179,16 @@ def test_a_learned_part_model_brings_its_own_parts():
     assert merged.labels[20, 30] == merged.labels[20, 55] == 1 and merged.labels[20, 5] == 2
     with pytest.raises(UsageError, match="knows 3 parts"):
         partzoo.discover_parts(pixels, 4, model=LearnedParts())
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_every_part_of_a_learned_model_has_a_place_after_merging(k):
+    """Whichever of two equal cosines is found first: products of matrices are not symmetric to the last bit."""
+    finder = Finder(LearnedParts(), Settings("", 32))
+    for seed in range(40):
+        descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))
+        numbering = finder.fit([(descriptors, torch.arange(7))], k).numbering
+        assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
 
 
 def test_a_learned_part_model_shares_one_numbering(tmp_path):
