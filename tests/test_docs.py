@@ -185,8 +185,10 @@ def test_snippets_run(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images = ROOT / "examples" / "images"
     (tmp_path / "herons").mkdir()
-    for target in ("heron.jpg", "new.jpg", "herons/1.jpg", "herons/2.jpg"):
+    for target in ("heron.jpg", "new.jpg", "face.jpg", "herons/1.jpg", "herons/2.jpg"):
         shutil.copy(images / "ibis.jpg", tmp_path / target)
+    for name in ("weights_manifest.json", "checkpoints"):  # the snippets are said to run in a clone
+        (tmp_path / name).symlink_to(ROOT / name)
     partzoo.fit_parts("herons/", k=2).save("herons.parts.safetensors")
     exec(compile(text, "snippet", "exec"), {})
 
