@@ -57,7 +57,8 @@ def extract_features(
         layer: an intermediate layer (as ``forward_intermediates`` counts, -1 the last); None is the encoder's output.
 
     Returns:
-        Features; a list of them where many pictures were given.
+        Features; a list of them where many pictures were given, which holds all their dense maps: for memory that does
+        not grow, load the model once and pass one picture at a time.
 
     Raises:
         ImageError: a picture cannot be read.

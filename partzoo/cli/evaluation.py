@@ -102,16 +102,10 @@ def evaluate(
     else:
         from partzoo.evaluate.report import label, rows, shown
 
-        lines = [
-            (
-                row.k or "",
-                label(row.metric),
-                shown(row.metric, row.mean),
-                row.std and shown(row.metric, row.std),
-                row.seeds,
-            )
-            for row in rows([record])
-        ]
+        lines = []
+        for row in rows([record]):
+            spread = "" if row.std is None else shown(row.metric, row.std)
+            lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
         click.echo(f"{record['model']}, {record['protocol']}, {record['split']} split, {record['pictures']} pictures:")
         table(lines, ("k", "figure", "mean", "std", "seeds"))
 

@@ -136,7 +136,7 @@ def test_the_command_prints_figures_and_writes_the_record(faces, tmp_path):
     out = tmp_path / "result.json"
     arguments = ("--protocol", "faces68", "--data", faces, "-k", "2", "--seeds", "1", "--size", "64", "-o", out)
     ran = command("eval", "toy-vit", *arguments)
-    assert ran.code == 0 and "NMI 5" in ran.out and "report split, 3 pictures" in ran.out
+    assert ran.code == 0 and "NMI 5" in ran.out and "report split, 3 pictures" in ran.out and "None" not in ran.out
     assert json.loads(command("eval", "toy-vit", *arguments, "--json").out) == json.loads(out.read_text())
 
 
