@@ -141,8 +141,9 @@ def test_growth_is_the_most_pictures_over_the_next_fewer(monkeypatch):
 def test_the_cost_of_a_work_counts_from_the_loaded_model_and_sees_its_peak(monkeypatch, tmp_path):
     growth.write_pictures(tmp_path / "few", 2)
     held = np.ones(2**24)  # 128 MiB from before
-    monkeypatch.setitem(growth.WORKS, "waste", lambda folder, encoder: np.ones(2**23).sum())
-    assert 60 < growth.cost("waste", tmp_path / "few", "toy-vit")["mebibytes"] < 100
+    monkeypatch.setitem(growth.WORKS, "waste", lambda folder, encoder: np.ones(2**26).sum())
+    # 512 MiB, less what the system takes back from this process meanwhile.
+    assert 400 < growth.cost("waste", tmp_path / "few", "toy-vit")["mebibytes"] < 600
     assert held.all()
 
 
