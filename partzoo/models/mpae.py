@@ -8,6 +8,7 @@ their softmax similarity to the compressed features of a frozen encoder is the p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import lcm
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn.functional import interpolate
 from partzoo.encoders.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
 from partzoo.models.masked_autoencoder import MaskedAutoencoder, resampled, visible_patches
-from partzoo.models.part_transformer import sine_positions
+from partzoo.models.part_transformer import sine_positions, without_padding
 from partzoo.registry import find, register
 
 
@@ -168,11 +169,7 @@ class Mpae(Encoder):
         """
         padded = pad_to_multiple(x, self.preprocess.multiple)
         parts, features = self.extractor(padded), self.features(padded)
-        if size is None:
-            rows, columns = (-(-side // self.patch) for side in x.shape[2:])
-            return self.match(parts, features)[..., :rows, :columns]
-        whole = tuple(round(n * p / o) for n, p, o in zip(size, padded.shape[2:], x.shape[2:], strict=True))
-        return self.match(parts, features, whole)[..., : size[0], : size[1]]
+        return without_padding(partial(self.match, parts, features), x, padded, self.patch, size)
 
     @in_precision
     def descriptors(self, x: Tensor) -> Tensor:

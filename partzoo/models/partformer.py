@@ -8,6 +8,7 @@ encoder gives a vector for each place; their softmax similarity is the part maps
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import lcm
 from typing import Literal
 
@@ -19,7 +20,7 @@ from torch.nn.functional import interpolate, normalize
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
-from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem
+from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, without_padding
 from partzoo.registry import find, register
 
 START_SCALE = 2.6593  # of the learned scale of cosines: ln(1 / 0.07)
@@ -139,11 +140,7 @@ class PartFormer(Encoder):
         """
         padded = pad_to_multiple(x, self.preprocess.multiple)
         parts, features = self.transformer(self.view(padded), classes), self.features(padded)
-        if size is None:
-            rows, columns = (-(-side // self.patch) for side in x.shape[2:])
-            return self.match(parts, features)[..., :rows, :columns]
-        whole = tuple(round(n * p / o) for n, p, o in zip(size, padded.shape[2:], x.shape[2:], strict=True))
-        return self.match(parts, features, whole)[..., : size[0], : size[1]]
+        return without_padding(partial(self.match, parts, features), x, padded, self.patch, size)
 
     @in_precision
     def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
