@@ -5,9 +5,8 @@ from __future__ import annotations
 from einops import rearrange
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from partzoo.models.part_transformer import sine_positions
+from partzoo.models.part_transformer import resampled, sine_positions
 
 
 class MaskedAutoencoder(nn.Module):
@@ -97,23 +96,6 @@ def visible_patches(noise: Tensor, ratio: float) -> Tensor:
     Source: MPAE, section 3.1 (random masking); ratio 0.9.
     """
     return noise.argsort(dim=1)[:, : int(noise.shape[1] * (1 - ratio))]
-
-
-def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings of a grid of patches.
-
-    Args:
-        table: ``(side * side, C)``.
-        side: of the square grid that the table was made for.
-        grid: rows and columns wanted.
-
-    Returns:
-        ``(rows * columns, C)``: the table itself on its own grid, else resampled (bicubic, antialiased, float32).
-    """
-    if tuple(grid) == (side, side):
-        return table
-    square = rearrange(table, "(h w) c -> 1 c h w", h=side).float()
-    return interpolate(square, tuple(grid), mode="bicubic", antialias=True)[0].flatten(1).T
 
 
 def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:

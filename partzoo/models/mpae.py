@@ -20,8 +20,8 @@ from torch.nn.functional import interpolate
 
 from partzoo.encoders.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
-from partzoo.models.masked_autoencoder import MaskedAutoencoder, resampled, visible_patches
-from partzoo.models.part_transformer import sine_positions, without_padding
+from partzoo.models.masked_autoencoder import MaskedAutoencoder, visible_patches
+from partzoo.models.part_transformer import resampled, sine_positions, without_padding
 from partzoo.registry import find, register
 
 

@@ -64,7 +64,8 @@ class PartTransformer(nn.Module):
         ``classes``: ``(B,)`` int64, of a model with several.
         """
         patches = self.patch_embed(x)
-        patches = (patches + self._positions(patches.shape[-2:]).to(patches.dtype)).flatten(2).mT
+        table = resampled(self.positions, self.side, patches.shape[-2:])
+        patches = patches.flatten(2).mT + table.to(patches.dtype)
         tokens = self.norm_pre(torch.cat([self._part_tokens(len(x), classes).to(patches.dtype), patches], dim=1))
         for block in self.blocks:
             tokens = block(tokens)
@@ -78,12 +79,22 @@ class PartTransformer(nn.Module):
         rows = 1 + classes[:, None] * self.parts + torch.arange(self.parts, device=classes.device)
         return self.part_embed[nn.functional.pad(rows, (1, 0))]
 
-    def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """The table as a map ``(WIDTH, rows, columns)``: as it is on the grid it was made for, else resampled."""
-        table = rearrange(self.positions, "(h w) c -> c h w", h=self.side)
-        if tuple(grid) == (self.side, self.side):
-            return table
-        return interpolate(table[None].float(), grid, mode="bicubic", antialias=True)[0]
+
+def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
+    """Position embeddings of a grid of patches.
+
+    Args:
+        table: ``(side * side, C)``.
+        side: of the square grid that the table was made for.
+        grid: rows and columns wanted.
+
+    Returns:
+        ``(rows * columns, C)``: the table itself on its own grid, else resampled (bicubic, antialiased, float32).
+    """
+    if tuple(grid) == (side, side):
+        return table
+    square = rearrange(table, "(h w) c -> 1 c h w", h=side).float()
+    return interpolate(square, tuple(grid), mode="bicubic", antialias=True)[0].flatten(1).T
 
 
 def sine_positions(side: int, width: int) -> Tensor:

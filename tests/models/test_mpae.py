@@ -13,8 +13,9 @@ from partzoo import discover_parts
 from partzoo.encoders.precision import set_precision
 from partzoo.errors import UsageError, WeightsError
 from partzoo.loading import build, load
-from partzoo.models.masked_autoencoder import resampled, visible_patches
+from partzoo.models.masked_autoencoder import visible_patches
 from partzoo.models.mpae_published import from_published
+from partzoo.models.part_transformer import resampled
 from partzoo.registry import find
 from partzoo.state import load_strict
 from partzoo.weights import write_weights

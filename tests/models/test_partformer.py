@@ -10,7 +10,7 @@ from parity.synthetic import parameter, picture
 from partzoo.encoders.base import Preprocess
 from partzoo.errors import UsageError
 from partzoo.loading import build, load
-from partzoo.models.part_transformer import sine_positions
+from partzoo.models.part_transformer import resampled, sine_positions
 from partzoo.models.partformer import PartFormerConfig, from_published
 from partzoo.registry import find
 from partzoo.weights import write_weights
@@ -101,9 +101,8 @@ def test_positions_are_the_published_table_at_its_size_and_resampled_elsewhere()
     transformer = partformer(parts=4).transformer
     assert np.abs(transformer.positions[:, ::4].detach().numpy() - table[5:]).max() < 1e-6
     assert not transformer.positions.requires_grad
-    same = transformer._positions((8, 8)).flatten(1).T
-    assert torch.equal(same, transformer.positions)
-    assert transformer._positions((4, 12)).shape == (256, 4, 12)
+    assert torch.equal(resampled(transformer.positions, transformer.side, (8, 8)), transformer.positions)
+    assert resampled(transformer.positions, transformer.side, (4, 12)).shape == (4 * 12, 256)
 
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 96), (75, 140)])
