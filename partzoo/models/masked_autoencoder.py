@@ -99,7 +99,10 @@ def visible_patches(noise: Tensor, ratio: float) -> Tensor:
 
 
 def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
-    return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth))
+    blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth))
+    for block in blocks:
+        block.attn.fused_attn = False
+    return blocks
 
 
 def _rows(indices: Tensor, channels: int) -> Tensor:

@@ -71,6 +71,8 @@ class DescriptorExtractor(nn.Module):
             Block(config.width, config.heads, qkv_bias=True, norm_layer=nn.LayerNorm, act_layer=QuickGELU)
             for _ in range(config.depth)
         )
+        for block in self.blocks:
+            block.attn.fused_attn = False
         self.norm = nn.LayerNorm(config.width)
         self.proj = nn.Linear(config.width, config.dim, bias=False)
         nn.init.normal_(self.part_embed, std=0.02)
