@@ -220,50 +220,16 @@ def _initialize(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-RENAMED = (
-    ("backbone1.", "encoder.model."),
-    ("stem.", "encoder."),
-    ("compress_layer.", "compress."),
-    ("Reconstruct_Block.", "decoder."),
-    ("Transformer.transformer.resblocks.", "transformer.blocks."),
-    ("Transformer.", "transformer."),
-    ("transformer.conv1.", "transformer.patch_embed."),
-    (".ln_pre.", ".norm_pre."),
-    (".ln_post.", ".norm."),
-    (".attn.in_proj_", ".attn.qkv."),
-    (".attn.out_proj.", ".attn.proj."),
-    (".ln_", ".norm"),
-    (".c_fc.", ".fc1."),
-    (".c_proj.", ".fc2."),
-)
-
-
-def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A published model's state dict under this model's names, background first.
-
-    The rows of its position table that belong to part tokens are added to the part embeddings. Left out: the vectors of
-    the consistency loss, and the scale of cosines where similarities are dot products.
-    """
-    several = "Transformer.foreground_embedding" in state
-    found = {}
-    for name, value in state.items():
-        for published, ours in RENAMED:
-            name = name.replace(published, ours)
-        if name.startswith(("compress.", "decoder.", "encoder.", "transformer.")):
-            found[name] = value
-    positions = found.pop("transformer.pos_embed")[0]
-    if several:
-        parts = [found.pop(f"transformer.{ground}_embedding") for ground in ("background", "foreground")]
-        found["transformer.part_embed"] = torch.cat(parts)
-        found["scale"] = state["logit_scale"]
-    else:
-        parts = found.pop("transformer.class_embedding")[0]
-        found["transformer.part_embed"] = (parts + positions[: len(parts)]).roll(1, dims=0)
-        positions = positions[len(parts) :]
-    return found | {"transformer.positions": positions}
-
-
 @register(family="partformer", config=PartFormerConfig())
 def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
     """PartFormer with the first stage of a ResNet-18, 128-pixel pictures, trainable from scratch."""
+    return PartFormer(config)
+
+
+@register(
+    family="partformer",
+    config=PartFormerConfig(parts=4, encoder="dino-vits8", compress="norm-relu", size=256, stride=2),
+)
+def partformer_vits8(config: PartFormerConfig) -> PartFormer:
+    """PartFormer over DINO's ViT-S/8: the paper's, for pictures of 256 pixels."""
     return PartFormer(config)

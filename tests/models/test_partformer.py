@@ -11,7 +11,8 @@ from partzoo.encoders.base import Preprocess
 from partzoo.errors import UsageError
 from partzoo.loading import build, load
 from partzoo.models.part_transformer import resampled, sine_positions
-from partzoo.models.partformer import PartFormerConfig, from_published
+from partzoo.models.partformer import PartFormerConfig
+from partzoo.models.partformer_published import renamed
 from partzoo.registry import find
 from partzoo.weights import write_weights
 
@@ -61,7 +62,7 @@ def test_part_representations_are_the_published_ones(parts, table):
     if table == "sincos":
         state["Transformer.pos_embed"] = torch.nn.functional.pad(sine_positions(8, 256), (0, 0, parts + 1, 0))[None]
     model = partformer(parts=parts)
-    model.load_state_dict(from_published(state), strict=False)
+    model.load_state_dict(renamed(state), strict=False)
     found = model.descriptors(half("partformer/g/image", 2))
     assert np.abs(in_published_order(found) - np.load(CASES / "partformer.npz")[f"G_{table}_k{parts}"]).max() < 2e-5
 
@@ -72,7 +73,7 @@ def test_part_representations_of_several_classes_are_the_published_ones(table):
     if table == "sincos":
         state["Transformer.pos_embed"] = sine_positions(8, 256)[None]
     model = partformer(parts=4, classes=110, cosine=True)
-    model.load_state_dict(from_published(state), strict=False)
+    model.load_state_dict(renamed(state), strict=False)
     found = model.descriptors(half("partformer/g/image", 2), classes=torch.tensor([3, 107]))
     assert np.abs(in_published_order(found) - np.load(CASES / "partformer.npz")[f"G_{table}_partimage"]).max() < 2e-5
     assert model.scale == 12
@@ -80,7 +81,7 @@ def test_part_representations_of_several_classes_are_the_published_ones(table):
 
 def test_every_published_name_has_a_place():
     model = partformer(parts=4)
-    names = set(from_published(published_transformer(4)))
+    names = set(renamed(published_transformer(4)))
     assert names == {name for name in model.state_dict() if name.startswith("transformer.")}
 
 
