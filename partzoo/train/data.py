@@ -15,6 +15,7 @@ from torch import Tensor
 
 from partzoo.errors import ImageError, UsageError
 from partzoo.image import open_picture, open_pictures
+from partzoo.train.cifar import official_pictures
 
 CACHE_BYTES = 4 << 30
 
@@ -94,11 +95,12 @@ class PictureSet:
 def load_pictures(folder: str | Path, split: str = "train", *, side: int = 64, limit: int | None = None) -> PictureSet:
     """The pictures of a folder, resized to a square.
 
-    Four layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
+    Five layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
     ``classes.json``), of which any number may be present; one sheet of square tiles a split (``train.avif``,
-    ``dev.avif``) with an ``.npz`` whose arrays have a row for each tile; one subfolder per class, with or without
-    ``train`` and ``val`` above; any other tree of pictures, without labels. A tree without ``val`` has one
-    picture in ten (every tenth, in the order of the names) as its ``val`` split.
+    ``dev.avif``) with an ``.npz`` whose arrays have a row for each tile; the official files of CIFAR or STL-10
+    (:mod:`partzoo.train.cifar`); one subfolder per class, with or without ``train`` and ``val`` above; any other
+    tree of pictures, without labels. A tree without ``val`` has one picture in ten (every tenth, in the order of
+    the names) as its ``val`` split.
 
     Args:
         folder: where the pictures lie.
@@ -113,6 +115,12 @@ def load_pictures(folder: str | Path, split: str = "train", *, side: int = 64, l
     if not folder.is_dir():
         raise UsageError(f"--data {folder} is not a folder.")
     sheet = folder / f"{'dev' if split == 'val' else split}.avif"
+    official = official_pictures(folder, split, limit)
+    if official is not None:
+        if official.side == side:
+            return official
+        pixels = _resized(official.batch(torch.arange(len(official))), side)
+        return PictureSet.from_pixels(pixels, official.labels, official.classes)
     if sheet.exists() and sheet.with_suffix(".npz").exists():
         pictures = _from_sheet(sheet, side)
     elif sheets := sorted(folder.glob(f"{split}-*.avif")):

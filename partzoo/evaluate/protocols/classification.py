@@ -120,9 +120,9 @@ def stl10(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
     if not size or size % row or (labelled and len(labels) != size // row):
         raise UsageError(f"{data / f'{split}_X.bin'} does not hold {side} x {side} pictures, one a label. {STL10.get}")
     count = size // row if limit is None else min(limit, size // row)
-    pixels = np.fromfile(data / f"{split}_X.bin", np.uint8, count * row)
+    stored = np.memmap(data / f"{split}_X.bin", np.uint8, "r", shape=(count, 3, side, side))
     # Planes are stored column by column.
-    planes = torch.from_numpy(pixels.reshape(-1, 3, side, side)).mT.contiguous()
+    planes = torch.from_numpy(np.ascontiguousarray(stored.swapaxes(2, 3)))
     names = (data / "class_names.txt").read_text().split()
     return PictureSet.from_pixels(planes, labels[:count] if labelled else None, names)
 
