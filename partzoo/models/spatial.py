@@ -7,9 +7,8 @@ whether they are of one picture, and how far apart they lie in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
-from partzoo.errors import ShapeError, UsageError, WeightsError
+from partzoo.errors import ShapeError, UsageError
 from partzoo.models.spatial_backbones import BACKBONES
 from partzoo.registry import register
 
@@ -204,36 +203,6 @@ class Spatial(Encoder):
         found = self.relation(self.features(a), self.features(b)).float()
         shift = found[:, :2].flip(1) * self.config.unit
         return ImageRelation(torch.sigmoid(-found[:, 2]), shift, shift.norm(dim=1))
-
-
-def from_published(state: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint in the authors' layout as architecture, values of its configuration, and state dict.
-
-    The layout is ``{"backbone": ..., "relation": ...}``; an optimizer beside them is left out. Such files do not say of
-    what data they are: side, patches and normalization are the architecture's own.
-
-    Raises:
-        WeightsError: it is no such checkpoint.
-    """
-    try:
-        backbone, relation = state["backbone"], state["relation"]
-        name = "spatial-" + _published_backbone(backbone)
-    except (KeyError, TypeError) as error:
-        raise WeightsError(
-            "This is no checkpoint of Spatial Reasoning: it needs state dicts 'backbone' and 'relation', and "
-            "the backbone is conv-4 or a ResNet-8, -32, -34 or -56."
-        ) from error
-    found = {f"backbone.{key}": value for key, value in backbone.items()}
-    return name, {}, found | {f"relation.{key}": value for key, value in relation.items()}
-
-
-def _published_backbone(state: Mapping[str, Tensor]) -> str:
-    if "layer1.conv.weight" in state:
-        return "conv4"
-    blocks = sum(key.startswith("layer1.") and key.endswith(".conv1.weight") for key in state)
-    return {(3, 1): "resnet8", (3, 5): "resnet32", (3, 9): "resnet56", (7, 3): "resnet34"}[
-        state["conv1.weight"].shape[-1], blocks
-    ]
 
 
 @register(family="spatial", config=SpatialConfig("conv4"))

@@ -9,7 +9,8 @@ from torch.nn.functional import linear
 import partzoo
 from partzoo.errors import ShapeError, UsageError, WeightsError
 from partzoo.loading import build
-from partzoo.models.spatial import Spatial, SpatialConfig, from_published
+from partzoo.models.spatial import Spatial, SpatialConfig
+from partzoo.models.spatial_published import from_published
 from partzoo.registry import find
 
 CASES = Path(__file__).parent.parent / "parity" / "spatial"
