@@ -22,6 +22,8 @@ class SpatialTask(Task):
         patches: of each picture, N; 0 is plain relational reasoning, without positions.
         patch_negatives: pair patches of different pictures too, as the published code does; the paper does not.
         alpha: weight of the positions' error; 2 is the paper's sum over both coordinates, 1 the published code's.
+        apart: the first two patches of a picture never overlap, as the paper says; patches up to half a side. Without
+            it they lie anywhere, as nearly do those of the published code, whose test lets half of them overlap.
     """
 
     CONFIG = SpatialConfig
@@ -34,6 +36,7 @@ class SpatialTask(Task):
         patches: int = 2,
         patch_negatives: bool = False,
         alpha: float = 2.0,
+        apart: bool = True,
     ) -> None:
         super().__init__()
         config = model.config
@@ -44,9 +47,11 @@ class SpatialTask(Task):
         self.alpha = alpha if patches else 0.0
         self.places = (config.size - config.patch_size if config.additive else config.enlarged - config.size) + 1
         self.side = config.patch_size if config.additive else config.size
-        if patches and self.places <= self.side:
+        self.apart = self.side if apart else 0
+        if patches and self.places <= self.apart:
             raise UsageError(
-                f"patch_size={config.patch_size}: two patches do not fit side by side into {config.size} pixels."
+                f"patch_size={config.patch_size}: two patches do not fit side by side into {config.size} pixels. Take "
+                "smaller ones, or apart=False."
             )
 
     def forward(
@@ -81,7 +86,7 @@ class SpatialTask(Task):
         views = crop_resize(pixels.repeat(self.views, 1, 1, 1), boxes, config.size, flipped)
         if not self.patches:
             return self._coloured(views, generator), pixels.new_zeros(0, 2)
-        corners = patch_corners(count, self.patches, self.places, self.side, **draw)
+        corners = patch_corners(count, self.patches, self.places, self.apart, **draw)
         corners = rearrange(corners, "m n c -> (n m) c")
         pixels = pixels.repeat(self.patches, 1, 1, 1)
         if config.additive:

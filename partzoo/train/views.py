@@ -171,7 +171,7 @@ def patch_corners(
         count: pictures, B.
         patches: of each, N.
         places: corners lie at 0..places - 1 in both directions; above ``side`` if N > 1.
-        side: of a patch, in the same pixels.
+        side: of a patch, in the same pixels; 0 lets all patches overlap.
         generator: source of randomness, on ``device``.
         device: of the result.
 
@@ -182,7 +182,7 @@ def patch_corners(
     """
     draw = {"generator": generator, "device": device}
     corners = torch.randint(places, (count, patches, 2), **draw)
-    if patches > 1:
+    if patches > 1 and side:
         pairs, far, near = (pairs.to(device) for pairs in _pairs_along(places, side))
         by_rows = torch.rand(count, 1, **draw) < len(pairs) / (len(pairs) + len(near))
         apart, other, free = (p[torch.randint(len(p), (count,), **draw)] for p in (far, near, pairs))

@@ -62,6 +62,32 @@ def test_plain_relational_reasoning_has_no_patches_and_no_positions():
     assert torch.equal(terms["loss"], terms["same"])
 
 
+def overlapping(positions, config):
+    """Which of the pictures' first two patches overlap."""
+    first, second = (positions * config.unit * config.size).unflatten(0, (2, -1))
+    return ((first - second).abs() < config.patch_size - 1e-3).all(1)
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_the_first_two_patches_overlap_only_where_they_may(additive):
+    model = Spatial(SpatialConfig("conv4", size=32, patch_size=12, additive=additive))
+    _, kept = SpatialTask(model).batch(pictures(300), torch.Generator().manual_seed(0))
+    _, free = SpatialTask(model, apart=False).batch(pictures(300), torch.Generator().manual_seed(0))
+    assert not overlapping(kept, model.config).any()
+    assert 0.5 < overlapping(free, model.config).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "mean", "max"])
+@pytest.mark.parametrize("patch_negatives", [False, True])
+def test_every_aggregation_trains_with_and_without_patch_negatives(aggregation, patch_negatives):
+    model = Spatial(SpatialConfig("conv4", size=32, patch_size=12, aggregation=aggregation))
+    subject = SpatialTask(model, views=2, patches=3, patch_negatives=patch_negatives)
+    terms = subject(pictures(4), None, 0.0, torch.Generator().manual_seed(0))
+    terms["loss"].backward()
+    assert terms["loss"].isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_a_step_is_drawn_from_its_generator():
     subject = task()
     x, again, other = (subject.batch(pictures(3), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
@@ -85,8 +111,9 @@ def test_training_learns_to_tell_pictures_apart(tmp_path):
 
 def test_wrong_settings_are_one_clear_error():
     model = Spatial(SpatialConfig("conv4", size=32, patch_size=17))
-    with pytest.raises(UsageError, match="patch_size=17: two patches do not fit"):
+    with pytest.raises(UsageError, match=r"patch_size=17: two patches do not fit.*apart=False"):
         SpatialTask(model)
+    assert SpatialTask(model, apart=False).batch(pictures(3))[1].shape == (6, 2)
     assert SpatialTask(model, patches=0).alpha == 0
     with pytest.raises(UsageError, match="views=1, patches=2"):
         SpatialTask(model, views=1)

@@ -184,3 +184,9 @@ def test_the_first_two_patches_never_overlap_and_all_their_places_are_as_likely(
     assert abs(squares - freedom) < 4 * (2 * freedom) ** 0.5
     third = torch.bincount(corners[:, 2] @ torch.tensor([5, 1]), minlength=25) / count
     assert third.min() > 0.03 and third.max() < 0.05
+
+
+def test_patches_without_a_side_lie_anywhere():
+    corners = patch_corners(20_000, 2, 5, 0, generator=torch.Generator().manual_seed(0))
+    seen = torch.bincount(corners.flatten(1) @ torch.tensor([125, 25, 5, 1]), minlength=625)
+    assert seen.min() > 0 and (seen - 32).abs().max() < 32
