@@ -12,6 +12,7 @@ from weight_records import describe, record_of, toy
 
 import partzoo
 from partzoo import weights
+from partzoo.encoders.base import Tokens
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.manifest import BUNDLED, FORMAT, NAME, PACKAGE, WeightFile, add_record, manifest
 from partzoo.packing import BUNDLE_BYTES, FILE_BYTES, check_golden, golden, pack, storage_dtype
@@ -457,6 +458,24 @@ class Steep(torch.nn.Module):
 def test_storage_precision_is_float32_where_rounding_shows():
     x = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
     assert storage_dtype(Steep(), x) == torch.float32
+
+
+class SteepParts(Steep):
+    """Maps that amplify the rounding of the weights; features and descriptors that do not."""
+
+    part_maps = Steep.forward
+
+    def encode(self, x):
+        return Tokens(x @ self.weight, x[:, :0], x.shape[1:2])
+
+    def descriptors(self, x):
+        return x[:, :2] @ self.weight
+
+
+def test_storage_precision_of_a_part_model_is_that_of_its_features_and_descriptors():
+    x = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(1))
+    assert storage_dtype(Steep(), x) == torch.float32
+    assert storage_dtype(SteepParts(), x) == torch.bfloat16
 
 
 def test_packed_weights_resolve_and_load_and_are_what_the_model_now_has(clone):
