@@ -1,0 +1,57 @@
+"""The frozen encoder that a part model stands on, and the layers of it that it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from partzoo.encoders.base import Encoder
+from partzoo.manifest import manifest
+from partzoo.registry import find, split_tag
+
+
+def frozen_encoder(name: str) -> Encoder:
+    """An encoder of the zoo or of timm by name, without its weights, configured as they are.
+
+    Raises:
+        UnknownModelError: there is none of this name.
+    """
+    entry, tag = find(name), split_tag(name)[1]
+    records = (record for record in manifest().values() if record.architecture == entry.name)
+    config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
+    encoder = entry.build(entry.configure(config))
+    encoder.architecture = entry.name
+    return encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def frozen_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> Tensor:
+    """Features ``(B, C, h, w)`` of normalized pictures whose sides are multiples of ``encoder.preprocess.multiple``.
+
+    Args:
+        encoder: as :func:`frozen_encoder` gives it.
+        x: ``(B, 3, H, W)``.
+        levels: layers, numbered as for ``encoder.forward_intermediates``; their channels stand side by side on the
+            finest grid among them, to which the others are resampled bilinearly. None: what the encoder gives.
+    """
+    if not levels:
+        return encoder.encode(x).maps()
+    maps = encoder.forward_intermediates(x, list(levels))
+    grid = max((level.shape[-2:] for level in maps), key=lambda size: size[0] * size[1])
+    return torch.cat([_on(level, grid) for level in maps], dim=1)
+
+
+def frozen_shape(encoder: Encoder, levels: Sequence[int] = ()) -> tuple[int, int]:
+    """Channels of :func:`frozen_features`, and pixels between neighbouring cells."""
+    if not levels:
+        return encoder.dim, encoder.patch
+    side = encoder.preprocess.multiple
+    features = frozen_features(encoder, next(encoder.parameters()).new_zeros(1, 3, side, side), levels)
+    return features.shape[1], side // features.shape[-1]
+
+
+def _on(maps: Tensor, grid: torch.Size) -> Tensor:
+    return maps if maps.shape[-2:] == grid else interpolate(maps, grid, mode="bilinear", align_corners=False)
