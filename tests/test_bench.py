@@ -13,7 +13,7 @@ from partzoo.bench.runner import Case, Comparison, compared, measure, run
 from partzoo.encoders.base import Preprocess
 from partzoo.encoders.precision import has_bf16
 from partzoo.errors import UsageError
-from partzoo.models.part import CrossAttentionRelativeEncoder
+from partzoo.models.relative import CrossAttentionRelativeEncoder
 
 
 class Clock:

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-import torch
 from einops import rearrange
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.errors import UsageError
+from partzoo.models.relative import build_relative_encoder
 from partzoo.registry import register
 
 
 @dataclass(frozen=True)
 class PartConfig:
-    """Size of the vision transformer and of its pictures (PART, sections 5 and 8.1).
+    """Size of the vision transformer and of its pictures, and what tells how patches lie (PART, sections 4, 5, 8.1).
 
-    ``projections`` chooses the attention module of Vaswani et al. in the relative encoder (learned query,
-    key, value and output projections, ``heads`` heads); without it, the bare formula of section 4.
+    ``relative_encoder`` is ``"cross-attention"``, ``"pairwise-mlp"`` or ``"mlp"`` (section 5.3). ``projections``
+    chooses the attention module of Vaswani et al. for the first (learned query, key, value and output projections,
+    ``heads`` heads); without it, the bare formula of section 4. ``targets`` is 2 (x and y) or 4 (relative width and
+    height as well, section 5.1).
     """
 
     dim: int = 192
@@ -33,83 +37,8 @@ class PartConfig:
     patch: int = 8
     size: int = 64
     projections: bool = True
-
-
-class CrossAttentionRelativeEncoder(nn.Module):
-    """Translation of every pair of tokens, by attention of the pair to all tokens.
-
-    The query of a pair is ``Linear(2d -> d)`` of both tokens, keys and values are the tokens, and a last
-    ``Linear(d -> 2)`` reads out (PART, section 4). Every step from tokens to logits and from values to
-    translations is linear, so the sum over a pair and the read-out of a value are taken before pairs are formed:
-    all N * N pairs cost three products of N x N matrices a head, and no pair has a vector of its own.
-    """
-
-    def __init__(self, dim: int, heads: int, projections: bool = True) -> None:
-        super().__init__()
-        self.heads = heads if projections else 1
-        self.pair = nn.Linear(2 * dim, dim)
-        self.query = nn.Linear(dim, dim) if projections else nn.Identity()
-        self.key = nn.Linear(dim, dim) if projections else nn.Identity()
-        self.value = nn.Linear(dim, dim) if projections else nn.Identity()
-        self.out = nn.Linear(dim, dim) if projections else nn.Identity()
-        self.head = nn.Linear(dim, 2)
-
-    def forward(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Translations from reference to target, in patches.
-
-        Args:
-            tokens: ``(B, N, d)``.
-            pairs: ``(B, S, 2)`` int64 as (reference, target); None is all N * N, row by reference.
-
-        Returns:
-            ``(B, S, 2)``, x and y.
-
-        Source: PART, section 4, "Relative encoder".
-        """
-        reference_weight, target_weight = self.pair.weight.chunk(2, dim=1)
-        reference = self.query(nn.functional.linear(tokens, reference_weight, self.pair.bias))
-        target = nn.functional.linear(tokens, target_weight)
-        if isinstance(self.query, nn.Linear):
-            target = nn.functional.linear(target, self.query.weight)
-        split = "b n (h c) -> b h n c"
-        keys = rearrange(self.key(tokens), split, h=self.heads).mT * (tokens.shape[-1] // self.heads) ** -0.5
-        from_reference = rearrange(reference, split, h=self.heads) @ keys
-        from_target = rearrange(target, split, h=self.heads) @ keys
-        readout, bias = self._readout()
-        values = rearrange(self.value(tokens), split, h=self.heads)
-        values = torch.einsum("bhnc,ohc->bhon", values, rearrange(readout, "o (h c) -> o h c", h=self.heads))
-        found = _attend_to_sums(from_reference, from_target, values).to(tokens.dtype) + bias
-        if pairs is None:
-            return found
-        chosen = pairs[..., 0] * tokens.shape[1] + pairs[..., 1]
-        return found.gather(1, chosen[..., None].expand(-1, -1, 2))
-
-    def _readout(self) -> tuple[Tensor, Tensor]:
-        """Weight ``(2, d)`` and bias ``(2,)`` of the output projection and the head as one map."""
-        if isinstance(self.out, nn.Identity):
-            return self.head.weight, self.head.bias
-        return self.head.weight @ self.out.weight, self.head.weight @ self.out.bias + self.head.bias
-
-
-def _attend_to_sums(first: Tensor, second: Tensor, values: Tensor) -> Tensor:
-    """``sum_h softmax_n(first[i, n] + second[j, n]) . values[n]`` for all i and j, without forming the pairs.
-
-    The exponential of a sum is a product, so numerator and denominator of the softmax are products of N x N
-    matrices. In float64, because those of far apart maxima would underflow otherwise.
-
-    Args:
-        first, second: ``(B, H, N, N)`` logits.
-        values: ``(B, H, 2, N)``.
-
-    Returns:
-        ``(B, N * N, 2)`` float64, row by i.
-    """
-    with torch.autocast(first.device.type, enabled=False):
-        first = (first - first.amax(-1, keepdim=True).detach()).double().exp()
-        second = (second - second.amax(-1, keepdim=True).detach()).double().exp()
-        weighted = torch.cat([first[:, :, None] * values[:, :, :, None], first[:, :, None]], dim=2)
-        sums = (weighted.flatten(2, 3) @ second.mT).unflatten(2, (3, -1))
-        return (sums[:, :, :2] / sums[:, :, 2:]).sum(1).flatten(2).mT
+    relative_encoder: Literal["cross-attention", "pairwise-mlp", "mlp"] = "cross-attention"
+    targets: Literal[2, 4] = 2
 
 
 class Part(Encoder):
@@ -123,6 +52,8 @@ class Part(Encoder):
 
     def __init__(self, config: PartConfig) -> None:
         super().__init__()
+        if config.targets not in (2, 4):
+            raise UsageError(f"targets={config.targets!r}: it is 2 (x, y) or 4 (x, y, relative width and height).")
         self.config = config
         self.dim, self.patch = config.dim, config.patch
         self.preprocess = Preprocess(size=config.size, multiple=config.patch)
@@ -132,7 +63,14 @@ class Part(Encoder):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self.relative_encoder = CrossAttentionRelativeEncoder(config.dim, config.heads, config.projections)
+        self.relative_encoder = build_relative_encoder(
+            config.relative_encoder,
+            config.dim,
+            heads=config.heads,
+            patches=(config.size // config.patch) ** 2,
+            outputs=config.targets,
+            projections=config.projections,
+        )
 
     def encode_patches(self, patches: Tensor) -> Tensor:
         """Tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in their order."""
@@ -142,7 +80,10 @@ class Part(Encoder):
         return self.norm(x)
 
     def relate(self, patches: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Translations ``(B, S, 2)`` in patches between patches ``(B, N, 3, P, P)``; see the relative encoder."""
+        """Translations ``(B, S, targets)`` in patches between normalized patches ``(B, N, 3, P, P)``.
+
+        ``pairs`` are ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
+        """
         return self.relative_encoder(self.encode_patches(patches), pairs)
 
     def _grid_patches(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:

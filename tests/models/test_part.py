@@ -1,39 +1,10 @@
 import pytest
 import torch
-from torch import nn
 
-from partzoo.models.part import CrossAttentionRelativeEncoder, Part, PartConfig
-from partzoo.models.sampling import sample_pairs
-
-
-def plain(encoder: CrossAttentionRelativeEncoder, tokens: torch.Tensor) -> torch.Tensor:
-    """Section 4 written out: concatenate every pair, attend, read out."""
-    _, count, dim = tokens.shape
-    reference = tokens[:, :, None].expand(-1, -1, count, -1)
-    target = tokens[:, None].expand(-1, count, -1, -1)
-    query = encoder.pair(torch.cat([reference, target], -1).flatten(1, 2))
-    if isinstance(encoder.query, nn.Identity):
-        attention = (query @ tokens.mT / dim**0.5).softmax(-1)
-        return encoder.head(attention @ tokens)
-    module = nn.MultiheadAttention(dim, encoder.heads, batch_first=True)
-    with torch.no_grad():
-        module.in_proj_weight.copy_(torch.cat([encoder.query.weight, encoder.key.weight, encoder.value.weight]))
-        module.in_proj_bias.copy_(torch.cat([encoder.query.bias, encoder.key.bias, encoder.value.bias]))
-        module.out_proj.weight.copy_(encoder.out.weight)
-        module.out_proj.bias.copy_(encoder.out.bias)
-    return encoder.head(module(query, tokens, tokens, need_weights=False)[0])
-
-
-@pytest.mark.parametrize("projections", [True, False])
-def test_the_fused_relative_encoder_is_the_formula(projections):
-    torch.manual_seed(0)
-    encoder = CrossAttentionRelativeEncoder(24, 3, projections)
-    tokens = torch.randn(2, 7, 24)
-    expected = plain(encoder, tokens)
-    torch.testing.assert_close(encoder(tokens), expected, atol=1e-5, rtol=1e-4)
-    pairs = sample_pairs(2, 7, 30)
-    chosen = expected.reshape(2, 7, 7, 2)[torch.arange(2)[:, None], pairs[..., 0], pairs[..., 1]]
-    torch.testing.assert_close(encoder(tokens, pairs), chosen, atol=1e-5, rtol=1e-4)
+from partzoo.errors import UsageError
+from partzoo.loading import load
+from partzoo.models.part import Part, PartConfig
+from partzoo.weights import check_golden, manifest, write_weights
 
 
 def test_the_order_of_patches_does_not_matter():
@@ -60,3 +31,27 @@ def test_sizes_of_the_vision_transformers():
             model = Part(config)
         encoder = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("relative_encoder"))
         assert encoder / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+def test_the_bundled_weight_gives_its_golden_output():
+    model = load("part-vitt8.tin", device="cpu", dtype="float32")
+    assert check_golden(model, manifest()["part-vitt8.tin"].golden) < 1e-3
+
+
+@pytest.mark.parametrize("relative", ["cross-attention", "pairwise-mlp", "mlp"])
+@pytest.mark.parametrize("targets", [2, 4])
+def test_the_relative_encoder_is_stored_with_the_weights(relative, targets, tmp_path):
+    torch.manual_seed(0)
+    small = {"dim": 24, "depth": 1, "heads": 3, "size": 24, "relative_encoder": relative, "targets": targets}
+    model = Part(PartConfig(**small)).eval()
+    write_weights(tmp_path / "model.safetensors", model.state_dict(), "part-vitt8", model.config)
+    found = load(tmp_path / "model.safetensors", device="cpu", dtype="float32")
+    patches = torch.randn(2, 9, 3, 8, 8)
+    assert found.config == model.config
+    assert model.relate(patches).shape == (2, 81, targets)
+    torch.testing.assert_close(found.relate(patches), model.relate(patches))
+
+
+def test_targets_are_two_or_four():
+    with pytest.raises(UsageError, match="targets=3"):
+        Part(PartConfig(targets=3))
