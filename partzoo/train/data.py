@@ -1,12 +1,15 @@
-"""Pictures to train on, as uint8 in memory: a folder of pictures, or sheets of equal tiles."""
+"""Pictures to train on, as uint8 in memory: a folder of pictures, a tar of them, or sheets of equal tiles."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from os.path import commonpath
+from pathlib import Path, PurePath
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,10 +17,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from partzoo.errors import ImageError, UsageError
-from partzoo.image import open_picture, open_pictures
+from partzoo.evaluate.protocols.reading import squash_plain
+from partzoo.image import SUFFIXES, open_picture, open_pictures
 from partzoo.train.cifar import official_pictures
 
 CACHE_BYTES = 4 << 30
+Frame = Literal["crop", "squash"]
 
 
 class PictureSet:
@@ -27,13 +32,25 @@ class PictureSet:
     ``CACHE_BYTES``; larger sets are decoded each time.
 
     Attributes:
+        files: where they are, or their encoded bytes; empty for those that were in memory from the first.
         side: height and width in pixels.
         labels: ``(N,)`` int64, or None.
         classes: the labels' names.
+        frame: how a picture becomes a square: ``"crop"``, the centre of it, its shorter side resized; ``"squash"``, all
+            of it, aspect not kept.
     """
 
-    def __init__(self, files: list[Path], side: int, labels: Tensor | None, classes: list[str]) -> None:
-        self.files, self.side, self.labels, self.classes = files, side, labels, classes
+    def __init__(
+        self,
+        files: Sequence[Path | bytes],
+        side: int,
+        labels: Tensor | None,
+        classes: list[str],
+        frame: Frame = "crop",
+    ) -> None:
+        if frame not in get_args(Frame):
+            raise UsageError(f"frame={frame!r}: it is 'crop' or 'squash'.")
+        self.files, self.side, self.labels, self.classes, self.frame = files, side, labels, classes, frame
         fits = len(files) * 3 * side * side <= CACHE_BYTES
         self._pixels = torch.empty((len(files) if fits else 0, 3, side, side), dtype=torch.uint8)
         self._known = torch.zeros(len(files), dtype=torch.bool)
@@ -66,12 +83,31 @@ class PictureSet:
         return self._pixels[indices]
 
     def _decode(self, index: int) -> Tensor:
+        file = self.files[index]
         try:
-            picture = open_picture(self.files[index])
+            pixels = open_picture(file).pixels
         except ImageError as error:
-            raise ImageError(f"{self.files[index]} cannot be read as a picture: {error}") from error
-        image = ImageOps.fit(Image.fromarray(picture.pixels), (self.side, self.side), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            name = f"picture {index + 1} of {len(self)}" if isinstance(file, bytes) else file
+            raise ImageError(f"{name} cannot be read as a picture: {error}") from error
+        if self.frame == "squash":
+            pixels = squash_plain(pixels, self.side)
+        else:
+            image = ImageOps.fit(Image.fromarray(pixels), (self.side, self.side), Image.Resampling.BICUBIC)
+            pixels = np.array(image)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def resized(self, side: int) -> PictureSet:
+        """All pictures in another size, in memory."""
+        pixels = _resized(self.batch(torch.arange(len(self))), side)
+        return PictureSet.from_pixels(pixels, self.labels, self.classes)
+
+    def select(self, indices: Tensor) -> PictureSet:
+        """The pictures with these numbers, in this order, as a set of their own."""
+        labels = None if self.labels is None else self.labels[indices]
+        if not self.files:
+            return PictureSet.from_pixels(self._pixels[indices], labels, self.classes)
+        files = [self.files[index] for index in indices.tolist()]
+        return PictureSet(files, self.side, labels, self.classes, self.frame)
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Batches of picture numbers without end: a new order every epoch, drawn from the seed.
@@ -92,7 +128,9 @@ class PictureSet:
             position += batch_size
 
 
-def load_pictures(folder: str | Path, split: str = "train", *, side: int = 64, limit: int | None = None) -> PictureSet:
+def load_pictures(
+    folder: str | Path, split: str = "train", *, side: int = 64, limit: int | None = None, frame: Frame = "crop"
+) -> PictureSet:
     """The pictures of a folder, resized to a square.
 
     Five layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
@@ -100,43 +138,41 @@ def load_pictures(folder: str | Path, split: str = "train", *, side: int = 64, l
     ``dev.avif``) with an ``.npz`` whose arrays have a row for each tile; the official files of CIFAR or STL-10
     (:mod:`partzoo.train.cifar`); one subfolder per class, with or without ``train`` and ``val`` above; any other
     tree of pictures, without labels. A tree without ``val`` has one picture in ten (every tenth, in the order of
-    the names) as its ``val`` split.
+    the names) as its ``val`` split. A ``.tar`` of pictures is read as the tree that it holds.
 
     Args:
         folder: where the pictures lie.
         split: ``"train"`` or ``"val"``.
-        side: size in pixels; the shorter side is resized to it and the centre cut out.
-        limit: at most so many pictures.
+        side: size in pixels.
+        limit: at most so many pictures: the first of sheets, which are in random order; of a tree, spread evenly.
+        frame: see :class:`PictureSet`.
 
     Raises:
         UsageError: the folder is missing or holds no pictures.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UsageError(f"--data {folder} is not a folder.")
     sheet = folder / f"{'dev' if split == 'val' else split}.avif"
-    official = official_pictures(folder, split, limit)
-    if official is not None:
-        if official.side == side:
-            return official
-        pixels = _resized(official.batch(torch.arange(len(official))), side)
-        return PictureSet.from_pixels(pixels, official.labels, official.classes)
-    if sheet.exists() and sheet.with_suffix(".npz").exists():
+    if folder.suffix == ".tar" and folder.is_file():
+        pictures = _from_tar(folder, split, side, frame)
+    elif not folder.is_dir():
+        raise UsageError(f"--data {folder} is not a folder.")
+    elif (official := official_pictures(folder, split, limit)) is not None:
+        pictures = official if official.side == side else official.resized(side)
+    elif sheet.exists() and sheet.with_suffix(".npz").exists():
         pictures = _from_sheet(sheet, side)
     elif sheets := sorted(folder.glob(f"{split}-*.avif")):
         pictures = _from_sheets(folder, sheets, split, side)
     else:
-        pictures = _from_tree(folder, split, side)
-    if limit is not None and limit < len(pictures):
-        pictures = _first(pictures, limit)
-    return pictures
+        pictures = _from_tree(folder, split, side, frame)
+    return pictures if limit is None else at_most(pictures, limit)
 
 
-def _first(pictures: PictureSet, count: int) -> PictureSet:
-    labels = None if pictures.labels is None else pictures.labels[:count]
-    if pictures.files:
-        return PictureSet(pictures.files[:count], pictures.side, labels, pictures.classes)
-    return PictureSet.from_pixels(pictures.batch(torch.arange(count)), labels, pictures.classes)
+def at_most(pictures: PictureSet, count: int) -> PictureSet:
+    """``count`` pictures or, where there are fewer, all: of files, spread evenly; of pixels in memory, the first."""
+    if count >= len(pictures):
+        return pictures
+    numbers = torch.arange(count)
+    return pictures.select(numbers * len(pictures) // count if pictures.files else numbers)
 
 
 def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> PictureSet:
@@ -194,14 +230,37 @@ def picture_files(folder: str | Path) -> list[Path]:
         raise UsageError(f"--data {folder} holds no pictures: {error}") from error
 
 
-def _from_tree(folder: Path, split: str, side: int) -> PictureSet:
+def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> PictureSet:
     root = folder / split if (folder / split).is_dir() else folder
     files = picture_files(root)
     if root == folder:
-        files = files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
-    names = [file.relative_to(root).parts[0] if len(file.relative_to(root).parts) > 1 else None for file in files]
-    if None in names:
-        return PictureSet(files, side, None, [])
-    classes = sorted({name for name in names if name})
-    labels = torch.tensor([classes.index(name) for name in names])
-    return PictureSet(files, side, labels, classes)
+        files = _part(files, split)
+    return PictureSet(files, side, *_classes([file.relative_to(root) for file in files]), frame)
+
+
+def _from_tar(file: Path, split: str, side: int, frame: Frame) -> PictureSet:
+    try:
+        with tarfile.open(file) as tar:
+            names = [each.name for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)]
+            names = _part(sorted(names), split)
+            contents = [tar.extractfile(name).read() for name in names]
+    except (tarfile.TarError, OSError) as error:
+        raise UsageError(f"--data {file} cannot be read: {error}.") from error
+    if not names:
+        raise UsageError(f"--data {file} holds no pictures.")
+    root = commonpath([PurePath(name).parent for name in names])
+    return PictureSet(contents, side, *_classes([PurePath(name).relative_to(root) for name in names]), frame)
+
+
+def _part(files: list, split: str) -> list:
+    """Of files that are in no folder of a split: every tenth is held out."""
+    return files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
+
+
+def _classes(files: list[PurePath]) -> tuple[Tensor | None, list[str]]:
+    """Labels and their names: the folder, the first of a path, that each file lies in."""
+    if any(len(file.parts) == 1 for file in files):
+        return None, []
+    classes = sorted({file.parts[0] for file in files})
+    numbers = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([numbers[file.parts[0]] for file in files]), classes

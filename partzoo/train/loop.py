@@ -23,6 +23,7 @@ from partzoo.encoders.base import Encoder
 from partzoo.encoders.precision import default_device, has_bf16
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.train.data import PictureSet
+from partzoo.train.settings import checked, types_of
 from partzoo.weights import write_weights
 
 if TYPE_CHECKING:
@@ -36,18 +37,37 @@ MODEL = "model.safetensors"
 class LoopOptions:
     """How long and how to train.
 
-    Exactly one of ``steps`` and ``minutes`` is the budget, over all pieces of a resumed run together; the
-    learning rate rises over the first ``warmup`` of it and falls by a cosine to zero at its end. ``precision`` is
-    that of the forward's matrix products; ``"auto"`` is bfloat16 where the machine multiplies it natively.
+    Attributes:
+        steps, minutes, epochs: the budget, exactly one of them, over all pieces of a resumed run together.
+        batch_size: pictures in a step of one process.
+        optimizer: Adam with decoupled weight decay, Adam, or SGD with Nesterov's momentum of 0.9.
+        lr: highest learning rate.
+        betas: of the Adams.
+        weight_decay: of what ``decay`` names: ``"matrices"`` and kernels alone, as in DeiT, or ``"all"``.
+        warmup: part of the budget over which the rate rises to ``lr``.
+        schedule: what follows: a ``"cosine"`` to zero at the budget's end, ``"constant"``, or ``"multistep"``, times
+            ``factor`` at each of the ``milestones``, which are parts of the budget like ``warmup``.
+        clip_grad: largest norm of the gradient; 0 leaves it as it is.
+        seed: of weights, order and sampling.
+        checkpoint_minutes: between checkpoints.
+        log_steps: between rows of the log.
+        channels_last: keep kernels and pictures with their channels last.
+        precision: of the forward's matrix products; ``"auto"`` is bfloat16 where the machine multiplies it natively.
     """
 
     steps: int | None = None
     minutes: float | None = None
+    epochs: float | None = None
     batch_size: int = 64
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
+    decay: Literal["matrices", "all"] = "matrices"
     warmup: float = 0.05
+    schedule: Literal["cosine", "constant", "multistep"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.2
     clip_grad: float = 1.0
     seed: int = 0
     checkpoint_minutes: float = 5.0
@@ -56,13 +76,17 @@ class LoopOptions:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise UsageError("Give the budget either as --steps or as --minutes.")
-        budget = self.steps if self.minutes is None else self.minutes
-        if budget <= 0 or self.batch_size <= 0:
-            raise UsageError("The budget (--steps or --minutes) and --batch-size must be above zero.")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UsageError(f"precision={self.precision!r}: it is 'auto', 'fp32' or 'bf16'.")
+        for name, kind in types_of(LoopOptions).items():
+            object.__setattr__(self, name, checked(name, getattr(self, name), kind))
+        budget = [value for value in (self.steps, self.minutes, self.epochs) if value is not None]
+        if len(budget) != 1:
+            raise UsageError("Give the budget either as --steps, as --minutes or as --epochs.")
+        if budget[0] <= 0 or self.batch_size <= 0:
+            raise UsageError("The budget (--steps, --minutes or --epochs) and --batch-size must be above zero.")
+        if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
+            raise UsageError("warmup and milestones are parts of the budget: they lie between 0 and 1.")
+        if bool(self.milestones) != (self.schedule == "multistep"):
+            raise UsageError("Give milestones with schedule='multistep', and with no other.")
 
 
 @dataclass
@@ -123,16 +147,13 @@ def fit(
         UsageError: the folder holds a run already and ``resume`` is off.
         WeightsError: the checkpoint is damaged or of another model.
     """
-    out = Path(out)
-    if (out / CHECKPOINT).exists() and not resume:
-        raise UsageError(f"{out} holds a run already: add --resume, or choose another folder with -o.")
-    run_folder(out)
+    out = run_folder(out, fresh=not resume)
     bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
     accelerator = require("accelerate", "train").Accelerator()
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
-    state = Progress()
+    state, count = Progress(), len(pictures)
     if resume and (out / CHECKPOINT).exists():
         state = _restore(task, optimizer, out / CHECKPOINT)
     prepared, optimizer = accelerator.prepare(task, optimizer)
@@ -142,53 +163,56 @@ def fit(
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
     with _stop_signal() as stopped, _Log(out, main) as log, tqdm(
-        total=1.0, initial=_done(state, options), disable=not (progress and main), unit="run",
+        total=1.0, initial=_done(state, options, count), disable=not (progress and main), unit="run",
         bar_format="{l_bar}{bar}| {elapsed} done, {remaining} left{postfix}",
     ) as bar:  # fmt: skip
         stop = False
-        while (done := _done(state, options)) < 1 and not stop:
-            indices = next(batches)[rank :: ranks]
+        while (done := _done(state, options, count)) < 1 and not stop:
+            indices = next(batches)[rank::ranks]
             pixels = pictures.batch(indices).to(accelerator.device, non_blocking=True)
             labels = None if pictures.labels is None else pictures.labels[indices].to(accelerator.device)
             generator = torch.Generator(accelerator.device).manual_seed(
                 (options.seed * 1_000_003 + state.step) * 1_009 + rank
             )
             for group in optimizer.param_groups:
-                group["lr"] = options.lr * _schedule(done, options.warmup)
+                group["lr"] = options.lr * rate(done, options)
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 terms = prepared(pixels, labels, done, generator)
             optimizer.zero_grad()
             accelerator.backward(terms["loss"])
-            accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)
+            if options.clip_grad:
+                accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)
             optimizer.step()
             state.step += 1
             state.pictures += options.batch_size * ranks
             state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
-            if state.step % options.log_steps == 0 or _done(state, options) >= 1:
+            if state.step % options.log_steps == 0 or _done(state, options, count) >= 1:
                 values = {name: term.item() for name, term in terms.items()}
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
                     raise UsageError(f"The loss is {state.loss} at step {state.step}: lower --lr.")
                 log.row(state, group["lr"], values)
                 bar.set_postfix_str(f"loss {state.loss:.3f}, {state.pictures / state.seconds:.0f} pictures/s")
-            bar.update(_done(state, options) - bar.n)
+            bar.update(_done(state, options, count) - bar.n)
             if main and state.seconds - saved >= 60 * options.checkpoint_minutes:
                 saved = state.seconds
                 _save(task, optimizer, state, out)
-    state.finished = _done(state, options) >= 1
+    state.finished = _done(state, options, count) >= 1
     if main:
         _save(task, optimizer, state, out)
     task.eval()
     return state
 
 
-def run_folder(out: str | Path) -> Path:
+def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     """The folder of a run, made if need be.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: it cannot be made; or it is to be ``fresh`` and holds a run already.
     """
     out = Path(out)
+    if fresh and (out / CHECKPOINT).exists():
+        raise UsageError(f"{out} holds a run already: add --resume, or choose another folder with -o.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -204,27 +228,39 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
     return clocks[0, 0].item(), bool(clocks[:, 1].any())
 
 
-def _done(state: Progress, options: LoopOptions) -> float:
-    part = state.step / options.steps if options.steps else state.seconds / (60 * options.minutes)
+def _done(state: Progress, options: LoopOptions, count: int) -> float:
+    """The part of the budget that is spent, of a run over ``count`` pictures."""
+    if options.steps:
+        part = state.step / options.steps
+    elif options.epochs:
+        part = state.pictures / (options.epochs * count)
+    else:
+        part = state.seconds / (60 * options.minutes)
     return min(part, 1.0)
 
 
-def _schedule(done: float, warmup: float) -> float:
-    if done < warmup:
-        return max(done / warmup, 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+def rate(done: float, options: LoopOptions) -> float:
+    """The learning rate as a part of ``options.lr``, when ``done`` of the budget, 0..1, is spent."""
+    if done < options.warmup:
+        return max(done / options.warmup, 1e-3)
+    if options.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (done - options.warmup) / (1 - options.warmup)))
+    return options.factor ** sum(done >= each for each in options.milestones)
 
 
 def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
-    """Weight decay on matrices and kernels alone, as in DeiT."""
     trained = [p for p in task.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in trained if p.ndim <= 1],
+            "weight_decay": options.weight_decay if options.decay == "all" else 0.0,
+        },
     ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=options.lr, fused=True)
+    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=options.lr, betas=options.betas, fused=True)
 
 
 def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Path) -> None:
@@ -248,11 +284,15 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
         raise WeightsError(
             f"{file} does not continue this run: {error}. Train without --resume into another -o."
         ) from error
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
-            states.setdefault(int(index), {})[name] = value
+            parameter = parameters[int(index)]
+            # Fused optimizers go through memory: moments must lie there as their parameter does.
+            laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            states.setdefault(int(index), {})[name] = laid
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress
 
