@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from partzoo.loading import load as load
     from partzoo.parts import Parts as Parts
     from partzoo.registry import list_models as list_models
+    from partzoo.relation import Relation as Relation
+    from partzoo.relation import relate_images as relate_images
 
 _HOME = {
     "discover_parts": "discovery.pipeline",
@@ -32,6 +34,8 @@ _HOME = {
     "Parts": "parts",
     "load": "loading",
     "list_models": "registry",
+    "Relation": "relation",
+    "relate_images": "relation",
     "ImageError": "errors",
     "MissingExtraError": "errors",
     "PartzooError": "errors",
