@@ -29,6 +29,11 @@ def frozen_encoder(name: str) -> Encoder:
 
 @torch.no_grad()
 def frozen_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> Tensor:
+    """:func:`encoder_features` without gradients."""
+    return encoder_features(encoder, x, levels)
+
+
+def encoder_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> Tensor:
     """Features ``(B, C, h, w)`` of normalized pictures whose sides are multiples of ``encoder.preprocess.multiple``.
 
     Args:

@@ -7,7 +7,7 @@ encoder gives a vector for each place; their softmax similarity is the part maps
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import lcm
 from typing import Literal
@@ -20,8 +20,9 @@ from torch.nn.functional import interpolate, normalize
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
+from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, without_padding
-from partzoo.registry import find, register
+from partzoo.registry import register
 
 START_SCALE = 2.6593  # of the learned scale of cosines: ln(1 / 0.07)
 
@@ -33,7 +34,10 @@ class PartFormerConfig:
     Attributes:
         parts: K, without the background.
         encoder: ``"stem"``, the first stage of a ResNet-18, trained with the rest; else the name of an encoder of the
-            zoo, which stays as it is.
+            zoo or of timm.
+        levels: layers of it whose features stand side by side on the finest one's grid, numbered as for
+            ``forward_intermediates``; none is what it gives at its end.
+        frozen: it keeps its pretrained weights; else it starts from random ones and is trained with the rest (table 8).
         compress: how the encoder's channels become ``dim``: not at all, by one 1 x 1 convolution, or by three, with
             batch norm before or after the ReLU.
         dim: channels of features and part representations.
@@ -45,10 +49,14 @@ class PartFormerConfig:
         stride: the part transformer sees every so manieth pixel.
         reconstruction: side of the decoder's pictures, in pixels.
         upsampling: of the decoder.
+        interpolate: maps finer than the grid of features compare upsampled features; else every place has what its
+            cell has (table 11).
     """
 
     parts: int = 8
     encoder: str = "stem"
+    levels: tuple[int, ...] = ()
+    frozen: bool = True
     compress: Literal["none", "linear", "norm-relu", "relu-norm"] = "none"
     dim: int = 64
     tau: float = 0.8
@@ -58,6 +66,7 @@ class PartFormerConfig:
     stride: int = 1
     reconstruction: int = 128
     upsampling: Literal["bilinear", "nearest"] = "bilinear"
+    interpolate: bool = True
 
 
 class PartFormer(Encoder):
@@ -67,11 +76,14 @@ class PartFormer(Encoder):
         super().__init__()
         self.config = config
         self.dim = config.dim
-        self.frozen = config.encoder != "stem"
-        self.encoder = _encoder(config.encoder)
-        self.patch = self.encoder.patch
-        self.preprocess = Preprocess(size=config.size, multiple=lcm(self.patch, PATCH * config.stride))
-        self.compress = _compress(config.compress, self.encoder.dim, config.dim)
+        self.encoder, self.frozen = _encoder(config)
+        stem = isinstance(self.encoder, ResNetStem)
+        shape = (self.encoder.dim, self.encoder.patch) if stem else frozen_shape(self.encoder, config.levels)
+        channels, self.patch = shape
+        preprocess = Preprocess(multiple=self.patch) if stem else self.encoder.preprocess
+        multiple = lcm(preprocess.multiple, PATCH * config.stride)
+        self.preprocess = replace(preprocess, size=config.size, multiple=multiple)
+        self.compress = _compress(config.compress, channels, config.dim)
         self.transformer = PartTransformer(
             config.parts, config.classes, config.dim, config.size // (PATCH * config.stride)
         )
@@ -94,11 +106,10 @@ class PartFormer(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
-        if not self.frozen:
+        if isinstance(self.encoder, ResNetStem):
             return self.compress(self.encoder(x))
-        with torch.no_grad():
-            maps = self.encoder.encode(x).maps()
-        return self.compress(maps)
+        look = frozen_features if self.frozen else encoder_features
+        return self.compress(look(self.encoder, x, self.config.levels))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Probability of each part at each place.
@@ -107,7 +118,8 @@ class PartFormer(Encoder):
             parts: ``(B, K + 1, dim)``, background first.
             features: ``(B, dim, h, w)``.
             size: of the result; None is the features' own. Similarities are upsampled, which equals upsampling the
-                features where they are dot products; of cosines the features are.
+                features where they are dot products; of cosines the features are. With ``interpolate`` off, each
+                place has the probabilities of its cell.
 
         Returns:
             ``(B, K + 1, *size)``, at least float32.
@@ -117,6 +129,8 @@ class PartFormer(Encoder):
         with torch.autocast(features.device.type, enabled=False):
             exact = torch.promote_types(features.dtype, torch.float32)
             parts, features = parts.to(exact), features.to(exact)
+            if size is not None and not self.config.interpolate:
+                return interpolate(self.match(parts, features), size, mode="nearest-exact")
             if self.config.cosine:
                 features = features if size is None else _upsample(features, size)
                 similarity = torch.einsum("bnc,bchw->bnhw", normalize(parts, dim=-1), normalize(features, dim=1))
@@ -172,13 +186,13 @@ def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _encoder(name: str) -> nn.Module:
-    if name == "stem":
-        return ResNetStem()
-    entry = find(name)
-    encoder = entry.build(entry.config)
-    encoder.architecture = entry.name
-    return encoder
+def _encoder(config: PartFormerConfig) -> tuple[nn.Module, bool]:
+    """The feature encoder, and whether it stays as it is."""
+    if config.encoder == "stem":
+        if config.levels:
+            raise UsageError(f"levels={config.levels}: the stem has one; name an encoder of the zoo or of timm.")
+        return ResNetStem(), False
+    return frozen_encoder(config.encoder).requires_grad_(not config.frozen), config.frozen
 
 
 def _compress(kind: str, inputs: int, dim: int) -> nn.Module:
@@ -232,4 +246,13 @@ def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
 )
 def partformer_vits8(config: PartFormerConfig) -> PartFormer:
     """PartFormer over DINO's ViT-S/8: the paper's, for pictures of 256 pixels."""
+    return PartFormer(config)
+
+
+@register(
+    family="partformer",
+    config=PartFormerConfig(encoder="patchresnet14.tin", levels=(0, 1), compress="norm-relu", reconstruction=64),
+)
+def partformer_patchresnet14(config: PartFormerConfig) -> PartFormer:
+    """PartFormer over both levels of the zoo's small residual network, for pictures of 128 pixels."""
     return PartFormer(config)
