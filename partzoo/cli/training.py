@@ -20,12 +20,17 @@ from partzoo.cli.options import complete_weights
       partzoo train part --data pictures/ --minutes 60 -o runs/mine --resume
       partzoo train part --data pictures/ --model part-vits8 --steps 10000 -o runs/small
       partzoo train partformer --data pictures/ -k 8 --minutes 120 -o runs/parts
+      partzoo train partformer --data CUB_200_2011/ --recipe partformer-vits8.cub-f -o runs/cub
+      partzoo train partformer --data pictures/ --set exchange=false --set config.tau=1 -o runs/one
+      partzoo train partformer --data pictures/ --recipe runs/one/recipe.toml -o runs/again
       partzoo train classify --data folders-by-class/ --minutes 60 -o runs/labels
       partzoo train --release part-vitt8.tin --data tiny-imagenet/ -o runs/release
     \b
     Methods: part, spatial (features, no labels), partformer, mpae (parts, no labels),
     classify (one subfolder per class), objectness (things and surroundings,
     no labels, beside a trained encoder).
+    --set KEY=VALUE: KEY is an option of the method, or config.X of the model, loop.X of the
+    optimizer and its schedule, data.X of reading pictures; a wrong one lists all.
     Ctrl-C stops after the step, with a checkpoint that --resume continues.
     Then: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
     """,
@@ -35,15 +40,17 @@ from partzoo.cli.options import complete_weights
 @click.option("--data", required=True, type=click.Path(), help="Folder of pictures, read with its subfolders.")
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
-@click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file.")
+@click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file, such as a run's recipe.toml.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting in place of the recipe's.")
 @click.option("-k", type=click.IntRange(min=1), help="Number of parts to learn (partformer, mpae).")
 @click.option("--minutes", type=float, help="Budget of time, over all pieces of a resumed run.")
 @click.option("--steps", type=int, help="Budget of steps, instead of minutes.")
+@click.option("--epochs", type=float, help="Budget of epochs, instead of minutes.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--batch-size", type=int, help="Pictures in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16: faster where the machine has it.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, order and sampling.")
+@click.option("--seed", type=int, help="Of weights, order and sampling.  [default: the recipe's, or 0]")
 @click.option("--limit", type=int, help="Use at most so many pictures.")
 @click.option("--threads", type=int, help="CPU threads.")
 def train(
@@ -53,44 +60,52 @@ def train(
     out: str | None,
     model: str | None,
     recipe: str | None,
+    settings: tuple[str, ...],
     k: int | None,
     minutes: float | None,
     steps: int | None,
+    epochs: float | None,
     resume: bool,
     batch_size: int | None,
     lr: float | None,
     precision: str | None,
-    seed: int,
+    seed: int | None,
     limit: int | None,
     threads: int | None,
 ) -> None:
-    """Train a model by METHOD on a folder of pictures, within a budget of minutes or steps."""
+    """Train a model by METHOD on a folder of pictures, within a budget of minutes, steps or epochs."""
     if (method is None) == (release is None):
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
-    budget = {"data": data, "minutes": minutes, "steps": steps, "resume": resume, "threads": threads}
+    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    common = {"data": data, "resume": resume, "threads": threads}
     if release is not None:
         given = {
             "--model": model,
             "--recipe": recipe,
+            "--set": settings or None,
             "-k": k,
             "--batch-size": batch_size,
             "--lr": lr,
             "--precision": precision,
+            "--seed": seed,
             "--limit": limit,
         }
         if fixed := [name for name, value in given.items() if value is not None]:
             raise click.UsageError(f"{', '.join(fixed)} cannot change with --release: the recipe states it.")
         from partzoo.train.release import release as make
 
-        record = make(release, out=out or str(Path("runs", release)), **budget)
+        record = make(release, out=out or str(Path("runs", release)), **common, **budget)
         files = ", ".join(file.path for file in record.files)
         click.echo(f"Released {record.name}: {files}; its record is in weights_manifest.json.")
         return
     from partzoo.train.run import train as run
+    from partzoo.train.settings import parse_settings
 
     folder = Path(out or Path("runs", model or method))
-    loop = {"batch_size": batch_size, "lr": lr, "precision": precision}
-    _, state = run(method, out=folder, model=model, recipe=recipe, k=k, seed=seed, limit=limit, **budget, **loop)
+    tables = parse_settings(settings)
+    loop = budget | {"batch_size": batch_size, "lr": lr, "precision": precision, "seed": seed} | tables["loop"]
+    chosen = {"task": tables["task"], "config": tables["config"], "reading": tables["data"]}
+    _, state = run(method, out=folder, model=model, recipe=recipe, k=k, limit=limit, **common, **chosen, **loop)
     done = f"{state.step:,} steps and {state.pictures:,} pictures in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")

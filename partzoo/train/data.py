@@ -241,9 +241,9 @@ def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> PictureSet:
 def _from_tar(file: Path, split: str, side: int, frame: Frame) -> PictureSet:
     try:
         with tarfile.open(file) as tar:
-            names = [each.name for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)]
-            names = _part(sorted(names), split)
-            contents = [tar.extractfile(name).read() for name in names]
+            found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
+            names = _part(sorted(found), split)
+            contents = [tar.extractfile(found[name]).read() for name in names]
     except (tarfile.TarError, OSError) as error:
         raise UsageError(f"--data {file} cannot be read: {error}.") from error
     if not names:

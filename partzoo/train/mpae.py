@@ -34,9 +34,13 @@ DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest, of the views
 class MpaeTask(Task):
     """Descriptor-based masked restoration (MPAE, section 3); the defaults are the published code's.
 
+    The paper's own forms: ``pixels=0.5, perceptual=0.5, network_weights=(0, 0, 0, 0, 1)`` with VGG-19 (equation 3),
+    ``pool=1`` (4 and 5), ``over_regions=True`` (7). Its tables 4 to 6: a loss's weight of 0; ``mask_ratio``;
+    ``presence``, ``concentration``, and the model's ``classes``.
+
     Args:
         model: what is trained; of its frozen encoder, the pretrained weights are brought.
-        mask_ratio: hidden part of the patches (table 5).
+        mask_ratio: hidden part of the patches (table 5); 1 hides them all.
         group: pictures in a mini-group.
         presence: of foreground parts: ``"group"`` is equation 4, ``"batch"`` the presence loss of PDiscoFormer,
             ``"area"`` PartFormer's area loss (table 6).
@@ -49,6 +53,7 @@ class MpaeTask(Task):
         alpha: area in cells at which the area loss is one half.
         pool: cells along a side that presence is averaged over: 3 as published, 1 as in the paper.
         over_regions: the paper's form of equation 7 in place of the published code's.
+        scale, margin: s and m of equation 7.
         augment: views flipped, turned, scaled and shifted at random; else the pictures as they are.
     """
 
@@ -75,6 +80,8 @@ class MpaeTask(Task):
         alpha: float = 2.0,
         pool: int = 3,
         over_regions: bool = False,
+        scale: float = 20.0,
+        margin: float = 0.5,
         augment: bool = True,
     ) -> None:
         super().__init__()
@@ -97,7 +104,8 @@ class MpaeTask(Task):
         }
         self.mask_ratio, self.group, self.presence = mask_ratio, group, presence
         self.pixels, self.perceptual = pixels, perceptual
-        self.alpha, self.pool, self.over_regions, self.augment = alpha, pool, over_regions, augment
+        self.alpha, self.pool, self.augment = alpha, pool, augment
+        self.semantics = {"over_regions": over_regions, "scale": scale, "margin": margin}
 
     def train(self, mode: bool = True) -> MpaeTask:
         super().train(mode)
@@ -113,16 +121,22 @@ class MpaeTask(Task):
         x = self.model.preprocess.normalize(pixels)
         patches = (x.shape[2] // self.model.patch) * (x.shape[3] // self.model.patch)
         noise = torch.rand(len(x), patches, generator=generator, device=x.device)
-        return self.losses(x, visible_patches(noise, self.mask_ratio))
+        return self.losses(x, visible_patches(noise, self.mask_ratio), labels if self.model.config.classes else None)
 
-    def losses(self, x: Tensor, kept: Tensor) -> dict[str, Tensor]:
-        """The terms of the objective for normalized pictures ``(B, 3, S, S)`` of which patches ``(B, n)`` are visible.
+    def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
+        """The terms of the objective.
 
-        ``"loss"`` is their weighted sum, a term whose weight is 0 being left out; ``"background_area"``, the mean of
-        the background's map, is for the log.
+        Args:
+            x: normalized pictures ``(B, 3, H, W)`` of whole patches.
+            kept: ``(B, n)``, the patches that stay visible.
+            classes: ``(B,)`` int64, of a model with several; losses then take the k-th parts of all classes for one.
+
+        Returns:
+            ``"loss"``, their weighted sum, and each whose weight is not 0; ``"background_area"``, the mean of the
+            background's map, is for the log.
         """
         model, weights = self.model, self.weights
-        parts, features = model.extractor(x), model.features(x)
+        parts, features = model.extractor(x, classes), model.features(x)
         maps = model.match(parts, features)
         things = maps[:, 1:]
         compute = {
@@ -149,7 +163,7 @@ class MpaeTask(Task):
         with torch.autocast(things.device.type, enabled=False):
             regions = region_features(things, features.to(things.dtype))
             descriptors, present = descriptors.to(things.dtype), present_parts(things)
-            return semantic_loss(regions, descriptors, present, over_regions=self.over_regions)
+            return semantic_loss(regions, descriptors, present, **self.semantics)
 
     def _difference(self, restored: Tensor, x: Tensor) -> Tensor:
         """Equation 3, at the size of the restored pictures."""
@@ -159,9 +173,17 @@ class MpaeTask(Task):
         if self.network is None:
             return difference
         with torch.no_grad():
-            wanted = perceptual_levels(self.network, target)
-        found = perceptual_levels(self.network, restored)
+            wanted = self._levels(target)
+        found = self._levels(restored)
         return difference + self.perceptual * perceptual_loss(found, wanted, self.network_weights)
+
+    def _levels(self, x: Tensor) -> list[Tensor]:
+        """What the network sees in pictures that are normalized for the model."""
+        model, network = self.model.preprocess, self.network.preprocess
+        if (model.mean, model.std) != (network.mean, network.std):
+            mean, std = (x.new_tensor(values)[:, None, None] for values in (model.mean, model.std))
+            x = network.normalize(255 * (mean + std * x))
+        return perceptual_levels(self.network, x)
 
 
 def random_view(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -5,42 +5,48 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from partzoo.errors import UsageError
 from partzoo.models.part import Part, PartConfig
-from partzoo.models.sampling import gather_patches, relative_targets, sample_pairs, sample_positions
+from partzoo.models.sampling import SAMPLINGS, Sampling, sample
 from partzoo.train.loop import Task
 from partzoo.train.losses.part import relative_position_loss
 
 
 class PartTask(Task):
-    """Relative positions of randomly sampled patches (PART, section 4).
+    """Relative positions of randomly sampled patches (PART, section 4), and their relative sizes (section 5.1).
+
+    Sizes are predicted where the model's configuration has four targets.
 
     Args:
         model: encoder and relative encoder.
         pairs: ordered pairs of patches for each picture; 0 is all of them (PART, figure 8).
-        continuous: sample at real positions instead of whole pixels.
+        sampling: where the patches lie; see :func:`partzoo.models.sampling.sample`.
+
+    Raises:
+        UsageError: no such sampling, or fewer than 0 pairs.
     """
 
     CONFIG = PartConfig
 
-    def __init__(self, model: Part, *, pairs: int = 2048, continuous: bool = False) -> None:
+    def __init__(self, model: Part, *, pairs: int = 2048, sampling: Sampling = "integer") -> None:
         super().__init__()
+        if sampling not in SAMPLINGS or pairs < 0:
+            raise UsageError(
+                f"sampling={sampling!r}, pairs={pairs}: sampling is one of {', '.join(SAMPLINGS)}, pairs 0 or more."
+            )
         self.model = model
         self.pairs = pairs
-        self.continuous = continuous
+        self.sampling = sampling
 
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        patch, (height, width) = self.model.patch, pixels.shape[2:]
-        draw = {"generator": generator, "device": pixels.device}
-        count = height * width // patch**2
-        positions = sample_positions(len(pixels), count, (height, width), patch, continuous=self.continuous, **draw)
-        pairs = sample_pairs(len(pixels), count, self.pairs, **draw) if self.pairs else None
-        normalize = self.model.preprocess.normalize
-        if self.continuous:
-            patches = gather_patches(normalize(pixels), positions, patch)
-        else:
-            patches = gather_patches(pixels, positions, patch)
-            patches = normalize(patches.flatten(0, 1)).unflatten(0, (len(pixels), count))
-        predicted = self.model.relate(patches, pairs)
-        return {"loss": relative_position_loss(predicted, relative_targets(positions, patch, pairs))}
+        sizes = self.model.config.targets == 4
+        drawn = sample(pixels, self.model.patch, self.sampling, pairs=self.pairs, sizes=sizes, generator=generator)
+        patches = self.model.preprocess.normalize(drawn.patches.flatten(0, 1))
+        predicted = self.model.relate(patches.unflatten(0, drawn.patches.shape[:2]), drawn.pairs)
+        terms = {"loss": relative_position_loss(predicted, drawn.targets)}
+        if sizes:
+            terms["positions"] = relative_position_loss(predicted[..., :2], drawn.targets[..., :2])
+            terms["sizes"] = relative_position_loss(predicted[..., 2:], drawn.targets[..., 2:])
+        return terms

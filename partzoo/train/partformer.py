@@ -15,6 +15,7 @@ from partzoo.models.partformer import PartFormer, PartFormerConfig
 from partzoo.train.augment import random_flip, random_similarity
 from partzoo.train.loop import Task
 from partzoo.train.losses.partformer import area_loss, concentration_loss, consistency_loss, perceptual_loss
+from partzoo.train.perceptual import perceptual_levels
 
 
 class PartFormerTask(Task):
@@ -23,14 +24,17 @@ class PartFormerTask(Task):
     Args:
         model: what is trained; of a frozen encoder, the pretrained weights are brought.
         exchange: reconstruct each view with the other's part representations (off: table 7).
-        reconstruction: compare features of ``network``, or pixels (table 10).
-        network: encoder whose features are compared, all levels of it.
-        network_weights: of its levels; None divides each by its targets' mean activation.
+        reconstruction: compare features of ``network``, pixels (``"mse"``, table 10), or nothing (``"none"``, table 6).
+        network: encoder of the zoo or of timm whose features are compared; ``"timm/vgg19.tv_in1k"`` is the paper's.
+        network_weights: of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), as published
+            ``VGG_WEIGHTS``; None divides each by its targets' mean activation.
         concentration, area, consistency: weights of the losses; 0 leaves one out (table 6).
         alpha: area in cells at which the area loss is one half (table 9).
         background_area: count the background among the parts that should not vanish, as in the paper's equation 6;
             the published code does so for several classes only.
         degrees: standard deviation of the views' rotation; it is cut at twice as much.
+
+    Of a model with several classes (``model.config.classes``), pictures' labels choose the parts.
     """
 
     CONFIG = PartFormerConfig
@@ -40,7 +44,7 @@ class PartFormerTask(Task):
         model: PartFormer,
         *,
         exchange: bool = True,
-        reconstruction: Literal["perceptual", "mse"] = "perceptual",
+        reconstruction: Literal["perceptual", "mse", "none"] = "perceptual",
         network: str = "patchresnet14.tin",
         network_weights: Sequence[float] | None = None,
         concentration: float = 0.3,
@@ -51,8 +55,8 @@ class PartFormerTask(Task):
         degrees: float = 15.0,
     ) -> None:
         super().__init__()
-        if reconstruction not in ("perceptual", "mse"):
-            raise UsageError(f"reconstruction={reconstruction!r}: it is 'perceptual' or 'mse'.")
+        if reconstruction not in ("perceptual", "mse", "none"):
+            raise UsageError(f"reconstruction={reconstruction!r}: it is 'perceptual', 'mse' or 'none'.")
         self.model = model
         if model.frozen:
             model.encoder = load(model.config.encoder, device="cpu", dtype="float32")
@@ -62,7 +66,12 @@ class PartFormerTask(Task):
         self.prototypes = nn.Parameter(torch.empty(classes, model.config.parts, model.dim))
         nn.init.xavier_uniform_(self.prototypes.view(-1, model.dim))
         self.exchange = exchange
-        self.weights = {"concentration": concentration, "area": area, "consistency": consistency}
+        self.weights = {
+            "reconstruction": float(reconstruction != "none"),
+            "concentration": concentration,
+            "area": area,
+            "consistency": consistency,
+        }
         self.alpha, self.background_area = alpha, background_area
         self.degrees = degrees
 
@@ -75,41 +84,47 @@ class PartFormerTask(Task):
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        several = self.model.config.classes > 1
+        if several and labels is None:
+            raise UsageError(f"Training parts of {self.model.config.classes} classes needs pictures with labels.")
         pixels = random_flip(pixels.float(), generator)
         turn = {"degrees": self.degrees, "max_degrees": 2 * self.degrees, "generator": generator}
         views = [self.model.preprocess.normalize(random_similarity(pixels, **turn)) for _ in range(2)]
-        return self.losses(*views, labels if self.model.config.classes else None)
+        return self.losses(*views, labels if several else None)
 
     def losses(self, first: Tensor, second: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of equation 9, each the mean of both directions, for two normalized views ``(B, 3, S, S)``.
+        """The terms of equation 9, each the mean of both directions.
 
-        ``"loss"`` is their weighted sum; ``"background"``, the share of the background, is for the log.
+        Args:
+            first, second: normalized views of the same pictures, ``(B, 3, S, S)``.
+            classes: ``(B,)`` int64, of a model with several.
+
+        Returns:
+            ``"loss"``, their weighted sum, and each whose weight is not 0; ``"background"``, the share of the
+            background, is for the log.
         """
         model = self.model
-        seen = [model.view(x) for x in (first, second)]
-        parts = [model.transformer(x, classes) for x in seen]
-        features = [model.features(x) for x in (first, second)]
-        prototypes = self.prototypes[0 if classes is None else classes]
-        directions = []
-        for target, at in enumerate(features):
-            looks = parts[1 - target if self.exchange else target]
-            maps = model.match(looks, at)
-            directions.append(
-                {
-                    "reconstruction": self._difference(model.decode(maps, looks), seen[target]),
-                    "concentration": concentration_loss(maps[:, 1:]),
-                    "area": area_loss(maps if self.background_area else maps[:, 1:], self.alpha),
-                    "consistency": consistency_loss(looks[:, 1:], prototypes),
-                    "background": maps[:, 0].mean().detach(),
-                }
-            )
-        terms = {name: (term + directions[1][name]) / 2 for name, term in directions[0].items()}
-        return {"loss": terms["reconstruction"] + sum(w * terms[name] for name, w in self.weights.items())} | terms
+        views, classes = torch.cat([first, second]), None if classes is None else classes.repeat(2)
+        looks = model.transformer(model.view(views), classes)
+        looks = looks.roll(len(first), dims=0) if self.exchange else looks
+        features = torch.cat([model.features(view) for view in (first, second)])  # each by its own batch statistics
+        maps = model.match(looks, features)
+        compute = {
+            "reconstruction": lambda: self._difference(model.decode(maps, looks), model.view(views)),
+            "concentration": lambda: concentration_loss(maps[:, 1:]),
+            "area": lambda: area_loss(maps if self.background_area else maps[:, 1:], self.alpha),
+            "consistency": lambda: consistency_loss(looks[:, 1:], self.prototypes[0 if classes is None else classes]),
+        }
+        terms = {name: term() for name, term in compute.items() if self.weights[name]}
+        loss = sum(self.weights[name] * term for name, term in terms.items())
+        return {"loss": loss} | terms | {"background": maps[:, 0].mean().detach()}
 
     def _difference(self, found: Tensor, view: Tensor) -> Tensor:
+        found = found.float()
         target = adaptive_avg_pool2d(view, found.shape[-2:])
         if self.network is None:
-            return mse_loss(found.float(), target)
+            return mse_loss(found, target)
         with torch.no_grad():
-            wanted = self.network.forward_intermediates(target)
-        return perceptual_loss(self.network.forward_intermediates(found), wanted, self.network_weights)
+            wanted = perceptual_levels(self.network, target, self.model.preprocess)
+        found = perceptual_levels(self.network, found, self.model.preprocess)
+        return perceptual_loss(found, wanted, self.network_weights)

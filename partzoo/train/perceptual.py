@@ -7,15 +7,24 @@ from itertools import pairwise
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
-from partzoo.encoders.base import Encoder
+from partzoo.encoders.base import Encoder, Preprocess
 
 
-def perceptual_levels(network: Encoder, x: Tensor) -> list[Tensor]:
-    """Feature maps of normalized pictures ``(B, 3, H, W)``, from fine to coarse.
+def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None = None) -> list[Tensor]:
+    """Feature maps of pictures, from fine to coarse.
 
     Of a VGG, what its first convolution at each resolution gives, after the ReLU (relu1_1 to relu5_1 of VGG-19: Johnson
     et al., "Perceptual losses", ECCV 2016); of any other encoder, all that it has.
+
+    Args:
+        network: whose features are compared.
+        x: ``(B, 3, H, W)``, normalized.
+        preprocess: of the model that ``x`` is normalized for; None is the network's own.
     """
+    own = network.preprocess
+    if preprocess is not None and (preprocess.mean, preprocess.std) != (own.mean, own.std):
+        mean, std = (x.new_tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+        x = own.normalize(255 * (mean + std * x))
     model = getattr(network, "model", None)
     if not isinstance(model, VGG):
         return network.forward_intermediates(x)

@@ -39,6 +39,7 @@ def release(
     out: str | Path,
     minutes: float | None = None,
     steps: int | None = None,
+    epochs: float | None = None,
     resume: bool = False,
     threads: int | None = None,
     progress: bool = True,
@@ -50,7 +51,7 @@ def release(
         name: ``architecture.tag``, which is also the recipe's name.
         data: folder of the training and held-out pictures.
         out: folder of the run; an interrupted one goes on with ``resume``.
-        minutes, steps: the budget in place of the recipe's.
+        minutes, steps, epochs: the budget in place of the recipe's.
         resume: continue the run in ``out``.
         threads: CPU threads of torch.
         progress: show a bar.
@@ -63,17 +64,17 @@ def release(
         UsageError: no such recipe, or the run was stopped before its budget was spent.
     """
     recipe = read_recipe(name)
-    if minutes is None and steps is None:
-        minutes, steps = recipe.minutes, recipe.steps
+    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    if all(value is None for value in budget.values()):
+        budget = {name: getattr(recipe, name) for name in budget}
     model, state = train(
-        recipe.method, recipe=recipe, data=data, out=out, minutes=minutes, steps=steps,
-        resume=resume, threads=threads, progress=progress,
-    )  # fmt: skip
+        recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress, **budget
+    )
     if not state.finished:
         raise UsageError(f"{name} was stopped after {state.pictures:,} pictures: add --resume to go on.")
     model = model.cpu().eval().requires_grad_(False)
-    budget = f"--minutes {minutes:g}" if minutes else f"--steps {steps}"
-    command = f"partzoo train --release {name} --data DIR {budget}"
+    spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
+    command = f"partzoo train --release {name} --data DIR {spent}"
     record = WeightRecord(
         name=name,
         architecture=model.architecture,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,16 @@ from torch import nn
 
 from partzoo.errors import UsageError
 from partzoo.loading import build
-from partzoo.registry import find
+from partzoo.registry import Architecture, find
 from partzoo.train.classify import ClassifyTask
-from partzoo.train.data import load_pictures
-from partzoo.train.loop import LoopOptions, Progress, Task, fit
+from partzoo.train.data import PictureSet
+from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.loop import LoopOptions, Progress, Task, fit, run_folder
 from partzoo.train.mpae import MpaeTask
 from partzoo.train.objectness import train_objectness
 from partzoo.train.part import PartTask
 from partzoo.train.partformer import PartFormerTask
+from partzoo.train.settings import check_tables, named, to_toml, types_of
 from partzoo.train.spatial import SpatialTask
 
 METHODS: dict[str, type[Task] | None] = {
@@ -41,21 +42,24 @@ DEFAULTS = {
     "classify": "patchresnet14.tin",
     "objectness": "patchresnet14-fg.caltech101",
 }
+RECIPE = "recipe.toml"
+BUDGET = ("minutes", "steps", "epochs")
+NOT_SET = ("exclude", "limit", "progress")  # of objectness' parameters: the data's, and the screen's
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training's settings, as a file under ``partzoo/train/recipes`` states them.
+    """A training's settings, as a file under ``partzoo/train/recipes`` or in a run's folder states them.
 
     Attributes:
         method: key of :data:`METHODS`, or ``"objectness"``.
         architecture: what is trained.
         parent: weights that training starts from.
-        minutes, steps: the budget; one of them.
+        minutes, steps, epochs: the budget; one of them.
         config: values of the architecture's configuration.
         loop: values of :class:`LoopOptions`.
         task: values of the method's task.
-        data: what a release's record says of its data.
+        data: values of :class:`partzoo.train.datasets.DataOptions`.
     """
 
     method: str
@@ -63,6 +67,7 @@ class Recipe:
     parent: str | None = None
     minutes: float | None = None
     steps: int | None = None
+    epochs: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
     loop: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
@@ -111,30 +116,39 @@ def train(
     k: int | None = None,
     minutes: float | None = None,
     steps: int | None = None,
+    epochs: float | None = None,
     resume: bool = False,
     limit: int | None = None,
     threads: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = True,
+    task: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    reading: dict[str, Any] | None = None,
     **loop: Any,
 ) -> tuple[nn.Module, Progress]:
     """Train a model on a folder of pictures.
+
+    The run's folder gets ``recipe.toml``, all settings as they were, from which the run can be repeated.
 
     Args:
         method: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"classify"`` (which needs one subfolder per
             class), or ``"objectness"`` (a foreground head beside a trained encoder; see
             :mod:`partzoo.train.objectness`).
-        data: the folder, as :func:`partzoo.train.data.load_pictures` reads it.
+        data: the folder, as :func:`partzoo.train.datasets.read_pictures` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
-        recipe: settings by name or file; None is the method's small one.
+        recipe: settings by name or file; None is those of the run that is resumed, or the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
         k: number of parts in place of the recipe's, of a model that learns parts.
-        minutes, steps: the budget in place of the recipe's, over all pieces of a resumed run.
+        minutes, steps, epochs: the budget in place of the recipe's, over all pieces of a resumed run.
         resume: continue the run in ``out``.
         limit: use at most so many pictures.
         threads: CPU threads of torch.
-        seed: of weights, order, sampling.
+        seed: of weights, order, sampling; 0 where no recipe says otherwise.
         progress: show a bar.
+        task: values of the method's task in place of the recipe's, such as ``{"exchange": False}``.
+        config: values of the architecture's configuration in place of the recipe's.
+        reading: values of :class:`partzoo.train.datasets.DataOptions` in place of the recipe's.
         **loop: values of :class:`LoopOptions` in place of the recipe's; None keeps them.
 
     Returns:
@@ -146,31 +160,68 @@ def train(
     if method not in METHODS:
         raise UsageError(f"There is no method {method!r}; those there are: {', '.join(METHODS)}.")
     if not isinstance(recipe, Recipe):
-        recipe = read_recipe(recipe or DEFAULTS[method])
+        own = Path(out, RECIPE)
+        recipe = read_recipe(recipe or (own if resume and own.is_file() else DEFAULTS[method]))
     if recipe.method != method:
         raise UsageError(f"This recipe trains by {recipe.method!r}, not by {method!r}.")
-    if minutes is None and steps is None:
-        minutes, steps = recipe.minutes, recipe.steps
-    chosen = recipe.loop | {key: value for key, value in loop.items() if value is not None}
-    unknown = set(chosen) - {option.name for option in dataclasses.fields(LoopOptions)}
-    if unknown:
-        raise UsageError(f"There is no training option {', '.join(sorted(unknown))}.")
-    options = LoopOptions(minutes=minutes, steps=steps, seed=seed, **chosen)
+    parent, name = recipe.parent, recipe.architecture
+    if model is not None:
+        parent, name = (model, name) if method == "objectness" else (parent, model)
+    entry = find(name)
+    if METHODS[method] is not None and METHODS[method].CONFIG is not type(entry.config):
+        raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
+    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    if all(value is None for value in budget.values()):
+        budget = {each: getattr(recipe, each) for each in BUDGET}
+    given = {
+        "task": recipe.task | (task or {}),
+        "config": recipe.config | (config or {}) | ({} if k is None else {"parts": k}),
+        "loop": recipe.loop | {key: value for key, value in (loop | {"seed": seed}).items() if value is not None},
+        "data": recipe.data | (reading or {}) | ({} if limit is None else {"limit": limit}),
+    }
+    given = check_tables(method, given, setting_types(method, entry))
+    options, read = LoopOptions(**budget, **given["loop"]), DataOptions(**given["data"])
     if threads:
         torch.set_num_threads(threads)
+
+    def record(config: dict[str, Any]) -> None:
+        """What the run was, in its folder."""
+        head = {"method": method, "architecture": entry.name, "parent": parent} | budget
+        loop = {key: value for key, value in asdict(options).items() if key not in BUDGET}
+        defaults = named(METHODS[method] or train_objectness)
+        task = {name: value for name, value in defaults.items() if name not in NOT_SET} | given["task"]
+        text = to_toml(head | {"config": config, "loop": loop, "task": task, "data": asdict(read)})
+        (run_folder(out, fresh=not resume) / RECIPE).write_text(text, encoding="utf-8")
+
     if method == "objectness":
-        task = recipe.task | {"limit": limit or recipe.task.get("limit"), "progress": progress}
-        return train_objectness(model or recipe.parent, data, out, options, **task)
-    entry = find(model or recipe.architecture)
-    if METHODS[method].CONFIG is not type(entry.config):
-        raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
-    overrides = recipe.config | ({} if k is None else {"parts": k})
-    pictures = load_pictures(data, side=entry.configure(overrides).size, limit=limit)
+        record(given["config"])
+        limits = {"exclude": read.exclude, "limit": read.limit}
+        return train_objectness(parent, data, out, options, **limits, **given["task"], progress=progress)
+    pictures = read_pictures(data, read, entry.configure(given["config"]).size)
     if method == "classify":
         if pictures.labels is None:
             raise UsageError(f"--data {data} has no labels: 'classify' needs one subfolder per class.")
-        overrides["classes"] = len(pictures.classes)
-    torch.manual_seed(seed)
-    task = METHODS[method](build(entry, entry.configure(overrides)), **recipe.task)
-    state = fit(task, pictures, options, out, resume=resume, progress=progress)
-    return task.model, state
+        given["config"]["classes"] = len(pictures.classes)
+    chosen = entry.configure(given["config"])
+    _check_classes(chosen, pictures, data)
+    torch.manual_seed(options.seed)
+    made = METHODS[method](build(entry, chosen), **given["task"])
+    record(asdict(chosen))
+    state = fit(made, pictures, options, out, resume=resume, progress=progress)
+    return made.model, state
+
+
+def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]:
+    """Names and types of all that can be set in a training of an architecture, by the recipe's table."""
+    kinds = types_of(METHODS[method] or train_objectness)
+    task = {name: kind for name, kind in kinds.items() if name not in NOT_SET}
+    loop = {name: kind for name, kind in types_of(LoopOptions).items() if name not in BUDGET}
+    return {"task": task, "config": types_of(type(entry.config)), "loop": loop, "data": types_of(DataOptions)}
+
+
+def _check_classes(config: Any, pictures: PictureSet, data: str | Path) -> None:
+    """A model with parts of each class needs to know every picture's."""
+    classes = getattr(config, "classes", 0)
+    if classes and (pictures.labels is None or pictures.labels.max() >= classes):
+        has = "no classes" if pictures.labels is None else f"{len(pictures.classes)} classes"
+        raise UsageError(f"config.classes={classes}, but --data {data} has {has}: give that number, or 0.")

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 def relative_position_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of translations, over pairs and both coordinates.
+    """Mean squared error of translations, over pairs and coordinates.
 
     Args:
-        predicted, target: ``(B, S, 2)``, in patches.
+        predicted, target: ``(B, S, 2)``, in patches; ``(B, S, 4)`` with relative sizes.
 
     Returns:
         A scalar.
 
-    Source: PART, section 4, "Objective" (the sum over pairs divided by 2 * #pairs).
+    Source: PART, section 4, "Objective" (the sum over pairs divided by 2 * #pairs), and section 5.1 (ii).
     """
     return nn.functional.mse_loss(predicted.float(), target.float())
