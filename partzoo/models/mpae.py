@@ -20,9 +20,10 @@ from torch.nn.functional import interpolate
 
 from partzoo.encoders.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
+from partzoo.models.frozen import frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.masked_autoencoder import MaskedAutoencoder, visible_patches
-from partzoo.models.part_transformer import resampled, sine_positions, without_padding
-from partzoo.registry import find, register
+from partzoo.models.part_transformer import part_tokens, resampled, sine_positions, without_padding
+from partzoo.registry import register
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class MpaeConfig:
 
     Attributes:
         parts: K, without the background.
-        encoder: name of an encoder of the zoo; it stays as it is, and its grid is that of the maps.
+        encoder: name of an encoder of the zoo or of timm; it stays as it is, and its grid is that of the maps.
+        levels: its layers whose features are compressed, side by side; none is what it gives.
+        classes: 0 for one vocabulary of parts; else each class has K of its own (table 6, K = 4 N_c), the background
+            is shared.
         size: side of the pictures, in pixels, a multiple of the encoder's patch.
         dim: channels of descriptors and compressed features.
         width, depth, heads: of the descriptor extractor.
@@ -42,6 +46,8 @@ class MpaeConfig:
 
     parts: int = 16
     encoder: str = "dinov2-vitb14reg"
+    levels: tuple[int, ...] = ()
+    classes: int = 0
     size: int = 448
     dim: int = 256
     width: int = 256
@@ -62,7 +68,7 @@ class DescriptorExtractor(nn.Module):
         super().__init__()
         self.parts, self.side = config.parts + 1, config.size // patch
         self.patch_embed = nn.Conv2d(3, config.width, patch, patch, bias=False)
-        self.part_embed = nn.Parameter(torch.empty(self.parts, config.width))
+        self.part_embed = nn.Parameter(torch.empty(1 + max(config.classes, 1) * config.parts, config.width))
         self.positions = nn.Parameter(
             torch.cat([torch.zeros(self.parts, config.width), sine_positions(self.side, config.width)])
         )
@@ -78,13 +84,16 @@ class DescriptorExtractor(nn.Module):
         nn.init.normal_(self.part_embed, std=0.02)
         self.apply(_initialize)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Descriptors ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)`` of whole patches."""
+    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Descriptors ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)`` of whole patches.
+
+        ``classes``: ``(B,)`` int64, of a model with several.
+        """
         patches = self.patch_embed(x)
         table = resampled(self.positions[self.parts :], self.side, patches.shape[-2:])
         patches = patches.flatten(2).mT + table.to(patches.dtype)
-        parts = (self.part_embed + self.positions[: self.parts]).to(patches.dtype).expand(len(x), -1, -1)
-        tokens = self.norm_pre(torch.cat([parts, patches], dim=1))
+        parts = part_tokens(self.part_embed, self.parts - 1, len(x), classes) + self.positions[: self.parts]
+        tokens = self.norm_pre(torch.cat([parts.to(patches.dtype), patches], dim=1))
         for block in self.blocks:
             tokens = block(tokens)
         return self.proj(self.norm(tokens[:, : self.parts]))
@@ -97,15 +106,14 @@ class Mpae(Encoder):
         super().__init__()
         self.config = config
         self.dim = config.dim
-        entry = find(config.encoder)
-        self.encoder = entry.build(entry.config)
-        self.encoder.architecture = entry.name
-        self.patch = self.encoder.patch
+        self.encoder = frozen_encoder(config.encoder)
+        self.keep_float = tuple(f"encoder.{name}" for name in self.encoder.keep_float)
+        channels, self.patch = frozen_shape(self.encoder, config.levels)
         if config.size % self.patch:
             raise UsageError(f"size={config.size}: {config.encoder} needs a multiple of its patch, {self.patch}.")
         multiple = lcm(self.encoder.preprocess.multiple, self.patch)
         self.preprocess = replace(self.encoder.preprocess, size=config.size, multiple=multiple)
-        self.compress = nn.Conv2d(self.encoder.dim, config.dim, 1, bias=False)
+        self.compress = nn.Conv2d(channels, config.dim, 1, bias=False)
         nn.init.xavier_uniform_(self.compress.weight)
         self.extractor = DescriptorExtractor(config, self.patch)
         self.autoencoder = MaskedAutoencoder(
@@ -128,9 +136,7 @@ class Mpae(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
-        with torch.no_grad():
-            maps = self.encoder.encode(x).maps()
-        return self.compress(maps)
+        return self.compress(frozen_features(self.encoder, x, self.config.levels))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Probability of each part at each place.
@@ -162,21 +168,22 @@ class Mpae(Encoder):
         return self.autoencoder(x, filler, kept)
 
     @in_precision
-    def part_maps(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def part_maps(self, x: Tensor, size: tuple[int, int] | None = None, classes: Tensor | None = None) -> Tensor:
         """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized pictures.
 
         Args:
             x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
             size: of the maps; None is the grid of features.
+            classes: ``(B,)`` int64, of a model with several.
         """
         padded = pad_to_multiple(x, self.preprocess.multiple)
-        parts, features = self.extractor(padded), self.features(padded)
+        parts, features = self.extractor(padded, classes), self.features(padded)
         return without_padding(partial(self.match, parts, features), x, padded, self.patch, size)
 
     @in_precision
-    def descriptors(self, x: Tensor) -> Tensor:
+    def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
         """Part descriptors ``(B, K + 1, dim)`` of normalized pictures, background first."""
-        return self.extractor(pad_to_multiple(x, self.preprocess.multiple))
+        return self.extractor(pad_to_multiple(x, self.preprocess.multiple), classes)
 
     @in_precision
     def reconstruct(
@@ -185,6 +192,7 @@ class Mpae(Encoder):
         ratio: float = 0.9,
         parts: Tensor | None = None,
         generator: torch.Generator | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Normalized pictures ``(B, 3, s, t)`` restored from a random few of their patches.
 
@@ -193,9 +201,10 @@ class Mpae(Encoder):
             ratio: part of the patches that is hidden.
             parts: descriptors ``(B, K + 1, dim)`` to fill hidden patches with; None is ``x``'s.
             generator: source of randomness, on the pictures' device.
+            classes: ``(B,)`` int64, of a model with several.
         """
         x = pad_to_multiple(x, self.preprocess.multiple)
-        own, features = self.extractor(x), self.features(x)
+        own, features = self.extractor(x, classes), self.features(x)
         noise = torch.rand(len(x), features[0, 0].numel(), generator=generator, device=x.device)
         maps = self.match(own, features)
         return self.restore(x, maps, own if parts is None else parts, visible_patches(noise, ratio))
@@ -210,8 +219,8 @@ class Mpae(Encoder):
     ) -> list[Tensor]:
         return as_format([self.encode(x).maps() for _ in choose(indices, 1)], output_fmt)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.part_maps(x)
+    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        return self.part_maps(x, classes=classes)
 
 
 def _initialize(module: nn.Module) -> None:

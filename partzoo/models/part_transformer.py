@@ -66,18 +66,36 @@ class PartTransformer(nn.Module):
         patches = self.patch_embed(x)
         table = resampled(self.positions, self.side, patches.shape[-2:])
         patches = patches.flatten(2).mT + table.to(patches.dtype)
-        tokens = self.norm_pre(torch.cat([self._part_tokens(len(x), classes).to(patches.dtype), patches], dim=1))
+        parts = part_tokens(self.part_embed, self.parts, len(x), classes).to(patches.dtype)
+        tokens = self.norm_pre(torch.cat([parts, patches], dim=1))
         for block in self.blocks:
             tokens = block(tokens)
         return self.proj(self.norm(tokens[:, : 1 + self.parts]))
 
-    def _part_tokens(self, batch: int, classes: Tensor | None) -> Tensor:
-        if not self.classes:
-            return self.part_embed.expand(batch, -1, -1)
-        if classes is None:
-            raise UsageError(f"This PartFormer has parts of {self.classes} classes: say which with classes=.")
-        rows = 1 + classes[:, None] * self.parts + torch.arange(self.parts, device=classes.device)
-        return self.part_embed[nn.functional.pad(rows, (1, 0))]
+
+def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -> Tensor:
+    """Embeddings ``(B, K + 1, C)`` of the background and of each picture's parts.
+
+    Args:
+        table: ``(1 + n K, C)``: the background's, which all n classes share, and those of class after class.
+        parts: K.
+        batch: B.
+        classes: ``(B,)`` int64, where there are several.
+
+    Raises:
+        UsageError: ``classes`` is missing where there are several, or does not fit.
+    """
+    several = (len(table) - 1) // parts
+    if several == 1:
+        if classes is not None:
+            raise UsageError("classes= is for models with parts of several classes: this one has parts of one.")
+        return table.expand(batch, -1, -1)
+    if classes is None:
+        raise UsageError(f"This model has parts of {several} classes: say which with classes=.")
+    if classes.shape != (batch,) or classes.is_floating_point() or not ((classes >= 0) & (classes < several)).all():
+        raise UsageError(f"classes= must be {batch} whole numbers in 0..{several - 1}, one for each picture.")
+    rows = 1 + classes[:, None] * parts + torch.arange(parts, device=classes.device)
+    return table[nn.functional.pad(rows, (1, 0))]
 
 
 def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from parity.synthetic import parameter, picture
 from partzoo.encoders.base import Preprocess
 from partzoo.errors import UsageError
 from partzoo.loading import build, load
-from partzoo.models.part_transformer import resampled, sine_positions
+from partzoo.models.part_transformer import part_tokens, resampled, sine_positions
 from partzoo.models.partformer import PartFormerConfig
 from partzoo.models.partformer_published import renamed
 from partzoo.registry import find
@@ -160,7 +160,7 @@ def test_a_frozen_encoder_is_compressed_and_keeps_still():
 
 def test_classes_have_parts_of_their_own_and_share_the_background():
     model, x = partformer(parts=2, classes=3), torch.randn(1, 3, 128, 128).expand(2, -1, -1, -1)
-    rows = model.transformer._part_tokens(2, torch.tensor([0, 2]))
+    rows = part_tokens(model.transformer.part_embed, 2, 2, torch.tensor([0, 2]))
     assert torch.equal(rows[0], model.transformer.part_embed[[0, 1, 2]])
     assert torch.equal(rows[1], model.transformer.part_embed[[0, 5, 6]])
     assert model.part_maps(x, classes=torch.tensor([0, 2])).shape == (2, 3, 32, 32)
