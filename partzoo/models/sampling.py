@@ -1,21 +1,116 @@
-"""Patches off the grid: positions, pixels and relative targets, a batch at a time.
+"""Patches off the grid: positions, pixels and relative targets, a batch at a time, of pictures and of signals.
 
-Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 4, "Sampling" and "Objective".
+Boxes are ``(B, N, 4)`` left, top, width, height in pixels of a picture ``(B, C, H, W)``, or ``(B, N, 2)`` start and
+length in samples of a signal ``(B, C, T)``: D first coordinates and D sizes, for D = 2 or 1 dimensions.
+
+Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 4, "Sampling" and "Objective", section 5.1
+(ii), and figure 7.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+from partzoo.errors import ShapeError, UsageError
+
+Sampling = Literal["off-grid", "integer", "on-grid", "multi-scale"]
+SAMPLINGS = ("off-grid", "integer", "on-grid", "multi-scale")
+SCALES = (0.5, 2.0)  # of a patch's side (PART, section 5.1, ii)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Patches of a batch, and what the relative encoder must say of them.
+
+    Attributes:
+        patches: ``(B, N, C, P, P)`` or ``(B, N, C, P)``; uint8 pixels stay so where they are cut out as they are, and
+            are floats on the same scale where they are interpolated.
+        boxes: ``(B, N, 2D)``, where they come from.
+        pairs: ``(B, S, 2)`` int64 as (reference, target); None is all N * N, row by reference.
+        targets: ``(B, S, D)`` or ``(B, S, 2D)`` float32; see :func:`box_targets`.
+    """
+
+    patches: Tensor
+    boxes: Tensor
+    pairs: Tensor | None
+    targets: Tensor
+
+
+@torch.no_grad()
+def sample(
+    pixels: Tensor,
+    patch: int,
+    sampling: Sampling = "off-grid",
+    *,
+    count: int | None = None,
+    pairs: int = 0,
+    sizes: bool = False,
+    weights: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Sample:
+    """Draw patches and pairs for each picture or signal of a batch.
+
+    Args:
+        pixels: pictures ``(B, C, H, W)`` or signals ``(B, C, T)``.
+        patch: side P of the patches that the encoder takes, in pixels (samples).
+        sampling: ``"off-grid"``, real positions, uniform where the patch lies inside; ``"integer"``, the same at whole
+            pixels, faster; ``"on-grid"``, all cells of the grid in random order (PART-grid); ``"multi-scale"``, width
+            and height (length) each uniform in P/2..2P, then a place uniform among those inside, resized to P.
+        count: patches N for each; None is as many as the grid has cells.
+        pairs: ordered pairs for each; 0 is all N * N.
+        sizes: targets tell the relative sizes too.
+        weights: ``(B, H, W)`` or ``(B, T)``, or one map for all ``(H, W)``, ``(T,)``: how often patches lie centred
+            there; see :func:`sample_positions`. Not for ``"on-grid"``.
+        generator: source of randomness, on the device of ``pixels``.
+
+    Raises:
+        UsageError: no such sampling, or numbers that do not fit.
+        ShapeError: the pictures hold no patch, or weights of another size.
+
+    Source: PART, section 4, "Sampling", section 5.1 (ii), figure 7.
+    """
+    size = tuple(pixels.shape[2:])
+    _check(pixels, patch, sampling, count, pairs, weights)
+    cells = torch.Size(side // patch for side in size).numel()
+    draw = {"generator": generator, "device": pixels.device}
+    if sampling == "on-grid":
+        boxes = _square(grid_positions(len(pixels), size, patch, **draw), patch)
+    elif sampling == "multi-scale":
+        boxes = sample_boxes(len(pixels), count or cells, size, patch, weights=weights, **draw)
+    else:
+        boxes = _square(
+            sample_positions(
+                len(pixels),
+                count or cells,
+                size,
+                patch,
+                continuous=sampling == "off-grid",
+                weights=weights,
+                **draw,
+            ),
+            patch,
+        )
+    chosen = sample_pairs(len(pixels), boxes.shape[1], pairs, **draw) if pairs else None
+    if sampling == "multi-scale":
+        patches = resample_boxes(pixels, boxes, patch)
+    else:
+        patches = gather_patches(pixels, boxes[..., : len(size)], patch)
+    return Sample(patches, boxes, chosen, box_targets(boxes, chosen, sizes=sizes))
 
 
 def sample_positions(
     batch: int,
     count: int,
-    size: tuple[int, int],
+    size: Sequence[int],
     patch: int,
     *,
     continuous: bool = False,
+    weights: Tensor | None = None,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
@@ -24,45 +119,140 @@ def sample_positions(
     Args:
         batch: pictures B.
         count: patches N for each.
-        size: height and width of the pictures in pixels.
+        size: height and width of the pictures in pixels; ``(T,)`` for signals.
         patch: side P of a patch in pixels.
         continuous: real positions in [0, W - P]; otherwise whole pixels.
+        weights: ``(B, H, W)`` or ``(H, W)``, zero or above: density of the patches' centres, among the places inside.
+            A mask of an object gives patches on it, its complement patches of the background. A picture whose weights
+            are zero wherever a centre may be is sampled uniformly.
         generator: source of randomness, on ``device``.
         device: where the positions are drawn.
 
     Returns:
-        ``(B, N, 2)``, x and y in pixels, float32; int64 where positions are whole.
+        ``(B, N, 2)``, x and y in pixels, float32; int64 where positions are whole. ``(B, N, 1)`` for signals.
 
     Source: PART, section 4, "Sampling".
     """
-    room = torch.tensor([size[1] - patch, size[0] - patch], device=device)
-    uniform = torch.rand(batch, count, 2, generator=generator, device=device)
-    return uniform * room if continuous else (uniform * (room + 1)).long()
+    room = torch.tensor([side - patch for side in reversed(size)], device=device)
+    if weights is None:
+        uniform = torch.rand(batch, count, len(size), generator=generator, device=device)
+        return uniform * room if continuous else (uniform * (room + 1)).long()
+    if continuous:
+        sides = torch.full((batch, count, len(size)), float(patch), device=device)
+        return _weighted_corners(weights.expand(batch, *size), sides, generator)
+    for axis, side in enumerate(size, start=-len(size)):
+        weights = weights.narrow(axis, patch // 2, side - patch + 1)
+    flat = weights.expand(batch, *weights.shape[-len(size) :]).flatten(1).float()
+    flat = torch.where(flat.sum(1, keepdim=True) > 0, flat, 1.0)
+    chosen = torch.multinomial(flat, count, replacement=True, generator=generator)
+    columns = weights.shape[-1]
+    return torch.stack([chosen % columns, chosen // columns][: len(size)], dim=-1)
+
+
+def grid_positions(
+    batch: int,
+    size: Sequence[int],
+    patch: int,
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Top-left corners ``(B, N, D)`` int64 of all cells of the grid, for each picture in its own random order.
+
+    Source: PART, section 5.3, "Sampling strategies" and figure 7 (PART-grid).
+    """
+    axes = [torch.arange(side // patch, device=device) * patch for side in reversed(size)]
+    cells = torch.cartesian_prod(*axes).reshape(-1, len(size))
+    order = torch.rand(batch, len(cells), generator=generator, device=device).argsort(1)
+    return cells[order]
+
+
+def sample_boxes(
+    batch: int,
+    count: int,
+    size: Sequence[int],
+    patch: int,
+    *,
+    weights: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Boxes of many scales and aspects: each side uniform in P/2..2P (and at most the picture's), wholly inside.
+
+    Args:
+        batch, count, size, patch, weights, generator, device: as for :func:`sample_positions`.
+
+    Returns:
+        ``(B, N, 2D)`` float32.
+
+    Source: PART, section 5.1 (ii).
+    """
+    sides = torch.tensor(list(reversed(size)), dtype=torch.float32, device=device)
+    low, high = (torch.minimum(sides, torch.tensor(float(patch * scale), device=device)) for scale in SCALES)
+    lengths = low + torch.rand(batch, count, len(size), generator=generator, device=device) * (high - low)
+    if weights is None:
+        uniform = torch.rand(batch, count, len(size), generator=generator, device=device)
+        return torch.cat([uniform * (sides - lengths), lengths], dim=-1)
+    return torch.cat([_weighted_corners(weights.expand(batch, *size), lengths, generator), lengths], dim=-1)
 
 
 def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
-    """Cut patches out of a batch of pictures.
+    """Cut patches of P pixels out of a batch of pictures or signals.
 
     Args:
-        pixels: ``(B, C, H, W)``, any dtype; float for real positions.
-        positions: ``(B, N, 2)``, x and y of top-left corners in pixels. Integers are cut out as they are,
+        pixels: ``(B, C, H, W)`` or ``(B, C, T)``, any dtype.
+        positions: ``(B, N, D)``, x and y of top-left corners in pixels. Integers are cut out as they are,
             real ones sampled bilinearly between pixel centres.
         patch: side P in pixels.
 
     Returns:
-        ``(B, N, C, P, P)``, dtype of ``pixels``.
+        ``(B, N, C, P, P)`` or ``(B, N, C, P)``, dtype of ``pixels``; float32 where integers are interpolated.
     """
-    batch, count = positions.shape[:2]
+    batch, count, axes = positions.shape
     if not positions.is_floating_point():
-        windows = pixels.unfold(2, patch, 1).unfold(3, patch, 1)
+        windows = pixels
+        for axis in range(2, pixels.ndim):
+            windows = windows.unfold(axis, patch, 1)
         index = torch.arange(batch, device=pixels.device)[:, None]
-        return windows[index, :, positions[..., 1], positions[..., 0]]
-    size = positions.new_tensor([pixels.shape[3], pixels.shape[2]])
+        return windows[(index, slice(None), *reversed(positions.unbind(-1)))]
+    pixels = pixels if pixels.is_floating_point() else pixels.float()
+    size = positions.new_tensor(list(reversed(pixels.shape[2:])))
     steps = torch.arange(patch, device=pixels.device) + 0.5
-    offsets = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
-    grid = (positions[:, :, None, None] + offsets) / size * 2 - 1
-    sampled = nn.functional.grid_sample(pixels, grid.flatten(1, 2), padding_mode="border", align_corners=False)
-    return sampled.unflatten(2, (count, patch)).transpose(1, 2)
+    offsets = torch.stack(torch.meshgrid(*[steps] * axes, indexing="xy"), dim=-1)
+    grid = (positions[(slice(None), slice(None), *[None] * axes)] + offsets) / size * 2 - 1
+    if axes == 1:
+        pixels, grid = pixels[:, :, None], torch.cat([grid, torch.zeros_like(grid)], dim=-1)[:, :, None]
+    sampled = nn.functional.grid_sample(
+        pixels, grid.to(pixels.dtype).flatten(1, 2), padding_mode="border", align_corners=False
+    )
+    return sampled.reshape(batch, -1, count, *[patch] * axes).transpose(1, 2)
+
+
+def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
+    """Resize the content of boxes to patches of P pixels, with antialiasing.
+
+    A triangle filter as wide as the shrinking, along each axis, over the whole picture: what Pillow's
+    ``resize(..., BILINEAR, box=...)`` does. Boxes of P pixels give what :func:`gather_patches` gives.
+
+    Args:
+        pixels: ``(B, C, H, W)`` or ``(B, C, T)``.
+        boxes: ``(B, N, 2D)``, real.
+        patch: side P.
+
+    Returns:
+        ``(B, N, C, P, P)`` or ``(B, N, C, P)`` float.
+    """
+    pixels = pixels if pixels.is_floating_point() else pixels.float()
+    axes = pixels.ndim - 2
+    filters = [
+        _filters(boxes[..., axis], boxes[..., axes + axis], side, patch).to(pixels.dtype)
+        for axis, side in enumerate(reversed(pixels.shape[2:]))
+    ]
+    with torch.autocast(pixels.device.type, enabled=False):
+        if axes == 1:
+            return torch.einsum("bct,bnpt->bncp", pixels, filters[0])
+        rows = torch.einsum("bchw,bnph->bncpw", pixels, filters[1])
+        return torch.einsum("bncpw,bnqw->bncpq", rows, filters[0])
 
 
 def sample_pairs(
@@ -81,20 +271,151 @@ def sample_pairs(
 
 
 def relative_targets(positions: Tensor, patch: int, pairs: Tensor | None = None) -> Tensor:
-    """What the relative encoder must predict: displacement over the reference's size.
+    """What the relative encoder must predict for patches of one size: displacement over the patch.
 
     Args:
-        positions: ``(B, N, 2)``, x and y of corners (or centres: patches are of one size) in pixels.
+        positions: ``(B, N, D)``, corners (or centres) in pixels.
         patch: side of the patches in pixels.
         pairs: ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
 
     Returns:
-        ``(B, S, 2)`` float32, (x_target - x_reference) / patch and the same for y; S = N * N without pairs.
+        ``(B, S, D)`` float32, (x_target - x_reference) / patch and the same for y; S = N * N without pairs.
 
     Source: PART, section 4, "Objective".
     """
-    positions = positions.float() / patch
+    return box_targets(_square(positions, patch), pairs)
+
+
+def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = False) -> Tensor:
+    """What the relative encoder must predict: the target's centre and size, measured by the reference's size.
+
+    Args:
+        boxes: ``(B, N, 2D)``.
+        pairs: ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
+        sizes: whether the relative sizes are told too.
+
+    Returns:
+        ``(B, S, D)`` float32, (x_target - x_reference) / w_reference and the same for y with h; with ``sizes``
+        ``(B, S, 2D)``, then w_target / w_reference and h_target / h_reference.
+
+    Source: PART, section 4, "Objective", and section 5.1 (ii).
+    """
+    corners, lengths = boxes.float().chunk(2, dim=-1)
+    centres = corners + lengths / 2
     if pairs is None:
-        return (positions[:, None, :, :] - positions[:, :, None, :]).flatten(1, 2)
-    index = torch.arange(len(positions), device=positions.device)[:, None]
-    return positions[index, pairs[..., 1]] - positions[index, pairs[..., 0]]
+        displacement = (centres[:, None] - centres[:, :, None]) / lengths[:, :, None]
+        ratio = lengths[:, None] / lengths[:, :, None]
+        return (torch.cat([displacement, ratio], dim=-1) if sizes else displacement).flatten(1, 2)
+    index = torch.arange(len(boxes), device=boxes.device)[:, None]
+    reference, target = pairs.unbind(-1)
+    displacement = (centres[index, target] - centres[index, reference]) / lengths[index, reference]
+    if not sizes:
+        return displacement
+    return torch.cat([displacement, lengths[index, target] / lengths[index, reference]], dim=-1)
+
+
+def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """How many boxes hold each pixel's centre; where none does, sampling has masked the picture.
+
+    Args:
+        boxes: ``(B, N, 2D)``.
+        size: height and width of the pictures, or ``(T,)``.
+
+    Returns:
+        ``(B, H, W)`` or ``(B, T)`` int64.
+
+    Source: PART, section 4, "Sampling" ("parts of the image are naturally masked out").
+    """
+    inside = []
+    for axis, side in enumerate(reversed(size)):
+        centres = torch.arange(side, device=boxes.device) + 0.5
+        low = boxes[..., axis, None].float()
+        inside.append(((centres >= low) & (centres < low + boxes[..., len(size) + axis, None])).float())
+    counts = inside[0].sum(1) if len(size) == 1 else inside[1].mT @ inside[0]
+    return counts.round().long()
+
+
+def _square(positions: Tensor, patch: int) -> Tensor:
+    """Boxes of one size, in the dtype of their corners."""
+    return torch.cat([positions, torch.full_like(positions, patch)], dim=-1)
+
+
+def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:
+    """Weights ``(B, N, P, side)`` that resize intervals ``(B, N)`` of an axis to P pixels; every row sums to 1."""
+    scale = (length / patch)[..., None, None]
+    steps = torch.arange(patch, device=start.device)[:, None] + 0.5
+    distance = torch.arange(side, device=start.device) + 0.5 - (start[..., None, None] + steps * scale)
+    weights = (1 - distance.abs() / scale.clamp(min=1)).clamp(min=0)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Real corners of boxes inside, whose centres have the density ``weights``, constant over each pixel.
+
+    Exact by the inverse of the distribution, for every box among the places that its own size allows: first the row
+    by the weight of rows between the allowed columns, then the column in that row.
+
+    Args:
+        weights: ``(B, H, W)`` or ``(B, T)``.
+        lengths: ``(B, N, D)``, width and height.
+        generator: on the device of ``lengths``.
+
+    Returns:
+        ``(B, N, D)``.
+    """
+    axes = lengths.shape[-1]
+    size = lengths.new_tensor(list(reversed(weights.shape[1:])))
+    low, high = lengths / 2, size - lengths / 2
+    uniform = torch.rand(*lengths.shape, generator=generator, device=lengths.device).double()
+    if axes == 1:
+        density = weights.double()[:, None].expand(-1, lengths.shape[1], -1)
+        return (_inverse(density, low[..., 0], high[..., 0], uniform[..., 0])[..., None] - low).float()
+    along = nn.functional.pad(weights.double().cumsum(2), (1, 0))
+    rows = _at(along[:, None], high[..., 0]) - _at(along[:, None], low[..., 0])
+    y = _inverse(rows, low[..., 1], high[..., 1], uniform[..., 1])
+    row = y.floor().long().clamp(0, weights.shape[1] - 1)
+    density = weights.double()[torch.arange(len(weights), device=weights.device)[:, None], row]
+    x = _inverse(density, low[..., 0], high[..., 0], uniform[..., 0])
+    return torch.minimum((torch.stack([x, y], dim=-1) - low).clamp(min=0), size - lengths).float()
+
+
+def _at(cumulated: Tensor, place: Tensor) -> Tensor:
+    """Cumulated weights ``(B, 1, H, W + 1)`` at real columns ``(B, N)``, linear between: ``(B, N, H)``."""
+    last = cumulated.shape[-1] - 2
+    column = place.floor().long().clamp(0, last)
+    index = column[:, :, None, None].expand(-1, -1, cumulated.shape[2], 1)
+    cumulated = cumulated.expand(-1, place.shape[1], -1, -1)
+    left, right = cumulated.gather(3, index)[..., 0], cumulated.gather(3, index + 1)[..., 0]
+    return left + (right - left) * (place - column)[..., None]
+
+
+def _inverse(density: Tensor, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
+    """Where a density ``(B, N, L)``, constant over pixels, reaches the share ``uniform`` of it in low..high."""
+    edges = torch.arange(density.shape[-1] + 1, device=density.device, dtype=density.dtype)
+    inside = (torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])).clamp(min=0)
+    mass = density * inside
+    mass = torch.where(mass.sum(-1, keepdim=True) > 0, mass, inside)
+    total = mass.cumsum(-1)
+    wanted = uniform[..., None] * total[..., -1:]
+    pixel = torch.searchsorted(total, wanted, right=True).clamp(max=density.shape[-1] - 1)
+    own = mass.gather(-1, pixel)
+    share = ((wanted - total.gather(-1, pixel) + own) / own.clamp(min=1e-12)).clamp(0, 1)[..., 0]
+    pixel = pixel[..., 0].to(density.dtype)
+    start, end = torch.maximum(pixel, low), torch.minimum(pixel + 1, high)
+    return start + share * (end - start).clamp(min=0)
+
+
+def _check(pixels: Tensor, patch: int, sampling: str, count: int | None, pairs: int, weights: Tensor | None) -> None:
+    size = tuple(pixels.shape[2:])
+    if pixels.ndim not in (3, 4) or min(size) < patch:
+        raise ShapeError(
+            f"Patches of {patch} are cut out of (B, C, H, W) or (B, C, T) that holds one, not of {tuple(pixels.shape)}."
+        )
+    if sampling not in SAMPLINGS:
+        raise UsageError(f"Unknown sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}.")
+    if sampling == "on-grid" and (count is not None or weights is not None):
+        raise UsageError("sampling='on-grid' takes every cell once: leave count and weights out.")
+    if pairs < 0 or (count is not None and count < 2):
+        raise UsageError(f"count={count} must be 2 or more, and pairs={pairs} 0 (all) or more.")
+    if weights is not None and tuple(weights.shape) not in (size, (len(pixels), *size)):
+        raise ShapeError(f"weights are {tuple(weights.shape)}; they must be {size} or {(len(pixels), *size)}.")

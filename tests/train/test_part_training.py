@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from partzoo.errors import UsageError
+from partzoo.models.part import Part, PartConfig
+from partzoo.models.sampling import SAMPLINGS
+from partzoo.train.losses.part import relative_position_loss
+from partzoo.train.part import PartTask
+
+TINY = {"dim": 24, "depth": 1, "heads": 3, "size": 32}
+
+
+def gradients(count=8):
+    """Pictures whose red is x and whose green is y: where a patch lies can be read off it."""
+    place = (torch.arange(32) * 8).byte()
+    red, green = place.expand(32, 32), place[:, None].expand(32, 32)
+    return torch.stack([red, green, torch.full((32, 32), 128, dtype=torch.uint8)]).expand(count, -1, -1, -1)
+
+
+def trained(task, steps):
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    for step in range(steps):
+        terms = task(gradients(), None, 0.0, torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+    return {name: term.item() for name, term in terms.items()}
+
+
+def test_the_loss_is_the_mean_over_pairs_and_coordinates():
+    predicted, true = torch.zeros(1, 2, 2), torch.tensor([[[1.0, 2.0], [3.0, 0.0]]])
+    assert relative_position_loss(predicted, true) == (1 + 4 + 9 + 0) / (2 * 2)
+
+
+@pytest.mark.parametrize("relative", ["cross-attention", "pairwise-mlp"])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_positions_that_show_are_learned(sampling, relative):
+    torch.manual_seed(0)
+    task = PartTask(Part(PartConfig(**TINY, relative_encoder=relative)), pairs=64, sampling=sampling)
+    first = task(gradients(), None, 0.0, torch.Generator().manual_seed(0))["loss"].item()
+    assert trained(task, 60)["loss"] < first / 3
+
+
+def test_relative_sizes_are_learned():
+    torch.manual_seed(0)
+    task = PartTask(Part(PartConfig(**TINY, targets=4)), pairs=0, sampling="multi-scale")
+    first = task(gradients(), None, 0.0, torch.Generator().manual_seed(0))
+    assert first["loss"].item() == pytest.approx((first["positions"] + first["sizes"]).item() / 2, rel=1e-5)
+    assert trained(task, 120)["sizes"] < first["sizes"].item() / 4
+
+
+def test_all_pairs_and_some_of_them_have_one_expectation():
+    torch.manual_seed(0)
+    model = Part(PartConfig(**TINY))
+    generator = torch.Generator().manual_seed(0)
+    some = PartTask(model, pairs=4000, sampling="on-grid")(gradients(), None, 0.0, generator)["loss"]
+    every = PartTask(model, pairs=0, sampling="on-grid")(gradients(), None, 0.0, generator)["loss"]
+    # All 16 * 16 pairs hold 16 of a patch with itself, whose translation is nothing.
+    assert every.item() == pytest.approx(some.item() * 15 / 16, rel=0.05)
+
+
+def test_the_mlp_trains_on_as_many_patches_as_it_was_built_for():
+    torch.manual_seed(0)
+    task = PartTask(Part(PartConfig(**TINY, relative_encoder="mlp")), pairs=64)
+    first = task(gradients(), None, 0.0, torch.Generator().manual_seed(0))["loss"].item()
+    assert trained(task, 60)["loss"] < first
+
+
+@pytest.mark.parametrize("options", [{"sampling": "hexagonal"}, {"pairs": -1}])
+def test_wrong_options_are_named(options):
+    with pytest.raises(UsageError, match=f"{next(iter(options))}='?{next(iter(options.values()))}"):
+        PartTask(Part(PartConfig(**TINY)), **options)
