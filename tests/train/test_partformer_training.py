@@ -209,5 +209,5 @@ def test_without_exchange_each_view_uses_its_own_representations():
 def test_pixels_may_be_compared_instead_of_features():
     trained = task(reconstruction="mse")
     assert trained.network is None and step(trained)["loss"].isfinite()
-    with pytest.raises(UsageError, match="'perceptual' or 'mse'"):
+    with pytest.raises(UsageError, match="'mse' or 'none'"):
         task(reconstruction="ssim")
