@@ -58,7 +58,8 @@ def _precisions(device: torch.device) -> dict[str, float | None]:
     return {"float32": 1.0} | int8 | bfloat16
 
 
-def _in_precision(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
+def converted(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
+    """A copy of an encoder on a device, in a precision by its name here."""
     model = set_precision(deepcopy(encoder), "float32" if precision == AUTOCAST else precision, device)
     if precision == AUTOCAST:
         model.autocast = torch.bfloat16
@@ -70,7 +71,7 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
     peer = torch.inference_mode()(lambda: theirs(x))
     found = []
     for precision, target in _precisions(x.device).items():
-        model = _in_precision(encoder, precision, x.device)
+        model = converted(encoder, precision, x.device)
         ours = torch.inference_mode()(lambda model=model: model.forward_features(x))
         facts = {"batch": len(x), "side": x.shape[-1], **_agreement(model, encoder, x)}
         if precision == "float32":

@@ -7,11 +7,7 @@ what is kept.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +20,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-import partzoo
+from partzoo.bench.memory import in_its_own_process, rise
 from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Comparison, compared
 from partzoo.discovery.pipeline import FIT_PICTURES, fit_parts
@@ -91,33 +87,16 @@ WORKS: dict[str, Callable[[Path, nn.Module], Any]] = {"extract_features": _extra
 def cost(work: str, folder: Path, model: str) -> dict[str, float]:
     """Do the work in this process: seconds a picture, and by how many MiB the memory it holds rose at most."""
     encoder = load(model)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts afresh (Linux)
-    held, began = _peak(), time.perf_counter()
-    WORKS[work](folder, encoder)
+    began = time.perf_counter()
+    mebibytes = rise(lambda: WORKS[work](folder, encoder))
     seconds = time.perf_counter() - began
     pictures = sum(1 for _ in folder.iterdir())
-    return {"seconds_a_picture": seconds / pictures, "mebibytes": max(_peak() - held, 0.1)}
+    return {"seconds_a_picture": seconds / pictures, "mebibytes": mebibytes}
 
 
 def cost_in_its_own_process(work: str, folder: Path, model: str) -> dict[str, float]:
     """:func:`cost` in a fresh process."""
-    command = [sys.executable, "-m", "partzoo.bench.growth", work, str(folder), model]
-    path = os.pathsep.join(filter(None, [str(Path(partzoo.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
-
-
-def _peak() -> float:
-    """The most MiB that this process has held. Linux's note of this program alone comes first: ``getrusage`` counts
-    what its parent held when the process was made, too."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) / 2**10
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return in_its_own_process("partzoo.bench.growth", work, str(folder), model)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ ROWS = {
     "cold-load": "partzoo.bench.cold_load",
     "features": "partzoo.bench.features",
     "discover": "partzoo.bench.discover",
+    "mpae": "partzoo.bench.mpae",
     "part-step": "partzoo.bench.part_step",
     "growth": "partzoo.bench.growth",
 }
