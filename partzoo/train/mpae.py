@@ -121,7 +121,8 @@ class MpaeTask(Task):
         x = self.model.preprocess.normalize(pixels)
         patches = (x.shape[2] // self.model.patch) * (x.shape[3] // self.model.patch)
         noise = torch.rand(len(x), patches, generator=generator, device=x.device)
-        return self.losses(x, visible_patches(noise, self.mask_ratio), labels if self.model.config.classes else None)
+        several = self.model.config.classes > 1
+        return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None)
 
     def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
         """The terms of the objective.
@@ -173,17 +174,9 @@ class MpaeTask(Task):
         if self.network is None:
             return difference
         with torch.no_grad():
-            wanted = self._levels(target)
-        found = self._levels(restored)
+            wanted = perceptual_levels(self.network, target, self.model.preprocess)
+        found = perceptual_levels(self.network, restored, self.model.preprocess)
         return difference + self.perceptual * perceptual_loss(found, wanted, self.network_weights)
-
-    def _levels(self, x: Tensor) -> list[Tensor]:
-        """What the network sees in pictures that are normalized for the model."""
-        model, network = self.model.preprocess, self.network.preprocess
-        if (model.mean, model.std) != (network.mean, network.std):
-            mean, std = (x.new_tensor(values)[:, None, None] for values in (model.mean, model.std))
-            x = network.normalize(255 * (mean + std * x))
-        return perceptual_levels(self.network, x)
 
 
 def random_view(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
