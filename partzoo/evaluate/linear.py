@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -151,6 +152,77 @@ def logistic(
     return LinearClassifier(weight, bias.detach() - weight @ mean)
 
 
+class SgdProbe:
+    """One linear layer on frozen features, trained by mini-batches, an epoch at a time.
+
+    As it stands, the protocol of Spatial Reasoning: Adam at a constant rate, no weight decay, no choice of an epoch.
+
+    Args:
+        channels, classes: of the features and of what they are.
+        epochs: how many there will be, for the schedule.
+        batch_size: pictures in a step.
+        lr: learning rate.
+        optimizer: ``"adam"``, or ``"sgd"`` with momentum 0.9.
+        schedule: ``"constant"``, or ``"cosine"`` from ``lr`` to 0 over all epochs.
+        seed: of the layer's weights and of the orders.
+        device: where the features are.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        epochs: int = 100,
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        optimizer: Literal["adam", "sgd"] = "adam",
+        schedule: Literal["constant", "cosine"] = "constant",
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if optimizer not in ("adam", "sgd") or schedule not in ("constant", "cosine"):
+            raise UsageError(
+                f"optimizer={optimizer!r}, schedule={schedule!r}: they are 'adam' or 'sgd', 'constant' or 'cosine'."
+            )
+        if epochs < 1 or batch_size < 1:
+            raise UsageError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
+        self.epochs, self.batch_size, self.lr, self.cosine = epochs, batch_size, lr, schedule == "cosine"
+        self.generator = torch.Generator().manual_seed(seed)
+        bound, self.steps = channels**-0.5, 0
+        weight, bias = (
+            torch.empty(shape).uniform_(-bound, bound, generator=self.generator).to(device)
+            for shape in ((classes, channels), (classes,))
+        )
+        self.classifier = LinearClassifier(weight, bias)
+        self.optimizer = (
+            torch.optim.Adam(self.classifier, lr=lr, fused=True)
+            if optimizer == "adam"
+            else torch.optim.SGD(self.classifier, lr=lr, momentum=0.9, fused=True)
+        )
+
+    @torch.no_grad()
+    def epoch(self, features: Tensor, labels: Tensor) -> None:
+        """A pass over features ``(N, C)`` with labels ``(N,)`` in a new order; the last batch may be smaller."""
+        weight, bias = self.classifier
+        total = self.epochs * -(-len(features) // self.batch_size)
+        order = torch.randperm(len(features), generator=self.generator).to(features.device)
+        for some in order.split(self.batch_size):
+            if self.cosine:
+                self.optimizer.param_groups[0]["lr"] = self.lr * (1 + math.cos(math.pi * self.steps / total)) / 2
+            x, y = features[some], labels[some]
+            # The gradient of the mean cross-entropy with respect to the scores: softmax less one-hot.
+            gradient = linear(x, weight, bias).softmax(1)
+            gradient[torch.arange(len(y), device=y.device), y] -= 1
+            gradient /= len(y)
+            weight.grad, bias.grad = gradient.mT @ x, gradient.sum(0)
+            self.optimizer.step()
+            self.steps += 1
+
+
 def sgd_probe(
     features: Tensor,
     labels: Tensor,
@@ -158,77 +230,40 @@ def sgd_probe(
     test_labels: Tensor,
     *,
     epochs: int = 100,
-    batch_size: int = 128,
-    lr: float = 1e-3,
-    optimizer: Literal["adam", "sgd"] = "adam",
-    schedule: Literal["constant", "cosine"] = "constant",
     standardize: bool = False,
     seed: int = 0,
+    **options: Any,
 ) -> float:
-    """Test accuracy in per cent of one linear layer trained by mini-batches, after its last epoch.
+    """Test accuracy in per cent of one linear layer trained by mini-batches after its last epoch.
 
-    As it stands, the protocol of Spatial Reasoning: Adam at a constant rate, no weight decay, features as they are,
-    no choice of an epoch. MAE's and DeiT's is ``optimizer="sgd"`` (momentum 0.9), ``schedule="cosine"`` and
-    ``standardize=True`` (their batch normalization without learned scale).
+    As it stands, the protocol of Spatial Reasoning, features as they are. MAE's and DeiT's is ``optimizer="sgd"``,
+    ``schedule="cosine"`` and ``standardize=True`` (their batch normalization without learned scale).
 
     Args:
         features: ``(N, C)`` of the training pictures.
         labels: ``(N,)`` int64, values from 0.
         test_features: ``(M, C)``.
         test_labels: ``(M,)``.
-        epochs: passes over the training pictures, each in a new order; the last batch of a pass may be smaller.
-        batch_size: pictures in a step.
-        lr: learning rate.
-        optimizer: ``"adam"``, or ``"sgd"`` with momentum 0.9.
-        schedule: ``"constant"``, or ``"cosine"`` from ``lr`` to 0 over all steps.
+        epochs: passes over the training pictures.
         standardize: give each channel mean 0 and deviation 1 over the training pictures.
         seed: of the layer's weights and of the orders.
+        **options: of :class:`SgdProbe`.
 
     Raises:
         ShapeError: shapes do not agree.
         UsageError: an option is out of range.
     """
     classes = _checked(features, labels)
-    if optimizer not in ("adam", "sgd") or schedule not in ("constant", "cosine"):
-        raise UsageError(
-            f"optimizer={optimizer!r}, schedule={schedule!r}: they are 'adam' or 'sgd', 'constant' or 'cosine'."
-        )
-    if epochs < 1 or batch_size < 1:
-        raise UsageError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
+    options = {"epochs": epochs, "seed": seed, "device": features.device, **options}
+    probe = SgdProbe(features.shape[1], classes, **options)
     features, test_features = features.float(), test_features.float()
     if standardize:
         deviation, mean = torch.std_mean(features, dim=0, correction=0)
         scale = deviation.clamp(min=1e-6)
         features, test_features = (features - mean) / scale, (test_features - mean) / scale
-    generator = torch.Generator().manual_seed(seed)
-    bound = features.shape[1] ** -0.5
-    weight, bias = (
-        torch.empty(shape).uniform_(-bound, bound, generator=generator).to(features.device)
-        for shape in ((classes, features.shape[1]), (classes,))
-    )
-    parameters = [weight, bias]
-    fused = {"lr": lr, "fused": True}
-    steps = (
-        torch.optim.Adam(parameters, **fused)
-        if optimizer == "adam"
-        else torch.optim.SGD(parameters, momentum=0.9, **fused)
-    )
-    total = epochs * -(-len(features) // batch_size)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(steps, total) if schedule == "cosine" else None
-    with torch.no_grad():
-        for _ in range(epochs):
-            order = torch.randperm(len(features), generator=generator).to(features.device)
-            shuffled = features[order].split(batch_size), labels[order].split(batch_size)
-            for x, y in zip(*shuffled, strict=True):
-                # The gradient of the mean cross-entropy with respect to the scores: softmax less one-hot.
-                gradient = linear(x, weight, bias).softmax(1)
-                gradient[torch.arange(len(y), device=y.device), y] -= 1
-                gradient /= len(y)
-                weight.grad, bias.grad = gradient.mT @ x, gradient.sum(0)
-                steps.step()
-                if rate is not None:
-                    rate.step()
-    return LinearClassifier(weight, bias).accuracy(test_features, test_labels)
+    for _ in range(epochs):
+        probe.epoch(features, labels)
+    return probe.classifier.accuracy(test_features, test_labels)
 
 
 def _checked(features: Tensor, labels: Tensor, least: int = 1) -> int:
