@@ -34,6 +34,8 @@ class MpaeConfig:
         parts: K, without the background.
         encoder: name of an encoder of the zoo or of timm; it stays as it is, and its grid is that of the maps.
         levels: its layers whose features are compressed, side by side; none is what it gives.
+        standardize: bring each channel of these features to mean 0 and variance 1 over the pictures trained on, for
+            encoders that do not end in a norm: what all places share hides what tells them apart.
         classes: 0 for one vocabulary of parts; else each class has K of its own (table 6, K = 4 N_c), the background
             is shared.
         size: side of the pictures, in pixels, a multiple of the encoder's patch.
@@ -47,6 +49,7 @@ class MpaeConfig:
     parts: int = 16
     encoder: str = "dinov2-vitb14reg"
     levels: tuple[int, ...] = ()
+    standardize: bool = False
     classes: int = 0
     size: int = 448
     dim: int = 256
@@ -113,6 +116,7 @@ class Mpae(Encoder):
             raise UsageError(f"size={config.size}: {config.encoder} needs a multiple of its patch, {self.patch}.")
         multiple = lcm(self.encoder.preprocess.multiple, self.patch)
         self.preprocess = replace(self.encoder.preprocess, size=config.size, multiple=multiple)
+        self.standardize = nn.BatchNorm2d(channels, affine=False) if config.standardize else nn.Identity()
         self.compress = nn.Conv2d(channels, config.dim, 1, bias=False)
         nn.init.xavier_uniform_(self.compress.weight)
         self.extractor = DescriptorExtractor(config, self.patch)
@@ -136,7 +140,7 @@ class Mpae(Encoder):
 
     def features(self, x: Tensor) -> Tensor:
         """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
-        return self.compress(frozen_features(self.encoder, x, self.config.levels))
+        return self.compress(self.standardize(frozen_features(self.encoder, x, self.config.levels)))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Probability of each part at each place.
