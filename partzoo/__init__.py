@@ -7,6 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from partzoo.attention import draw_attention as draw_attention
+    from partzoo.attention import part_attention as part_attention
+    from partzoo.conversion import convert as convert
     from partzoo.discovery.pipeline import discover_parts as discover_parts
     from partzoo.discovery.pipeline import fit_parts as fit_parts
     from partzoo.discovery.vocabulary import PartVocabulary as PartVocabulary
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from partzoo.errors import UnknownModelError as UnknownModelError
     from partzoo.errors import UsageError as UsageError
     from partzoo.errors import WeightsError as WeightsError
+    from partzoo.exchange import swap_parts as swap_parts
     from partzoo.features import Features as Features
     from partzoo.features import extract_features as extract_features
     from partzoo.loading import load as load
@@ -24,16 +28,28 @@ if TYPE_CHECKING:
     from partzoo.registry import list_models as list_models
     from partzoo.relation import Relation as Relation
     from partzoo.relation import relate_images as relate_images
+    from partzoo.relations import Assembly as Assembly
+    from partzoo.relations import Relations as Relations
+    from partzoo.relations import assemble as assemble
+    from partzoo.relations import relate as relate
 
 _HOME = {
+    "convert": "conversion",
     "discover_parts": "discovery.pipeline",
     "fit_parts": "discovery.pipeline",
     "PartVocabulary": "discovery.vocabulary",
+    "draw_attention": "attention",
+    "part_attention": "attention",
+    "swap_parts": "exchange",
     "Features": "features",
     "extract_features": "features",
     "Parts": "parts",
     "load": "loading",
     "list_models": "registry",
+    "Assembly": "relations",
+    "Relations": "relations",
+    "assemble": "relations",
+    "relate": "relations",
     "Relation": "relation",
     "relate_images": "relation",
     "ImageError": "errors",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from partzoo.image import open_pictures, to_tensor, working_size
+from partzoo.image import Picture, open_pictures, to_tensor, working_size
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 DEFAULT_MODEL = "patchresnet14-fg.caltech101"
 
@@ -70,13 +70,18 @@ def extract_features(
     pictures, single = open_pictures(images)
     found = []
     for picture in pictures:
-        working = working_size(picture.size, size or encoder.preprocess.size, encoder.preprocess.multiple)
-        x = to_tensor(picture, working, encoder.preprocess)[None].to(next(encoder.parameters()).device)
+        x = model_input(picture, encoder, size)
         with torch.inference_mode():
             maps = encoder.encode(x).maps() if layer is None else encoder.forward_intermediates(x, [layer])[0]
         dense = maps[0].float().permute(1, 2, 0).cpu().numpy().copy()
-        found.append(Features(dense, dense.mean((0, 1)), picture.size, working))
+        found.append(Features(dense, dense.mean((0, 1)), picture.size, tuple(x.shape[2:])))
     return found[0] if single else found
+
+
+def model_input(picture: Picture, model: nn.Module, size: int | None = None) -> Tensor:
+    """A picture ``(1, 3, h, w)`` as a model takes it, on its device; ``size`` as for :func:`extract_features`."""
+    working = working_size(picture.size, size or model.preprocess.size, model.preprocess.multiple)
+    return to_tensor(picture, working, model.preprocess)[None].to(next(model.parameters()).device)
 
 
 def encoder_of(model: str | nn.Module | None) -> nn.Module:

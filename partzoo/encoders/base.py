@@ -39,6 +39,11 @@ class Preprocess:
         std = pixels.new_tensor(self.std, dtype=torch.float32)[:, None, None]
         return (pixels.float() / 255 - mean) / std
 
+    def denormalize(self, x: Tensor) -> Tensor:
+        """Normalized pictures ``(..., 3, H, W)`` as levels of 0..255, float; the inverse of :meth:`normalize`."""
+        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return 255 * (mean + std * x)
+
 
 @dataclass(frozen=True)
 class Tokens:

@@ -23,8 +23,7 @@ def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None
     """
     own = network.preprocess
     if preprocess is not None and (preprocess.mean, preprocess.std) != (own.mean, own.std):
-        mean, std = (x.new_tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
-        x = own.normalize(255 * (mean + std * x))
+        x = own.normalize(preprocess.denormalize(x))
     model = getattr(network, "model", None)
     if not isinstance(model, VGG):
         return network.forward_intermediates(x)

@@ -1,0 +1,100 @@
+"""What the part embeddings of a part model look at in a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from partzoo.draw import palette
+from partzoo.errors import UsageError
+from partzoo.features import encoder_of, model_input
+from partzoo.image import open_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+GAP = 4  # pixels between two of the pictures that draw_attention lays out
+
+
+def part_attention(
+    image: Any, *, model: str | nn.Module, layer: int | None = None, classes: int | None = None
+) -> np.ndarray:
+    """How much each part embedding attends to each patch of a picture, mean over the heads.
+
+    Args:
+        image: one picture, as :func:`partzoo.image.open_picture` takes it.
+        model: a PartFormer or an MPAE: name or module.
+        layer: of the part transformer, -1 the last; None is the mean over all, as in the paper's figure 1.
+        classes: number of the class that the picture shows, of a model with several.
+
+    Returns:
+        ``(K + 1, h, w)`` float32, the background's first, on the part transformer's grid of patches. The values of a
+        part add up to less than one: the rest goes to the part embeddings themselves.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        UsageError: the model has no part embeddings, or no such layer or class.
+
+    Source: PartFormer, figures 1 and 5.
+    """
+    import torch
+
+    model = encoder_of(model)
+    transformer = _part_transformer(model)
+    count = len(transformer.blocks)
+    if layer is not None and layer not in range(-count, count):
+        raise UsageError(f"layer={layer}: this model's part transformer has {count}, 0..{count - 1} or -{count}..-1.")
+    blocks = transformer.blocks if layer is None else [transformer.blocks[layer]]
+    x = model_input(open_picture(image), model)
+    chosen = {} if classes is None else {"classes": torch.tensor([classes], device=x.device)}
+    seen: list[Tensor] = []
+    grid: list[int] = []
+    hooks = [block.attn.attn_drop.register_forward_hook(lambda _, __, found: seen.append(found)) for block in blocks]
+    hooks.append(transformer.patch_embed.register_forward_hook(lambda _, __, found: grid.extend(found.shape[-2:])))
+    try:
+        with torch.inference_mode():
+            parts = model.descriptors(x, **chosen).shape[1]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    attention = torch.stack([each[0].float().mean(0) for each in seen]).mean(0)
+    return attention[:parts, parts:].unflatten(1, grid).cpu().numpy()
+
+
+def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Image:
+    """The picture once for every map of :func:`part_attention`, in the part's colour where the part looks.
+
+    Args:
+        image: the picture.
+        maps: ``(K + 1, h, w)``, each scaled by its largest value; the background is white.
+        side: of the pictures' longer side, in pixels.
+
+    Returns:
+        RGB PIL image: the K + 1 pictures side by side, the background's first.
+    """
+    pixels = open_picture(image).pixels
+    scale = side / max(pixels.shape[:2])
+    height, width = (max(round(length * scale), 1) for length in pixels.shape[:2])
+    grey = np.asarray(Image.fromarray(pixels).convert("L").resize((width, height)), np.float32)[..., None] * 0.6
+    colours = palette(len(maps) - 1).astype(np.float32)
+    colours[0] = 255
+    page = Image.new("RGB", (len(maps) * (width + GAP) - GAP, height), "white")
+    for number, (each, colour) in enumerate(zip(maps, colours, strict=True)):
+        strength = Image.fromarray(np.float32(each / max(each.max(), 1e-12)))
+        strength = np.asarray(strength.resize((width, height), Image.Resampling.BILINEAR))[..., None]
+        tile = grey * (1 - strength) + colour * strength
+        page.paste(Image.fromarray(tile.astype(np.uint8)), (number * (width + GAP), 0))
+    return page
+
+
+def _part_transformer(model: nn.Module) -> nn.Module:
+    from partzoo.models.mpae import Mpae
+    from partzoo.models.partformer import PartFormer
+
+    if isinstance(model, PartFormer):
+        return model.transformer
+    if isinstance(model, Mpae):
+        return model.extractor
+    raise UsageError(f"{model.architecture} has no part embeddings: pass a PartFormer or an MPAE.")
