@@ -1,0 +1,62 @@
+"""``partzoo swap``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from partzoo.cli.command import Command, check_place
+from partzoo.cli.options import complete_weights
+from partzoo.errors import UsageError
+
+
+class PartNumbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        try:
+            return [int(number) for number in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} are not whole numbers with commas between them.", param, ctx)
+
+
+@click.command(
+    cls=Command,
+    short_help="Draw a picture with another's parts.",
+    epilog="""
+    \b
+    Examples:
+      partzoo swap anna.jpg bert.jpg -o mixed.png
+      partzoo swap anna.jpg bert.jpg --parts 2,3 --model partformer-resnet18.faces-k8 -o mixed.png
+    """,
+)
+@click.argument("first", type=click.Path(), metavar="A")
+@click.argument("second", type=click.Path(), metavar="B")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG to write.")
+@click.option("--parts", type=PartNumbers(), help="Parts that come from B, for example 2,3.  [default: all]")
+@click.option("--classes", type=int, help="Number of the class that both show, of a model with several.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    default="partformer-resnet18",
+    show_default=True,
+    shell_complete=complete_weights,
+    help="A PartFormer, weights file or folder; see 'partzoo list'.",
+)
+def swap(first: str, second: str, out: str, parts: list[int] | None, classes: int | None, model: str) -> None:
+    """Draw picture A as PartFormer reconstructs it, with parts that look like those of picture B."""
+    if Path(out).suffix.lower() != ".png":
+        raise UsageError(f"-o {out} must end in .png.")
+    check_place(Path(out))
+    from PIL import Image
+
+    from partzoo.exchange import swap_parts
+    from partzoo.export import write_aside
+
+    mixed = Image.fromarray(swap_parts(model, first, second, parts, classes=classes))
+    with write_aside(out) as file:
+        mixed.save(file, "png")
+    click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")
