@@ -39,6 +39,7 @@ def save_pretrained(
     *,
     record: WeightRecord | str | None = None,
     dtype: torch.dtype | None = None,
+    backbone: bool = True,
 ) -> Path:
     """Write a model as a folder that :func:`from_pretrained`, :func:`partzoo.load` and the Hub read.
 
@@ -47,15 +48,18 @@ def save_pretrained(
         folder: made if need be; files of the same names are replaced.
         record: or its name; the card tells what it says about data, budget and scores.
         dtype: of the stored matrices; None keeps the model's.
+        backbone: with the frozen encoder of a part model; without it the file refers to the encoder by name, and
+            loading brings that one's released weights.
 
     Returns:
         The folder: ``model.safetensors`` (above 5 GB shards and an index), ``config.json``, ``README.md``.
 
     Raises:
-        UsageError: the model is not of the zoo, or is quantized; or there is no such record.
+        UsageError: the model is not of the zoo, is quantized, or has no frozen encoder to leave out; or there is no
+            such record.
         WeightsError: a file cannot be written.
     """
-    return _save(model, Path(folder), record, dtype)
+    return _save(model, Path(folder), record, dtype, backbone=backbone)
 
 
 def _save(
@@ -64,7 +68,9 @@ def _save(
     record: WeightRecord | str | None,
     dtype: torch.dtype | None,
     repo: str = "",
+    backbone: bool = True,
 ) -> Path:
+    from partzoo.loading import ENCODER, has_frozen_encoder
     from partzoo.weights import find_record
 
     architecture = getattr(model, "architecture", "")
@@ -78,6 +84,10 @@ def _save(
         name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized
     ]:
         raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
+    if not backbone:
+        if not has_frozen_encoder(model):
+            raise UsageError(f"{architecture} has no frozen encoder that could be left out: use backbone=True.")
+        state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
     config = {
         "architecture": architecture,
         "config": dataclasses.asdict(model.config),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from partzoo.encoders.base import Encoder
 from partzoo.encoders.precision import Precision, default_device, set_precision
 from partzoo.encoders.timm_encoder import PREFIX as TIMM
 from partzoo.encoders.timm_encoder import TimmConfig
@@ -15,6 +16,8 @@ from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.fetch import hub_file
 from partzoo.registry import Architecture, find, split_tag
 from partzoo.weights import WeightRecord, load_strict, manifest, read_header, read_state, resolve
+
+ENCODER = "encoder."  # what the names of a frozen encoder's tensors begin with
 
 
 def load(
@@ -51,15 +54,16 @@ def load(
         WeightsError: weights are missing, damaged or do not fit.
     """
     device = torch.device(device) if device is not None else default_device()
-    hub = {"revision": revision, "local_files_only": local_files_only, "cache_dir": cache_dir}
+    reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
+    hub = {"revision": revision} | reach
     if (stored := _stored(str(name), hub)) is not None:
         architecture, saved, files = stored
         entry = find(architecture)
-        model = _assign(entry, entry.configure(saved | config), read_state(files), ", ".join(map(str, files)))
+        model = assign(entry, entry.configure(saved | config), read_state(files), ", ".join(map(str, files)), **reach)
     elif str(name).startswith(TIMM) or isinstance(find(str(name)).config, TimmConfig):
         entry = find(str(name))
         chosen = entry.configure(config)
-        model = _assign(entry, chosen, *_timm_state(chosen.model, hub)) if pretrained else build(entry, chosen)
+        model = assign(entry, chosen, *_timm_state(chosen.model, hub)) if pretrained else build(entry, chosen)
     else:
         entry = find(str(name))
         record = _record(str(name), entry) if pretrained and entry.needs_weights else None
@@ -67,7 +71,7 @@ def load(
             model = build(entry, entry.configure(config))
         else:
             files = resolve(record, **hub)
-            model = _assign(entry, entry.configure(record.config | config), read_state(files), record.name)
+            model = assign(entry, entry.configure(record.config | config), read_state(files), record.name, **reach)
     return set_precision(model.eval().requires_grad_(False), dtype, device)
 
 
@@ -83,16 +87,38 @@ def build(entry: Architecture, config: Any) -> nn.Module:
     return model
 
 
-def _assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str) -> nn.Module:
-    """Build on the meta device and give the module the tensors themselves."""
+def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> nn.Module:
+    """Build on the meta device and give the module the tensors themselves.
+
+    Args:
+        entry: what is built, with ``config``.
+        state: all tensors by name; those of a part model's frozen encoder may be missing, which is then loaded by its
+            name.
+        source: what an error calls them.
+        **reach: ``local_files_only`` and ``cache_dir`` of :func:`load`, for the encoder.
+
+    Raises:
+        WeightsError: tensors do not fit, or the encoder cannot be had.
+    """
     with torch.device("meta"):
         model = entry.build(config)
     model.architecture = entry.name
     parameters = set(model.state_dict())
     if any(name not in parameters for name, _ in model.named_buffers()):
         model = build(entry, config)
+    if has_frozen_encoder(model) and not any(name.startswith(ENCODER) for name in state):
+        encoder = load(model.config.encoder, device="cpu", dtype="float32", **reach)
+        state = state | {f"{ENCODER}{name}": value for name, value in encoder.state_dict().items()}
     load_strict(model, state, source)
     return model
+
+
+def has_frozen_encoder(model: nn.Module) -> bool:
+    """Whether a model stands over another encoder of the zoo, which its configuration names and which stays as it is.
+
+    Its files may do without the encoder's tensors, those whose names begin with :data:`ENCODER`.
+    """
+    return isinstance(getattr(model, "encoder", None), Encoder) and getattr(model, "frozen", True)
 
 
 def _stored(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:

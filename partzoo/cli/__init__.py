@@ -6,10 +6,13 @@ import click
 
 from partzoo.cli.command import Group
 from partzoo.cli.completion import completion
+from partzoo.cli.convert import convert
 from partzoo.cli.discover import discover
 from partzoo.cli.evaluation import evaluate
 from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, verify
+from partzoo.cli.relate import relate
+from partzoo.cli.swap import swap
 from partzoo.cli.system import bench, doctor
 from partzoo.cli.training import train
 
@@ -32,5 +35,20 @@ def main() -> None:
     """
 
 
-for command in (list_, info, download, verify, discover, features, train, evaluate, doctor, bench, completion):
+for command in (
+    list_,
+    info,
+    download,
+    verify,
+    convert,
+    discover,
+    features,
+    relate,
+    swap,
+    train,
+    evaluate,
+    doctor,
+    bench,
+    completion,
+):
     main.add_command(command)

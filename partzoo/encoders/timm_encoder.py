@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import timm
+import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
-from partzoo.errors import UnknownModelError
+from partzoo.errors import UnknownModelError, UsageError
 from partzoo.registry import Architecture, register
 
 PREFIX = "timm/"
@@ -27,26 +31,32 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """A timm model by name, and for convolutional networks the stage whose map :meth:`encode` gives."""
+    """A timm model and how it is used.
+
+    Attributes:
+        model: timm's name.
+        stage: of a convolutional network: whose map :meth:`TimmEncoder.encode` gives.
+        positions: how a vision transformer's position embeddings meet other grids: ``"timm"`` resamples them with
+            antialias to the grid's size, ``"dino"`` as DINO does (:func:`dino_positions`), whose aliases have it.
+    """
 
     model: str
     stage: int = -1
+    positions: Literal["timm", "dino"] = "timm"
 
 
 class TimmEncoder(Encoder):
     """A timm model without its classifier.
 
-    Vision transformers take any size: inputs are padded to whole patches, and timm resamples the position
-    embeddings in float32. Convolutional networks give the map of one stage (the last by default) as tokens.
+    Vision transformers take any size: inputs are padded to whole patches, and position embeddings are resampled in
+    float32. Convolutional networks give the map of one stage (the last by default) as tokens.
     """
 
     def __init__(self, config: TimmConfig) -> None:
         super().__init__()
         self.config = config
         try:
-            self.model = timm.create_model(
-                config.model, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True
-            )
+            self.model = timm.create_model(config.model, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
             self.transformer = True
         except TypeError:
             self.model = timm.create_model(config.model, num_classes=0)
@@ -60,6 +70,12 @@ class TimmEncoder(Encoder):
             self.dim = stages[config.stage]["num_chs"]
             self.patch = stages[config.stage]["reduction"]
             multiple = stages[-1]["reduction"]
+        if config.positions not in ("timm", "dino"):
+            raise UsageError(f"positions={config.positions!r}: it is 'timm' or 'dino'.")
+        if config.positions == "dino":
+            if not self.transformer or self.model.cls_token is None or self.model.num_prefix_tokens != 1:
+                raise UsageError(f"positions='dino' is for transformers with one class token, not {config.model}.")
+            self.model._pos_embed = partial(_embed_positions, self.model)
         self.preprocess = Preprocess(
             size=data["input_size"][-1],
             mean=tuple(data["mean"]),
@@ -94,6 +110,33 @@ class TimmEncoder(Encoder):
         return self.model.forward_intermediates(pad_to_multiple(x, self.preprocess.multiple), intermediates_only=True)
 
 
+def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """A position table for another grid, as DINO resamples it.
+
+    Args:
+        table: ``(1, 1 + h * w, C)``, the class token's entry first.
+        side: ``(h, w)`` that it was made for.
+        grid: rows and columns wanted.
+
+    Returns:
+        ``(1, 1 + rows * columns, C)``: bicubic without antialias, by the factors (rows + 0.1) / h and
+        (columns + 0.1) / w, which place every sample a little before its cell's centre.
+    """
+    if tuple(grid) == tuple(side):
+        return table
+    square = rearrange(table[:, 1:], "1 (h w) c -> 1 c h w", h=side[0]).float()
+    factors = [(new + 0.1) / old for new, old in zip(grid, side, strict=True)]
+    fine = interpolate(square, scale_factor=factors, mode="bicubic")
+    return torch.cat([table[:, :1], rearrange(fine, "1 c h w -> 1 (h w) c").to(table.dtype)], dim=1)
+
+
+def _embed_positions(model: timm.models.VisionTransformer, patches: Tensor) -> Tensor:
+    """Class token and patches ``(B, rows, columns, C)`` with positions, in place of timm's ``_pos_embed``."""
+    table = dino_positions(model.pos_embed, model.patch_embed.grid_size, patches.shape[1:3])
+    tokens = torch.cat([model.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], dim=1)
+    return model.pos_drop(tokens + table)
+
+
 def timm_architecture(name: str) -> Architecture:
     """The architecture behind ``timm/<name>``.
 
@@ -120,7 +163,8 @@ def _register(alias: str, model: str) -> None:
 
     maker.__name__ = alias.replace("-", "_")
     maker.__doc__ = f"timm's {model}; weights from the Hugging Face Hub through timm's record."
-    register(family="encoder", config=TimmConfig(model))(maker)
+    rule = "dino" if alias.startswith("dino-") else "timm"
+    register(family="encoder", config=TimmConfig(model, positions=rule))(maker)
 
 
 for _alias, _model in ALIASES.items():

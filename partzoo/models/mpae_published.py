@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from partzoo.encoders.timm_published import model_over, timm_names
 from partzoo.errors import WeightsError
 
 RENAMED = (
@@ -28,12 +30,23 @@ RENAMED = (
     (".c_fc.", ".fc1."),
     (".c_proj.", ".fc2."),
 )
+BACKBONE = "backbone1."
 UNUSED = ("ArcMarginProduct.weight", "Decoder.cls_token", "Decoder.mask_token", "backbone1.mask_token")
 ARCHITECTURES = {(768, 14, 4): "mpae-vitb14reg"}  # by width, patch and registers of the encoder
 
 
+def recognizes(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has the names of an MPAE."""
+    return "Transformer.pos_embed" in state and ("compress_layer.weight" in state or "Decoder.pos_embed" in state)
+
+
+def unused(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of a published state dict that have no place in the model."""
+    return [name for name in state if name in UNUSED]
+
+
 def from_published(
-    state: dict[str, Tensor], architecture: str | None = None
+    state: Mapping[str, Tensor], architecture: str | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """A published model as one of the zoo, background first.
 
@@ -51,11 +64,12 @@ def from_published(
     missing = {"Transformer.class_embedding", "Transformer.pos_embed", "compress_layer.weight"} - set(state)
     if missing:
         raise WeightsError(f"This is no MPAE: it has no {', '.join(sorted(missing))}.")
-    kept = {name: value for name, value in state.items() if name not in UNUSED}
+    backbone = {name.removeprefix(BACKBONE): value for name, value in state.items() if name.startswith(BACKBONE)}
+    kept = {n: value for n, value in state.items() if n not in UNUSED and not n.startswith(BACKBONE)}
     parts = kept["Transformer.class_embedding"].shape[1]
     width, _, patch, _ = kept["Transformer.conv1.weight"].shape
     if architecture is None:
-        architecture = _architecture(kept)
+        architecture = model_over(backbone, ARCHITECTURES, "MPAE")
     config = {
         "parts": parts - 1,
         "size": patch * round((kept["Transformer.pos_embed"].shape[1] - parts) ** 0.5),
@@ -70,7 +84,7 @@ def from_published(
             "decoder_depth": _depth(kept, "Decoder.decoder_blocks."),
             "restored": round((len(kept["Decoder.decoder_pred.bias"]) / 3) ** 0.5),
         }
-    found = {}
+    found = {f"encoder.model.{name}": value for name, value in timm_names(backbone).items()}
     for name, value in kept.items():
         for published, ours in RENAMED:
             name = name.replace(published, ours)
@@ -82,27 +96,8 @@ def from_published(
     for name in ("autoencoder.positions", "autoencoder.decoder_positions"):
         if name in found:
             found[name] = found[name][0]
-    if "encoder.model.register_tokens" in found:
-        table = found["encoder.model.pos_embed"]
-        found["encoder.model.cls_token"] = found["encoder.model.cls_token"] + table[:, :1]
-        found["encoder.model.pos_embed"] = table[:, 1:]
-        found["encoder.model.reg_token"] = found.pop("encoder.model.register_tokens")
     return architecture, config, found
 
 
-def _architecture(state: dict[str, Tensor]) -> str:
-    if "backbone1.patch_embed.proj.weight" not in state:
-        return ARCHITECTURES[768, 14, 4]
-    width, _, patch, _ = state["backbone1.patch_embed.proj.weight"].shape
-    registers = state["backbone1.register_tokens"].shape[1] if "backbone1.register_tokens" in state else 0
-    try:
-        return ARCHITECTURES[width, patch, registers]
-    except KeyError:
-        raise WeightsError(
-            f"This MPAE's encoder is a ViT {width} wide, with patches of {patch} pixels and {registers} registers: "
-            "say with architecture= which one of the zoo it is."
-        ) from None
-
-
-def _depth(state: dict[str, Tensor], prefix: str) -> int:
+def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name.removeprefix(prefix).partition(".")[0] for name in state if name.startswith(prefix)})

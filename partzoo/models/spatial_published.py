@@ -10,18 +10,31 @@ from torch import Tensor
 from partzoo.errors import WeightsError
 
 
-def from_published(state: Mapping[str, Mapping[str, Tensor]]) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+def recognizes(state: Mapping[str, Any]) -> bool:
+    """Whether it is a backbone and a relation module."""
+    return set(state) == {"backbone", "relation"}
+
+
+def unused(state: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
+    """Nothing: all of it has a place in the model."""
+    return []
+
+
+def from_published(
+    state: Mapping[str, Mapping[str, Tensor]], architecture: str | None = None
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """A checkpoint in the authors' layout as architecture, values of its configuration, and state dict.
 
     The layout is ``{"backbone": ..., "relation": ...}``; an optimizer beside them is left out. Such files do not say of
-    what data they are: side, patches and normalization are the architecture's own.
+    what data they are: side, patches and normalization are the architecture's own. ``architecture``: None tells by the
+    names and shapes.
 
     Raises:
         WeightsError: it is no such checkpoint.
     """
     try:
         backbone, relation = state["backbone"], state["relation"]
-        name = "spatial-" + _published_backbone(backbone)
+        name = architecture or "spatial-" + _published_backbone(backbone)
     except (KeyError, TypeError) as error:
         raise WeightsError(
             "This is no checkpoint of Spatial Reasoning: it needs state dicts 'backbone' and 'relation', and "

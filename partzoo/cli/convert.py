@@ -1,0 +1,131 @@
+"""``partzoo convert``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from partzoo.cli.command import Command, check_place
+from partzoo.errors import PartzooError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from partzoo.conversion import Published
+
+
+@click.command(
+    cls=Command,
+    short_help="Make a model of the zoo from its authors' checkpoint.",
+    epilog="""
+    \b
+    Examples:
+      partzoo convert CelebA_K4.pth -o models/celeba-k4           a released PartFormer
+      partzoo convert CUB_K16.pth -o models/cub --with-backbone   an MPAE, its encoder in the file
+      partzoo convert checkpoint.tar -o models/cifar --set size=32
+      partzoo convert dino_deitsmall8_pretrain.pth -o models/dino
+    \b
+    --set KEY=VALUE: a value of the model's configuration that shapes do not say.
+    Then: partzoo discover photo.jpg --model models/celeba-k4 -o parts.png
+    """,
+)
+@click.argument("file", type=click.Path())
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder of the model.")
+@click.option("--with-backbone", is_flag=True, help="Store the frozen encoder too, instead of naming it.")
+@click.option("--architecture", metavar="NAME", help="Which model of the zoo it is.  [default: by its shapes]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One value of the configuration.")
+def convert(file: str, out: str, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
+    """Write the model in FILE, a checkpoint of PartFormer, MPAE, Spatial Reasoning, DINO or DINOv2, as a folder.
+
+    FILE is a released file or a training checkpoint. The folder is what 'partzoo discover --model' and partzoo.load
+    take. A part model's frozen encoder is not stored in it but named, unless you say --with-backbone.
+    """
+    from partzoo.conversion import assemble, recognize
+    from partzoo.hub import save_pretrained
+    from partzoo.loading import ENCODER, has_frozen_encoder
+    from partzoo.registry import find
+    from partzoo.train.settings import checked, parse_settings, types_of
+
+    folder = Path(out)
+    _check_folder(folder)
+    found = recognize(file, architecture)
+    entry = find(found.architecture)
+    types = types_of(type(entry.config))
+    config = {key: checked(key, v, types.get(key, type(v))) for key, v in parse_settings(settings)["task"].items()}
+    model = assemble(found, file, device="cpu", dtype="float32", **config)
+    over = has_frozen_encoder(model)
+    click.echo(f"recognized: {_described(model, entry.family)}")
+    click.echo(f"tensors: {found.tensors} in {file}, {found.tensors - len(found.unused)} used{_rest(found)}")
+    if over:
+        inside = any(name.startswith(ENCODER) for name in found.state)
+        click.echo(f"backbone: {_backbone(model, with_backbone, inside)}")
+    save_pretrained(model, folder, backbone=with_backbone or not over)
+    click.echo(f"written: {folder}, for partzoo.load({str(folder)!r})")
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder with anything in it but a model of the zoo, which is replaced."""
+    if not folder.exists():
+        return check_place(folder.absolute().parent)
+    check_place(folder)
+    names = {each.name for each in folder.iterdir()}
+    try:
+        ours = json.loads((folder / "config.json").read_text(encoding="utf-8"))["library_name"] == "partzoo"
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if names and not (ours and all(name in ("config.json", "README.md") or ".safetensors" in name for name in names)):
+        raise UsageError(f"{folder} holds other things than a model of partzoo: choose an empty or a new folder.")
+
+
+def _described(model: nn.Module, family: str) -> str:
+    config = model.config
+    words = [f"{model.architecture} ({family})"]
+    if hasattr(config, "parts"):
+        words.append(f"K = {config.parts}" + (f" in {config.classes} classes" if getattr(config, "classes", 0) else ""))
+    if hasattr(config, "compress"):
+        words.append(f"compression {config.compress}, {'cosines' if config.cosine else 'dot products'}")
+    return ", ".join([*words, f"{model.preprocess.size} pixels"])
+
+
+def _rest(found: Published) -> str:
+    if not found.unused:
+        return ""
+    return f", {len(found.unused)} left out ({', '.join(found.unused[:4])}{', ...' if len(found.unused) > 4 else ''})"
+
+
+def _backbone(model: nn.Module, stored: bool, inside: bool) -> str:
+    """What becomes of the frozen encoder.
+
+    Raises:
+        PartzooError: it would be named, but is another than the one of that name.
+    """
+    name = model.config.encoder
+    if stored:
+        return f"{name}, stored in the folder"
+    if not inside:
+        return f"{name}, not in the file; named in the folder"
+    same = _is_the_named(model)
+    if same is None:
+        return (
+            f"{name}, named in the folder. Its own weights are not on this machine, so whether they equal those in "
+            "the file is unknown: --with-backbone stores the latter"
+        )
+    if not same:
+        raise PartzooError(f"The file's backbone has other weights than {name}: add --with-backbone to store it.")
+    return f"{name}, named in the folder; its weights equal those in the file"
+
+
+def _is_the_named(model: nn.Module) -> bool | None:
+    """Whether the frozen encoder is the one that its name brings; None where that one is not on this machine."""
+    import torch
+
+    from partzoo.loading import load
+
+    try:
+        named = load(model.config.encoder, device="cpu", dtype="float32", local_files_only=True).state_dict()
+    except WeightsError:
+        return None
+    return all(torch.allclose(named[name], value, atol=1e-6) for name, value in model.encoder.state_dict().items())
