@@ -44,6 +44,7 @@ DEFAULTS = {
 }
 RECIPE = "recipe.toml"
 BUDGET = ("minutes", "steps", "epochs")
+OF_RECORDS = ("name", "terms", "labels_used")  # of a recipe's data, which a run's may not be
 NOT_SET = ("exclude", "limit", "progress")  # of objectness' parameters: the data's, and the screen's
 
 
@@ -190,7 +191,8 @@ def train(
         loop = {key: value for key, value in asdict(options).items() if key not in BUDGET}
         defaults = named(METHODS[method] or train_objectness)
         task = {name: value for name, value in defaults.items() if name not in NOT_SET} | given["task"]
-        text = to_toml(head | {"config": config, "loop": loop, "task": task, "data": asdict(read)})
+        read_as = {key: value for key, value in asdict(read).items() if key not in OF_RECORDS} | {"name": str(data)}
+        text = to_toml(head | {"config": config, "loop": loop, "task": task, "data": read_as})
         (run_folder(out, fresh=not resume) / RECIPE).write_text(text, encoding="utf-8")
 
     if method == "objectness":
@@ -222,6 +224,6 @@ def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]
 def _check_classes(config: Any, pictures: PictureSet, data: str | Path) -> None:
     """A model with parts of each class needs to know every picture's."""
     classes = getattr(config, "classes", 0)
-    if classes and (pictures.labels is None or pictures.labels.max() >= classes):
+    if classes > 1 and (pictures.labels is None or pictures.labels.max() >= classes):
         has = "no classes" if pictures.labels is None else f"{len(pictures.classes)} classes"
         raise UsageError(f"config.classes={classes}, but --data {data} has {has}: give that number, or 0.")

@@ -1,17 +1,21 @@
+import copy
 import csv
+import json
 import os
 import signal
 import threading
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from partzoo.errors import UsageError, WeightsError
 from partzoo.loading import build, load
 from partzoo.registry import find
 from partzoo.train.classify import ClassifyTask
 from partzoo.train.data import PictureSet
-from partzoo.train.loop import CHECKPOINT, LoopOptions, fit
+from partzoo.train.loop import CHECKPOINT, LoopOptions, fit, rate
 from partzoo.train.part import PartTask
 
 
@@ -52,6 +56,30 @@ def _stop_after(log, rows):
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_a_run_in_two_pieces_equals_a_whole_one_with_channels_last(optimizer, tmp_path):
+    """Moments go on where they were: kernels lie with their channels last, the file's tensors do not."""
+    settings = {"optimizer": optimizer, "channels_last": True, "schedule": "constant", "warmup": 0.0}
+    torch.manual_seed(0)
+    whole = small_classifier()
+    whole.small_until = 0.0
+    halves = [copy.deepcopy(whole) for _ in range(2)]
+    fit(whole, pictures(), options(6, **settings), tmp_path / "whole", progress=False)
+    fit(halves[0], pictures(), options(3, **settings), tmp_path / "half", progress=False)
+    fit(halves[1], pictures(), options(6, **settings), tmp_path / "half", resume=True, progress=False)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, halves[1].state_dict()[name]), name
+
+
+def test_checkpoints_of_the_first_release_are_read(tmp_path):
+    fit(toy(), pictures(), options(2), tmp_path, progress=False)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    progress = {"step": 2, "pictures": 8, "seconds": 1.5, "loss": 0.5, "finished": False}
+    save_file(tensors, tmp_path / CHECKPOINT, {"progress": json.dumps(progress)})
+    assert fit(toy(), pictures(), options(3), tmp_path, resume=True, progress=False).step == 3
+
+
 def test_the_model_file_loads(tmp_path):
     task = toy()
     fit(task, pictures(), options(2), tmp_path, progress=False)
@@ -67,6 +95,55 @@ def test_the_log_has_a_row_for_each_step_and_the_rate_falls_to_zero(tmp_path):
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] < rates[1] < rates[2] == max(rates)
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] < 0.1 * rates[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        ({"schedule": "cosine", "warmup": 0.0}, {0.0: 1.0, 0.5: 0.5, 1.0: 0.0}),
+        ({"schedule": "constant", "warmup": 0.5}, {0.0: 1e-3, 0.25: 0.5, 0.5: 1.0, 1.0: 1.0}),
+        (
+            {"schedule": "multistep", "warmup": 0.0, "milestones": (0.5, 0.75), "factor": 0.2},
+            {0.0: 1.0, 0.49: 1.0, 0.5: 0.2, 0.74: 0.2, 0.75: 0.04, 1.0: 0.04},
+        ),
+    ],
+)
+def test_the_rate_follows_its_schedule(settings, rates):
+    chosen = options(10, **settings)
+    assert {done: rate(done, chosen) for done in rates} == pytest.approx(rates)
+
+
+def test_an_epoch_sees_every_picture_once_and_steps_fall_between_epochs(tmp_path):
+    settings = {"schedule": "multistep", "milestones": (0.5,), "warmup": 0.0}
+    state = fit(
+        toy(), pictures(12), LoopOptions(epochs=2, batch_size=4, log_steps=1, lr=0.1, **settings), tmp_path,
+        progress=False,
+    )  # fmt: skip
+    assert (state.step, state.pictures, state.finished) == (6, 24, True)
+    rates = [float(row["lr"]) for row in csv.DictReader(open(tmp_path / "log.csv"))]
+    assert rates == pytest.approx([0.1] * 3 + [0.02] * 3)
+
+
+@pytest.mark.parametrize(("decay", "kept"), [("matrices", 1.0), ("all", 0.5)])
+def test_weight_decay_is_of_matrices_or_of_everything(decay, kept, tmp_path):
+    """AdamW takes lr x decay of each parameter before its own step, which is at most about lr."""
+    task = toy()
+    gains = [module.weight for module in task.modules() if isinstance(module, torch.nn.LayerNorm)]
+    before = [gain.detach().clone() for gain in gains]
+    settings = {"lr": 1e-3, "weight_decay": 500.0, "decay": decay, "schedule": "constant", "warmup": 0.0}
+    fit(task, pictures(), options(1, **settings), tmp_path, progress=False)
+    assert all(torch.allclose(now, kept * then, atol=2e-3) for now, then in zip(gains, before, strict=True))
+
+
+def test_clipping_can_be_off(tmp_path):
+    ends = []
+    for number, clip in enumerate((0.0, 1e-6, 1e6)):
+        torch.manual_seed(0)
+        task = small_classifier()
+        settings = {"clip_grad": clip, "optimizer": "sgd", "lr": 0.01, "warmup": 0.0, "weight_decay": 0.0}
+        fit(task, pictures(), options(1, **settings), tmp_path / str(number), progress=False)
+        ends.append(next(task.model.parameters()).detach())
+    assert torch.equal(ends[0], ends[2]) and not torch.equal(ends[0], ends[1])
 
 
 def small_classifier():
@@ -102,10 +179,26 @@ def test_a_run_is_not_overwritten_and_a_damaged_checkpoint_is_refused(tmp_path):
         fit(toy(), pictures(), options(2), tmp_path, resume=True, progress=False)
 
 
-def test_the_budget_is_steps_or_minutes():
-    for values in ({}, {"steps": 1, "minutes": 1}, {"steps": 0}, {"minutes": -1.0}):
-        with pytest.raises(UsageError):
+def test_the_budget_is_steps_minutes_or_epochs():
+    for values in ({}, {"steps": 1, "minutes": 1}, {"steps": 1, "epochs": 1}, {"steps": 0}, {"minutes": -1.0}):
+        with pytest.raises(UsageError, match="--epochs"):
             LoopOptions(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"schedule": "steps"}, "schedule='steps': it is 'cosine', 'constant' or 'multistep'"),
+        ({"milestones": [0.5]}, "Give milestones with schedule='multistep'"),
+        ({"schedule": "multistep"}, "Give milestones with schedule='multistep'"),
+        ({"schedule": "multistep", "milestones": [10, 13]}, "parts of the budget"),
+        ({"warmup": 1.5}, "parts of the budget"),
+        ({"betas": [0.9]}, "betas=.*: it is a list of 2, each a number"),
+    ],
+)
+def test_wrong_options_are_one_clear_error(values, message):
+    with pytest.raises(UsageError, match=message):
+        options(1, **values)
 
 
 def test_precision_is_chosen_for_each_run(tmp_path):

@@ -11,7 +11,7 @@ from partzoo.loading import load
 from partzoo.manifest import NAME, PACKAGE, manifest
 from partzoo.packing import check_golden
 from partzoo.train.release import release
-from partzoo.train.run import METHODS, read_recipe, recipes, train
+from partzoo.train.run import read_recipe, train
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +52,10 @@ def test_a_release_is_complete(name, figures, data, clone):
 
 def test_a_part_model_is_measured_on_the_faces_it_was_trained_on(clone, tmp_path):
     faces = write_faces(tmp_path, {"train": 16, "dev": 4, "report": 4})
-    record = release(
-        "partformer-resnet18.faces-k8", data=faces, out=clone / "run", steps=1, progress=False, root=clone
-    )
+    record = release("partformer-resnet18.faces-k8", data=faces, out=clone / "run", steps=1, progress=False, root=clone)
     assert {"nmi5", "fg_ari68", "nme", "presence"} <= {metric["name"] for metric in record.metrics}
     assert record.metrics[0]["protocol"] == "faces68, K = 8, 4 pictures of the report split, per cent"
     assert record.config["parts"] == 8 and record.parents == ("patchresnet14.tin",)
-
-
-def test_every_recipe_names_a_method_and_a_registered_architecture():
-    for name in recipes():
-        recipe = read_recipe(name)
-        assert recipe.method in METHODS
-        assert name.startswith(recipe.architecture)
-        assert (recipe.minutes is None) != (recipe.steps is None)
-        assert recipe.data["name"] and recipe.data["terms"]
 
 
 def test_wrong_settings_are_one_clear_error(data, tmp_path):

@@ -1,0 +1,175 @@
+"""Recipes that come with partzoo, and settings in place of theirs."""
+
+import functools
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+from command_line import partzoo
+from PIL import Image
+
+from partzoo.errors import UsageError
+from partzoo.registry import find, split_tag
+from partzoo.state import read_state
+from partzoo.train.datasets import DataOptions
+from partzoo.train.loop import LoopOptions
+from partzoo.train.run import BUDGET, METHODS, RECIPE, Recipe, read_recipe, recipes, setting_types, train
+from partzoo.train.settings import check_tables, checked, parse_settings, to_toml, types_of
+
+SMALL = {"dim": 24, "depth": 1, "heads": 2, "size": 32}
+
+
+@functools.cache
+def built(name, config):
+    """An architecture without memory for its weights."""
+    with torch.device("meta"):
+        return find(name).build(config)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_is_one_of_a_registered_architecture_and_all_its_settings_exist(name):
+    recipe = read_recipe(name)
+    entry = find(recipe.architecture)
+    assert recipe.method in METHODS
+    assert split_tag(name)[0] == recipe.architecture == entry.name and split_tag(name)[1]
+    given = {table: getattr(recipe, table) for table in ("task", "config", "loop", "data")}
+    given = check_tables(recipe.method, given, setting_types(recipe.method, entry))
+    LoopOptions(**{each: getattr(recipe, each) for each in BUDGET}, **given["loop"])
+    data = DataOptions(**given["data"])
+    assert data.name and data.terms
+    built(entry.name, entry.configure(given["config"]))
+
+
+def test_the_papers_schedules_fall_where_their_code_says():
+    for name, epochs, milestones in (
+        ("partformer-vits8.celeba-k4", 15, (10, 13)),
+        ("partformer-vits8.cub-f", 100, (90, 95)),
+        ("partformer-vits8.partimagenet-k4", 200, (180, 190)),
+        ("mpae-vitb14reg.cub-k16", 100, (80, 90)),
+        ("mpae-vitb14reg.celeba-k16", 20, (15, 18)),
+        ("mpae-vitb14reg.partimagenet-seg-k50", 70, (50, 60)),
+    ):
+        recipe = read_recipe(name)
+        assert recipe.epochs == epochs and recipe.loop["factor"] == 0.2
+        assert np.abs(np.array(recipe.loop["milestones"]) * epochs - milestones).max() < 0.01
+
+
+# Settings
+
+
+def test_settings_go_to_their_tables_as_toml_reads_them():
+    texts = ["alpha=0.5", "exchange=false", "network=timm/vgg19.tv_in1k", "config.parts=4", "loop.lr=1e-4",
+             "data.categories=['a', 'b']", "presence=area"]  # fmt: skip
+    assert parse_settings(texts) == {
+        "task": {"alpha": 0.5, "exchange": False, "network": "timm/vgg19.tv_in1k", "presence": "area"},
+        "config": {"parts": 4},
+        "loop": {"lr": 1e-4},
+        "data": {"categories": ["a", "b"]},
+    }
+    with pytest.raises(UsageError, match="--set alpha is not KEY=VALUE"):
+        parse_settings(["alpha"])
+
+
+@pytest.mark.parametrize(
+    ("method", "architecture", "key", "value", "message"),
+    [
+        ("partformer", "partformer-resnet18", "task.exchnage", True, r"'exchnage' of .*Did you mean 'exchange'"),
+        ("partformer", "partformer-resnet18", "config.taus", 1, r"'config\.taus' .*Did you mean 'config\.tau'"),
+        ("partformer", "partformer-resnet18", "task.tau", 1, r"'tau' .*Those there are: exchange, .*loop\.lr"),
+        ("partformer", "partformer-resnet18", "task.exchange", 1, r"exchange=1: it is true or false"),
+        ("partformer", "partformer-resnet18", "task.alpha", "much", r"alpha='much': it is a number"),
+        ("partformer", "partformer-resnet18", "task.network_weights", 1.0, r"it is a list, each a number"),
+        ("mpae", "mpae-patchresnet14", "task.presence", "pair", r"presence='pair': it is 'group', 'batch' or 'area'"),
+        ("mpae", "mpae-patchresnet14", "config.parts", 4.5, r"config\.parts=4\.5: it is a whole number"),
+        ("mpae", "mpae-patchresnet14", "loop.betas", [0.9], r"loop\.betas=\[0\.9\]: it is a list of 2, each a number"),
+        ("part", "part-vitt8", "data.layout", "imagenet", r"data\.layout='imagenet': it is 'folder', 'aflw'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_says_what_is_right(method, architecture, key, value, message):
+    table, name = key.split(".")
+    given = {each: {} for each in ("task", "config", "loop", "data")} | {table: {name: value}}
+    with pytest.raises(UsageError, match=message):
+        check_tables(method, given, setting_types(method, find(architecture)))
+
+
+def test_values_become_what_is_meant():
+    kinds = types_of(LoopOptions)
+    assert checked("lr", 1, kinds["lr"]) == 1.0 and isinstance(checked("lr", 1, kinds["lr"]), float)
+    assert checked("milestones", [0.5], kinds["milestones"]) == (0.5,)
+    assert checked("steps", None, kinds["steps"]) is None
+    for value in (True, "1", float("nan")):
+        with pytest.raises(UsageError):
+            checked("lr", value, kinds["lr"])
+
+
+def test_toml_that_is_written_reads_the_same():
+    values = {"text": 'a "quoted"\nline \\ é', "none": None, "table": {"yes": True, "n": 3, "x": 5e-05, "big": 1e22,
+              "inf": float("inf"), "list": (0.5, 2.0), "texts": ["a", "b"]}, "empty": {}}  # fmt: skip
+    read = tomllib.loads(to_toml(values))
+    assert read["text"] == values["text"] and set(read) == {"text", "table"}
+    assert read["table"] == values["table"] | {"list": [0.5, 2.0]}
+
+
+# A run's own recipe
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(10):
+        pixels = generator.integers(0, 256, (40, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def test_a_run_says_what_it_was_and_can_be_repeated(folder, tmp_path):
+    settings = [f"config.{name}={value}" for name, value in SMALL.items()]
+    settings += [
+        "pairs=16",
+        "loop.batch_size=3",
+        "loop.schedule=multistep",
+        "loop.milestones=[0.5]",
+        "data.frame=squash",
+    ]
+    options = [word for setting in settings for word in ("--set", setting)]
+    first, second = tmp_path / "runs/first", tmp_path / "runs/second"
+    ran = partzoo("train", "part", "--data", folder, "--epochs", 2, "--seed", 7, "--limit", 6, "-o", first, *options)
+    assert ran.code == 0, ran.err
+    recipe = read_recipe(first / RECIPE)
+    assert (recipe.method, recipe.architecture, recipe.epochs, recipe.minutes) == ("part", "part-vitt8", 2, None)
+    assert SMALL.items() <= recipe.config.items() and recipe.task["pairs"] == 16
+    assert (recipe.loop["seed"], recipe.loop["batch_size"], recipe.loop["milestones"]) == (7, 3, [0.5])
+    assert (recipe.data["frame"], recipe.data["limit"], recipe.data["name"]) == ("squash", 6, str(folder))
+    assert "terms" not in recipe.data
+    _, state = train("part", recipe=first / RECIPE, data=folder, out=second, progress=False)
+    assert state.step == 4 and (second / RECIPE).read_text() == (first / RECIPE).read_text()
+    one, other = (read_state([run / "model.safetensors"]) for run in (first, second))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_run_goes_on_with_its_own_settings(folder, tmp_path):
+    run, loop = tmp_path / "run", {"batch_size": 2, "lr": 5e-4}
+    train("part", data=folder, out=run, steps=1, config=SMALL, task={"pairs": 16}, progress=False, **loop)
+    model, state = train("part", data=folder, out=run, steps=3, resume=True, progress=False)
+    assert state.step == 3 and model.config.dim == 24
+    recipe = read_recipe(run / RECIPE)
+    assert (recipe.task["pairs"], recipe.loop["lr"], recipe.steps) == (16, 5e-4, 3)
+    before = (run / RECIPE).read_text()
+    with pytest.raises(UsageError, match="holds a run already"):
+        train("part", data=folder, out=run, steps=1, config=SMALL, task={"pairs": 8}, progress=False)
+    assert (run / RECIPE).read_text() == before
+
+
+def test_settings_stand_in_place_of_the_recipe_s():
+    recipe = read_recipe("partformer-vits8.cub-1")
+    assert isinstance(recipe, Recipe) and recipe.data["categories"] == ["001.Black_footed_Albatross"]
+    ran = partzoo("train", "partformer", "--data", ".", "--recipe", "partformer-vits8.cub-f", "--set", "alfa=1")
+    assert ran.code == 2 and "Did you mean 'alpha'" in ran.err
+    ran = partzoo("train", "--release", "part-vitt8.tin", "--data", ".", "--set", "pairs=1")
+    assert ran.code == 2 and "--set cannot change with --release" in ran.err
+
+
+def test_parts_of_each_class_need_as_many_classes(folder, tmp_path):
+    with pytest.raises(UsageError, match=r"config\.classes=3, but --data .* has no classes"):
+        train("partformer", data=folder, out=tmp_path / "run", steps=1, config={"classes": 3}, progress=False)
