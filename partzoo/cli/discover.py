@@ -57,7 +57,9 @@ class PartCount(click.ParamType):
     """,
 )
 @pictures_argument
-@click.option("-k", "k", type=PartCount(), default="8", show_default=True, help="How many parts: a number, or auto.")
+@click.option(
+    "-k", "k", type=PartCount(), show_default="8", help="How many parts: a number, auto, or all that a model knows."
+)
 @click.option(
     "-o",
     "--out",
@@ -78,11 +80,12 @@ class PartCount(click.ParamType):
 @click.option("--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts.")
 @click.option("--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the picture's edges.")
+@click.option("--class", "category", type=int, help="What the pictures show, of a part model with several classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
 @json_option
 def discover(
     images: tuple[str, ...],
-    k: int | str,
+    k: int | str | None,
     out: str | None,
     form: str,
     model: str | None,
@@ -91,6 +94,7 @@ def discover(
     background: str,
     size: int | None,
     refine: bool,
+    category: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -103,7 +107,9 @@ def discover(
         check_place(Path(path))
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     found, written = [], []
-    for parts in _find(pictures, single, None if k == "all" else k, vocabulary, save_vocabulary, options, as_json):
+    if k is not None:
+        options["k"] = None if k == "all" else k
+    for parts in _find(pictures, single, vocabulary, save_vocabulary, category, options, as_json):
         target = targets[len(found)] if targets else None
         if target:
             parts.save(target)
@@ -125,9 +131,9 @@ def discover(
 def _find(
     pictures: Pictures,
     single: bool,
-    k: int | str | None,
     vocabulary: str | None,
     save_vocabulary: str | None,
+    category: int | None,
     options: dict[str, Any],
     quiet: bool,
 ) -> Iterator[Parts]:
@@ -142,11 +148,11 @@ def _find(
     hidden = True if quiet or single else None
     if words is None and (save_vocabulary or not single):
         with tqdm(desc="learning the parts", unit="picture", disable=hidden) as bar:
-            words = fit_parts(pictures[0] if single else pictures, k, progress=partial(_show, bar), **options)
+            words = fit_parts(pictures[0] if single else pictures, progress=partial(_show, bar), **options)
     if words is not None and save_vocabulary:
         words.save(save_vocabulary)
     if words is None:
-        yield discover_parts(pictures[0], k, **options)
+        yield discover_parts(pictures[0], classes=category, **options)
         return
     encoder: nn.Module | str | None = options["model"] or words.settings.model or None
     if isinstance(encoder, str):
@@ -154,7 +160,9 @@ def _find(
     with tqdm(total=len(pictures), desc="finding them", unit="picture", disable=hidden) as bar:
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
-            yield from discover_parts(chunk, model=encoder, vocabulary=words, progress=lambda *_: bar.update())
+            yield from discover_parts(
+                chunk, model=encoder, vocabulary=words, classes=category, progress=lambda *_: bar.update()
+            )
 
 
 def _show(bar: Any, done: int, total: int) -> None:

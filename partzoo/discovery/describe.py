@@ -94,12 +94,17 @@ class View:
         return found
 
 
-def look(picture: Picture, model: nn.Module, settings: Settings) -> View:
-    """Run the model on a picture, alone, so that no other picture can change what comes out."""
+def look(picture: Picture, model: nn.Module, settings: Settings, category: int | None = None) -> View:
+    """Run the model on a picture, alone, so that no other picture can change what comes out.
+
+    ``category`` is the picture's class, for a part model that has parts of several.
+    """
     pixels, batch = at_work(picture, model, settings.size)
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
-            maps, descriptors = model.part_maps(batch)[0].float().cpu(), model.descriptors(batch)[0].float().cpu()
+            classes = {} if category is None else {"classes": torch.tensor([category], device=batch.device)}
+            found = model.part_maps(batch, **classes), model.descriptors(batch, **classes)
+            maps, descriptors = (each[0].float().cpu() for each in found)
             return View(pixels, maps=maps, descriptors=descriptors)
         knows_things = settings.background == "objectness"
         maps = model.forward_intermediates(batch, None if knows_things else list(settings.layers))

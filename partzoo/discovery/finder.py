@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,9 +21,15 @@ from partzoo.parts import Parts
 
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
 RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units of colours in 0..1
-Sample = Tensor | tuple[Tensor, Tensor]
 AUTO_K = range(2, 13)
 AUTO_CELLS = 4096
+
+
+class _Unsaid(int):
+    """A default, which can be told from the same number said by the caller."""
+
+
+DEFAULT_K = _Unsaid(8)
 
 
 class Finder:
@@ -32,15 +39,59 @@ class Finder:
         self.model = model
         self.settings = settings
         self.learned = hasattr(model, "part_maps")
+        self.own = model.config.parts if self.learned else 0
+        self.classes = getattr(model.config, "classes", 0) if self.learned else 0
 
-    def look(self, picture: Picture) -> View:
-        """Run the model on a picture, alone, so that no other picture can change what comes out."""
-        return look(picture, self.model, self.settings)
+    def asked(self, k: int | str | None) -> int | Literal["auto"]:
+        """How many parts to look for, which of a learned part model None and ``"auto"`` leave to it.
 
-    def fit(self, samples: Sequence[Sample], k: int | str | None, seed: int = 0) -> PartVocabulary:
-        """Fit a vocabulary to what :meth:`sample` drew; parts are numbered by their cells, ties by the first one."""
+        Raises:
+            UsageError: k is out of range.
+        """
+        if (isinstance(k, str) and k != "auto") or isinstance(k, float):
+            raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
+        if isinstance(k, int) and k < 1:
+            raise UsageError(f"k={k} must be at least 1.")
+        if not self.learned:
+            if k is None:
+                raise UsageError(
+                    "k=None takes the parts that a learned part model knows; this is an encoder: pass k=8, say."
+                )
+            return k
+        if k is None or k == "auto" or (k is DEFAULT_K and (self.classes or k > self.own)):
+            return self.own
+        if k > self.own:
+            raise UsageError(f"k={k}: this model knows {self.own} parts. Use k <= {self.own}, or k=None for all.")
+        if k < self.own and self.classes:
+            raise UsageError(f"k={k}: the parts of several classes cannot be joined. Use k=None for all {self.own}.")
+        return k
+
+    def knows(self, k: int | str) -> bool:
+        """Whether these are the very parts of a learned part model, so that a fit needs no samples."""
+        return self.learned and k == self.own
+
+    def look(self, picture: Picture, category: int | None = None) -> View:
+        """Run the model on a picture, alone, so that no other picture can change what comes out.
+
+        Raises:
+            UsageError: the model has parts of several classes, and the picture's is missing or none of them.
+        """
+        if self.classes and category is None:
+            raise UsageError(
+                f"This model has parts of {self.classes} classes of things: say which each picture shows, "
+                f"with classes=, 0 to {self.classes - 1}."
+            )
+        if self.classes and not 0 <= category < self.classes:
+            raise UsageError(f"classes={category}: this model knows the classes 0 to {self.classes - 1}.")
+        return look(picture, self.model, self.settings, category)
+
+    def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
+        """Fit a vocabulary to what :meth:`sample` drew.
+
+        Parts are numbered by their cells, ties by the first one; those of a learned part model as the model has them.
+        """
         if self.learned:
-            return self._merge(samples, k)
+            return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)
@@ -48,22 +99,20 @@ class Finder:
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
         return PartVocabulary(clusters.centres[order], self.settings)
 
-    def sample(self, view: View, count: int, seed: int = 0) -> Sample:
-        """What a fit needs: descriptors of about ``count`` cells; of a learned part model, its own and how
-        many cells each part has."""
+    def sample(self, view: View, count: int, seed: int = 0) -> Tensor:
+        """What a fit needs: descriptors of about ``count`` cells; of a learned part model, those of its parts."""
         if self.learned:
-            return view.descriptors[1:], view.maps.argmax(0).flatten().bincount(minlength=len(view.maps))[1:]
+            return view.descriptors[1:]
         return view.sample(count, seed, self.settings.weights)
 
     def parts(self, picture: Picture, view: View, vocabulary: PartVocabulary) -> Parts:
         """Label a picture with a vocabulary."""
         coarse = self.maps(view, vocabulary)
-        return self._parts(picture, vocabulary, coarse, self._labels(coarse, view.pixels, picture.size))
+        return self._parts(picture, view, vocabulary, coarse, self._labels(coarse, view.pixels, picture.size))
 
-    def parts_alone(
-        self, picture: Picture, view: View, k: int | str | None, seed: int = 0
-    ) -> tuple[Parts, PartVocabulary]:
-        """Divide one picture by itself; parts are numbered by their pixels, ties by the first one."""
+    def parts_alone(self, picture: Picture, view: View, k: int | str, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+        """Divide one picture by itself; parts are numbered by their pixels, ties by the first one, or as a learned
+        part model has them."""
         vocabulary = self.fit([self.sample(view, view.pixels.numel(), seed)], k, seed)
         coarse = self.maps(view, vocabulary)
         labels = self._labels(coarse, view.pixels, picture.size)
@@ -72,7 +121,7 @@ class Finder:
             vocabulary = dataclasses.replace(vocabulary, centres=vocabulary.centres[order])
             coarse = coarse[[0, *(order + 1)]]
             labels = np.concatenate([[0], order.argsort() + 1])[labels]
-        return self._parts(picture, vocabulary, coarse, labels), vocabulary
+        return self._parts(picture, view, vocabulary, coarse, labels), vocabulary
 
     def scores(self, view: View, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
         """``(K + 1, *size)`` scores of a picture's parts that sum to one, background first."""
@@ -88,13 +137,18 @@ class Finder:
         found = strips(self.refined(coarse, pixels), size)
         return np.concatenate([strongest(strip) if self.learned else strongest_inside(strip) for strip in found])
 
-    def _parts(self, picture: Picture, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray) -> Parts:
+    def _parts(
+        self, picture: Picture, view: View, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray
+    ) -> Parts:
         def scores() -> np.ndarray:
             pixels = at_work(picture, self.model, self.settings.size)[0]
             return self._scores(coarse, pixels, picture.size).numpy()
 
-        descriptors = None if self.learned else vocabulary.centres.numpy()
-        return Parts(labels, k=vocabulary.k, image=picture.pixels, scores=scores, descriptors=descriptors)
+        descriptors = vocabulary.centres
+        if self.learned:
+            numbers, own = torch.tensor(vocabulary.numbering), view.descriptors[1:]
+            descriptors = torch.stack([own[numbers == part].mean(0) for part in range(1, vocabulary.k + 1)])
+        return Parts(labels, k=vocabulary.k, image=picture.pixels, scores=scores, descriptors=descriptors.numpy())
 
     def maps(self, view: View, vocabulary: PartVocabulary) -> Tensor:
         """``(K + 1, h, w)``: the foreground's score and each part's share of it; for a learned part model, its maps."""
@@ -111,22 +165,18 @@ class Finder:
         guide = resize(pixels, maps.shape[1:])
         return guided_filter(guide, maps, radius=RADIUS, epsilon=EPSILON, fine=pixels).clamp_(0, 1)
 
-    def _merge(self, samples: Sequence[Sample], k: int | str | None) -> PartVocabulary:
-        """Join a learned part model's most similar parts until k are left."""
-        descriptors, counts = (torch.stack(block) for block in zip(*samples, strict=True))
-        descriptors, counts = normalize(descriptors.mean(0), dim=1), counts.sum(0)
-        own = len(descriptors)
-        k = own if k is None or k == "auto" else k
-        if k > own:
-            raise UsageError(f"k={k}: this model knows {own} parts. Use k <= {own}, or k=None for all of them.")
-        groups = [[i] for i in range(own)]
+    def _numbering(self, samples: Sequence[Tensor], k: int | str) -> tuple[int, ...]:
+        """The part (1..k) that each of a learned part model's own belongs to: the most similar ones are joined until k
+        are left, and keep the order of the first of each."""
+        groups = [[i] for i in range(self.own)]
+        if not self.knows(k):
+            descriptors = normalize(torch.stack(list(samples)).mean(0), dim=1)
         while len(groups) > k:
             centres = normalize(torch.stack([descriptors[group].mean(0) for group in groups]), dim=1)
             a, b = sorted(divmod(int((centres @ centres.T).fill_diagonal_(-2).argmax()), len(groups)))
             groups[a] += groups.pop(b)
-        groups.sort(key=lambda group: (-int(counts[group].sum()), min(group)))
-        number = {part: i + 1 for i, group in enumerate(groups) for part in group}
-        return PartVocabulary(descriptors, self.settings, tuple(number[i] for i in range(own)))
+        number = {part: i for i, group in enumerate(groups, start=1) for part in group}
+        return tuple(number[i] for i in range(self.own))
 
 
 def strongest(maps: Tensor) -> np.ndarray:

@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from partzoo.discovery.describe import SIZE, View
-from partzoo.discovery.finder import Finder, Sample
+from partzoo.discovery.finder import DEFAULT_K, Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -27,10 +27,11 @@ Progress = Callable[[int, int], None]
 
 def discover_parts(
     images: Any,
-    k: int | Literal["auto"] | None = 8,
+    k: int | Literal["auto"] | None = DEFAULT_K,
     *,
     model: str | nn.Module | None = None,
     vocabulary: PartVocabulary | None = None,
+    classes: int | Sequence[int] | None = None,
     background: str | bool | None = "auto",
     size: int | None = None,
     refine: bool = True,
@@ -46,10 +47,13 @@ def discover_parts(
         images: one picture or many, as :func:`partzoo.image.open_pictures` takes them: path, URL, PIL image, array,
             tensor, bytes, file object; a sequence of these, a folder or a glob.
         k: how many parts to look for. A picture with fewer gives fewer, a blank one none. ``"auto"``: the k in 2..12
-            whose clusters have the highest mean silhouette. A learned part model has parts of its own: None takes
-            them, a smaller k merges the most similar ones.
+            whose clusters have the highest mean silhouette. A learned part model has parts of its own: None and
+            ``"auto"`` take them, as it numbers them, a smaller k joins the most similar ones in these pictures, a
+            larger one is an error. Where no k is said, one with fewer than 8 gives its own.
         model: name or module; the bundled default if None.
         vocabulary: what :func:`fit_parts` found. It brings its own k, background, size and refine.
+        classes: number of the class that each picture shows, or one for all: of a part model that has parts of several
+            classes (``model.config.classes``), each with parts of its own.
         background: how the foreground is found, one of ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the
             one that did best (docs/discovery.md); None or False takes everything for foreground.
         size: longer side at work, in pixels: a larger one shows smaller parts and takes longer.
@@ -64,19 +68,21 @@ def discover_parts(
 
     Raises:
         ImageError: a picture cannot be read.
-        UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background.
+        UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing.
     """
     pictures, single = open_pictures(images)
     if vocabulary is not None:
         finder = _finder_of(vocabulary, model)
     else:
         finder = make_finder(model, background, size, refine)
-        _check(k, finder)
+        k = finder.asked(k)
+    categories = _categories(classes, len(pictures), finder)
     if vocabulary is None and not single:
-        vocabulary = finder.fit(draw_samples(finder, pictures, [seed], batch_size)[0], k, seed)
+        vocabulary = fitted(finder, pictures, [k], [seed], batch_size)[k, seed]
     found = []
-    for picture in read_ahead(pictures, range(len(pictures)), batch_size, progress):
-        view = finder.look(picture)
+    ahead = read_ahead(pictures, range(len(pictures)), batch_size, progress)
+    for picture, category in zip(ahead, categories, strict=True):
+        view = finder.look(picture, category)
         alone = vocabulary is None
         found.append(_alone(finder, picture, view, k, seed)[0] if alone else finder.parts(picture, view, vocabulary))
     return found[0] if single else found
@@ -84,7 +90,7 @@ def discover_parts(
 
 def fit_parts(
     images: Any,
-    k: int | Literal["auto"] | None = 8,
+    k: int | Literal["auto"] | None = DEFAULT_K,
     *,
     model: str | nn.Module | None = None,
     background: str | bool | None = "auto",
@@ -98,16 +104,17 @@ def fit_parts(
 
     It is fitted on at most 500 of the pictures, spread evenly over them; up to there their order does not matter.
     Parts are numbered by area, largest first, ties by the first place: for one picture in its pixels, for many in the
-    cells that the vocabulary is fitted on, before edges are followed.
+    cells that the vocabulary is fitted on, before edges are followed. The parts of a learned part model are not fitted:
+    all of them are its vocabulary, whatever the pictures; only which of them a smaller k joins depends on these.
 
     Args and errors: those of :func:`discover_parts`; ``progress`` counts the pictures that it is fitted on.
     """
     pictures, single = open_pictures(images)
     finder = make_finder(model, background, size, refine)
-    _check(k, finder)
-    if single:
+    k = finder.asked(k)
+    if single and not finder.knows(k):
         return _alone(finder, pictures[0], finder.look(pictures[0]), k, seed)[1]
-    return finder.fit(draw_samples(finder, pictures, [seed], batch_size, progress)[0], k, seed)
+    return fitted(finder, pictures, [k], [seed], batch_size, progress)[k, seed]
 
 
 def read_ahead(
@@ -173,7 +180,13 @@ def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Fin
     encoder = encoder_of(name if model is None else model)
     if vocabulary.settings.background != "none":
         _method(vocabulary.settings.background, encoder)
-    return Finder(encoder, vocabulary.settings)
+    finder = Finder(encoder, vocabulary.settings)
+    if len(vocabulary.numbering) != finder.own:
+        raise UsageError(
+            f"The vocabulary is of a model with {len(vocabulary.numbering)} learned parts, this one has {finder.own}: "
+            "use the model that the vocabulary was fitted with."
+        )
+    return finder
 
 
 def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
@@ -183,34 +196,53 @@ def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
     return (-1,), (0.3, 0.1, 0.6) if trained_here else (0.5, 0.1, 0.4)
 
 
-def _check(k: int | str | None, finder: Finder) -> None:
-    if k is None and not hasattr(finder.model, "part_maps"):
-        raise UsageError("k=None takes the parts that a learned part model knows; this is an encoder: pass k=8, say.")
-    if (isinstance(k, str) and k != "auto") or isinstance(k, float):
-        raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
-    if isinstance(k, int) and k < 1:
-        raise UsageError(f"k={k} must be at least 1.")
+def _categories(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
+    """The class of each picture; None for all of a model whose parts are the same in every class."""
+    if classes is None:
+        return [None] * count
+    if not finder.classes:
+        raise UsageError("classes= is for a part model with parts of several classes, and this one is none: leave it.")
+    numbers = np.asarray(classes)
+    if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)):
+        raise UsageError(f"classes={classes!r} must be one whole number, or one for each of the {count} pictures.")
+    return np.broadcast_to(numbers, count).tolist()
 
 
-def _alone(
-    finder: Finder, picture: Picture, view: View, k: int | str | None, seed: int
-) -> tuple[Parts, PartVocabulary]:
-    height, width = picture.size
-    if isinstance(k, int) and k > height * width:
-        raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} picture: use fewer.")
-    if isinstance(k, int) and not finder.learned and k > view.inside.numel():
-        cells = view.inside.numel()
-        raise UsageError(f"k={k} exceeds the {cells} cells of this picture at work. Use k <= {cells} or a larger size.")
+def _alone(finder: Finder, picture: Picture, view: View, k: int | str, seed: int) -> tuple[Parts, PartVocabulary]:
+    if isinstance(k, int) and not finder.learned:
+        (height, width), cells = picture.size, view.inside.numel()
+        if k > height * width:
+            raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} picture: use fewer.")
+        if k > cells:
+            raise UsageError(
+                f"k={k} exceeds the {cells} cells of this picture at work. Use k <= {cells} or a larger size."
+            )
     return finder.parts_alone(picture, view, k, seed)
 
 
-def draw_samples(
+def fitted(
     finder: Finder,
     pictures: Sequence[Picture],
+    ks: Sequence[int | Literal["auto"]],
     seeds: Sequence[int],
     batch_size: int = 8,
     progress: Progress | None = None,
-) -> list[list[Sample]]:
+) -> dict[tuple[int | str, int], PartVocabulary]:
+    """A vocabulary for each k, as ``Finder.asked`` gives it, and each seed, from one pass over the pictures; from none
+    where a learned part model knows them all."""
+    samples: list[list[Tensor]] = [[] for _ in seeds]
+    if not all(map(finder.knows, ks)):
+        samples = _draw_samples(finder, pictures, seeds, batch_size, progress)
+    return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
+
+
+def _draw_samples(
+    finder: Finder,
+    pictures: Sequence[Picture],
+    seeds: Sequence[int],
+    batch_size: int,
+    progress: Progress | None,
+) -> list[list[Tensor]]:
     """For each seed a bounded sample of the pictures' cells, in an order that depends on their contents alone."""
     chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), FIT_PICTURES)).round().astype(int)
     drawn = []

@@ -43,7 +43,7 @@ class PartVocabulary:
     """Part centres with the settings they were found with, in their numbering: row i is part i + 1.
 
     Attributes:
-        centres: ``(K, D)`` unit length; for a learned part model one row for each of its own parts.
+        centres: ``(K, D)`` unit length; a learned part model's are in the model: no rows.
         settings: how a picture becomes descriptors.
         numbering: for a learned part model, the part (1..K) that each of its own parts belongs to; else empty.
     """

@@ -5,13 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 import partzoo
-from partzoo.discovery.finder import Finder
-from partzoo.discovery.vocabulary import Settings
-from partzoo.encoders.base import Preprocess
 from partzoo.errors import ImageError, UsageError
 
 
@@ -149,53 +144,3 @@ def test_bad_arguments_are_named(encoder, arguments, message):
 def test_a_picture_with_nan_is_an_error(encoder):
     with pytest.raises(ImageError, match="NaN"):
         partzoo.discover_parts(np.full((20, 20, 3), np.nan), model=encoder)
-
-
-class LearnedParts(nn.Module):
-    """Three parts: thirds of the picture from left to right, where it is bright; the last two look alike."""
-
-    preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def part_maps(self, x, size=None):
-        bright = x.mean(1, keepdim=True)
-        third = torch.arange(x.shape[3]) * 3 // x.shape[3]
-        return torch.cat([1 - bright, *(bright * (third == i) for i in range(3))], 1)
-
-    def descriptors(self, x):
-        return torch.tensor([[0.0, 0], [1, 0], [0, 1], [0.1, 1]]).expand(len(x), 4, 2)
-
-
-def test_a_learned_part_model_brings_its_own_parts():
-    pixels = np.full((30, 60, 3), 250, np.uint8)
-    pixels[:6] = 5
-    own = partzoo.discover_parts(pixels, None, model=LearnedParts(), refine=False)
-    assert own.k == 3 and not own.labels[:4].any()
-    assert len({own.labels[20, x] for x in (5, 30, 55)}) == 3
-    merged = partzoo.discover_parts(pixels, 2, model=LearnedParts())
-    assert merged.labels[20, 30] == merged.labels[20, 55] == 1 and merged.labels[20, 5] == 2
-    with pytest.raises(UsageError, match="knows 3 parts"):
-        partzoo.discover_parts(pixels, 4, model=LearnedParts())
-
-
-@pytest.mark.parametrize("k", [1, 3, 6])
-def test_every_part_of_a_learned_model_has_a_place_after_merging(k):
-    """Whichever of two equal cosines is found first: products of matrices are not symmetric to the last bit."""
-    finder = Finder(LearnedParts(), Settings("", 32))
-    for seed in range(40):
-        descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))
-        numbering = finder.fit([(descriptors, torch.arange(7))], k).numbering
-        assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
-
-
-def test_a_learned_part_model_shares_one_numbering(tmp_path):
-    model = LearnedParts()
-    pictures = [np.full((30, 60, 3), 250, np.uint8), np.full((20, 20, 3), 240, np.uint8)]
-    vocabulary = partzoo.fit_parts(pictures, 2, model=model)
-    for picture, parts in zip(pictures, partzoo.discover_parts(pictures, 2, model=model), strict=True):
-        assert parts == partzoo.discover_parts(picture, vocabulary=vocabulary, model=model)
-    with pytest.raises(UsageError, match="no name"):
-        partzoo.discover_parts(pictures, vocabulary=vocabulary)

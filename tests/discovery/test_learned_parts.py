@@ -1,0 +1,241 @@
+"""discover_parts and fit_parts with models that know parts by themselves."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from command_line import partzoo as command
+from PIL import Image
+from torch import nn
+from torch.nn.functional import one_hot
+
+import partzoo
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.vocabulary import Settings
+from partzoo.encoders.base import Preprocess
+from partzoo.errors import UsageError
+from partzoo.hub import save_pretrained
+
+
+class Columns(nn.Module):
+    """Parts are columns of equal width, where the picture is bright; the looks of each are as given."""
+
+    preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = nn.Parameter(torch.tensor(looks, dtype=torch.float32), requires_grad=False)
+        self.config = SimpleNamespace(parts=len(looks))
+        self.seen = 0
+
+    def part_maps(self, x, size=None):
+        self.seen += len(x)
+        bright = x.mean(1, keepdim=True)
+        column = torch.arange(x.shape[3]) * self.config.parts // x.shape[3]
+        return torch.cat([1 - bright, bright * one_hot(column, self.config.parts).T[None, :, None]], 1)
+
+    def descriptors(self, x):
+        return torch.cat([torch.zeros_like(self.looks[:1]), self.looks])[None].expand(len(x), -1, -1)
+
+
+THIRDS = [[1, 0], [0, 1], [0.1, 1]]  # the last two look alike
+
+
+class Classes(nn.Module):
+    """Halves of the picture: upper and lower in class 0, left and right in class 1."""
+
+    preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
+    config = SimpleNamespace(parts=2, classes=2)
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def part_maps(self, x, size=None, classes=None):
+        rows, columns = x.shape[2:]
+        lower = (torch.arange(rows) >= rows // 2)[:, None].expand(rows, columns)
+        right = (torch.arange(columns) >= columns // 2).expand(rows, columns)
+        second = torch.stack([lower, right])[classes].float()
+        return torch.stack([torch.zeros_like(second), 1 - second, second], 1)
+
+    def descriptors(self, x, classes=None):
+        return classes[:, None, None] + torch.arange(3.0)[None, :, None].expand(len(x), 3, 4)
+
+
+def bright(size=(30, 60), dark_rows=6):
+    pixels = np.full((*size, 3), 250, np.uint8)
+    pixels[:dark_rows] = 5
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def partformer():
+    torch.manual_seed(0)
+    model = partzoo.load("partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=4, size=64)
+    nn.init.normal_(model.transformer.part_embed)
+    return model
+
+
+def noise(count=3, size=(50, 70)):
+    return list(np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8))
+
+
+def test_k_none_and_auto_are_the_models_own_parts():
+    for k in (None, "auto", 3):
+        parts = partzoo.discover_parts(bright(), k, model=Columns(THIRDS), refine=False)
+        assert parts.k == 3 and not parts.labels[:4].any()
+        assert [parts.labels[20, x] for x in (5, 30, 55)] == [1, 2, 3]
+
+
+def test_a_smaller_k_joins_the_parts_that_look_most_alike():
+    parts = partzoo.discover_parts(bright(), 2, model=Columns(THIRDS))
+    assert [parts.labels[20, x] for x in (5, 30, 55)] == [1, 2, 2]
+
+
+def test_a_larger_k_is_an_error_that_says_what_is_possible():
+    for call in (partzoo.discover_parts, partzoo.fit_parts):
+        with pytest.raises(UsageError, match=r"k=8: this model knows 3 parts\. Use k <= 3, or k=None"):
+            call(bright(), 8, model=Columns(THIRDS))
+
+
+def test_where_no_k_is_said_few_parts_are_all_and_many_become_eight():
+    assert partzoo.discover_parts(bright(), model=Columns(THIRDS)).k == 3
+    assert partzoo.fit_parts(bright(), model=Columns(THIRDS)).k == 3
+    sixteen = Columns(torch.randn(16, 5, generator=torch.Generator().manual_seed(0)).tolist())
+    assert partzoo.discover_parts(bright(), model=sixteen).k == 8
+    assert partzoo.discover_parts([bright()], model=sixteen)[0].k == 8
+
+
+def test_parts_keep_the_models_numbers_whatever_their_areas(partformer):
+    """Part i is the model's part i, alone, among others and in any order."""
+    pictures = noise(4, (64, 64))
+    together = partzoo.discover_parts(pictures, model=partformer, refine=False)
+    turned = partzoo.discover_parts(pictures[::-1], None, model=partformer, refine=False)[::-1]
+    for pixels, parts, again in zip(pictures, together, turned, strict=True):
+        assert parts == again == partzoo.discover_parts(pixels, None, model=partformer, refine=False)
+        x = partformer.preprocess.normalize(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
+        maps = partformer.part_maps(x, size=(64, 64))[0]
+        assert (parts.labels == maps.argmax(0).numpy()).mean() > 0.9
+        assert np.allclose(parts.descriptors, partformer.descriptors(x)[0, 1:], atol=1e-5)
+    areas = sum(parts.areas for parts in together)
+    assert (np.diff(areas) > 0).any()
+
+
+def test_joined_parts_keep_the_order_of_the_first_of_each():
+    looks = [[0, 1], [1, 0], [0, 1.1], [1, 0.1]]
+    parts = partzoo.discover_parts(bright((30, 80)), 2, model=Columns(looks), refine=False)
+    assert [parts.labels[20, x] for x in (5, 30, 50, 75)] == [1, 2, 1, 2]
+    assert np.allclose(parts.descriptors, [[0, 1.05], [1, 0.05]])
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_every_part_has_a_place_after_joining(k):
+    """Whichever of two equal cosines is found first: products of matrices are not symmetric to the last bit."""
+    finder = Finder(Columns([[0.0]] * 7), Settings("", 32))
+    for seed in range(40):
+        descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))
+        numbering = finder.fit([descriptors], k).numbering
+        assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
+
+
+def test_the_own_vocabulary_costs_no_look_at_the_pictures():
+    model = Columns(THIRDS)
+    for pictures in (bright(), [bright(), bright()]):
+        assert partzoo.fit_parts(pictures, model=model).numbering == (1, 2, 3)
+    assert model.seen == 0
+    partzoo.discover_parts([bright(), bright()], None, model=model)
+    assert model.seen == 2
+
+
+def test_a_vocabulary_labels_as_the_call_that_it_is_from():
+    model, pictures = Columns(THIRDS), [bright(), bright((20, 20), 3)]
+    for k in (None, 2):
+        vocabulary = partzoo.fit_parts(pictures, k, model=model)
+        for pixels, parts in zip(pictures, partzoo.discover_parts(pictures, k, model=model), strict=True):
+            assert parts == partzoo.discover_parts(pixels, vocabulary=vocabulary, model=model)
+    with pytest.raises(UsageError, match="no name"):
+        partzoo.discover_parts(pictures, vocabulary=vocabulary)
+
+
+@pytest.mark.parametrize("k", [None, 2])
+def test_a_saved_vocabulary_brings_model_and_numbering(partformer, tmp_path, k):
+    name = str(save_pretrained(partformer, tmp_path / "partformer"))
+    pixels = noise(1)[0]
+    partzoo.fit_parts(pixels, k, model=name).save(tmp_path / "v.safetensors")
+    vocabulary = partzoo.PartVocabulary.load(tmp_path / "v.safetensors")
+    assert (vocabulary.k, vocabulary.settings.model) == (k or 4, name)
+    found = partzoo.discover_parts(pixels, vocabulary=vocabulary)
+    assert np.array_equal(found.labels, partzoo.discover_parts(pixels, k, model=name).labels)
+
+
+def test_a_vocabulary_of_another_number_of_parts_is_an_error():
+    vocabulary = partzoo.fit_parts(bright(), model=Columns(THIRDS))
+    with pytest.raises(UsageError, match="3 learned parts, this one has 2: use the model that"):
+        partzoo.discover_parts(bright(), vocabulary=vocabulary, model=Columns(THIRDS[:2]))
+    with pytest.raises(UsageError, match="this one has 0"):
+        partzoo.discover_parts(bright(), vocabulary=vocabulary, model="toy-vit")
+
+
+def test_batch_size_does_not_change_labels(partformer):
+    pictures = [*noise(3), *noise(2, (64, 40))]
+    one = partzoo.discover_parts(pictures, 3, model=partformer, batch_size=1)
+    for batch_size in (2, 64):
+        assert partzoo.discover_parts(pictures, 3, model=partformer, batch_size=batch_size) == one
+
+
+def test_a_picture_smaller_than_the_parts_are_many_is_no_error():
+    assert partzoo.discover_parts(np.full((1, 1, 3), 250, np.uint8), model=Columns(THIRDS)).labels.shape == (1, 1)
+
+
+def test_the_class_of_each_picture_says_which_parts_are_meant():
+    pixels = bright((40, 40), 0)
+    upper, left = partzoo.discover_parts([pixels, pixels], model=Classes(), classes=[0, 1], refine=False)
+    assert upper.labels[5, 5] == upper.labels[5, 35] == 1 and upper.labels[35, 5] == 2
+    assert left.labels[5, 5] == left.labels[35, 5] == 1 and left.labels[5, 35] == 2
+    assert (left.descriptors - upper.descriptors == 1).all()
+    for classes in (1, np.int64(1), torch.tensor(1)):
+        assert partzoo.discover_parts(pixels, model=Classes(), classes=classes, refine=False) == left
+    both = partzoo.discover_parts([pixels, pixels], model=Classes(), classes=1, refine=False)
+    assert both == [left, left]
+    vocabulary = partzoo.fit_parts([pixels], model=Classes(), refine=False)
+    assert partzoo.discover_parts(pixels, model=Classes(), vocabulary=vocabulary, classes=1) == left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, r"parts of 2 classes of things: say which each picture shows, with classes=, 0 to 1"),
+        ({"classes": 2}, "classes=2: this model knows the classes 0 to 1"),
+        ({"classes": -1}, "classes=-1"), ({"classes": "bird"}, "'bird'"), ({"classes": 0.5}, "0.5"),
+        ({"classes": [0, 1]}, r"one for each of the 1 pictures"),
+        ({"classes": 0, "k": 1}, "k=1: the parts of several classes cannot be joined"),
+        ({"classes": 0, "model": Columns(THIRDS)}, "this one is none: leave it"),
+    ],
+)  # fmt: skip
+def test_a_wrong_or_missing_class_is_an_error(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        partzoo.discover_parts(bright(), **({"model": Classes()} | arguments))
+
+
+def test_a_partformer_of_several_classes_is_told_the_class():
+    torch.manual_seed(0)
+    model = partzoo.load(
+        "partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=3, classes=5, size=64
+    )
+    nn.init.normal_(model.transformer.part_embed)
+    found = [partzoo.discover_parts(noise(1)[0], model=model, classes=c) for c in (0, 4, 4)]
+    assert found[1] == found[2] and found[0] != found[1] and found[0].k == 3
+
+
+def test_the_command_asks_for_the_class_and_gives_few_parts_unasked(tmp_path):
+    torch.manual_seed(0)
+    model = partzoo.load("partformer-resnet18", pretrained=False, dtype="float32", parts=3, classes=2, size=64)
+    name, picture = save_pretrained(model, tmp_path / "model"), tmp_path / "noise.png"
+    Image.fromarray(noise(1)[0]).save(picture)
+    out = tmp_path / "parts.npz"
+    assert "parts of 2 classes" in command("discover", picture, "--model", name).err
+    assert command("discover", picture, "--model", name, "--class", 1, "-o", out).code == 0
+    assert partzoo.Parts.load(out) == partzoo.discover_parts(picture, model=str(name), classes=1)
+    refused = command("discover", picture, "--model", name, "--class", 1, "-k", 8)
+    assert refused.code == 2 and "knows 3 parts" in refused.err
