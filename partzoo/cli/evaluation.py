@@ -47,6 +47,7 @@ class Numbers(click.ParamType):
       partzoo eval patchresnet14.tin --protocol faces68 --data faces/ -k 8 -o result.json
       partzoo eval part-vitt --protocol tiny-imagenet --data tiny-imagenet/ --seeds 3
       partzoo eval colour-position --protocol faces68 --data faces/
+      partzoo eval partformer-resnet18.faces-k8 --protocol faces68 --data faces/ -k own --rotate 15
       partzoo eval --all --protocol faces68 --data faces/ -o results/
     \b
     MODEL: a name or file as for --model elsewhere, or a floor: random-weights, colour-position.
@@ -58,11 +59,12 @@ class Numbers(click.ParamType):
 @click.option("--all", "everything", is_flag=True, help="Every released weight and floor; writes OUT/PROTOCOL.csv.")
 @click.option("--protocol", required=True, shell_complete=complete_protocols, help="Such as faces68 or tiny-imagenet.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
-@click.option("-k", type=Numbers(), default="4,8,16", show_default=True, help="Parts to look for; own: a model's own.")
+@click.option("-k", type=Numbers(), show_default="4,8,16", help="Parts to look for; own: those that a model knows.")
 @click.option("--seeds", default=5, show_default=True, help="How many seeds.")
 @click.option("--split", help="In place of the split that the protocol reports on.")
 @click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
 @click.option("--size", type=int, help="Longer side at work, in pixels.")
+@click.option("--rotate", type=float, default=0, help="Turn the reported pictures by so many degrees.")
 @click.option("--limit", type=int, help="At most so many pictures of each split: to try out.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
 @json_option
@@ -71,11 +73,12 @@ def evaluate(
     everything: bool,
     protocol: str,
     data: str,
-    k: list[int | None],
+    k: list[int | None] | None,
     seeds: int,
     split: str | None,
     background: str,
     size: int | None,
+    rotate: float,
     limit: int | None,
     out: str | None,
     as_json: bool,
@@ -88,13 +91,14 @@ def evaluate(
     chosen = {"k": k, "seeds": seeds, "split": split, "limit": limit}
     with _progress(quiet=as_json) as progress:
         if everything:
-            if background != "auto" or size is not None:
-                raise click.UsageError("--background and --size cannot change with --all: it has settings of its own.")
+            if background != "auto" or size is not None or rotate:
+                raise click.UsageError("--background, --size and --rotate are not for --all: it has its own settings.")
             file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
-                model, protocol, data, background=background, size=size, out=out, progress=progress, **chosen
-            )
+                model, protocol, data, background=background, size=size, rotate=rotate, out=out, progress=progress,
+                **chosen,
+            )  # fmt: skip
     if everything:
         print_json({"output": str(file)}) if as_json else click.echo(f"Written: {file}")
     elif as_json:

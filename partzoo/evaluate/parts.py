@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from partzoo.discovery.finder import Finder
-from partzoo.discovery.pipeline import draw_samples
+from partzoo.discovery.pipeline import fitted
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.evaluate.bootstrap import mean_interval, table_interval
 from partzoo.evaluate.landmark_error import Places, landmark_error
 from partzoo.evaluate.landmarks import OUTSIDE, active_parts, labels_at, labels_on_grid, part_centroids, soft_centroids
 from partzoo.evaluate.metrics import Contingency, ForegroundIoU, Presence, foreground_labels, labels_by_class, stability
 from partzoo.evaluate.protocols.base import Example, PartProtocol
+from partzoo.evaluate.protocols.reading import Examples
+from partzoo.evaluate.rotation import rotated
 from partzoo.image import Picture
 
 Progress = Callable[[str, int, int], None]
-Key = tuple[int | None, int]  # k as asked for, seed
+Key = tuple[int | str, int]  # k, seed
 STABILITY_STEP = 4  # every fourth row and column of a label map is kept to compare seeds
 
 
@@ -33,12 +36,14 @@ def part_figures(
     seeds: Iterable[int],
     split: str | None = None,
     limit: int | None = None,
+    rotate: float = 0.0,
     progress: Progress | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Figures of every k and seed, from one pass over the pictures.
 
     The vocabulary is the one that :func:`partzoo.fit_parts` would fit on the protocol's fitting split. A learned part
-    model has its own, whatever the seed: it is evaluated once for each k.
+    model has its own, whatever the seed: it is evaluated once for each k. One with parts of several classes is told the
+    class of each picture.
 
     Args:
         finder: model with settings.
@@ -48,6 +53,8 @@ def part_figures(
         seeds: of the clustering.
         split: in place of the one that the protocol reports on.
         limit: at most so many pictures of each split.
+        rotate: degrees, counter-clockwise, that the reported pictures are turned by; see :mod:`.rotation`. What is
+            fitted is fitted on upright ones.
         progress: told what is done, how much, and of how much.
 
     Returns:
@@ -59,11 +66,11 @@ def part_figures(
     """
     fit = protocol.load(Path(data), protocol.fit)[: _least(protocol.fit_pictures, limit)]
     report = protocol.load(Path(data), split or protocol.report)[:limit]
+    if rotate:
+        report = Examples(report, partial(rotated, degrees=rotate, protocol=protocol))
     seeds = [0] if finder.learned else list(seeds)
-    samples = draw_samples(finder, _Pictures(fit), seeds, progress=_told(progress, "vocabulary"))
-    vocabularies = {
-        (each, seed): finder.fit(sample, each, seed) for seed, sample in zip(seeds, samples, strict=True) for each in k
-    }
+    asked = list(dict.fromkeys(map(finder.asked, k)))
+    vocabularies = fitted(finder, _Pictures(fit), asked, seeds, progress=_told(progress, "vocabulary"))
     tallies = {key: Tally(protocol, vocabulary.k) for key, vocabulary in vocabularies.items()}
     if protocol.error is not None:
         for example, scores in _found(finder, protocol, fit, vocabularies, _told(progress, "regression")):
@@ -79,7 +86,7 @@ def part_figures(
         for key, tally in tallies.items()
     ]
     if len(seeds) > 1:
-        for each in k:
+        for each in asked:
             parts = max(tallies[each, seed].k for seed in seeds)
             nmi, ari = stability([coarse[each, seed] for seed in seeds], parts)
             metrics = {"stability_nmi": 100 * nmi, "stability_ari": 100 * ari}
@@ -226,7 +233,7 @@ def _found(
     """Every example with its scores ``(k + 1, h, w)`` by each vocabulary; one picture is held at a time."""
     for index in range(len(examples)):
         example = examples[index]
-        view = finder.look(Picture(example.picture))
+        view = finder.look(Picture(example.picture), example.category if finder.classes else None)
         size = (protocol.grid,) * 2 if protocol.grid else example.picture.shape[:2]
         yield example, {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}
         if tell:

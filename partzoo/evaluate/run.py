@@ -32,6 +32,7 @@ from partzoo.machine import hardware
 from partzoo.manifest import manifest
 
 Progress = Callable[[str, int, int], None]
+PARTS = (4, 8, 16)  # how many are looked for where nothing else is said
 
 
 def evaluate(
@@ -39,11 +40,12 @@ def evaluate(
     protocol: str,
     data: str | Path,
     *,
-    k: Sequence[int | None] = (4, 8, 16),
+    k: Sequence[int | None] | None = None,
     seeds: int = 5,
     split: str | None = None,
     background: str | None = "auto",
     size: int | None = None,
+    rotate: float = 0.0,
     limit: int | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
@@ -55,10 +57,12 @@ def evaluate(
             JSON file of detections.
         protocol: a name from :func:`partzoo.evaluate.protocols.names`.
         data: the folder with the protocol's data.
-        k: numbers of parts to look for; None is a learned part model's own. Part protocols only.
+        k: numbers of parts to look for, among them None for a learned part model's own. By default 4, 8 and 16; of a
+            learned part model its own and those below. Part protocols only.
         seeds: 0..seeds-1 are used: of the clustering, of a probe's training, of PART's positions.
         split: in place of the one that the protocol reports on.
         background, size: as :func:`partzoo.discover_parts` takes them. Part protocols only.
+        rotate: degrees, counter-clockwise, that the reported pictures are turned by. Part protocols only.
         limit: use at most so many pictures of each split: for trying out.
         out: JSON file of the record. A file that holds this very evaluation already is kept and read.
         progress: told what is done, how much, and of how much.
@@ -73,16 +77,17 @@ def evaluate(
     rules = get(protocol)
     if seeds < 1:
         raise UsageError(f"seeds={seeds} must be at least 1.")
-    if not isinstance(rules, PartProtocol) and (background, size) != ("auto", None):
-        raise UsageError(f"background and size are for finding parts, which {protocol} does not ask for.")
+    if not isinstance(rules, PartProtocol) and (background, size, rotate) != ("auto", None, 0):
+        raise UsageError(f"background, size and rotate are for finding parts, which {protocol} does not ask for.")
     if isinstance(rules, ClassProtocol) and split not in (None, rules.test):
         raise UsageError(f"{protocol} is fitted on {rules.train} and reported on {rules.test}, not on {split!r}.")
     chosen: dict[str, Any] = {"split": split or _reported(rules), "limit": limit}
     if isinstance(rules, PartProtocol):
         finder = _finder(model, background, size)
-        weights, chosen = digest(finder.model), chosen | {"k": list(k), "seeds": seeds}
-        options = {"k": k, "seeds": range(seeds), "split": split, "limit": limit, "progress": progress}
-        measure = partial(part_figures, finder, rules, data, **options)
+        k = _numbers(finder) if k is None else list(k)
+        weights, chosen = digest(finder.model), chosen | {"k": k, "seeds": seeds}
+        options = {"k": k, "seeds": range(seeds), "split": split, "limit": limit, "rotate": rotate}
+        measure = partial(part_figures, finder, rules, data, progress=progress, **options)
     elif isinstance(rules, ClassProtocol):
         encoder = floor_encoder(model) if model in FLOORS else load(model, dtype="float32")
         weights, chosen = digest(encoder), chosen | {"seeds": seeds}
@@ -99,7 +104,7 @@ def evaluate(
         "format": FORMAT,
         "protocol": protocol,
         "model": model,
-        "setting": _setting(background, size),
+        "setting": _setting(background, size, rotate),
         "weights_sha256": weights,
         **chosen,
     }
@@ -119,7 +124,7 @@ def evaluate_all(
     data: str | Path,
     out: str | Path,
     *,
-    k: Sequence[int | None] = (4, 8, 16),
+    k: Sequence[int | None] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Path:
@@ -128,7 +133,7 @@ def evaluate_all(
     Args:
         protocol, data: as :func:`evaluate` takes them.
         out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
-        k: numbers of parts; a learned part model is asked for no more than it knows.
+        k: numbers of parts, by default 4, 8 and 16; a learned part model is asked for no more than it knows.
         progress: as :func:`evaluate` takes it; the text begins with the model.
         **options: of :func:`evaluate`.
 
@@ -144,7 +149,7 @@ def evaluate_all(
             if progress:
                 progress(f"{label}: {what}", done, of)
 
-        chosen["k"] = [each for each in k if each is None or each <= _knows(model)]
+        chosen["k"] = [each for each in k or PARTS if each is None or each <= _knows(model)]
         records.append(evaluate(model, protocol, data, out=file, progress=tell, **(options | chosen)))
     path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
@@ -180,6 +185,13 @@ def _finder(model: str, background: str | None, size: int | None) -> Finder:
     return Finder(finder.model, dataclasses.replace(finder.settings, model=model))
 
 
+def _numbers(finder: Finder) -> list[int]:
+    """How many parts are looked for where nothing else is said."""
+    if not finder.learned:
+        return list(PARTS)
+    return [k for k in PARTS if k < finder.own and not finder.classes] + [finder.own]
+
+
 def _knows(model: str) -> float:
     """How many parts a released model can be asked for."""
     record = manifest().get(model)
@@ -205,10 +217,11 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _setting(background: str | None, size: int | None) -> str:
+def _setting(background: str | None, size: int | None, rotate: float = 0.0) -> str:
     """What differs from the defaults, in a few words."""
     chosen = [] if background == "auto" else [f"background={background}"]
-    return ",".join(chosen + ([f"size={size}"] if size else [])) or DEFAULT
+    chosen += [f"size={size}"] if size else []
+    return ",".join(chosen + ([f"rotate={rotate:g}"] if rotate else [])) or DEFAULT
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

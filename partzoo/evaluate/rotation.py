@@ -1,0 +1,52 @@
+"""Pictures turned before they are measured, with their landmarks or masks: do parts turn with the thing?
+
+Source: PartFormer, section 4.5, table 7, which turns all pictures by -30, -15, 15 or 30 degrees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from math import cos, radians, sin
+
+import numpy as np
+from PIL import Image
+
+from partzoo.evaluate.protocols.base import Example, PartProtocol
+
+
+def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example:
+    """An example turned about the middle of its picture.
+
+    What comes in from outside is black, and background in masks. A box keeps its width and height and turns with its
+    middle. Where maps are read on a grid, landmarks that leave the picture count as invisible; where they are read in
+    the picture's own pixels, the protocol leaves those out itself.
+
+    Args:
+        example: in the protocol's frame.
+        degrees: counter-clockwise.
+        protocol: whose rules say where points are counted from, and what is background.
+    """
+    height, width = example.picture.shape[:2]
+    edge = 0.0 if protocol.grid else 0.5  # points are counted from the border, or from the first pixel's centre
+    middle = np.array([width, height]) / 2 - edge
+
+    def turn(points: np.ndarray) -> np.ndarray:
+        c, s = cos(radians(degrees)), sin(radians(degrees))
+        return (points - middle) @ np.array([[c, -s], [s, c]]) + middle
+
+    picture = Image.fromarray(example.picture).rotate(degrees, Image.Resampling.BILINEAR)
+    changes = {"picture": np.asarray(picture)}
+    if example.points is not None:
+        points = changes["points"] = turn(example.points)
+        inside = ((points > 0) & (points <= (width, height))).all(1)
+        if protocol.grid and not inside.all():
+            changes["visible"] = inside if example.visible is None else inside & example.visible
+    if example.mask is not None:
+        mask = Image.fromarray(example.mask.astype(np.int32))
+        mask = mask.rotate(degrees, Image.Resampling.NEAREST, fillcolor=protocol.background)
+        changes["mask"] = np.asarray(mask).astype(np.int64)
+    if example.box is not None:
+        size = np.array(example.box[2:])
+        corner = turn(np.array(example.box[:2]) + size / 2) - size / 2
+        changes["box"] = (*corner.tolist(), *size.tolist())
+    return dataclasses.replace(example, **changes)

@@ -1,0 +1,67 @@
+"""Figures of models that know parts by themselves."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from drawn_faces import write_faces
+from torch import nn
+
+import partzoo
+from partzoo.discovery.pipeline import make_finder
+from partzoo.errors import UsageError
+from partzoo.evaluate import run
+from partzoo.evaluate.parts import part_figures
+from partzoo.evaluate.protocols import get
+from partzoo.evaluate.protocols.base import Example, PartProtocol
+from partzoo.hub import save_pretrained
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return write_faces(tmp_path_factory.mktemp("faces"), {"train": 4, "report": 3})
+
+
+def partformer(**config):
+    torch.manual_seed(0)
+    model = partzoo.load("partformer-resnet18", pretrained=False, device="cpu", dtype="float32", size=64, **config)
+    nn.init.normal_(model.transformer.part_embed)
+    return model
+
+
+def test_own_parts_need_no_pass_over_the_fitting_pictures_but_the_regressions(faces):
+    told = []
+    finder = make_finder(partformer(parts=3))
+    runs, _ = part_figures(
+        finder, get("faces68"), faces, k=[None, 3], seeds=range(5), progress=lambda *said: told.append(said[0])
+    )
+    assert set(told) == {"regression", "report"}
+    assert [(each["k"], each["seed"]) for each in runs] == [(3, 0)]
+
+
+@pytest.mark.parametrize(("parts", "asked"), [(3, [3]), (6, [4, 6]), (8, [4, 8])])
+def test_where_no_k_is_said_a_model_is_asked_for_what_it_knows(faces, tmp_path, parts, asked):
+    name = str(save_pretrained(partformer(parts=parts), tmp_path / "model"))
+    record = run.evaluate(name, "faces68", faces, seeds=1, limit=2)
+    assert record["k"] == asked == [each["k"] for each in record["runs"]]
+    with pytest.raises(UsageError, match=f"k=16: this model knows {parts} parts"):
+        run.evaluate(name, "faces68", faces, k=[16], seeds=1, limit=2)
+
+
+def test_a_model_of_several_classes_is_told_the_class_of_each_picture():
+    draw = np.random.default_rng(0)
+    picture, mask = draw.integers(0, 256, (64, 64, 3), dtype=np.uint8), draw.integers(0, 3, (16, 16))
+    rules = PartProtocol(
+        "drawn", lambda *_: [], 3, source="", rules="", get="", grid=16, background=2, classes=2
+    )  # fmt: skip
+
+    def figures(model, *categories):
+        examples = [Example(picture, mask=mask, category=category) for category in categories]
+        changed = PartProtocol(**(vars(rules) | {"load": lambda *_: examples}))
+        return part_figures(make_finder(model), changed, ".", k=[None], seeds=[0])[0][0]["metrics"]
+
+    of = partial(figures, partformer(parts=3, classes=2))
+    assert of(0) != of(1) and of(0, 1) != of(0, 0)
+    with pytest.raises(UsageError, match="say which each picture shows"):
+        of(None)
