@@ -16,13 +16,15 @@ from partzoo.models.sampling import gather_patches, relative_targets, sample_pos
 from partzoo.train.data import PictureSet
 
 
-def _batches(
-    preprocess: Preprocess, pictures: PictureSet, size: int, limit: int | None = None
+def normalized_batches(
+    model: Encoder, pictures: PictureSet, size: int, limit: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers and normalized pixels, in the model's size."""
+    """Numbers of pictures, and their pixels normalized, in the model's size and on its device."""
+    preprocess: Preprocess = model.preprocess
+    device = next((each.device for each in model.parameters()), None)
     count = len(pictures) if limit is None else min(limit, len(pictures))
     for numbers in torch.arange(count).split(size):
-        pixels = pictures.batch(numbers)
+        pixels = pictures.batch(numbers).to(device)
         if pictures.side != preprocess.size:
             mode = preprocess.interpolation if preprocess.interpolation != "lanczos" else "bicubic"
             resized = interpolate(pixels.float(), (preprocess.size,) * 2, mode=mode, antialias=True)
@@ -54,7 +56,7 @@ def part_positions(
     count = (side // patch) ** 2
     totals: dict[str, float] = {}
     seen = 0
-    for _, pixels in _batches(model.preprocess, pictures, batch_size, limit):
+    for _, pixels in normalized_batches(model, pictures, batch_size, limit):
         positions = sample_positions(len(pixels), count, (side, side), patch, continuous=True, generator=generator)
         predicted = model.relate(gather_patches(pixels, positions, patch))
         matrices = predicted.unflatten(1, (count, count))
@@ -80,8 +82,8 @@ def pooled_features(
 ) -> Tensor:
     """Mean of the patch tokens of every picture, ``(N, C)`` float32; pictures are resized to the model's size."""
     found = torch.empty(len(pictures), model.dim)
-    for numbers, x in _batches(model.preprocess, pictures, batch_size):
-        found[numbers] = model.encode(x).patch.mean(1).float()
+    for numbers, x in normalized_batches(model, pictures, batch_size):
+        found[numbers] = model.encode(x).patch.mean(1).float().cpu()
         if progress:
             progress(int(numbers[-1]) + 1, len(pictures))
     return found
@@ -99,7 +101,7 @@ def knn(model: Encoder, bank: PictureSet, queries: PictureSet, *, neighbours: in
 def top1(model: Encoder, pictures: PictureSet, *, batch_size: int = 100) -> float:
     """Accuracy in per cent of the model's own classifier."""
     hits = sum(
-        (model.classify(x).argmax(1) == pictures.labels[numbers]).sum().item()
-        for numbers, x in _batches(model.preprocess, pictures, batch_size)
+        (model.classify(x).argmax(1).cpu() == pictures.labels[numbers]).sum().item()
+        for numbers, x in normalized_batches(model, pictures, batch_size)
     )
     return 100 * hits / len(pictures)
