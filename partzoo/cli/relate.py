@@ -1,0 +1,80 @@
+"""``partzoo relate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from partzoo.cli.command import Command, print_json
+from partzoo.cli.options import json_option, model_option
+from partzoo.errors import PartzooError
+
+
+@click.command(
+    cls=Command,
+    short_help="Show how patches of a picture lie to each other.",
+    epilog="""
+    \b
+    Examples:
+      partzoo relate photo.jpg -o figures/
+      partzoo relate photo.jpg -n 100 --seed 1 -o figures/
+      partzoo relate photo.jpg --json
+    \b
+    Files in the folder:
+      figure-4.png  the picture rebuilt from patches off and on the grid, placed by prediction
+      figure-5.png  a certain and an uncertain patch, and where all others place them
+      figure-6.png  matrices of translations along x and y, predicted and true
+    """,
+)
+@click.argument("image", type=click.Path(), metavar="IMAGE")
+@click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder for the figures.")
+@click.option("-n", "n", type=click.IntRange(min=2), default=64, show_default=True, help="Patches off the grid.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of where the patches lie.")
+@model_option
+@json_option
+def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as_json: bool) -> None:
+    """Draw the figures of the paper of PART for a picture: its patches, placed by what a model predicts."""
+    from partzoo import relation_figures, relations
+    from partzoo.export import write_aside
+    from partzoo.image import open_picture
+
+    picture = open_picture(image)
+    chosen = relations.model_of(model)
+    off_grid = relations.relate(picture, n=n, model=chosen, seed=seed)
+    spread = off_grid.uncertainty()
+    x, y = off_grid.symmetry_correlation()
+    about = {
+        "patches": len(off_grid),
+        "error": off_grid.error,
+        "single_reference_error": off_grid.assemble(0).error,
+        "all_references_error": off_grid.assemble().error,
+        "uncertainty": {"lowest": float(spread.min()), "highest": float(spread.max())},
+        "symmetry_error": off_grid.symmetry_error(),
+        "symmetry_correlation": {"x": x, "y": y},
+    }
+    if out is not None:
+        folder = Path(out)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PartzooError(
+                f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o."
+            ) from error
+        on_grid = relations.relate(picture, model=chosen, sampling="on-grid", seed=seed)
+        figures = {
+            "figure-4.png": relation_figures.assemblies(off_grid, on_grid),
+            "figure-5.png": off_grid.draw_uncertainty(),
+            "figure-6.png": off_grid.draw_matrices(),
+        }
+        for name, figure in figures.items():
+            with write_aside(folder / name) as file:
+                figure.save(file, "PNG")
+    if as_json:
+        print_json(about | {"output": out})
+        return
+    click.echo(
+        f"{len(off_grid)} patches: translations are {about['error']:.1f} pixels off on average, "
+        f"ways there and back differ by {about['symmetry_error']:.1f} (correlation {x:.2f} along x, {y:.2f} along y)"
+    )
+    click.echo(f"Written: {out}" if out else "Nothing was written: add -o figures/ to see them.")
