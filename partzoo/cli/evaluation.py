@@ -64,7 +64,10 @@ class Numbers(click.ParamType):
 @click.option("--split", help="In place of the split that the protocol reports on.")
 @click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
 @click.option("--size", type=int, help="Longer side at work, in pixels.")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the pictures' edges.")
 @click.option("--rotate", type=float, default=0, help="Turn the reported pictures by so many degrees.")
+@click.option("--patches", type=Numbers(), help="Probe on the picture and so many patches, such as 0,1,9 (spatial).")
+@click.option("--augment", is_flag=True, help="With --patches: train the probe on warped pictures.")
 @click.option("--limit", type=int, help="At most so many pictures of each split: to try out.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
 @json_option
@@ -78,7 +81,10 @@ def evaluate(
     split: str | None,
     background: str,
     size: int | None,
+    refine: bool,
     rotate: float,
+    patches: list[int] | None,
+    augment: bool,
     limit: int | None,
     out: str | None,
     as_json: bool,
@@ -91,13 +97,13 @@ def evaluate(
     chosen = {"k": k, "seeds": seeds, "split": split, "limit": limit}
     with _progress(quiet=as_json) as progress:
         if everything:
-            if background != "auto" or size is not None or rotate:
-                raise click.UsageError("--background, --size and --rotate are not for --all: it has its own settings.")
+            if (background, size, refine, rotate) != ("auto", None, True, 0):
+                raise click.UsageError("--background, --size, --no-refine and --rotate are not for --all.")
             file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
-                model, protocol, data, background=background, size=size, rotate=rotate, out=out, progress=progress,
-                **chosen,
+                model, protocol, data, background=background, size=size, refine=refine, rotate=rotate, out=out,
+                progress=progress, **chosen,
             )  # fmt: skip
     if everything:
         print_json({"output": str(file)}) if as_json else click.echo(f"Written: {file}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, lcm
 
@@ -38,6 +38,7 @@ class View:
         score: ``(h, w)``, foreground from 0.5 on.
         maps: ``(K + 1, h, w)`` of a learned part model, background first; else None.
         descriptors: ``(K + 1, D)`` of a learned part model; else None.
+        match: size -> maps of a learned part model at that size, upsampled as the model has it; else None.
     """
 
     pixels: Tensor
@@ -47,6 +48,7 @@ class View:
     score: Tensor | None = None
     maps: Tensor | None = None
     descriptors: Tensor | None = None
+    match: Callable[[tuple[int, int]], Tensor] | None = None
 
     @property
     def inside(self) -> Tensor:
@@ -103,9 +105,13 @@ def look(picture: Picture, model: nn.Module, settings: Settings, category: int |
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
             classes = {} if category is None else {"classes": torch.tensor([category], device=batch.device)}
-            found = model.part_maps(batch, **classes), model.descriptors(batch, **classes)
-            maps, descriptors = (each[0].float().cpu() for each in found)
-            return View(pixels, maps=maps, descriptors=descriptors)
+
+            @torch.inference_mode()
+            def match(size: tuple[int, int] | None) -> Tensor:
+                return model.part_maps(batch, size=size, **classes)[0].float().cpu()
+
+            descriptors = model.descriptors(batch, **classes)[0].float().cpu()
+            return View(pixels, maps=match(None), descriptors=descriptors, match=match)
         knows_things = settings.background == "objectness"
         maps = model.forward_intermediates(batch, None if knows_things else list(settings.layers))
         maps = [layer[0].float() for layer in maps]

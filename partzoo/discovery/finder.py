@@ -124,7 +124,12 @@ class Finder:
         return self._parts(picture, view, vocabulary, coarse, labels), vocabulary
 
     def scores(self, view: View, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
-        """``(K + 1, *size)`` scores of a picture's parts that sum to one, background first."""
+        """``(K + 1, *size)`` scores of a picture's parts that sum to one, background first.
+
+        Those of a learned part model are upsampled as the model has it, where they do not follow the picture's edges.
+        """
+        if self.learned and not self.settings.refine:
+            return self._joined(view.match(size), vocabulary)
         return self._scores(self.maps(view, vocabulary), view.pixels, size)
 
     def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -153,10 +158,15 @@ class Finder:
     def maps(self, view: View, vocabulary: PartVocabulary) -> Tensor:
         """``(K + 1, h, w)``: the foreground's score and each part's share of it; for a learned part model, its maps."""
         if self.learned:
-            groups = torch.tensor([0, *vocabulary.numbering])
-            return torch.zeros(vocabulary.k + 1, *view.maps.shape[1:]).index_add_(0, groups, view.maps)
+            return self._joined(view.maps, vocabulary)
         cosines = view.similarities(vocabulary.centres, self.settings.weights)
         return torch.cat([view.score[None], (SHARPNESS * cosines).softmax(0)])
+
+    @staticmethod
+    def _joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
+        """Maps of a learned part model's own parts, added up to those of the vocabulary."""
+        groups = torch.tensor([0, *vocabulary.numbering])
+        return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)
 
     def refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
         """Maps that follow the edges of the picture at work ``(3, H, W)``, at its size, if the settings wish it."""

@@ -20,6 +20,7 @@ from partzoo.errors import UsageError
 from partzoo.evaluate.classes import classify_figures
 from partzoo.evaluate.floors import COLOUR, FLOORS, floor_encoder, floor_finder
 from partzoo.evaluate.parts import part_figures
+from partzoo.evaluate.patches import patch_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
@@ -45,7 +46,10 @@ def evaluate(
     split: str | None = None,
     background: str | None = "auto",
     size: int | None = None,
+    refine: bool = True,
     rotate: float = 0.0,
+    patches: Sequence[int] | None = None,
+    augment: bool = False,
     limit: int | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
@@ -61,8 +65,12 @@ def evaluate(
             learned part model its own and those below. Part protocols only.
         seeds: 0..seeds-1 are used: of the clustering, of a probe's training, of PART's positions.
         split: in place of the one that the protocol reports on.
-        background, size: as :func:`partzoo.discover_parts` takes them. Part protocols only.
+        background, size, refine: as :func:`partzoo.discover_parts` takes them. With ``refine=False`` the maps of a
+            learned part model are its own at the protocol's size, as the papers measure them. Part protocols only.
         rotate: degrees, counter-clockwise, that the reported pictures are turned by. Part protocols only.
+        patches: probe a model of Spatial Reasoning on the picture and so many patches of it, for each of these numbers
+            (:func:`partzoo.evaluate.patches.patch_figures`). Protocols of classes only.
+        augment: train these probes on augmented pictures, drawn anew in every epoch.
         limit: use at most so many pictures of each split: for trying out.
         out: JSON file of the record. A file that holds this very evaluation already is kept and read.
         progress: told what is done, how much, and of how much.
@@ -77,13 +85,15 @@ def evaluate(
     rules = get(protocol)
     if seeds < 1:
         raise UsageError(f"seeds={seeds} must be at least 1.")
-    if not isinstance(rules, PartProtocol) and (background, size, rotate) != ("auto", None, 0):
-        raise UsageError(f"background, size and rotate are for finding parts, which {protocol} does not ask for.")
+    if not isinstance(rules, PartProtocol) and (background, size, refine, rotate) != ("auto", None, True, 0):
+        raise UsageError(f"background, size, refine and rotate are for parts, which {protocol} does not ask for.")
+    if (patches is not None and not isinstance(rules, ClassProtocol)) or (augment and patches is None):
+        raise UsageError("patches are for protocols of classes, and augment goes with patches.")
     if isinstance(rules, ClassProtocol) and split not in (None, rules.test):
         raise UsageError(f"{protocol} is fitted on {rules.train} and reported on {rules.test}, not on {split!r}.")
     chosen: dict[str, Any] = {"split": split or _reported(rules), "limit": limit}
     if isinstance(rules, PartProtocol):
-        finder = _finder(model, background, size)
+        finder = _finder(model, background, size, refine)
         k = _numbers(finder) if k is None else list(k)
         weights, chosen = digest(finder.model), chosen | {"k": k, "seeds": seeds}
         options = {"k": k, "seeds": range(seeds), "split": split, "limit": limit, "rotate": rotate}
@@ -91,7 +101,11 @@ def evaluate(
     elif isinstance(rules, ClassProtocol):
         encoder = floor_encoder(model) if model in FLOORS else load(model, dtype="float32")
         weights, chosen = digest(encoder), chosen | {"seeds": seeds}
-        measure = partial(classify_figures, encoder, rules, data, seeds=range(seeds), limit=limit, progress=progress)
+        options = {"seeds": range(seeds), "limit": limit, "progress": progress}
+        measure = partial(classify_figures, encoder, rules, data, **options)
+        if patches is not None:
+            chosen |= {"patches": list(patches), "augment": augment}
+            measure = partial(patch_figures, encoder, rules, data, patches=patches, augment=augment, **options)
     elif isinstance(rules, DetectionProtocol):
         weights = _sha256(Path(model))
         measure = partial(_detection_figures, rules, Path(model), data, split)
@@ -104,7 +118,7 @@ def evaluate(
         "format": FORMAT,
         "protocol": protocol,
         "model": model,
-        "setting": _setting(background, size, rotate),
+        "setting": _setting(background, size, refine, rotate),
         "weights_sha256": weights,
         **chosen,
     }
@@ -178,11 +192,12 @@ def digest(model: nn.Module) -> str:
     return total.hexdigest()
 
 
-def _finder(model: str, background: str | None, size: int | None) -> Finder:
+def _finder(model: str, background: str | None, size: int | None, refine: bool) -> Finder:
     if model in FLOORS:
-        return floor_finder(model, None if background == "auto" else background, size)
-    finder = make_finder(load(model, dtype="float32"), background, size)
-    return Finder(finder.model, dataclasses.replace(finder.settings, model=model))
+        finder = floor_finder(model, None if background == "auto" else background, size)
+    else:
+        finder = make_finder(load(model, dtype="float32"), background, size)
+    return Finder(finder.model, dataclasses.replace(finder.settings, model=model, refine=refine))
 
 
 def _numbers(finder: Finder) -> list[int]:
@@ -217,11 +232,15 @@ def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _setting(background: str | None, size: int | None, rotate: float = 0.0) -> str:
+def _setting(background: str | None, size: int | None, refine: bool = True, rotate: float = 0.0) -> str:
     """What differs from the defaults, in a few words."""
-    chosen = [] if background == "auto" else [f"background={background}"]
-    chosen += [f"size={size}"] if size else []
-    return ",".join(chosen + ([f"rotate={rotate:g}"] if rotate else [])) or DEFAULT
+    chosen = {
+        f"background={background}": background != "auto",
+        f"size={size}": size,
+        "no-refine": not refine,
+        f"rotate={rotate:g}": rotate,
+    }
+    return ",".join(text for text, differs in chosen.items() if differs) or DEFAULT
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -241,6 +260,8 @@ def _command(record: dict[str, Any]) -> str:
         parts += ["-k", ",".join("own" if k is None else str(k) for k in record["k"])]
     if record.get("seeds"):
         parts += ["--seeds", str(record["seeds"])]
+    if record.get("patches"):
+        parts += ["--patches", ",".join(map(str, record["patches"]))] + ["--augment"] * record["augment"]
     if record["setting"] != DEFAULT:
         parts += [f"--{option.replace('=', ' ')}" for option in record["setting"].split(",")]
     if record["split"] != _reported(get(record["protocol"])):

@@ -9,6 +9,7 @@ from drawn_faces import write_faces
 from torch import nn
 
 import partzoo
+from partzoo.discovery.describe import at_work
 from partzoo.discovery.pipeline import make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
@@ -16,6 +17,7 @@ from partzoo.evaluate.parts import part_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import Example, PartProtocol
 from partzoo.hub import save_pretrained
+from partzoo.image import Picture
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,27 @@ def test_where_no_k_is_said_a_model_is_asked_for_what_it_knows(faces, tmp_path, 
     assert record["k"] == asked == [each["k"] for each in record["runs"]]
     with pytest.raises(UsageError, match=f"k=16: this model knows {parts} parts"):
         run.evaluate(name, "faces68", faces, k=[16], seeds=1, limit=2)
+
+
+@pytest.mark.parametrize("k", [3, 2])
+def test_unrefined_scores_are_the_maps_as_the_model_upsamples_them(faces, k):
+    """As the papers read them: similarities upsampled, then their softmax; parts that are joined add up."""
+    model, picture = partformer(parts=3), Picture(get("faces68").load(faces, "report")[0].picture[:128, :128])
+    finder = make_finder(model, refine=False, size=64)
+    view = finder.look(picture)
+    vocabulary = finder.fit([finder.sample(view, 0)], k)
+    x = at_work(picture, model, 64)[1]
+    maps = model.part_maps(x, size=(128, 128))[0]
+    numbers = np.array([0, *vocabulary.numbering])
+    maps = torch.stack([maps[numbers == number].sum(0) for number in range(k + 1)])
+    assert torch.allclose(finder.scores(view, vocabulary, (128, 128)), maps, atol=1e-6)
+
+
+def test_the_record_says_that_nothing_was_refined(faces):
+    options = {"k": [2], "seeds": 1, "size": 64}
+    coarse = run.evaluate("toy-vit", "faces68", faces, refine=False, **options)
+    assert coarse["command"].endswith("--size 64 --no-refine")
+    assert coarse["runs"] != run.evaluate("toy-vit", "faces68", faces, **options)["runs"]
 
 
 def test_a_model_of_several_classes_is_told_the_class_of_each_picture():

@@ -112,7 +112,7 @@ def test_features_are_measured_by_a_class_protocol(pictures_by_class, tmp_path):
     assert by_seed[None] == {"knn", "linear"} and {"linear_sgd", "mse_x", "antisymmetry"} <= by_seed[0] == by_seed[1]
     with pytest.raises(UsageError, match="reported on val, not on 'dev'"):
         run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, split="dev")
-    with pytest.raises(UsageError, match="background and size are for finding parts"):
+    with pytest.raises(UsageError, match="background, size, refine and rotate are for parts"):
         run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, size=64)
 
 
