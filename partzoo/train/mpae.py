@@ -116,12 +116,14 @@ class MpaeTask(Task):
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        several = self.model.config.classes > 1
+        if several and labels is None:
+            raise UsageError(f"Training parts of {self.model.config.classes} classes needs pictures with labels.")
         if self.augment:
             pixels = random_view(pixels.float(), generator)
         x = self.model.preprocess.normalize(pixels)
         patches = (x.shape[2] // self.model.patch) * (x.shape[3] // self.model.patch)
         noise = torch.rand(len(x), patches, generator=generator, device=x.device)
-        several = self.model.config.classes > 1
         return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None)
 
     def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:

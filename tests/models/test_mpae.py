@@ -175,6 +175,15 @@ def test_positions_are_the_trained_ones_at_their_size_and_resampled_elsewhere():
     torch.testing.assert_close(downwards[1:3, 0], torch.tensor([2.5, 4.5]), atol=0.05, rtol=0)
 
 
+def test_at_the_trained_size_no_table_is_resampled(monkeypatch):
+    model, wide = small(encoder="timm/test_vit", size=160), torch.randn(1, 3, 160, 320)
+    model.reconstruct(wide)
+    monkeypatch.setattr("partzoo.models.part_transformer.interpolate", lambda *_, **__: pytest.fail("resampled"))
+    model.reconstruct(wide[..., :160])
+    with pytest.raises(pytest.fail.Exception):
+        model.reconstruct(wide)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (61, 75)])
 def test_maps_are_probabilities_for_pictures_of_any_size(size):
     model, x = small(), torch.randn(2, 3, *size)
@@ -247,6 +256,28 @@ def test_any_encoder_serves(name):
     assert not any(p.requires_grad for p in model.train().encoder.parameters()) and not model.encoder.training
 
 
+@pytest.mark.parametrize(("name", "levels", "rows"), [("patchresnet14", (0, 1), 16), ("toy-vit", (0, 1), 8)])
+def test_several_levels_of_an_encoder_serve(name, levels, rows):
+    model, x = small(encoder=name, levels=levels), torch.randn(1, 3, 64, 96)
+    assert model(x).shape == (1, 4, rows, rows * 3 // 2)
+    assert model.features(x).shape[2:] == model(x).shape[2:]
+    assert model.reconstruct(x).shape[2:] == (8 * rows, 12 * rows)
+
+
+def test_classes_have_parts_of_their_own_and_share_the_background():
+    model, x = small(parts=2, classes=3), torch.randn(1, 3, 64, 64).expand(2, -1, -1, -1)
+    assert model.extractor.part_embed.shape == (7, 32)
+    found = model.descriptors(x, classes=torch.tensor([0, 2]))
+    alone = small(parts=2)
+    for i, rows in enumerate(([0, 1, 2], [0, 5, 6])):
+        alone.load_state_dict(model.state_dict() | {"extractor.part_embed": model.extractor.part_embed[rows]})
+        torch.testing.assert_close(found[i], alone.descriptors(x)[i])
+    maps = model.part_maps(x, classes=torch.tensor([0, 2]))
+    assert maps.shape == (2, 3, 8, 8) and not torch.allclose(maps[0], maps[1])
+    with pytest.raises(UsageError, match="say which with classes="):
+        model(x)
+
+
 def test_a_size_that_is_no_multiple_of_the_patch_is_refused():
     with pytest.raises(UsageError, match="multiple of its patch, 8"):
         small(size=60)
@@ -266,13 +297,25 @@ def test_lower_precision_finds_the_same_parts():
     published.cache_clear()
 
 
-def test_saved_and_loaded_it_is_the_same(tmp_path):
-    model, x = small(), torch.randn(1, 3, 64, 64)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, "int8"])
+def test_an_encoder_whose_weights_are_read_directly_takes_lower_precision(dtype):
+    model, x = small(encoder="part-vitt8"), torch.randn(1, 3, 64, 64)
+    expected = model(x)
+    assert model.keep_float == ("encoder.relative_encoder",)
+    found = set_precision(model, dtype, torch.device("cpu"))
+    assert (found(x) - expected).abs().mean() < 0.05
+    assert isinstance(found.encoder.relative_encoder.pair, torch.nn.Linear)
+
+
+@pytest.mark.parametrize("config", [{}, {"levels": (0, 1), "classes": 2}])
+def test_saved_and_loaded_it_is_the_same(tmp_path, config):
+    model, x = small(**config), torch.randn(1, 3, 64, 64)
+    classes = torch.tensor([1]) if config else None
     write_weights(
         tmp_path / "m.safetensors", model.state_dict(), model.architecture, json.loads(json.dumps(vars(model.config)))
     )
     loaded = load(tmp_path / "m.safetensors", dtype="float32")
-    assert loaded.config == model.config and torch.equal(loaded(x), model(x))
+    assert loaded.config == model.config and torch.equal(loaded(x, classes), model(x, classes))
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
 
 

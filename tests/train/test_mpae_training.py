@@ -1,5 +1,8 @@
 import math
+import os
+import signal
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +12,15 @@ from parity.published_mpae import TINY_CONFIG, TINY_ENCODER, drawn, image, shape
 from parity.synthetic import normal, parameter
 from PIL import Image
 
+from partzoo.encoders.base import Preprocess
 from partzoo.encoders.timm_encoder import TimmConfig, TimmEncoder
 from partzoo.errors import UsageError
 from partzoo.loading import build, load
 from partzoo.models.masked_autoencoder import visible_patches
 from partzoo.models.mpae_published import RENAMED, from_published
 from partzoo.registry import find
+from partzoo.train.data import PictureSet
+from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.losses.mpae import (
     background_loss,
     entropy_loss,
@@ -143,6 +149,8 @@ def test_background_by_hand():
     background[1, 0, 1] = 0.8  # the middle of a side counts half
     expected = -(math.log(0.5) + math.log(0.4)) / 2
     assert background_loss(background, pool=1).item() == pytest.approx(expected)
+    corners = torch.tensor([[[0.1, 0.7], [0.2, 0.3]]])  # of 2 x 2 cells all are corners
+    assert background_loss(corners, pool=1).item() == pytest.approx(-math.log(0.7))
 
 
 def test_background_that_is_nowhere_has_a_finite_loss_and_gradient():
@@ -193,6 +201,25 @@ def test_regions_by_hand():
     features = torch.tensor([[[[4.0, 9], [9, 0]], [[0.0, 9], [9, 8]]]])
     assert region_features(maps, features).tolist() == [[[1, 1]]]
     assert present_parts(torch.tensor([[[[1e-3]], [[2e-3]]]])).tolist() == [[False, True]]
+
+
+def test_shares_of_the_network_and_of_the_pixels_by_hand(small):
+    class Doubled(torch.nn.Module):
+        preprocess = Preprocess()
+
+        def forward_intermediates(self, x):
+            return [x, 2 * x[..., :1, :1]]
+
+    task = small(pixels=0.5, perceptual=0.25, network_weights=(0, 3))
+    task.network = Doubled()
+    restored = torch.zeros(1, 3, 2, 2)
+    x = torch.zeros(1, 3, 4, 4)
+    x[..., :2, :2], x[..., 0, 3] = 8, 4  # as 2 x 2: 8, 1, 0, 0
+    assert task._difference(restored, x).item() == pytest.approx(0.5 * 9 / 4 + 0.25 * 3 * 16)
+    task.network_weights = (0.5, 0)
+    assert task._difference(restored, x).item() == pytest.approx(0.5 * 9 / 4 + 0.25 * 0.5 * 9 / 4)
+    task.network = None
+    assert task._difference(restored, x).item() == pytest.approx(0.5 * 9 / 4)
 
 
 def test_variation_and_entropy_by_hand():
@@ -260,6 +287,7 @@ def small(monkeypatch):
         torch.manual_seed(0)
         shape = {"parts": 3, "encoder": "toy-vit", "size": 64, "dim": 32, "width": 32, "depth": 2, "heads": 2}
         shape |= {"masked_width": 32, "masked_heads": 2, "decoder_heads": 2}
+        shape |= {name: options.pop(name) for name in ("classes", "levels", "restored") if name in options}
         entry = find("mpae-patchresnet14")
         options = {"network": "toy-vit"} | options
         return MpaeTask(build(entry, entry.configure(shape)), **options).train()
@@ -272,25 +300,39 @@ def drawn_pixels(count=4):
 
 
 def step_of(task, step=0):
-    return task(drawn_pixels(), None, 0.0, torch.Generator().manual_seed(step))
+    return task(drawn_pixels(), torch.arange(4) % 2, 0.0, torch.Generator().manual_seed(step))
 
 
-def test_a_step_reduces_each_loss_it_is_meant_to_reduce(small):
-    names = ("restoration", "foreground", "background", "semantic", "variation", "entropy", "concentration")
-    for name in names:
-        others = {other: 0.0 for other in names} | {name: 1.0}
-        task = small(augment=False, **others)
-        optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1e-2)
-        before = step_of(task)
-        assert set(before) == {"loss", name, "background_area"}
-        before["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
-        optimizer.step()
-        assert step_of(task)[name] < before[name], name
+LOSSES = ("restoration", "foreground", "background", "semantic", "variation", "entropy", "concentration")
+ALONE = [
+    *((name, {}) for name in LOSSES),
+    ("restoration", {"perceptual": 0.0}),
+    ("restoration", {"mask_ratio": 1.0}),
+    ("foreground", {"presence": "batch"}),
+    ("foreground", {"presence": "area"}),
+    ("foreground", {"group": 3}),
+    ("foreground", {"pool": 1}),
+    ("background", {"pool": 1}),
+    ("semantic", {"over_regions": True}),
+    ("semantic", {"classes": 2}),
+]
 
 
-def test_gradients_reach_all_that_is_trained_and_nothing_frozen(small):
-    task = small()
+@pytest.mark.parametrize(("name", "options"), ALONE)
+def test_a_step_reduces_the_loss_it_is_meant_to_reduce(small, name, options):
+    task = small(augment=False, **({other: 0.0 for other in LOSSES} | {name: 1.0} | options))
+    optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1e-2)
+    before = step_of(task)
+    assert set(before) == {"loss", name, "background_area"}
+    before["loss"].backward()
+    torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+    optimizer.step()
+    assert step_of(task)[name] < before[name]
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": 2, "levels": (0, 1)}, {"concentration": 1.0, "presence": "area"}])
+def test_gradients_reach_all_that_is_trained_and_nothing_frozen(small, options):
+    task = small(**options)
     before = {name: value.clone() for name, value in task.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)
     step_of(task)["loss"].backward()
@@ -309,15 +351,52 @@ def test_losses_are_exact_where_the_forward_is_in_bfloat16(small):
     assert terms["semantic"].item() == pytest.approx(exact["semantic"].item(), rel=0.05)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"mask_ratio": 1.0}, {"mask_ratio": 0.5}, {"presence": "area"}, {"presence": "batch"}, {"perceptual": 0.0},
-     {"pool": 1, "over_regions": True, "group": 64}],
-)  # fmt: skip
+ABLATIONS = [
+    *({"mask_ratio": ratio} for ratio in (0.5, 0.75, 0.95, 1.0)),
+    *({loss: 0.0} for loss in LOSSES[:-1]),
+    {"presence": "area", "alpha": 1.0},
+    {"presence": "batch"},
+    {"variation": 0.0, "entropy": 0.0, "concentration": 0.5},
+    {"classes": 2},
+    {"group": 3},
+    {"group": 64},
+    {"perceptual": 0.0},
+    {"pixels": 0.5, "perceptual": 0.5, "network_weights": (0, 1), "pool": 1, "over_regions": True},
+    {"restored": 4},
+]
+
+
+@pytest.mark.parametrize("options", ABLATIONS)
 def test_ablations_train(small, options):
-    loss = step_of(small(**options))["loss"]
-    loss.backward()
-    assert loss.isfinite()
+    terms = step_of(small(**options))
+    terms["loss"].backward()
+    assert terms["loss"].isfinite()
+    assert not {name for name, value in options.items() if name in LOSSES and not value} & set(terms)
+
+
+def test_with_parts_of_each_class_a_picture_trains_those_of_its_own(small):
+    task = small(classes=3)
+    step_of(task)["loss"].backward()
+    reached = task.model.extractor.part_embed.grad.abs().sum(1) > 0
+    assert reached.tolist() == [True] + 6 * [True] + 3 * [False]
+    with pytest.raises(UsageError, match="parts of 3 classes needs pictures with labels"):
+        task(drawn_pixels(), None, 0.0, torch.Generator())
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(small, tmp_path):
+    pictures = PictureSet.from_pixels(drawn_pixels(8), None, [])
+    options = LoopOptions(steps=4, batch_size=4, log_steps=1, lr=1e-3, precision="fp32")
+    whole, half, resumed = small(), small(), small()
+    fit(whole, pictures, options, tmp_path / "whole", progress=False)
+    steps = count(1)
+    half.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 2 else None)
+    assert fit(half, pictures, options, tmp_path / "half", progress=False).step == 2
+    assert fit(resumed, pictures, options, tmp_path / "half", resume=True, progress=False).step == 4
+    state = resumed.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+    logs = [(tmp_path / run / "log.csv").read_text().splitlines() for run in ("whole", "half")]
+    without_clock = [[line.split(",")[:2] + line.split(",")[3:] for line in log] for log in logs]
+    assert without_clock[0] == without_clock[1]
 
 
 def test_wrong_options_are_refused(small):
