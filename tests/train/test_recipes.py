@@ -1,7 +1,10 @@
 """Recipes that come with partzoo, and settings in place of theirs."""
 
 import functools
+import shlex
 import tomllib
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from partzoo.registry import find, split_tag
 from partzoo.state import read_state
 from partzoo.train.datasets import DataOptions
 from partzoo.train.loop import LoopOptions
-from partzoo.train.run import BUDGET, METHODS, RECIPE, Recipe, read_recipe, recipes, setting_types, train
+from partzoo.train.run import BUDGET, DEFAULTS, METHODS, RECIPE, Recipe, read_recipe, recipes, setting_types, train
 from partzoo.train.settings import check_tables, checked, parse_settings, to_toml, types_of
 
 SMALL = {"dim": 24, "depth": 1, "heads": 2, "size": 32}
@@ -173,3 +176,24 @@ def test_settings_stand_in_place_of_the_recipe_s():
 def test_parts_of_each_class_need_as_many_classes(folder, tmp_path):
     with pytest.raises(UsageError, match=r"config\.classes=3, but --data .* has no classes"):
         train("partformer", data=folder, out=tmp_path / "run", steps=1, config={"classes": 3}, progress=False)
+
+
+def shown():
+    """Trainings by a recipe of the docs' page."""
+    page = Path(__file__).parents[2] / "docs" / "training.md"
+    lines = [line for line in page.read_text().splitlines() if line.startswith("partzoo train ")]
+    return [line for line in lines if "--set" in line or "--recipe" in line]
+
+
+@pytest.mark.parametrize("line", shown(), ids=lambda line: line.rpartition("-o ")[2])
+def test_settings_that_the_docs_show_are_settings_there_are(line):
+    method, *words = shlex.split(line)[2:]
+    options = list(pairwise(words))
+    name = dict(options).get("--recipe", DEFAULTS[method])
+    recipe = read_recipe(name if name in recipes() else DEFAULTS[method])
+    assert recipe.method == method
+    given = parse_settings([value for option, value in options if option == "--set"])
+    entry = find(recipe.architecture)
+    given = check_tables(method, given, setting_types(method, entry))
+    config = recipe.config | given["config"]
+    assert not given["config"] or built(entry.name, entry.configure(config))
