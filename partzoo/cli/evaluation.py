@@ -23,17 +23,20 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 
 
 class Numbers(click.ParamType):
-    """``4,8,16``, or ``own`` for the parts that a learned model knows."""
+    """``4,8,16``, or, of parts, ``own`` for those that a learned model knows."""
 
     name = "NUMBERS"
 
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int | None]:
         try:
-            found = [None if each == "own" else int(each) for each in value.split(",")]
+            found = [None if each == "own" and self.least else int(each) for each in value.split(",")]
         except ValueError:
             self.fail(f"{value!r} must be numbers with commas between them, such as 4,8,16.", param, ctx)
-        if any(each is not None and each < 1 for each in found):
-            self.fail(f"{value!r}: every number of parts must be at least 1.", param, ctx)
+        if any(each is not None and each < self.least for each in found):
+            self.fail(f"{value!r}: every number must be at least {self.least}.", param, ctx)
         return found
 
 
@@ -47,6 +50,7 @@ class Numbers(click.ParamType):
       partzoo eval patchresnet14.tin --protocol faces68 --data faces/ -k 8 -o result.json
       partzoo eval part-vitt --protocol tiny-imagenet --data tiny-imagenet/ --seeds 3
       partzoo eval colour-position --protocol faces68 --data faces/
+      partzoo eval runs/spatial/model.safetensors --protocol cifar-100 --data cifar/ --patches 0,9
       partzoo eval partformer-resnet18.faces-k8 --protocol faces68 --data faces/ -k own --rotate 15
       partzoo eval --all --protocol faces68 --data faces/ -o results/
     \b
@@ -66,7 +70,7 @@ class Numbers(click.ParamType):
 @click.option("--size", type=int, help="Longer side at work, in pixels.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the pictures' edges.")
 @click.option("--rotate", type=float, default=0, help="Turn the reported pictures by so many degrees.")
-@click.option("--patches", type=Numbers(), help="Probe on the picture and so many patches, such as 0,1,9 (spatial).")
+@click.option("--patches", type=Numbers(0), help="Probe on the picture and so many patches, such as 0,1,9 (spatial).")
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped pictures.")
 @click.option("--limit", type=int, help="At most so many pictures of each split: to try out.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
@@ -97,13 +101,14 @@ def evaluate(
     chosen = {"k": k, "seeds": seeds, "split": split, "limit": limit}
     with _progress(quiet=as_json) as progress:
         if everything:
-            if (background, size, refine, rotate) != ("auto", None, True, 0):
-                raise click.UsageError("--background, --size, --no-refine and --rotate are not for --all.")
+            if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
+                only = "--background, --size, --no-refine, --rotate, --patches and --augment"
+                raise click.UsageError(f"{only} are not for --all.")
             file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
-                model, protocol, data, background=background, size=size, refine=refine, rotate=rotate, out=out,
-                progress=progress, **chosen,
+                model, protocol, data, background=background, size=size, refine=refine, rotate=rotate,
+                patches=patches, augment=augment, out=out, progress=progress, **chosen,
             )  # fmt: skip
     if everything:
         print_json({"output": str(file)}) if as_json else click.echo(f"Written: {file}")
