@@ -26,9 +26,9 @@ BLOCK = {
 }  # fmt: skip
 
 
-def partformer(**config):
+def partformer(architecture="partformer-resnet18", **config):
     torch.manual_seed(0)
-    entry = find("partformer-resnet18")
+    entry = find(architecture)
     return build(entry, entry.configure(config)).eval()
 
 
@@ -158,14 +158,87 @@ def test_a_frozen_encoder_is_compressed_and_keeps_still():
         partformer(encoder="toy-vit")
 
 
+@pytest.mark.parametrize(
+    ("encoder", "levels", "patch"),
+    [
+        ("timm/test_resnet", (1, 2), 4),
+        ("timm/test_vit", (0, -1), 16),
+        ("patchresnet14.tin", (), 8),
+        ("part-vitt8", (), 8),
+    ],
+)
+def test_any_encoder_serves(encoder, levels, patch):
+    model = partformer(encoder=encoder, levels=levels, compress="linear", size=64, reconstruction=32, parts=3)
+    x = torch.randn(1, 3, 50, 90)
+    with torch.no_grad():
+        assert model.part_maps(x).shape == (1, 4, -(-50 // patch), -(-90 // patch))
+        assert model.part_maps(x, size=(50, 90)).shape == (1, 4, 50, 90)
+        assert model.descriptors(x).shape == (1, 4, 64)
+    assert model.frozen and not any(p.requires_grad for p in model.encoder.parameters())
+    assert model.preprocess.mean == model.encoder.preprocess.mean
+    assert model.preprocess.multiple % model.encoder.preprocess.multiple == 0
+
+
+def test_over_the_small_network_features_of_both_its_levels_count():
+    model = partformer("partformer-patchresnet14", size=64, reconstruction=32).train()
+    x, seen = torch.randn(2, 3, 64, 64), []
+    model.compress.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    assert model(x).shape == (2, 9, 16, 16) and model.patch == 4
+    fine, coarse = model.encoder.forward_intermediates(x)
+    coarse = torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear", align_corners=False)
+    assert torch.equal(seen[0], torch.cat([fine, coarse], dim=1)) and not seen[0].requires_grad
+    with pytest.raises(UsageError, match="the stem has one"):
+        partformer(levels=(0, 1))
+
+
+def test_an_encoder_from_scratch_is_trained_with_the_rest():
+    model = partformer(encoder="timm/test_vit", frozen=False, compress="linear", size=64, reconstruction=32).train()
+    assert model.encoder.training and not model.frozen
+    model(torch.randn(1, 3, 64, 64))[:, 1].sum().backward()
+    assert model.encoder.model.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+def test_without_interpolation_every_place_has_its_cell_s_probabilities():
+    model, x = partformer(parts=3, size=64, reconstruction=32, interpolate=False), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        coarse, whole = model.part_maps(x), model.part_maps(x, size=(64, 96))
+        assert torch.equal(whole, coarse.repeat_interleave(4, 2).repeat_interleave(4, 3))
+        smooth = partformer(parts=3, size=64, reconstruction=32).part_maps(x, size=(64, 96))
+    assert not torch.allclose(smooth, whole)
+
+
 def test_classes_have_parts_of_their_own_and_share_the_background():
     model, x = partformer(parts=2, classes=3), torch.randn(1, 3, 128, 128).expand(2, -1, -1, -1)
     rows = part_tokens(model.transformer.part_embed, 2, 2, torch.tensor([0, 2]))
     assert torch.equal(rows[0], model.transformer.part_embed[[0, 1, 2]])
     assert torch.equal(rows[1], model.transformer.part_embed[[0, 5, 6]])
     assert model.part_maps(x, classes=torch.tensor([0, 2])).shape == (2, 3, 32, 32)
-    with pytest.raises(UsageError, match="say which with classes="):
-        model(x)
+
+
+@pytest.mark.parametrize("method", ["part_maps", "descriptors", "reconstruct"])
+def test_classes_that_are_missing_or_do_not_fit_are_one_clear_error(method):
+    x = torch.randn(2, 3, 64, 64)
+    several, one = (getattr(partformer(parts=2, size=64, reconstruction=32, classes=n), method) for n in (3, 0))
+    with pytest.raises(UsageError, match="parts of 3 classes: say which with classes="):
+        several(x)
+    for wrong in ([0, 3], [-1, 0], [1], [0.0, 1.0], [[0], [1]]):
+        with pytest.raises(UsageError, match=r"2 whole numbers in 0\.\.2, one for each picture"):
+            several(x, classes=torch.tensor(wrong))
+    with pytest.raises(UsageError, match="this one has parts of one"):
+        one(x, classes=torch.tensor([0, 0]))
+
+
+def test_classes_never_compete():
+    model, x = partformer(parts=2, size=64, classes=3), torch.randn(2, 3, 64, 64)
+    model.part_maps(x, classes=torch.tensor([0, 2]))[:, 1].sum().backward()
+    used = model.transformer.part_embed.grad.abs().sum(1) > 0
+    assert used.tolist() == [True, True, True, False, False, True, True]
+    with torch.no_grad():
+        both = model.part_maps(x, classes=torch.tensor([0, 2]))
+        model.transformer.part_embed[3:5] = 100
+        assert torch.equal(model.part_maps(x, classes=torch.tensor([0, 2])), both)
+        alone = model.part_maps(x[1:], classes=torch.tensor([2]))
+    torch.testing.assert_close(alone[0], both[1])
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):

@@ -1,4 +1,7 @@
 import math
+import os
+import signal
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,11 @@ from parity.synthetic import normal, parameter, picture
 
 from partzoo.encoders.base import Preprocess
 from partzoo.errors import UsageError
-from partzoo.loading import build
+from partzoo.loading import build, load
 from partzoo.registry import find
 from partzoo.train.augment import random_flip, random_similarity, similarity_matrices, warp
+from partzoo.train.data import PictureSet
+from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.losses.partformer import (
     VGG_WEIGHTS,
     area_loss,
@@ -20,6 +25,7 @@ from partzoo.train.losses.partformer import (
     perceptual_loss,
 )
 from partzoo.train.partformer import PartFormerTask
+from partzoo.train.perceptual import perceptual_levels
 
 CASES = Path(__file__).parent.parent / "parity" / "partformer"
 BOXES = {"celeba": (0, 0, 256), "celeba_flipped": (-1, 0, 256), "cub": (0, 0, 255)}
@@ -149,29 +155,38 @@ def test_views_differ_and_their_border_is_black():
     assert 10 < (flipped[:, 0, 0, 0] == 3).sum() < 54
 
 
-def task(**options):
+def task(config=None, architecture="partformer-resnet18", **options):
     torch.manual_seed(0)
-    entry = find("partformer-resnet18")
-    return PartFormerTask(build(entry, entry.configure({"parts": 3, "reconstruction": 64})), **options).train()
+    entry = find(architecture)
+    config = {"parts": 3, "size": 64, "reconstruction": 32} | (config or {})
+    return PartFormerTask(build(entry, entry.configure(config)), **options).train()
 
 
 def faces(count=4):
-    x = torch.from_numpy(picture("train/partformer", (count, 3, 128, 128)))
+    x = torch.from_numpy(picture("train/partformer", (count, 3, 64, 64)))
     return (255 * x).to(torch.uint8)
 
 
-def step(task, seed=0):
-    return task(faces(), None, 0.5, torch.Generator().manual_seed(seed))
+def step(task, seed=0, labels=None):
+    return task(faces(), labels, 0.5, torch.Generator().manual_seed(seed))
 
 
-def test_every_trained_parameter_gets_a_gradient_and_no_frozen_one():
-    trained = task()
-    # A residual block's last norm starts at zero, which its convolutions see no gradient through.
-    for block in trained.model.encoder.layer1:
-        torch.nn.init.ones_(block.bn2.weight)
+FIXED = ("network.", "model.transformer.positions")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "frozen"),
+    [("partformer-resnet18", FIXED), ("partformer-patchresnet14", (*FIXED, "model.encoder."))],
+)
+def test_every_trained_parameter_gets_a_gradient_and_no_frozen_one(architecture, frozen):
+    trained = task(architecture=architecture)
+    for name, p in trained.named_parameters():
+        if name.endswith("bn2.weight") and not name.startswith(frozen):
+            # A residual block's last norm starts at zero, which its convolutions see no gradient through.
+            torch.nn.init.ones_(p)
     step(trained)["loss"].backward()
     for name, p in trained.named_parameters():
-        if name.startswith("network.") or name == "model.transformer.positions":
+        if name.startswith(frozen):
             assert p.grad is None, name
         else:
             assert p.grad is not None and p.grad.abs().sum() > 0, name
@@ -209,5 +224,68 @@ def test_without_exchange_each_view_uses_its_own_representations():
 def test_pixels_may_be_compared_instead_of_features():
     trained = task(reconstruction="mse")
     assert trained.network is None and step(trained)["loss"].isfinite()
+    found, view = torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 2, 2)
+    view[0, 0, 0], view[0, 1] = 3, 2  # means 1.5, 2 and 0
+    assert trained._difference(found, view).item() == pytest.approx((1.5**2 + 2**2) / 3)
     with pytest.raises(UsageError, match="'mse' or 'none'"):
         task(reconstruction="ssim")
+
+
+@pytest.mark.parametrize("term", ["reconstruction", "concentration", "area", "consistency"])
+def test_each_loss_can_be_left_out(term):
+    terms = step(task(**{term: "none" if term == "reconstruction" else 0.0}))
+    assert set(terms) == {"loss", "reconstruction", "concentration", "area", "consistency", "background"} - {term}
+    assert terms["loss"].isfinite()
+
+
+def test_alpha_and_the_background_s_area_are_options():
+    few, many = (step(task(alpha=alpha))["area"] for alpha in (0.1, 5.0))
+    assert few < many < step(task(alpha=5.0, background_area=True))["area"]
+
+
+def test_a_network_of_other_pixels_sees_them_as_it_is_used_to():
+    class Network:
+        preprocess = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+        def forward_intermediates(self, x):
+            return [x]
+
+    pixels = faces().float()
+    x = Preprocess().normalize(pixels)
+    assert perceptual_levels(Network(), x)[0] is x
+    expected = Network.preprocess.normalize(pixels)
+    torch.testing.assert_close(perceptual_levels(Network(), x, Preprocess())[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_labels_choose_the_parts_and_classes_never_compete():
+    trained = task({"classes": 3})
+    step(trained, labels=torch.tensor([0, 2, 2, 0]))["loss"].backward()
+    used = trained.model.transformer.part_embed.grad.abs().sum(1) > 0
+    assert used.tolist() == [True] + [True] * 3 + [False] * 3 + [True] * 3
+    used = trained.prototypes.grad.abs().sum((1, 2)) > 0
+    assert used.tolist() == [True, False, True]
+    with pytest.raises(UsageError, match="parts of 3 classes needs pictures with labels"):
+        step(trained)
+    with pytest.raises(UsageError, match=r"in 0\.\.2"):
+        step(trained, labels=torch.tensor([0, 1, 2, 3]))
+    assert step(task(), labels=torch.tensor([0, 1, 2, 3]))["loss"].isfinite()
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
+    options = LoopOptions(steps=4, batch_size=4, log_steps=1, lr=1e-3, precision="fp32", channels_last=True)
+    pictures = PictureSet.from_pixels(faces(8), None, [])
+    whole, half, resumed = task(), task(), task()
+    fit(whole, pictures, options, tmp_path / "whole", progress=False)
+    steps = count(1)
+    half.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 2 else None)
+    assert fit(half, pictures, options, tmp_path / "half", progress=False).step == 2
+    assert fit(resumed, pictures, options, tmp_path / "half", resume=True, progress=False).step == 4
+    state = resumed.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+
+
+def test_a_trained_encoder_starts_from_random_weights_and_a_frozen_one_from_its_own():
+    own = load("patchresnet14.tin", dtype="float32").stem[0].weight
+    for frozen in (True, False):
+        trained = task({"frozen": frozen}, architecture="partformer-patchresnet14")
+        assert torch.equal(trained.model.encoder.stem[0].weight, own) == frozen
