@@ -7,6 +7,8 @@ import torch
 from command_line import partzoo
 
 from partzoo.bench import growth, part_step, runner
+from partzoo.bench import mpae as bench_mpae
+from partzoo.bench.memory import in_its_own_process
 from partzoo.bench.plot import draw
 from partzoo.bench.report import markdown
 from partzoo.bench.runner import Case, Comparison, compared, measure, run
@@ -111,6 +113,19 @@ def test_the_plain_patches_are_cut_where_they_say():
     x, y = positions[5].int().tolist()
     assert patches.shape == (16, 3, 8, 8)
     assert torch.allclose(patches[5], preprocess.normalize(pixels[:, :, y : y + 8, x : x + 8])[0], atol=1e-6)
+
+
+def test_the_plain_mpae_computes_the_same_as_ours():
+    model, x = bench_mpae._setup(quick=True)
+    expected, found = bench_mpae._peer(model, x)(), bench_mpae._ours(model, "float32", x)()
+    assert found.shape == (1, 4, 96, 96)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    lower = bench_mpae._agreement(bench_mpae._ours(model, "int8", x)(), expected)
+    assert lower["cosine"] > 0.99 and lower["part_agreement_percent"] > 95
+
+
+def test_the_memory_of_an_mpae_is_taken_in_its_own_process():
+    assert 0 < in_its_own_process("partzoo.bench.mpae", "peer", "quick") < 500
 
 
 def test_the_profile_names_operators_and_shares(tmp_path):
