@@ -19,6 +19,7 @@ from partzoo.cli.options import complete_weights
       partzoo train part --data pictures/ --minutes 60 -o runs/mine
       partzoo train part --data pictures/ --minutes 60 -o runs/mine --resume
       partzoo train part --data pictures/ --model part-vits8 --steps 10000 -o runs/small
+      partzoo train part --data pictures/ --model part-vits8 --grow-from part-vitt8 --minutes 60 -o runs/grown
       partzoo train partformer --data pictures/ -k 8 --minutes 120 -o runs/parts
       partzoo train partformer --data CUB_200_2011/ --recipe partformer-vits8.cub-f -o runs/cub
       partzoo train partformer --data pictures/ --set exchange=false --set config.tau=1 -o runs/one
@@ -40,6 +41,9 @@ from partzoo.cli.options import complete_weights
 @click.option("--data", required=True, type=click.Path(), help="Folder of pictures, read with its subfolders.")
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
+@click.option(
+    "--grow-from", metavar="NAME", shell_complete=complete_weights, help="Smaller trained model to start as (part)."
+)
 @click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file, such as a run's recipe.toml.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting in place of the recipe's.")
 @click.option("-k", type=click.IntRange(min=1), help="Number of parts to learn (partformer, mpae).")
@@ -59,6 +63,7 @@ def train(
     data: str,
     out: str | None,
     model: str | None,
+    grow_from: str | None,
     recipe: str | None,
     settings: tuple[str, ...],
     k: int | None,
@@ -81,6 +86,7 @@ def train(
     if release is not None:
         given = {
             "--model": model,
+            "--grow-from": grow_from,
             "--recipe": recipe,
             "--set": settings or None,
             "-k": k,
@@ -105,7 +111,8 @@ def train(
     tables = parse_settings(settings)
     loop = budget | {"batch_size": batch_size, "lr": lr, "precision": precision, "seed": seed} | tables["loop"]
     chosen = {"task": tables["task"], "config": tables["config"], "reading": tables["data"]}
-    _, state = run(method, out=folder, model=model, recipe=recipe, k=k, limit=limit, **common, **chosen, **loop)
+    named = {"model": model, "recipe": recipe, "grow_from": grow_from, "k": k, "limit": limit}
+    _, state = run(method, out=folder, **named, **common, **chosen, **loop)
     done = f"{state.step:,} steps and {state.pictures:,} pictures in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")

@@ -18,6 +18,7 @@ from partzoo.registry import Architecture, find
 from partzoo.train.classify import ClassifyTask
 from partzoo.train.data import PictureSet
 from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.grow import grown
 from partzoo.train.loop import LoopOptions, Progress, Task, fit, run_folder
 from partzoo.train.mpae import MpaeTask
 from partzoo.train.objectness import train_objectness
@@ -114,6 +115,7 @@ def train(
     out: str | Path,
     recipe: str | Path | Recipe | None = None,
     model: str | None = None,
+    grow_from: str | None = None,
     k: int | None = None,
     minutes: float | None = None,
     steps: int | None = None,
@@ -140,6 +142,8 @@ def train(
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
         recipe: settings by name or file; None is those of the run that is resumed, or the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
+        grow_from: for ``"part"``, a smaller trained model whose outputs the model starts with, in place of the recipe's
+            parent; see :mod:`partzoo.train.grow`.
         k: number of parts in place of the recipe's, of a model that learns parts.
         minutes, steps, epochs: the budget in place of the recipe's, over all pieces of a resumed run.
         resume: continue the run in ``out``.
@@ -168,6 +172,9 @@ def train(
     parent, name = recipe.parent, recipe.architecture
     if model is not None:
         parent, name = (model, name) if method == "objectness" else (parent, model)
+    if grow_from is not None and method != "part":
+        raise UsageError(f"grow_from={grow_from!r}: only 'part' grows a model from a smaller one.")
+    parent = grow_from or parent
     entry = find(name)
     if METHODS[method] is not None and METHODS[method].CONFIG is not type(entry.config):
         raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
@@ -207,7 +214,8 @@ def train(
     chosen = entry.configure(given["config"])
     _check_classes(chosen, pictures, data)
     torch.manual_seed(options.seed)
-    made = METHODS[method](build(entry, chosen), **given["task"])
+    network = grown(parent, entry, chosen) if method == "part" and parent else build(entry, chosen)
+    made = METHODS[method](network, **given["task"])
     record(asdict(chosen))
     state = fit(made, pictures, options, out, resume=resume, progress=progress)
     return made.model, state
