@@ -20,6 +20,7 @@ from partzoo.state import read_state
 WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher")
 PARTS = ("backbone", "relation")  # of Spatial Reasoning
 SHOWN = 3
+DAMAGED = "no whole checkpoint of torch or safetensors: fetch it again."
 # What training scripts leave beside the weights: their options, and scores that are numpy's numbers.
 HARMLESS = [
     argparse.Namespace,
@@ -49,6 +50,8 @@ def read_checkpoint(path: str | Path) -> Any:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
+        if begin[:2] == b"PK" and not zipped:
+            raise WeightsError(f"{path} is {DAMAGED}") from error
         if begin[:1] == b"\x80" or zipped:
             found = str(error).partition("GLOBAL ")[2].partition(" was not")[0]
             raise WeightsError(
@@ -57,7 +60,7 @@ def read_checkpoint(path: str | Path) -> Any:
             ) from error
         raise WeightsError(f"{path} is no checkpoint of torch or safetensors: it begins with {begin!r}.") from error
     except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError) as error:
-        raise WeightsError(f"{path} is no whole checkpoint of torch or safetensors: fetch it again.") from error
+        raise WeightsError(f"{path} is {DAMAGED}") from error
 
 
 def unwrapped(content: Any) -> Any:

@@ -85,7 +85,7 @@ def from_published(
         "upsampling": "nearest" if several else "bilinear",
     }
     if not several:
-        config["parts"] = prefix - 1
+        config |= {"parts": prefix - 1, "classes": 0}
     elif len(state[embedding]) % CLASSES == 0:
         config |= {"parts": len(state[embedding]) // CLASSES, "classes": CLASSES}
     if layers := [int(name.split(".")[1]) for name in state if name.startswith("Reconstruct_Block.")]:
