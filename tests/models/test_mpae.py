@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity.published_mpae import TINY_CONFIG, TINY_ENCODER, drawn, image, shapes_of
+from parity.published_mpae import TINY_ENCODER, converted, drawn, image, shapes_of
 from parity.synthetic import normal, parameter
 from torch.nn.functional import interpolate
 
@@ -17,7 +17,6 @@ from partzoo.models.masked_autoencoder import visible_patches
 from partzoo.models.mpae_published import from_published
 from partzoo.models.part_transformer import resampled
 from partzoo.registry import find
-from partzoo.state import load_strict
 from partzoo.weights import write_weights
 
 CASES = Path(__file__).parent.parent / "parity" / "mpae"
@@ -38,20 +37,7 @@ def small(**config):
     return mpae(**({"parts": 3, "encoder": "patchresnet14", "decoder_heads": 2} | shape | config))
 
 
-@cache
-def published(size):
-    """A published model with drawn weights, converted: ``"tiny"``, or (K, S)."""
-    architecture, config, state = from_published(
-        drawn(shapes_of(size)), architecture="mpae-vitb14reg" if size == "tiny" else None
-    )
-    entry = find(architecture)
-    if size == "tiny":
-        config |= TINY_CONFIG | {"encoder": TINY_ENCODER}
-    with torch.device("meta"):
-        model = entry.build(entry.configure(config))
-    model.architecture = entry.name
-    load_strict(model, state, "drawn")
-    return model.eval().requires_grad_(False)
+published = cache(converted)  # of "tiny", or (K, S)
 
 
 def close(found, expected, tolerance=1e-5):

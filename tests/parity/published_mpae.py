@@ -8,6 +8,7 @@ from parity.synthetic import parameter, picture
 from timm.models import build_model_with_cfg, register_model
 from timm.models.vision_transformer import VisionTransformer
 
+import partzoo
 from partzoo.encoders.base import Preprocess
 
 TINY = {"width": 64, "depth": 2, "registers": 4, "grid": 10}
@@ -86,6 +87,12 @@ def shapes_of(size):
     parts, side = size[0], size[1] // 14
     shapes = backbone_shapes(**BASE) | extractor_shapes(parts, side) | decoder_shapes(side)
     return shapes | {"compress_layer.weight": (256, 768, 1, 1), "ArcMarginProduct.weight": (parts, 256)}
+
+
+def converted(size):
+    """A published model with drawn weights, as one of the zoo."""
+    tiny = {"architecture": "mpae-vitb14reg", "encoder": TINY_ENCODER} | TINY_CONFIG
+    return partzoo.convert(drawn(shapes_of(size)), device="cpu", dtype="float32", **(tiny if size == "tiny" else {}))
 
 
 def image(name, shape):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity.published_mpae import TINY_CONFIG, TINY_ENCODER, drawn, image, shapes_of
+from parity.published_mpae import converted, image
 from parity.synthetic import normal, parameter
 from PIL import Image
 
@@ -17,7 +17,7 @@ from partzoo.encoders.timm_encoder import TimmConfig, TimmEncoder
 from partzoo.errors import UsageError
 from partzoo.loading import build, load
 from partzoo.models.masked_autoencoder import visible_patches
-from partzoo.models.mpae_published import RENAMED, from_published
+from partzoo.models.mpae_published import RENAMED
 from partzoo.registry import find
 from partzoo.train.data import PictureSet
 from partzoo.train.loop import LoopOptions, fit
@@ -231,13 +231,7 @@ def test_variation_and_entropy_by_hand():
 
 def published_task(size, vgg, monkeypatch, **options):
     """A published model with drawn weights, ready for training."""
-    tiny = size == "tiny"
-    architecture, config, state = from_published(drawn(shapes_of(size)), "mpae-vitb14reg")
-    config |= TINY_CONFIG | {"encoder": TINY_ENCODER} if tiny else {}
-    entry = find(architecture)
-    with torch.device("meta"):
-        model = entry.build(entry.configure(config))
-    model.load_state_dict(state, assign=True)
+    model = converted(size)
     for name, p in model.named_parameters():
         p.requires_grad_(not name.startswith("encoder.") and not name.startswith(FIXED))
     brought = {model.config.encoder: model.encoder, "timm/vgg19.tv_in1k": vgg}
