@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from partzoo.bench.profile import operators
 from partzoo.bench.runner import Case
 from partzoo.models.part import Part, PartConfig
 from partzoo.train.part import PartTask
@@ -135,28 +136,9 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
         top: operators listed.
     """
     config, pixels, patches = _setup(quick)
+    title = f"PART training step: ViT dim {config.dim}, depth {config.depth}, {patches} patches, batch {len(pixels)}"
     step = our_step(config, pixels, min(PAIRS, patches**2))
-    step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-        for _ in range(steps):
-            step()
-    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in events)
-    rows = [
-        f"PART training step: ViT dim {config.dim}, depth {config.depth}, {patches} patches, "
-        f"batch {len(pixels)}, {torch.get_num_threads()} threads; "
-        f"{total / steps / 1000:.0f} ms a step (mean of {steps})",
-        "",
-        f"{'operator':<44}{'own ms a step':>14}{'share':>8}{'calls':>8}",
-    ]
-    for event in events[:top]:
-        own = event.self_cpu_time_total
-        rows.append(f"{event.key[:43]:<44}{own / steps / 1000:>14.2f}{own / total:>8.1%}{event.count // steps:>8}")
-    text = "\n".join([*rows, "", CHANGES, ""])
-    if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(text)
-    return text
+    return operators(step, title, CHANGES, out, steps=steps, top=top)
 
 
 def _setup(quick: bool) -> tuple[PartConfig, Tensor, int]:

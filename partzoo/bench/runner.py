@@ -25,6 +25,7 @@ ROWS = {
     "discover": "partzoo.bench.discover",
     "mpae": "partzoo.bench.mpae",
     "part-step": "partzoo.bench.part_step",
+    "spatial-step": "partzoo.bench.spatial_step",
     "growth": "partzoo.bench.growth",
 }
 UNITS = {"seconds": "s", "seconds_a_picture": "s a picture", "mebibytes": "MiB"}

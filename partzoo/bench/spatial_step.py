@@ -1,0 +1,207 @@
+"""A training step of Spatial Reasoning against a plain implementation of the paper's text.
+
+The plain one is written as research code usually is: torchvision's transforms of one PIL picture after the other, for
+every view and every patch, pairs put together in a loop, the network in float32 with channels first. The network, the
+number of pairs, the optimizer and the pictures are the same on both sides, and so is the device.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from partzoo.bench.profile import operators
+from partzoo.bench.runner import Case
+from partzoo.encoders.precision import default_device, has_bf16
+from partzoo.models.spatial import Spatial, SpatialConfig
+from partzoo.train.losses.spatial import relation_loss
+from partzoo.train.spatial import SpatialTask
+
+VIEWS, PATCHES = 4, 2
+CHANGES = """What the step does instead of the plain implementation:
+- views and patches of the whole batch are cut, resized, mirrored and coloured at once on the network's device, each
+  with parameters of its own: crops as products with matrices of bilinear weights, of patches only the pixels that
+  are seen of the enlarged picture;
+- pairs are rows of one index, made once;
+- channels last, and products in bfloat16 where the machine has them;
+- the optimizer's update is one fused pass."""
+
+
+class PlainViews:
+    """Views and patches of one PIL picture at a time."""
+
+    def __init__(self, config: SpatialConfig, seed: int = 0) -> None:
+        from torchvision import transforms
+
+        self.config, self.random = config, random.Random(seed)
+        jitter = transforms.ColorJitter(0.8, 0.8, 0.8, 0.2)
+        self.colours = transforms.Compose(
+            [
+                transforms.RandomApply([jitter], 0.8),
+                transforms.RandomGrayscale(0.2),
+                transforms.ToTensor(),
+                transforms.Normalize(config.mean, config.std),
+            ]
+        )
+        self.view = transforms.Compose(
+            [transforms.RandomResizedCrop(config.size), transforms.RandomHorizontalFlip(), self.colours]
+        )
+
+    def __call__(self, picture: Image.Image) -> tuple[list[Tensor], list[Tensor], list[tuple[float, float]]]:
+        """Views, patches, and the patches' positions, top and left."""
+        size, side = self.config.size, self.config.enlarged
+        enlarged = picture.resize((side, side), Image.Resampling.BILINEAR)
+        corners = [self._corner() for _ in range(PATCHES)]
+        while all(abs(a - b) < size for a, b in zip(*corners[:2], strict=True)):
+            corners = [self._corner() for _ in range(PATCHES)]
+        patches = [self.colours(enlarged.crop((x, y, x + size, y + size))) for y, x in corners]
+        places = [(y / (2 * size), x / (2 * size)) for y, x in corners]
+        return [self.view(picture) for _ in range(VIEWS)], patches, places
+
+    def _corner(self) -> tuple[int, int]:
+        last = self.config.enlarged - self.config.size
+        return self.random.randint(0, last), self.random.randint(0, last)
+
+
+def plain_pairs(features: Tensor, places: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Both sides of all pairs ``(P, F)`` and their targets ``(P, 3)``, group by group, as section 3.2 says it."""
+    groups = features.split(count)
+    first, second, targets = [], [], []
+    shift = 1
+    for a, b in combinations(range(VIEWS), 2):
+        for other, value in ((groups[b], 0.0), (groups[b].roll(shift, 0), 1.0)):
+            first.append(groups[a])
+            second.append(other)
+            targets.append(features.new_full((count, 3), value))
+        shift = shift % max(count - 1, 1) + 1
+    positions = places.split(count)
+    for a, b in combinations(range(PATCHES), 2):
+        first.append(groups[VIEWS + a])
+        second.append(groups[VIEWS + b])
+        targets.append(torch.cat([positions[a] - positions[b], positions[a].new_zeros(count, 1)], dim=1))
+    return torch.cat(first), torch.cat(second), torch.cat(targets)
+
+
+def plain_batch(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], tuple[Tensor, Tensor]]:
+    """A function that makes the rows of a step, view by view and then patch by patch, and the patches' positions."""
+    made = PlainViews(config)
+
+    def batch() -> tuple[Tensor, Tensor]:
+        views, patches, places = zip(*map(made, pil), strict=True)
+        rows = [view for group in zip(*views, strict=True) for view in group]
+        rows += [patch for group in zip(*patches, strict=True) for patch in group]
+        return torch.stack(rows), torch.tensor([place for group in zip(*places, strict=True) for place in group])
+
+    return batch
+
+
+def plain_step(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], float]:
+    """One optimizer step of the plain implementation, as a function that returns the loss."""
+    device = default_device()
+    torch.manual_seed(0)
+    model = Spatial(config).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    batch = plain_batch(config, pil)
+
+    def step() -> float:
+        x, places = (each.to(device) for each in batch())
+        first, second, targets = plain_pairs(model.features(x), places, len(pil))
+        loss = relation_loss(model.relation(first, second), targets)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def our_task(config: SpatialConfig) -> SpatialTask:
+    torch.manual_seed(0)
+    task = SpatialTask(Spatial(config), views=VIEWS, patches=PATCHES)
+    return task.to(default_device(), memory_format=torch.channels_last).train()
+
+
+def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:
+    """One optimizer step of :class:`partzoo.train.spatial.SpatialTask`, in the precision that training chooses."""
+    device = default_device()
+    task = our_task(config)
+    optimizer = torch.optim.Adam(task.parameters(), lr=1e-3, fused=True)
+    generator = torch.Generator(device).manual_seed(0)
+
+    def step() -> float:
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
+            loss = task(pixels.to(device), None, 0.0, generator)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def cases(quick: bool = False) -> list[Case]:
+    """ResNet-32 and conv-4 at 64 pixels, 4 views and 2 patches; and the making of views and patches alone."""
+    pixels = _pixels(quick)
+    pil = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
+    device = default_device()
+    precision = "bfloat16" if has_bf16(device) else "float32"
+    of = {"device": str(device), "batch": len(pixels), "views": VIEWS, "patches": PATCHES}
+    peer_is = "torchvision's transforms of each PIL picture"
+    found = []
+    for backbone, target in (("resnet8" if quick else "resnet32", 5.0), ("conv4", None)):
+        config = _config(backbone, quick)
+        found.append(
+            Case(
+                f"Spatial training step, {backbone}",
+                ours=our_step(config, pixels),
+                peer=plain_step(config, pil),
+                ours_is=f"SpatialTask, {precision}, channels last",
+                peer_is=f"{peer_is}; the same network in float32",
+                target=target,
+                items=len(pixels),
+                facts=of,
+            )
+        )
+    config = _config("conv4", quick)
+    task, generator = our_task(config), torch.Generator(device).manual_seed(0)
+    found.append(
+        Case(
+            "Spatial views and patches alone",
+            ours=lambda: task.batch(pixels.to(device), generator),
+            peer=plain_batch(config, pil),
+            ours_is="SpatialTask.batch, the whole batch at once",
+            peer_is=peer_is,
+            items=len(pixels),
+            facts=of,
+        )
+    )
+    return found
+
+
+def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 2, top: int = 15) -> str:
+    """Where the time of our training step goes: top operators by their own CPU time, as a small table.
+
+    Args:
+        out: text file to write, for example ``results/profile-spatial-step.txt``.
+        quick: a tiny model.
+        steps: how many steps are profiled, after one that is not.
+        top: operators listed.
+    """
+    config, pixels = _config("resnet8" if quick else "resnet32", quick), _pixels(quick)
+    title = f"Spatial training step: {config.backbone}, {VIEWS} views, {PATCHES} patches, batch {len(pixels)}"
+    return operators(our_step(config, pixels), title, CHANGES, out, steps=steps, top=top)
+
+
+def _config(backbone: str, quick: bool) -> SpatialConfig:
+    return SpatialConfig(backbone, 32, 12) if quick else SpatialConfig(backbone)
+
+
+def _pixels(quick: bool) -> Tensor:
+    count, side = (2, 32) if quick else (16, 64)
+    return torch.randint(0, 256, (count, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
