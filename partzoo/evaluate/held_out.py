@@ -58,7 +58,7 @@ def part_positions(
     seen = 0
     for _, pixels in normalized_batches(model, pictures, batch_size, limit):
         positions = sample_positions(len(pixels), count, (side, side), patch, continuous=True, generator=generator)
-        predicted = model.relate(gather_patches(pixels, positions, patch))
+        predicted = model.relate(gather_patches(pixels, positions, patch))[..., :2]
         matrices = predicted.unflatten(1, (count, count))
         figures = position_error(predicted, relative_targets(positions, patch)) | {
             "antisymmetry": antisymmetry(matrices),
