@@ -25,6 +25,8 @@ from partzoo.models.masked_autoencoder import MaskedAutoencoder, visible_patches
 from partzoo.models.part_transformer import part_tokens, resampled, sine_positions, without_padding
 from partzoo.registry import register
 
+FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
+
 
 @dataclass(frozen=True)
 class MpaeConfig:
@@ -81,7 +83,7 @@ class DescriptorExtractor(nn.Module):
             for _ in range(config.depth)
         )
         for block in self.blocks:
-            block.attn.fused_attn = False
+            block.attn.fused_attn = self.side**2 > FEW_PATCHES
         self.norm = nn.LayerNorm(config.width)
         self.proj = nn.Linear(config.width, config.dim, bias=False)
         nn.init.normal_(self.part_embed, std=0.02)
