@@ -186,10 +186,17 @@ class Relations:
         return float(np.linalg.norm(self.translations + self.translations.swapaxes(0, 1), axis=-1)[self._pairs].mean())
 
     def symmetry_correlation(self) -> tuple[float, float]:
-        """Correlation of t_ij with -t_ji over all pairs of different patches, for x and for y: 1 where they agree."""
-        back = -self.translations.swapaxes(0, 1)
-        there, back = self.translations[self._pairs], back[self._pairs]
-        return tuple(float(np.corrcoef(there[:, axis], back[:, axis])[0, 1]) for axis in range(2))
+        """Correlation of t_ij with -t_ji over all pairs of different patches, for x and for y: 1 where they agree.
+
+        NaN where the translations do not vary, as among patches of a blank picture.
+        """
+        there = self.translations[self._pairs]
+        back = -self.translations.swapaxes(0, 1)[self._pairs]
+        there, back = there - there.mean(0), back - back.mean(0)
+        lengths = np.sqrt((there**2).sum(0) * (back**2).sum(0))
+        varying = lengths > 1e-9 * len(there)
+        found = np.divide((there * back).sum(0), lengths, out=np.full(2, np.nan), where=varying)
+        return tuple(found.tolist())
 
     def order(self) -> np.ndarray:
         """Numbers of the patches from top-left to bottom-right: by rows as high as a patch, then from the left.

@@ -232,3 +232,17 @@ def test_other_models_and_references_are_named(picture, model):
         loose.uncertainty_map()
     with pytest.raises(ShapeError, match=r"translations are \(2, 2, 2\)"):
         Relations(np.zeros((2, 2, 2)), [picture] * 3)
+
+
+def test_patches_that_look_alike_lie_nowhere_in_particular(tmp_path):
+    Image.new("RGB", (70, 50), "grey").save(tmp_path / "blank.png")
+    ran = command("relate", tmp_path / "blank.png", "-n", 9, "--model", "toy-vit", "--json", "-o", tmp_path)
+    assert ran.code == 0 and ran.err == ""
+    assert json.loads(ran.out)["symmetry_correlation"] == {"x": None, "y": None}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_any_precision_relates_nearly_the_same(picture, model, dtype):
+    exact = partzoo.relate(picture, n=9, model=model).translations
+    coarse = partzoo.relate(picture, n=9, model=partzoo.load("toy-vit", device="cpu", dtype=dtype)).translations
+    assert np.abs(exact - coarse).max() < 0.05 * np.abs(exact).max() + 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 
 import click
@@ -51,7 +52,7 @@ def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as
         "all_references_error": off_grid.assemble().error,
         "uncertainty": {"lowest": float(spread.min()), "highest": float(spread.max())},
         "symmetry_error": off_grid.symmetry_error(),
-        "symmetry_correlation": {"x": x, "y": y},
+        "symmetry_correlation": {"x": None if isnan(x) else x, "y": None if isnan(y) else y},
     }
     if out is not None:
         folder = Path(out)

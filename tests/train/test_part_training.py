@@ -1,7 +1,11 @@
+import numpy as np
 import pytest
 import torch
+from command_line import partzoo
+from PIL import Image
 
 from partzoo.errors import UsageError
+from partzoo.loading import load
 from partzoo.models.part import Part, PartConfig
 from partzoo.models.sampling import SAMPLINGS
 from partzoo.train.losses.part import relative_position_loss
@@ -70,3 +74,20 @@ def test_the_mlp_trains_on_as_many_patches_as_it_was_built_for():
 def test_wrong_options_are_named(options):
     with pytest.raises(UsageError, match=f"{next(iter(options))}='?{next(iter(options.values()))}"):
         PartTask(Part(PartConfig(**TINY)), **options)
+
+
+def test_the_command_chooses_sampling_encoder_and_targets(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"pictures/{number}.png")
+    config = {**TINY, "relative_encoder": "pairwise-mlp", "targets": 4}
+    settings = [f"config.{key}={value}" for key, value in config.items()] + ["sampling=multi-scale", "pairs=0"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    ran = partzoo("train", "part", "--data", tmp_path / "pictures", "--steps", 2, "-o", tmp_path / "out", *options)
+    assert ran.code == 0, ran.err
+    found = load(tmp_path / "out" / "model.safetensors", device="cpu").config
+    assert (found.relative_encoder, found.targets) == ("pairwise-mlp", 4)
+    assert 'sampling = "multi-scale"' in (tmp_path / "out" / "recipe.toml").read_text()
+    ran = partzoo("train", "part", "--data", tmp_path, "--steps", 2, "--set", "sampling=none", "-o", tmp_path / "no")
+    assert ran.code == 2 and "sampling" in ran.err
