@@ -14,8 +14,10 @@ import torch
 from partzoo.discovery.pipeline import make_finder
 from partzoo.encoders.base import Encoder
 from partzoo.errors import UsageError
+from partzoo.evaluate import protocols
 from partzoo.evaluate.held_out import knn, part_positions, top1
 from partzoo.evaluate.parts import part_figures
+from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.faces68 import FACES68
 from partzoo.loading import build
 from partzoo.machine import hardware
@@ -93,7 +95,10 @@ def release(
             "pictures_seen": state.pictures,
             "steps": state.step,
         },
-        metrics=tuple(metric | {"command": command} for metric in metrics(model, data, state.loss)),
+        metrics=tuple(
+            metric | {"command": command}
+            for metric in metrics(model, data, state.loss, recipe.data.get("layout", "folder"))
+        ),
         golden=golden(model),
         parents=(recipe.parent,) if recipe.parent else (),
     )
@@ -101,28 +106,32 @@ def release(
     return record
 
 
-def metrics(model: Encoder, data: str | Path, loss: float) -> list[dict[str, Any]]:
+def metrics(model: Encoder, data: str | Path, loss: float, layout: str = "folder") -> list[dict[str, Any]]:
     """Figures of a model on the held-out pictures of a folder, beside their floors.
 
     PART's position errors, the classifier's accuracy, kNN beside that of random weights; of a foreground head, the loss
-    it was left with; of a part model, those of faces68, whose data it was trained on. Each with ``name``, ``value`` and
-    ``protocol``.
+    it was left with; of a part model, those of the protocol whose data it was trained on or, where there is none, its
+    loss. Each with ``name``, ``value`` and ``protocol``.
     """
     if hasattr(model, "part_maps"):
-        runs, pictures = part_figures(make_finder(model), FACES68, data, k=[None], seeds=[0])
-        protocol = f"faces68, K = {runs[0]['k']}, {pictures} pictures of the report split, per cent"
+        measured = _protocol(model, data, layout)
+        if measured is None:
+            return [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training pictures"}]
+        runs, pictures = part_figures(make_finder(model), measured, data, k=[None], seeds=[0])
+        which = f"{pictures} pictures of the {measured.report} split"
+        protocol = f"{measured.name}, K = {runs[0]['k']}, {which}, per cent"
         found = runs[0]["metrics"].items()
         return [{"name": name, "value": round(value, 2), "protocol": protocol} for name, value in found]
     if isinstance(model, PatchResNetFg):
         protocol = "mean binary cross-entropy against the teacher, last 100 steps, training cells"
         return [{"name": "loss", "value": round(loss, 4), "protocol": protocol}]
-    side = model.preprocess.size
+    side, found = model.preprocess.size, []
     held_out = load_pictures(data, "val", side=side, limit=HELD_OUT)
     if isinstance(model, Part):
         protocol = f"all ordered pairs of off-grid patches, {len(held_out)} held-out pictures, in patches"
         errors = part_positions(model, held_out)
         found = [{"name": name, "value": round(value, 4), "protocol": protocol} for name, value in errors.items()]
-    else:
+    elif hasattr(model, "classify"):
         protocol = f"own classifier, {len(held_out)} held-out pictures, per cent"
         found = [{"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol}]
     if held_out.labels is None:
@@ -135,3 +144,11 @@ def metrics(model: Encoder, data: str | Path, loss: float) -> list[dict[str, Any
     for name, encoder in (("knn", model), ("knn_random_weights", floor)):
         found.append({"name": name, "value": round(knn(encoder, bank, queries), 2), "protocol": protocol})
     return found
+
+
+def _protocol(model: Encoder, data: str | Path, layout: str) -> PartProtocol | None:
+    """What measures parts on the data that a model was trained on."""
+    if layout == "folder":
+        return FACES68 if Path(data, "report.npz").is_file() else None
+    own = f"{layout}-{find(model.architecture).family}"
+    return protocols.get(own if own in protocols.names() else layout)

@@ -7,10 +7,12 @@ from drawn_faces import write_faces
 from PIL import Image
 
 from partzoo.errors import UsageError
-from partzoo.loading import load
+from partzoo.evaluate import protocols
+from partzoo.loading import build, load
 from partzoo.manifest import NAME, PACKAGE, manifest
 from partzoo.packing import check_golden
-from partzoo.train.release import release
+from partzoo.registry import find
+from partzoo.train.release import metrics, release
 from partzoo.train.run import read_recipe, train
 
 
@@ -77,3 +79,11 @@ def test_classification_needs_labels(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
     with pytest.raises(UsageError, match="needs one subfolder per class"):
         train("classify", data=tmp_path, out=tmp_path / "run", steps=1, progress=False)
+
+
+def test_parts_are_measured_by_the_protocol_of_their_data_or_by_the_loss(tmp_path):
+    model = build(find("partformer-resnet18"), find("partformer-resnet18").configure({"parts": 2})).eval()
+    assert [figure["name"] for figure in metrics(model, tmp_path, 1.5)] == ["loss"]
+    for layout, name in (("cub", "cub-partformer"), ("aflw", "aflw")):
+        with pytest.raises(UsageError, match=protocols.get(name).get[:40]):
+            metrics(model, tmp_path, 1.5, layout)
