@@ -49,18 +49,18 @@ def part_attention(
     blocks = transformer.blocks if layer is None else [transformer.blocks[layer]]
     x = model_input(open_picture(image), model)
     chosen = {} if classes is None else {"classes": torch.tensor([classes], device=x.device)}
-    seen: list[Tensor] = []
+    projected: list[Tensor] = []
     grid: list[int] = []
-    hooks = [block.attn.attn_drop.register_forward_hook(lambda _, __, found: seen.append(found)) for block in blocks]
+    hooks = [block.attn.qkv.register_forward_hook(lambda _, __, found: projected.append(found)) for block in blocks]
     hooks.append(transformer.patch_embed.register_forward_hook(lambda _, __, found: grid.extend(found.shape[-2:])))
     try:
         with torch.inference_mode():
             parts = model.descriptors(x, **chosen).shape[1]
+            attention = torch.stack([_of_parts(*pair, parts) for pair in zip(blocks, projected, strict=True)]).mean(0)
     finally:
         for hook in hooks:
             hook.remove()
-    attention = torch.stack([each[0].float().mean(0) for each in seen]).mean(0)
-    return attention[:parts, parts:].unflatten(1, grid).cpu().numpy()
+    return attention[:, parts:].unflatten(1, grid).cpu().numpy()
 
 
 def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Image:
@@ -87,6 +87,12 @@ def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Im
         tile = grey * (1 - strength) + colour * strength
         page.paste(Image.fromarray(tile.astype(np.uint8)), (number * (width + GAP), 0))
     return page
+
+
+def _of_parts(block: nn.Module, projected: Tensor, parts: int) -> Tensor:
+    """Attention ``(K + 1, N)`` of part tokens to all, mean over the heads, from the projections ``(1, N, 3 C)``."""
+    queries, keys, _ = projected[0].float().unflatten(1, (3, block.attn.num_heads, -1)).permute(1, 2, 0, 3)
+    return (block.attn.scale * queries[:, :parts] @ keys.mT).softmax(-1).mean(0)
 
 
 def _part_transformer(model: nn.Module) -> nn.Module:

@@ -37,11 +37,13 @@ def by_hand(block, tokens):
     return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", SMALL)
-def test_it_is_what_the_part_embeddings_look_at(name):
+def test_it_is_what_the_part_embeddings_look_at(name, fused):
     model, transformer = small(name)
     entered = []
     for block in transformer.blocks:
+        block.attn.fused_attn = fused
         block.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
     model.descriptors(model_input(Picture(PICTURE), model))
     expected = [by_hand(*pair).mean(0)[:4, 4:] for pair in zip(transformer.blocks, entered, strict=True)]
