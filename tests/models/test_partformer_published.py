@@ -10,6 +10,7 @@ from parity.published_mpae import drawn, image
 from parity.published_partformer import published, vit_shapes
 from parity.published_vgg import drawn_vgg
 from parity.synthetic import normal
+from PIL import Image
 
 import partzoo
 from partzoo.encoders.timm_encoder import dino_positions
@@ -17,6 +18,7 @@ from partzoo.train.losses.partformer import VGG_WEIGHTS
 from partzoo.train.partformer import PartFormerTask
 
 CASES = Path(__file__).parent.parent / "parity" / "partformer"
+PICTURES = Path(__file__).parents[2] / "examples" / "images"
 CLASSES = torch.tensor([3, 107])  # of PartImageNet's two pictures
 ALPHAS = {"celeba": 2.0, "cub": 0.5, "partimage": 1.5}
 WEIGHTS = {"reconstruction": 1, "concentration": 0.3, "area": 0.5, "consistency": 0.01}
@@ -135,15 +137,16 @@ def test_a_training_step_has_the_published_terms_and_gradients(variant, monkeypa
     found = [terms[name].item() for name in ("area", "reconstruction", "concentration", "consistency", "loss")]
     assert found == pytest.approx(expected["area_rec_con_sc_total"].tolist(), rel=1e-5)
 
-    def gradient(found, name):
+    def gradient(found, name, tolerance=1e-3):
         wanted = expected[f"grad_{name}"]
-        near(found, wanted, 1e-3 * np.abs(wanted).max())
+        near(found, wanted, tolerance * np.abs(wanted).max())
 
     prototypes = task.prototypes.grad.flatten(0, 1)
     gradient(prototypes[::13] if several else prototypes, "ArcMarginProduct.weight")
     gradient(model.decoder[7].weight.grad[..., 0, 0], "Reconstruct_Block.7.weight")
     gradient(model.transformer.proj.weight.grad[::4, ::8], "Transformer.proj.weight_subset")
-    gradient(model.compress[0].weight.grad[::8, ::12, 0, 0], "compress_layer.0.weight_subset")
+    # Before CUB's first ReLU some values lie next to zero, where a gradient jumps: 1.04e-3 in float32, 1.5e-5 in float64.
+    gradient(model.compress[0].weight.grad[::8, ::12, 0, 0], "compress_layer.0.weight_subset", 2e-3)
     parts = model.transformer.part_embed.grad
     if several:
         gradient(parts[1 + 13], "Transformer.foreground_embedding_row13")
@@ -157,3 +160,21 @@ def test_a_training_step_has_the_published_terms_and_gradients(variant, monkeypa
         if name.endswith("_after"):
             place = name.removeprefix("compress_layer.").removesuffix("_after")
             near(model.compress.get_buffer(place), value, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_lower_precision_finds_the_same_parts(dtype):
+    x, expected = inference_pictures()[:1], torch.from_numpy(case("infer_celeba")["argmax"][:1]).long()
+    model = partzoo.convert(published("celeba"), device="cpu", dtype=dtype)
+    maps = published_order(model.part_maps(x, size=(128, 128)))
+    assert (maps.argmax(1) == expected).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_trained_weights_find_the_same_parts_in_lower_precision(dtype):
+    pixels = [Image.open(path).convert("RGB").resize((128, 128)) for path in sorted(PICTURES.glob("*.jpg"))]
+    pixels = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    exact, rough = (partzoo.load("partformer-resnet18.faces-k8", device="cpu", dtype=d) for d in ("float32", dtype))
+    x = exact.preprocess.normalize(pixels)
+    expected, found = (model.part_maps(x, size=(128, 128)).argmax(1) for model in (exact, rough))
+    assert (found == expected).float().mean() > 0.99
