@@ -21,6 +21,7 @@ from partzoo.errors import ShapeError, UsageError
 Sampling = Literal["off-grid", "integer", "on-grid", "multi-scale"]
 SAMPLINGS = ("off-grid", "integer", "on-grid", "multi-scale")
 SCALES = (0.5, 2.0)  # of a patch's side (PART, section 5.1, ii)
+AT_ONCE = 2**26  # numbers between resizing along y and along x, to bound the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,17 +243,11 @@ def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     Returns:
         ``(B, N, C, P, P)`` or ``(B, N, C, P)`` float.
     """
-    pixels = pixels if pixels.is_floating_point() else pixels.float()
-    axes = pixels.ndim - 2
-    filters = [
-        _filters(boxes[..., axis], boxes[..., axes + axis], side, patch).to(pixels.dtype)
-        for axis, side in enumerate(reversed(pixels.shape[2:]))
-    ]
+    floats = pixels.dtype if pixels.is_floating_point() else torch.float32
+    each = boxes.shape[1] * patch * pixels.shape[1] * max(pixels.shape[2:])
+    parts = zip(*(tensor.split(max(AT_ONCE // each, 1)) for tensor in (pixels, boxes)), strict=True)
     with torch.autocast(pixels.device.type, enabled=False):
-        if axes == 1:
-            return torch.einsum("bct,bnpt->bncp", pixels, filters[0])
-        rows = torch.einsum("bchw,bnph->bncpw", pixels, filters[1])
-        return torch.einsum("bncpw,bnqw->bncpq", rows, filters[0])
+        return torch.cat([_resample(some.to(floats), their, patch) for some, their in parts])
 
 
 def sample_pairs(
@@ -338,6 +333,18 @@ def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
 def _square(positions: Tensor, patch: int) -> Tensor:
     """Boxes of one size, in the dtype of their corners."""
     return torch.cat([positions, torch.full_like(positions, patch)], dim=-1)
+
+
+def _resample(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
+    axes = pixels.ndim - 2
+    filters = [
+        _filters(boxes[..., axis], boxes[..., axes + axis], side, patch).to(pixels.dtype)
+        for axis, side in enumerate(reversed(pixels.shape[2:]))
+    ]
+    if axes == 1:
+        return torch.einsum("bct,bnpt->bncp", pixels, filters[0])
+    rows = torch.einsum("bchw,bnph->bncpw", pixels, filters[1])
+    return torch.einsum("bncpw,bnqw->bncpq", rows, filters[0])
 
 
 def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:

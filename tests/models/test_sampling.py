@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError
+from partzoo.models import sampling
 from partzoo.models.sampling import (
     SAMPLINGS,
     box_targets,
@@ -145,6 +146,14 @@ def test_boxes_are_resampled_as_by_pillow():
             x, y, w, h = boxes[b, n].tolist()
             resized = picture.resize((8, 8), Image.Resampling.BILINEAR, box=(x, y, min(x + w, 50), min(y + h, 40)))
             np.testing.assert_allclose(patches[b, n, 0].numpy(), np.asarray(resized), atol=2e-4)
+
+
+def test_a_large_batch_is_resampled_in_pieces(monkeypatch):
+    pixels = torch.randint(0, 256, (5, 3, 24, 32), dtype=torch.uint8)
+    boxes = sample_boxes(5, 6, (24, 32), 8, generator=seeded())
+    whole = resample_boxes(pixels, boxes, 8)
+    monkeypatch.setattr(sampling, "AT_ONCE", 2 * 6 * 3 * 8 * 32)
+    torch.testing.assert_close(resample_boxes(pixels, boxes, 8), whole)
 
 
 def test_boxes_of_one_patch_are_cut_as_patches():
