@@ -145,7 +145,7 @@ def test_a_training_step_has_the_published_terms_and_gradients(variant, monkeypa
     gradient(prototypes[::13] if several else prototypes, "ArcMarginProduct.weight")
     gradient(model.decoder[7].weight.grad[..., 0, 0], "Reconstruct_Block.7.weight")
     gradient(model.transformer.proj.weight.grad[::4, ::8], "Transformer.proj.weight_subset")
-    # Before CUB's first ReLU some values lie next to zero, where a gradient jumps: 1.04e-3 in float32, 1.5e-5 in float64.
+    # Before CUB's first ReLU some values are next to zero, where gradients jump: 1.04e-3 in float32, 1.5e-5 in float64.
     gradient(model.compress[0].weight.grad[::8, ::12, 0, 0], "compress_layer.0.weight_subset", 2e-3)
     parts = model.transformer.part_embed.grad
     if several:
