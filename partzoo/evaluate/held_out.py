@@ -12,7 +12,7 @@ from partzoo.encoders.base import Encoder, Preprocess
 from partzoo.evaluate.knn import knn_accuracy
 from partzoo.evaluate.positions import antisymmetry, position_error
 from partzoo.models.part import Part
-from partzoo.models.sampling import gather_patches, relative_targets, sample_positions
+from partzoo.models.sampling import Sampling, sample
 from partzoo.train.data import PictureSet
 
 
@@ -34,13 +34,20 @@ def normalized_batches(
 
 @torch.inference_mode()
 def part_positions(
-    model: Part, pictures: PictureSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
+    model: Part,
+    pictures: PictureSet,
+    *,
+    sampling: Sampling = "off-grid",
+    seed: int = 0,
+    batch_size: int = 50,
+    limit: int | None = None,
 ) -> dict[str, float]:
-    """Errors of predicted translations over all ordered pairs of off-grid patches at real positions.
+    """Errors of predicted translations over all ordered pairs of patches, off the grid at real positions or on it.
 
     Args:
         model: encoder and relative encoder.
         pictures: held out; resized to the model's size.
+        sampling: see :func:`partzoo.models.sampling.sample`.
         seed: of the positions.
         batch_size: pictures at a time.
         limit: use only the first so many pictures.
@@ -52,15 +59,13 @@ def part_positions(
     Source: PART, sections 5.1 (figure 6) and 5.3 (table 5).
     """
     generator = torch.Generator().manual_seed(seed)
-    side, patch = model.preprocess.size, model.patch
-    count = (side // patch) ** 2
     totals: dict[str, float] = {}
     seen = 0
     for _, pixels in normalized_batches(model, pictures, batch_size, limit):
-        positions = sample_positions(len(pixels), count, (side, side), patch, continuous=True, generator=generator)
-        predicted = model.relate(gather_patches(pixels, positions, patch))[..., :2]
-        matrices = predicted.unflatten(1, (count, count))
-        figures = position_error(predicted, relative_targets(positions, patch)) | {
+        drawn = sample(pixels, model.patch, sampling, generator=generator)
+        predicted = model.relate(drawn.patches)[..., :2]
+        matrices = predicted.unflatten(1, (drawn.boxes.shape[1],) * 2)
+        figures = position_error(predicted, drawn.targets) | {
             "antisymmetry": antisymmetry(matrices),
             # The way back of two other patches of the picture: patches are in no order.
             "random_antisymmetry": antisymmetry(matrices, matrices.roll((2, 2), (1, 2))),

@@ -5,9 +5,11 @@ from command_line import partzoo
 from PIL import Image
 
 from partzoo.errors import UsageError
+from partzoo.evaluate.held_out import part_positions
 from partzoo.loading import load
 from partzoo.models.part import Part, PartConfig
 from partzoo.models.sampling import SAMPLINGS
+from partzoo.train.data import PictureSet
 from partzoo.train.losses.part import relative_position_loss
 from partzoo.train.part import PartTask
 
@@ -74,6 +76,16 @@ def test_the_mlp_trains_on_as_many_patches_as_it_was_built_for():
 def test_wrong_options_are_named(options):
     with pytest.raises(UsageError, match=f"{next(iter(options))}='?{next(iter(options.values()))}"):
         PartTask(Part(PartConfig(**TINY)), **options)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_position_errors_are_those_of_x_and_y_under_any_sampling(sampling):
+    torch.manual_seed(0)
+    model = Part(PartConfig(**TINY, targets=4)).eval()
+    found = part_positions(model, PictureSet.from_pixels(gradients(4), None, []), sampling=sampling)
+    assert found["loss"] == pytest.approx((found["mse_x"] + found["mse_y"]) / 2)
+    if sampling == "on-grid":  # columns 0..3 and 0..3, all pairs: twice the variance of 0, 1, 2, 3
+        assert found["constant_mse_x"] == pytest.approx(2 * 1.25)
 
 
 def test_the_command_chooses_sampling_encoder_and_targets(tmp_path):
