@@ -7,9 +7,10 @@ from parity.synthetic import normal, parameter, picture
 from torch.nn.functional import linear
 
 import partzoo
+from partzoo.encoders.precision import set_precision
 from partzoo.errors import ShapeError, UsageError, WeightsError
 from partzoo.loading import build
-from partzoo.models.spatial import Spatial, SpatialConfig
+from partzoo.models.spatial import WINDOWS, Spatial, SpatialConfig
 from partzoo.models.spatial_published import from_published
 from partzoo.registry import find
 
@@ -240,3 +241,49 @@ def test_parts_and_features_come_from_spatial_models():
     assert features.dense.shape[2] == 64 and features.grid == (13, 16)
     parts = partzoo.discover_parts(pixels, k=3, model=model, size=64)
     assert parts.labels.shape == (80, 100) and parts.labels.max() <= 3
+
+
+@pytest.mark.parametrize("backbone", SIDES)
+def test_every_architecture_is_loaded_by_name_and_represents_its_own_pictures(backbone):
+    model = partzoo.load(f"spatial-{backbone}", pretrained=False, device="cpu", dtype="float32")
+    config = model.config
+    assert (config.size, config.patch_size) == ((96, 36) if backbone == "resnet34" else (64, 24))
+    x = torch.randn(1, 3, config.size, config.size)
+    found = {n: model.represent(x, n) for n in (0, 1, 3, 5, 7, 9)}
+    assert {n: tuple(each.shape) for n, each in found.items()} == {n: (1, (n + 1) * model.dim) for n in found}
+    assert torch.equal(found[9], model.represent(x))
+    nine = found[9].unflatten(1, (10, -1))
+    for n, windows in WINDOWS.items():
+        torch.testing.assert_close(found[n].unflatten(1, (n + 1, -1)), nine[:, [0, *(1 + w for w in windows)]])
+    assert model(x).shape == (1, model.encode(x).patch.shape[1], model.dim)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_relations_are_told_in_every_precision(dtype):
+    torch.manual_seed(0)
+    model = partzoo.load("spatial-conv4", pretrained=False, device="cpu", dtype="float32")
+    state = model.state_dict()
+    low = partzoo.load("spatial-conv4", pretrained=False, device="cpu", dtype="float32")
+    low.load_state_dict(state)
+    low = set_precision(low, dtype, torch.device("cpu"))
+    a, b = torch.randn(2, 4, 3, 64, 64)
+    full, found = model.relate_images(a, b), low.relate_images(a, b)
+    assert found.same.dtype == found.shift.dtype == torch.float32
+    torch.testing.assert_close(found.same, full.same, atol=0.02, rtol=0)
+    torch.testing.assert_close(found.shift, full.shift, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (70, 33), (200, 64)])
+def test_features_need_no_square_and_no_multiple(size):
+    model = spatial("resnet8")
+    x = torch.randn(1, 3, *size)
+    assert model.features(x).shape == (1, 64)
+    assert model.encode(x).grid == tuple(-(-side // 4) for side in size)
+
+
+def test_joined_features_other_than_by_cat_know_no_order():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 5, 64)
+    for how, ordered in (("cat", True), ("sum", False), ("mean", False), ("max", False)):
+        relation = Spatial(SpatialConfig("conv4", aggregation=how)).eval().relation
+        assert torch.equal(relation(a, b), relation(b, a)) is not ordered
