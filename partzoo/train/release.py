@@ -134,9 +134,9 @@ def metrics(model: Encoder, data: str | Path, loss: float, layout: str = "folder
     elif hasattr(model, "classify"):
         protocol = f"own classifier, {len(held_out)} held-out pictures, per cent"
         found = [{"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol}]
-    if held_out.labels is None:
-        return found
     bank = load_pictures(data, side=side, limit=BANK)
+    if held_out.labels is None or bank.labels is None:
+        return found
     queries = load_pictures(data, "val", side=side, limit=QUERIES)
     torch.manual_seed(0)
     floor = build(find(model.architecture), model.config).eval().requires_grad_(False)
