@@ -104,14 +104,14 @@ def look(picture: Picture, model: nn.Module, settings: Settings, category: int |
     pixels, batch = at_work(picture, model, settings.size)
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
-            classes = {} if category is None else {"classes": torch.tensor([category], device=batch.device)}
+            classes = None if category is None else torch.tensor([category], device=batch.device)
+            descriptors, maps = model.descriptors_and_maps(batch, classes)
 
             @torch.inference_mode()
             def match(size: tuple[int, int] | None) -> Tensor:
-                return model.part_maps(batch, size=size, **classes)[0].float().cpu()
+                return maps(size)[0].float().cpu()
 
-            descriptors = model.descriptors(batch, **classes)[0].float().cpu()
-            return View(pixels, maps=match(None), descriptors=descriptors, match=match)
+            return View(pixels, maps=match(None), descriptors=descriptors[0].float().cpu(), match=match)
         knows_things = settings.background == "objectness"
         maps = model.forward_intermediates(batch, None if knows_things else list(settings.layers))
         maps = [layer[0].float() for layer in maps]

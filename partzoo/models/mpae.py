@@ -8,21 +8,20 @@ their softmax similarity to the compressed features of a frozen encoder is the p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from math import lcm
 
 import torch
-from einops import rearrange
 from timm.layers import QuickGELU
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from partzoo.encoders.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.encoders.base import in_precision, pad_to_multiple
 from partzoo.errors import UsageError
 from partzoo.models.frozen import frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.masked_autoencoder import MaskedAutoencoder, visible_patches
-from partzoo.models.part_transformer import part_tokens, resampled, sine_positions, without_padding
+from partzoo.models.part_model import PartModel
+from partzoo.models.part_transformer import part_tokens, resampled, sine_positions
 from partzoo.registry import register
 
 FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
@@ -104,8 +103,8 @@ class DescriptorExtractor(nn.Module):
         return self.proj(self.norm(tokens[:, : self.parts]))
 
 
-class Mpae(Encoder):
-    """Frozen encoder, descriptor extractor and masked autoencoder; ``forward`` gives the part maps."""
+class Mpae(PartModel):
+    """Frozen encoder, descriptor extractor and masked autoencoder."""
 
     def __init__(self, config: MpaeConfig) -> None:
         super().__init__()
@@ -140,21 +139,16 @@ class Mpae(Encoder):
         self.encoder.eval().requires_grad_(False)
         return self
 
+    def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        return self.extractor(x, classes)
+
     def features(self, x: Tensor) -> Tensor:
-        """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
         return self.compress(self.standardize(frozen_features(self.encoder, x, self.config.levels)))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Probability of each part at each place.
+        """As :meth:`PartModel.match` says.
 
-        Args:
-            parts: ``(B, K + 1, dim)``, background first.
-            features: ``(B, dim, h, w)``.
-            size: of the result; None is the features' own. The K + 1 similarities are upsampled, which equals
-                upsampling the features, as dot products are linear.
-
-        Returns:
-            ``(B, K + 1, *size)``, at least float32.
+        The K + 1 similarities are upsampled, which equals upsampling the features, as dot products are linear.
 
         Source: equation 1.
         """
@@ -172,24 +166,6 @@ class Mpae(Encoder):
         """
         filler = torch.einsum("bnhw,bnc->bchw", maps, parts.to(maps.dtype))
         return self.autoencoder(x, filler, kept)
-
-    @in_precision
-    def part_maps(self, x: Tensor, size: tuple[int, int] | None = None, classes: Tensor | None = None) -> Tensor:
-        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized pictures.
-
-        Args:
-            x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
-            size: of the maps; None is the grid of features.
-            classes: ``(B,)`` int64, of a model with several.
-        """
-        padded = pad_to_multiple(x, self.preprocess.multiple)
-        parts, features = self.extractor(padded, classes), self.features(padded)
-        return without_padding(partial(self.match, parts, features), x, padded, self.patch, size)
-
-    @in_precision
-    def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)`` of normalized pictures, background first."""
-        return self.extractor(pad_to_multiple(x, self.preprocess.multiple), classes)
 
     @in_precision
     def reconstruct(
@@ -210,23 +186,10 @@ class Mpae(Encoder):
             classes: ``(B,)`` int64, of a model with several.
         """
         x = pad_to_multiple(x, self.preprocess.multiple)
-        own, features = self.extractor(x, classes), self.features(x)
+        own, features = self.parts_of(x, classes), self.features(x)
         noise = torch.rand(len(x), features[0, 0].numel(), generator=generator, device=x.device)
         maps = self.match(own, features)
         return self.restore(x, maps, own if parts is None else parts, visible_patches(noise, ratio))
-
-    @in_precision
-    def encode(self, x: Tensor) -> Tokens:
-        maps = self.features(pad_to_multiple(x, self.preprocess.multiple))
-        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
-
-    def forward_intermediates(
-        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
-    ) -> list[Tensor]:
-        return as_format([self.encode(x).maps() for _ in choose(indices, 1)], output_fmt)
-
-    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        return self.part_maps(x, classes=classes)
 
 
 def _initialize(module: nn.Module) -> None:

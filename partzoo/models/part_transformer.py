@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from einops import rearrange
 from timm.layers import QuickGELU
@@ -121,25 +119,3 @@ def sine_positions(side: int, width: int) -> Tensor:
     angles = torch.arange(side, dtype=torch.float64)[:, None] * omega
     line = torch.cat([angles.sin(), angles.cos()], dim=1)
     return torch.cat([line.repeat(side, 1), line.repeat_interleave(side, 0)], dim=1).float()
-
-
-def without_padding(
-    match: Callable[[tuple[int, int] | None], Tensor],
-    x: Tensor,
-    padded: Tensor,
-    patch: int,
-    size: tuple[int, int] | None,
-) -> Tensor:
-    """Part maps of the pictures themselves, where they were padded at the right and bottom to whole patches.
-
-    Args:
-        match: size of maps of the padded pictures, None for the grid of features, to those maps.
-        x, padded: pictures ``(B, 3, H, W)`` before and after.
-        patch: pixels between neighbouring cells of the grid of features.
-        size: of the result; None is the cells that ``x`` reaches into.
-    """
-    if size is None:
-        rows, columns = (-(-side // patch) for side in x.shape[2:])
-        return match(None)[..., :rows, :columns]
-    whole = tuple(round(n * p / o) for n, p, o in zip(size, padded.shape[2:], x.shape[2:], strict=True))
-    return match(whole)[..., : size[0], : size[1]]

@@ -8,20 +8,19 @@ encoder gives a vector for each place; their softmax similarity is the part maps
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from math import lcm
 from typing import Literal
 
 import torch
-from einops import rearrange
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.encoders.base import Preprocess, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
 from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
-from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, without_padding
+from partzoo.models.part_model import PartModel
+from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem
 from partzoo.registry import register
 
 START_SCALE = 2.6593  # of the learned scale of cosines: ln(1 / 0.07)
@@ -69,8 +68,8 @@ class PartFormerConfig:
     interpolate: bool = True
 
 
-class PartFormer(Encoder):
-    """Part transformer, feature encoder and decoder; ``forward`` gives the part maps."""
+class PartFormer(PartModel):
+    """Part transformer, feature encoder and decoder."""
 
     def __init__(self, config: PartFormerConfig) -> None:
         super().__init__()
@@ -104,25 +103,20 @@ class PartFormer(Encoder):
         """What the part transformer sees of pictures ``(B, 3, H, W)``: every ``stride``-th pixel."""
         return x[..., :: self.config.stride, :: self.config.stride]
 
+    def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        return self.transformer(self.view(x), classes)
+
     def features(self, x: Tensor) -> Tensor:
-        """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
         if isinstance(self.encoder, ResNetStem):
             return self.compress(self.encoder(x))
         look = frozen_features if self.frozen else encoder_features
         return self.compress(look(self.encoder, x, self.config.levels))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Probability of each part at each place.
+        """As :meth:`PartModel.match` says.
 
-        Args:
-            parts: ``(B, K + 1, dim)``, background first.
-            features: ``(B, dim, h, w)``.
-            size: of the result; None is the features' own. Similarities are upsampled, which equals upsampling the
-                features where they are dot products; of cosines the features are. With ``interpolate`` off, each
-                place has the probabilities of its cell.
-
-        Returns:
-            ``(B, K + 1, *size)``, at least float32.
+        Similarities are upsampled, which equals upsampling the features where they are dot products; of cosines the
+        features are. With ``interpolate`` off, each place has the probabilities of its cell.
 
         Source: equation 2.
         """
@@ -144,42 +138,11 @@ class PartFormer(Encoder):
         return self.decoder(synthetic.contiguous(memory_format=torch.channels_last))
 
     @in_precision
-    def part_maps(self, x: Tensor, size: tuple[int, int] | None = None, classes: Tensor | None = None) -> Tensor:
-        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized pictures.
-
-        Args:
-            x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
-            size: of the maps; None is the grid of features.
-            classes: ``(B,)`` int64, of a model with several.
-        """
-        padded = pad_to_multiple(x, self.preprocess.multiple)
-        parts, features = self.transformer(self.view(padded), classes), self.features(padded)
-        return without_padding(partial(self.match, parts, features), x, padded, self.patch, size)
-
-    @in_precision
-    def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part representations ``(B, K + 1, dim)`` of normalized pictures, background first."""
-        return self.transformer(self.view(pad_to_multiple(x, self.preprocess.multiple)), classes)
-
-    @in_precision
     def reconstruct(self, x: Tensor, parts: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
         """Normalized pictures ``(B, 3, s, s)`` with the shapes of ``x`` and the looks of ``parts``, or its own."""
         x = pad_to_multiple(x, self.preprocess.multiple)
-        parts = self.transformer(self.view(x), classes) if parts is None else parts
+        parts = self.parts_of(x, classes) if parts is None else parts
         return self.decode(self.match(parts, self.features(x)), parts)
-
-    @in_precision
-    def encode(self, x: Tensor) -> Tokens:
-        maps = self.features(pad_to_multiple(x, self.preprocess.multiple))
-        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
-
-    def forward_intermediates(
-        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
-    ) -> list[Tensor]:
-        return as_format([self.encode(x).maps() for _ in choose(indices, 1)], output_fmt)
-
-    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        return self.part_maps(x, classes=classes)
 
 
 def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

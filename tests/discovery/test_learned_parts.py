@@ -16,9 +16,10 @@ from partzoo.discovery.vocabulary import Settings
 from partzoo.encoders.base import Preprocess
 from partzoo.errors import UsageError
 from partzoo.hub import save_pretrained
+from partzoo.models.part_model import PartModel
 
 
-class Columns(nn.Module):
+class Columns(PartModel):
     """Parts are columns of equal width, where the picture is bright; the looks of each are as given."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
@@ -29,20 +30,19 @@ class Columns(nn.Module):
         self.config = SimpleNamespace(parts=len(looks))
         self.seen = 0
 
-    def part_maps(self, x, size=None):
+    def descriptors_and_maps(self, x, classes=None):
         self.seen += len(x)
         bright = x.mean(1, keepdim=True)
         column = torch.arange(x.shape[3]) * self.config.parts // x.shape[3]
-        return torch.cat([1 - bright, bright * one_hot(column, self.config.parts).T[None, :, None]], 1)
-
-    def descriptors(self, x):
-        return torch.cat([torch.zeros_like(self.looks[:1]), self.looks])[None].expand(len(x), -1, -1)
+        maps = torch.cat([1 - bright, bright * one_hot(column, self.config.parts).T[None, :, None]], 1)
+        looks = torch.cat([torch.zeros_like(self.looks[:1]), self.looks])
+        return looks[None].expand(len(x), -1, -1), lambda size: maps
 
 
 THIRDS = [[1, 0], [0, 1], [0.1, 1]]  # the last two look alike
 
 
-class Classes(nn.Module):
+class Classes(PartModel):
     """Halves of the picture: upper and lower in class 0, left and right in class 1."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
@@ -52,15 +52,13 @@ class Classes(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def part_maps(self, x, size=None, classes=None):
+    def descriptors_and_maps(self, x, classes=None):
         rows, columns = x.shape[2:]
         lower = (torch.arange(rows) >= rows // 2)[:, None].expand(rows, columns)
         right = (torch.arange(columns) >= columns // 2).expand(rows, columns)
         second = torch.stack([lower, right])[classes].float()
-        return torch.stack([torch.zeros_like(second), 1 - second, second], 1)
-
-    def descriptors(self, x, classes=None):
-        return classes[:, None, None] + torch.arange(3.0)[None, :, None].expand(len(x), 3, 4)
+        maps = torch.stack([torch.zeros_like(second), 1 - second, second], 1)
+        return classes[:, None, None] + torch.arange(3.0)[None, :, None].expand(len(x), 3, 4), lambda size: maps
 
 
 def bright(size=(30, 60), dark_rows=6):

@@ -117,6 +117,19 @@ def test_maps_are_probabilities_for_pictures_of_any_size(size):
     assert model.descriptors(x).shape == (2, 4, 64)
 
 
+def test_one_pass_gives_descriptors_and_maps_of_several_sizes():
+    model, x, passes = partformer(parts=3), torch.randn(2, 3, 75, 140), []
+    for part in (model.transformer, model.encoder):
+        part.register_forward_hook(lambda module, *_: passes.append(module))
+    with torch.no_grad():
+        expected = model.descriptors(x), model(x), model.part_maps(x, size=(75, 140))
+        passes.clear()
+        descriptors, maps = model.descriptors_and_maps(x)
+        found = descriptors, maps(None), maps((75, 140))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert passes == [model.transformer, model.encoder]
+
+
 def test_upsampling_similarities_equals_upsampling_features_of_dot_products_only():
     torch.manual_seed(0)
     parts, features = torch.randn(2, 4, 64), torch.randn(2, 64, 8, 8)

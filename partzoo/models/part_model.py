@@ -1,0 +1,83 @@
+"""What models that know parts have in common: descriptors of parts, features of places, maps where they match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from einops import rearrange
+from torch import Tensor
+
+from partzoo.encoders.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
+
+Size = tuple[int, int]
+
+
+class PartModel(Encoder):
+    """A model with K parts of its own and a background; ``forward`` gives the part maps."""
+
+    def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Part descriptors ``(B, K + 1, dim)``, background first, of pictures that :meth:`features` takes."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
+        raise NotImplementedError
+
+    def match(self, parts: Tensor, features: Tensor, size: Size | None = None) -> Tensor:
+        """Probability of each part at each place.
+
+        Args:
+            parts: ``(B, K + 1, dim)``, background first.
+            features: ``(B, dim, h, w)``.
+            size: of the result; None is the features' own.
+
+        Returns:
+            ``(B, K + 1, *size)``, at least float32.
+        """
+        raise NotImplementedError
+
+    @in_precision
+    def descriptors_and_maps(
+        self, x: Tensor, classes: Tensor | None = None
+    ) -> tuple[Tensor, Callable[[Size | None], Tensor]]:
+        """What :meth:`descriptors` gives, and a function from a size to what :meth:`part_maps` gives, in one pass."""
+        padded = pad_to_multiple(x, self.preprocess.multiple)
+        parts, features = self.parts_of(padded, classes), self.features(padded)
+        inner, outer = x.shape[2:], padded.shape[2:]
+
+        def maps(size: Size | None = None) -> Tensor:
+            if size is None:
+                rows, columns = (-(-side // self.patch) for side in inner)
+                return self.match(parts, features)[..., :rows, :columns]
+            whole = tuple(round(n * o / i) for n, o, i in zip(size, outer, inner, strict=True))
+            return self.match(parts, features, whole)[..., : size[0], : size[1]]
+
+        return parts, maps
+
+    def part_maps(self, x: Tensor, size: Size | None = None, classes: Tensor | None = None) -> Tensor:
+        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized pictures.
+
+        Args:
+            x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
+            size: of the maps; None is the grid of features.
+            classes: ``(B,)`` int64, of a model with several.
+        """
+        return self.descriptors_and_maps(x, classes)[1](size)
+
+    @in_precision
+    def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Part descriptors ``(B, K + 1, dim)`` of normalized pictures of any size, background first."""
+        return self.parts_of(pad_to_multiple(x, self.preprocess.multiple), classes)
+
+    @in_precision
+    def encode(self, x: Tensor) -> Tokens:
+        maps = self.features(pad_to_multiple(x, self.preprocess.multiple))
+        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        return as_format([self.encode(x).maps() for _ in choose(indices, 1)], output_fmt)
+
+    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        return self.part_maps(x, classes=classes)
