@@ -82,3 +82,14 @@ def test_the_command_writes_the_picture(tmp_path):
     for wrong in (("--parts", "1;3", "-o", tmp_path / "x.png"), ("--parts", "9", "-o", tmp_path / "x.png")):
         assert partzoo(*arguments, *wrong).code == 2
     assert "must end in .png" in partzoo(*arguments, "-o", tmp_path / "x.jpg").err
+
+
+def test_the_command_is_told_the_class(tmp_path):
+    model = partformer(classes=2)
+    write_weights(tmp_path / "model.safetensors", model.state_dict(), model.architecture, vars(model.config))
+    Image.fromarray(A).save(tmp_path / "a.png")
+    arguments = ("swap", tmp_path / "a.png", tmp_path / "a.png", "--model", tmp_path / "model.safetensors")
+    assert "parts of 2 classes" in partzoo(*arguments, "-o", tmp_path / "out.png").err
+    assert partzoo(*arguments, "--class", 1, "-o", tmp_path / "out.png").code == 0
+    with Image.open(tmp_path / "out.png") as written:
+        assert np.array_equal(np.asarray(written), swap_parts(load(tmp_path / "model.safetensors"), A, A, classes=1))

@@ -37,7 +37,7 @@ class PartNumbers(click.ParamType):
 @click.argument("second", type=click.Path(), metavar="B")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG to write.")
 @click.option("--parts", type=PartNumbers(), help="Parts that come from B, for example 2,3.  [default: all]")
-@click.option("--classes", type=int, help="Number of the class that both show, of a model with several.")
+@click.option("--class", "category", type=int, help="What both show, of a part model with several classes.")
 @click.option(
     "--model",
     metavar="NAME",
@@ -46,7 +46,7 @@ class PartNumbers(click.ParamType):
     shell_complete=complete_weights,
     help="A PartFormer, weights file or folder; see 'partzoo list'.",
 )
-def swap(first: str, second: str, out: str, parts: list[int] | None, classes: int | None, model: str) -> None:
+def swap(first: str, second: str, out: str, parts: list[int] | None, category: int | None, model: str) -> None:
     """Draw picture A as PartFormer reconstructs it, with parts that look like those of picture B."""
     if Path(out).suffix.lower() != ".png":
         raise UsageError(f"-o {out} must end in .png.")
@@ -56,7 +56,7 @@ def swap(first: str, second: str, out: str, parts: list[int] | None, classes: in
     from partzoo.exchange import swap_parts
     from partzoo.export import write_aside
 
-    mixed = Image.fromarray(swap_parts(model, first, second, parts, classes=classes))
+    mixed = Image.fromarray(swap_parts(model, first, second, parts, classes=category))
     with write_aside(out) as file:
         mixed.save(file, "png")
     click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")
