@@ -123,6 +123,8 @@ def test_the_perceptual_loss_by_hand():
     target = [torch.full((1, 1, 2, 2), 4.0), torch.full((1, 1, 1, 1), 2.0)]
     assert perceptual_loss(found, target, (0.5, 3)).item() == pytest.approx(0.5 * 4 + 3 * 1)
     assert perceptual_loss(found, target).item() == pytest.approx(1 + 0.5)
+    with pytest.raises(UsageError, match="network_weights has 3 values, and the network has 2 levels"):
+        perceptual_loss(found, target, (1, 2, 3))
 
 
 def test_warps_are_the_published_matrices():

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss, normalize
 
+from partzoo.errors import UsageError
+
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
 
 
@@ -25,8 +27,16 @@ def perceptual_loss(
     Returns:
         A scalar.
 
+    Raises:
+        UsageError: there is not one weight for each layer.
+
     Source: PartFormer, equation 7, as mean instead of sum.
     """
+    if weights is not None and len(weights) != len(found):
+        raise UsageError(
+            f"network_weights has {len(weights)} values, and the network has {len(found)} levels: give one for each, "
+            "or none of them."
+        )
     layers = [(a.float(), b.float().detach()) for a, b in zip(found, target, strict=True)]
     if weights is None:
         return sum(l1_loss(a, b) / b.abs().mean().clamp(min=1e-8) for a, b in layers)
