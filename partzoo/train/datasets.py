@@ -15,6 +15,7 @@ import torch
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols import aflw, celeba, cub, deepfashion, partimagenet
+from partzoo.evaluate.protocols.classification import tiny_imagenet
 from partzoo.train.data import Frame, PictureSet, at_most, load_pictures
 
 Layout = Literal[
@@ -33,6 +34,7 @@ class DataOptions:
         categories: only pictures of these classes, numbered in this order; empty is all.
         exclude: classes to leave out.
         limit: at most so many pictures.
+        per_class: of these at most so many of each class, drawn by the run's seed; None is all.
         name, terms, labels_used: for the record of a released weight.
     """
 
@@ -41,6 +43,7 @@ class DataOptions:
     categories: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: int | None = None
+    per_class: int | None = None
     name: str = ""
     terms: str = ""
     labels_used: bool = False
@@ -54,20 +57,55 @@ class Listed(NamedTuple):
     category: str = ""
 
 
-def read_pictures(folder: str | Path, options: DataOptions, side: int) -> PictureSet:
-    """The pictures to train on, ``side`` pixels high and wide.
+def read_pictures(
+    folder: str | Path, options: DataOptions, side: int, *, split: Literal["train", "val"] = "train", seed: int = 0
+) -> PictureSet:
+    """The pictures to train on, or those held out, ``side`` pixels high and wide.
+
+    Args:
+        folder: where they are.
+        options: how they are read; ``limit`` and ``per_class`` are for training.
+        side: in pixels.
+        split: which; only the layout ``"folder"`` holds any out.
+        seed: of the pictures that ``per_class`` draws.
 
     Raises:
-        UsageError: the folder is not in this layout, or lacks a class that is asked for.
+        UsageError: the folder is not in this layout, or lacks a class or the labels that are asked for.
     """
+    training = split == "train"
     some = bool(options.categories or options.exclude)
+    limit = options.limit if training else None
     if options.layout == "folder":
-        pictures = load_pictures(folder, side=side, limit=None if some else options.limit, frame=options.frame)
-    else:
+        pictures = _folder(Path(folder), split, side, None if some else limit, options.frame)
+    elif training:
         pictures = _listed(LAYOUTS[options.layout](folder), side, options.frame)
-    if some:
+    else:
+        raise UsageError(f"data.layout={options.layout!r} holds no pictures out: only 'folder' does.")
+    if options.categories or options.exclude:
         pictures = _of_categories(pictures, options, folder)
-    return pictures if options.limit is None else at_most(pictures, options.limit)
+    if limit is not None:
+        pictures = at_most(pictures, limit)
+    if options.per_class is not None and training:
+        if pictures.labels is None:
+            raise UsageError(f"--data {folder} has no classes: leave out data.per_class.")
+        if options.per_class < 1:
+            raise UsageError(f"data.per_class={options.per_class}: it is at least 1.")
+        pictures = _of_each_class(pictures, options.per_class, seed)
+    return pictures
+
+
+def _folder(folder: Path, split: str, side: int, limit: int | None, frame: Frame) -> PictureSet:
+    if split == "val" and (folder / "val" / "val_annotations.txt").is_file():
+        pictures = tiny_imagenet(folder, split, limit)
+        return PictureSet(pictures.files, side, pictures.labels, pictures.classes, frame)
+    return load_pictures(folder, split, side=side, limit=limit, frame=frame)
+
+
+def _of_each_class(pictures: PictureSet, count: int, seed: int) -> PictureSet:
+    """At most ``count`` pictures of each class, in the set's order."""
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
+    chosen = [order[pictures.labels[order] == number][:count] for number in range(len(pictures.classes))]
+    return pictures.select(torch.cat(chosen).sort().values)
 
 
 def _listed(rows: Sequence[Listed], side: int, frame: Frame) -> PictureSet:
