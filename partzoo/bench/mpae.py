@@ -30,7 +30,8 @@ from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case, Comparison, compared, measure
 from partzoo.encoders.precision import has_amx, has_bf16
 from partzoo.loading import load
-from partzoo.models.mpae import DescriptorExtractor, Mpae
+from partzoo.models.mpae import Mpae
+from partzoo.models.part_transformer import PartTransformer
 
 PARTS, SIDE = 16, 448
 PEER = "plain float32 forward in the published order: features upsampled, then matched"
@@ -72,7 +73,7 @@ class PlainMpae(nn.Module):
         return similarity.softmax(1).unflatten(2, x.shape[-2:])
 
 
-def _plain(extractor: DescriptorExtractor) -> DescriptorExtractor:
+def _plain(extractor: PartTransformer) -> PartTransformer:
     plain = deepcopy(extractor)
     for i, block in enumerate(extractor.blocks):
         width, attention = block.norm1.normalized_shape[0], block.attn

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from math import lcm
 
 import torch
-from timm.layers import QuickGELU
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -21,10 +19,8 @@ from partzoo.errors import UsageError
 from partzoo.models.frozen import frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.masked_autoencoder import MaskedAutoencoder, visible_patches
 from partzoo.models.part_model import PartModel
-from partzoo.models.part_transformer import part_tokens, resampled, sine_positions
+from partzoo.models.part_transformer import PartTransformer, initialize
 from partzoo.registry import register
-
-FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
 
 
 @dataclass(frozen=True)
@@ -65,44 +61,6 @@ class MpaeConfig:
     restored: int = 8
 
 
-class DescriptorExtractor(nn.Module):
-    """Vision transformer with K + 1 part embeddings before its patches; what becomes of them are the descriptors."""
-
-    def __init__(self, config: MpaeConfig, patch: int) -> None:
-        super().__init__()
-        self.parts, self.side = config.parts + 1, config.size // patch
-        self.patch_embed = nn.Conv2d(3, config.width, patch, patch, bias=False)
-        self.part_embed = nn.Parameter(torch.empty(1 + max(config.classes, 1) * config.parts, config.width))
-        self.positions = nn.Parameter(
-            torch.cat([torch.zeros(self.parts, config.width), sine_positions(self.side, config.width)])
-        )
-        self.norm_pre = nn.LayerNorm(config.width)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, qkv_bias=True, norm_layer=nn.LayerNorm, act_layer=QuickGELU)
-            for _ in range(config.depth)
-        )
-        for block in self.blocks:
-            block.attn.fused_attn = self.side**2 > FEW_PATCHES
-        self.norm = nn.LayerNorm(config.width)
-        self.proj = nn.Linear(config.width, config.dim, bias=False)
-        nn.init.normal_(self.part_embed, std=0.02)
-        self.apply(_initialize)
-
-    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Descriptors ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)`` of whole patches.
-
-        ``classes``: ``(B,)`` int64, of a model with several.
-        """
-        patches = self.patch_embed(x)
-        table = resampled(self.positions[self.parts :], self.side, patches.shape[-2:])
-        patches = patches.flatten(2).mT + table.to(patches.dtype)
-        parts = part_tokens(self.part_embed, self.parts - 1, len(x), classes) + self.positions[: self.parts]
-        tokens = self.norm_pre(torch.cat([parts.to(patches.dtype), patches], dim=1))
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.proj(self.norm(tokens[:, : self.parts]))
-
-
 class Mpae(PartModel):
     """Frozen encoder, descriptor extractor and masked autoencoder."""
 
@@ -120,7 +78,18 @@ class Mpae(PartModel):
         self.standardize = nn.BatchNorm2d(channels, affine=False) if config.standardize else nn.Identity()
         self.compress = nn.Conv2d(channels, config.dim, 1, bias=False)
         nn.init.xavier_uniform_(self.compress.weight)
-        self.extractor = DescriptorExtractor(config, self.patch)
+        self.extractor = PartTransformer(
+            config.parts,
+            config.classes,
+            config.dim,
+            config.size // self.patch,
+            patch=self.patch,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            placed=True,
+        )
+        self.extractor.apply(initialize)
         self.autoencoder = MaskedAutoencoder(
             patch=self.patch,
             restored=config.restored,
@@ -190,13 +159,6 @@ class Mpae(PartModel):
         noise = torch.rand(len(x), features[0, 0].numel(), generator=generator, device=x.device)
         maps = self.match(own, features)
         return self.restore(x, maps, own if parts is None else parts, visible_patches(noise, ratio))
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, (nn.Linear, nn.Conv2d)):
-        nn.init.xavier_uniform_(module.weight)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 @register(family="mpae", config=MpaeConfig())

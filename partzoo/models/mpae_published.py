@@ -10,6 +10,7 @@ from torch import Tensor
 
 from partzoo.encoders.timm_published import model_over, timm_names
 from partzoo.errors import WeightsError
+from partzoo.models.partformer_published import CLIP_NAMES
 
 RENAMED = (
     ("backbone1.", "encoder.model."),
@@ -22,13 +23,7 @@ RENAMED = (
     ("Decoder.decoder_pred.", "Decoder.head."),
     ("Decoder.", "autoencoder."),
     ("extractor.conv1.", "extractor.patch_embed."),
-    (".ln_pre.", ".norm_pre."),
-    (".ln_post.", ".norm."),
-    (".attn.in_proj_", ".attn.qkv."),
-    (".attn.out_proj.", ".attn.proj."),
-    (".ln_", ".norm"),
-    (".c_fc.", ".fc1."),
-    (".c_proj.", ".fc2."),
+    *CLIP_NAMES,
 )
 BACKBONE = "backbone1."
 UNUSED = ("ArcMarginProduct.weight", "Decoder.cls_token", "Decoder.mask_token", "backbone1.mask_token")

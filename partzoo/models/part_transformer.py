@@ -1,4 +1,4 @@
-"""What PartFormer learns from scratch: the transformer that gives part representations, and a small feature encoder."""
+"""The transformer that gives part descriptors, PartFormer's and MPAE's, and PartFormer's small feature encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
 
-WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # of the part transformer
+WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # of PartFormer's transformer
+FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
 
 
 class ResNetStem(nn.Module):
@@ -38,37 +39,75 @@ class ResNetStem(nn.Module):
 
 
 class PartTransformer(nn.Module):
-    """Vision transformer whose class token is replaced by K + 1 part embeddings (section 3.1)."""
+    """Vision transformer whose class token is replaced by K + 1 part embeddings; what becomes of them describes parts.
 
-    def __init__(self, parts: int, classes: int, dim: int, side: int) -> None:
+    Args:
+        parts: K.
+        classes: as in the models' configurations.
+        dim: channels of the descriptors.
+        side: patches along a side of the pictures it is trained on.
+        patch: in pixels.
+        width, depth, heads: of the transformer.
+        placed: part embeddings have positions too, and all positions are trained, as in MPAE; else those of patches
+            are where there are several classes, as in PartFormer.
+
+    Source: PartFormer, section 3.1; MPAE, section 3.1.
+    """
+
+    def __init__(
+        self,
+        parts: int,
+        classes: int,
+        dim: int,
+        side: int,
+        *,
+        patch: int = PATCH,
+        width: int = WIDTH,
+        depth: int = DEPTH,
+        heads: int = HEADS,
+        placed: bool = False,
+    ) -> None:
         super().__init__()
-        self.parts, self.classes, self.side = parts, classes, side
-        self.patch_embed = nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=False)
-        self.part_embed = nn.Parameter(torch.empty(1 + max(classes, 1) * parts, WIDTH))
-        self.positions = nn.Parameter(sine_positions(side, WIDTH), requires_grad=classes > 0)
-        self.norm_pre = nn.LayerNorm(WIDTH)
+        self.parts, self.side, self.placed = parts, side, placed
+        self.patch_embed = nn.Conv2d(3, width, patch, patch, bias=False)
+        self.part_embed = nn.Parameter(torch.empty(1 + max(classes, 1) * parts, width))
+        of_parts = torch.zeros(1 + parts if placed else 0, width)
+        positions = torch.cat([of_parts, sine_positions(side, width)])
+        self.positions = nn.Parameter(positions, requires_grad=placed or classes > 0)
+        self.norm_pre = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
-            Block(WIDTH, HEADS, qkv_bias=True, norm_layer=nn.LayerNorm, act_layer=QuickGELU) for _ in range(DEPTH)
+            Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm, act_layer=QuickGELU) for _ in range(depth)
         )
         for block in self.blocks:
-            block.attn.fused_attn = False  # of so few tokens, twice as slow in bfloat16 on a CPU
-        self.norm = nn.LayerNorm(WIDTH)
-        self.proj = nn.Linear(WIDTH, dim, bias=False)
+            block.attn.fused_attn = side**2 > FEW_PATCHES
+        self.norm = nn.LayerNorm(width)
+        self.proj = nn.Linear(width, dim, bias=False)
         nn.init.normal_(self.part_embed, std=0.02)
 
     def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part representations ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)``.
+        """Part descriptors ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)`` of whole patches.
 
         ``classes``: ``(B,)`` int64, of a model with several.
         """
         patches = self.patch_embed(x)
-        table = resampled(self.positions, self.side, patches.shape[-2:])
+        of_parts, of_patches = self.positions[: -(self.side**2)], self.positions[-(self.side**2) :]
+        table = resampled(of_patches, self.side, patches.shape[-2:])
         patches = patches.flatten(2).mT + table.to(patches.dtype)
-        parts = part_tokens(self.part_embed, self.parts, len(x), classes).to(patches.dtype)
-        tokens = self.norm_pre(torch.cat([parts, patches], dim=1))
+        parts = part_tokens(self.part_embed, self.parts, len(x), classes)
+        if self.placed:
+            parts = parts + of_parts
+        tokens = self.norm_pre(torch.cat([parts.to(patches.dtype), patches], dim=1))
         for block in self.blocks:
             tokens = block(tokens)
         return self.proj(self.norm(tokens[:, : 1 + self.parts]))
+
+
+def initialize(module: nn.Module) -> None:
+    """Xavier's weights and zero biases of linear layers, Xavier's weights of convolutions: for ``Module.apply``."""
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from partzoo.encoders.base import Preprocess, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
 from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.part_model import PartModel
-from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem
+from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, initialize
 from partzoo.registry import register
 
 START_SCALE = 2.6593  # of the learned scale of cosines: ln(1 / 0.07)
@@ -90,7 +90,7 @@ class PartFormer(PartModel):
         if config.cosine:
             self.scale = nn.Parameter(torch.tensor(START_SCALE))
         for part in (self.compress, self.transformer, self.decoder):
-            part.apply(_initialize)
+            part.apply(initialize)
         self.train()
 
     def train(self, mode: bool = True) -> PartFormer:
@@ -188,13 +188,6 @@ def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
     for _ in range(factor.bit_length() - 1):
         layers += [block(), block(), nn.Upsample(scale_factor=2, mode=upsampling, align_corners=corners)]
     return nn.Sequential(*layers, block(), nn.Conv2d(dim, 3, 1))
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, (nn.Linear, nn.Conv2d)):
-        nn.init.xavier_uniform_(module.weight)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 @register(family="partformer", config=PartFormerConfig())

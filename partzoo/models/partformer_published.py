@@ -12,13 +12,7 @@ from partzoo.encoders.timm_published import model_over, timm_names, vit_shape
 from partzoo.errors import WeightsError
 from partzoo.models.part_transformer import PATCH
 
-RENAMED = (
-    ("stem.", "encoder."),
-    ("compress_layer.", "compress."),
-    ("Reconstruct_Block.", "decoder."),
-    ("Transformer.transformer.resblocks.", "transformer.blocks."),
-    ("Transformer.", "transformer."),
-    ("transformer.conv1.", "transformer.patch_embed."),
+CLIP_NAMES = (  # of a transformer written as CLIP's, which MPAE's is too
     (".ln_pre.", ".norm_pre."),
     (".ln_post.", ".norm."),
     (".attn.in_proj_", ".attn.qkv."),
@@ -26,6 +20,15 @@ RENAMED = (
     (".ln_", ".norm"),
     (".c_fc.", ".fc1."),
     (".c_proj.", ".fc2."),
+)
+RENAMED = (
+    ("stem.", "encoder."),
+    ("compress_layer.", "compress."),
+    ("Reconstruct_Block.", "decoder."),
+    ("Transformer.transformer.resblocks.", "transformer.blocks."),
+    ("Transformer.", "transformer."),
+    ("transformer.conv1.", "transformer.patch_embed."),
+    *CLIP_NAMES,
 )
 BACKBONE, STEM = "backbone1.", "stem."
 UNUSED = ("ArcMarginProduct.", "stem.fc.")
