@@ -26,17 +26,17 @@ CHUNK = 16  # pictures whose parts are held at once
 
 
 class PartCount(click.ParamType):
-    """A number, ``auto``, or ``all`` (the parts that a learned part model has)."""
+    """A number, ``auto``, or ``own`` (the parts that a learned part model has)."""
 
     name = "k"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("auto", "all") or isinstance(value, int):
+        if value in ("auto", "own") or isinstance(value, int):
             return value
         try:
             return int(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a whole number nor 'auto' nor 'all'.", param, ctx)
+            self.fail(f"{value!r} is neither a whole number nor 'auto' nor 'own'.", param, ctx)
 
 
 @click.command(
@@ -58,7 +58,7 @@ class PartCount(click.ParamType):
 )
 @pictures_argument
 @click.option(
-    "-k", "k", type=PartCount(), show_default="8", help="How many parts: a number, auto, or all that a model knows."
+    "-k", "k", type=PartCount(), show_default="8", help="How many parts: a number, auto, or own, those a model knows."
 )
 @click.option(
     "-o",
@@ -108,7 +108,7 @@ def discover(
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     found, written = [], []
     if k is not None:
-        options["k"] = None if k == "all" else k
+        options["k"] = None if k == "own" else k
     for parts in _find(pictures, single, vocabulary, save_vocabulary, category, options, as_json):
         target = targets[len(found)] if targets else None
         if target:

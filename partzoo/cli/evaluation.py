@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import complete_weights, json_option
+from partzoo.cli.options import Numbers, complete_weights, json_option
 
 if TYPE_CHECKING:
     from partzoo.evaluate.run import Progress
@@ -20,24 +20,6 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     from partzoo.evaluate.protocols import names
 
     return [name for name in names() if name.startswith(start)]
-
-
-class Numbers(click.ParamType):
-    """``4,8,16``, or, of parts, ``own`` for those that a learned model knows."""
-
-    name = "NUMBERS"
-
-    def __init__(self, least: int = 1) -> None:
-        self.least = least
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int | None]:
-        try:
-            found = [None if each == "own" and self.least else int(each) for each in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} must be numbers with commas between them, such as 4,8,16.", param, ctx)
-        if any(each is not None and each < self.least for each in found):
-            self.fail(f"{value!r}: every number must be at least {self.least}.", param, ctx)
-        return found
 
 
 @click.command(
@@ -63,14 +45,18 @@ class Numbers(click.ParamType):
 @click.option("--all", "everything", is_flag=True, help="Every released weight and floor; writes OUT/PROTOCOL.csv.")
 @click.option("--protocol", required=True, shell_complete=complete_protocols, help="Such as faces68 or tiny-imagenet.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
-@click.option("-k", type=Numbers(), show_default="4,8,16", help="Parts to look for; own: those that a model knows.")
+@click.option(
+    "-k", type=Numbers(own=True), show_default="4,8,16", help="Parts to look for; own: those that a model knows."
+)
 @click.option("--seeds", default=5, show_default=True, help="How many seeds.")
 @click.option("--split", help="In place of the split that the protocol reports on.")
 @click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
 @click.option("--size", type=int, help="Longer side at work, in pixels.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the pictures' edges.")
 @click.option("--rotate", type=float, default=0, help="Turn the reported pictures by so many degrees.")
-@click.option("--patches", type=Numbers(0), help="Probe on the picture and so many patches, such as 0,1,9 (spatial).")
+@click.option(
+    "--patches", type=Numbers(least=0), help="Probe on the picture and so many patches, such as 0,1,9 (spatial)."
+)
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped pictures.")
 @click.option("--limit", type=int, help="At most so many pictures of each split: to try out.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")

@@ -19,6 +19,24 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
     return sorted(name for name in names if name.startswith(start))
 
 
+class Numbers(click.ParamType):
+    """``4,8,16``: whole numbers from ``least`` on; with ``own`` also ``own``, the parts that a learned model knows."""
+
+    name = "NUMBERS"
+
+    def __init__(self, *, least: int = 1, own: bool = False) -> None:
+        self.least, self.own = least, own
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int | None]:
+        try:
+            found = [None if each == "own" and self.own else int(each) for each in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} must be numbers with commas between them, such as 4,8,16.", param, ctx)
+        if any(each is not None and each < self.least for each in found):
+            self.fail(f"{value!r}: every number must be at least {self.least}.", param, ctx)
+        return found
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 pictures_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
 model_option = click.option(

@@ -7,20 +7,8 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command, check_place
-from partzoo.cli.options import complete_weights
+from partzoo.cli.options import Numbers, complete_weights
 from partzoo.errors import UsageError
-
-
-class PartNumbers(click.ParamType):
-    """Numbers with commas between them."""
-
-    name = "numbers"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        try:
-            return [int(number) for number in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} are not whole numbers with commas between them.", param, ctx)
 
 
 @click.command(
@@ -36,7 +24,7 @@ class PartNumbers(click.ParamType):
 @click.argument("first", type=click.Path(), metavar="A")
 @click.argument("second", type=click.Path(), metavar="B")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG to write.")
-@click.option("--parts", type=PartNumbers(), help="Parts that come from B, for example 2,3.  [default: all]")
+@click.option("--parts", type=Numbers(), help="Parts that come from B, for example 2,3.  [default: all]")
 @click.option("--class", "category", type=int, help="What both show, of a part model with several classes.")
 @click.option(
     "--model",

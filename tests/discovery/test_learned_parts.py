@@ -235,5 +235,8 @@ def test_the_command_asks_for_the_class_and_gives_few_parts_unasked(tmp_path):
     assert "parts of 2 classes" in command("discover", picture, "--model", name).err
     assert command("discover", picture, "--model", name, "--class", 1, "-o", out).code == 0
     assert partzoo.Parts.load(out) == partzoo.discover_parts(picture, model=str(name), classes=1)
+    own = command("discover", picture, "--model", name, "--class", 1, "-k", "own", "--json")
+    assert own.code == 0 and '"k": 3' in own.out
+    assert "neither a whole number nor 'auto' nor 'own'" in command("discover", picture, "-k", "all").err
     refused = command("discover", picture, "--model", name, "--class", 1, "-k", 8)
     assert refused.code == 2 and "knows 3 parts" in refused.err
