@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -147,7 +146,7 @@ def evaluate_all(
     Args:
         protocol, data: as :func:`evaluate` takes them.
         out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
-        k: numbers of parts, by default 4, 8 and 16; a learned part model is asked for no more than it knows.
+        k: numbers of parts, as :func:`evaluate` takes them; each model is asked for those that it can give.
         progress: as :func:`evaluate` takes it; the text begins with the model.
         **options: of :func:`evaluate`.
 
@@ -163,7 +162,8 @@ def evaluate_all(
             if progress:
                 progress(f"{label}: {what}", done, of)
 
-        chosen["k"] = [each for each in k or PARTS if each is None or each <= _knows(model)]
+        if k is not None:
+            chosen["k"] = [each for each in k if _can_give(model, each)]
         records.append(evaluate(model, protocol, data, out=file, progress=tell, **(options | chosen)))
     path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
@@ -174,10 +174,13 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
     """What ``partzoo eval --all`` evaluates: released weights and floors with their settings.
 
     Where parts are asked for, the default model of ``discover_parts`` and the floor of colour and place come also with
-    other ways to find the foreground.
+    other ways to find the foreground, and models with parts of several classes do not: those classes are their data's.
     """
-    found = [(name, {"background": "auto", "size": None}) for name in (*manifest(), *FLOORS)]
-    if isinstance(get(protocol), PartProtocol):
+    parts = isinstance(get(protocol), PartProtocol)
+    several = {name for name, each in manifest().items() if "parts" in each.config and each.config.get("classes")}
+    names = [name for name in (*manifest(), *FLOORS) if not (parts and name in several)]
+    found = [(name, {"background": "auto", "size": None}) for name in names]
+    if parts:
         for name, methods in ((DEFAULT_MODEL, ("boundary", "none")), (COLOUR, ("boundary",))):
             found += [(name, {"background": method, "size": None}) for method in methods]
     return found
@@ -207,10 +210,11 @@ def _numbers(finder: Finder) -> list[int]:
     return [k for k in PARTS if k < finder.own and not finder.classes] + [finder.own]
 
 
-def _knows(model: str) -> float:
-    """How many parts a released model can be asked for."""
+def _can_give(model: str, k: int | None) -> bool:
+    """Whether a released model or a floor can be asked for so many parts, None being those that it has learned."""
     record = manifest().get(model)
-    return record.config.get("parts", math.inf) if record else math.inf
+    known = record.config.get("parts") if record else None
+    return k is not None if known is None else k is None or k <= known
 
 
 def _detection_figures(

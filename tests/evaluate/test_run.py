@@ -91,8 +91,9 @@ def test_floors_need_no_trained_weights(faces):
 
 
 def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, monkeypatch):
-    knows_two = SimpleNamespace(config={"parts": 2})
-    monkeypatch.setattr(run, "manifest", lambda: {"toy-vit": knows_two})
+    knows_two = SimpleNamespace(config={"parts": 2, "classes": 0})
+    of_classes = SimpleNamespace(config={"parts": 2, "classes": 5})
+    monkeypatch.setattr(run, "manifest", lambda: {"toy-vit": knows_two, "of-classes": of_classes})
     file = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
     lines = file.read_text().splitlines()
     assert file == tmp_path / "faces68.csv"
@@ -100,8 +101,15 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     assert {line.split(",")[0] for line in lines[1:]} == {
         "toy-vit", "random-weights", "colour-position", "patchresnet14-fg.caltech101",
     }  # fmt: skip
+    assert [name for name, _ in run.rows("tiny-imagenet")][:2] == ["toy-vit", "of-classes"]
     asked = json.loads((tmp_path / "eval" / "faces68" / "toy-vit.json").read_text())["k"]
     assert asked == [2] and {line.split(",")[2] for line in lines[1:] if not line.startswith("toy")} == {"2", "3"}
+
+
+def test_own_parts_are_asked_of_models_that_have_some(monkeypatch):
+    monkeypatch.setattr(run, "manifest", lambda: {"parts": SimpleNamespace(config={"parts": 8})})
+    for model, able in (("parts", [True, True, False]), ("colour-position", [False, True, True])):
+        assert [run._can_give(model, k) for k in (None, 8, 9)] == able
 
 
 def test_features_are_measured_by_a_class_protocol(pictures_by_class, tmp_path):
