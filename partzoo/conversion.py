@@ -53,10 +53,10 @@ def convert(
     """A model of the zoo from a checkpoint of its method's authors, in evaluation mode and frozen.
 
     Args:
-        source: a released file or training checkpoint of PartFormer, MPAE or Spatial Reasoning, a backbone of DINO or
-            DINOv2, by its path (of torch, read without running what is in it, or safetensors); or what such a file
-            holds: a state dict, a dictionary around one, or ``{"backbone": ..., "relation": ...}``. Names may begin
-            with ``module.``.
+        source: a released file or training checkpoint of PartFormer, MPAE or Spatial Reasoning, or of DINO, DINOv2, MAE
+            or MoCo v3, whose backbone is kept, by its path (of torch, read without running what is in it, or
+            safetensors); or what such a file holds: a state dict, a dictionary around one, or
+            ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
         architecture: of the zoo; None tells by names and shapes.
         device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. A request is made only for the frozen
             encoder of a part model whose checkpoint lacks it.
@@ -90,7 +90,7 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     if family is None:
         raise WeightsError(
             f"{source if named else 'This'} looks like {looks_like(state)}. What convert takes are checkpoints of "
-            "PartFormer, MPAE and Spatial Reasoning, and backbones of DINO and DINOv2."
+            "PartFormer, MPAE and Spatial Reasoning, and backbones of DINO, DINOv2, MAE and MoCo v3."
         )
     if not named:
         state = _cloned(state)

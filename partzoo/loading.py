@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from partzoo.encoders.base import Encoder
 from partzoo.encoders.precision import Precision, default_device, set_precision
+from partzoo.encoders.timm_encoder import CONVERTED, TimmConfig
 from partzoo.encoders.timm_encoder import PREFIX as TIMM
-from partzoo.encoders.timm_encoder import TimmConfig
 from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.fetch import hub_file
 from partzoo.registry import Architecture, find, split_tag
@@ -56,13 +56,19 @@ def load(
     device = torch.device(device) if device is not None else default_device()
     reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
     hub = {"revision": revision} | reach
-    if (stored := _stored(str(name), hub)) is not None:
+    stored = _of_repo(str(name), hub) if str(name).startswith("hf-hub:") else stored_model(str(name))
+    if stored is not None:
         architecture, saved, files = stored
         entry = find(architecture)
         model = assign(entry, entry.configure(saved | config), read_state(files), ", ".join(map(str, files)), **reach)
     elif str(name).startswith(TIMM) or isinstance(find(str(name)).config, TimmConfig):
         entry = find(str(name))
         chosen = entry.configure(config)
+        if pretrained and entry.name in CONVERTED:
+            raise WeightsError(
+                f"timm has no weights of {entry.name}: download {CONVERTED[entry.name]}, run 'partzoo convert FILE -o "
+                "DIR' and load DIR; or pass pretrained=False for random ones."
+            )
         model = assign(entry, chosen, *_timm_state(chosen.model, hub)) if pretrained else build(entry, chosen)
     else:
         entry = find(str(name))
@@ -121,13 +127,14 @@ def has_frozen_encoder(model: nn.Module) -> bool:
     return isinstance(getattr(model, "encoder", None), Encoder) and getattr(model, "frozen", True)
 
 
-def _stored(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:
-    """Architecture, configuration and files of a Hub repository, a folder or a file; None for other names."""
-    from partzoo.hub import fetch_repo, read_folder
+def stored_model(name: str) -> tuple[str, dict[str, Any], list[Path]] | None:
+    """Architecture, configuration and files of a model in a folder or a file; None for other names.
 
-    if name.startswith("hf-hub:"):
-        repo, _, revision = name.removeprefix("hf-hub:").partition("@")
-        return read_folder(fetch_repo(repo, **(hub | {"revision": revision or hub["revision"]})))
+    Raises:
+        WeightsError: it is none of the zoo's.
+    """
+    from partzoo.hub import read_folder
+
     path = Path(name.removeprefix("local-dir:"))
     if path.is_dir():
         return read_folder(path)
@@ -136,6 +143,13 @@ def _stored(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[P
     if path.suffix == ".safetensors":
         return read_header(path)
     return None
+
+
+def _of_repo(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]]:
+    from partzoo.hub import fetch_repo, read_folder
+
+    repo, _, revision = name.removeprefix("hf-hub:").partition("@")
+    return read_folder(fetch_repo(repo, **(hub | {"revision": revision or hub["revision"]})))
 
 
 def _record(name: str, entry: Architecture) -> WeightRecord:

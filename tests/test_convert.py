@@ -2,13 +2,14 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from command_line import partzoo as command
-from parity.published_mpae import TINY_CONFIG, TINY_ENCODER, backbone_shapes, drawn, image, shapes_of
+from parity.published_mpae import TINY_CONFIG, TINY_ENCODER, backbone_shapes, drawn, image, linear, shapes_of
 from parity.published_partformer import shapes_of as partformer_shapes
 from parity.published_partformer import vit_shapes
 from parity.synthetic import parameter
@@ -18,9 +19,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 import partzoo
 from partzoo.conversion import recognize
-from partzoo.errors import UsageError, WeightsError
+from partzoo.encoders.base import IMAGENET_MEAN, IMAGENET_STD
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.loading import build
 from partzoo.registry import find
+from partzoo.weights import write_weights
 
 TINY = {"architecture": "mpae-vitb14reg", "encoder": TINY_ENCODER, "device": "cpu", "dtype": "float32"} | TINY_CONFIG
 SETTINGS = [f"--set={key}={value}" for key, value in (TINY_CONFIG | {"encoder": TINY_ENCODER}).items()]
@@ -35,6 +38,32 @@ def vit_partzoo_test_patch8(pretrained=False, **kwargs):
 @cache
 def tiny():
     return drawn(shapes_of("tiny"))
+
+
+def fixed_positions(width, side, first):
+    """A table of sines and cosines, the ``first`` axis's ("rows" or "columns") in the first half; 0 for the class."""
+    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
+    axes = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    angles = [axis.reshape(-1, 1) * rate for axis in (axes if first == "rows" else axes[::-1])]
+    table = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return torch.nn.functional.pad(table, (0, 0, 1, 0))[None]
+
+
+def moco(encoder):
+    """A checkpoint of MoCo v3, by the names that its authors' training script writes."""
+    width = encoder["cls_token"].shape[-1]
+    mlp = drawn(linear("head.0", 64, width, bias=False) | linear("head.3", 8, 64, bias=False))
+    mlp |= {"head.1.num_batches_tracked": torch.tensor(3)}
+    state = prefixed(encoder | mlp, "base_encoder.") | prefixed(drawn(linear("predictor.0", 8, 8)), "")
+    state |= {name.replace("base_", "momentum_"): -value for name, value in state.items() if name.startswith("base_")}
+    return {"epoch": 300, "arch": "vit_base", "state_dict": prefixed(state), "optimizer": {}, "scaler": {}}
+
+
+def mae(encoder, decoder=True):
+    """A checkpoint of MAE, by the names that its authors' training script writes."""
+    names = ("mask_token", "decoder_pos_embed", "decoder_embed.weight", "decoder_blocks.0.norm1.weight",
+             "decoder_norm.bias", "decoder_pred.weight")  # fmt: skip
+    return {"model": encoder | {name: torch.zeros(4) for name in names if decoder}, "args": argparse.Namespace(lr=1e-3)}
 
 
 def without_backbone(state):
@@ -142,6 +171,89 @@ def test_backbones_become_encoders_of_the_zoo(shapes, architecture, wrap):
     with torch.device("meta"):
         wanted = entry.build(entry.config).state_dict()
     assert {name: value.shape for name, value in found.state.items()} == {n: v.shape for n, v in wanted.items()}
+
+
+def test_moco_s_base_encoder_is_the_zoo_s():
+    state = on_meta(vit_shapes(768, 16, 14))
+    found = recognize(moco(state))
+    assert found.architecture == "mocov3-vitb16" and set(found.state) == {f"model.{name}" for name in state}
+    assert found.tensors == 2 * len(state) + 8 and len(found.unused) == len(state) + 8
+    with torch.device("meta"):
+        wanted = build(find("mocov3-vitb16"), find("mocov3-vitb16").config).state_dict()
+    assert {name: v.shape for name, v in found.state.items()} == {name: v.shape for name, v in wanted.items()}
+
+
+@pytest.mark.parametrize("decoder", [True, False])
+@pytest.mark.parametrize(("shape", "architecture"), [
+    ((768, 16, 14), "mae-vitb16"), ((1024, 16, 14), "timm/vit_large_patch16_224.mae"),
+    ((1280, 14, 16), "timm/vit_huge_patch14_224.mae"),
+], ids=["base", "large", "huge"])  # fmt: skip
+def test_mae_is_the_zoo_s_with_and_without_its_decoder(shape, architecture, decoder):
+    width, _, side = shape
+    state = on_meta(vit_shapes(*shape, depth=1)) | {"pos_embed": fixed_positions(width, side, "columns")}
+    found = recognize(mae(state, decoder))
+    assert found.architecture == architecture and set(found.state) == {f"model.{name}" for name in state}
+    assert len(found.unused) == 6 * decoder
+
+
+@pytest.mark.parametrize(("table", "architecture"), [("rows", "mocov3-vitb16"), ("columns", "mae-vitb16")])
+def test_bare_backbones_with_fixed_positions_are_told_by_them(table, architecture):
+    state = on_meta(vit_shapes(768, 16, 14)) | {"pos_embed": fixed_positions(768, 14, table)}
+    assert recognize(state).architecture == architecture
+    state["pos_embed"][:, 0] = 0.01
+    with pytest.raises(WeightsError, match="fits several encoders"):
+        recognize(state)
+
+
+@pytest.mark.parametrize("wrap", [moco, mae])
+def test_moco_and_mae_give_the_features_of_their_encoder(wrap, tmp_path):
+    state = drawn(vit_shapes(16, 8, 28, depth=1))
+    options = {"architecture": "timm/vit_partzoo_test_patch8", "device": "cpu", "dtype": "float32"}
+    torch.save(wrap(state), tmp_path / "c.pth.tar")
+    model = partzoo.convert(tmp_path / "c.pth.tar", **options)
+    own = partzoo.load(options["architecture"], pretrained=False, device="cpu", dtype="float32")
+    own.load_state_dict(prefixed(state, "model."))
+    x = image("partformer/dino/rule", (1, 3, 64, 96))
+    assert torch.equal(model(x), own(x))
+    ran = command("convert", tmp_path / "c.pth.tar", "-o", tmp_path / "m", "--architecture", options["architecture"])
+    assert ran.code == 0 and f"{len(state)} used, {len(state) + 8 if wrap is moco else 6} left out (" in ran.out
+    assert torch.equal(partzoo.load(tmp_path / "m", device="cpu", dtype="float32")(x), model(x))
+
+
+def test_a_part_model_is_trained_over_a_converted_encoder(tmp_path):
+    from partzoo.train.mpae import MpaeTask
+    from partzoo.train.partformer import PartFormerTask
+
+    state, out = drawn(vit_shapes(16, 8, 28, depth=1)), tmp_path / "encoder"
+    torch.save(mae(state), tmp_path / "c.pth")
+    assert command("convert", tmp_path / "c.pth", "-o", out, "--architecture", "timm/vit_partzoo_test_patch8").code == 0
+    for name, task, shape in (("mpae-patchresnet14", MpaeTask, {"levels": ()}),
+                              ("partformer-vits8", PartFormerTask, {"compress": "linear", "stride": 1})):  # fmt: skip
+        entry = find(name)
+        model = build(entry, entry.configure({"encoder": str(out), "parts": 2, "size": 64} | shape))
+        assert model.encoder.architecture == "timm/vit_partzoo_test_patch8"
+        task(model, network="toy-vit")
+        assert equal(model.encoder.model, partzoo.load(out, device="cpu", dtype="float32").model)
+        write_weights(tmp_path / "m.safetensors", model.state_dict(), name, asdict(model.config))
+        assert equal(partzoo.load(tmp_path / "m.safetensors", device="cpu", dtype="float32"), model)
+
+
+def test_moco_s_small_transformer_has_other_heads():
+    with pytest.raises(WeightsError, match="12 heads"):
+        recognize(moco(on_meta(vit_shapes(384, 16, 14))), "timm/vit_small_patch16_224")
+
+
+def test_moco_s_weights_come_by_convert_alone():
+    model = partzoo.load("mocov3-vitb16", pretrained=False, device="cpu", dtype="float32")
+    assert (model.dim, model.patch, model.preprocess.size) == (768, 16, 224)
+    assert (model.preprocess.mean, model.preprocess.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert model(torch.zeros(1, 3, 32, 48)).shape == (1, 7, 768)
+    with pytest.raises(WeightsError, match=r"download vit-b-300ep\.pth\.tar .* 'partzoo convert FILE -o DIR'"):
+        partzoo.load("mocov3-vitb16")
+    assert "weights: by 'partzoo convert' from vit-b-300ep.pth.tar" in command("info", "mocov3-vitb16").out
+    assert "weights by partzoo convert from vit-b-300ep.pth.tar" in command("list", "moco*").out
+    with pytest.raises(UnknownModelError, match=r"vit_base_patch16_224 tagged 'mocov3'; those it has: .*mae"):
+        partzoo.load("timm/vit_base_patch16_224.mocov3", pretrained=False)
 
 
 def test_blocks_in_chunks_are_blocks():

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 @click.option("--architecture", metavar="NAME", help="Which model of the zoo it is.  [default: by its shapes]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One value of the configuration.")
 def convert(file: str, out: str, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
-    """Write the model in FILE, a checkpoint of PartFormer, MPAE, Spatial Reasoning, DINO or DINOv2, as a folder.
+    """Write the model in FILE, a checkpoint of its authors, as a folder.
+
+    Read are PartFormer, MPAE and Spatial Reasoning, and the backbones of DINO, DINOv2, MAE and MoCo v3.
 
     FILE is a released file or a training checkpoint. The folder is what 'partzoo discover --model' and partzoo.load
     take. A part model's frozen encoder is not stored in it but named, unless you say --with-backbone.

@@ -145,10 +145,12 @@ def _records(name: str, entry: Architecture) -> list[WeightRecord]:
 
 
 def _without_record(name: str, entry: Architecture) -> str:
-    from partzoo.encoders.timm_encoder import TimmConfig
+    from partzoo.encoders.timm_encoder import CONVERTED, TimmConfig
 
     if not entry.needs_weights:
         return "none needed: its parameters are seeded"
+    if entry.name in CONVERTED:
+        return f"by 'partzoo convert' from {CONVERTED[entry.name]}; timm has none"
     if isinstance(entry.config, TimmConfig):
         return f"through timm from the Hub (partzoo download {name})"
     return "none yet; train them with 'partzoo train', or load it with pretrained=False"

@@ -13,7 +13,17 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.encoders.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    Preprocess,
+    Tokens,
+    as_format,
+    choose,
+    in_precision,
+    pad_to_multiple,
+)
 from partzoo.errors import UnknownModelError, UsageError
 from partzoo.registry import Architecture, register
 
@@ -25,8 +35,10 @@ ALIASES = {
     "dinov2-vits14": "vit_small_patch14_dinov2.lvd142m",
     "dinov2-vitb14reg": "vit_base_patch14_reg4_dinov2.lvd142m",
     "mae-vitb16": "vit_base_patch16_224.mae",
-    "mocov3-vitb16": "vit_base_patch16_224.mocov3",
+    "mocov3-vitb16": "vit_base_patch16_224",
 }
+# Aliases of which timm has no weights, and where their authors put them.
+CONVERTED = {"mocov3-vitb16": "vit-b-300ep.pth.tar of github.com/facebookresearch/moco-v3"}
 
 
 @dataclass(frozen=True)
@@ -38,11 +50,14 @@ class TimmConfig:
         stage: of a convolutional network: whose map :meth:`TimmEncoder.encode` gives.
         positions: how a vision transformer's position embeddings meet other grids: ``"timm"`` resamples them with
             antialias to the grid's size, ``"dino"`` as DINO does (:func:`dino_positions`), whose aliases have it.
+        mean, std: per channel, of pixels in 0..1; None is timm's.
     """
 
     model: str
     stage: int = -1
     positions: Literal["timm", "dino"] = "timm"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
 
 class TimmEncoder(Encoder):
@@ -78,8 +93,8 @@ class TimmEncoder(Encoder):
             self.model._pos_embed = partial(_embed_positions, self.model)
         self.preprocess = Preprocess(
             size=data["input_size"][-1],
-            mean=tuple(data["mean"]),
-            std=tuple(data["std"]),
+            mean=tuple(config.mean or data["mean"]),
+            std=tuple(config.std or data["std"]),
             interpolation=data["interpolation"] if data["interpolation"] != "random" else "bicubic",
             multiple=multiple,
         )
@@ -141,14 +156,21 @@ def timm_architecture(name: str) -> Architecture:
     """The architecture behind ``timm/<name>``.
 
     Raises:
-        UnknownModelError: timm has no such model; the message names the closest.
+        UnknownModelError: timm has no such model, or no such tag of it; the message names the closest, or its tags.
     """
     model = name.removeprefix(PREFIX)
-    plain, _ = timm.models.split_model_name_tag(model)
+    plain, tag = timm.models.split_model_name_tag(model)
     if not timm.is_model(plain):
         close = difflib.get_close_matches(plain, timm.list_models(), n=3)
         hint = f" Did you mean {' or '.join(repr(PREFIX + c) for c in close)}?" if close else ""
         raise UnknownModelError(f"timm has no model {plain!r}.{hint}")
+    try:
+        timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        tags = [each.partition(".")[2] for each in timm.list_models(f"{plain}.*", pretrained=True)]
+        raise UnknownModelError(
+            f"timm has no weights of {plain} tagged {tag!r}; those it has: {', '.join(tags) or 'none'}."
+        ) from error
 
     def build(config: TimmConfig) -> TimmEncoder:
         return TimmEncoder(config)
@@ -162,9 +184,13 @@ def _register(alias: str, model: str) -> None:
         return TimmEncoder(config)
 
     maker.__name__ = alias.replace("-", "_")
-    maker.__doc__ = f"timm's {model}; weights from the Hugging Face Hub through timm's record."
-    rule = "dino" if alias.startswith("dino-") else "timm"
-    register(family="encoder", config=TimmConfig(model, positions=rule))(maker)
+    if alias in CONVERTED:
+        maker.__doc__ = f"timm's {model}; weights by partzoo convert from {CONVERTED[alias]}."
+        config = TimmConfig(model, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    else:
+        maker.__doc__ = f"timm's {model}; weights from the Hugging Face Hub through timm's record."
+        config = TimmConfig(model, positions="dino" if alias.startswith("dino-") else "timm")
+    register(family="encoder", config=config)(maker)
 
 
 for _alias, _model in ALIASES.items():

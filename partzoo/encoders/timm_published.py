@@ -1,4 +1,4 @@
-"""DINO's and DINOv2's own checkpoints under timm's names."""
+"""Checkpoints of DINO, DINOv2, MAE and MoCo v3 under timm's names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ ARCHITECTURES = {  # by width, patch and registers
     (1024, 14, 4): "timm/vit_large_patch14_reg4_dinov2.lvd142m",
     (1536, 14, 4): "timm/vit_giant_patch14_reg4_dinov2.lvd142m",
 }
+MAE = {
+    (768, 16, 0): "mae-vitb16",
+    (1024, 16, 0): "timm/vit_large_patch16_224.mae",
+    (1280, 14, 0): "timm/vit_huge_patch14_224.mae",
+}
+MOCO = {(768, 16, 0): "mocov3-vitb16"}
+MOCO_SMALL = 384  # width of MoCo v3's ViT-S, whose 12 heads shapes do not show
 RENAMED = ((re.compile(r"^blocks\.\d+\.(\d+\.)"), r"blocks.\1"), (re.compile(r"\.w12\."), ".fc1."),
            (re.compile(r"\.w3\."), ".fc2."))  # fmt: skip
-WRAPPED = "backbone."  # in training checkpoints, beside the heads
-UNUSED = ("mask_token", "head.", "dino_head.", "ibot_head.")
+OF_MOCO = "base_encoder."
+WRAPPED = ("backbone.", OF_MOCO)  # in training checkpoints, beside heads and MoCo's other networks
+PROJECTION = f"{OF_MOCO}head."
+UNUSED = ("mask_token", "decoder_", "head.", "dino_head.", "ibot_head.")
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of a DINO or DINOv2 backbone."""
+    """Whether a state dict has the names of a backbone of DINO, DINOv2, MAE or MoCo v3."""
     bare = _bare(state)
     return {"cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"} <= set(bare) and not (
         any(name.startswith(("head.", "fc_norm.", "reg_token")) for name in bare)
@@ -43,7 +52,8 @@ def from_published(
     """A published backbone as an encoder of the zoo.
 
     Args:
-        state: the published state dict; names may begin with ``backbone.``, and heads are left out.
+        state: the published state dict; names may begin with ``backbone.`` or ``base_encoder.``; heads, MAE's decoder
+            and MoCo's momentum encoder are left out.
         architecture: which encoder it is; None tells by the shapes.
 
     Returns:
@@ -53,20 +63,24 @@ def from_published(
         WeightsError: it is none that is known.
     """
     bare = _bare(state)
+    shape, known = vit_shape(bare), MOCO if _prefix(state) == OF_MOCO else _known(bare)
+    if known is MOCO and shape[0] == MOCO_SMALL:
+        raise WeightsError("This is MoCo v3's ViT-S, whose 12 heads no encoder of the zoo has: convert its ViT-B.")
     if architecture is None:
-        shape = vit_shape(bare)
-        if shape not in ARCHITECTURES:
+        if shape not in known:
             raise WeightsError(
                 f"This backbone is {described(shape)}, which fits several encoders or none: say with architecture= "
                 "which one of the zoo it is, for example 'mae-vitb16' or 'timm/vit_base_patch16_224.dino'."
             )
-        architecture = ARCHITECTURES[shape]
+        architecture = known[shape]
     return architecture, {}, {f"model.{name}": value for name, value in timm_names(bare).items()}
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
     """Names of a published state dict that have no place in the encoder."""
-    return [name for name in state if name.removeprefix(WRAPPED).startswith(UNUSED)]
+    prefix = _prefix(state)
+    left_out = (*(prefix + name for name in UNUSED), PROJECTION)
+    return [name for name in state if not name.startswith(prefix) or name.startswith(left_out)]
 
 
 def vit_shape(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
@@ -113,6 +127,27 @@ def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if f"{WRAPPED}patch_embed.proj.weight" not in state:
-        return dict(state)
-    return {name.removeprefix(WRAPPED): value for name, value in state.items() if name.startswith(WRAPPED)}
+    prefix = _prefix(state)
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state.items()
+        if name.startswith(prefix) and not name.startswith(PROJECTION)
+    }
+
+
+def _prefix(state: Mapping[str, Tensor]) -> str:
+    return next((prefix for prefix in WRAPPED if f"{prefix}patch_embed.proj.weight" in state), "")
+
+
+def _known(bare: Mapping[str, Tensor]) -> Mapping[tuple[int, int, int], str]:
+    """The architectures that a backbone can be of, by its shape.
+
+    MAE and MoCo v3 keep fixed sine positions, zero for the class token. The first quarter of their channels are the
+    sines of the column in MAE and of the row in MoCo, so those of the second place of the first row tell them apart.
+    """
+    table = bare["pos_embed"]
+    if any(name.startswith("decoder_") for name in bare):
+        return MAE
+    if table.is_meta or table[:, 0].any():
+        return ARCHITECTURES
+    return MAE if table[0, 2, : table.shape[2] // 4].any() else MOCO

@@ -9,19 +9,25 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from partzoo.encoders.base import Encoder
+from partzoo.loading import stored_model
 from partzoo.manifest import manifest
 from partzoo.registry import find, split_tag
 
 
 def frozen_encoder(name: str) -> Encoder:
-    """An encoder of the zoo or of timm by name, without its weights, configured as they are.
+    """An encoder of the zoo or of timm by name, or in a folder or file, without its weights, configured as they are.
 
     Raises:
         UnknownModelError: there is none of this name.
+        WeightsError: the folder or file holds no model of the zoo.
     """
-    entry, tag = find(name), split_tag(name)[1]
-    records = (record for record in manifest().values() if record.architecture == entry.name)
-    config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
+    if (stored := stored_model(name)) is not None:
+        architecture, config, _ = stored
+        entry = find(architecture)
+    else:
+        entry, tag = find(name), split_tag(name)[1]
+        records = (record for record in manifest().values() if record.architecture == entry.name)
+        config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
     encoder = entry.build(entry.configure(config))
     encoder.architecture = entry.name
     return encoder.eval().requires_grad_(False)
