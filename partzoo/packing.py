@@ -107,7 +107,7 @@ def golden(model: nn.Module, shape: Sequence[int] | None = None, seed: int = 0) 
 
     Args:
         model: in float32, in evaluation mode, on the CPU; its output is one tensor.
-        shape: of the input; None is one picture of the size in ``model.preprocess``.
+        shape: of the input; None is one input of the shape in ``model.preprocess``.
         seed: of the input.
 
     Returns:
@@ -161,7 +161,7 @@ def check_golden(model: nn.Module, recorded: dict[str, Any], tolerance: float = 
 
 
 def _input_of(model: nn.Module) -> list[int]:
-    return [1, 3, model.preprocess.size, model.preprocess.size]
+    return [1, *model.preprocess.shape]
 
 
 def _places(size: int) -> np.ndarray:

@@ -33,6 +33,11 @@ class Preprocess:
     interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
     multiple: int = 1
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a picture."""
+        return 3, self.size, self.size
+
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels ``(B, 3, H, W)`` uint8, as float32 with this mean and standard deviation."""
         mean = pixels.new_tensor(self.mean, dtype=torch.float32)[:, None, None]
@@ -69,13 +74,7 @@ def in_precision(method):
 
     @functools.wraps(method)
     def run(self: Encoder, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if x.ndim != 4 or x.shape[1] != 3:
-            raise ShapeError(f"The input must be (B, 3, H, W), not {tuple(x.shape)}.")
-        if min(x.shape[2:]) < self.patch:
-            raise ShapeError(
-                f"A {x.shape[2]}x{x.shape[3]} picture holds no patch of {self.patch} pixels: "
-                f"resize it to at least {self.patch} pixels each way."
-            )
+        self.check_input(x)
         if self.autocast is None:
             return method(self, x.to(next(self.parameters()).dtype), *args, **kwargs)
         with torch.autocast(x.device.type, self.autocast):
@@ -104,6 +103,16 @@ class Encoder(nn.Module):
     preprocess: Preprocess
     autocast: torch.dtype | None = None
     keep_float: tuple[str, ...] = ()
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise a ShapeError if ``x`` is not what the encoder takes."""
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ShapeError(f"The input must be (B, 3, H, W), not {tuple(x.shape)}.")
+        if min(x.shape[2:]) < self.patch:
+            raise ShapeError(
+                f"A {x.shape[2]}x{x.shape[3]} picture holds no patch of {self.patch} pixels: "
+                f"resize it to at least {self.patch} pixels each way."
+            )
 
     def encode(self, x: Tensor) -> Tokens:
         """Tokens of normalized pictures ``x`` (B, 3, H, W); H and W hold at least one patch."""

@@ -25,7 +25,39 @@ CACHE_BYTES = 4 << 30
 Frame = Literal["crop", "squash"]
 
 
-class PictureSet:
+class Examples:
+    """What one trains on, by number."""
+
+    labels: Tensor | None
+    classes: list[str]
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The examples with these numbers, ``(B, ...)``."""
+        raise NotImplementedError
+
+    def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+        """Batches of numbers without end: a new order every epoch, drawn from the seed.
+
+        Args:
+            batch_size: numbers in each batch; a batch may span two epochs.
+            seed: of the orders.
+            start: examples to leave out at the beginning (those seen before a resume).
+        """
+        count, position = len(self), start
+        while True:
+            numbers = [
+                torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
+                for epoch in range(position // count, (position + batch_size - 1) // count + 1)
+            ]
+            offset = position % count
+            yield torch.cat(numbers)[offset : offset + batch_size]
+            position += batch_size
+
+
+class PictureSet(Examples):
     """Square pictures of one size, with labels where the data has them.
 
     Pictures are decoded when first asked for and kept as uint8, as long as all of them fit into
@@ -108,24 +140,6 @@ class PictureSet:
             return PictureSet.from_pixels(self._pixels[indices], labels, self.classes)
         files = [self.files[index] for index in indices.tolist()]
         return PictureSet(files, self.side, labels, self.classes, self.frame)
-
-    def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Batches of picture numbers without end: a new order every epoch, drawn from the seed.
-
-        Args:
-            batch_size: numbers in each batch; a batch may span two epochs.
-            seed: of the orders.
-            start: pictures to leave out at the beginning (those seen before a resume).
-        """
-        count, position = len(self), start
-        while True:
-            numbers = [
-                torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
-                for epoch in range(position // count, (position + batch_size - 1) // count + 1)
-            ]
-            offset = position % count
-            yield torch.cat(numbers)[offset : offset + batch_size]
-            position += batch_size
 
 
 def load_pictures(

@@ -7,6 +7,7 @@ image transformers & distillation through attention", ICML 2021, table 9) on the
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,7 @@ class FinetuneTask(Task):
         self.mix = Mixup(**mixing, num_classes=model.config.classes) if mixup or cutmix else None
 
     def rate_factor(self, name: str) -> float:
-        """By depth: embeddings are layer 0, blocks 1 to L, final norm and head L + 1."""
-        layers = len(self.model.blocks) + 1
-        if ".blocks." in name:
-            layer = int(name.split(".")[2]) + 1
-        else:
-            layer = 0 if "embed" in name or "cls_token" in name else layers
-        return self.layer_decay ** (layers - layer)
+        return layer_rate(name, len(self.model.blocks), self.layer_decay)
 
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
@@ -120,6 +115,27 @@ class FinetuneTask(Task):
             if self.erase:
                 x = self.erase(x)
             return self.mix(x, labels) if self.mix else (x, labels)
+
+
+def layer_rate(name: str, depth: int, decay: float) -> float:
+    """What the learning rate of a transformer's parameter is multiplied by, under layer decay.
+
+    Args:
+        name: of the parameter, of the transformer itself or of a module that holds it.
+        depth: how many blocks the transformer has.
+        decay: what each layer's rate is multiplied by for the layer before it.
+
+    Returns:
+        ``decay ** (depth + 1 - layer)``: embeddings are layer 0, blocks 1 to ``depth``, all else ``depth + 1``.
+
+    Source: Bao et al., "BEiT: BERT pre-training of image transformers", 2022, appendix.
+    """
+    block = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
+    if block:
+        layer = int(block[1]) + 1
+    else:
+        layer = 0 if re.search(r"patch_embed|pos_embed|cls_token", name) else depth + 1
+    return decay ** (depth + 1 - layer)
 
 
 def parent_of(name: str | Path) -> Part:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from safetensors import safe_open
@@ -22,7 +22,8 @@ from tqdm import tqdm
 from partzoo.encoders.base import Encoder
 from partzoo.encoders.precision import default_device, has_bf16
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.train.data import PictureSet
+from partzoo.train.data import Examples
+from partzoo.train.datasets import DataOptions, read_pictures
 from partzoo.train.settings import checked, types_of
 from partzoo.weights import write_weights
 
@@ -103,14 +104,25 @@ class Progress:
 class Task(nn.Module):
     """A model and what it is trained for.
 
-    ``forward(pixels, labels, done, generator)`` takes uint8 pictures ``(B, 3, S, S)``, labels ``(B,)`` or
-    None, the part of the budget that is done in 0..1 and a generator on the pictures' device; it returns the
-    terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` is the configuration of the architectures it
-    trains.
+    ``forward(pixels, labels, done, generator)`` takes uint8 pictures ``(B, 3, S, S)``, or what else ``read`` brings,
+    labels ``(B,)`` or None, the part of the budget that is done in 0..1 and a generator on the pictures' device; it
+    returns the terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` is the configuration of the architectures
+    it trains; parameters whose names end like one of ``UNDECAYED`` count as vectors to ``LoopOptions.decay``.
     """
 
     CONFIG: ClassVar[type]
+    DATA: ClassVar[type] = DataOptions
+    UNDECAYED: ClassVar[tuple[str, ...]] = ()
     model: Encoder
+
+    @staticmethod
+    def read(folder: str | Path, options: Any, config: Any, seed: int) -> Examples:
+        """What a model of this configuration is trained on; ``options`` are of the type ``DATA``."""
+        return read_pictures(folder, options, config.size, seed=seed)
+
+    def rate_factor(self, name: str) -> float:
+        """What the learning rate is multiplied by for the parameter of this name."""
+        return 1.0
 
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
@@ -120,7 +132,7 @@ class Task(nn.Module):
 
 def fit(
     task: Task,
-    pictures: PictureSet,
+    pictures: Examples,
     options: LoopOptions,
     out: str | Path,
     *,
@@ -175,7 +187,7 @@ def fit(
                 (options.seed * 1_000_003 + state.step) * 1_009 + rank
             )
             for group in optimizer.param_groups:
-                group["lr"] = options.lr * rate(done, options)
+                group["lr"] = options.lr * rate(done, options) * group["factor"]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 terms = prepared(pixels, labels, done, generator)
             optimizer.zero_grad()
@@ -249,13 +261,18 @@ def rate(done: float, options: LoopOptions) -> float:
 
 
 def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
-    trained = [p for p in task.parameters() if p.requires_grad]
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            vector = parameter.ndim <= 1 or name.endswith(task.UNDECAYED)
+            members.setdefault((task.rate_factor(name), vector), []).append(parameter)
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
         {
-            "params": [p for p in trained if p.ndim <= 1],
-            "weight_decay": options.weight_decay if options.decay == "all" else 0.0,
-        },
+            "params": parameters,
+            "factor": factor,
+            "weight_decay": 0.0 if vector and options.decay == "matrices" else options.weight_decay,
+        }
+        for (factor, vector), parameters in sorted(members.items(), key=lambda member: member[0])
     ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)

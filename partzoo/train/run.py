@@ -12,35 +12,42 @@ from typing import Any
 import torch
 from torch import nn
 
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, require
 from partzoo.loading import build
+from partzoo.models.part_classifier import SHARED, PartClassifier, classifier_of
 from partzoo.registry import Architecture, find
 from partzoo.train.classify import ClassifyTask
-from partzoo.train.data import PictureSet
-from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.data import Examples
+from partzoo.train.datasets import DataOptions
+from partzoo.train.finetune import FinetuneTask, held_out, parent_of, write_top1
 from partzoo.train.grow import grown
 from partzoo.train.loop import LoopOptions, Progress, Task, fit, run_folder
 from partzoo.train.mpae import MpaeTask
 from partzoo.train.objectness import train_objectness
 from partzoo.train.part import PartTask
+from partzoo.train.part_signals import PartSignalsTask
 from partzoo.train.partformer import PartFormerTask
 from partzoo.train.settings import check_tables, named, to_toml, types_of
 from partzoo.train.spatial import SpatialTask
 
 METHODS: dict[str, type[Task] | None] = {
     "part": PartTask,
+    "part-signals": PartSignalsTask,
     "partformer": PartFormerTask,
     "mpae": MpaeTask,
     "spatial": SpatialTask,
     "classify": ClassifyTask,
+    "finetune": FinetuneTask,
     "objectness": None,
 }
 DEFAULTS = {
     "part": "part-vitt8.tin",
+    "part-signals": "part-vit1d.physionet",
     "partformer": "partformer-resnet18.faces-k8",
     "mpae": "mpae-patchresnet14.faces-k8",
     "spatial": "spatial-resnet32.tin",
     "classify": "patchresnet14.tin",
+    "finetune": "part-classifier-vitt8.tin",
     "objectness": "patchresnet14-fg.caltech101",
 }
 RECIPE = "recipe.toml"
@@ -61,7 +68,8 @@ class Recipe:
         config: values of the architecture's configuration.
         loop: values of :class:`LoopOptions`.
         task: values of the method's task.
-        data: values of :class:`partzoo.train.datasets.DataOptions`.
+        data: values of :class:`partzoo.train.datasets.DataOptions`, for signals of
+            :class:`partzoo.train.windows.SignalOptions`.
     """
 
     method: str
@@ -116,6 +124,7 @@ def train(
     recipe: str | Path | Recipe | None = None,
     model: str | None = None,
     grow_from: str | None = None,
+    parent: str | None = None,
     k: int | None = None,
     minutes: float | None = None,
     steps: int | None = None,
@@ -135,8 +144,9 @@ def train(
     The run's folder gets ``recipe.toml``, all settings as they were, from which the run can be repeated.
 
     Args:
-        method: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"classify"`` (which needs one subfolder per
-            class), or ``"objectness"`` (a foreground head beside a trained encoder; see
+        method: ``"part"``, ``"part-signals"`` (on recordings; see :mod:`partzoo.train.windows`), ``"partformer"``,
+            ``"mpae"``, ``"spatial"``, ``"classify"`` and ``"finetune"`` (which need one subfolder per class), or
+            ``"objectness"`` (a foreground head beside a trained encoder; see
             :mod:`partzoo.train.objectness`).
         data: the folder, as :func:`partzoo.train.datasets.read_pictures` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
@@ -144,6 +154,8 @@ def train(
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
         grow_from: for ``"part"``, a smaller trained model whose outputs the model starts with, in place of the recipe's
             parent; see :mod:`partzoo.train.grow`.
+        parent: for ``"finetune"``, the PART model whose encoder is finetuned, in place of the recipe's; ``"none"``
+            trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out pictures.
         k: number of parts in place of the recipe's, of a model that learns parts.
         minutes, steps, epochs: the budget in place of the recipe's, over all pieces of a resumed run.
         resume: continue the run in ``out``.
@@ -169,12 +181,21 @@ def train(
         recipe = read_recipe(recipe or (own if resume and own.is_file() else DEFAULTS[method]))
     if recipe.method != method:
         raise UsageError(f"This recipe trains by {recipe.method!r}, not by {method!r}.")
-    parent, name = recipe.parent, recipe.architecture
+    if parent is not None and method != "finetune":
+        raise UsageError(f"parent={parent!r}: only 'finetune' starts from a model that is named so.")
+    start, parent, name = grow_from or parent, recipe.parent, recipe.architecture
     if model is not None:
         parent, name = (model, name) if method == "objectness" else (parent, model)
     if grow_from is not None and method != "part":
         raise UsageError(f"grow_from={grow_from!r}: only 'part' grows a model from a smaller one.")
-    parent = grow_from or parent
+    parent = None if start == "none" else start or parent
+    sizes, part = {}, None
+    if method == "finetune" and parent:
+        if model is not None:
+            raise UsageError(f"model={model!r}: what is finetuned has the size of {parent}; or set parent to 'none'.")
+        part = parent_of(parent)
+        sizes = {each: getattr(part.config, each) for each in (*SHARED, "size")}
+        name = classifier_of(part.architecture)
     entry = find(name)
     if METHODS[method] is not None and METHODS[method].CONFIG is not type(entry.config):
         raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
@@ -183,12 +204,12 @@ def train(
         budget = {each: getattr(recipe, each) for each in BUDGET}
     given = {
         "task": recipe.task | (task or {}),
-        "config": recipe.config | (config or {}) | ({} if k is None else {"parts": k}),
+        "config": sizes | recipe.config | (config or {}) | ({} if k is None else {"parts": k}),
         "loop": recipe.loop | {key: value for key, value in (loop | {"seed": seed}).items() if value is not None},
         "data": recipe.data | (reading or {}) | ({} if limit is None else {"limit": limit}),
     }
     given = check_tables(method, given, setting_types(method, entry))
-    options, read = LoopOptions(**budget, **given["loop"]), DataOptions(**given["data"])
+    options, read = LoopOptions(**budget, **given["loop"]), data_options(method)(**given["data"])
     if threads:
         torch.set_num_threads(threads)
 
@@ -206,18 +227,30 @@ def train(
         record(given["config"])
         limits = {"exclude": read.exclude, "limit": read.limit}
         return train_objectness(parent, data, out, options, **limits, **given["task"], progress=progress)
-    pictures = read_pictures(data, read, entry.configure(given["config"]).size)
-    if method == "classify":
+    pictures = METHODS[method].read(data, read, entry.configure(given["config"]), options.seed)
+    if method in ("classify", "finetune"):
         if pictures.labels is None:
-            raise UsageError(f"--data {data} has no labels: 'classify' needs one subfolder per class.")
+            raise UsageError(f"--data {data} has no labels: {method!r} needs one subfolder per class.")
         given["config"]["classes"] = len(pictures.classes)
+    unseen = None
+    if method == "finetune":
+        given["config"]["names"] = tuple(pictures.classes)
+        unseen = held_out(data, read, pictures)
     chosen = entry.configure(given["config"])
     _check_classes(chosen, pictures, data)
     torch.manual_seed(options.seed)
-    network = grown(parent, entry, chosen) if method == "part" and parent else build(entry, chosen)
+    if part is not None:
+        network = PartClassifier.from_part(part, **asdict(chosen))
+    else:
+        network = grown(parent, entry, chosen) if method == "part" and parent else build(entry, chosen)
     made = METHODS[method](network, **given["task"])
     record(asdict(chosen))
     state = fit(made, pictures, options, out, resume=resume, progress=progress)
+    if unseen is not None and state.finished:
+        processes = require("accelerate", "train").PartialState()
+        if processes.is_main_process:
+            write_top1(made.model, unseen, out)
+        processes.wait_for_everyone()
     return made.model, state
 
 
@@ -226,10 +259,16 @@ def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]
     kinds = types_of(METHODS[method] or train_objectness)
     task = {name: kind for name, kind in kinds.items() if name not in NOT_SET}
     loop = {name: kind for name, kind in types_of(LoopOptions).items() if name not in BUDGET}
-    return {"task": task, "config": types_of(type(entry.config)), "loop": loop, "data": types_of(DataOptions)}
+    data = types_of(data_options(method))
+    return {"task": task, "config": types_of(type(entry.config)), "loop": loop, "data": data}
 
 
-def _check_classes(config: Any, pictures: PictureSet, data: str | Path) -> None:
+def data_options(method: str) -> type:
+    """The dataclass of how a method's data is read."""
+    return DataOptions if METHODS[method] is None else METHODS[method].DATA
+
+
+def _check_classes(config: Any, pictures: Examples, data: str | Path) -> None:
     """A model with parts of each class needs to know every picture's."""
     classes = getattr(config, "classes", 0)
     if classes > 1 and (pictures.labels is None or pictures.labels.max() >= classes):

@@ -6,9 +6,8 @@ The challenge's folder is ``training/<record>/<record>.hea`` (the header), ``.ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,10 @@ from partzoo.errors import ShapeError, UsageError, require
 from partzoo.evaluate.metrics import Contingency
 from partzoo.evaluate.protocols.base import need
 from partzoo.evaluate.protocols.wfdb import read_annotations, read_header
+from partzoo.signals.preparing import BAND, RATE, SECONDS, end_to_end, filtered, normalized
 
 STAGES = ("W", "N1", "N2", "N3", "R")
 UNDEFINED = "U"
-# A channel whose deviation is below it, in microvolts, is silent.
-FLAT = 1e-3
 CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
 
 
@@ -60,9 +58,9 @@ class SignalProtocol:
     source: str
     rules: str
     get: str
-    band: tuple[float, float] = (0.1, 30.0)
-    rate: int = 100
-    seconds: int = 30
+    band: tuple[float, float] = BAND
+    rate: int = RATE
+    seconds: int = SECONDS
     train_subjects: int = 10
     test_subjects: int = 200
 
@@ -93,6 +91,23 @@ class SignalProtocol:
         """The nights of ``split``, read one at a time; see :meth:`records` and :meth:`read`."""
         return map(self.read, self.records(data, split, seed=seed))
 
+    def unlabelled(self, data: str | Path) -> list[Path]:
+        """Folders of the records to pretrain on: all but the test subjects', with the challenge's own ``test`` folder.
+
+        Raises:
+            UsageError: the folder has no more records than are held out.
+        """
+        folder = need(self.name, data, ["training"], self.get)
+        found = sorted(header.parent for header in (folder / "training").glob("*/*.hea"))
+        order = np.random.default_rng(0).permutation(len(found))
+        kept = [found[i] for i in sorted(order[self.test_subjects :])]
+        if not kept:
+            raise UsageError(
+                f"{folder / 'training'} has {len(found)} records, all of the {self.test_subjects} that are held out. "
+                f"{self.get}"
+            )
+        return kept + sorted(header.parent for header in (folder / "test").glob("*/*.hea"))
+
     def read(self, record: Path) -> Night:
         """One night: filtered (Butterworth of order 4, forwards and backwards), resampled, cut and normalized.
 
@@ -104,27 +119,29 @@ class SignalProtocol:
             UsageError: a file is missing or damaged, or a channel is missing.
             MissingExtraError: scipy is not installed.
         """
-        signal, loadmat = require("scipy.signal", "eval"), require("scipy.io", "eval").loadmat
-        name = record.name
-        need(self.name, record, [f"{name}{ending}" for ending in (".hea", ".mat", ".arousal")], self.get)
+        need(self.name, record, [f"{record.name}.arousal"], self.get)
+        signal, rate = self._signal(record)
+        starts, stages = self._windows(record / f"{record.name}.arousal", rate, signal.shape[1])
+        windows = signal[:, starts[:, None] + np.arange(self.seconds * self.rate)].swapaxes(0, 1)
+        return Night(record.name, normalized(windows), stages)
+
+    def read_unlabelled(self, record: Path) -> np.ndarray:
+        """All windows ``(n, 6, 3000)`` of a night, end to end from its beginning; otherwise as :meth:`read`."""
+        return normalized(end_to_end(self._signal(record)[0], self.seconds * self.rate))
+
+    def _signal(self, record: Path) -> tuple[np.ndarray, float]:
+        """The six channels, filtered and resampled, and the rate at which they were recorded."""
+        loadmat, name = require("scipy.io", "eeg").loadmat, record.name
+        need(self.name, record, [f"{name}{ending}" for ending in (".hea", ".mat")], self.get)
         header = read_header(record / f"{name}.hea")
         missing = [channel for channel in CHANNELS if channel not in header.names]
         if missing:
             raise UsageError(f"{record / name}.hea has no channel {missing[0]}: it has {', '.join(header.names)}.")
         stored = loadmat(record / f"{name}.mat")["val"]
-        ratio = Fraction(self.rate) / Fraction(header.rate).limit_denominator(1000)
-        filters = signal.butter(4, self.band, "bandpass", fs=header.rate, output="sos")
-        kept = []
-        for channel in map(header.names.index, CHANNELS):
-            physical = (stored[channel].astype(np.float64) - header.baselines[channel]) / header.gains[channel]
-            filtered = signal.sosfiltfilt(filters, physical)
-            kept.append(signal.resample_poly(filtered, ratio.numerator, ratio.denominator).astype(np.float32))
-        starts, stages = self._windows(record / f"{name}.arousal", header.rate, len(kept[0]))
-        length = self.seconds * self.rate
-        windows = np.stack(kept)[:, starts[:, None] + np.arange(length)].swapaxes(0, 1)
-        windows -= windows.mean(-1, keepdims=True)
-        windows /= np.maximum(windows.std(-1, keepdims=True), FLAT)
-        return Night(name, windows, stages)
+        chosen = list(map(header.names.index, CHANNELS))
+        baselines, gains = (np.array(values)[chosen, None] for values in (header.baselines, header.gains))
+        physical = (stored[chosen].astype(np.float64) - baselines) / gains
+        return filtered(physical, header.rate, band=self.band, target=self.rate), header.rate
 
     def _windows(self, file: Path, rate: float, samples: int) -> tuple[np.ndarray, np.ndarray]:
         """First sample, after resampling, and stage of every window."""
@@ -144,18 +161,22 @@ class SignalProtocol:
         return starts, stages
 
     def evaluate(self, predict: Callable[[np.ndarray], np.ndarray], data: str | Path) -> dict[str, float]:
-        """``accuracy`` in per cent and Cohen's ``kappa`` (-1..1), pooled over all windows of the test subjects.
+        """:meth:`score` over the test subjects of the challenge's folder."""
+        return self.score(predict, self.load(data, "test"))
+
+    def score(self, predict: Callable[[np.ndarray], np.ndarray], nights: Iterable[Night]) -> dict[str, float]:
+        """``accuracy`` in per cent and Cohen's ``kappa`` (-1..1), pooled over all windows of some nights.
 
         Args:
             predict: windows ``(n, 6, 3000)`` float32 -> ``(n,)`` numbers in ``STAGES``.
-            data: the challenge's folder.
+            nights: of the test subjects.
 
         Raises:
             UsageError: the data is not there, or a prediction is no stage.
             ShapeError: ``predict`` returned another shape.
         """
         table = Contingency(len(STAGES), len(STAGES))
-        for night in self.load(data, "test"):
+        for night in nights:
             predicted = np.asarray(predict(night.windows))
             if predicted.shape != night.stages.shape:
                 raise ShapeError(f"predict must return {night.stages.shape}, not {predicted.shape}.")

@@ -1,0 +1,83 @@
+"""``partzoo stages``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from partzoo.cli.command import Command, table
+from partzoo.cli.options import complete_weights
+
+
+class Subjects(click.ParamType):
+    """``10,50,all``."""
+
+    name = "NUMBERS"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int | None]:
+        try:
+            return [None if each == "all" else int(each) for each in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} must be numbers with commas between them, or 'all'.", param, ctx)
+
+
+@click.command(
+    cls=Command,
+    short_help="Finetune to sleep stages with few subjects.",
+    epilog="""
+    \b
+    Examples:
+      partzoo train part-signals --data challenge-2018/ -o runs/eeg
+      partzoo stages runs/eeg/model.safetensors --data challenge-2018/ -o runs/stages
+      partzoo stages runs/eeg/model.safetensors --data challenge-2018/ --subjects 10 --seeds 1 -o runs/ten
+    \b
+    In the folder: stages.csv with a row for each training, and the trained models.
+    A run that was stopped goes on with the same command.
+    """,
+)
+@click.argument("model", shell_complete=complete_weights)
+@click.option("--data", required=True, type=click.Path(), help="Folder of PhysioNet's challenge of 2018.")
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder for the results.")
+@click.option("--subjects", type=Subjects(), default="10,50,100,all", show_default=True, help="To finetune on.")
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
+@click.option("--scratch/--no-scratch", default=True, show_default=True, help="Also train from random weights.")
+@click.option("--test-subjects", type=click.IntRange(min=1), default=200, show_default=True, help="Held out.")
+@click.option("--epochs", type=float, help="Length of each training.  [default: 100]")
+@click.option("--steps", type=int, help="Length of each training in steps, instead of epochs.")
+@click.option("--batch-size", type=int, help="Windows in a step.  [default: 128]")
+@click.option("--lr", type=float, help="Highest learning rate.  [default: 0.0005]")
+@click.option("--cache", default="", help="Folder for prepared nights.  [default: partzoo's own]")
+@click.option("--threads", type=int, help="CPU threads.")
+def stages(
+    model: str,
+    data: str,
+    out: str,
+    subjects: list[int | None],
+    seeds: int,
+    scratch: bool,
+    test_subjects: int,
+    cache: str,
+    threads: int | None,
+    **loop: Any,
+) -> None:
+    """Finetune MODEL, pretrained on signals, to sleep stages with few subjects; Cohen's kappa on those held out."""
+    import torch
+
+    from partzoo.train.stages import means, sample_efficiency
+
+    if threads:
+        torch.set_num_threads(threads)
+
+    def tell(row: dict[str, Any]) -> None:
+        what = f"{row['subjects']} subjects, seed {row['seed']}, {row['initial']}"
+        click.echo(f"{what}: kappa {float(row['kappa']):.3f}", err=True)
+
+    chosen = {"subjects": subjects, "seeds": seeds, "scratch": scratch, "test_subjects": test_subjects}
+    rows = sample_efficiency(model, data, out, **chosen, cache=cache, progress=tell, bar=True, **loop)
+    shown = [
+        (each["subjects"], each["initial"], f"{each['kappa']:.3f}",
+         "" if each["std"] is None else f"{each['std']:.3f}", each["seeds"])
+        for each in means(rows)
+    ]  # fmt: skip
+    table(shown, ("subjects", "initial", "kappa", "std", "seeds"))

@@ -1,0 +1,7 @@
+"""Signals of many channels, such as EEG: what a model takes of them, where they are read from, and made-up ones."""
+
+from partzoo.signals.edf import read_edf
+from partzoo.signals.preparing import end_to_end, filtered, normalized, to_windows
+from partzoo.signals.synthetic import Sleeper, write_nights
+
+__all__ = ["Sleeper", "end_to_end", "filtered", "normalized", "read_edf", "to_windows", "write_nights"]

@@ -1,0 +1,197 @@
+"""Sleep stages with few subjects: finetuning of PART for signals, and its protocol of sample efficiency.
+
+Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.2 (table 3), sections 8.1 and 8.2.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES
+from partzoo.loading import build, load
+from partzoo.models.part1d import SignalPart, SignalPartConfig
+from partzoo.registry import find
+from partzoo.train.loop import LoopOptions, Task, fit
+from partzoo.train.settings import to_toml
+from partzoo.train.windows import SignalOptions, labelled, read_nights
+
+TABLE, SETTINGS = "stages.csv", "settings.toml"
+COLUMNS = ("initial", "subjects", "seed", "kappa", "accuracy", "windows", "steps", "seconds")
+SHARED = ("patch_embed.", "blocks.", "norm.")  # what a finetuned model takes over
+
+
+class StagesTask(Task):
+    """Cross-entropy of the classes of windows, end to end.
+
+    Args:
+        model: with classes; see :func:`with_classes`.
+        masked: share of the position embeddings that are left out at random in each window (PART, section 8.1).
+    """
+
+    CONFIG = SignalPartConfig
+    DATA = SignalOptions
+    UNDECAYED = ("class_token", "positions")
+
+    def __init__(self, model: SignalPart, *, masked: float = 0.2) -> None:
+        super().__init__()
+        if not 0 <= masked < 1 or not model.config.classes:
+            raise UsageError(
+                f"masked={masked}, config.classes={model.config.classes}: masked is in 0..1, classes above 0."
+            )
+        self.model, self.masked = model, masked
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        logits = self.model.classify(pixels, masked=self.masked, generator=generator)
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return {"loss": nn.functional.cross_entropy(logits.float(), labels), "accuracy": accuracy}
+
+
+def with_classes(pretrained: SignalPart, classes: int, *, scratch: bool = False) -> SignalPart:
+    """A model to finetune: a pretrained one's encoder, with new class token, position embeddings and classifier.
+
+    Args:
+        pretrained: the model, which stays as it is.
+        classes: how many.
+        scratch: take over nothing but the configuration.
+
+    Source: PART, section 4 ("Transfer") and section 8.1.
+    """
+    config = dataclasses.replace(pretrained.config, classes=classes)
+    model = build(find(pretrained.architecture), config)
+    if not scratch:
+        kept = {name: value for name, value in pretrained.state_dict().items() if name.startswith(SHARED)}
+        model.load_state_dict(model.state_dict() | kept)
+    return model
+
+
+def sample_efficiency(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    subjects: Sequence[int | None] = (10, 50, 100, None),
+    seeds: int = 5,
+    scratch: bool = True,
+    test_subjects: int = PHYSIONET_2018.test_subjects,
+    masked: float = 0.2,
+    cache: str | Path = "",
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    bar: bool = False,
+    **loop: Any,
+) -> list[dict[str, Any]]:
+    """Finetune to sleep stages on the nights of few subjects, and measure Cohen's kappa on those held out.
+
+    Each seed draws other subjects, the smaller numbers among the larger ones'. What ``out`` holds already is not done
+    again, so that a run that was stopped goes on.
+
+    Args:
+        model: pretrained, as :func:`partzoo.load` takes it.
+        data: folder in the layout of PhysioNet's challenge of 2018.
+        out: gets ``stages.csv``, a row for each training, and each trained model in a folder of its own.
+        subjects: how many to finetune on; None is all but the test subjects.
+        seeds: 0..seeds-1 are used, of subjects, weights and order.
+        scratch: train a model of the same size from random weights as well, equally long.
+        test_subjects: held out, the same for all; as many as in pretraining, or less.
+        masked: see :class:`StagesTask`.
+        cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
+        progress: told each row.
+        bar: show a bar for each training.
+        **loop: values of :class:`LoopOptions`; 100 epochs, batches of 128, a rate of 5e-4 where nothing is said.
+
+    Returns:
+        The rows of the table.
+
+    Raises:
+        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
+    """
+    pretrained = load(model, device="cpu", dtype="float32")
+    if not isinstance(pretrained, SignalPart):
+        raise UsageError(f"{model} takes pictures: name a model that 'partzoo train part-signals' has pretrained.")
+    if not any(loop.get(name) for name in ("steps", "minutes", "epochs")):
+        loop["epochs"] = 100
+    loop = {"batch_size": 128, "lr": 5e-4} | {name: value for name, value in loop.items() if value is not None}
+    rules = dataclasses.replace(PHYSIONET_2018, train_subjects=1, test_subjects=test_subjects)
+    everyone = sum(len(rules.records(data, split)) for split in ("train", "rest"))
+    numbers = [everyone if number is None else number for number in subjects]
+    if not numbers or min(numbers) < 1 or max(numbers) > everyone:
+        raise UsageError(f"subjects={list(subjects)}: {data} has {everyone} besides the {test_subjects} held out.")
+    out = Path(out)
+    rows = _begin(
+        out, {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
+    )
+    done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
+    test = read_nights(rules.records(data, "test"), cache, progress=bar)
+    for number in numbers:
+        for seed in range(seeds):
+            chosen = dataclasses.replace(rules, train_subjects=number).records(data, "train", seed=seed)
+            for initial in ("pretrained", "scratch") if scratch else ("pretrained",):
+                if (initial, number, seed) in done:
+                    continue
+                windows = labelled(read_nights(chosen, cache, progress=False), STAGES)
+                torch.manual_seed(seed)
+                made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
+                place = out / f"{initial}-{number}-{seed}"
+                state = fit(made, windows, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar)
+                if not state.finished:
+                    return rows
+                scores = rules.score(made.model.stages, test)
+                row = {"initial": initial, "subjects": number, "seed": seed} | scores
+                row |= {"windows": len(windows), "steps": state.step, "seconds": round(state.seconds, 1)}
+                rows.append(_append(out / TABLE, row))
+                if progress:
+                    progress(rows[-1])
+    return rows
+
+
+def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and sample standard deviation of kappa over the seeds, for each number of subjects and each start."""
+    groups: dict[tuple[int, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((int(row["subjects"]), row["initial"]), []).append(float(row["kappa"]))
+    found = []
+    for (subjects, initial), values in sorted(groups.items()):
+        kappas = torch.tensor(values, dtype=torch.float64)
+        spread = kappas.std().item() if len(values) > 1 else None
+        found.append(
+            {
+                "subjects": subjects,
+                "initial": initial,
+                "kappa": kappas.mean().item(),
+                "std": spread,
+                "seeds": len(values),
+            }
+        )
+    return found
+
+
+def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that a folder holds already; it is made where there is none."""
+    out.mkdir(parents=True, exist_ok=True)
+    said, file = to_toml(settings), out / SETTINGS
+    if file.exists() and file.read_text(encoding="utf-8") != said:
+        raise UsageError(f"{out} holds results of other settings, see {file}: choose another folder with -o.")
+    file.write_text(said, encoding="utf-8")
+    if not (out / TABLE).exists():
+        return []
+    with open(out / TABLE, newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+def _append(file: Path, row: dict[str, Any]) -> dict[str, Any]:
+    new = not file.exists()
+    with open(file, "a", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    return row

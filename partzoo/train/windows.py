@@ -1,0 +1,172 @@
+"""Windows of recordings to train on: PhysioNet's challenge of 2018, or a folder of EDF files.
+
+Filtering a night takes seconds, so each is prepared once and kept as float16 in a cache on disk, from which windows are
+read as they are needed: a thousand nights need not fit into memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
+from partzoo.signals.edf import read_edf
+from partzoo.signals.preparing import to_windows
+from partzoo.train.data import Examples
+from partzoo.weights import cache_folder
+
+VERSION = "1"  # of how nights are prepared: another one does not take what a cache holds
+
+
+@dataclass(frozen=True)
+class SignalOptions:
+    """How recordings are read, and what a release's record says of them.
+
+    Attributes:
+        layout: ``"physionet-2018"``, the challenge's folder, of which all subjects but those held out are read, or
+            ``"edf"``, all ``.edf`` files of a folder and its subfolders.
+        held_out: subjects of ``"physionet-2018"`` that are kept for the test.
+        channels: names of the channels in EDF files.
+        cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
+        limit: at most so many windows, spread evenly.
+        name, terms, labels_used: for the record of a released weight.
+    """
+
+    layout: Literal["physionet-2018", "edf"] = "physionet-2018"
+    held_out: int = PHYSIONET_2018.test_subjects
+    channels: tuple[str, ...] = CHANNELS
+    cache: str = ""
+    limit: int | None = None
+    name: str = ""
+    terms: str = ""
+    labels_used: bool = False
+
+
+class WindowSet(Examples):
+    """Windows of several nights.
+
+    Args:
+        nights: ``(n, C, T)`` each, floats, in memory or mapped from disk.
+        labels: ``(N,)`` int64 over all nights, or None.
+        classes: the labels' names.
+        limit: at most so many windows, spread evenly.
+    """
+
+    def __init__(
+        self,
+        nights: Sequence[np.ndarray],
+        labels: Tensor | None = None,
+        classes: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> None:
+        self._nights = [night for night in nights if len(night)]
+        self._ends = np.cumsum([len(night) for night in self._nights])
+        total = int(self._ends[-1]) if self._nights else 0
+        count = total if limit is None else min(limit, total)
+        if not count:
+            raise UsageError("There is no whole window of 30 s in this data.")
+        self._chosen = np.arange(count) * total // count
+        self.labels = None if labels is None else labels[torch.from_numpy(self._chosen)]
+        self.classes = list(classes)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The windows with these numbers, ``(B, C, T)`` float32."""
+        places = self._chosen[indices.numpy()]
+        found = []
+        for place, night in zip(places, np.searchsorted(self._ends, places, side="right"), strict=True):
+            windows = self._nights[night]
+            found.append(windows[place - self._ends[night] + len(windows)])
+        return torch.from_numpy(np.stack(found).astype(np.float32))
+
+
+def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool = True) -> WindowSet:
+    """Windows to pretrain on, without labels.
+
+    Raises:
+        UsageError: the folder is not in this layout, or holds no recording.
+    """
+    folder = Path(folder)
+    if options.layout == "edf":
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
+        if not files:
+            raise UsageError(f"--data {folder} holds no .edf files.")
+        read, key = (lambda file: to_windows(*read_edf(file, options.channels))), "|".join(options.channels)
+    else:
+        rules = replace(PHYSIONET_2018, test_subjects=options.held_out)
+        files, read, key = rules.unlabelled(folder), rules.read_unlabelled, options.layout
+    nights = prepared(files, lambda file: (read(file),), key, options.cache, progress=progress)
+    return WindowSet([windows for (windows,) in nights], limit=options.limit)
+
+
+def read_nights(records: Sequence[Path], cache: str | Path = "", *, progress: bool = True) -> list[Night]:
+    """Nights of PhysioNet's layout with their stages, from the cache where they have been read before."""
+
+    def read(record: Path) -> tuple[np.ndarray, np.ndarray]:
+        night = PHYSIONET_2018.read(record)
+        return night.windows, night.stages
+
+    found = prepared(records, read, "stages", cache, progress=progress)
+    return [Night(record.name, *arrays) for record, arrays in zip(records, found, strict=True)]
+
+
+def labelled(nights: Sequence[Night], classes: Sequence[str]) -> WindowSet:
+    """Windows with their stages, to finetune on."""
+    stages = np.concatenate([night.stages for night in nights])
+    return WindowSet([night.windows for night in nights], torch.from_numpy(stages.astype(np.int64)), classes)
+
+
+def prepared(
+    files: Sequence[Path],
+    read: Callable[[Path], tuple[np.ndarray, ...]],
+    key: str,
+    cache: str | Path = "",
+    *,
+    progress: bool = True,
+) -> list[tuple[np.ndarray, ...]]:
+    """What ``read`` makes of files, kept on disk: floats as float16, mapped.
+
+    Args:
+        files: recordings; a folder counts by the files in it.
+        read: makes arrays of one.
+        key: what else than the file the arrays depend on.
+        cache: folder; empty is ``signals`` in partzoo's own cache.
+        progress: show a bar.
+    """
+    place = Path(cache) if cache else cache_folder() / "signals"
+    place.mkdir(parents=True, exist_ok=True)
+
+    def one(file: Path) -> tuple[np.ndarray, ...]:
+        stem = place / _digest(file, key)
+        if not stem.with_suffix(".0.npy").exists():
+            arrays = read(file)
+            for number in reversed(range(len(arrays))):
+                array = arrays[number]
+                aside = stem.with_suffix(f".{number}.{os.getpid()}.part")
+                with open(aside, "wb") as opened:
+                    np.save(opened, array.astype(np.float16) if array.dtype.kind == "f" else array)
+                aside.replace(stem.with_suffix(f".{number}.npy"))
+        numbers = range(len(list(place.glob(f"{stem.name}.*.npy"))))
+        return tuple(np.load(stem.with_suffix(f".{number}.npy"), mmap_mode="r") for number in numbers)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(tqdm(pool.map(one, files), "recordings", len(files), disable=None if progress else True))
+
+
+def _digest(file: Path, key: str) -> str:
+    parts = sorted(file.iterdir()) if file.is_dir() else [file]
+    marks = [f"{part.resolve()} {part.stat().st_size} {part.stat().st_mtime_ns}" for part in parts]
+    return hashlib.sha256("\n".join([VERSION, key, *marks]).encode()).hexdigest()[:24]
