@@ -40,7 +40,8 @@ class Finder:
         self.settings = settings
         self.learned = hasattr(model, "part_maps")
         self.own = model.config.parts if self.learned else 0
-        self.classes = getattr(model.config, "classes", 0) if self.learned else 0
+        classes = getattr(model.config, "classes", 0) if self.learned else 0
+        self.classes = classes if classes > 1 else 0
 
     def asked(self, k: int | str | None) -> int | Literal["auto"]:
         """How many parts to look for, which of a learned part model None and ``"auto"`` leave to it.

@@ -226,6 +226,15 @@ def test_a_partformer_of_several_classes_is_told_the_class():
     assert found[1] == found[2] and found[0] != found[1] and found[0].k == 3
 
 
+def test_of_a_model_of_one_class_none_is_asked():
+    model = partzoo.load(
+        "partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=3, classes=1, size=64
+    )
+    assert partzoo.discover_parts(noise(1)[0], model=model).k == 3
+    with pytest.raises(UsageError, match="this one is none: leave it"):
+        partzoo.discover_parts(noise(1)[0], model=model, classes=0)
+
+
 def test_the_command_asks_for_the_class_and_gives_few_parts_unasked(tmp_path):
     torch.manual_seed(0)
     model = partzoo.load("partformer-resnet18", pretrained=False, dtype="float32", parts=3, classes=2, size=64)
