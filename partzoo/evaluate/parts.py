@@ -43,7 +43,7 @@ def part_figures(
 
     The vocabulary is the one that :func:`partzoo.fit_parts` would fit on the protocol's fitting split. A learned part
     model has its own, whatever the seed: it is evaluated once for each k. One with parts of several classes is told the
-    class of each picture.
+    class of each picture, and its parts differ from class to class.
 
     Args:
         finder: model with settings.
@@ -71,7 +71,7 @@ def part_figures(
     seeds = [0] if finder.learned else list(seeds)
     asked = list(dict.fromkeys(map(finder.asked, k)))
     vocabularies = fitted(finder, _Pictures(fit), asked, seeds, progress=_told(progress, "vocabulary"))
-    tallies = {key: Tally(protocol, vocabulary.k) for key, vocabulary in vocabularies.items()}
+    tallies = {key: Tally(protocol, vocabulary.k, finder.classes) for key, vocabulary in vocabularies.items()}
     if protocol.error is not None:
         for example, scores in _found(finder, protocol, fit, vocabularies, _told(progress, "regression")):
             for key, tally in tallies.items():
@@ -100,10 +100,11 @@ class Tally:
     Args:
         protocol: its rules.
         k: number of parts.
+        classes: in how many classes they are counted apart; 0 is as the protocol says.
     """
 
-    def __init__(self, protocol: PartProtocol, k: int) -> None:
-        self.protocol, self.k = protocol, k
+    def __init__(self, protocol: PartProtocol, k: int, classes: int = 0) -> None:
+        self.protocol, self.k, self.classes = protocol, k, classes or protocol.classes
         self.tables: dict[str, dict[int, Contingency]] = {}
         self.presence, self.foreground = Presence(k), ForegroundIoU()
         self._side = 0
@@ -166,15 +167,15 @@ class Tally:
         return landmark_error(self.protocol.error, _joined(self._fit), _joined(self._report), self._side)
 
     def _table(self) -> Contingency:
-        return Contingency(self.protocol.truths, self.k * self.protocol.classes + 1)
+        return Contingency(self.protocol.truths, self.k * self.classes + 1)
 
     def _count(self, figure: str, example: Example, true: np.ndarray, found: np.ndarray) -> None:
         groups = self.tables.setdefault(figure, {})
         groups.setdefault(example.group, self._table()).update(true, found)
 
     def _of_class(self, labels: np.ndarray, example: Example) -> np.ndarray:
-        """Label maps whose parts differ from class to class, where the protocol counts them apart."""
-        if self.protocol.classes == 1:
+        """Label maps whose parts differ from class to class, where they are counted apart."""
+        if self.classes == 1:
             return labels
         return labels_by_class(labels[None], np.array([example.category]), self.k)[0]
 

@@ -158,10 +158,8 @@ def _partimagenet(load: Callable) -> Callable[[str | Path], list[Listed]]:
     """PartImageNet's own two layouts, where the class stands before the number in a picture's name."""
 
     def read(folder: str | Path) -> list[Listed]:
-        files = [each.file for each in load(folder, "train").records]
-        names = [file.name.partition("_")[0] for file in files]
-        numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-        return [Listed(file, numbers[name], name) for file, name in zip(files, names, strict=True)]
+        pictures = load(folder, "train").records
+        return [Listed(each.file, each.category, each.file.name.partition("_")[0]) for each in pictures]
 
     return read
 

@@ -148,6 +148,16 @@ def test_pictures_with_parts_are_squashed_and_those_without_left_out(tmp_path, l
     assert (test[0].mask == expected).all()
 
 
+def test_classes_are_those_that_files_are_named_by(tmp_path):
+    files = {1: "n07_1.JPEG", 2: "n03_1.JPEG", 3: "n07_2.JPEG"}
+    for name in files.values():
+        write_picture(tmp_path / "images/test" / name, grey(16, 32))
+    (tmp_path / "annotations/test").mkdir(parents=True)
+    listed = coco(files, [annotation(number, 0, [LEFT]) for number in files])
+    (tmp_path / "annotations/test/test.json").write_text(listed)
+    assert [each.category for each in partimagenet.load_seg(tmp_path, "test")] == [1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

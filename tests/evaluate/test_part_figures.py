@@ -79,9 +79,10 @@ def test_masks_are_compared_pixel_by_pixel_with_and_without_background():
     assert figures["presence"] == pytest.approx(100)
 
 
-def test_parts_of_each_class_are_counted_apart_where_the_protocol_says_so():
+@pytest.mark.parametrize(("of_protocol", "of_model"), [(2, 0), (1, 2), (2, 2)])
+def test_parts_of_each_class_are_counted_apart_where_protocol_or_model_says_so(of_protocol, of_model):
     mask = np.array([[0, 0, 1, 1]])
-    found = Tally(protocol(error=None, background=2, classes=2), 2)
+    found = Tally(protocol(error=None, background=2, classes=of_protocol), 2, of_model)
     for category in (0, 1):
         found.count(Example(PICTURE, mask=mask, category=category), scores(np.array([[0, 1, 2, 2]]), 2))
     assert found.tables["{}"][0].counts.tolist() == [[2, 1, 0, 1, 0], [0, 0, 2, 0, 2], [0, 0, 0, 0, 0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -93,10 +93,16 @@ def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
 
 
 def _annotated(file: Path, folder: Path, side: int) -> Examples:
-    """Pictures with an annotation that counts; those without have no truth and are left out."""
+    """Pictures with an annotation that counts; those without have no truth and are left out.
+
+    Classes are numbered in the order of their names, with which files' names begin.
+    """
     pictures = [each for each in _pictures(file, folder).values() if any(map(_counts, each.annotations))]
     if not pictures:
         raise UsageError(f"{file} has no picture with annotated parts. Get the file anew.")
+    names = [each.file.name.partition("_")[0] for each in pictures]
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    pictures = [replace(each, category=numbers[name]) for each, name in zip(pictures, names, strict=True)]
     return Examples(pictures, partial(_mpae_example, side=side))
 
 
@@ -165,7 +171,8 @@ def _truth(picture: Picture) -> np.ndarray:
 
 
 def _mpae_example(picture: Picture, side: int) -> Example:
-    return Example(squash(open_picture(picture.file).pixels, side), mask=_truth(picture))
+    pixels = squash(open_picture(picture.file).pixels, side)
+    return Example(pixels, mask=_truth(picture), category=picture.category)
 
 
 def _partformer_example(picture: Picture, side: int) -> Example:
