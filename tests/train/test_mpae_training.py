@@ -1,8 +1,5 @@
 import math
-import os
-import signal
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import torch
 from parity.published_mpae import converted, image
 from parity.synthetic import normal, parameter
 from PIL import Image
+from resuming import check_resumed_run
 
 from partzoo.encoders.base import Preprocess
 from partzoo.encoders.timm_encoder import TimmConfig, TimmEncoder
@@ -20,7 +18,7 @@ from partzoo.models.masked_autoencoder import visible_patches
 from partzoo.models.mpae_published import RENAMED
 from partzoo.registry import find
 from partzoo.train.data import PictureSet
-from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.loop import LoopOptions
 from partzoo.train.losses.mpae import (
     background_loss,
     entropy_loss,
@@ -380,14 +378,7 @@ def test_with_parts_of_each_class_a_picture_trains_those_of_its_own(small):
 def test_a_resumed_run_equals_an_undisturbed_one(small, tmp_path):
     pictures = PictureSet.from_pixels(drawn_pixels(8), None, [])
     options = LoopOptions(steps=4, batch_size=4, log_steps=1, lr=1e-3, precision="fp32")
-    whole, half, resumed = small(), small(), small()
-    fit(whole, pictures, options, tmp_path / "whole", progress=False)
-    steps = count(1)
-    half.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 2 else None)
-    assert fit(half, pictures, options, tmp_path / "half", progress=False).step == 2
-    assert fit(resumed, pictures, options, tmp_path / "half", resume=True, progress=False).step == 4
-    state = resumed.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+    check_resumed_run(small, pictures, options, tmp_path)
     logs = [(tmp_path / run / "log.csv").read_text().splitlines() for run in ("whole", "half")]
     without_clock = [[line.split(",")[:2] + line.split(",")[3:] for line in log] for log in logs]
     assert without_clock[0] == without_clock[1]

@@ -1,7 +1,4 @@
 import math
-import os
-import signal
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +6,7 @@ import pytest
 import timm
 import torch
 from parity.synthetic import normal, parameter, picture
+from resuming import check_resumed_run
 
 from partzoo.encoders.base import Preprocess
 from partzoo.errors import UsageError
@@ -16,7 +14,7 @@ from partzoo.loading import build, load
 from partzoo.registry import find
 from partzoo.train.augment import random_flip, random_similarity, similarity_matrices, warp
 from partzoo.train.data import PictureSet
-from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.loop import LoopOptions
 from partzoo.train.losses.partformer import (
     VGG_WEIGHTS,
     area_loss,
@@ -276,14 +274,7 @@ def test_labels_choose_the_parts_and_classes_never_compete():
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     options = LoopOptions(steps=4, batch_size=4, log_steps=1, lr=1e-3, precision="fp32", channels_last=True)
     pictures = PictureSet.from_pixels(faces(8), None, [])
-    whole, half, resumed = task(), task(), task()
-    fit(whole, pictures, options, tmp_path / "whole", progress=False)
-    steps = count(1)
-    half.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 2 else None)
-    assert fit(half, pictures, options, tmp_path / "half", progress=False).step == 2
-    assert fit(resumed, pictures, options, tmp_path / "half", resume=True, progress=False).step == 4
-    state = resumed.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+    check_resumed_run(task, pictures, options, tmp_path)
 
 
 def test_a_trained_encoder_starts_from_random_weights_and_a_frozen_one_from_its_own():
