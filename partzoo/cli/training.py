@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -25,11 +26,13 @@ from partzoo.cli.options import complete_weights
       partzoo train partformer --data pictures/ --set exchange=false --set config.tau=1 -o runs/one
       partzoo train partformer --data pictures/ --recipe runs/one/recipe.toml -o runs/again
       partzoo train classify --data folders-by-class/ --minutes 60 -o runs/labels
+      partzoo train finetune --data folders-by-class/ --parent part-vitt8 --epochs 50 -o runs/finetuned
+      partzoo train finetune --data folders-by-class/ --parent none --set data.per_class=10 --steps 500 -o runs/few
       partzoo train --release part-vitt8.tin --data tiny-imagenet/ -o runs/release
     \b
     Methods: part, spatial (features, no labels), partformer, mpae (parts, no labels),
-    classify (one subfolder per class), objectness (things and surroundings,
-    no labels, beside a trained encoder).
+    classify, finetune (one subfolder per class), objectness (things and
+    surroundings, no labels, beside a trained encoder), part-signals (recordings, no labels).
     --set KEY=VALUE: KEY is an option of the method, or config.X of the model, loop.X of the
     optimizer and its schedule, data.X of reading pictures; a wrong one lists all.
     Ctrl-C stops after the step, with a checkpoint that --resume continues.
@@ -43,6 +46,9 @@ from partzoo.cli.options import complete_weights
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option(
     "--grow-from", metavar="NAME", shell_complete=complete_weights, help="Smaller trained model to start as (part)."
+)
+@click.option(
+    "--parent", metavar="NAME", shell_complete=complete_weights, help="PART model to finetune, or none (finetune)."
 )
 @click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file, such as a run's recipe.toml.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting in place of the recipe's.")
@@ -64,6 +70,7 @@ def train(
     out: str | None,
     model: str | None,
     grow_from: str | None,
+    parent: str | None,
     recipe: str | None,
     settings: tuple[str, ...],
     k: int | None,
@@ -87,6 +94,7 @@ def train(
         given = {
             "--model": model,
             "--grow-from": grow_from,
+            "--parent": parent,
             "--recipe": recipe,
             "--set": settings or None,
             "-k": k,
@@ -111,10 +119,15 @@ def train(
     tables = parse_settings(settings)
     loop = budget | {"batch_size": batch_size, "lr": lr, "precision": precision, "seed": seed} | tables["loop"]
     chosen = {"task": tables["task"], "config": tables["config"], "reading": tables["data"]}
-    named = {"model": model, "recipe": recipe, "grow_from": grow_from, "k": k, "limit": limit}
+    named = {"model": model, "recipe": recipe, "grow_from": grow_from, "parent": parent, "k": k, "limit": limit}
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
     done = f"{state.step:,} steps and {state.pictures:,} pictures in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")
+        if method == "finetune":
+            from partzoo.train.finetune import HELD_OUT
+
+            figures = json.loads((folder / HELD_OUT).read_text())
+            click.echo(f"Top-1 on {figures['pictures']:,} held-out pictures: {figures['top1']:.2f} %.")
     else:
         click.echo(f"Stopped after {done}. Go on with the same command and --resume.")

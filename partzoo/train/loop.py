@@ -106,8 +106,9 @@ class Task(nn.Module):
 
     ``forward(pixels, labels, done, generator)`` takes uint8 pictures ``(B, 3, S, S)``, or what else ``read`` brings,
     labels ``(B,)`` or None, the part of the budget that is done in 0..1 and a generator on the pictures' device; it
-    returns the terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` is the configuration of the architectures
-    it trains; parameters whose names end like one of ``UNDECAYED`` count as vectors to ``LoopOptions.decay``.
+    returns the terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` configures the architectures that it
+    trains, ``DATA`` how its data is read; parameters whose names end like one of ``UNDECAYED`` count as vectors to
+    ``LoopOptions.decay``.
     """
 
     CONFIG: ClassVar[type]

@@ -15,9 +15,19 @@ from PIL import Image
 from partzoo.errors import UsageError
 from partzoo.registry import find, split_tag
 from partzoo.state import read_state
-from partzoo.train.datasets import DataOptions
 from partzoo.train.loop import LoopOptions
-from partzoo.train.run import BUDGET, DEFAULTS, METHODS, RECIPE, Recipe, read_recipe, recipes, setting_types, train
+from partzoo.train.run import (
+    BUDGET,
+    DEFAULTS,
+    METHODS,
+    RECIPE,
+    Recipe,
+    data_options,
+    read_recipe,
+    recipes,
+    setting_types,
+    train,
+)
 from partzoo.train.settings import check_tables, checked, parse_settings, to_toml, types_of
 
 SMALL = {"dim": 24, "depth": 1, "heads": 2, "size": 32}
@@ -39,7 +49,7 @@ def test_a_recipe_is_one_of_a_registered_architecture_and_all_its_settings_exist
     given = {table: getattr(recipe, table) for table in ("task", "config", "loop", "data")}
     given = check_tables(recipe.method, given, setting_types(recipe.method, entry))
     LoopOptions(**{each: getattr(recipe, each) for each in BUDGET}, **given["loop"])
-    data = DataOptions(**given["data"])
+    data = data_options(recipe.method)(**given["data"])
     assert data.name and data.terms
     built(entry.name, entry.configure(given["config"]))
 
