@@ -93,7 +93,8 @@ class Encoder(nn.Module):
         patch: pixels between neighbouring tokens of :meth:`encode`.
         preprocess: what the input must be.
         autocast: dtype of mixed precision, None for the parameters' own.
-        keep_float: submodules whose weights are read directly, which ``dtype="int8"`` leaves as they are.
+        keep_float: submodules that ``dtype="int8"`` leaves as they are: their weights are read directly, or they must be
+            exact.
     """
 
     architecture: str = ""

@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -51,10 +52,14 @@ def in_published_order(x):
     return x.roll(-1, dims=1).numpy()
 
 
+def away_from_ties(expected):
+    """Where the best two of the published maps differ by a hundredth or more."""
+    return np.unpackbits(expected["close"], count=expected["argmax"].size).reshape(expected["argmax"].shape) == 0
+
+
 def same_winners(maps, expected):
     """Arg-max in the published order, equal wherever the best two differ clearly."""
-    clear = np.unpackbits(expected["close"], count=expected["argmax"].size).reshape(expected["argmax"].shape) == 0
-    found = in_published_order(maps).argmax(1)
+    clear, found = away_from_ties(expected), in_published_order(maps).argmax(1)
     assert clear.mean() > 0.5 and (found == expected["argmax"])[clear].all()
 
 
@@ -269,25 +274,25 @@ def test_a_size_that_is_no_multiple_of_the_patch_is_refused():
         small(size=60)
 
 
-def test_lower_precision_finds_the_same_parts():
-    x = image("mpae/infer_tiny/image", (2, 3, 112, 112))
-    exact = published("tiny")
-    expected = exact.part_maps(x, size=(112, 112))
-    best = expected.topk(2, dim=1).values
-    clear = best[:, 0] - best[:, 1] > 0.01
-    for dtype in (torch.bfloat16, "int8"):
-        published.cache_clear()
-        found = set_precision(published("tiny"), dtype, torch.device("cpu")).part_maps(x, size=(112, 112))
-        assert found.dtype == torch.float32
-        assert (found.argmax(1) == expected.argmax(1))[clear].float().mean() > 0.99
+@pytest.mark.parametrize(("size", "name", "shape"), [
+    ("tiny", "infer_tiny", (2, 3, 112, 112)), ((8, 224), "infer_vitb_224", (1, 3, 224, 224))
+])  # fmt: skip
+def test_lower_precision_finds_the_published_parts(size, name, shape):
+    expected, x = case(name), image(f"mpae/{name}/image", shape)
+    winners, clear = torch.from_numpy(expected["argmax"]).long(), torch.from_numpy(away_from_ties(expected))
+    model = published(size)
     published.cache_clear()
+    for dtype in (torch.bfloat16, "int8"):
+        found = set_precision(deepcopy(model), dtype, torch.device("cpu")).part_maps(x, size=winners.shape[1:])
+        assert found.dtype == torch.float32
+        assert (found.roll(-1, dims=1).argmax(1) == winners)[clear].float().mean() > 0.99
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, "int8"])
 def test_an_encoder_whose_weights_are_read_directly_takes_lower_precision(dtype):
     model, x = small(encoder="part-vitt8"), torch.randn(1, 3, 64, 64)
     expected = model(x)
-    assert model.keep_float == ("encoder.relative_encoder",)
+    assert model.keep_float == ("extractor", "encoder.relative_encoder")
     found = set_precision(model, dtype, torch.device("cpu"))
     assert (found(x) - expected).abs().mean() < 0.05
     assert isinstance(found.encoder.relative_encoder.pair, torch.nn.Linear)
