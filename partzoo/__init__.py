@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from partzoo.features import extract_features as extract_features
     from partzoo.loading import load as load
     from partzoo.parts import Parts as Parts
+    from partzoo.pyramid import FeaturePyramid as FeaturePyramid
+    from partzoo.pyramid import feature_pyramid as feature_pyramid
     from partzoo.registry import list_models as list_models
     from partzoo.relation import Relation as Relation
     from partzoo.relation import relate_images as relate_images
@@ -44,6 +46,8 @@ _HOME = {
     "Features": "features",
     "extract_features": "features",
     "Parts": "parts",
+    "FeaturePyramid": "pyramid",
+    "feature_pyramid": "pyramid",
     "load": "loading",
     "list_models": "registry",
     "Assembly": "relations",

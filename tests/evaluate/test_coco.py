@@ -2,9 +2,10 @@ import json
 import math
 
 import pytest
+import torch
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.coco import COCO_DETECTION
+from partzoo.evaluate.protocols.coco import COCO_DETECTION, results
 
 pytest.importorskip("pycocotools")
 
@@ -75,3 +76,16 @@ def test_missing_files_say_what_to_get(tmp_path, folder):
         COCO_DETECTION.average_precision([], folder, split="test-dev")
     with pytest.raises(UsageError, match=r"none\.json is not read as JSON"):
         COCO_DETECTION.average_precision(tmp_path / "none.json", folder)
+
+
+def test_a_torchvision_detector_s_output_becomes_coco_s_records():
+    found = {
+        "boxes": torch.tensor([[1.0, 2, 11, 22], [0, 0, 5, 5]]),
+        "labels": torch.tensor([2, 1]),
+        "scores": torch.tensor([0.75, 0.5]),
+    }
+    assert results(9, found, categories=[18, 44]) == [
+        {"image_id": 9, "category_id": 44, "bbox": [1, 2, 10, 20], "score": 0.75},
+        {"image_id": 9, "category_id": 18, "bbox": [0, 0, 5, 5], "score": 0.5},
+    ]
+    assert [each["category_id"] for each in results(9, found)] == [2, 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,29 @@ class DetectionProtocol:
             name: 100 * float(value) if value >= 0 else float("nan")
             for name, value in zip(_FIGURES, scorer.stats, strict=False)
         }
+
+
+def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """What one of torchvision's detectors found in a picture, in COCO's results format.
+
+    Args:
+        image_id: COCO's number of the picture.
+        found: ``boxes`` (N, 4) as left, top, right, bottom in the picture's pixels, ``labels`` and ``scores`` (N,).
+        categories: COCO's number of each label from 1 on, label 0 being the background; None: labels are numbers.
+
+    Returns:
+        A record for each box, for :meth:`DetectionProtocol.average_precision`.
+    """
+    rows = zip(found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": categories[label - 1] if categories else label,
+            "bbox": [left, top, right - left, bottom - top],
+            "score": score,
+        }
+        for (left, top, right, bottom), label, score in rows
+    ]
 
 
 def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, Any]]:

@@ -1,0 +1,152 @@
+"""Feature pyramids: any encoder of the zoo as the backbone of a detector.
+
+The simple feature pyramid of Li, Mao, Girshick and He, "Exploring plain vision transformer backbones for object
+detection" (ViTDet), ECCV 2022, section 3: maps of every scale from the encoder's last one alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+
+from partzoo.errors import UsageError
+from partzoo.models.part import Part
+from partzoo.models.part_classifier import PartClassifier
+
+if TYPE_CHECKING:
+    from partzoo.encoders.base import Encoder
+
+STRIDES = (4, 8, 16, 32)
+Style = Literal["torchvision", "detectron2"]
+
+
+class Level(NamedTuple):
+    """What a detector is told of one map of the pyramid, as detectron2's ``ShapeSpec`` tells it."""
+
+    channels: int
+    stride: int
+    height: int | None = None
+    width: int | None = None
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalization over the channels of maps ``(B, C, H, W)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class FeaturePyramid(nn.Module):
+    """An encoder and the maps that its last one becomes: finer ones by deconvolution, coarser ones by pooling.
+
+    ``forward`` takes normalized pictures ``(B, 3, H, W)`` and gives an ordered dictionary of maps
+    ``(B, out_channels, h, w)``, finest first, one for each of the strides 4, 8, 16 and 32 and a last one that every
+    other cell of the coarsest is kept of. An encoder whose own stride is no power of two gives the nearest strides that
+    are twice, four times, half ... its own.
+
+    Attributes:
+        out_channels: channels of every map, which torchvision's detectors ask for.
+        encoder: the encoder, whose parameters are trained along.
+        preprocess: what pictures must be; a detector's own normalization must be this one.
+        strides: of the maps, in pixels, by their names.
+        size_divisibility: pixels that height and width are best a multiple of.
+
+    Args:
+        encoder: any of the zoo.
+        out_channels: see above.
+        style: names of the maps: ``"0"`` ... ``"3"`` and ``"pool"``, or ``"p2"`` ... ``"p6"``.
+
+    Source: ViTDet, section 3, "Simple feature pyramid", with the norms of section 3, "Implementation".
+    """
+
+    def __init__(self, encoder: Encoder, out_channels: int = 256, style: Style = "torchvision") -> None:
+        super().__init__()
+        if style not in get_args(Style) or out_channels < 1:
+            raise UsageError(
+                f"style={style!r}, out_channels={out_channels}: style is 'torchvision' or 'detectron2', "
+                "out_channels at least 1."
+            )
+        self.encoder, self.out_channels, self.preprocess = encoder, out_channels, encoder.preprocess
+        doublings = [round(math.log2(encoder.patch / stride)) for stride in STRIDES]
+        self.levels = nn.ModuleList(_level(encoder.dim, times, out_channels) for times in doublings)
+        names = ("0", "1", "2", "3", "pool") if style == "torchvision" else ("p2", "p3", "p4", "p5", "p6")
+        widths = [encoder.patch / 2**times for times in doublings]
+        self.strides = dict(zip(names, [round(width) for width in (*widths, 2 * widths[-1])], strict=True))
+        self.size_divisibility = math.lcm(encoder.preprocess.multiple, 32)
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        last = self.encoder.encode(x).maps().to(next(self.levels.parameters()).dtype)
+        maps = [level(last) for level in self.levels]
+        return OrderedDict(zip(self.strides, [*maps, max_pool2d(maps[-1], 1, 2)], strict=True))
+
+    def output_shape(self) -> dict[str, Level]:
+        """Channels and stride of every map, as detectron2's backbones tell them."""
+        return {name: Level(self.out_channels, stride) for name, stride in self.strides.items()}
+
+
+def feature_pyramid(
+    model: str | Path | nn.Module,
+    out_channels: int = 256,
+    *,
+    style: Style = "torchvision",
+    positions: int | None = None,
+    window: int = 0,
+    drop_path: float = 0.0,
+) -> FeaturePyramid:
+    """A trained encoder as the backbone of a detector, to be trained with it, end to end.
+
+    Args:
+        model: what :func:`partzoo.load` takes, or an encoder, which is used itself, not copied, unless it becomes
+            another model by ``positions``.
+        out_channels: channels of every map.
+        style: ``"torchvision"`` (maps ``"0"`` ... ``"3"``, ``"pool"``) or ``"detectron2"`` (``"p2"`` ... ``"p6"``).
+        positions: give a PART model random position embeddings, to be learned on pictures of so many pixels (other
+            sizes resample them), as the paper finetunes it; None: it knows of no positions, as in pretraining.
+        window: with ``positions``, side in patches of the windows that all blocks but four attend in; 0: none. ViTDet
+            has 14.
+        drop_path: with ``positions``, stochastic depth in training; ViTDet has 0.1 for ViT-B.
+
+    Returns:
+        The pyramid, in training mode, all its parameters trainable, in float32.
+
+    Raises:
+        UsageError: no such style, or positions are asked for of another model than PART.
+        WeightsError: weights are missing.
+    """
+    if not isinstance(model, nn.Module):
+        from partzoo.loading import load
+
+        model = load(model, dtype="float32")
+    if positions is not None:
+        if not isinstance(model, Part):
+            raise UsageError(f"positions={positions}: only a PART model lacks them, not {model.architecture}.")
+        device = next(model.parameters()).device
+        options = {"size": positions, "window": window, "drop_path": drop_path}
+        model = PartClassifier.from_part(model, classes=0, **options).to(device)
+    elif window or drop_path:
+        raise UsageError(f"window={window} and drop_path={drop_path} go with positions.")
+    pyramid = FeaturePyramid(model, out_channels, style)
+    return pyramid.to(next(model.parameters()).device).float().train().requires_grad_(True)
+
+
+def _level(dim: int, doublings: int, out_channels: int) -> nn.Sequential:
+    """From the encoder's map to one ``2 ** doublings`` times as fine, projected to the pyramid's channels."""
+    steps: list[nn.Module] = []
+    for number in range(doublings):
+        steps += [ChannelNorm(dim, eps=1e-6), nn.GELU()] if number else []
+        steps.append(nn.ConvTranspose2d(dim, dim // 2, 2, 2))
+        dim //= 2
+    if doublings < 0:
+        steps.append(nn.MaxPool2d(2**-doublings))
+    return nn.Sequential(
+        *steps,
+        nn.Conv2d(dim, out_channels, 1, bias=False),
+        ChannelNorm(out_channels, eps=1e-6),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        ChannelNorm(out_channels, eps=1e-6),
+    )
