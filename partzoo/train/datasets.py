@@ -90,7 +90,7 @@ def read_pictures(
             raise UsageError(f"--data {folder} has no classes: leave out data.per_class.")
         if options.per_class < 1:
             raise UsageError(f"data.per_class={options.per_class}: it is at least 1.")
-        pictures = _of_each_class(pictures, options.per_class, seed)
+        pictures = of_each_class(pictures, options.per_class, seed)
     return pictures
 
 
@@ -101,7 +101,7 @@ def _folder(folder: Path, split: str, side: int, limit: int | None, frame: Frame
     return load_pictures(folder, split, side=side, limit=limit, frame=frame)
 
 
-def _of_each_class(pictures: PictureSet, count: int, seed: int) -> PictureSet:
+def of_each_class(pictures: PictureSet, count: int, seed: int) -> PictureSet:
     """At most ``count`` pictures of each class, in the set's order."""
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
     chosen = [order[pictures.labels[order] == number][:count] for number in range(len(pictures.classes))]

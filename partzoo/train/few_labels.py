@@ -1,0 +1,147 @@
+"""Accuracy at few labels: PART models finetuned beside the same network from scratch, over label counts and seeds.
+
+PART, section 5.3, table 4 (off-grid against on-grid pretraining) and tables 6 and 7 (against the labelled baseline).
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.held_out import top1
+from partzoo.export import write_aside
+from partzoo.loading import build
+from partzoo.models.part_classifier import SHARED, PartClassifier, classifier_of
+from partzoo.registry import find
+from partzoo.train.datasets import DataOptions, of_each_class, read_pictures
+from partzoo.train.finetune import FinetuneTask, held_out, parent_of
+from partzoo.train.loop import LoopOptions, fit
+
+FIELDS = ("parent", "per_class", "seed", "top1", "pictures", "steps")
+TABLE = "few-labels.csv"
+
+
+def few_labels(
+    data: str | Path,
+    parents: Mapping[str, str | Path | None],
+    out: str | Path,
+    *,
+    per_class: Sequence[int] = (10,),
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 300,
+    every: int = 1,
+    options: DataOptions | None = None,
+    task: Mapping[str, Any] | None = None,
+    loop: Mapping[str, Any] | None = None,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Finetune every parent with few labels, and measure all on the same held-out pictures.
+
+    A seed draws the labelled pictures, the same ones for every parent, and the random part of the weights. The network
+    that starts from scratch has the size of the first parent that there is.
+
+    Args:
+        data: folder with classes and held-out pictures, see :func:`partzoo.train.datasets.read_pictures`.
+        parents: what to call it -> what :func:`partzoo.load` takes; None starts from scratch.
+        out: folder of the table ``few-labels.csv``, and of each run. What the table has already is not run again.
+        per_class: labelled pictures of each class.
+        seeds: of each number.
+        steps: of each training.
+        every: use only every so many classes.
+        options: how pictures are read.
+        task: values of :class:`FinetuneTask`.
+        loop: values of :class:`LoopOptions`.
+        progress: told each row.
+
+    Returns:
+        Rows of ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``pictures`` (held out) and ``steps``.
+
+    Raises:
+        UsageError: no parent is a model, their sizes of pictures differ, or the data does not serve.
+    """
+    models = {label: parent_of(name) for label, name in parents.items() if name is not None}
+    sides = {model.config.size for model in models.values()}
+    if len(sides) != 1:
+        raise UsageError(f"Parents take pictures of {sorted(sides)} pixels: give some of one size.")
+    first, options = next(iter(models.values())), options or DataOptions()
+    labelled = read_pictures(data, options, sides.pop())
+    if labelled.labels is None:
+        raise UsageError(f"--data {data} has no labels: few labels need one subfolder per class.")
+    if every > 1:
+        options = replace(options, categories=tuple(labelled.classes[::every]))
+        labelled = read_pictures(data, options, labelled.side)
+    unseen, file = held_out(data, options, labelled), Path(out, TABLE)
+    rows = _read(file)
+    done = {(row["parent"], row["per_class"], row["seed"]) for row in rows}
+    for count in per_class:
+        for seed in seeds:
+            chosen = of_each_class(labelled, count, seed)
+            for label in parents:
+                if (label, count, seed) in done:
+                    continue
+                torch.manual_seed(seed)
+                network = _network(models.get(label), first, labelled.classes)
+                settings = LoopOptions(**({"steps": steps, "seed": seed, "clip_grad": 0.0} | dict(loop or {})))
+                folder = Path(out, f"{label}-{count}-{seed}")
+                made = FinetuneTask(network, **dict(task or {}))
+                state = fit(made, chosen, settings, folder, resume=True, progress=False)
+                if not state.finished:
+                    return rows
+                figure = round(top1(made.model, unseen), 2)
+                row = dict(zip(FIELDS, (label, count, seed, figure, len(unseen), state.step), strict=True))
+                rows.append(row)
+                _write(rows, file)
+                if progress:
+                    progress(row)
+    return rows
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the seeds: ``parent``, ``per_class``, ``top1``, ``std``, ``seeds``."""
+    groups: dict[tuple[int, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row["per_class"], row["parent"]), []).append(row["top1"])
+    return [
+        {
+            "parent": label,
+            "per_class": count,
+            "top1": statistics.mean(values),
+            "std": statistics.stdev(values) if len(values) > 1 else 0.0,
+            "seeds": len(values),
+        }
+        for (count, label), values in groups.items()
+    ]
+
+
+def _network(part: Any, first: Any, classes: Sequence[str]) -> PartClassifier:
+    config = {"classes": len(classes), "names": tuple(classes)}
+    if part is not None:
+        return PartClassifier.from_part(part, **config)
+    entry = find(classifier_of(first.architecture))
+    sizes = {name: getattr(first.config, name) for name in (*SHARED, "size")}
+    return build(entry, entry.configure(sizes | config))
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    kinds = (str, int, int, float, int, int)
+    with file.open(encoding="utf-8", newline="") as opened:
+        lines = list(csv.DictReader(opened))
+    try:
+        return [{name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)} for line in lines]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} is there and is no such table: choose another folder with -o.") from error
+
+
+def _write(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    lines = [",".join(FIELDS), *(",".join(str(row[name]) for name in FIELDS) for row in rows)]
+    with write_aside(file) as opened:
+        opened.write(("\n".join(lines) + "\n").encode())
