@@ -91,7 +91,7 @@ def pack(
 
 def _vectors(model: nn.Module, x: Tensor) -> Tensor:
     if hasattr(model, "part_maps"):
-        return torch.cat([model.encode(x).patch, model.descriptors(x)], dim=1)
+        return torch.cat([model.encode(x).patch, model.descriptors(*_arguments(model, x))], dim=1)
     return model(x)
 
 
@@ -106,7 +106,8 @@ def golden(model: nn.Module, shape: Sequence[int] | None = None, seed: int = 0) 
     """A model's output for a fixed input, small enough for the manifest.
 
     Args:
-        model: in float32, in evaluation mode, on the CPU; its output is one tensor.
+        model: in float32, in evaluation mode, on the CPU; its output is one tensor. One with parts of each class gives
+            those of the first.
         shape: of the input; None is one input of the shape in ``model.preprocess``.
         seed: of the input.
 
@@ -116,7 +117,7 @@ def golden(model: nn.Module, shape: Sequence[int] | None = None, seed: int = 0) 
         shows any change; between machines the last bits differ, and :func:`check_golden` compares values.
     """
     shape = list(shape or _input_of(model))
-    features = model(golden_input(shape, seed)).float()
+    features = model(*_arguments(model, golden_input(shape, seed))).float()
     output = features.numpy().ravel()
     rms = float(np.sqrt(np.mean(output.astype(np.float64) ** 2)))
     steps = np.round(output / (rms or 1.0) * 100).astype("<i4")
@@ -162,6 +163,12 @@ def check_golden(model: nn.Module, recorded: dict[str, Any], tolerance: float = 
 
 def _input_of(model: nn.Module) -> list[int]:
     return [1, *model.preprocess.shape]
+
+
+def _arguments(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """What a model is called with: pictures, and the first class for each where every class has parts of its own."""
+    several = hasattr(model, "part_maps") and getattr(getattr(model, "config", None), "classes", 0) > 1
+    return (x, torch.zeros(len(x), dtype=torch.int64)) if several else (x,)
 
 
 def _places(size: int) -> np.ndarray:

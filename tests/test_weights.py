@@ -14,8 +14,9 @@ import partzoo
 from partzoo import weights
 from partzoo.encoders.base import Tokens
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
+from partzoo.loading import build
 from partzoo.manifest import BUNDLED, FORMAT, NAME, PACKAGE, WeightFile, add_record, manifest
-from partzoo.packing import BUNDLE_BYTES, FILE_BYTES, check_golden, golden, pack, storage_dtype
+from partzoo.packing import BUNDLE_BYTES, FILE_BYTES, check_golden, golden, golden_input, pack, storage_dtype
 from partzoo.registry import find
 from partzoo.state import load_strict, read_header, read_state, write_weights
 
@@ -437,6 +438,19 @@ def test_golden_output_of_another_shape_is_told(model):
     recorded = golden(model) | {"shape": [1, 2, 3]}
     with pytest.raises(WeightsError, match=r"recorded is \(1, 2, 3\)"):
         check_golden(model, recorded)
+
+
+@pytest.mark.parametrize("name", ["partformer-resnet18", "mpae-patchresnet14"])
+def test_a_model_with_parts_of_each_class_is_packed_by_those_of_the_first(name, clone):
+    entry = find(name)
+    model = build(entry, entry.configure({"parts": 2, "classes": 3, "size": 64})).eval().requires_grad_(False)
+    pack(f"{name}.test", model, root=clone)
+    recorded = golden(model)
+    x = golden_input(recorded["input"]["shape"])
+    first, last = (model(x, torch.tensor([i])) for i in (0, 2))
+    assert recorded["shape"] == list(first.shape) and check_golden(model, recorded) == 0
+    assert recorded["values"][0] == pytest.approx(first.flatten()[0].item(), rel=1e-5)
+    assert not torch.allclose(first, last)
 
 
 def test_storage_precision_keeps_the_features(model):

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from parity.published_mpae import drawn
+from parity.published_partformer import transformer_shapes
 from parity.synthetic import parameter, picture
 
 from partzoo.encoders.base import Preprocess
@@ -17,13 +19,6 @@ from partzoo.registry import find
 from partzoo.weights import write_weights
 
 CASES = Path(__file__).parent.parent / "parity" / "partformer"
-BLOCK = {
-    "attn.in_proj_weight": (768, 256), "attn.in_proj_bias": (768,),
-    "attn.out_proj.weight": (256, 256), "attn.out_proj.bias": (256,),
-    "ln_1.weight": (256,), "ln_1.bias": (256,), "ln_2.weight": (256,), "ln_2.bias": (256,),
-    "mlp.c_fc.weight": (1024, 256), "mlp.c_fc.bias": (1024,),
-    "mlp.c_proj.weight": (256, 1024), "mlp.c_proj.bias": (256,),
-}  # fmt: skip
 
 
 def partformer(architecture="partformer-resnet18", **config):
@@ -33,17 +28,7 @@ def partformer(architecture="partformer-resnet18", **config):
 
 
 def published_transformer(parts, classes=0):
-    """Names and shapes of the published part transformer."""
-    shapes = {f"transformer.resblocks.{i}.{name}": shape for i in range(6) for name, shape in BLOCK.items()}
-    shapes |= {f"{norm}.{kind}": (256,) for norm in ("ln_pre", "ln_post") for kind in ("weight", "bias")}
-    shapes |= {"conv1.weight": (256, 3, 16, 16), "proj.weight": (64, 256)}
-    if classes:
-        shapes |= {"foreground_embedding": (classes * parts, 256), "background_embedding": (1, 256)}
-        shapes |= {"pos_embed": (1, 64, 256)}
-    else:
-        shapes |= {"class_embedding": (1, parts + 1, 256), "pos_embed": (1, parts + 65, 256)}
-    state = {f"Transformer.{name}": parameter(f"Transformer.{name}", shape) for name, shape in shapes.items()}
-    return {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
+    return drawn(transformer_shapes(parts, classes))
 
 
 def half(name, count):

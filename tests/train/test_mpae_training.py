@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from parity.published_mpae import converted, image
-from parity.synthetic import normal, parameter
+from parity.published_vgg import drawn_vgg
+from parity.synthetic import normal
 from PIL import Image
 from resuming import check_resumed_run
 
@@ -44,15 +45,7 @@ def published():
 
 @pytest.fixture(scope="module")
 def vgg():
-    """VGG-19's convolutions with drawn weights, as an encoder."""
-    with torch.device("meta"):
-        network = TimmEncoder(TimmConfig("vgg19"))
-    features = network.model.features
-    shapes = {name: tuple(value.shape) for name, value in features.state_dict().items()}
-    needed = {name: shape for name, shape in shapes.items() if int(name.split(".")[0]) < 30}
-    state = {name: torch.from_numpy(np.asarray(parameter(f"vgg19.features.{name}", s))) for name, s in needed.items()}
-    features.load_state_dict(state, strict=False, assign=True)
-    return network.eval().requires_grad_(False)
+    return drawn_vgg()
 
 
 def background_first(logits):
