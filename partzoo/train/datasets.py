@@ -82,7 +82,7 @@ def read_pictures(
     else:
         raise UsageError(f"data.layout={options.layout!r} holds no pictures out: only 'folder' does.")
     if options.categories or options.exclude:
-        pictures = _of_categories(pictures, options, folder)
+        pictures = of_categories(pictures, options, folder)
     if limit is not None:
         pictures = at_most(pictures, limit)
     if options.per_class is not None and training:
@@ -117,7 +117,12 @@ def _listed(rows: Sequence[Listed], side: int, frame: Frame) -> PictureSet:
     return PictureSet(files, side, torch.tensor([row.number for row in rows]), classes, frame)
 
 
-def _of_categories(pictures: PictureSet, options: DataOptions, folder: str | Path) -> PictureSet:
+def of_categories(pictures: PictureSet, options: DataOptions, folder: str | Path) -> PictureSet:
+    """Pictures of the classes that the options choose, numbered anew.
+
+    Raises:
+        UsageError: ``folder``, where they come from, has no classes, or not such a one.
+    """
     if pictures.labels is None:
         raise UsageError(f"--data {folder} has no classes: leave out data.categories and data.exclude.")
     for name in options.categories:

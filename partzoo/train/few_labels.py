@@ -20,7 +20,7 @@ from partzoo.export import write_aside
 from partzoo.loading import build
 from partzoo.models.part_classifier import SHARED, PartClassifier, classifier_of
 from partzoo.registry import find
-from partzoo.train.datasets import DataOptions, of_each_class, read_pictures
+from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_pictures
 from partzoo.train.finetune import FinetuneTask, held_out, parent_of
 from partzoo.train.loop import LoopOptions, fit
 
@@ -76,7 +76,7 @@ def few_labels(
         raise UsageError(f"--data {data} has no labels: few labels need one subfolder per class.")
     if every > 1:
         options = replace(options, categories=tuple(labelled.classes[::every]))
-        labelled = read_pictures(data, options, labelled.side)
+        labelled = of_categories(labelled, options, data)
     unseen, file = held_out(data, options, labelled), Path(out, TABLE)
     rows = _read(file)
     done = {(row["parent"], row["per_class"], row["seed"]) for row in rows}
