@@ -25,7 +25,7 @@ SMALL = {"dim": 64, "depth": 4, "heads": 4}
 @click.command(help=__doc__)
 @click.option("-o", "--out", default="runs/signals", show_default=True, type=click.Path(path_type=Path))
 @click.option("--minutes", default=7.0, show_default=True, help="Of pretraining.")
-@click.option("--steps", default=200, show_default=True, help="Of each finetuning.")
+@click.option("--steps", default=300, show_default=True, help="Of each finetuning.")
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--tiny", is_flag=True, help="To see that it runs.")
 @click.option("--threads", default=1, show_default=True)

@@ -110,8 +110,8 @@ def evaluate(
         measure = partial(_detection_figures, rules, Path(model), data, split)
     else:
         raise UsageError(
-            f"{protocol} asks a model of signals, which the command line does not have: in Python, "
-            f"partzoo.evaluate.protocols.get({protocol!r}).evaluate(predict, data)."
+            f"{protocol} measures models that were finetuned on its stages: run 'partzoo stages MODEL --data DIR -o DIR', "
+            f"or in Python partzoo.evaluate.protocols.get({protocol!r}).evaluate(model.stages, data)."
         )
     record = {
         "format": FORMAT,
