@@ -24,17 +24,17 @@ SMALL = {"dim": 64, "depth": 4, "heads": 4}
 
 @click.command(help=__doc__)
 @click.option("-o", "--out", default="runs/signals", show_default=True, type=click.Path(path_type=Path))
-@click.option("--minutes", default=7.0, show_default=True, help="Of pretraining.")
+@click.option("--pretraining", default=5500, show_default=True, help="Steps of pretraining.")
 @click.option("--steps", default=300, show_default=True, help="Of each finetuning.")
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--tiny", is_flag=True, help="To see that it runs.")
 @click.option("--threads", default=1, show_default=True)
-def main(out: Path, minutes: float, steps: int, seeds: int, tiny: bool, threads: int) -> None:
+def main(out: Path, pretraining: int, steps: int, seeds: int, tiny: bool, threads: int) -> None:
     torch.set_num_threads(threads)
     train_sleepers, test_sleepers, windows, subjects = 100, 40, 40, (10, 50, None)
     if tiny:
         train_sleepers, test_sleepers, windows, subjects = 4, 2, 8, (2, None)
-        minutes, steps, seeds = 0.1, 5, 1
+        pretraining, steps, seeds = 20, 5, 1
     nights, cache = out / "nights", str(out / "cache")
     if not (nights / "training").exists():
         write_nights(nights, train_sleepers + test_sleepers, windows=windows)
@@ -42,7 +42,7 @@ def main(out: Path, minutes: float, steps: int, seeds: int, tiny: bool, threads:
         "part-signals",
         data=nights,
         out=out / "pretrained",
-        minutes=minutes,
+        steps=pretraining,
         batch_size=32,
         lr=1e-3,
         threads=threads,

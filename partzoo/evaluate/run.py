@@ -110,7 +110,7 @@ def evaluate(
         measure = partial(_detection_figures, rules, Path(model), data, split)
     else:
         raise UsageError(
-            f"{protocol} measures models that were finetuned on its stages: run 'partzoo stages MODEL --data DIR -o DIR', "
+            f"{protocol} measures models finetuned on its stages: run 'partzoo stages MODEL --data DIR -o OUT', "
             f"or in Python partzoo.evaluate.protocols.get({protocol!r}).evaluate(model.stages, data)."
         )
     record = {
