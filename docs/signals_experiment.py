@@ -36,7 +36,7 @@ def main(out: Path, pretraining: int, steps: int, seeds: int, tiny: bool, thread
         train_sleepers, test_sleepers, windows, subjects = 4, 2, 8, (2, None)
         pretraining, steps, seeds = 20, 5, 1
     nights, cache = out / "nights", str(out / "cache")
-    if not (nights / "training").exists():
+    if len(list(nights.glob("training/*/*.arousal"))) < train_sleepers + test_sleepers:
         write_nights(nights, train_sleepers + test_sleepers, windows=windows)
     train(
         "part-signals",

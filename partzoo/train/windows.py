@@ -26,6 +26,7 @@ from partzoo.signals.preparing import to_windows
 from partzoo.train.data import Examples
 from partzoo.weights import cache_folder
 
+AT_ONCE = 4  # nights in preparation; each takes about a gigabyte
 VERSION = "1"  # of how nights are prepared: another one does not take what a cache holds
 
 
@@ -162,7 +163,7 @@ def prepared(
         numbers = range(len(list(place.glob(f"{stem.name}.*.npy"))))
         return tuple(np.load(stem.with_suffix(f".{number}.npy"), mmap_mode="r") for number in numbers)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE)) as pool:
         return list(tqdm(pool.map(one, files), "recordings", len(files), disable=None if progress else True))
 
 
