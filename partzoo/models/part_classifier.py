@@ -103,7 +103,8 @@ class PartClassifier(Encoder):
             **config: values of :class:`PartClassifierConfig`; sizes are the model's where they are not given.
 
         Raises:
-            UsageError: a size of the encoder is another than the model's, or there is no such value.
+            UsageError: a size of the encoder is another than the model's, there is no such value, or the model is
+                quantized.
         """
         own = {name: getattr(part.config, name) for name in (*SHARED, "size")}
         try:
@@ -118,8 +119,9 @@ class PartClassifier(Encoder):
         model = cls(chosen)
         model.architecture = classifier_of(part.architecture)
         state = {name: value for name, value in part.state_dict().items() if not name.startswith("relative_encoder.")}
-        # strict=False: position embeddings, class token and head keep their random values.
-        model.load_state_dict(state, strict=False)
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        if unexpected or any(not name.startswith(("cls_token", "pos_embed", "head.")) for name in missing):
+            raise UsageError("The PART model's layers are not its own: load it with dtype='float32', not 'int8'.")
         return model
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -105,3 +105,9 @@ def test_what_cannot_be_is_one_clear_error(part, config, message):
 def test_a_backbone_cannot_classify(part, x):
     with pytest.raises(UsageError, match="made without classes"):
         PartClassifier.from_part(part, classes=0).classify(x)
+
+
+def test_a_quantized_model_is_not_finetuned_from_random_weights():
+    part = partzoo.load("part-vitt8", pretrained=False, device="cpu", dtype="int8", depth=1)
+    with pytest.raises(UsageError, match="dtype='float32', not 'int8'"):
+        PartClassifier.from_part(part)
