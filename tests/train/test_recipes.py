@@ -206,4 +206,6 @@ def test_settings_that_the_docs_show_are_settings_there_are(line):
     entry = find(recipe.architecture)
     given = check_tables(method, given, setting_types(method, entry))
     config = recipe.config | given["config"]
+    if config.get("encoder") == "models/mocov3":  # a folder that the page's line before makes
+        config["encoder"] = "mocov3-vitb16"
     assert not given["config"] or built(entry.name, entry.configure(config))
