@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from partzoo.errors import WeightsError
-from partzoo.state import read_state
+from partzoo.state import read_metadata, read_state
 
 # In training checkpoints, the first that is there is taken; teacher is DINO's, which is what DINO released.
 WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher")
@@ -42,6 +42,8 @@ def read_checkpoint(path: str | Path) -> Any:
     with path.open("rb") as file:
         begin = file.read(16)
     if path.suffix == ".safetensors" or begin[8:9] == b"{":
+        if own := read_metadata(path).get("architecture"):
+            raise WeightsError(f"{path} is a model of partzoo already, {own}: partzoo.load takes it as it is.")
         return read_state([path])
     zipped = zipfile.is_zipfile(path)
     if zipped and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):

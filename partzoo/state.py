@@ -39,14 +39,23 @@ def read_state(paths: Iterable[str | Path]) -> dict[str, Tensor]:
     return state
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says of itself in its header.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    with _open(Path(path)) as opened:
+        return opened.metadata() or {}
+
+
 def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     """Architecture and configuration that :func:`write_weights` put into a file's header, and the file.
 
     Raises:
         WeightsError: the file cannot be read, or its header names no architecture.
     """
-    with _open(Path(path)) as opened:
-        header = opened.metadata() or {}
+    header = read_metadata(path)
     try:
         return header["architecture"], json.loads(header["config"]), [Path(path)]
     except (KeyError, ValueError) as error:

@@ -22,6 +22,7 @@ from partzoo.conversion import recognize
 from partzoo.encoders.base import IMAGENET_MEAN, IMAGENET_STD
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.loading import build
+from partzoo.manifest import BUNDLED, PACKAGE
 from partzoo.registry import find
 from partzoo.weights import write_weights
 
@@ -313,6 +314,12 @@ def test_files_of_another_kind_say_so(content, words, tmp_path):
         partzoo.convert(tmp_path / "f.pth")
 
 
+def test_a_model_of_partzoo_needs_no_conversion():
+    with pytest.raises(WeightsError, match=r"is a model of partzoo already, patchresnet14: partzoo\.load takes it"):
+        partzoo.convert(PACKAGE / BUNDLED / "patchresnet14.tin.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_damaged_files_and_programs_are_refused(tmp_path):
     torch.save(tiny(), tmp_path / "c.pth")
     (tmp_path / "half.pth").write_bytes((tmp_path / "c.pth").read_bytes()[:5000])

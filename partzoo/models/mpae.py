@@ -174,5 +174,5 @@ def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
                       masked_width=192, masked_heads=3, decoder_heads=3),
 )  # fmt: skip
 def mpae_patchresnet14(config: MpaeConfig) -> Mpae:
-    """MPAE over the zoo's small residual network, for pictures of 128 pixels."""
+    """MPAE over the zoo's small residual network, for pictures of 64 to 128 pixels."""
     return Mpae(config)
