@@ -93,8 +93,8 @@ class Encoder(nn.Module):
         patch: pixels between neighbouring tokens of :meth:`encode`.
         preprocess: what the input must be.
         autocast: dtype of mixed precision, None for the parameters' own.
-        keep_float: submodules that ``dtype="int8"`` leaves as they are: their weights are read directly, or they must be
-            exact.
+        keep_float: submodules that ``dtype="int8"`` leaves as they are: their weights are read directly, or they must
+            be exact.
     """
 
     architecture: str = ""
