@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from partzoo.bench.descend import descend
 from partzoo.bench.profile import operators
 from partzoo.bench.runner import Case
 from partzoo.models.part import Part, PartConfig
@@ -81,10 +82,7 @@ def plain_step(config: PartConfig, pictures: list[Image.Image]):
         patches, positions = (torch.stack(part) for part in zip(*map(cut, pictures), strict=True))
         offset = (positions[:, None] - positions[:, :, None]) / config.patch
         loss = nn.functional.mse_loss(relative(encoder.encode_patches(patches)), offset.flatten(1, 2))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+        return descend(optimizer, loss)
 
     return step
 
@@ -98,10 +96,7 @@ def our_step(config: PartConfig, pixels: Tensor, pairs: int = PAIRS):
 
     def step() -> float:
         loss = task(pixels, None, 0.0, generator)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+        return descend(optimizer, loss)
 
     return step
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from partzoo.bench.descend import descend
 from partzoo.bench.profile import operators
 from partzoo.bench.runner import Case
 from partzoo.encoders.precision import default_device, has_bf16
@@ -113,10 +114,7 @@ def plain_step(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], fl
         x, places = (each.to(device) for each in batch())
         first, second, targets = plain_pairs(model.features(x), places, len(pil))
         loss = relation_loss(model.relation(first, second), targets)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+        return descend(optimizer, loss)
 
     return step
 
@@ -137,10 +135,7 @@ def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:
     def step() -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device)):
             loss = task(pixels.to(device), None, 0.0, generator)["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+        return descend(optimizer, loss)
 
     return step
 

@@ -46,7 +46,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--protocol", required=True, shell_complete=complete_protocols, help="Such as faces68 or tiny-imagenet.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
 @click.option(
-    "-k", type=Numbers(own=True), show_default="4,8,16", help="Parts to look for; own: those that a model knows."
+    "-k", type=Numbers(word="own"), show_default="4,8,16", help="Parts to look for; own: those that a model knows."
 )
 @click.option("--seeds", default=5, show_default=True, help="How many seeds.")
 @click.option("--split", help="In place of the split that the protocol reports on.")

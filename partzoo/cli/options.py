@@ -20,18 +20,19 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
 
 
 class Numbers(click.ParamType):
-    """``4,8,16``: whole numbers from ``least`` on; with ``own`` also ``own``, the parts that a learned model knows."""
+    """``4,8,16``: whole numbers from ``least`` on; a ``word`` among them becomes None, whatever number there is."""
 
     name = "NUMBERS"
 
-    def __init__(self, *, least: int = 1, own: bool = False) -> None:
-        self.least, self.own = least, own
+    def __init__(self, *, least: int = 1, word: str | None = None) -> None:
+        self.least, self.word = least, word
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int | None]:
         try:
-            found = [None if each == "own" and self.own else int(each) for each in value.split(",")]
+            found = [None if each == self.word else int(each) for each in value.split(",")]
         except ValueError:
-            self.fail(f"{value!r} must be numbers with commas between them, such as 4,8,16.", param, ctx)
+            or_word = f", or {self.word!r}" if self.word else ""
+            self.fail(f"{value!r} must be numbers with commas between them, such as 4,8,16{or_word}.", param, ctx)
         if any(each is not None and each < self.least for each in found):
             self.fail(f"{value!r}: every number must be at least {self.least}.", param, ctx)
         return found

@@ -7,19 +7,7 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command, table
-from partzoo.cli.options import complete_weights
-
-
-class Subjects(click.ParamType):
-    """``10,50,all``."""
-
-    name = "NUMBERS"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[int | None]:
-        try:
-            return [None if each == "all" else int(each) for each in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} must be numbers with commas between them, or 'all'.", param, ctx)
+from partzoo.cli.options import Numbers, complete_weights
 
 
 @click.command(
@@ -39,7 +27,9 @@ class Subjects(click.ParamType):
 @click.argument("model", shell_complete=complete_weights)
 @click.option("--data", required=True, type=click.Path(), help="Folder of PhysioNet's challenge of 2018.")
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder for the results.")
-@click.option("--subjects", type=Subjects(), default="10,50,100,all", show_default=True, help="To finetune on.")
+@click.option(
+    "--subjects", type=Numbers(word="all"), default="10,50,100,all", show_default=True, help="To finetune on."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
 @click.option("--scratch/--no-scratch", default=True, show_default=True, help="Also train from random weights.")
 @click.option("--test-subjects", type=click.IntRange(min=1), default=200, show_default=True, help="Held out.")
