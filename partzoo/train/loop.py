@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from timm.optim import Muon
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -41,7 +42,8 @@ class LoopOptions:
     Attributes:
         steps, minutes, epochs: the budget, exactly one of them, over all pieces of a resumed run together.
         batch_size: pictures in a step of one process.
-        optimizer: Adam with decoupled weight decay, Adam, or SGD with Nesterov's momentum of 0.9.
+        optimizer: Adam with decoupled weight decay, Adam, SGD with Nesterov's momentum of 0.9, or Muon, which makes the
+            steps of matrices and kernels orthogonal, as large as Adam's, and leaves the rest to AdamW.
         lr: highest learning rate.
         betas: of the Adams.
         weight_decay: of what ``decay`` names: ``"matrices"`` and kernels alone, as in DeiT, or ``"all"``.
@@ -60,7 +62,7 @@ class LoopOptions:
     minutes: float | None = None
     epochs: float | None = None
     batch_size: int = 64
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
@@ -273,10 +275,13 @@ def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
             "factor": factor,
             "weight_decay": 0.0 if vector and options.decay == "matrices" else options.weight_decay,
         }
+        | ({"use_fallback": vector} if options.optimizer == "muon" else {})
         for (factor, vector), parameters in sorted(members.items(), key=lambda member: member[0])
     ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
+    if options.optimizer == "muon":
+        return Muon(groups, lr=options.lr, betas=options.betas, nesterov=True)
     kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=options.lr, betas=options.betas, fused=True)
 
@@ -286,7 +291,7 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
     write_weights(out / MODEL, model.state_dict(), model.architecture, asdict(model.config))
     tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if value is not None}
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     aside = out / f"{CHECKPOINT}.part"
     save_file({k: v.contiguous() for k, v in tensors.items()}, aside, {"progress": json.dumps(asdict(state))})
     aside.replace(out / CHECKPOINT)

@@ -56,7 +56,7 @@ def _stop_after(log, rows):
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_a_run_in_two_pieces_equals_a_whole_one_with_channels_last(optimizer, tmp_path):
     """Moments go on where they were: kernels lie with their channels last, the file's tensors do not."""
     settings = {"optimizer": optimizer, "channels_last": True, "schedule": "constant", "warmup": 0.0}
