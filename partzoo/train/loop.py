@@ -110,12 +110,14 @@ class Task(nn.Module):
     labels ``(B,)`` or None, the part of the budget that is done in 0..1 and a generator on the pictures' device; it
     returns the terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` configures the architectures that it
     trains, ``DATA`` how its data is read; parameters whose names end like one of ``UNDECAYED`` count as vectors to
-    ``LoopOptions.decay``.
+    ``LoopOptions.decay``; Muon leaves those of the modules ``ENDS`` to AdamW, as its authors advise for the first and
+    last layers.
     """
 
     CONFIG: ClassVar[type]
     DATA: ClassVar[type] = DataOptions
     UNDECAYED: ClassVar[tuple[str, ...]] = ()
+    ENDS: ClassVar[tuple[str, ...]] = ()
     model: Encoder
 
     @staticmethod
@@ -264,23 +266,25 @@ def rate(done: float, options: LoopOptions) -> float:
 
 
 def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
-    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    muon = options.optimizer == "muon"
+    members: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
             vector = parameter.ndim <= 1 or name.endswith(task.UNDECAYED)
-            members.setdefault((task.rate_factor(name), vector), []).append(parameter)
+            end = vector or (muon and name.removeprefix("model.").startswith(task.ENDS))
+            members.setdefault((task.rate_factor(name), vector, end), []).append(parameter)
     groups = [
         {
             "params": parameters,
             "factor": factor,
             "weight_decay": 0.0 if vector and options.decay == "matrices" else options.weight_decay,
         }
-        | ({"use_fallback": vector} if options.optimizer == "muon" else {})
-        for (factor, vector), parameters in sorted(members.items(), key=lambda member: member[0])
+        | ({"use_fallback": end} if muon else {})
+        for (factor, vector, end), parameters in sorted(members.items(), key=lambda member: member[0])
     ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
-    if options.optimizer == "muon":
+    if muon:
         return Muon(groups, lr=options.lr, betas=options.betas, nesterov=True)
     kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=options.lr, betas=options.betas, fused=True)

@@ -27,6 +27,7 @@ class PartTask(Task):
     """
 
     CONFIG = PartConfig
+    ENDS = ("patch_embed", "relative_encoder")
 
     def __init__(self, model: Part, *, pairs: int = 2048, sampling: Sampling = "integer") -> None:
         super().__init__()
