@@ -7,6 +7,7 @@ from torch import Tensor
 
 from partzoo.errors import UsageError
 from partzoo.models.part import Part, PartConfig
+from partzoo.models.part_transformer import FEW_PATCHES
 from partzoo.models.sampling import SAMPLINGS, Sampling, sample
 from partzoo.train.loop import Task
 from partzoo.train.losses.part import relative_position_loss
@@ -36,6 +37,8 @@ class PartTask(Task):
                 f"sampling={sampling!r}, pairs={pairs}: sampling is one of {', '.join(SAMPLINGS)}, pairs 0 or more."
             )
         self.model = model
+        for block in model.blocks:
+            block.attn.fused_attn = (model.config.size // model.patch) ** 2 > FEW_PATCHES
         self.pairs = pairs
         self.sampling = sampling
 
