@@ -54,22 +54,30 @@ def part_positions(
 
     Returns:
         ``mse_x``, ``mse_y``, ``distance`` in patches, the same of the constant predictor, ``loss``, and the
-        ``antisymmetry`` of the predictions beside ``random_antisymmetry``: that of unrelated pairs of patches.
+        ``antisymmetry`` of the predictions beside ``random_antisymmetry``: that of unrelated pairs of patches. Of a
+        model with four targets also ``mse_w`` and ``mse_h``, of the relative sizes, beside those of their mean.
 
     Source: PART, sections 5.1 (figure 6) and 5.3 (table 5).
     """
-    generator = torch.Generator().manual_seed(seed)
+    parameter = next(model.parameters())
+    generator = torch.Generator(parameter.device).manual_seed(seed)
     totals: dict[str, float] = {}
     seen = 0
     for _, pixels in normalized_batches(model, pictures, batch_size, limit):
         drawn = sample(pixels, model.patch, sampling, generator=generator)
-        predicted = model.relate(drawn.patches)[..., :2]
+        predicted = model.relate(drawn.patches.to(parameter.dtype))[..., :2]
         matrices = predicted.unflatten(1, (drawn.boxes.shape[1],) * 2)
         figures = position_error(predicted, drawn.targets) | {
             "antisymmetry": antisymmetry(matrices),
             # The way back of two other patches of the picture: patches are in no order.
             "random_antisymmetry": antisymmetry(matrices, matrices.roll((2, 2), (1, 2))),
         }
+        if model.config.targets == 4:
+            true = drawn.targets[..., 2:].flatten(0, 1)
+            errors = (predicted[..., 2:].flatten(0, 1) - true).square().mean(0).tolist()
+            figures |= dict(zip(("mse_w", "mse_h"), errors, strict=True))
+            constant = true.var(0, correction=0).tolist()
+            figures |= dict(zip(("constant_mse_w", "constant_mse_h"), constant, strict=True))
         for name, value in figures.items():
             totals[name] = totals.get(name, 0.0) + value * len(pixels)
         seen += len(pixels)

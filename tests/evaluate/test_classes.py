@@ -101,6 +101,17 @@ def test_untrained_positions_are_no_better_than_their_floors():
     assert found["loss"] == pytest.approx((found["mse_x"] + found["mse_y"]) / 2)
 
 
+def test_positions_are_told_in_the_models_precision():
+    exact, rounded = (part_positions(small_part().to(dtype), pictures("", "test")) for dtype in (None, torch.bfloat16))
+    assert rounded["constant_mse_x"] == exact["constant_mse_x"] and rounded["mse_x"] != exact["mse_x"]
+    assert rounded["mse_x"] == pytest.approx(exact["mse_x"], rel=0.01)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_positions_are_drawn_where_the_model_is():
+    assert part_positions(small_part().cuda(), pictures("", "test"))["constant_mse_x"] == pytest.approx(1.5, rel=0.15)
+
+
 class Knowing(Part):
     """Says the true positions, which the test paints into the patches."""
 
