@@ -22,6 +22,7 @@ class SpatialTask(Task):
         patches: of each picture, N; 0 is plain relational reasoning, without positions.
         patch_negatives: pair patches of different pictures too, as the published code does; the paper does not.
         alpha: weight of the positions' error; 2 is the paper's sum over both coordinates, 1 the published code's.
+        focus: gamma of the focal loss, 2 in relational reasoning as it was published; 0 is the plain cross-entropy.
         apart: the first two patches of a picture never overlap, as the paper says; patches up to half a side. Without
             it they lie anywhere, as nearly do those of the published code, whose test lets half of them overlap.
     """
@@ -36,6 +37,7 @@ class SpatialTask(Task):
         patches: int = 2,
         patch_negatives: bool = False,
         alpha: float = 2.0,
+        focus: float = 0.0,
         apart: bool = True,
     ) -> None:
         super().__init__()
@@ -44,7 +46,7 @@ class SpatialTask(Task):
             raise UsageError(f"views={views}, patches={patches}: pairs need two views, and no patch or two.")
         self.model = model
         self.views, self.patches, self.patch_negatives = views, patches, patch_negatives
-        self.alpha = alpha if patches else 0.0
+        self.alpha, self.focus = alpha if patches else 0.0, focus
         self.places = (config.size - config.patch_size if config.additive else config.enlarged - config.size) + 1
         self.side = config.patch_size if config.additive else config.size
         self.apart = self.side if apart else 0
@@ -63,7 +65,7 @@ class SpatialTask(Task):
         predicted = self.model.relation(features[pairs.first], features[pairs.second])
         targets = relation_targets(pairs, positions)
         right = (predicted[:, 2] > 0) == (targets[:, 2] > 0)
-        return relation_loss(predicted, targets, self.alpha) | {"accuracy": right.float().mean()}
+        return relation_loss(predicted, targets, self.alpha, self.focus) | {"accuracy": right.float().mean()}
 
     @torch.no_grad()
     def batch(self, pixels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

@@ -76,6 +76,13 @@ def test_the_loss_by_hand():
     assert found["loss"].item() == pytest.approx(np.log(2) + 2 * 1.25 / 4)
 
 
+def test_the_focal_loss_by_hand():
+    predicted = torch.tensor([[0.0, 0, 0], [0, 0, np.log(3.0)]])
+    targets = torch.tensor([[0.0, 0, 1], [0, 0, 0]])
+    found = relation_loss(predicted, targets, focus=2.0)["same"].item()
+    assert found == pytest.approx((0.5 * 0.5**2 * np.log(2) + 0.5 * 0.75**2 * np.log(4)) / 2)
+
+
 @pytest.mark.parametrize("tag", ["M4K4N3F64", "M5K3N2F64", "M4K2N2F512"])
 @pytest.mark.parametrize("alpha", [1, 2])
 def test_the_loss_and_its_gradients_are_the_published_ones(tag, alpha):

@@ -83,19 +83,26 @@ def relation_targets(pairs: Pairs, positions: Tensor) -> Tensor:
     return torch.cat([torch.where(different > 0, different, apart), different], dim=1)
 
 
-def relation_loss(predicted: Tensor, targets: Tensor, alpha: float = 2.0) -> dict[str, Tensor]:
+def relation_loss(predicted: Tensor, targets: Tensor, alpha: float = 2.0, focus: float = 0.0) -> dict[str, Tensor]:
     """Cross-entropy of the logit plus ``alpha`` times the mean squared error of both positions.
 
     Args:
         predicted, targets: ``(P, 3)``, positions and then the logit or class.
         alpha: 2 is the paper's sum of two errors, 1 the published code's.
+        focus: gamma of the focal loss: a pair counts half the wrong class's probability to this power. 0 is the plain
+            cross-entropy.
 
     Returns:
         Scalars ``"loss"``, ``"same"`` and ``"position"``, before ``alpha``.
 
-    Source: equation 3.
+    Source: equation 3; for the focal loss Patacchiola and Storkey, "Self-supervised relational reasoning for
+    representation learning" (2020), whose gamma is 2.
     """
     predicted = predicted.float()
-    same = binary_cross_entropy_with_logits(predicted[:, 2], targets[:, 2])
+    logit, target = predicted[:, 2], targets[:, 2]
+    same = binary_cross_entropy_with_logits(logit, target, reduction="none")
+    if focus:
+        same = 0.5 * (1 - (-same).exp()) ** focus * same
+    same = same.mean()
     position = mse_loss(predicted[:, :2], targets[:, :2])
     return {"loss": same + alpha * position, "same": same, "position": position}
