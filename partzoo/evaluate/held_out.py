@@ -64,9 +64,9 @@ def part_positions(
     totals: dict[str, float] = {}
     seen = 0
     for _, pixels in normalized_batches(model, pictures, batch_size, limit):
-        drawn = sample(pixels, model.patch, sampling, generator=generator)
-        predicted = model.relate(drawn.patches.to(parameter.dtype))[..., :2]
-        matrices = predicted.unflatten(1, (drawn.boxes.shape[1],) * 2)
+        drawn = sample(pixels, model.patch, sampling, sizes=model.config.targets == 4, generator=generator)
+        predicted = model.relate(drawn.patches.to(parameter.dtype))
+        matrices = predicted[..., :2].unflatten(1, (drawn.boxes.shape[1],) * 2)
         figures = position_error(predicted, drawn.targets) | {
             "antisymmetry": antisymmetry(matrices),
             # The way back of two other patches of the picture: patches are in no order.

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,9 @@ def test_position_errors_are_those_of_x_and_y_under_any_sampling(sampling):
     model = Part(PartConfig(**TINY, targets=4)).eval()
     found = part_positions(model, PictureSet.from_pixels(gradients(4), None, []), sampling=sampling)
     assert found["loss"] == pytest.approx((found["mse_x"] + found["mse_y"]) / 2)
+    ratio = 1.75 - (1.25 * math.log(4) / 1.5) ** 2  # variance of that of two sides uniform in P/2..2P
+    assert found["constant_mse_w"] == pytest.approx(ratio if sampling == "multi-scale" else 0, abs=0.1)
+    assert found["mse_h"] > found["constant_mse_h"]
     if sampling == "on-grid":  # columns 0..3 and 0..3, all pairs: twice the variance of 0, 1, 2, 3
         assert found["constant_mse_x"] == pytest.approx(2 * 1.25)
 
