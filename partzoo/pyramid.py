@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from partzoo.errors import UsageError
+from partzoo.models.layers import ChannelNorm
 from partzoo.models.part import Part
 from partzoo.models.part_classifier import PartClassifier
 
@@ -32,13 +33,6 @@ class Level(NamedTuple):
     stride: int
     height: int | None = None
     width: int | None = None
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalization over the channels of maps ``(B, C, H, W)``."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class FeaturePyramid(nn.Module):

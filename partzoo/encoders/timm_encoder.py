@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import timm
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -26,6 +25,9 @@ from partzoo.encoders.base import (
 )
 from partzoo.errors import UnknownModelError, UsageError
 from partzoo.registry import Architecture, register
+
+if TYPE_CHECKING:
+    from timm.models import VisionTransformer
 
 PREFIX = "timm/"
 ALIASES = {
@@ -68,6 +70,8 @@ class TimmEncoder(Encoder):
     """
 
     def __init__(self, config: TimmConfig) -> None:
+        import timm
+
         super().__init__()
         self.config = config
         try:
@@ -145,7 +149,7 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
     return torch.cat([table[:, :1], rearrange(fine, "1 c h w -> 1 (h w) c").to(table.dtype)], dim=1)
 
 
-def _embed_positions(model: timm.models.VisionTransformer, patches: Tensor) -> Tensor:
+def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
     """Class token and patches ``(B, rows, columns, C)`` with positions, in place of timm's ``_pos_embed``."""
     table = dino_positions(model.pos_embed, model.patch_embed.grid_size, patches.shape[1:3])
     tokens = torch.cat([model.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], dim=1)
@@ -158,6 +162,8 @@ def timm_architecture(name: str) -> Architecture:
     Raises:
         UnknownModelError: timm has no such model, or no such tag of it; the message names the closest, or its tags.
     """
+    import timm
+
     model = name.removeprefix(PREFIX)
     plain, tag = timm.models.split_model_name_tag(model)
     if not timm.is_model(plain):

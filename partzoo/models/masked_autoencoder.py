@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from einops import rearrange
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from partzoo.models.layers import Block
 from partzoo.models.part_transformer import resampled, sine_positions
 
 
@@ -99,7 +99,7 @@ def visible_patches(noise: Tensor, ratio: float) -> Tensor:
 
 
 def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
-    blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth))
+    blocks = nn.ModuleList(Block(width, heads, eps=1e-5) for _ in range(depth))
     for block in blocks:
         block.attn.fused_attn = False
     return blocks

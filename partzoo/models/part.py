@@ -8,15 +8,14 @@ says where each patch lies as seen from each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from einops import rearrange
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
+from partzoo.models.layers import Block
 from partzoo.models.relative import build_relative_encoder
 from partzoo.registry import register
 
@@ -58,10 +57,7 @@ class Part(Encoder):
         self.dim, self.patch = config.dim, config.patch
         self.preprocess = Preprocess(size=config.size, multiple=config.patch)
         self.patch_embed = nn.Linear(3 * config.patch**2, config.dim)
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))
-            for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.relative_encoder = build_relative_encoder(
             config.relative_encoder,

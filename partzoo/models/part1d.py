@@ -7,17 +7,16 @@ Ayoughi et al., "How PARTs assemble into wholes: learning the relative compositi
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision
 from partzoo.errors import ShapeError, UsageError
+from partzoo.models.layers import Block
 from partzoo.models.relative import build_relative_encoder
 from partzoo.registry import register
 
@@ -90,10 +89,7 @@ class SignalPart(Encoder):
         self.dim, self.patch = config.dim, config.patch
         self.preprocess = SignalPreprocess(config.channels, config.size)
         self.patch_embed = nn.Linear(config.channels * config.patch, config.dim)
-        self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))
-            for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         if config.classes:
             self.class_token = nn.Parameter(torch.empty(1, 1, config.dim))

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
+from partzoo.models.layers import Block
 from partzoo.models.part import Part
+from partzoo.models.part_transformer import resampled
 from partzoo.registry import register
 
 SHARED = ("dim", "depth", "heads", "patch")
@@ -71,13 +71,7 @@ class PartClassifier(Encoder):
             self.head = nn.Linear(config.dim, config.classes)
         self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + self.side**2, config.dim))
         self.blocks = nn.ModuleList(
-            Block(
-                config.dim,
-                config.heads,
-                qkv_bias=True,
-                norm_layer=partial(nn.LayerNorm, eps=1e-6),
-                drop_path=config.drop_path * i / max(config.depth - 1, 1),
-            )
+            Block(config.dim, config.heads, drop_path=config.drop_path * i / max(config.depth - 1, 1))
             for i in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
@@ -132,16 +126,15 @@ class PartClassifier(Encoder):
         tokens = self.patch_embed(patches)
         if self.prefix:
             tokens = torch.cat([self.cls_token.expand(len(x), -1, -1).to(tokens.dtype), tokens], dim=1)
-        positions = resample_abs_pos_embed(self.pos_embed, grid, (self.side, self.side), self.prefix)
-        return tokens + positions, grid
+        of_class, of_patches = self.pos_embed[0, : self.prefix], self.pos_embed[0, self.prefix :]
+        placed = resampled(of_patches, self.side, grid).to(of_patches.dtype)
+        return tokens + torch.cat([of_class, placed]), grid
 
     def _run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         block = self.blocks[index]
         if not self.windowed[index] or max(grid) <= self.config.window:
             return block(tokens)
-        attended = _attend_in_windows(block, tokens, grid, self.config.window)
-        tokens = tokens + block.drop_path1(block.ls1(attended))
-        return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+        return block(tokens, partial(_attend_in_windows, block.attn, grid=grid, side=self.config.window))
 
     def _tokens(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         tokens, grid = self._embed(x)
@@ -183,16 +176,14 @@ def classifier_of(name: str) -> str:
     return f"part-classifier-{name.removeprefix('part-')}"
 
 
-def _attend_in_windows(block: nn.Module, tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
-    """A block's attention inside windows of ``side`` x ``side`` patches, the last ones padded with zeros."""
+def _attend_in_windows(attention: nn.Module, tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+    """Attention inside windows of ``side`` x ``side`` patches, the last ones padded with zeros."""
     rows, columns = grid
-    maps = rearrange(block.norm1(tokens), "b (h w) c -> b h w c", h=rows)
+    maps = rearrange(tokens, "b (h w) c -> b h w c", h=rows)
     maps = nn.functional.pad(maps, (0, 0, 0, -columns % side, 0, -rows % side))
     down, across = maps.shape[1] // side, maps.shape[2] // side
     windows = rearrange(maps, "b (i p) (j q) c -> (b i j) (p q) c", p=side, q=side)
-    maps = rearrange(
-        block.attn(windows), "(b i j) (p q) c -> b (i p) (j q) c", i=down, j=across, p=side
-    )  # fmt: skip
+    maps = rearrange(attention(windows), "(b i j) (p q) c -> b (i p) (j q) c", i=down, j=across, p=side)
     return maps[:, :rows, :columns].flatten(1, 2)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from timm.layers import QuickGELU
-from timm.models.resnet import BasicBlock
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
+from partzoo.models.layers import BasicBlock, Block, QuickGELU
 
 WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # of PartFormer's transformer
 FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
@@ -32,7 +30,7 @@ class ResNetStem(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for block in self.layer1:
-            block.zero_init_last()
+            nn.init.zeros_(block.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer1(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
@@ -75,9 +73,7 @@ class PartTransformer(nn.Module):
         positions = torch.cat([of_parts, sine_positions(side, width)])
         self.positions = nn.Parameter(positions, requires_grad=placed or classes > 0)
         self.norm_pre = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, qkv_bias=True, norm_layer=nn.LayerNorm, act_layer=QuickGELU) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, eps=1e-5, activation=QuickGELU) for _ in range(depth))
         for block in self.blocks:
             block.attn.fused_attn = side**2 > FEW_PATCHES
         self.norm = nn.LayerNorm(width)

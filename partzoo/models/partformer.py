@@ -12,13 +12,13 @@ from math import lcm
 from typing import Literal
 
 import torch
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from partzoo.encoders.base import Preprocess, in_precision, pad_to_multiple
 from partzoo.errors import UsageError
 from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
+from partzoo.models.layers import ChannelNorm
 from partzoo.models.part_model import PartModel
 from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, initialize
 from partzoo.registry import register
@@ -181,7 +181,9 @@ def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
         raise UsageError("reconstruction must be 1, 2, 4 or 8 times the side of the grid of features.")
 
     def block() -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), LayerNorm2d(dim), nn.ReLU(inplace=True))
+        return nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), ChannelNorm(dim, eps=1e-6), nn.ReLU(inplace=True)
+        )
 
     corners = False if upsampling == "bilinear" else None
     layers: list[nn.Module] = []

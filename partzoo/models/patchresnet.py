@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from einops import rearrange
-from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.models.layers import BasicBlock
 from partzoo.registry import register
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
+
+from partzoo.models.layers import BasicBlock
 
 
 class ConvBlock(nn.Module):

@@ -1,0 +1,132 @@
+"""Blocks of transformers and residual networks, with timm's parameters, results and random weights.
+
+timm's own would cost each command more time than torch does, because importing one of its layers imports all of its
+models and torchvision's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu, scaled_dot_product_attention
+
+
+class Block(nn.Module):
+    """Transformer block with its norms before attention and MLP.
+
+    Args:
+        dim: channels.
+        heads: of the attention.
+        eps: of the norms.
+        activation: between the MLP's two layers, of which the inner one has four times the channels.
+        drop_path: part of a batch's examples that each branch is left out for in training.
+
+    Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        eps: float = 1e-6,
+        activation: Callable[[], nn.Module] = nn.GELU,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, 4 * dim, activation)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, attend: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Tokens ``(B, N, dim)``; ``attend`` stands in for the block's attention, of normalized tokens."""
+        x = x + self.drop_path((attend or self.attn)(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Attention(nn.Module):
+    """Self-attention of several heads; ``fused_attn`` chooses torch's fused one, or the same written out."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.scale, self.fused_attn = heads, (dim // heads) ** -0.5, True
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, bias: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Of tokens ``(B, N, dim)``; ``bias`` makes of queries ``(B, heads, N, C)`` what is added to the logits."""
+        queries, keys, values = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        added = None if bias is None else bias(queries)
+        if self.fused_attn:
+            found = scaled_dot_product_attention(queries, keys, values, added)
+        else:
+            logits = (queries * self.scale) @ keys.mT
+            found = (logits if added is None else logits + added).softmax(-1) @ values
+        return self.proj(found.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = activation()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: zero for a random part of the examples, the others scaled to keep the mean."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.part and self.training):
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.part)
+        return x * kept.div_(1 - self.part)
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalization over the channels of maps ``(B, C, H, W)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class BasicBlock(nn.Module):
+    """Residual block of two 3 x 3 convolutions.
+
+    Args:
+        inputs: channels that come in.
+        width: channels of both convolutions.
+        stride: of the first.
+        shortcut: from the input to the sum, where the shape changes.
+
+    Source: He et al., "Deep residual learning for image recognition", CVPR 2016.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int = 1, shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)), inplace=True)))
+        found += x if self.downsample is None else self.downsample(x)
+        return relu(found, inplace=True)
