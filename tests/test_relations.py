@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -199,6 +201,18 @@ def test_the_command_draws_all_figures(tmp_path, picture):
     relations = partzoo.relate(picture, n=9, model="toy-vit")
     assert shown["error"] == pytest.approx(relations.error, rel=1e-4)
     assert shown["symmetry_error"] == pytest.approx(relations.symmetry_error(), rel=1e-4)
+
+
+def test_the_command_imports_nothing_slow_but_torch(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    code = (
+        "import sys; from partzoo.cli import relate\n"
+        f"relate.callback({str(tmp_path / 'photo.png')!r}, {str(tmp_path)!r}, 64, 0, None, False)\n"
+        "names = 'timm', 'torchvision', 'torch._dynamo', 'matplotlib', 'partzoo.train', 'partzoo.evaluate'\n"
+        "print([name for name in names if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as
         }
         for name, figure in figures.items():
             with write_aside(folder / name) as file:
-                figure.save(file, "PNG")
+                figure.save(file, "PNG", compress_level=3)
     if as_json:
         print_json(about | {"output": out})
         return
