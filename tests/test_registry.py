@@ -7,14 +7,15 @@ from partzoo.registry import Architecture, aliases, architectures, find, list_mo
 
 
 def test_names_and_aliases_of_the_contract_are_registered():
-    assert {"part-vitt8", "part-vits8", "part-vitb8", "part-vits4", "part-vits16", "part-vitb16"} <= set(list_models())
+    part = {"part-vitn8", "part-vitt8", "part-vits8", "part-vitb8", "part-vits4", "part-vits16", "part-vitb16"}
+    assert part <= set(list_models())
     assert {"dino-vits8", "dinov2-vitb14reg", "mae-vitb16", "mocov3-vitb16"} <= set(list_models())
-    assert aliases() == {"part-vitt": "part-vitt8", "part-vits": "part-vits8", "part-vitb": "part-vitb8"}
+    assert aliases() == {f"part-vit{size}": f"part-vit{size}8" for size in "ntsb"}
     assert find("part-vitt").name == find("part-vitt8.tin").name == "part-vitt8"
 
 
 def test_wildcards_and_families():
-    assert list_models("part-vit?8") == ["part-vitb8", "part-vits8", "part-vitt8"]
+    assert list_models("part-vit?8") == ["part-vitb8", "part-vitn8", "part-vits8", "part-vitt8"]
     assert set(list_models(family="part")) == set(list_models("part-*"))
     assert list_models("nothing*") == []
     with pytest.raises(UsageError, match=r"Unknown family 'parts'; the families are encoder, "):

@@ -107,6 +107,12 @@ class Part(Encoder):
         return as_format(kept, output_fmt)
 
 
+@register(family="part", config=PartConfig(dim=64, depth=6, heads=1), aliases=["part-vitn"])
+def part_vitn8(config: PartConfig) -> Part:
+    """PART, 64 channels and 6 blocks over 8 x 8 patches of 64-pixel pictures: what larger ones grow from."""
+    return Part(config)
+
+
 @register(family="part", config=PartConfig(), aliases=["part-vitt"])
 def part_vitt8(config: PartConfig) -> Part:
     """PART, ViT-Ti over 8 x 8 patches of 64-pixel pictures."""

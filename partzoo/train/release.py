@@ -30,7 +30,7 @@ from partzoo.train.run import read_recipe, train
 from partzoo.weights import WeightRecord, add_record, golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
-BUNDLED = ("part-vitt8.tin", "patchresnet14.tin", "patchresnet14-fg.caltech101")
+BUNDLED = ("part-vitn8.tin", "part-vitt8.tin", "patchresnet14.tin", "patchresnet14-fg.caltech101")
 HELD_OUT, BANK, QUERIES = 5000, 10_000, 2000
 
 

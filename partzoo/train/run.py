@@ -41,7 +41,7 @@ METHODS: dict[str, type[Task] | None] = {
     "objectness": None,
 }
 DEFAULTS = {
-    "part": "part-vitt8.tin",
+    "part": "part-vitn8.tin",
     "part-signals": "part-vit1d.physionet",
     "partformer": "partformer-resnet18.faces-k8",
     "mpae": "mpae-patchresnet14.faces-k8",

@@ -150,7 +150,7 @@ def test_a_run_says_what_it_was_and_can_be_repeated(folder, tmp_path):
     ran = partzoo("train", "part", "--data", folder, "--epochs", 2, "--seed", 7, "--limit", 6, "-o", first, *options)
     assert ran.code == 0, ran.err
     recipe = read_recipe(first / RECIPE)
-    assert (recipe.method, recipe.architecture, recipe.epochs, recipe.minutes) == ("part", "part-vitt8", 2, None)
+    assert (recipe.method, recipe.architecture, recipe.epochs, recipe.minutes) == ("part", "part-vitn8", 2, None)
     assert SMALL.items() <= recipe.config.items() and recipe.task["pairs"] == 16
     assert (recipe.loop["seed"], recipe.loop["batch_size"], recipe.loop["milestones"]) == (7, 3, [0.5])
     assert (recipe.data["frame"], recipe.data["limit"], recipe.data["name"]) == ("squash", 6, str(folder))
