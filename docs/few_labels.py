@@ -17,9 +17,9 @@ import torch
 
 from partzoo.cli.command import table
 from partzoo.train.few_labels import few_labels, means
-from partzoo.train.run import train
+from partzoo.train.run import Recipe, train
 
-PRETRAINING = {"optimizer": "muon", "lr": 2e-3, "betas": (0.9, 0.95), "batch_size": 32}
+PRETRAINING = {"optimizer": "muon", "lr": 2e-3, "betas": [0.9, 0.95], "batch_size": 32}
 FINETUNING = {"batch_size": 64, "lr": 1e-3, "warmup": 0.05}
 # DeiT's whole augmentation is for long trainings: 200 steps with it end far below 200 with crops alone.
 AUGMENTATION = {"scale": (0.5, 1.0), "policy": "", "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
@@ -57,17 +57,11 @@ def main(
     if not parents:
         config = {"dim": dim, "depth": depth, "heads": max(dim // 32, 1)}
         for label, sampling in (("off-grid", "integer"), ("on-grid", "on-grid")):
-            train(
-                "part",
-                data=data,
-                out=out / label,
-                steps=pretraining,
-                task={"sampling": sampling},
-                config=config,
-                resume=True,
-                progress=False,
-                **PRETRAINING,
-            )
+            task = {"sampling": sampling}
+            recipe = Recipe("part", "part-vitt8", steps=pretraining, config=config, loop=PRETRAINING, task=task)
+            _, state = train("part", data=data, out=out / label, recipe=recipe, resume=True, progress=False)
+            if not state.finished:
+                return
             parents[label] = out / label / "model.safetensors"
     parents["scratch"] = None
     rows = few_labels(

@@ -187,6 +187,12 @@ def _attend_in_windows(attention: nn.Module, tokens: Tensor, grid: tuple[int, in
     return maps[:, :rows, :columns].flatten(1, 2)
 
 
+@register(family="part", config=PartClassifierConfig(dim=64, depth=6, heads=1))
+def part_classifier_vitn8(config: PartClassifierConfig) -> PartClassifier:
+    """64 channels and 6 blocks over 8 x 8 patches of 64-pixel pictures with classes, from PART or from scratch."""
+    return PartClassifier(config)
+
+
 @register(family="part", config=PartClassifierConfig())
 def part_classifier_vitt8(config: PartClassifierConfig) -> PartClassifier:
     """ViT-Ti over 8 x 8 patches of 64-pixel pictures with classes, finetuned from PART or trained from scratch."""

@@ -8,8 +8,8 @@ import partzoo
 from partzoo.errors import UsageError
 from partzoo.loading import build
 from partzoo.models.part import PartConfig
-from partzoo.models.part_classifier import PartClassifier, PartClassifierConfig
-from partzoo.registry import find
+from partzoo.models.part_classifier import PartClassifier, PartClassifierConfig, classifier_of
+from partzoo.registry import architectures, find
 from partzoo.weights import write_weights
 
 TINY = {"dim": 24, "depth": 4, "heads": 2, "size": 32}
@@ -111,3 +111,12 @@ def test_a_quantized_model_is_not_finetuned_from_random_weights():
     part = partzoo.load("part-vitt8", pretrained=False, device="cpu", dtype="int8", depth=1)
     with pytest.raises(UsageError, match="dtype='float32', not 'int8'"):
         PartClassifier.from_part(part)
+
+
+def test_every_part_model_can_be_finetuned():
+    for name in partzoo.list_models("part-vit*"):
+        config, finetuned = find(name).config, architectures().get(classifier_of(name))
+        if isinstance(config, PartConfig):
+            assert finetuned is not None, name
+            shared = [each.name for each in dataclasses.fields(PartClassifierConfig) if hasattr(config, each.name)]
+            assert [getattr(finetuned.config, each) for each in shared] == [getattr(config, each) for each in shared]
