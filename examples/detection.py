@@ -2,7 +2,7 @@
 
 Mask R-CNN of torchvision over ViTDet's pyramid. The paper's settings (PART, section 8.1, with ViTDet's configuration):
 --data coco/ --model part-vitb16 --size 1024 --channels 256 --window 14 --batch 64 --lr 1e-4 --epochs 12
-(with weights for part-vitb16, on accelerators). What is missing is ViTDet's relative positions in attention.
+(with weights for part-vitb16, on accelerators).
 """
 
 import argparse
@@ -109,7 +109,7 @@ def detect(chosen: argparse.Namespace) -> None:
     """What :func:`main` says, of pictures that are there."""
     train, val = (Pictures(chosen.data, split, chosen.size) for split in ("train2017", "val2017"))
     pyramid = partzoo.feature_pyramid(
-        chosen.model, chosen.channels, positions=chosen.size, window=chosen.window, drop_path=0.1
+        chosen.model, chosen.channels, positions=chosen.size, window=chosen.window, relative=True, drop_path=0.1
     )
     mean, std = pyramid.preprocess.mean, pyramid.preprocess.std
     sizes = {"min_size": chosen.size, "max_size": chosen.size, "image_mean": mean, "image_std": std}

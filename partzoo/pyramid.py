@@ -90,6 +90,7 @@ def feature_pyramid(
     style: Style = "torchvision",
     positions: int | None = None,
     window: int = 0,
+    relative: bool = False,
     drop_path: float = 0.0,
 ) -> FeaturePyramid:
     """A trained encoder as the backbone of a detector, to be trained with it, end to end.
@@ -103,6 +104,7 @@ def feature_pyramid(
             sizes resample them), as the paper finetunes it; None: it knows of no positions, as in pretraining.
         window: with ``positions``, side in patches of the windows that all blocks but four attend in; 0: none. ViTDet
             has 14.
+        relative: with ``positions``, relative ones inside attention as well, zero at first, as ViTDet has them.
         drop_path: with ``positions``, stochastic depth in training; ViTDet has 0.1 for ViT-B.
 
     Returns:
@@ -120,10 +122,10 @@ def feature_pyramid(
         if not isinstance(model, Part):
             raise UsageError(f"positions={positions}: only a PART model lacks them, not {model.architecture}.")
         device = next(model.parameters()).device
-        options = {"size": positions, "window": window, "drop_path": drop_path}
+        options = {"size": positions, "window": window, "relative": relative, "drop_path": drop_path}
         model = PartClassifier.from_part(model, classes=0, **options).to(device)
-    elif window or drop_path:
-        raise UsageError(f"window={window} and drop_path={drop_path} go with positions.")
+    elif window or relative or drop_path:
+        raise UsageError(f"window={window}, relative={relative} and drop_path={drop_path} go with positions.")
     pyramid = FeaturePyramid(model, out_channels, style)
     return pyramid.to(next(model.parameters()).device).float().train().requires_grad_(True)
 

@@ -15,6 +15,7 @@ from partzoo.models.part import PartConfig
 from partzoo.models.part_classifier import PartClassifier
 from partzoo.pyramid import FeaturePyramid, feature_pyramid
 from partzoo.registry import find
+from partzoo.train.finetune import layer_rate
 
 TINY = {"dim": 24, "depth": 2, "heads": 2, "size": 32}
 
@@ -71,6 +72,23 @@ def test_a_part_model_gets_positions_for_detection_as_the_paper_says():
     assert pyramid(torch.randn(1, 3, 96, 64))["1"].shape == (1, 8, 12, 8)
 
 
+@pytest.mark.parametrize("window", [0, 2])
+def test_relative_positions_add_nothing_before_training_and_are_learned(window):
+    def pyramid(relative):
+        torch.manual_seed(1)
+        return feature_pyramid(encoder(), 8, positions=32, window=window, relative=relative)
+
+    x = torch.randn(2, 3, 32, 48)
+    with_them, without = pyramid(True), pyramid(False)
+    for found, expected in zip(with_them(x).values(), without(x).values(), strict=True):
+        torch.testing.assert_close(found, expected)
+    sum(each.square().sum() for each in with_them(x).values()).backward()
+    tables = {name: each for name, each in with_them.named_parameters() if ".relative." in name}
+    assert len(tables) == 2 * len(with_them.encoder.blocks)
+    assert all(each.grad.abs().sum() > 0 for each in tables.values())
+    assert layer_rate("backbone.encoder.blocks.1.relative.rows", 2, 0.5) == 0.5
+
+
 def test_names_bring_trained_encoders_of_any_kind():
     pyramid = feature_pyramid("patchresnet14.tin", 8)
     assert pyramid.preprocess == partzoo.load("patchresnet14.tin").preprocess
@@ -84,6 +102,7 @@ def test_names_bring_trained_encoders_of_any_kind():
         ({"style": "mmdet"}, "style='mmdet'.*'torchvision' or 'detectron2'"),
         ({"out_channels": 0}, "out_channels at least 1"),
         ({"window": 4}, "go with positions"),
+        ({"relative": True}, "go with positions"),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(options, message):
@@ -137,6 +156,6 @@ def test_torchvision_s_retinanet_trains_over_it():
 
 
 def test_configurations_survive_a_round_trip():
-    backbone = feature_pyramid(encoder(), 8, positions=64).encoder
+    backbone = feature_pyramid(encoder(), 8, positions=64, window=4, relative=True).encoder
     again = find(backbone.architecture).configure(dataclasses.asdict(backbone.config))
     assert again == backbone.config

@@ -8,6 +8,8 @@ a detector, with the windows of Li et al., "Exploring plain vision transformer b
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,6 +40,8 @@ class PartClassifierConfig:
         drop_path: part of the pictures whose last block is left out in training, less for the blocks before.
         window: side in patches of the windows that all blocks but four, evenly spread, attend in; 0: all attend to the
             whole picture. For backbones alone (ViTDet, section 3).
+        relative: attention also adds learned relative positions, which are zero at first. For backbones alone (ViTDet,
+            appendix).
     """
 
     dim: int = 192
@@ -49,6 +53,7 @@ class PartClassifierConfig:
     names: tuple[str, ...] = ()
     drop_path: float = 0.0
     window: int = 0
+    relative: bool = False
 
 
 class PartClassifier(Encoder):
@@ -56,8 +61,11 @@ class PartClassifier(Encoder):
 
     def __init__(self, config: PartClassifierConfig) -> None:
         super().__init__()
-        if config.window and config.classes:
-            raise UsageError(f"window={config.window}: a class token lies in no window; set classes=0.")
+        if (config.window or config.relative) and config.classes:
+            raise UsageError(
+                f"window={config.window}, relative={config.relative}: a class token lies in no window and nowhere "
+                "beside the patches; set classes=0."
+            )
         if config.names and len(config.names) != config.classes:
             raise UsageError(f"There are {len(config.names)} names, but classes={config.classes}.")
         self.config = config
@@ -76,6 +84,10 @@ class PartClassifier(Encoder):
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.windowed = [bool(config.window) and (i + 1) % max(config.depth // 4, 1) > 0 for i in range(config.depth)]
+        if config.relative:
+            for block, inside in zip(self.blocks, self.windowed, strict=True):
+                side = config.window if inside else self.side
+                block.relative = RelativePositions(side, config.dim // config.heads)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -114,7 +126,8 @@ class PartClassifier(Encoder):
         model.architecture = classifier_of(part.architecture)
         state = {name: value for name, value in part.state_dict().items() if not name.startswith("relative_encoder.")}
         missing, unexpected = model.load_state_dict(state, strict=False)
-        if unexpected or any(not name.startswith(("cls_token", "pos_embed", "head.")) for name in missing):
+        added = re.compile(r"cls_token|pos_embed|head\.|blocks\.\d+\.relative\.")
+        if unexpected or not all(map(added.match, missing)):
             raise UsageError("The PART model's layers are not its own: load it with dtype='float32', not 'int8'.")
         return model
 
@@ -131,10 +144,12 @@ class PartClassifier(Encoder):
         return tokens + torch.cat([of_class, placed]), grid
 
     def _run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        block = self.blocks[index]
-        if not self.windowed[index] or max(grid) <= self.config.window:
-            return block(tokens)
-        return block(tokens, partial(_attend_in_windows, block.attn, grid=grid, side=self.config.window))
+        block, side = self.blocks[index], self.config.window
+        inside = self.windowed[index] and max(grid) > side
+        bias = partial(block.relative, grid=(side, side) if inside else grid) if self.config.relative else None
+        if inside:
+            return block(tokens, partial(_attend_in_windows, block.attn, bias=bias, grid=grid, side=side))
+        return block(tokens, partial(block.attn, bias=bias))
 
     def _tokens(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         tokens, grid = self._embed(x)
@@ -176,14 +191,39 @@ def classifier_of(name: str) -> str:
     return f"part-classifier-{name.removeprefix('part-')}"
 
 
-def _attend_in_windows(attention: nn.Module, tokens: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+class RelativePositions(nn.Module):
+    """What the way from patch to patch adds to the logits of attention: queries times vectors of its rows and columns.
+
+    Args:
+        side: patches along a side of the grid that the vectors are learned on; others resample them.
+        channels: of a head.
+
+    Source: Li et al., "MViTv2: improved multiscale vision transformers for classification and detection", CVPR 2022,
+    section 4.1 (decomposed relative position embeddings), as in ViTDet.
+    """
+
+    def __init__(self, side: int, channels: int) -> None:
+        super().__init__()
+        self.rows, self.columns = (nn.Parameter(torch.zeros(2 * side - 1, channels)) for _ in range(2))
+
+    def forward(self, queries: Tensor, grid: tuple[int, int]) -> Tensor:
+        """``(B, heads, N, N)`` of queries ``(B, heads, N, channels)`` of a grid's N patches."""
+        from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
+
+        found = get_decomposed_rel_pos_bias(queries.flatten(0, 1), self.rows, self.columns, grid, grid)
+        return found.unflatten(0, queries.shape[:2])
+
+
+def _attend_in_windows(
+    attention: nn.Module, tokens: Tensor, bias: Callable[[Tensor], Tensor] | None, grid: tuple[int, int], side: int
+) -> Tensor:
     """Attention inside windows of ``side`` x ``side`` patches, the last ones padded with zeros."""
     rows, columns = grid
     maps = rearrange(tokens, "b (h w) c -> b h w c", h=rows)
     maps = nn.functional.pad(maps, (0, 0, 0, -columns % side, 0, -rows % side))
     down, across = maps.shape[1] // side, maps.shape[2] // side
     windows = rearrange(maps, "b (i p) (j q) c -> (b i j) (p q) c", p=side, q=side)
-    maps = rearrange(attention(windows), "(b i j) (p q) c -> b (i p) (j q) c", i=down, j=across, p=side)
+    maps = rearrange(attention(windows, bias), "(b i j) (p q) c -> b (i p) (j q) c", i=down, j=across, p=side)
     return maps[:, :rows, :columns].flatten(1, 2)
 
 

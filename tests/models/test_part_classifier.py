@@ -8,7 +8,7 @@ import partzoo
 from partzoo.errors import UsageError
 from partzoo.loading import build
 from partzoo.models.part import PartConfig
-from partzoo.models.part_classifier import PartClassifier, PartClassifierConfig, classifier_of
+from partzoo.models.part_classifier import PartClassifier, PartClassifierConfig, RelativePositions, classifier_of
 from partzoo.registry import architectures, find
 from partzoo.weights import write_weights
 
@@ -120,3 +120,21 @@ def test_every_part_model_can_be_finetuned():
             assert finetuned is not None, name
             shared = [each.name for each in dataclasses.fields(PartClassifierConfig) if hasattr(config, each.name)]
             assert [getattr(finetuned.config, each) for each in shared] == [getattr(config, each) for each in shared]
+
+
+@pytest.mark.parametrize("grid", [(3, 4), (5, 2)])
+def test_relative_positions_are_the_queries_times_the_vectors_of_the_way(grid):
+    torch.manual_seed(0)
+    positions, queries = RelativePositions(5, 6), torch.randn(2, 3, grid[0] * grid[1], 6)
+    for table in positions.parameters():
+        torch.nn.init.normal_(table)
+    # The longest ways of the grid are the table's first and last only where it was made for it.
+    tables = [
+        torch.nn.functional.interpolate(table.T[None], 2 * side - 1, mode="linear")[0].T
+        for table, side in zip((positions.rows, positions.columns), grid, strict=True)
+    ]
+    found, (row, column) = positions(queries, grid), divmod(7, grid[1])
+    for key in range(grid[0] * grid[1]):
+        down, across = row - key // grid[1] + grid[0] - 1, column - key % grid[1] + grid[1] - 1
+        expected = queries[:, :, 7] @ (tables[0][down] + tables[1][across])
+        torch.testing.assert_close(found[:, :, 7, key], expected)
