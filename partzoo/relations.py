@@ -9,6 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,7 +45,8 @@ class Relations:
         ratios: ``(N, N, 2)``, predicted width and height of j over those of i, from models with four targets.
 
     Raises:
-        ShapeError: shapes that do not belong together.
+        ShapeError: shapes that do not belong together, or fewer than two patches.
+        UsageError: translations that are not finite.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class Relations:
     ) -> None:
         translations = np.array(translations, np.float64)
         count = len(patches)
+        if count < 2:
+            raise ShapeError(f"Relations are between patches: pass two or more, not {count}.")
         for name, value, shape in (
             ("translations", translations, (count, count, 2)),
             ("boxes", boxes, (count, 4)),
@@ -65,6 +69,8 @@ class Relations:
         ):
             if value is not None and np.shape(value) != shape:
                 raise ShapeError(f"{name} are {np.shape(value)}; for {count} patches they must be {shape}.")
+        if not np.isfinite(translations).all():
+            raise UsageError("translations hold values that are not finite: the model that gave them is broken.")
         translations.setflags(write=False)
         self.translations = translations
         self.patches = tuple(patches)
@@ -291,7 +297,7 @@ def relate(
     boxes: np.ndarray | Sequence[Sequence[float]] | None = None,
     n: int = 64,
     *,
-    model: str | Part | None = None,
+    model: str | Path | Part | None = None,
     sampling: Literal["off-grid", "on-grid", "multi-scale"] = "off-grid",
     weights: np.ndarray | None = None,
     seed: int = 0,
@@ -309,10 +315,11 @@ def relate(
         image: whatever :func:`partzoo.image.open_picture` takes.
         boxes: ``(N, 4)`` left, top, right, bottom in pixels, for example of :attr:`Parts.boxes`; None: own sampling.
         n: how many patches to sample off the grid.
-        model: name of a PART model or the model; the bundled one if None.
+        model: name or file of a PART model, or the model; the bundled one if None.
         sampling: of the own patches: ``"off-grid"``, uniform; ``"on-grid"``, the cells of a grid of as nearly square
             cells as divide the picture, in random order; ``"multi-scale"``, sides between half and twice.
-        weights: ``(H, W)``, how often patches lie centred at a pixel, for example a part's mask; off the grid only.
+        weights: ``(H, W)``, how often patches lie centred at a pixel, for example a part's mask; where all are zero,
+            patches lie anywhere; off the grid only.
         seed: of the sampling.
 
     Returns:
@@ -340,12 +347,14 @@ def relate(
     return Relations(translations, patches, boxes=chosen, image=picture.pixels, ratios=ratios)
 
 
-def assemble(patches: Any, *, model: str | Part | None = None, reference: Reference = "least-squares") -> Assembly:
+def assemble(
+    patches: Any, *, model: str | Path | Part | None = None, reference: Reference = "least-squares"
+) -> Assembly:
     """Put patches together into one picture by the translations that a model predicts; they may be of many pictures.
 
     Args:
         patches: at least two pictures, whatever :func:`partzoo.image.open_pictures` takes, each a whole patch.
-        model: name of a PART model or the model; the bundled one if None.
+        model: name or file of a PART model, or the model; the bundled one if None.
         reference: see :meth:`Relations.positions`.
 
     Returns:
@@ -367,15 +376,15 @@ def assemble(patches: Any, *, model: str | Part | None = None, reference: Refere
     return Relations(_predict(part, crops, sizes, sizes.mean(0))[0], pixels).assemble(reference)
 
 
-def model_of(model: str | Part | None) -> Part:
-    """The PART model itself, or the one that a name stands for; the bundled one for None.
+def model_of(model: str | Path | Part | None) -> Part:
+    """The PART model itself, or the one that a name or file stands for; the bundled one for None.
 
     Raises:
         UsageError: it is no PART model.
     """
     from partzoo.models.part import Part
 
-    if model is None or isinstance(model, str):
+    if model is None or isinstance(model, (str, Path)):
         from partzoo.loading import load
 
         model = load(model or DEFAULT_MODEL)
@@ -426,8 +435,8 @@ def _own_boxes(
 
     if sampling not in OWN_SAMPLINGS:
         raise UsageError(f"Unknown sampling {sampling!r}: choose one of {', '.join(OWN_SAMPLINGS)}.")
-    if n < 2:
-        raise UsageError(f"n={n}: there must be two patches or more.")
+    if not isinstance(n, (int, np.integer)) or n < 2:
+        raise UsageError(f"n={n!r}: there must be two patches or more.")
     side = max(size) * model.patch / model.preprocess.size
     generator = torch.Generator().manual_seed(seed)
     if sampling == "on-grid":

@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import partzoo
 from partzoo import relation_figures
 from partzoo.errors import ShapeError, UsageError
 from partzoo.relations import Relations
+from partzoo.weights import write_weights
 
 RNG = np.random.default_rng(0)
 
@@ -157,9 +159,11 @@ def test_patches_lie_where_the_weights_are(picture, model):
     assert ((x >= 40) & (x <= 80) & (y >= 30) & (y <= 50)).all()
 
 
-@pytest.mark.parametrize("size", [(5, 200), (300, 9), (8, 8), (64, 64)])
-def test_pictures_of_any_shape(size, model):
-    relations = partzoo.relate(RNG.integers(0, 256, (*size, 3), dtype=np.uint8), n=6, model=model)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 200), (300, 9), (8, 8), (64, 64)])
+@pytest.mark.parametrize("sampling", ["off-grid", "on-grid", "multi-scale"])
+def test_pictures_of_any_shape(size, sampling, model):
+    pixels = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
+    relations = partzoo.relate(pixels, n=6, model=model, sampling=sampling)
     assert np.isfinite(relations.uncertainty()).all()
     assert relations.assemble().picture.size == size[::-1]
     assert relations.uncertainty_map().shape == size
@@ -223,6 +227,9 @@ def test_the_command_imports_nothing_slow_but_torch(tmp_path, picture):
         ({"boxes": [[0, 0, 10, 10]]}, "two or more"),
         ({"boxes": [[0, 0, 10, 10]] * 2, "weights": np.ones((90, 120))}, "leave one out"),
         ({"n": 1}, "n=1"),
+        ({"n": 2.5}, "n=2.5"),
+        ({"boxes": [[0, 0, np.nan, 10], [0, 0, 10, 10]]}, "Box 0 is"),
+        ({"boxes": [[-1, 0, 10, 10], [0, 0, 10, 10]]}, "inside the picture"),
         ({"sampling": "hexagonal"}, "off-grid, on-grid, multi-scale"),
         ({"weights": np.ones((3, 3))}, r"must be \(90, 120\)"),
         ({"weights": -np.ones((90, 120))}, "zero or above"),
@@ -246,6 +253,31 @@ def test_other_models_and_references_are_named(picture, model):
         loose.uncertainty_map()
     with pytest.raises(ShapeError, match=r"translations are \(2, 2, 2\)"):
         Relations(np.zeros((2, 2, 2)), [picture] * 3)
+    with pytest.raises(ShapeError, match="two or more, not 1"):
+        Relations(np.zeros((1, 1, 2)), [picture])
+    with pytest.raises(UsageError, match="not finite"):
+        Relations(np.full((2, 2, 2), np.nan), [picture] * 2)
+
+
+def test_pictures_are_turned_upright_and_grey_ones_related_too(model):
+    grey = Image.fromarray(RNG.integers(0, 256, (60, 90), dtype=np.uint8))
+    turned, file = Image.Exif(), io.BytesIO()
+    turned[0x0112] = 6  # a quarter to the right
+    grey.save(file, "PNG", exif=turned)
+    found = partzoo.relate(file.getvalue(), n=5, model=model)
+    upright = partzoo.relate(np.asarray(grey.rotate(-90, expand=True)), n=5, model=model)
+    assert found.image.shape == (90, 60, 3)
+    np.testing.assert_array_equal(found.translations, upright.translations)
+
+
+def test_a_model_may_be_a_file(picture, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"dim": 24, "depth": 1, "heads": 3}
+    part = partzoo.load("part-vitt8", pretrained=False, device="cpu", dtype="float32", **sizes)
+    write_weights(tmp_path / "part.safetensors", part.state_dict(), "part-vitt8", part.config)
+    found, patches = partzoo.relate(picture, n=5, model=tmp_path / "part.safetensors"), [picture[:30, :30], picture]
+    np.testing.assert_allclose(found.translations, partzoo.relate(picture, n=5, model=part).translations, atol=1e-4)
+    assert partzoo.assemble(patches, model=tmp_path / "part.safetensors").centres.shape == (2, 2)
 
 
 def test_patches_that_look_alike_lie_nowhere_in_particular(tmp_path):

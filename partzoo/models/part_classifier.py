@@ -37,6 +37,8 @@ class PartClassifierConfig:
         size: side in pixels of the pictures that the position embeddings are learned on.
         classes: how many there are; 0 is a backbone without class token and head.
         names: of the classes, where they are known.
+        positions: patches have learned position embeddings; without, they are a set, as in pretraining, which is the
+            weaker of the paper's two labelled baselines.
         drop_path: part of the pictures whose last block is left out in training, less for the blocks before.
         window: side in patches of the windows that all blocks but four, evenly spread, attend in; 0: all attend to the
             whole picture. For backbones alone (ViTDet, section 3).
@@ -51,6 +53,7 @@ class PartClassifierConfig:
     size: int = 64
     classes: int = 200
     names: tuple[str, ...] = ()
+    positions: bool = True
     drop_path: float = 0.0
     window: int = 0
     relative: bool = False
@@ -77,7 +80,8 @@ class PartClassifier(Encoder):
         if config.classes:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
             self.head = nn.Linear(config.dim, config.classes)
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + self.side**2, config.dim))
+        if config.positions:
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + self.side**2, config.dim))
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, drop_path=config.drop_path * i / max(config.depth - 1, 1))
             for i in range(config.depth)
@@ -96,7 +100,8 @@ class PartClassifier(Encoder):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.config.positions:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if self.prefix:
             nn.init.trunc_normal_(self.cls_token, std=0.02)
 
@@ -132,13 +137,15 @@ class PartClassifier(Encoder):
         return model
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Class token, if any, and patches of the grid with their positions; rows and columns."""
+        """Class token, if any, and patches of the grid, with their positions; rows and columns."""
         x = pad_to_multiple(x, self.patch)
         grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
         patches = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch, q=self.patch)
         tokens = self.patch_embed(patches)
         if self.prefix:
             tokens = torch.cat([self.cls_token.expand(len(x), -1, -1).to(tokens.dtype), tokens], dim=1)
+        if not self.config.positions:
+            return tokens, grid
         of_class, of_patches = self.pos_embed[0, : self.prefix], self.pos_embed[0, self.prefix :]
         placed = resampled(of_patches, self.side, grid).to(of_patches.dtype)
         return tokens + torch.cat([of_class, placed]), grid

@@ -138,3 +138,13 @@ def test_relative_positions_are_the_queries_times_the_vectors_of_the_way(grid):
         down, across = row - key // grid[1] + grid[0] - 1, column - key % grid[1] + grid[1] - 1
         expected = queries[:, :, 7] @ (tables[0][down] + tables[1][across])
         torch.testing.assert_close(found[:, :, 7, key], expected)
+
+
+def test_without_positions_patches_are_a_set(part, x):
+    torch.manual_seed(0)
+    model = PartClassifier.from_part(part, classes=5, positions=False).eval()
+    assert not any("pos_embed" in name for name in model.state_dict())
+    swapped = x.roll(8, 3)  # by a whole patch
+    torch.testing.assert_close(model.classify(x), model.classify(swapped), atol=1e-5, rtol=1e-4)
+    placed = PartClassifier.from_part(part, classes=5).eval()
+    assert (placed.classify(x) - placed.classify(swapped)).abs().max() > 1e-4
