@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
-from partzoo.models.layers import BasicBlock, Block, QuickGELU
+from partzoo.models.layers import FEW_PATCHES, BasicBlock, Block, QuickGELU
 
 WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # of PartFormer's transformer
-FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
 
 
 class ResNetStem(nn.Module):

@@ -16,14 +16,13 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor, nn
 
-from partzoo.encoders.precision import default_device
 from partzoo.errors import UsageError
 from partzoo.evaluate.held_out import top1
 from partzoo.export import write_aside
 from partzoo.loading import load
+from partzoo.models.layers import train_fast
 from partzoo.models.part import Part
 from partzoo.models.part_classifier import PartClassifier, PartClassifierConfig
-from partzoo.models.part_transformer import FEW_PATCHES
 from partzoo.train.data import PictureSet
 from partzoo.train.datasets import DataOptions, read_pictures
 from partzoo.train.deit import RandAugment, random_crops, seeded
@@ -73,8 +72,7 @@ class FinetuneTask(Task):
         if not 0 < layer_decay <= 1 or min(mixup, cutmix, erasing, smoothing, padding, workers) < 0 or repeats < 1:
             raise UsageError("layer_decay lies in 0..1, repeats are 1 or more, and nothing else is below 0.")
         self.model = model
-        for block in model.blocks:
-            block.attn.fused_attn = model.side**2 > FEW_PATCHES or default_device().type == "cuda"
+        train_fast(model.blocks, model.side**2)
         self.layer_decay, self.smoothing = layer_decay, smoothing
         self.scale, self.padding, self.repeats = scale, padding, repeats
         self.augment = RandAugment(policy, model.preprocess.mean, workers) if policy else None

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from partzoo.errors import UsageError
+from partzoo.models.layers import train_fast
 from partzoo.models.part import Part, PartConfig
-from partzoo.models.part_transformer import FEW_PATCHES
 from partzoo.models.sampling import SAMPLINGS, Sampling, sample
 from partzoo.train.loop import Task
 from partzoo.train.losses.part import relative_position_loss
@@ -37,8 +37,7 @@ class PartTask(Task):
                 f"sampling={sampling!r}, pairs={pairs}: sampling is one of {', '.join(SAMPLINGS)}, pairs 0 or more."
             )
         self.model = model
-        for block in model.blocks:
-            block.attn.fused_attn = (model.config.size // model.patch) ** 2 > FEW_PATCHES
+        train_fast(model.blocks, (model.config.size // model.patch) ** 2)
         self.pairs = pairs
         self.sampling = sampling
 

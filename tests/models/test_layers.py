@@ -8,7 +8,8 @@ from timm.models.resnet import BasicBlock as TimmBasicBlock
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import nn
 
-from partzoo.models.layers import BasicBlock, Block, ChannelNorm, QuickGELU
+from partzoo.models import layers
+from partzoo.models.layers import BasicBlock, Block, ChannelNorm, QuickGELU, train_fast
 
 
 def twins(make, make_timms):
@@ -72,6 +73,14 @@ def test_a_bias_of_the_queries_is_added_to_the_logits(fused):
 
     values = attention.qkv(x)[..., 48:]
     torch.testing.assert_close(attention(x, itself), attention.proj(values))
+
+
+@pytest.mark.parametrize(("device", "patches", "fused"), [("cpu", 64, False), ("cpu", 1024, True), ("cuda", 64, True)])
+def test_attention_is_written_out_where_that_is_faster(device, patches, fused, monkeypatch):
+    monkeypatch.setattr(layers, "default_device", lambda: torch.device(device))
+    blocks = [Block(24, 3), Block(24, 3)]
+    train_fast(blocks, patches)
+    assert [block.attn.fused_attn for block in blocks] == [fused, fused]
 
 
 @pytest.mark.parametrize("training", [False, True])
