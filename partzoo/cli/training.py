@@ -62,6 +62,7 @@ from partzoo.cli.options import complete_weights
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16: faster where the machine has it.")
 @click.option("--seed", type=int, help="Of weights, order and sampling.  [default: the recipe's, or 0]")
 @click.option("--limit", type=int, help="Use at most so many pictures.")
+@click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on so many pictures.  [default: 5000]")
 @click.option("--threads", type=int, help="CPU threads.")
 def train(
     method: str | None,
@@ -83,6 +84,7 @@ def train(
     precision: str | None,
     seed: int | None,
     limit: int | None,
+    held_out: int | None,
     threads: int | None,
 ) -> None:
     """Train a model by METHOD on a folder of pictures, within a budget of minutes, steps or epochs."""
@@ -106,12 +108,15 @@ def train(
         }
         if fixed := [name for name, value in given.items() if value is not None]:
             raise click.UsageError(f"{', '.join(fixed)} cannot change with --release: the recipe states it.")
+        from partzoo.train.release import HELD_OUT as MOST
         from partzoo.train.release import release as make
 
-        record = make(release, out=out or str(Path("runs", release)), **common, **budget)
+        record = make(release, out=out or str(Path("runs", release)), held_out=held_out or MOST, **common, **budget)
         files = ", ".join(file.path for file in record.files)
         click.echo(f"Released {record.name}: {files}; its record is in weights_manifest.json.")
         return
+    if held_out is not None:
+        raise click.UsageError("--held-out is for --release.")
     from partzoo.train.run import train as run
     from partzoo.train.settings import parse_settings
 

@@ -31,7 +31,7 @@ from partzoo.weights import WeightRecord, add_record, golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
 BUNDLED = ("part-vitn8.tin", "part-vitt8.tin", "patchresnet14.tin", "patchresnet14-fg.caltech101")
-HELD_OUT, BANK, QUERIES = 5000, 10_000, 2000
+HELD_OUT = 5000
 
 
 def release(
@@ -44,6 +44,7 @@ def release(
     epochs: float | None = None,
     resume: bool = False,
     threads: int | None = None,
+    held_out: int = HELD_OUT,
     progress: bool = True,
     root: str | Path | None = None,
 ) -> WeightRecord:
@@ -56,6 +57,8 @@ def release(
         minutes, steps, epochs: the budget in place of the recipe's.
         resume: continue the run in ``out``.
         threads: CPU threads of torch.
+        held_out: figures are of so many held-out pictures at most; of kNN, two fifths of them are queries, and twice as
+            many training pictures their neighbours.
         progress: show a bar.
         root: clone of the repository that gets the files and the record; None is the one partzoo runs from.
 
@@ -76,7 +79,8 @@ def release(
         raise UsageError(f"{name} was stopped after {state.pictures:,} pictures: add --resume to go on.")
     model = model.cpu().eval().requires_grad_(False)
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
-    command = f"partzoo train --release {name} --data DIR {spent}"
+    fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""
+    command = f"partzoo train --release {name} --data DIR {spent}{fewer}"
     record = WeightRecord(
         name=name,
         architecture=model.architecture,
@@ -97,7 +101,7 @@ def release(
         },
         metrics=tuple(
             metric | {"command": command}
-            for metric in metrics(model, data, state.loss, recipe.data.get("layout", "folder"))
+            for metric in metrics(model, data, state.loss, recipe.data.get("layout", "folder"), held_out)
         ),
         golden=golden(model),
         parents=(recipe.parent,) if recipe.parent else (),
@@ -106,7 +110,9 @@ def release(
     return record
 
 
-def metrics(model: Encoder, data: str | Path, loss: float, layout: str = "folder") -> list[dict[str, Any]]:
+def metrics(
+    model: Encoder, data: str | Path, loss: float, layout: str = "folder", limit: int = HELD_OUT
+) -> list[dict[str, Any]]:
     """Figures of a model on the held-out pictures of a folder, beside their floors.
 
     PART's position errors, the classifier's accuracy, kNN beside that of random weights; of a foreground head, the loss
@@ -126,7 +132,7 @@ def metrics(model: Encoder, data: str | Path, loss: float, layout: str = "folder
         protocol = "mean binary cross-entropy against the teacher, last 100 steps, training cells"
         return [{"name": "loss", "value": round(loss, 4), "protocol": protocol}]
     side, found = model.preprocess.size, []
-    held_out = load_pictures(data, "val", side=side, limit=HELD_OUT)
+    held_out = load_pictures(data, "val", side=side, limit=limit)
     if isinstance(model, Part):
         protocol = f"all ordered pairs of off-grid patches, {len(held_out)} held-out pictures, in patches"
         errors = part_positions(model, held_out)
@@ -134,10 +140,10 @@ def metrics(model: Encoder, data: str | Path, loss: float, layout: str = "folder
     elif hasattr(model, "classify"):
         protocol = f"own classifier, {len(held_out)} held-out pictures, per cent"
         found = [{"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol}]
-    bank = load_pictures(data, side=side, limit=BANK)
+    bank = load_pictures(data, side=side, limit=2 * limit)
     if held_out.labels is None or bank.labels is None:
         return found
-    queries = load_pictures(data, "val", side=side, limit=QUERIES)
+    queries = load_pictures(data, "val", side=side, limit=2 * limit // 5)
     torch.manual_seed(0)
     floor = build(find(model.architecture), model.config).eval().requires_grad_(False)
     protocol = f"20 nearest of {len(bank)} training pictures, {len(queries)} held-out ones, mean patch token, per cent"

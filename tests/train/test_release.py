@@ -36,18 +36,19 @@ def clone(tmp_path):
 
 
 @pytest.mark.parametrize("name, figures", [
-    ("part-vitt8.tin", {"mse_x", "mse_y", "distance", "constant_mse_x", "loss", "knn", "knn_random_weights"}),
+    ("part-vitn8.tin", {"mse_x", "mse_y", "distance", "constant_mse_x", "loss", "knn", "knn_random_weights"}),
     ("patchresnet14.tin", {"top1", "knn", "knn_random_weights"}),
 ])  # fmt: skip
 def test_a_release_is_complete(name, figures, data, clone):
-    record = release(name, data=data, out=clone / "run", steps=2, progress=False, root=clone)
+    record = release(name, data=data, out=clone / "run", steps=2, held_out=20, progress=False, root=clone)
     assert [stored.to_json() for stored in manifest(clone / NAME).values()] == [record.to_json()]
     schema = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
     jsonschema.validate(json.loads((clone / NAME).read_text()), schema)
     assert figures <= {metric["name"] for metric in record.metrics}
     assert record.labels_used == (record.recipe == "patchresnet14.tin")
     assert record.budget["pictures_seen"] == 2 * read_recipe(name).loop["batch_size"]
-    assert record.command == f"partzoo train --release {name} --data DIR --steps 2"
+    assert record.command == f"partzoo train --release {name} --data DIR --steps 2 --held-out 20"
+    assert "20 held-out pictures" in record.metrics[0]["protocol"]
     loaded = load(clone / "partzoo" / record.files[0].path, dtype="float32")
     assert check_golden(loaded, record.golden) < 1e-3
 
