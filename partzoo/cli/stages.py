@@ -33,6 +33,7 @@ from partzoo.cli.options import Numbers, complete_weights
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
 @click.option("--scratch/--no-scratch", default=True, show_default=True, help="Also train from random weights.")
 @click.option("--test-subjects", type=click.IntRange(min=1), default=200, show_default=True, help="Held out.")
+@click.option("--windows", type=click.IntRange(min=1), help="Labelled ones of each night.  [default: all]")
 @click.option("--epochs", type=float, help="Length of each training.  [default: 100]")
 @click.option("--steps", type=int, help="Length of each training in steps, instead of epochs.")
 @click.option("--batch-size", type=int, help="Windows in a step.  [default: 128]")
@@ -47,6 +48,7 @@ def stages(
     seeds: int,
     scratch: bool,
     test_subjects: int,
+    windows: int | None,
     cache: str,
     threads: int | None,
     **loop: Any,
@@ -63,7 +65,13 @@ def stages(
         what = f"{row['subjects']} subjects, seed {row['seed']}, {row['initial']}"
         click.echo(f"{what}: kappa {float(row['kappa']):.3f}", err=True)
 
-    chosen = {"subjects": subjects, "seeds": seeds, "scratch": scratch, "test_subjects": test_subjects}
+    chosen = {
+        "subjects": subjects,
+        "seeds": seeds,
+        "scratch": scratch,
+        "test_subjects": test_subjects,
+        "windows": windows,
+    }
     rows = sample_efficiency(model, data, out, **chosen, cache=cache, progress=tell, bar=True, **loop)
     shown = [
         (each["subjects"], each["initial"], f"{each['kappa']:.3f}",

@@ -2,12 +2,14 @@
 
 Nothing here was recorded from anybody. Stages follow a Markov chain, and each has its textbook rhythms: wake alpha at
 the back of the head, blinks and muscle; N1 theta and slow eye movements; N2 theta, spindles and K-complexes; N3 delta;
-REM mixed low theta, sawtooth waves and rapid eye movements, without muscle tone. Frequencies, amplitudes, how often
-events come and how restless the sleep is differ between sleepers. Figures that are measured on these signals say
-whether a training works, not how well it does on people.
+REM mixed low theta, sawtooth waves and rapid eye movements, without muscle tone. Every 45 to 90 s sleep turns, as by an
+arousal or closed eyes, and rhythms die away from there or come up again, which gives time a direction. Frequencies,
+amplitudes, how often events come and how restless the sleep is differ between sleepers. Figures that are measured on
+these signals say whether a training works, not how well it does on people.
 
-Source of the rhythms: the scoring rules of the American Academy of Sleep Medicine, as textbooks give them; of the file
-layout: the PhysioNet challenge of 2018, which :mod:`partzoo.evaluate.protocols.physionet` reads.
+Source of the rhythms, and of an arousal as an abrupt shift to faster ones: the scoring rules of the American Academy of
+Sleep Medicine, as textbooks give them; of the file layout: the PhysioNet challenge of 2018, which
+:mod:`partzoo.evaluate.protocols.physionet` reads. The time constants of the turns are made up.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ RHYTHMS = {
     "delta": ((1.3, 0.25), (3, 6, 14, 62, 5), (1.0, 0.8, 0.5)),
     "beta": ((20.0, 1.5), (8, 4, 2, 1, 4), (1.0, 0.8, 0.6)),
     "sawtooth": ((2.8, 0.3), (0, 0, 0, 0, 9), (0.8, 1.0, 0.3)),
+    "arousal": ((9.0, 0.8), (0, 5, 7, 9, 6), (0.8, 1.0, 1.0)),
 }
 # Events in 30 s by stage; weight at front, middle and back.
 EVENTS = {
@@ -53,6 +56,23 @@ EVENTS = {
     "rapid eye movement": ((1.0, 0, 0, 0, 6.0), (0.4, 0.12, 0.02)),
 }
 MUSCLE = (14.0, 7.0, 4.0, 3.0, 1.0)
+# Sleep turns every so many seconds: the eyes close, an arousal, a phasic burst of REM. From there a rhythm or an event
+# dies away (below 0) or comes up again (above 0), by stage, with this time constant in seconds; 0 is steady.
+TURNS = (45.0, 90.0)
+COURSES = {
+    "alpha": (-15, -15, 0, 0, 0),
+    "theta": (15, 20, 20, -20, 20),
+    "delta": (0, 0, -15, 30, 0),
+    "beta": (20, -10, -10, -10, -10),
+    "sawtooth": (0, 0, 0, 0, -12),
+    "arousal": (0, -10, -10, -10, -10),
+    "spindle": (0, 0, 20, 20, 0),
+    "k-complex": (0, 0, -10, -10, 0),
+    "blink": (20, 0, 0, 0, 0),
+    "slow eye movement": (0, 20, 0, 0, 0),
+    "rapid eye movement": (0, 0, 0, 0, -15),
+}
+REST = 0.05  # of a course that has died away, beside 1 at its height
 
 
 @dataclass(frozen=True)
@@ -105,12 +125,15 @@ class Sleeper:
         head *= 7 * self._person["noise amplitude"]
         head += 5 * self._person["noise amplitude"] * self._noise(rng, samples, self._person["slope"])
         eyes, chin = 5 * self._noise(rng, samples, 1.0), np.zeros(samples)
+        since = self._since_turns(rng, samples)
         for name, (_, levels, places) in RHYTHMS.items():
             level = self._track(np.array(levels), stages) * self._person[f"{name} amplitude"]
+            level *= self._course(COURSES[name], stages, since)
             for side in range(2):  # both halves of the head alike, with a rhythm of their own in each
                 head[side::2] += np.outer(places, level * self._rhythm(rng, samples, self._person[name], name))
         for name, (often, places) in EVENTS.items():
-            wave = self._events(rng, stages, np.array(often), name)
+            likely = self._course(COURSES[name], stages, since).reshape(windows, -1)
+            wave = self._events(rng, stages, np.array(often), likely, name)
             head += np.repeat(places, 2)[:, None] * wave
             if "eye" in name or name == "blink":
                 eyes += wave
@@ -147,12 +170,30 @@ class Sleeper:
         )  # fmt: skip
         return wave * strength
 
-    def _events(self, rng: np.random.Generator, stages: np.ndarray, often: np.ndarray, name: str) -> np.ndarray:
+    def _since_turns(self, rng: np.random.Generator, samples: int) -> np.ndarray:
+        """Seconds since sleep last turned, of each sample."""
+        t = np.arange(samples) / self.rate
+        turns = rng.uniform(-TURNS[1], 0) + np.cumsum(rng.uniform(*TURNS, int((t[-1] + 2 * TURNS[1]) / TURNS[0]) + 1))
+        turns = np.concatenate([[turns[0] - TURNS[1]], turns])
+        return t - turns[np.searchsorted(turns, t, "right") - 1]
+
+    def _course(self, constants: tuple[float, ...], stages: np.ndarray, since: np.ndarray) -> np.ndarray:
+        """How strong something is at each sample; 1 in the mean of the 30 s after a turn."""
+        tau = np.repeat(np.array(constants, np.float64)[stages], SECONDS * self.rate)
+        steady, lasting = tau == 0, np.where(tau == 0, 1, np.abs(tau))
+        decay, mean = np.exp(-since / lasting), lasting / SECONDS * (1 - np.exp(-SECONDS / lasting))
+        course = np.where(tau < 0, (REST + decay) / (REST + mean), (REST + 1 - decay) / (REST + 1 - mean))
+        return np.where(steady, 1.0, course)
+
+    def _events(
+        self, rng: np.random.Generator, stages: np.ndarray, often: np.ndarray, likely: np.ndarray, name: str
+    ) -> np.ndarray:
         wave = np.zeros(len(stages) * SECONDS * self.rate)
+        reached = np.cumsum(likely, 1) / likely.sum(1, keepdims=True)
         for window, stage in enumerate(stages):
             for _ in range(rng.poisson(often[stage] * self._person[f"{name} density"])):
                 shape = self._shape(rng, name) * self._person[f"{name} amplitude"]
-                start = int((window + rng.random()) * SECONDS * self.rate)
+                start = window * SECONDS * self.rate + int(np.searchsorted(reached[window], rng.random()))
                 shape = shape[: len(wave) - start]
                 wave[start : start + len(shape)] += shape
         return wave

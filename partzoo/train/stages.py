@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES
+from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
 from partzoo.loading import build, load
 from partzoo.models.part1d import SignalPart, SignalPartConfig
 from partzoo.registry import find
@@ -83,6 +84,7 @@ def sample_efficiency(
     seeds: int = 5,
     scratch: bool = True,
     test_subjects: int = PHYSIONET_2018.test_subjects,
+    windows: int | None = None,
     masked: float = 0.2,
     cache: str | Path = "",
     progress: Callable[[dict[str, Any]], None] | None = None,
@@ -102,6 +104,7 @@ def sample_efficiency(
         seeds: 0..seeds-1 are used, of subjects, weights and order.
         scratch: train a model of the same size from random weights as well, equally long.
         test_subjects: held out, the same for all; as many as in pretraining, or less.
+        windows: only so many of each night are labelled, drawn by the seed; None is all, as in the paper.
         masked: see :class:`StagesTask`.
         cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
         progress: told each row.
@@ -123,12 +126,13 @@ def sample_efficiency(
     rules = dataclasses.replace(PHYSIONET_2018, train_subjects=1, test_subjects=test_subjects)
     everyone = sum(len(rules.records(data, split)) for split in ("train", "rest"))
     numbers = [everyone if number is None else number for number in subjects]
+    if windows is not None and windows < 1:
+        raise UsageError(f"windows={windows} of each night must be at least 1.")
     if not numbers or min(numbers) < 1 or max(numbers) > everyone:
         raise UsageError(f"subjects={list(subjects)}: {data} has {everyone} besides the {test_subjects} held out.")
     out = Path(out)
-    rows = _begin(
-        out, {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
-    )
+    settings = {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
+    rows = _begin(out, settings if windows is None else settings | {"windows": windows})
     done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
     test = read_nights(rules.records(data, "test"), cache, progress=bar)
     for number in numbers:
@@ -137,20 +141,31 @@ def sample_efficiency(
             for initial in ("pretrained", "scratch") if scratch else ("pretrained",):
                 if (initial, number, seed) in done:
                     continue
-                windows = labelled(read_nights(chosen, cache, progress=False), STAGES)
+                nights = read_nights(chosen, cache, progress=False)
+                known = labelled(nights if windows is None else few_of_each(nights, windows, seed), STAGES)
                 torch.manual_seed(seed)
                 made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
                 place = out / f"{initial}-{number}-{seed}"
-                state = fit(made, windows, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar)
+                state = fit(made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar)
                 if not state.finished:
                     return rows
                 scores = rules.score(made.model.stages, test)
                 row = {"initial": initial, "subjects": number, "seed": seed} | scores
-                row |= {"windows": len(windows), "steps": state.step, "seconds": round(state.seconds, 1)}
+                row |= {"windows": len(known), "steps": state.step, "seconds": round(state.seconds, 1)}
                 rows.append(_append(out / TABLE, row))
                 if progress:
                     progress(rows[-1])
     return rows
+
+
+def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
+    """So many windows of each night, or all where it has fewer, drawn by the seed and the night's name."""
+    found = []
+    for night in nights:
+        rng = np.random.default_rng([seed, *night.record.encode()])
+        kept = np.sort(rng.permutation(len(night.stages))[:windows])
+        found.append(Night(night.record, night.windows[kept], night.stages[kept]))
+    return found
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018
 from partzoo.evaluate.protocols.physionet import STAGES as READ
 from partzoo.signals import Sleeper, end_to_end, write_nights
-from partzoo.signals.synthetic import CHANNELS, EEG, STAGES, TRANSITIONS
+from partzoo.signals.synthetic import CHANNELS, COURSES, EEG, EVENTS, RHYTHMS, SECONDS, STAGES, TRANSITIONS, TURNS
 
 pytest.importorskip("scipy")
 
@@ -36,6 +36,34 @@ def test_stages_have_their_rhythms_where_they_belong(power):
     assert power("R", 0.3, 6, "E1-M2") > 1.2 * power("N3", 0.3, 6, "E1-M2")
     chin = [power(stage, 20, 50, "Chin1-Chin2") for stage in ("W", "N1", "N2", "R")]
     assert chin == sorted(chin, reverse=True)
+
+
+def test_time_has_a_direction():
+    """What dies away comes back abruptly, what comes up goes abruptly: strength changes in steps of one sign."""
+    steps = {"alpha": [], "delta": []}
+    bands = {"alpha": (8, 12, "W", "O1-M2"), "delta": (0.7, 2.7, "N3", "F3-M2")}
+    for seed in range(12):
+        signal, stages = Sleeper(seed).night(40)
+        for name, (low, high, stage, channel) in bands.items():
+            patches = signal[CHANNELS.index(channel)].reshape(-1, 300)
+            kept = slice(round(low * 3), round(high * 3))
+            level = np.log((np.abs(np.fft.rfft(patches)[:, kept]) ** 2).sum(-1)).reshape(40, 10)
+            steps[name].append(np.diff(level[stages == STAGES.index(stage)], axis=1).ravel())
+    skewness = {name: (np.concatenate(each) ** 3).mean() for name, each in steps.items()}
+    assert skewness["alpha"] > 0.3 and skewness["delta"] < -0.1, skewness
+
+
+def test_courses_die_away_or_come_up_after_a_turn():
+    assert set(COURSES) == set(RHYTHMS) | set(EVENTS)
+    sleeper, stages = Sleeper(0), np.repeat(np.arange(5), 40)
+    since = sleeper._since_turns(np.random.default_rng(0), len(stages) * SECONDS * sleeper.rate)
+    assert 0 <= since.min() < 0.02 and TURNS[1] - 5 < since.max() <= TURNS[1]
+    for name, constants in COURSES.items():
+        courses = sleeper._course(constants, stages, since).reshape(5, -1)
+        for tau, course, after in zip(constants, courses, since.reshape(5, -1), strict=True):
+            early, late = course[after < 5].mean(), course[after > 40].mean()
+            assert (early > 2 * late) if tau < 0 else (late > 2 * early) if tau else (course == 1).all(), name
+            assert course[after < 30].mean() == pytest.approx(1, abs=0.08), name
 
 
 def test_a_sleeper_is_the_same_everywhere_and_differs_from_others():

@@ -14,7 +14,7 @@ from partzoo.registry import find
 from partzoo.signals import write_nights
 from partzoo.train.part_signals import PartSignalsTask
 from partzoo.train.run import METHODS, read_recipe, train
-from partzoo.train.stages import COLUMNS, StagesTask, means, sample_efficiency, with_classes
+from partzoo.train.stages import COLUMNS, StagesTask, few_of_each, means, sample_efficiency, with_classes
 from partzoo.train.windows import SignalOptions, WindowSet, labelled, read_nights, read_windows
 
 pytest.importorskip("scipy")
@@ -211,6 +211,24 @@ def test_sample_efficiency_writes_a_row_for_each_training_and_goes_on(nights, ca
         sample_efficiency("part-vitt8.tin", nights, tmp_path / "picture", **options)
 
 
+def test_few_windows_of_each_night_are_labelled(nights, cache, pretrained, tmp_path):
+    found = read_nights(sorted((nights / "training").iterdir()), cache, progress=False)
+    few = few_of_each(found, 2, seed=0)
+    for night, drawn in zip(found, few, strict=True):
+        assert drawn.record == night.record and len(drawn.windows) == 2
+        places = [next(i for i, each in enumerate(night.windows) if np.array_equal(each, one)) for one in drawn.windows]
+        assert places == sorted(set(places)) and drawn.stages.tolist() == night.stages[places].tolist()
+    again, other = few_of_each(found[:1], 2, seed=0)[0], [few_of_each(found[:1], 2, seed=i)[0] for i in range(1, 9)]
+    assert np.array_equal(again.windows, few[0].windows)  # whoever else is drawn
+    assert any(not np.array_equal(again.windows, each.windows) for each in other)
+    assert len(few_of_each(found, 9, seed=0)[0].stages) == 4
+    options = {"subjects": (2,), "seeds": 1, "test_subjects": 2, "cache": cache, "steps": 1, "batch_size": 4}
+    rows = sample_efficiency(pretrained, nights, tmp_path / "few", windows=3, **options)
+    assert [row["windows"] for row in rows] == [6, 6]
+    with pytest.raises(UsageError, match="windows=0"):
+        sample_efficiency(pretrained, nights, tmp_path / "none", windows=0, **options)
+
+
 def test_means_are_over_seeds():
     rows = [
         {"initial": initial, "subjects": 10, "seed": seed, "kappa": kappa}
@@ -230,7 +248,7 @@ def test_the_commands_do_it_all(nights, cache, tmp_path):
     short = ["--steps", 1, "--batch-size", 4]
     ran = partzoo("train", "part-signals", "--data", nights, *settings, *short, "-o", run)
     assert ran.code == 0, ran.err
-    chosen = ["--subjects", 1, "--seeds", 1, "--test-subjects", 2, "--cache", cache, "-o", out]
+    chosen = ["--subjects", 1, "--seeds", 1, "--test-subjects", 2, "--windows", 2, "--cache", cache, "-o", out]
     ran = partzoo("stages", run / "model.safetensors", "--data", nights, *chosen, *short)
     assert ran.code == 0, ran.err
     assert "pretrained" in ran.out and "scratch" in ran.out and (out / "stages.csv").is_file()
