@@ -20,6 +20,7 @@ from weight_records import record_of, toy
 import partzoo
 from partzoo.cli import main
 from partzoo.errors import UsageError
+from partzoo.evaluate import reproduction
 from partzoo.evaluate.floors import FLOORS
 from partzoo.evaluate.report import read_csv, rows, write_csv
 from partzoo.evaluate.run import digest
@@ -94,7 +95,8 @@ def test_results_are_those_of_the_records_of_the_released_weights(protocol):
     files = (ROOT / "results" / "eval" / protocol).glob("*.json")
     records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     assert read_csv(ROOT / "results" / f"{protocol}.csv") == rows(records)
-    released = {name: digest(partzoo.load(name, device="cpu", dtype="float32")) for name in manifest(ROOT / NAME)}
+    names = [name for name in manifest(ROOT / NAME) if name not in reproduction.unmeasured()]
+    released = {name: digest(partzoo.load(name, device="cpu", dtype="float32")) for name in names}
     measured = {record["model"]: record["weights_sha256"] for record in records}
     assert {name: measured[name] for name in released} == released
 

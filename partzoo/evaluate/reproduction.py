@@ -22,6 +22,15 @@ def notes(path: str | Path = NOTES) -> dict[str, Any]:
     return tomllib.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def unmeasured() -> set[str]:
+    """Weights that no protocol measures here, being too slow: their cards take all figures from the manifest."""
+    return {
+        name
+        for name, card in notes()["weights"].items()
+        if all(figure["from"] == "manifest" for figure in card["figures"])
+    }
+
+
 def cards(records: Mapping[str, WeightRecord], results: Results, written: Mapping[str, Any]) -> str:
     """A section of Markdown for every weight.
 

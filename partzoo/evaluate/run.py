@@ -25,6 +25,7 @@ from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
+from partzoo.evaluate.reproduction import unmeasured
 from partzoo.export import write_aside
 from partzoo.features import DEFAULT_MODEL
 from partzoo.loading import load
@@ -171,14 +172,15 @@ def evaluate_all(
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
-    """What ``partzoo eval --all`` evaluates: released weights and floors with their settings.
+    """What ``partzoo eval --all`` evaluates: released weights that are not too slow for it, and floors, with settings.
 
     Where parts are asked for, the default model of ``discover_parts`` and the floor of colour and place come also with
     other ways to find the foreground, and models with parts of several classes do not: those classes are their data's.
     """
     parts = isinstance(get(protocol), PartProtocol)
     several = {name for name, each in manifest().items() if "parts" in each.config and each.config.get("classes")}
-    names = [name for name in (*manifest(), *FLOORS) if not (parts and name in several)]
+    left = unmeasured() | (several if parts else set())
+    names = [name for name in (*manifest(), *FLOORS) if name not in left]
     found = [(name, {"background": "auto", "size": None}) for name in names]
     if parts:
         for name, methods in ((DEFAULT_MODEL, ("boundary", "none")), (COLOUR, ("boundary",))):
