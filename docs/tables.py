@@ -26,6 +26,7 @@ FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
 FACES_MORE = ("fg_nmi5", "fg_ari5", "fg_nmi68", "fg_ari68", "presence", "stability_nmi", "stability_ari")
 PROBES = ("knn", "linear", "linear_sgd")
 POSITIONS = ("mse_x", "mse_y", "distance", "antisymmetry")
+RELATIONS = ("same", "shift_error")
 SCALES = {
     "inter-ocular": "the distance between points 0 and 1",
     "box": "the box's width and height",
@@ -150,7 +151,7 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
         "floors": lambda _: "\n".join(f"- `{name}`: {what}." for name, what in FLOORS.items()),
         "faces68": lambda of: results(of.results("faces68"), FACES, FACES_MORE),
         "people": lambda of: intervals(of.results("faces68"), FACES_PEOPLE, k=8),
-        "tiny-imagenet": lambda of: results(of.results("tiny-imagenet"), PROBES, POSITIONS),
+        "tiny-imagenet": lambda of: results(of.results("tiny-imagenet"), PROBES, POSITIONS, RELATIONS),
         "commands": lambda of: commands(of.results("faces68"), of.results("tiny-imagenet")),
     },
     "docs/reproduction.md": {

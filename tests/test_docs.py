@@ -66,7 +66,9 @@ def clone(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     asked = {
         "faces68": {k: (*TABLES.FACES, *TABLES.FACES_MORE) for k in (4, 8, 16)},
-        "tiny-imagenet": {None: (*TABLES.PROBES, *TABLES.POSITIONS, "constant_mse_x", "random_antisymmetry")},
+        "tiny-imagenet": {
+            None: (*TABLES.PROBES, *TABLES.POSITIONS, *TABLES.RELATIONS, "constant_mse_x", "random_antisymmetry")
+        },
     }
     for protocol, metrics in asked.items():
         records = [

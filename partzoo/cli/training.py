@@ -45,7 +45,10 @@ from partzoo.cli.options import complete_weights
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option(
-    "--grow-from", metavar="NAME", shell_complete=complete_weights, help="Smaller trained model to start as (part)."
+    "--grow-from",
+    metavar="NAME",
+    shell_complete=complete_weights,
+    help="Smaller trained model to start as (part, spatial).",
 )
 @click.option(
     "--parent", metavar="NAME", shell_complete=complete_weights, help="PART model to finetune, or none (finetune)."

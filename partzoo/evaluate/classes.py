@@ -1,4 +1,4 @@
-"""A model's figures by a protocol of classes: neighbours, linear probes and, for PART, positions."""
+"""A model's figures by a protocol of classes: neighbours, linear probes and what it was trained to tell."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.encoders.base import Encoder
-from partzoo.evaluate.held_out import part_positions, pooled_features
+from partzoo.evaluate.held_out import part_positions, pooled_features, spatial_relations
 from partzoo.evaluate.knn import knn_accuracy
 from partzoo.evaluate.linear import closed_form, sgd_probe
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.part import Part
+from partzoo.models.spatial import Spatial
 
 NEIGHBOURS = 20
-POSITION_PICTURES = 5000
+RELATED_PICTURES = 5000  # that PART's positions and Spatial Reasoning's relations are asked of
 
 
 def classify_figures(
@@ -31,7 +32,8 @@ def classify_figures(
     ``knn`` is a weighted vote of the 20 nearest of the whole training split, ``linear`` the closed form, and both
     are the same for every seed; ``linear_sgd`` is trained by the protocol's ``probe`` with each seed. PART models add
     ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
-    patches, on positions drawn by each seed in the first 5,000 test pictures.
+    patches, models of Spatial Reasoning ``same``, ``shift_error`` and ``constant_shift_error``, on positions, views and
+    patches drawn by each seed in the first 5,000 test pictures.
 
     Args:
         model: any encoder.
@@ -65,8 +67,10 @@ def classify_figures(
         report("probes", done, len(seeds))
         figures = {"linear_sgd": sgd_probe(bank, train.labels, queries, test.labels, seed=seed, **protocol.probe)}
         if isinstance(model, Part):
-            positions = part_positions(model, test, seed=seed, limit=POSITION_PICTURES)
+            positions = part_positions(model, test, seed=seed, limit=RELATED_PICTURES)
             figures |= {name: value for name, value in positions.items() if name != "loss"}
+        if isinstance(model, Spatial):
+            figures |= spatial_relations(model, test, seed=seed, limit=RELATED_PICTURES)
         runs.append({"k": None, "seed": seed, "metrics": figures})
     report("probes", len(seeds), len(seeds))
     return runs, len(test)

@@ -13,13 +13,16 @@ from partzoo.evaluate.knn import knn_accuracy
 from partzoo.evaluate.positions import antisymmetry, position_error
 from partzoo.models.part import Part
 from partzoo.models.sampling import Sampling, sample
+from partzoo.models.spatial import Spatial
 from partzoo.train.data import PictureSet
+from partzoo.train.losses.spatial import relation_targets, shifted_pairs
+from partzoo.train.spatial import SpatialTask
 
 
-def normalized_batches(
+def batches(
     model: Encoder, pictures: PictureSet, size: int, limit: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers of pictures, and their pixels normalized, in the model's size and on its device."""
+    """Numbers of pictures, and their uint8 pixels, in the model's size and on its device."""
     preprocess: Preprocess = model.preprocess
     device = next((each.device for each in model.parameters()), None)
     count = len(pictures) if limit is None else min(limit, len(pictures))
@@ -29,7 +32,15 @@ def normalized_batches(
             mode = preprocess.interpolation if preprocess.interpolation != "lanczos" else "bicubic"
             resized = interpolate(pixels.float(), (preprocess.size,) * 2, mode=mode, antialias=True)
             pixels = resized.round().clamp(0, 255).byte()
-        yield numbers, preprocess.normalize(pixels)
+        yield numbers, pixels
+
+
+def normalized_batches(
+    model: Encoder, pictures: PictureSet, size: int, limit: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of pictures, and their pixels normalized, in the model's size and on its device."""
+    for numbers, pixels in batches(model, pictures, size, limit):
+        yield numbers, model.preprocess.normalize(pixels)
 
 
 @torch.inference_mode()
@@ -83,6 +94,44 @@ def part_positions(
         seen += len(pixels)
     means = {name: value / seen for name, value in totals.items()}
     return means | {"loss": (means["mse_x"] + means["mse_y"]) / 2}
+
+
+@torch.inference_mode()
+def spatial_relations(
+    model: Spatial, pictures: PictureSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
+) -> dict[str, float]:
+    """What a model of Spatial Reasoning says of views and patches as in its training, four and two of each picture.
+
+    Args:
+        model: backbone and relation module.
+        pictures: held out; resized to the model's size.
+        seed: of views and patches.
+        batch_size: pictures at a time, M: a negative is a view of another picture among them.
+        limit: use only the first so many pictures.
+
+    Returns:
+        ``same``, of pairs of views, half of them of one picture, those told right; ``shift_error``, mean distance
+        between predicted and true shift of two patches of a picture that do not overlap, and
+        ``constant_shift_error``, of always saying (0, 0), the mean. In per cent, of pairs and of the picture's side.
+
+    Source: Spatial Reasoning, section 3.2.
+    """
+    task = SpatialTask(model, views=4, patches=2)
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+    totals, seen = torch.zeros(3), 0
+    for _, pixels in batches(model, pictures, batch_size, limit):
+        x, positions = task.batch(pixels, generator)
+        features = model.features(x)
+        pairs = shifted_pairs(len(pixels), task.views, task.patches, device=str(pixels.device))
+        predicted = model.relation(features[pairs.first], features[pairs.second]).float()
+        targets = relation_targets(pairs, positions)
+        views = pairs.first < pairs.views
+        right = ((predicted[:, 2] > 0) == (targets[:, 2] > 0))[views]
+        true = targets[~views, :2] * model.config.unit
+        errors = (predicted[~views, :2] * model.config.unit - true).norm(dim=1)
+        means = torch.stack([right.float().mean(), errors.mean(), true.norm(dim=1).mean()])
+        totals, seen = totals + 100 * len(pixels) * means.cpu(), seen + len(pixels)
+    return dict(zip(("same", "shift_error", "constant_shift_error"), (totals / seen).tolist(), strict=True))
 
 
 @torch.inference_mode()

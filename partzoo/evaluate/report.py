@@ -26,7 +26,7 @@ from partzoo.export import write_aside
 FORMAT = 1
 DEFAULT = "default"
 OWN_FLOORS = ("constant_", "random_")
-LOWER_IS_BETTER = ("nme", "mse", "distance", "antisymmetry")
+LOWER_IS_BETTER = ("nme", "mse", "distance", "antisymmetry", "shift_error")
 NEITHER_IS_BETTER = ("presence",)
 IN_PATCHES = ("mse_x", "mse_y", "distance", "antisymmetry")
 WORDS = {"nmi": "NMI", "ari": "ARI", "nme": "NME", "iou": "IoU", "mse": "MSE", "knn": "kNN", "sgd": "(SGD)"}

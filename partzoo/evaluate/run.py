@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from partzoo.allocation import kept_memory
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import make_finder
 from partzoo.errors import UsageError
@@ -124,7 +125,8 @@ def evaluate(
     }
     if out is not None and (known := _known(Path(out), record)):
         return known
-    runs, pictures = measure()
+    with kept_memory():
+        runs, pictures = measure()
     record |= {"pictures": pictures, "command": _command(record), "hardware": hardware(), "runs": runs}
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)

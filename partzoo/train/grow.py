@@ -1,4 +1,4 @@
-"""A larger PART model that starts where a trained smaller one stands.
+"""A larger model that starts where a trained smaller one stands: PART's here, Spatial Reasoning's in ``deepen``.
 
 Wider: channels, heads and hidden units are repeated a whole number of times, and what reads them shares its
 weights among the copies, unevenly at random, so that copies learn different things. A repeated vector has the mean
@@ -19,7 +19,9 @@ from partzoo.errors import UsageError
 from partzoo.loading import build, load
 from partzoo.models.part import Part, PartConfig
 from partzoo.models.relative import CrossAttentionRelativeEncoder
+from partzoo.models.spatial import Spatial, SpatialConfig
 from partzoo.registry import Architecture
+from partzoo.train.deepen import deepen, spread
 
 GROWING = ("dim", "depth", "heads")
 
@@ -45,7 +47,7 @@ def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float =
     large = build(entry, config)
     with torch.no_grad():
         _linear(small.patch_embed, large.patch_embed, times, noise, inputs=0)
-        kept = _spread(len(small.blocks), len(large.blocks))
+        kept = spread(len(small.blocks), len(large.blocks))
         for index, block in enumerate(large.blocks):
             if index in kept:
                 _block(small.blocks[kept.index(index)], block, times, noise)
@@ -58,17 +60,18 @@ def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float =
     return large
 
 
-def grown(name: str, entry: Architecture, config: PartConfig) -> Part:
+def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) -> Part | Spatial:
     """A model to train, grown from the weights that a name or file stands for.
 
     Raises:
-        UsageError: they are of no PART model, or cannot grow into this one.
+        UsageError: they are of another method, or cannot grow into this one.
         WeightsError: they cannot be read.
     """
     small = load(name, device="cpu", dtype="float32")
-    if not isinstance(small, Part):
-        raise UsageError(f"{name} is no PART model: {entry.name} cannot grow from it.")
-    return grow(small, entry, config)
+    for kind, enlarge in ((Part, grow), (Spatial, deepen)):
+        if isinstance(small, kind) and isinstance(config, type(small.config)):
+            return enlarge(small, entry, config)
+    raise UsageError(f"{name} is no {entry.family} model: {entry.name} cannot grow from it.")
 
 
 def _times(small: Part, entry: Architecture, config: PartConfig) -> int:
@@ -87,11 +90,6 @@ def _times(small: Part, entry: Architecture, config: PartConfig) -> int:
             "the same whole multiple, depth no less. Name a larger architecture with --model."
         )
     return times
-
-
-def _spread(small: int, large: int) -> list[int]:
-    """Places of the trained blocks among all, evenly, the first one first."""
-    return [index * large // small for index in range(small)]
 
 
 def _block(small: nn.Module, large: nn.Module, times: int, noise: float) -> None:

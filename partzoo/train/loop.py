@@ -20,6 +20,7 @@ from timm.optim import Muon
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from partzoo.allocation import kept_memory
 from partzoo.encoders.base import Encoder
 from partzoo.encoders.precision import default_device, has_bf16
 from partzoo.errors import UsageError, WeightsError, require
@@ -179,7 +180,7 @@ def fit(
     batches = pictures.epochs(options.batch_size * ranks, options.seed, state.pictures)
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
-    with _stop_signal() as stopped, _Log(out, main) as log, tqdm(
+    with kept_memory(), _stop_signal() as stopped, _Log(out, main) as log, tqdm(
         total=1.0, initial=_done(state, options, count), disable=not (progress and main), unit="run",
         bar_format="{l_bar}{bar}| {elapsed} done, {remaining} left{postfix}",
     ) as bar:  # fmt: skip

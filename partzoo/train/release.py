@@ -30,7 +30,10 @@ from partzoo.train.run import read_recipe, train
 from partzoo.weights import WeightRecord, add_record, golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
-BUNDLED = ("part-vitn8.tin", "part-vitt8.tin", "patchresnet14.tin", "patchresnet14-fg.caltech101")
+BUNDLED = (
+    "part-vitn8.tin", "part-vitt8.tin", "patchresnet14.tin", "patchresnet14-fg.caltech101", "spatial-resnet8.tin",
+    "spatial-resnet32.tin",
+)  # fmt: skip
 HELD_OUT = 5000
 
 

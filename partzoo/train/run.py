@@ -45,11 +45,12 @@ DEFAULTS = {
     "part-signals": "part-vit1d.physionet",
     "partformer": "partformer-resnet18.faces-k8",
     "mpae": "mpae-patchresnet14.faces-k8",
-    "spatial": "spatial-resnet32.tin",
+    "spatial": "spatial-resnet8.tin",
     "classify": "patchresnet14.tin",
     "finetune": "part-classifier-vitt8.tin",
     "objectness": "patchresnet14-fg.caltech101",
 }
+GROWN = ("part", "spatial")
 RECIPE = "recipe.toml"
 BUDGET = ("minutes", "steps", "epochs")
 OF_RECORDS = ("name", "terms", "labels_used")  # of a recipe's data, which a run's may not be
@@ -152,8 +153,8 @@ def train(
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
         recipe: settings by name or file; None is those of the run that is resumed, or the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
-        grow_from: for ``"part"``, a smaller trained model whose outputs the model starts with, in place of the recipe's
-            parent; see :mod:`partzoo.train.grow`.
+        grow_from: for ``"part"`` and ``"spatial"``, a smaller trained model whose outputs the model starts with, in
+            place of the recipe's parent; see :mod:`partzoo.train.grow`.
         parent: for ``"finetune"``, the PART model whose encoder is finetuned, in place of the recipe's; ``"none"``
             trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out pictures.
         k: number of parts in place of the recipe's, of a model that learns parts.
@@ -186,8 +187,8 @@ def train(
     start, parent, name = grow_from or parent, recipe.parent, recipe.architecture
     if model is not None:
         parent, name = (model, name) if method == "objectness" else (parent, model)
-    if grow_from is not None and method != "part":
-        raise UsageError(f"grow_from={grow_from!r}: only 'part' grows a model from a smaller one.")
+    if grow_from is not None and method not in GROWN:
+        raise UsageError(f"grow_from={grow_from!r}: only 'part' and 'spatial' grow a model from a smaller one.")
     parent = None if start == "none" else start or parent
     sizes, part = {}, None
     if method == "finetune" and parent:
@@ -242,7 +243,7 @@ def train(
     if part is not None:
         network = PartClassifier.from_part(part, **asdict(chosen))
     else:
-        network = grown(parent, entry, chosen) if method == "part" and parent else build(entry, chosen)
+        network = grown(parent, entry, chosen) if method in GROWN and parent else build(entry, chosen)
     made = METHODS[method](network, **given["task"])
     record(asdict(chosen))
     state = fit(made, pictures, options, out, resume=resume, progress=progress)

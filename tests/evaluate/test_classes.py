@@ -4,13 +4,15 @@ import torch
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens
 from partzoo.errors import UsageError
-from partzoo.evaluate import classes
+from partzoo.evaluate import classes, held_out
 from partzoo.evaluate.classes import classify_figures
-from partzoo.evaluate.held_out import part_positions, pooled_features
+from partzoo.evaluate.held_out import part_positions, pooled_features, spatial_relations
 from partzoo.evaluate.protocols import get, names
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.part import Part, PartConfig
+from partzoo.models.spatial import Spatial, SpatialConfig
 from partzoo.train.data import PictureSet
+from partzoo.train.losses.spatial import relation_targets
 
 
 class MeanColour(Encoder):
@@ -83,7 +85,7 @@ def small_part():
 
 
 def test_part_models_are_asked_for_positions_by_each_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(classes, "POSITION_PICTURES", 12)
+    monkeypatch.setattr(classes, "RELATED_PICTURES", 12)
     runs, _ = classify_figures(small_part(), PROTOCOL, tmp_path, seeds=[0, 7])
     first, second = (run["metrics"] for run in runs[1:])
     errors = ["mse_x", "mse_y", "distance"]
@@ -105,6 +107,34 @@ def test_positions_are_told_in_the_models_precision():
     exact, rounded = (part_positions(small_part().to(dtype), pictures("", "test")) for dtype in (None, torch.bfloat16))
     assert rounded["constant_mse_x"] == exact["constant_mse_x"] and rounded["mse_x"] != exact["mse_x"]
     assert rounded["mse_x"] == pytest.approx(exact["mse_x"], rel=0.01)
+
+
+def small_spatial(**config):
+    torch.manual_seed(0)
+    return Spatial(SpatialConfig("conv4", 32, 12, **config)).eval().requires_grad_(False)
+
+
+def test_spatial_models_are_asked_for_relations_by_each_seed(tmp_path):
+    runs, _ = classify_figures(small_spatial(), PROTOCOL, tmp_path, seeds=[0, 7], limit=20)
+    first, second = (run["metrics"] for run in runs[1:])
+    assert list(first) == ["linear_sgd", "same", "shift_error", "constant_shift_error"]
+    assert first["constant_shift_error"] != second["constant_shift_error"]
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_who_knows_the_relations_makes_no_error(additive, monkeypatch):
+    model = small_spatial(additive=additive)
+    drawn = []
+    monkeypatch.setattr(
+        held_out, "relation_targets", lambda *given: drawn.append(relation_targets(*given)) or drawn[-1]
+    )
+    guessed = spatial_relations(model, pictures("", "test", 8), seed=3)
+    truths = iter(list(drawn))
+    model.relation.forward = lambda a, b: next(truths) - torch.tensor([0, 0, 0.5])
+    known = spatial_relations(model, pictures("", "test", 8), seed=3)
+    assert known["same"] == 100 > guessed["same"] and known["shift_error"] < 1e-4 < guessed["shift_error"]
+    # Two patches of 3/8 of the side each, side by side at least: 3/8 to sqrt(2) 5/8 of the side apart.
+    assert 37 < known["constant_shift_error"] == guessed["constant_shift_error"] < 89
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

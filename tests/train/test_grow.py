@@ -111,11 +111,13 @@ def test_training_starts_as_the_model_it_grows_from(pictures, tmp_path):
     assert "small.safetensors" in (tmp_path / "out" / "recipe.toml").read_text()
 
 
-def test_only_part_grows_and_only_from_part(pictures, tmp_path):
+def test_a_model_grows_only_from_its_own_method(pictures, tmp_path):
     run = ["--data", pictures, "--steps", 1, "-o", tmp_path / "out", "--grow-from"]
+    ran = partzoo("train", "partformer", *run, "part-vitt8.tin")
+    assert ran.code == 2 and "only 'part' and 'spatial' grow" in ran.err
     ran = partzoo("train", "spatial", *run, "part-vitt8.tin")
-    assert ran.code == 2 and "only 'part' grows" in ran.err
+    assert ran.code == 2 and "part-vitt8.tin is no spatial model" in ran.err
     ran = partzoo("train", "part", *run, "patchresnet14.tin")
-    assert ran.code == 2 and "patchresnet14.tin is no PART model" in ran.err
+    assert ran.code == 2 and "patchresnet14.tin is no part model" in ran.err
     ran = partzoo("train", "part", "--model", "part-vitb16", *run, "part-vitt8.tin")
     assert ran.code == 2 and "patch=16 for 8, size=224 for 64" in ran.err

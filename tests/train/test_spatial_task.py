@@ -132,5 +132,6 @@ def test_recipes_train_models_that_find_parts(additive, tmp_path):
     )
     model = load(out / "model.safetensors", dtype="float32")
     assert model.config.additive is additive and model.preprocess.mean == (0.1307,) * 3
-    assert model.represent(torch.randn(1, 3, 64, 64)).shape == (1, 64 * (1 if additive else 10))
+    side = model.config.size
+    assert model.represent(torch.randn(1, 3, side, side)).shape == (1, 64 * (1 if additive else 10))
     assert partzoo.discover_parts(folder / "0.png", k=2, model=model).labels.shape == (64, 64)

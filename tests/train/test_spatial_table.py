@@ -1,0 +1,61 @@
+"""The script of Spatial Reasoning's table runs, writes what it says, and does not do it again."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "spatial_table.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("spatial_table", SCRIPT)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def ran(script, tmp_path_factory):
+    """Where the script was run, and with what."""
+    folder = tmp_path_factory.mktemp("spatial-table")
+    draw = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in ("n01", "n02"):
+            place = folder / "data" / split / name / "images"
+            place.mkdir(parents=True)
+            for number in range(4):
+                Image.fromarray(draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(place / f"{number}.png")
+    options = ["--data", folder / "data", "-o", folder / "out", "--tiny", "--seeds", "0,1"]
+    options = [str(each) for each in (*options, "--results", folder / "results", "--images", folder / "images")]
+    result = CliRunner().invoke(script.main, options, catch_exceptions=False)
+    return folder, options, result.output
+
+
+def test_every_method_and_seed_is_measured_with_every_number_of_patches(script, ran):
+    rows = script.read(ran[0] / "results" / "linear.csv")
+    assert len(rows) == 2 * (6 + 6 + 6 + 1)
+    assert {row["pictures"] for row in rows if row["method"] != "random"} == {"2"}
+    assert all(0 <= float(row[figure]) <= 100 for row in rows for figure in ("linear", "linear_sgd"))
+    assert (ran[0] / "images" / "spatial-patches.png").stat().st_size > 1000
+
+
+def test_the_paper_s_figures_stand_beside_ours(ran):
+    assert "| relational reasoning | 0 | 30.54 |" in ran[2] and "| 9 | 33.08 |" in ran[2]
+
+
+def test_nothing_is_measured_twice(script, ran, monkeypatch):
+    _, options, output = ran
+    monkeypatch.setattr(script, "trained", lambda *_, **__: pytest.fail("trained again"))
+    assert CliRunner().invoke(script.main, options, catch_exceptions=False).output == output
+
+
+def test_means_and_deviations_are_of_the_seeds(script):
+    rows = [{"method": "plain", "patches": "9", "linear_sgd": value} for value in ("10.0", "12.0")]
+    assert script.shown(script.of(rows, "plain", 9)) == "11.00 ± 1.41" and script.of(rows, "plain", 0) == []
