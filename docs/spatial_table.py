@@ -166,6 +166,12 @@ def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
+def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
+    """A table holds one setting."""
+    if differing := [name for name, value in wanted.items() if row[name] != value]:
+        raise click.UsageError(f"{file} holds another {' and '.join(differing)}: give another folder by --results.")
+
+
 @click.command(help=__doc__)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of Tiny-ImageNet.")
 @click.option("-o", "--out", default="runs/spatial-table", show_default=True, type=click.Path(path_type=Path))
@@ -196,7 +202,9 @@ def main(
     file = results / TABLE
     for seed in seeds:
         for name in METHODS:
-            if any((row["method"], row["seed"]) == (name, str(seed)) for row in read(file)):
+            same = [row for row in read(file) if (row["method"], row["seed"]) == (name, str(seed))]
+            if same:
+                _check(same[0], {"architecture": model, "size": str(sizes["size"]), "probed": str(limit)}, file)
                 continue
             if (found := trained(name, seed, data, out, model, sizes, **budget)) is None:
                 return

@@ -48,7 +48,7 @@ from partzoo.cli.options import complete_weights
     "--grow-from",
     metavar="NAME",
     shell_complete=complete_weights,
-    help="Smaller trained model to start as (part, spatial).",
+    help="Smaller trained model to start as, or none (part, spatial).",
 )
 @click.option(
     "--parent", metavar="NAME", shell_complete=complete_weights, help="PART model to finetune, or none (finetune)."

@@ -37,7 +37,8 @@ class SpatialConfig:
         patch_size: side of the patches in such a picture. The paper names 24 of 64 (section 4.1); 12 of 32 and 36 of
             96 are taken in proportion.
         additive: patches are not enlarged but stand on an empty picture (section 4.4).
-        aggregation: how the relation module joins two features; ``"cat"`` is the paper's.
+        aggregation: how the relation module joins two features; ``"cat"`` is the paper's. The others do not tell the
+            first from the second, and learn how far patches lie apart in each direction, without sign.
         mean, std: of the data, per channel of pixels in 0..1; by default those published for Tiny-ImageNet.
     """
 
@@ -71,7 +72,8 @@ class RelationModule(nn.Module):
         super().__init__()
         if aggregation not in ("cat", "sum", "mean", "max"):
             raise UsageError(f"aggregation={aggregation!r}: it is 'cat', 'sum', 'mean' or 'max'.")
-        self.aggregation = aggregation
+        self.dim, self.aggregation = dim, aggregation
+        self.ordered = aggregation == "cat"  # tells the first feature from the second
         self.linear1 = nn.Linear(2 * dim if aggregation == "cat" else dim, hidden)
         self.bn1 = nn.BatchNorm1d(hidden)
         self.linear2 = nn.Linear(hidden, 3)
@@ -81,8 +83,14 @@ class RelationModule(nn.Module):
 
         Returns:
             ``(P, 3)``: how far a lies below and to the right of b, in :attr:`SpatialConfig.unit`; the logit of their
-            being of different pictures. (The published order; the paper counts the logit as the first.)
+            being of different pictures. (The published order; the paper counts the logit as the first.) Where features
+            are not concatenated, the first two have no sign.
+
+        Raises:
+            ShapeError: the features have other shapes.
         """
+        if a.ndim != 2 or a.shape != b.shape or a.shape[1] != self.dim:
+            raise ShapeError(f"Two (P, {self.dim}) features are related, not {(*a.shape,)} and {(*b.shape,)}.")
         return self.linear2(leaky_relu(self.bn1(self.linear1(self._joined(a, b)))))
 
     def _joined(self, a: Tensor, b: Tensor) -> Tensor:
@@ -120,7 +128,8 @@ class Spatial(Encoder):
         if config.backbone not in BACKBONES:
             raise UsageError(f"backbone={config.backbone!r}: it is {', '.join(map(repr, BACKBONES))}.")
         if config.patch_size < 1 or config.enlarged < config.size + 2:
-            raise UsageError(f"patch_size={config.patch_size}: patches must be smaller than the {config.size} pixels.")
+            most = next(side for side in range(config.size, 0, -1) if config.size**2 // side >= config.size + 2)
+            raise UsageError(f"patch_size={config.patch_size}: 1 to {most} pixels of a picture of {config.size}.")
         self.config = config
         self.backbone = BACKBONES[config.backbone]()
         self.relation = RelationModule(self.backbone.dim, config.aggregation)
@@ -156,7 +165,7 @@ class Spatial(Encoder):
         Raises:
             UsageError: there is no such number of patches.
         """
-        if patches not in WINDOWS:
+        if isinstance(patches, bool) or not isinstance(patches, int) or patches not in WINDOWS:
             raise UsageError(f"patches={patches!r}: it is one of {', '.join(map(str, WINDOWS))}.")
         if patches and self.config.additive:
             raise UsageError(f"patches={patches!r}: a model of additive patches sees a picture in one pass, patches=0.")

@@ -154,7 +154,7 @@ def train(
         recipe: settings by name or file; None is those of the run that is resumed, or the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
         grow_from: for ``"part"`` and ``"spatial"``, a smaller trained model whose outputs the model starts with, in
-            place of the recipe's parent; see :mod:`partzoo.train.grow`.
+            place of the recipe's parent; see :mod:`partzoo.train.grow`. ``"none"`` starts from random weights.
         parent: for ``"finetune"``, the PART model whose encoder is finetuned, in place of the recipe's; ``"none"``
             trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out pictures.
         k: number of parts in place of the recipe's, of a model that learns parts.

@@ -63,7 +63,7 @@ class SpatialTask(Task):
         features = self.model.features(x.contiguous(memory_format=torch.channels_last))
         pairs = shifted_pairs(len(pixels), self.views, self.patches, self.patch_negatives, str(pixels.device))
         predicted = self.model.relation(features[pairs.first], features[pairs.second])
-        targets = relation_targets(pairs, positions)
+        targets = relation_targets(pairs, positions, signed=self.model.relation.ordered)
         right = (predicted[:, 2] > 0) == (targets[:, 2] > 0)
         return relation_loss(predicted, targets, self.alpha, self.focus) | {"accuracy": right.float().mean()}
 

@@ -109,9 +109,9 @@ def test_positions_are_told_in_the_models_precision():
     assert rounded["mse_x"] == pytest.approx(exact["mse_x"], rel=0.01)
 
 
-def small_spatial(**config):
+def small_spatial(patch_size=12, **config):
     torch.manual_seed(0)
-    return Spatial(SpatialConfig("conv4", 32, 12, **config)).eval().requires_grad_(False)
+    return Spatial(SpatialConfig("conv4", 32, patch_size, **config)).eval().requires_grad_(False)
 
 
 def test_spatial_models_are_asked_for_relations_by_each_seed(tmp_path):
@@ -121,12 +121,18 @@ def test_spatial_models_are_asked_for_relations_by_each_seed(tmp_path):
     assert first["constant_shift_error"] != second["constant_shift_error"]
 
 
+def test_large_patches_may_overlap_and_a_single_picture_has_no_negatives():
+    model = small_spatial(patch_size=20)
+    found = spatial_relations(model, pictures("", "test", 8), batch_size=4)
+    assert found == spatial_relations(model, pictures("", "test", 9), batch_size=4)
+
+
 @pytest.mark.parametrize("additive", [False, True])
 def test_who_knows_the_relations_makes_no_error(additive, monkeypatch):
     model = small_spatial(additive=additive)
     drawn = []
     monkeypatch.setattr(
-        held_out, "relation_targets", lambda *given: drawn.append(relation_targets(*given)) or drawn[-1]
+        held_out, "relation_targets", lambda *given, **how: drawn.append(relation_targets(*given, **how)) or drawn[-1]
     )
     guessed = spatial_relations(model, pictures("", "test", 8), seed=3)
     truths = iter(list(drawn))

@@ -224,10 +224,18 @@ def test_wrong_arguments_are_one_clear_error():
     model = spatial("conv4")
     with pytest.raises(UsageError, match="patches=2: it is one of 0, 1, 3, 5, 7, 9"):
         model.represent(torch.randn(1, 3, 64, 64), 2)
+    for wrong in ([9], True, 9.0):
+        with pytest.raises(UsageError, match="it is one of 0, 1, 3, 5, 7, 9"):
+            model.represent(torch.randn(1, 3, 64, 64), wrong)
+    with pytest.raises(ShapeError, match=r"Two \(P, 64\) features are related, not \(64,\) and \(64,\)"):
+        model.relation(torch.randn(64), torch.randn(64))
+    with pytest.raises(ShapeError, match=r"not \(2, 64\) and \(3, 64\)"):
+        model.relation(torch.randn(2, 64), torch.randn(3, 64))
     with pytest.raises(ShapeError, match="takes pictures of 64x64 pixels, not 32x64"):
         model.represent(torch.randn(1, 3, 32, 64))
-    with pytest.raises(UsageError, match="patch_size=64"):
-        Spatial(SpatialConfig(patch_size=64))
+    with pytest.raises(UsageError, match="patch_size=63: 1 to 62 pixels of a picture of 64"):
+        Spatial(SpatialConfig(patch_size=63))
+    Spatial(SpatialConfig("conv4", patch_size=62))
     with pytest.raises(UsageError, match="backbone='resnet18'"):
         Spatial(SpatialConfig("resnet18"))
     with pytest.raises(UsageError, match="aggregation='product'"):

@@ -56,6 +56,11 @@ def test_nothing_is_measured_twice(script, ran, monkeypatch):
     assert CliRunner().invoke(script.main, options, catch_exceptions=False).output == output
 
 
+def test_a_table_holds_one_setting(script, ran):
+    again = CliRunner().invoke(script.main, [*ran[1], "--model", "spatial-resnet8"])
+    assert again.exit_code == 2 and "another architecture" in again.output
+
+
 def test_means_and_deviations_are_of_the_seeds(script):
     rows = [{"method": "plain", "patches": "9", "linear_sgd": value} for value in ("10.0", "12.0")]
     assert script.shown(script.of(rows, "plain", 9)) == "11.00 ± 1.41" and script.of(rows, "plain", 0) == []

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -8,8 +11,11 @@ from partzoo.loading import load
 from partzoo.models.spatial import Spatial, SpatialConfig
 from partzoo.train.data import PictureSet
 from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.losses.spatial import relation_loss
 from partzoo.train.run import train
 from partzoo.train.spatial import SpatialTask
+
+CASES = Path(__file__).parent.parent / "parity" / "spatial"
 
 
 def task(patches=2, **config):
@@ -52,6 +58,53 @@ def test_positions_say_where_patches_were(additive, monkeypatch):
         inside = (raw != 0).any(0)
         found = patch[:2][:, inside].mean(1) * 255 / 250 * 31
         torch.testing.assert_close(found, centre, atol=0.35, rtol=0)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("kind", ["plain", "additive"])
+def test_positions_are_the_published_ones(kind, count, monkeypatch):
+    expected = np.load(CASES / "g_training_patches.npz")[f"{kind}_N{count}_targets"][:, :2]
+    additive = kind == "additive"
+    subject = SpatialTask(Spatial(SpatialConfig("conv4", additive=additive)), patches=count)
+    corners = torch.from_numpy(expected * (40 if additive else 128)).round().long()
+    monkeypatch.setattr("partzoo.train.spatial.patch_corners", lambda *_, **__: corners[None])
+    _, positions = subject.batch(pictures(1, 64), torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(positions, expected, atol=1e-6)
+
+
+def test_additive_patches_stand_anywhere_in_the_picture():
+    subject = SpatialTask(Spatial(SpatialConfig("conv4", additive=True)), patches=3)
+    x, _ = subject.batch(pictures(200, 64), torch.Generator().manual_seed(0))
+    filled = (x[4 * 200 :] != 0).any(1)
+    for places in (filled.any(2).int().argmax(1), filled.any(1).int().argmax(1)):
+        assert places.min() == 0 and places.max() == 64 - 24
+
+
+def test_half_of_the_views_are_mirrored(monkeypatch):
+    flips = []
+    crops = "partzoo.train.spatial.crop_resize"
+    monkeypatch.setattr(crops, lambda pixels, boxes, side, flipped: flips.append(flipped) or pixels)
+    task(patches=0).batch(pictures(500), torch.Generator().manual_seed(0))
+    assert flips[0].shape == (2000,) and flips[0].float().mean() == pytest.approx(0.5, abs=0.04)
+
+
+def test_what_inference_leaves_behind_serves_training():
+    subject = task(patches=3)
+    with torch.inference_mode():
+        subject(pictures(7), None, 0.0, torch.Generator().manual_seed(0))
+    subject(pictures(7), None, 0.0, torch.Generator().manual_seed(0))["loss"].backward()
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "mean", "max"])
+def test_without_an_order_distances_are_learned_without_sign(aggregation, monkeypatch):
+    model = Spatial(SpatialConfig("conv4", 32, 12, aggregation=aggregation))
+    told = []
+    monkeypatch.setattr(
+        "partzoo.train.spatial.relation_loss",
+        lambda predicted, targets, *rest: told.append(targets) or relation_loss(predicted, targets, *rest),
+    )
+    SpatialTask(model)(pictures(6), None, 0.0, torch.Generator().manual_seed(0))
+    assert told[0][:, :2].min() == 0 < told[0][-6:, :2].max()
 
 
 def test_plain_relational_reasoning_has_no_patches_and_no_positions():
@@ -113,6 +166,7 @@ def test_wrong_settings_are_one_clear_error():
     model = Spatial(SpatialConfig("conv4", size=32, patch_size=17))
     with pytest.raises(UsageError, match=r"patch_size=17: two patches do not fit.*apart=False"):
         SpatialTask(model)
+    assert SpatialTask(Spatial(SpatialConfig("conv4", 32, 16))).batch(pictures(3))[1].shape == (6, 2)
     assert SpatialTask(model, apart=False).batch(pictures(3))[1].shape == (6, 2)
     assert SpatialTask(model, patches=0).alpha == 0
     with pytest.raises(UsageError, match="views=1, patches=2"):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from parity.synthetic import picture
 from PIL import Image
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as tv
 
 from partzoo.models.spatial import SpatialConfig
+from partzoo.train import views
 from partzoo.train.views import (
     BRIGHTNESS,
     CONTRAST,
@@ -129,6 +130,23 @@ def test_colours_are_drawn_for_each_picture():
     changed = shade[shade != 0.25] / 0.25  # of plain grey pictures, brightness alone is seen
     assert changed.min() == pytest.approx(0.2, abs=0.01) and changed.max() == pytest.approx(1.8, abs=0.01)
     assert changed.mean() == pytest.approx(1, abs=0.03)
+
+
+def test_changes_and_their_order_are_drawn_as_torchvision_s(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(views, "jitter", lambda *given: drawn.append(given) or given[0])
+    random_colours(torch.rand(4000, 3, 1, 1), jittered=1.0, generator=torch.Generator().manual_seed(0))
+    (_, order, factors), count = drawn[0], 1000
+    ranges = [(0.2, 1.8), (0.2, 1.8), (0.2, 1.8), (-0.2, 0.2)]
+    torch.manual_seed(0)
+    theirs = torch.tensor([ColorJitter.get_params(*map(list, ranges))[1:] for _ in range(count)])
+    for ours, other, (low, high) in zip(factors.unbind(1), theirs.unbind(1), ranges, strict=True):
+        assert low <= ours.min() < low + 0.01 and high - 0.01 < ours.max() <= high
+        levels = torch.linspace(0.1, 0.9, 9)
+        torch.testing.assert_close(ours.quantile(levels), other.quantile(levels), atol=0.1 * (high - low), rtol=0)
+    assert factors.corrcoef().shape[0] == 4000 and factors.mT.corrcoef().fill_diagonal_(0).abs().max() < 0.06
+    orders, counts = order.unique(dim=0, return_counts=True)
+    assert len(orders) == 24 and counts.min() > 4000 / 24 * 0.7
 
 
 def test_patches_are_the_published_ones():

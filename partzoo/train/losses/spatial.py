@@ -47,6 +47,13 @@ def shifted_pairs(
 
     Source: section 3.2, equation 2: M (K^2 - K) pairs of views, M (N^2 - N) / 2 of patches.
     """
+    with torch.inference_mode(False):  # what is remembered here serves training too
+        return _shifted_pairs(pictures, views, patches, patch_negatives, device)
+
+
+def _shifted_pairs(
+    pictures: int, views: int, patches: int, patch_negatives: bool, device: str | torch.device
+) -> Pairs:
     own = torch.arange(pictures)
     first, second, different = [], [], []
     for start, groups, negatives in ((0, views, True), (views, patches, patch_negatives)):
@@ -64,12 +71,14 @@ def shifted_pairs(
     return Pairs(*joined, views=views * pictures)
 
 
-def relation_targets(pairs: Pairs, positions: Tensor) -> Tensor:
+def relation_targets(pairs: Pairs, positions: Tensor, *, signed: bool = True) -> Tensor:
     """What the relation module should say of pairs.
 
     Args:
         pairs: of a step.
         positions: ``(N * M, 2)`` top and left of the patches, in their order in the stack.
+        signed: differences as they are; without, how large they are, which is all that a relation module can learn
+            which does not tell the first of two features from the second.
 
     Returns:
         ``(P, 3)`` float32: the difference of positions, and 1 for different pictures. Pairs of views, and patches of
@@ -79,6 +88,7 @@ def relation_targets(pairs: Pairs, positions: Tensor) -> Tensor:
     """
     placed = torch.cat([positions.new_zeros(pairs.views, 2), positions])
     apart = (placed[pairs.first] - placed[pairs.second]).float()
+    apart = apart if signed else apart.abs()
     different = pairs.different[:, None]
     return torch.cat([torch.where(different > 0, different, apart), different], dim=1)
 
