@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import partzoo
 from partzoo.errors import ImageError, UsageError
@@ -53,6 +55,17 @@ def test_patches_of_an_additive_model_stand_small_on_empty_ground():
     found = relate_images(a, b, model=model, patches=True)
     assert found.same == pytest.approx(expected.same.item(), rel=1e-5)
     assert found != relate_images(a, b, model=model)
+
+
+def test_a_mirrored_part_of_a_picture_is_most_like_its_own():
+    files = sorted(Path(__file__).parents[1].joinpath("examples/images").glob("*.jpg"))
+    pictures = [Image.open(file).convert("RGB") for file in files]
+    assert len(pictures) == 6
+    for number, picture in enumerate(pictures):
+        width, height = picture.size
+        view = ImageOps.mirror(picture).crop((0, 0, 4 * width // 5, 4 * height // 5))
+        same = [found.same for found in relate_images([view] * 6, pictures)]
+        assert same.index(max(same)) == number and max(same) > 0.9
 
 
 def test_training_makes_views_of_a_picture_the_same(tmp_path):
