@@ -156,8 +156,29 @@ def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextMana
     return steps
 
 
+def features_case(quick: bool) -> Case:
+    """Features of 1,000 pictures at once, such as the picture and 9 patches of 100, in inference."""
+    config = _config("conv4", quick)
+    torch.manual_seed(0)
+    model = Spatial(config).to(default_device()).eval().requires_grad_(False)
+    x = torch.randn(4 if quick else 1000, 3, config.size, config.size, device=default_device())
+
+    def plain() -> float:
+        return model.backbone(x)[-1].mean((2, 3)).sum().item()
+
+    return Case(
+        "Spatial features, conv4",
+        ours=in_a_row(lambda: model.features(x).sum().item(), kept_memory),
+        peer=in_a_row(plain, nullcontext),
+        ours_is="channels last, freed memory kept, as in evaluation",
+        peer_is="the same network, channels first, as torch has it",
+        items=STEPS * len(x),
+        facts={"device": str(x.device), "batch": len(x), "passes": STEPS},
+    )
+
+
 def cases(quick: bool = False) -> list[Case]:
-    """ResNet-32 and conv-4 at 64 pixels, 4 views and 2 patches; and the making of views and patches alone."""
+    """ResNet-32 and conv-4 at 64 pixels, 4 views and 2 patches; the making of views and patches alone; features."""
     pixels = _pixels(quick)
     pil = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
     device = default_device()
@@ -192,7 +213,7 @@ def cases(quick: bool = False) -> list[Case]:
             facts=of,
         )
     )
-    return found
+    return [*found, features_case(quick)]
 
 
 def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 2, top: int = 15) -> str:

@@ -15,7 +15,8 @@ from partzoo.models.part import Part
 from partzoo.models.spatial import Spatial
 
 NEIGHBOURS = 20
-RELATED_PICTURES = 5000  # that PART's positions and Spatial Reasoning's relations are asked of
+POSITION_PICTURES = 5000  # that PART's positions are asked of
+RELATED_PICTURES = 1000  # that Spatial Reasoning's relations are asked of, six views and patches of each
 
 
 def classify_figures(
@@ -32,8 +33,8 @@ def classify_figures(
     ``knn`` is a weighted vote of the 20 nearest of the whole training split, ``linear`` the closed form, and both
     are the same for every seed; ``linear_sgd`` is trained by the protocol's ``probe`` with each seed. PART models add
     ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
-    patches, models of Spatial Reasoning ``same``, ``shift_error`` and ``constant_shift_error``, on positions, views and
-    patches drawn by each seed in the first 5,000 test pictures.
+    patches, on positions drawn by each seed in the first 5,000 test pictures; models of Spatial Reasoning ``same``,
+    ``shift_error`` and ``constant_shift_error``, on views and patches of the first 1,000.
 
     Args:
         model: any encoder.
@@ -67,7 +68,7 @@ def classify_figures(
         report("probes", done, len(seeds))
         figures = {"linear_sgd": sgd_probe(bank, train.labels, queries, test.labels, seed=seed, **protocol.probe)}
         if isinstance(model, Part):
-            positions = part_positions(model, test, seed=seed, limit=RELATED_PICTURES)
+            positions = part_positions(model, test, seed=seed, limit=POSITION_PICTURES)
             figures |= {name: value for name, value in positions.items() if name != "loss"}
         if isinstance(model, Spatial):
             figures |= spatial_relations(model, test, seed=seed, limit=RELATED_PICTURES)

@@ -85,7 +85,7 @@ def small_part():
 
 
 def test_part_models_are_asked_for_positions_by_each_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(classes, "RELATED_PICTURES", 12)
+    monkeypatch.setattr(classes, "POSITION_PICTURES", 12)
     runs, _ = classify_figures(small_part(), PROTOCOL, tmp_path, seeds=[0, 7])
     first, second = (run["metrics"] for run in runs[1:])
     errors = ["mse_x", "mse_y", "distance"]
