@@ -56,7 +56,7 @@ class Method:
     @property
     def numbers(self) -> tuple[int, ...]:
         """Of patches that it can be probed with."""
-        return (0,) if self.config else tuple(WINDOWS)
+        return (0,) if self.config else tuple(WINDOWS) if self.task else (0, 9)
 
 
 METHODS = {
@@ -179,7 +179,7 @@ def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
 @click.option("--images", default="docs/images", show_default=True, type=click.Path(path_type=Path))
 @click.option("--model", default="spatial-conv4", show_default=True, help="Architecture.")
 @click.option("--epochs", default=0.64, show_default=True, help="Of each training.")
-@click.option("--seeds", default="0,1,2", show_default=True, type=Numbers(least=0))
+@click.option("--seeds", default="0,1", show_default=True, type=Numbers(least=0))
 @click.option("--limit", default=20000, show_default=True, help="Pictures that the probes learn from.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--tiny", is_flag=True, help="To see that it runs.")
