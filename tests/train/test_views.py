@@ -144,7 +144,7 @@ def test_changes_and_their_order_are_drawn_as_torchvision_s(monkeypatch):
         assert low <= ours.min() < low + 0.01 and high - 0.01 < ours.max() <= high
         levels = torch.linspace(0.1, 0.9, 9)
         torch.testing.assert_close(ours.quantile(levels), other.quantile(levels), atol=0.1 * (high - low), rtol=0)
-    assert factors.corrcoef().shape[0] == 4000 and factors.mT.corrcoef().fill_diagonal_(0).abs().max() < 0.06
+    assert factors.mT.corrcoef().fill_diagonal_(0).abs().max() < 0.06
     orders, counts = order.unique(dim=0, return_counts=True)
     assert len(orders) == 24 and counts.min() > 4000 / 24 * 0.7
 
