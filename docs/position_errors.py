@@ -11,7 +11,6 @@ With --tiny everything is so small that it says nothing and ends in seconds.
 
 from __future__ import annotations
 
-import csv
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from rows import append, markdown, read
 
 from partzoo.evaluate.held_out import normalized_batches, part_positions
 from partzoo.loading import build
@@ -134,24 +134,6 @@ def consistency(model: Part, pictures: PictureSet, sampling: str, limit: int) ->
     )
 
 
-def read(file: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where it is not there yet."""
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8", newline="") as opened:
-        return list(csv.DictReader(opened))
-
-
-def append(file: Path, rows: Sequence[dict]) -> None:
-    """Add rows to a table, with a head where it is new."""
-    new = not file.exists()
-    with file.open("a", encoding="utf-8", newline="") as opened:
-        writer = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
 def of(rows: Sequence[dict[str, str]], setting: Setting, **more: str) -> list[dict[str, str]]:
     """Those of a setting."""
     wanted = (setting.key() | more).items()
@@ -198,11 +180,6 @@ def encoder_row(off: dict[str, str], on: dict[str, str]) -> tuple[str, ...]:
 def three(row: dict[str, str], prefix: str = "") -> str:
     """Mean squared errors of x and y and the mean distance."""
     return " / ".join(f"{float(row[prefix + name]):.2f}" for name in ERRORS[:3])
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of a page."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)) + "\n"
 
 
 def draw(base: Setting, rows: Sequence[dict[str, str]], curves: Sequence[dict[str, str]], file: Path) -> None:

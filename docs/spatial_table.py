@@ -11,7 +11,6 @@ training goes on. With --tiny everything is so small that it says nothing and en
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import click
 import matplotlib.pyplot as plt
 import torch
+from rows import append, markdown, read
 
 from partzoo.allocation import kept_memory
 from partzoo.cli.options import Numbers
@@ -33,7 +33,6 @@ from partzoo.train.run import train
 
 RECIPE = "spatial-resnet8.tin"
 TABLE, IMAGE = "linear.csv", "spatial-patches.png"
-COLUMNS = ("method", "seed", "architecture", "size", "pictures", "minutes", "probed", "patches", "linear", "linear_sgd")
 
 
 @dataclass(frozen=True)
@@ -96,25 +95,6 @@ def measured(model: Spatial, data: Path, name: str, seed: int, limit: int) -> li
     ]
 
 
-def read(file: Path) -> list[dict[str, str]]:
-    """The rows of the table; none where it is not there yet."""
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8", newline="") as opened:
-        return list(csv.DictReader(opened))
-
-
-def append(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to the table, with a head where it is new."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = not file.exists()
-    with file.open("a", encoding="utf-8", newline="") as opened:
-        writer = csv.DictWriter(opened, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
 def of(rows: Sequence[dict[str, str]], method: str, patches: int, figure: str = "linear_sgd") -> list[float]:
     """A figure of all seeds."""
     return [float(row[figure]) for row in rows if (row["method"], row["patches"]) == (method, str(patches))]
@@ -142,11 +122,6 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
         markdown(("", "patches at inference", "the paper", "here", "here, closed form"), methods),
         markdown(("patches at inference", *map(str, WINDOWS)), curves),
     ]
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of a page."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)) + "\n"
 
 
 def draw(rows: Sequence[dict[str, str]], file: Path) -> None:

@@ -15,7 +15,6 @@ from partzoo.models.part import Part
 from partzoo.models.sampling import Sampling, sample
 from partzoo.models.spatial import Spatial
 from partzoo.train.data import PictureSet
-from partzoo.train.losses.spatial import relation_targets, shifted_pairs
 from partzoo.train.spatial import SpatialTask
 
 
@@ -123,15 +122,11 @@ def spatial_relations(
     for _, pixels in batches(model, pictures, batch_size, limit):
         if len(pixels) == 1:
             break
-        x, positions = task.batch(pixels, generator)
-        features = model.features(x)
-        pairs = shifted_pairs(len(pixels), task.views, task.patches, device=str(pixels.device))
-        predicted = model.relation(features[pairs.first], features[pairs.second]).float()
-        targets = relation_targets(pairs, positions, signed=model.relation.ordered)
+        pairs, predicted, targets = task.related(pixels, generator)
         views = pairs.first < pairs.views
         right = ((predicted[:, 2] > 0) == (targets[:, 2] > 0))[views]
         true = targets[~views, :2] * model.config.unit
-        errors = (predicted[~views, :2] * model.config.unit - true).norm(dim=1)
+        errors = (predicted[~views, :2].float() * model.config.unit - true).norm(dim=1)
         means = torch.stack([right.float().mean(), errors.mean(), true.norm(dim=1).mean()])
         totals, seen = totals + 100 * len(pixels) * means.cpu(), seen + len(pixels)
     return dict(zip(("same", "shift_error", "constant_shift_error"), (totals / seen).tolist(), strict=True))

@@ -9,7 +9,7 @@ from torch import Tensor
 from partzoo.errors import UsageError
 from partzoo.models.spatial import Spatial, SpatialConfig
 from partzoo.train.loop import Task
-from partzoo.train.losses.spatial import relation_loss, relation_targets, shifted_pairs
+from partzoo.train.losses.spatial import Pairs, relation_loss, relation_targets, shifted_pairs
 from partzoo.train.views import crop_resize, cut, enlarged_patches, patch_corners, place, random_boxes, random_colours
 
 
@@ -59,13 +59,20 @@ class SpatialTask(Task):
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        _, predicted, targets = self.related(pixels, generator)
+        right = (predicted[:, 2] > 0) == (targets[:, 2] > 0)
+        return relation_loss(predicted, targets, self.alpha, self.focus) | {"accuracy": right.float().mean()}
+
+    def related(self, pixels: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor, Tensor]:
+        """Pairs of views and patches of pictures ``(M, 3, S, S)`` uint8, what the model says of them, and what is true.
+
+        The last two are ``(P, 3)``.
+        """
         x, positions = self.batch(pixels, generator)
         features = self.model.features(x.contiguous(memory_format=torch.channels_last))
         pairs = shifted_pairs(len(pixels), self.views, self.patches, self.patch_negatives, str(pixels.device))
         predicted = self.model.relation(features[pairs.first], features[pairs.second])
-        targets = relation_targets(pairs, positions, signed=self.model.relation.ordered)
-        right = (predicted[:, 2] > 0) == (targets[:, 2] > 0)
-        return relation_loss(predicted, targets, self.alpha, self.focus) | {"accuracy": right.float().mean()}
+        return pairs, predicted, relation_targets(pairs, positions, signed=self.model.relation.ordered)
 
     @torch.no_grad()
     def batch(self, pixels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

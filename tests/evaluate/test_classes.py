@@ -4,13 +4,14 @@ import torch
 
 from partzoo.encoders.base import Encoder, Preprocess, Tokens
 from partzoo.errors import UsageError
-from partzoo.evaluate import classes, held_out
+from partzoo.evaluate import classes
 from partzoo.evaluate.classes import classify_figures
 from partzoo.evaluate.held_out import part_positions, pooled_features, spatial_relations
 from partzoo.evaluate.protocols import get, names
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.part import Part, PartConfig
 from partzoo.models.spatial import Spatial, SpatialConfig
+from partzoo.train import spatial
 from partzoo.train.data import PictureSet
 from partzoo.train.losses.spatial import relation_targets
 
@@ -132,7 +133,7 @@ def test_who_knows_the_relations_makes_no_error(additive, monkeypatch):
     model = small_spatial(additive=additive)
     drawn = []
     monkeypatch.setattr(
-        held_out, "relation_targets", lambda *given, **how: drawn.append(relation_targets(*given, **how)) or drawn[-1]
+        spatial, "relation_targets", lambda *given, **how: drawn.append(relation_targets(*given, **how)) or drawn[-1]
     )
     guessed = spatial_relations(model, pictures("", "test", 8), seed=3)
     truths = iter(list(drawn))

@@ -1,24 +1,17 @@
 """The script of the position errors runs, writes what it says, and does not do it again."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from page_scripts import page_script
 from PIL import Image
-
-SCRIPT = Path(__file__).parents[2] / "docs" / "position_errors.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("position_errors", SCRIPT)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return page_script("position_errors")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +55,7 @@ def test_what_is_there_is_not_done_again(script, ran, monkeypatch):
 
 
 def test_the_page_shows_what_was_measured(script):
-    root = SCRIPT.parents[1]
+    root = Path(script.__file__).parents[1]
     page = (root / "docs" / "relations.md").read_text(encoding="utf-8")
     rows = script.read(root / "results" / "part" / "position-errors.csv")
     for text in script.tables(script.Setting(), rows):

@@ -1,24 +1,15 @@
 """The script of Spatial Reasoning's table runs, writes what it says, and does not do it again."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from page_scripts import page_script
 from PIL import Image
-
-SCRIPT = Path(__file__).parents[2] / "docs" / "spatial_table.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("spatial_table", SCRIPT)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return page_script("spatial_table")
 
 
 @pytest.fixture(scope="module")
