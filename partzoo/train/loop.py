@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from timm.optim import Muon
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -26,6 +25,7 @@ from partzoo.encoders.precision import default_device, has_bf16
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.train.data import Examples
 from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.muon import Muon
 from partzoo.train.settings import checked, types_of
 from partzoo.weights import write_weights
 

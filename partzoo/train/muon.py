@@ -1,0 +1,29 @@
+"""Muon for devices that do not multiply bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import timm.optim
+import torch
+from timm.optim import muon
+
+from partzoo.encoders.precision import default_device, has_bf16
+
+EXACT = partial(muon.zeropower_via_newtonschulz, dtype=torch.float32)
+
+
+class Muon(timm.optim.Muon):
+    """timm's Muon, its steps made orthogonal in float32 where the device does not multiply bfloat16 natively.
+
+    timm takes bfloat16 everywhere, for which such a CPU needs up to twenty times as long.
+    """
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        if has_bf16(default_device()):
+            return super().step(closure)
+        with patch.object(muon, "zeropower_via_newtonschulz", EXACT):
+            return super().step(closure)
