@@ -40,7 +40,7 @@ class Method:
     """A row of the paper's table 1.
 
     Attributes:
-        title: as the paper calls it.
+        title: what its training relates; the last is the published code's additive variant.
         paper: its accuracy there, in per cent, with ``patches`` at inference.
         patches: of each picture at inference.
         task, config: what it sets; no task for random weights.
@@ -62,7 +62,11 @@ METHODS = {
     "random": Method("random weights", 3.24, 0, None, {}),
     "relational": Method("relational reasoning", 30.54, 0, {"patches": 0}, {}),
     "plain": Method("spatial reasoning, 2 patches", 33.08, 9, {"patches": 2}, {}),
-    "additive": Method("spatial reasoning, 12 additive patches", 32.85, 0, {"patches": 12}, {"additive": True}),
+    "additive": Method("12 additive patches", 32.85, 0, {"patches": 12}, {"additive": True}),
+    "additive-negatives": Method(
+        "12 additive patches, of different pictures too", 32.85, 0, {"patches": 12, "patch_negatives": True},
+        {"additive": True},
+    ),
 }
 
 
@@ -109,14 +113,15 @@ def shown(values: Sequence[float]) -> str:
 
 def tables(rows: Sequence[dict[str, str]]) -> list[str]:
     """Those of docs/spatial.md: the methods as in table 1, and accuracies by number of patches."""
+    filled = {name: method for name, method in METHODS.items() if any(row["method"] == name for row in rows)}
     methods = [
         (method.title, str(method.patches), f"{method.paper:.2f}",
          *(shown(of(rows, name, method.patches, figure)) for figure in ("linear_sgd", "linear")))
-        for name, method in METHODS.items()
+        for name, method in filled.items()
     ]  # fmt: skip
     curves = [
         (method.title, *(shown(of(rows, name, n)) for n in WINDOWS))
-        for name, method in METHODS.items()
+        for name, method in filled.items()
     ]
     return [
         markdown(("", "patches at inference", "the paper", "here", "here, closed form"), methods),
@@ -153,8 +158,10 @@ def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
 @click.option("--results", default="results/spatial", show_default=True, type=click.Path(path_type=Path))
 @click.option("--images", default="docs/images", show_default=True, type=click.Path(path_type=Path))
 @click.option("--model", default="spatial-conv4", show_default=True, help="Architecture.")
-@click.option("--epochs", default=0.64, show_default=True, help="Of each training.")
-@click.option("--seeds", default="0,1", show_default=True, type=Numbers(least=0))
+@click.option("--method", "methods", multiple=True, type=click.Choice([*METHODS]), help="Row to fill; otherwise all.")
+@click.option("--size", default=32, show_default=True, help="Of pictures; patches have 3/8 of it.")
+@click.option("--epochs", default=1.0, show_default=True, help="Of each training.")
+@click.option("--seeds", default="0,1,2", show_default=True, type=Numbers(least=0))
 @click.option("--limit", default=20000, show_default=True, help="Pictures that the probes learn from.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--tiny", is_flag=True, help="To see that it runs.")
@@ -164,6 +171,8 @@ def main(
     results: Path,
     images: Path,
     model: str,
+    methods: Sequence[str],
+    size: int,
     epochs: float,
     seeds: list[int],
     limit: int,
@@ -171,20 +180,21 @@ def main(
     tiny: bool,
 ) -> None:
     torch.set_num_threads(threads)
-    sizes, budget = {"size": 64, "patch_size": 24}, {"epochs": epochs}
+    budget: dict[str, Any] = {"epochs": epochs}
     if tiny:
-        sizes, budget, limit = {"size": 32, "patch_size": 12}, {"steps": 1, "batch_size": 2}, 20
+        size, budget, limit = 32, {"steps": 1, "batch_size": 2}, 20
+    sizes = {"size": size, "patch_size": 3 * size // 8}
     file = results / TABLE
     for seed in seeds:
-        for name in METHODS:
+        for name in methods or METHODS:
             same = [row for row in read(file) if (row["method"], row["seed"]) == (name, str(seed))]
             if same:
-                _check(same[0], {"architecture": model, "size": str(sizes["size"]), "probed": str(limit)}, file)
+                _check(same[0], {"architecture": model, "size": str(size), "probed": str(limit)}, file)
                 continue
             if (found := trained(name, seed, data, out, model, sizes, **budget)) is None:
                 return
             network, pictures, minutes = found
-            run = {"method": name, "seed": seed, "architecture": model, "size": sizes["size"], "pictures": pictures,
+            run = {"method": name, "seed": seed, "architecture": model, "size": size, "pictures": pictures,
                    "minutes": f"{minutes:.1f}", "probed": limit}  # fmt: skip
             append(file, [run | row for row in measured(network, data, name, seed, limit)])
     draw(read(file), images / IMAGE)

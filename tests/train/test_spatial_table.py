@@ -31,7 +31,7 @@ def ran(script, tmp_path_factory):
 
 def test_every_method_and_seed_is_measured_with_every_number_of_patches(script, ran):
     rows = script.read(ran[0] / "results" / "linear.csv")
-    assert len(rows) == 2 * (2 + 6 + 6 + 1)
+    assert len(rows) == 2 * (2 + 6 + 6 + 1 + 1)
     assert {row["pictures"] for row in rows if row["method"] != "random"} == {"2"}
     assert all(0 <= float(row[figure]) <= 100 for row in rows for figure in ("linear", "linear_sgd"))
     assert (ran[0] / "images" / "spatial-patches.png").stat().st_size > 1000
@@ -50,6 +50,14 @@ def test_nothing_is_measured_twice(script, ran, monkeypatch):
 def test_a_table_holds_one_setting(script, ran):
     again = CliRunner().invoke(script.main, [*ran[1], "--model", "spatial-resnet8"])
     assert again.exit_code == 2 and "another architecture" in again.output
+
+
+def test_rows_can_be_chosen(script, ran, tmp_path):
+    options = list(ran[1])
+    for name in ("-o", "--results", "--images"):
+        options[options.index(name) + 1] = str(tmp_path / name.strip("-"))
+    done = CliRunner().invoke(script.main, [*options, "--method", "random"], catch_exceptions=False)
+    assert "random weights" in done.output and "relational" not in done.output
 
 
 def test_means_and_deviations_are_of_the_seeds(script):
