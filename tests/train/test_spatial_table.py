@@ -1,5 +1,7 @@
 """The script of Spatial Reasoning's table runs, writes what it says, and does not do it again."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -58,6 +60,20 @@ def test_rows_can_be_chosen(script, ran, tmp_path):
         options[options.index(name) + 1] = str(tmp_path / name.strip("-"))
     done = CliRunner().invoke(script.main, [*options, "--method", "random"], catch_exceptions=False)
     assert "random weights" in done.output and "relational" not in done.output
+
+
+def test_a_new_row_of_another_setting_is_refused_too(script, ran):
+    again = CliRunner().invoke(
+        script.main, [*ran[1], "--model", "spatial-resnet8", "--seeds", "7", "--method", "random"]
+    )
+    assert again.exit_code == 2 and "another architecture" in again.output
+
+
+def test_the_page_shows_what_was_measured(script):
+    root = Path(script.__file__).parents[1]
+    page = (root / "docs" / "spatial.md").read_text(encoding="utf-8")
+    for text in script.tables(script.read(root / "results" / "spatial" / script.TABLE)):
+        assert text in page
 
 
 def test_means_and_deviations_are_of_the_seeds(script):
