@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 
 import partzoo
 from partzoo.evaluate.protocols.coco import COCO_DETECTION, results
-from partzoo.train.finetune import layer_rate
+from partzoo.train.tasks.finetune import layer_rate
 
 LAYER_DECAY, WEIGHT_DECAY = 0.7, 0.1  # ViTDet, ViT-B
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import partzoo
-from partzoo.image import open_picture, to_tensor
+from partzoo.images.opening import open_picture, to_tensor
 
 images = Path(__file__).parent / "images"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from partzoo.attention import draw_attention as draw_attention
     from partzoo.attention import part_attention as part_attention
-    from partzoo.conversion import convert as convert
+    from partzoo.conversion.convert import convert as convert
     from partzoo.discovery.pipeline import discover_parts as discover_parts
     from partzoo.discovery.pipeline import fit_parts as fit_parts
     from partzoo.discovery.vocabulary import PartVocabulary as PartVocabulary
@@ -20,42 +20,42 @@ if TYPE_CHECKING:
     from partzoo.errors import UnknownModelError as UnknownModelError
     from partzoo.errors import UsageError as UsageError
     from partzoo.errors import WeightsError as WeightsError
-    from partzoo.exchange import swap_parts as swap_parts
     from partzoo.features import Features as Features
     from partzoo.features import extract_features as extract_features
-    from partzoo.loading import load as load
-    from partzoo.parts import Parts as Parts
+    from partzoo.models.loading import load as load
+    from partzoo.models.registry import list_models as list_models
+    from partzoo.parts.parts import Parts as Parts
     from partzoo.pyramid import FeaturePyramid as FeaturePyramid
     from partzoo.pyramid import feature_pyramid as feature_pyramid
-    from partzoo.registry import list_models as list_models
-    from partzoo.relation import Relation as Relation
-    from partzoo.relation import relate_images as relate_images
-    from partzoo.relations import Assembly as Assembly
-    from partzoo.relations import Relations as Relations
-    from partzoo.relations import assemble as assemble
-    from partzoo.relations import relate as relate
+    from partzoo.relations.images import Relation as Relation
+    from partzoo.relations.images import relate_images as relate_images
+    from partzoo.relations.patches import Assembly as Assembly
+    from partzoo.relations.patches import Relations as Relations
+    from partzoo.relations.patches import assemble as assemble
+    from partzoo.relations.patches import relate as relate
+    from partzoo.swapping import swap_parts as swap_parts
 
 _HOME = {
-    "convert": "conversion",
+    "convert": "conversion.convert",
     "discover_parts": "discovery.pipeline",
     "fit_parts": "discovery.pipeline",
     "PartVocabulary": "discovery.vocabulary",
     "draw_attention": "attention",
     "part_attention": "attention",
-    "swap_parts": "exchange",
+    "swap_parts": "swapping",
     "Features": "features",
     "extract_features": "features",
-    "Parts": "parts",
+    "Parts": "parts.parts",
     "FeaturePyramid": "pyramid",
     "feature_pyramid": "pyramid",
-    "load": "loading",
-    "list_models": "registry",
-    "Assembly": "relations",
-    "Relations": "relations",
-    "assemble": "relations",
-    "relate": "relations",
-    "Relation": "relation",
-    "relate_images": "relation",
+    "load": "models.loading",
+    "list_models": "models.registry",
+    "Assembly": "relations.patches",
+    "Relations": "relations.patches",
+    "assemble": "relations.patches",
+    "relate": "relations.patches",
+    "Relation": "relations.images",
+    "relate_images": "relations.images",
     "ImageError": "errors",
     "MissingExtraError": "errors",
     "PartzooError": "errors",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from partzoo.draw import palette
 from partzoo.errors import UsageError
 from partzoo.features import encoder_of, model_input
-from partzoo.image import open_picture
+from partzoo.images.opening import open_picture
+from partzoo.parts.drawing import palette
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,7 @@ def part_attention(
     """How much each part embedding attends to each patch of a picture, mean over the heads.
 
     Args:
-        image: one picture, as :func:`partzoo.image.open_picture` takes it.
+        image: one picture, as :func:`partzoo.images.opening.open_picture` takes it.
         model: a PartFormer or an MPAE: name or module.
         layer: of the part transformer, -1 the last; None is the mean over all, as in the paper's figure 1.
         classes: number of the class that the picture shows, of a model with several.
@@ -96,8 +96,8 @@ def _of_parts(block: nn.Module, projected: Tensor, parts: int) -> Tensor:
 
 
 def _part_transformer(model: nn.Module) -> nn.Module:
-    from partzoo.models.mpae import Mpae
-    from partzoo.models.partformer import PartFormer
+    from partzoo.models.mpae.model import Mpae
+    from partzoo.models.partformer.model import PartFormer
 
     if isinstance(model, PartFormer):
         return model.transformer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from partzoo.image import Picture, open_pictures, to_tensor, working_size
+from partzoo.images.opening import Picture, open_pictures, to_tensor, working_size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,7 +50,7 @@ def extract_features(
     """Dense and pooled features of one picture or many.
 
     Args:
-        images: whatever :func:`partzoo.image.open_pictures` takes.
+        images: whatever :func:`partzoo.images.opening.open_pictures` takes.
         model: name or encoder; the bundled default if None.
         size: longer side at which the encoder sees the picture, in pixels; by default the size it was trained on.
             The aspect is kept as nearly as its patches allow.
@@ -87,7 +87,7 @@ def model_input(picture: Picture, model: nn.Module, size: int | None = None) -> 
 def encoder_of(model: str | nn.Module | None) -> nn.Module:
     """The module itself, or the one that a name stands for; the bundled default for None."""
     if model is None or isinstance(model, str):
-        from partzoo.loading import load
+        from partzoo.models.loading import load
 
         return load(model or DEFAULT_MODEL)
     return model.eval()

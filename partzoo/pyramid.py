@@ -16,11 +16,11 @@ from torch.nn.functional import max_pool2d
 
 from partzoo.errors import UsageError
 from partzoo.models.layers import ChannelNorm
-from partzoo.models.part import Part
-from partzoo.models.part_classifier import PartClassifier
+from partzoo.models.part.classifier import PartClassifier
+from partzoo.models.part.model import Part
 
 if TYPE_CHECKING:
-    from partzoo.encoders.base import Encoder
+    from partzoo.models.base import Encoder
 
 STRIDES = (4, 8, 16, 32)
 Style = Literal["torchvision", "detectron2"]
@@ -115,7 +115,7 @@ def feature_pyramid(
         WeightsError: weights are missing.
     """
     if not isinstance(model, nn.Module):
-        from partzoo.loading import load
+        from partzoo.models.loading import load
 
         model = load(model, dtype="float32")
     if positions is not None:

@@ -5,9 +5,9 @@ from PIL import Image
 
 from partzoo import UsageError, draw_attention, part_attention
 from partzoo.features import model_input
-from partzoo.image import Picture
-from partzoo.loading import build
-from partzoo.registry import find
+from partzoo.images.opening import Picture
+from partzoo.models.loading import build
+from partzoo.models.registry import find
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (70, 100, 3)).astype(np.uint8)
 SMALL = {

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Ran, partzoo
+from helpers.command_line import Ran, partzoo
+from helpers.weight_records import describe, record_of, toy
 from PIL import Image
 from safetensors.torch import load_file
-from weight_records import describe, record_of, toy
 
-from partzoo import manifest
-from partzoo.state import write_weights
+from partzoo.weights import manifest
+from partzoo.weights.tensors import write_weights
 
 CAT = Path(__file__).parents[1] / "examples" / "images" / "cat.jpg"
 TOY = ("--model", "toy-vit")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import pytest
-from weight_records import record_of, toy
+from helpers.weight_records import record_of, toy
 
 import partzoo
 from partzoo.cli import main
@@ -25,7 +25,7 @@ from partzoo.evaluate.floors import FLOORS
 from partzoo.evaluate.report import read_csv, rows, write_csv
 from partzoo.evaluate.run import digest
 from partzoo.features import DEFAULT_MODEL
-from partzoo.manifest import NAME, PACKAGE, WeightFile, manifest
+from partzoo.weights.manifest import NAME, PACKAGE, WeightFile, manifest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,8 +43,8 @@ def blocks(language: str) -> list:
 
 
 def tables():
-    """``docs/tables.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    """``scripts/tables.py`` as a module."""
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -89,7 +89,7 @@ def clone(tmp_path):
 @pytest.mark.parametrize("name", TABLES.PAGES)
 def test_pages_show_what_manifest_results_and_protocols_say(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert TABLES.page(name, TABLES.Sources(ROOT)) == text, "run: python docs/tables.py"
+    assert TABLES.page(name, TABLES.Sources(ROOT)) == text, "run: python scripts/tables.py"
 
 
 @pytest.mark.parametrize("protocol", ["faces68", "tiny-imagenet"])
@@ -110,7 +110,7 @@ def test_a_digit_changed_in_a_page_is_noticed(name, clone):
     written = page.read_text(encoding="utf-8")
     assert TABLES.page(name, sources) == written
     for mark in TABLES.PAGES[name]:
-        _, begin, rest = written.partition(f"<!-- {mark}: written by python docs/tables.py -->")
+        _, begin, rest = written.partition(f"<!-- {mark}: written by python scripts/tables.py -->")
         digit = re.search(r"\d", rest.partition("<!-- end of")[0])
         start = len(written) - len(rest) + digit.start()
         page.write_text(f"{written[:start]}{(int(digit[0]) + 1) % 10}{written[start + 1 :]}", encoding="utf-8")
@@ -143,13 +143,13 @@ def test_nothing_is_written_when_a_page_cannot_be(clone):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_mark_is_one_that_is_filled(page):
-    marks = re.findall(r"<!-- (.*): written by python docs/tables.py -->", page.read_text(encoding="utf-8"))
+    marks = re.findall(r"<!-- (.*): written by python scripts/tables.py -->", page.read_text(encoding="utf-8"))
     assert sorted(marks) == sorted(TABLES.PAGES.get(page.relative_to(ROOT).as_posix(), {}))
 
 
-@pytest.mark.parametrize("text", ["no marks", "<!-- models: written by python docs/tables.py -->", "{0}{0}"])
+@pytest.mark.parametrize("text", ["no marks", "<!-- models: written by python scripts/tables.py -->", "{0}{0}"])
 def test_a_page_without_its_marks_is_an_error(text):
-    both = "<!-- models: written by python docs/tables.py -->\n<!-- end of models -->"
+    both = "<!-- models: written by python scripts/tables.py -->\n<!-- end of models -->"
     with pytest.raises(ValueError, match="models"):
         TABLES.filled(text.format(both), "models", "table")
 

@@ -26,7 +26,7 @@ def test_shapes_and_geometry(encoder):
 
 
 def test_dense_features_are_the_encoders_own(encoder):
-    from partzoo.image import open_picture, to_tensor
+    from partzoo.images.opening import open_picture, to_tensor
 
     picture = open_picture(pixels(32, 32))
     x = to_tensor(picture, (32, 32), encoder.preprocess)[None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import partzoo
-from partzoo.registry import aliases, find
+from partzoo.models.registry import aliases, find
 
 CLONE = Path(__file__).parents[1]
 

@@ -10,12 +10,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 import partzoo
 from partzoo.errors import UsageError
-from partzoo.loading import build
-from partzoo.models.part import PartConfig
-from partzoo.models.part_classifier import PartClassifier
+from partzoo.models.loading import build
+from partzoo.models.part.classifier import PartClassifier
+from partzoo.models.part.model import PartConfig
+from partzoo.models.registry import find
 from partzoo.pyramid import FeaturePyramid, feature_pyramid
-from partzoo.registry import find
-from partzoo.train.finetune import layer_rate
+from partzoo.train.tasks.finetune import layer_rate
 
 TINY = {"dim": 24, "depth": 2, "heads": 2, "size": 32}
 

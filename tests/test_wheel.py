@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from partzoo.manifest import NAME
+from partzoo.weights.manifest import NAME
 
 ROOT = Path(__file__).parents[1]
 

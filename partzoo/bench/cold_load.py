@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from partzoo.bench.runner import Case
-from partzoo.encoders.timm_encoder import TimmConfig
-from partzoo.loading import load
-from partzoo.weights import write_weights
+from partzoo.models.loading import load
+from partzoo.models.timm_encoder import TimmConfig
+from partzoo.weights.store import write_weights
 
 
 def cases(quick: bool = False) -> list[Case]:

@@ -12,8 +12,8 @@ from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
 from partzoo.discovery.pipeline import SIZE, discover_parts
 from partzoo.features import DEFAULT_MODEL
-from partzoo.image import open_picture, to_tensor, working_size
-from partzoo.loading import load
+from partzoo.images.opening import open_picture, to_tensor, working_size
+from partzoo.models.loading import load
 
 
 def cases(quick: bool = False) -> list[Case]:

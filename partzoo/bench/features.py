@@ -19,10 +19,10 @@ from torch.nn.functional import cosine_similarity, interpolate, normalize
 from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
 from partzoo.discovery.cluster import spherical_kmeans
-from partzoo.encoders.base import Encoder, Preprocess, Tokens
-from partzoo.encoders.precision import has_amx, has_bf16, set_precision
-from partzoo.loading import load
-from partzoo.registry import list_models
+from partzoo.models.base import Encoder, Preprocess, Tokens
+from partzoo.models.loading import load
+from partzoo.models.precision import has_amx, has_bf16, set_precision
+from partzoo.models.registry import list_models
 
 SIDE, PARTS = 224, 8
 TRAINED = "part-vitt8"

@@ -25,8 +25,8 @@ from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Comparison, compared
 from partzoo.discovery.pipeline import FIT_PICTURES, fit_parts
 from partzoo.features import DEFAULT_MODEL, extract_features
-from partzoo.image import open_pictures
-from partzoo.loading import load
+from partzoo.images.opening import open_pictures
+from partzoo.models.loading import load
 
 PICTURES = (100, 1_000, 10_000)
 SIDES = 64, 96  # of the pictures, shortest and longest

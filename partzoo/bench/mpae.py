@@ -28,10 +28,10 @@ from partzoo.bench.features import AUTOCAST, converted
 from partzoo.bench.memory import in_its_own_process, rise
 from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case, Comparison, compared, measure
-from partzoo.encoders.precision import has_amx, has_bf16
-from partzoo.loading import load
-from partzoo.models.mpae import Mpae
+from partzoo.models.loading import load
+from partzoo.models.mpae.model import Mpae
 from partzoo.models.part_transformer import PartTransformer
+from partzoo.models.precision import has_amx, has_bf16
 
 PARTS, SIDE = 16, 448
 PEER = "plain float32 forward in the published order: features upsampled, then matched"

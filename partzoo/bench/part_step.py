@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from partzoo.bench.descend import descend
 from partzoo.bench.profile import operators
 from partzoo.bench.runner import Case
-from partzoo.models.part import Part, PartConfig
-from partzoo.train.part import PartTask
+from partzoo.models.part.model import Part, PartConfig
+from partzoo.train.tasks.part import PartTask
 
 PAIRS = 2048
 CHANGES = """What the step does instead of the plain implementation:
@@ -88,7 +88,7 @@ def plain_step(config: PartConfig, pictures: list[Image.Image]):
 
 
 def our_step(config: PartConfig, pixels: Tensor, pairs: int = PAIRS):
-    """One optimizer step of :class:`partzoo.train.part.PartTask`, as :func:`plain_step`."""
+    """One optimizer step of :class:`partzoo.train.tasks.part.PartTask`, as :func:`plain_step`."""
     torch.manual_seed(0)
     task = PartTask(Part(config), pairs=pairs)
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-4, fused=True)

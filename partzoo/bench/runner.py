@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from partzoo.errors import UsageError
-from partzoo.machine import hardware
+from partzoo.system.hardware import hardware
 
 # Module of each row. It has `cases(quick)`, which are run in turn by the clock, or, where it measures by itself,
 # `outcomes(quick, repetitions)`.

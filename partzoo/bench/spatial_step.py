@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from partzoo.allocation import kept_memory
 from partzoo.bench.descend import descend
 from partzoo.bench.profile import operators
 from partzoo.bench.runner import Case
-from partzoo.encoders.precision import default_device, has_bf16
-from partzoo.models.spatial import Spatial, SpatialConfig
+from partzoo.models.precision import default_device, has_bf16
+from partzoo.models.spatial.model import Spatial, SpatialConfig
+from partzoo.system.memory import kept_memory
 from partzoo.train.losses.spatial import relation_loss
-from partzoo.train.spatial import SpatialTask
+from partzoo.train.tasks.spatial import SpatialTask
 
 VIEWS, PATCHES = 4, 2
 STEPS = 4
@@ -131,7 +131,7 @@ def our_task(config: SpatialConfig) -> SpatialTask:
 
 
 def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:
-    """One optimizer step of :class:`partzoo.train.spatial.SpatialTask`, in the precision that training chooses."""
+    """One step of :class:`partzoo.train.tasks.spatial.SpatialTask`, in the precision that training chooses."""
     device = default_device()
     task = our_task(config)
     optimizer = torch.optim.Adam(task.parameters(), lr=1e-3, fused=True)

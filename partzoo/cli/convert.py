@@ -14,7 +14,7 @@ from partzoo.errors import PartzooError, UsageError, WeightsError
 if TYPE_CHECKING:
     from torch import nn
 
-    from partzoo.conversion import Published
+    from partzoo.conversion.convert import Published
 
 
 @click.command(
@@ -45,11 +45,11 @@ def convert(file: str, out: str, with_backbone: bool, architecture: str | None, 
     FILE is a released file or a training checkpoint. The folder is what 'partzoo discover --model' and partzoo.load
     take. A part model's frozen encoder is not stored in it but named, unless you say --with-backbone.
     """
-    from partzoo.conversion import assemble, recognize
-    from partzoo.hub import save_pretrained
-    from partzoo.loading import ENCODER, has_frozen_encoder
-    from partzoo.registry import find
-    from partzoo.train.settings import checked, parse_settings, types_of
+    from partzoo.conversion.convert import assemble, recognize
+    from partzoo.models.loading import ENCODER, has_frozen_encoder
+    from partzoo.models.registry import find
+    from partzoo.models.sharing import save_pretrained
+    from partzoo.settings import checked, parse_settings, types_of
 
     folder = Path(out)
     _check_folder(folder)
@@ -124,7 +124,7 @@ def _is_the_named(model: nn.Module) -> bool | None:
     """Whether the frozen encoder is the one that its name brings; None where that one is not on this machine."""
     import torch
 
-    from partzoo.loading import load
+    from partzoo.models.loading import load
 
     try:
         named = load(model.config.encoder, device="cpu", dtype="float32", local_files_only=True).state_dict()

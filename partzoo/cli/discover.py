@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from partzoo.discovery.vocabulary import PartVocabulary
-    from partzoo.image import Pictures
-    from partzoo.parts import Parts
+    from partzoo.images.opening import Pictures
+    from partzoo.parts.parts import Parts
 
 FORMS = (".png", ".index.png", ".npz", ".json")
 CHUNK = 16  # pictures whose parts are held at once
@@ -99,7 +99,7 @@ def discover(
     as_json: bool,
 ) -> None:
     """Find the parts in pictures: files, addresses, folders or wildcards."""
-    from partzoo.image import open_pictures
+    from partzoo.images.opening import open_pictures
 
     pictures, single = open_pictures(images[0] if len(images) == 1 else images)
     targets = _targets(out, form, pictures, single)
@@ -200,7 +200,7 @@ def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> li
 
 
 def _save_together(several: Sequence[Parts], out: str) -> None:
-    from partzoo.export import to_coco, write_aside
+    from partzoo.parts.files import to_coco, write_aside
 
     text = json.dumps(to_coco(several))
     with write_aside(out) as file:

@@ -56,7 +56,7 @@ def features(
     from tqdm import tqdm
 
     from partzoo.features import encoder_of, extract_features
-    from partzoo.image import open_pictures
+    from partzoo.images.opening import open_pictures
 
     pictures, _ = open_pictures(images)
     encoder = encoder_of(model)
@@ -82,7 +82,7 @@ def _write_arrays(out: str, arrays: dict[str, Any], names: list[str]) -> None:
     import numpy as np
     from safetensors.numpy import save
 
-    from partzoo.export import write_aside
+    from partzoo.parts.files import write_aside
 
     with write_aside(out) as file:
         if out.lower().endswith(".npz"):

@@ -12,8 +12,8 @@ from partzoo.cli.options import complete_weights, json_option
 from partzoo.errors import UnknownModelError
 
 if TYPE_CHECKING:
-    from partzoo.manifest import WeightRecord
-    from partzoo.registry import Architecture
+    from partzoo.models.registry import Architecture
+    from partzoo.weights.manifest import WeightRecord
 
 
 @click.command(
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 @json_option
 def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> None:
     """List models whose names match FILTER (wildcards: * and ?)."""
-    from partzoo.registry import find, list_models
-    from partzoo.weights import manifest
+    from partzoo.models.registry import find, list_models
+    from partzoo.weights.store import manifest
 
     tags: dict[str, list[str]] = {}
     for record in manifest().values():
@@ -80,7 +80,7 @@ def info(name: str, as_json: bool) -> None:
     """Tell what the model NAME is: configuration, size, pictures it takes, where its weights come from."""
     import torch
 
-    from partzoo.registry import find
+    from partzoo.models.registry import find
 
     entry = find(name)
     with torch.device("meta"):
@@ -132,8 +132,8 @@ def _print_record(record: WeightRecord) -> None:
 
 def _records(name: str, entry: Architecture) -> list[WeightRecord]:
     """The released weights that a name stands for: one where it has a tag, else all of its architecture."""
-    from partzoo.registry import split_tag
-    from partzoo.weights import manifest
+    from partzoo.models.registry import split_tag
+    from partzoo.weights.store import manifest
 
     of_architecture = [record for record in manifest().values() if record.architecture == entry.name]
     tag = None if name.startswith("timm/") else split_tag(name)[1]
@@ -145,7 +145,7 @@ def _records(name: str, entry: Architecture) -> list[WeightRecord]:
 
 
 def _without_record(name: str, entry: Architecture) -> str:
-    from partzoo.encoders.timm_encoder import CONVERTED, TimmConfig
+    from partzoo.models.timm_encoder import CONVERTED, TimmConfig
 
     if not entry.needs_weights:
         return "none needed: its parameters are seeded"
@@ -179,21 +179,21 @@ def download(names: tuple[str, ...]) -> None:
 
 
 def _download(name: str) -> list[str]:
-    from partzoo.registry import find
+    from partzoo.models.registry import find
 
     if name.startswith("hf-hub:"):
-        from partzoo.hub import fetch_repo
+        from partzoo.models.sharing import fetch_repo
 
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
         return [str(fetch_repo(repo, revision or None))]
     entry = find(name)
     records = _records(name, entry)[:1]
     if records:
-        from partzoo.weights import download as fetch
+        from partzoo.weights.store import download as fetch
 
         return [str(path) for path in fetch(records[0])]
     if entry.needs_weights:
-        from partzoo.loading import load
+        from partzoo.models.loading import load
 
         load(name, device="cpu", dtype="float32")
         return ["in the Hugging Face cache, and it loads"]
@@ -217,8 +217,8 @@ def _download(name: str) -> list[str]:
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Read weights files from first to last byte and compare their sha256 with the recorded one."""
-    from partzoo.registry import find
-    from partzoo.weights import verify as check
+    from partzoo.models.registry import find
+    from partzoo.weights.store import verify as check
 
     records = [record for name in names for record in _records(name, find(name))] if names else [None]
     results = [result for record in records for result in check(record)]

@@ -9,7 +9,7 @@ from partzoo.errors import PartzooError
 
 def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:
     """Names of released weights and their architectures. The manifest is read, torch is not imported."""
-    from partzoo.manifest import manifest
+    from partzoo.weights.manifest import manifest
 
     try:
         records = manifest().values()

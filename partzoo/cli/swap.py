@@ -41,8 +41,8 @@ def swap(first: str, second: str, out: str, parts: list[int] | None, category: i
     check_place(Path(out))
     from PIL import Image
 
-    from partzoo.exchange import swap_parts
-    from partzoo.export import write_aside
+    from partzoo.parts.files import write_aside
+    from partzoo.swapping import swap_parts
 
     mixed = Image.fromarray(swap_parts(model, first, second, parts, classes=category))
     with write_aside(out) as file:

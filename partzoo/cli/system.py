@@ -18,7 +18,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
     Exit code 1 if something that partzoo needs is missing or damaged.
     """
-    from partzoo.doctor import examine, lines
+    from partzoo.cli.diagnosis import examine, lines
 
     found = examine()
     if as_json:

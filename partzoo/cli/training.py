@@ -120,8 +120,8 @@ def train(
         return
     if held_out is not None:
         raise click.UsageError("--held-out is for --release.")
+    from partzoo.settings import parse_settings
     from partzoo.train.run import train as run
-    from partzoo.train.settings import parse_settings
 
     folder = Path(out or Path("runs", model or method))
     tables = parse_settings(settings)
@@ -133,7 +133,7 @@ def train(
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")
         if method == "finetune":
-            from partzoo.train.finetune import HELD_OUT
+            from partzoo.train.tasks.finetune import HELD_OUT
 
             figures = json.loads((folder / HELD_OUT).read_text())
             click.echo(f"Top-1 on {figures['pictures']:,} held-out pictures: {figures['top1']:.2f} %.")

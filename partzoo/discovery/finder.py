@@ -16,8 +16,8 @@ from partzoo.discovery.describe import View, at_work, look
 from partzoo.discovery.refine import guided_filter, resize, strips
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
-from partzoo.image import Picture
-from partzoo.parts import Parts
+from partzoo.images.opening import Picture
+from partzoo.parts.parts import Parts
 
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
 RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units of colours in 0..1

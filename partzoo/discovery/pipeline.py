@@ -17,8 +17,8 @@ from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.features import DEFAULT_MODEL, encoder_of
-from partzoo.image import Picture, open_pictures
-from partzoo.parts import Parts
+from partzoo.images.opening import Picture, open_pictures
+from partzoo.parts.parts import Parts
 
 FIT_PICTURES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
 
@@ -44,8 +44,8 @@ def discover_parts(
     One picture is divided by itself. Many share one vocabulary: part 3 is the same part in all of them.
 
     Args:
-        images: one picture or many, as :func:`partzoo.image.open_pictures` takes them: path, URL, PIL image, array,
-            tensor, bytes, file object; a sequence of these, a folder or a glob.
+        images: one picture or many, as :func:`partzoo.images.opening.open_pictures` takes them: path, URL, PIL image,
+            array, tensor, bytes, file object; a sequence of these, a folder or a glob.
         k: how many parts to look for. A picture with fewer gives fewer, a blank one none. ``"auto"``: the k in 2..12
             whose clusters have the highest mean silhouette. A learned part model has parts of its own: None and
             ``"auto"`` take them, as it numbers them, a smaller k joins the most similar ones in these pictures, a

@@ -10,10 +10,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import make_finder
-from partzoo.encoders.base import Encoder, Preprocess, Tokens
 from partzoo.features import DEFAULT_MODEL
-from partzoo.loading import load
-from partzoo.registry import find
+from partzoo.models.base import Encoder, Preprocess, Tokens
+from partzoo.models.loading import load
+from partzoo.models.registry import find
 
 RANDOM, COLOUR = "random-weights", "colour-position"
 FLOORS = {

@@ -10,7 +10,7 @@ from typing import Any
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import RANDOM
 from partzoo.evaluate.report import DEFAULT, OWN_FLOORS, Row, label, markdown, shown, titled
-from partzoo.manifest import WeightRecord
+from partzoo.weights.manifest import WeightRecord
 
 NOTES = Path(__file__).with_name("reproduction.toml")
 HEAD = ("figure", "paper", "ours", "gap", "floor")

@@ -13,25 +13,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from partzoo.allocation import kept_memory
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import make_finder
 from partzoo.errors import UsageError
-from partzoo.evaluate.classes import classify_figures
 from partzoo.evaluate.floors import COLOUR, FLOORS, floor_encoder, floor_finder
-from partzoo.evaluate.parts import part_figures
-from partzoo.evaluate.patches import patch_figures
+from partzoo.evaluate.parts.figures import part_figures
+from partzoo.evaluate.probes.classes import classify_figures
+from partzoo.evaluate.probes.patches import patch_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.evaluate.reproduction import unmeasured
-from partzoo.export import write_aside
 from partzoo.features import DEFAULT_MODEL
-from partzoo.loading import load
-from partzoo.machine import hardware
-from partzoo.manifest import manifest
+from partzoo.models.loading import load
+from partzoo.parts.files import write_aside
+from partzoo.system.hardware import hardware
+from partzoo.system.memory import kept_memory
+from partzoo.weights.manifest import manifest
 
 Progress = Callable[[str, int, int], None]
 PARTS = (4, 8, 16)  # how many are looked for where nothing else is said
@@ -70,7 +70,7 @@ def evaluate(
             learned part model are its own at the protocol's size, as the papers measure them. Part protocols only.
         rotate: degrees, counter-clockwise, that the reported pictures are turned by. Part protocols only.
         patches: probe a model of Spatial Reasoning on the picture and so many patches of it, for each of these numbers
-            (:func:`partzoo.evaluate.patches.patch_figures`). Protocols of classes only.
+            (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
         augment: train these probes on augmented pictures, drawn anew in every epoch.
         limit: use at most so many pictures of each split: for trying out.
         out: JSON file of the record. A file that holds this very evaluation already is kept and read.

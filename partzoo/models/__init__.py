@@ -1,1 +1,1 @@
-"""The zoo's own architectures, one file each."""
+"""The zoo's architectures: a file each, or a folder for a family."""

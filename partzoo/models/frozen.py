@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from partzoo.encoders.base import Encoder
-from partzoo.loading import stored_model
-from partzoo.manifest import manifest
-from partzoo.registry import find, split_tag
+from partzoo.models.base import Encoder
+from partzoo.models.loading import stored_model
+from partzoo.models.registry import find, split_tag
+from partzoo.weights.manifest import manifest
 
 
 def frozen_encoder(name: str) -> Encoder:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, scaled_dot_product_attention
 
-from partzoo.encoders.precision import default_device
+from partzoo.models.precision import default_device
 
 FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
 

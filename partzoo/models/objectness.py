@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from partzoo.models.patchresnet import PatchResNet, PatchResNetConfig
-from partzoo.registry import register
+from partzoo.models.registry import register
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from einops import rearrange
 from torch import Tensor
 
-from partzoo.encoders.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 
 Size = tuple[int, int]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from partzoo.encoders.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.models.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.layers import BasicBlock
-from partzoo.registry import register
+from partzoo.models.registry import register
 
 
 @dataclass(frozen=True)

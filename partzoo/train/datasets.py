@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
+from partzoo.data.image_sets import Frame, PictureSet, at_most, load_pictures
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols import aflw, celeba, cub, deepfashion, partimagenet
 from partzoo.evaluate.protocols.classification import tiny_imagenet
-from partzoo.train.data import Frame, PictureSet, at_most, load_pictures
 
 Layout = Literal[
     "folder", "aflw", "celeba", "cub", "deepfashion", "partimagenet-ood", "partimagenet-partformer", "partimagenet-seg"
@@ -28,9 +28,9 @@ class DataOptions:
     """How training pictures are read, and what a release's record says of them.
 
     Attributes:
-        layout: ``"folder"``, as :func:`partzoo.train.data.load_pictures` reads one, or a data set's official layout, of
-            which the training split is read.
-        frame: how a picture becomes a square, see :class:`partzoo.train.data.PictureSet`.
+        layout: ``"folder"``, as :func:`partzoo.data.image_sets.load_pictures` reads one, or a data set's official
+            layout, of which the training split is read.
+        frame: how a picture becomes a square, see :class:`partzoo.data.image_sets.PictureSet`.
         categories: only pictures of these classes, numbered in this order; empty is all.
         exclude: classes to leave out.
         limit: at most so many pictures.

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.held_out import top1
-from partzoo.export import write_aside
-from partzoo.loading import build
-from partzoo.models.part_classifier import SHARED, PartClassifier, classifier_of
-from partzoo.registry import find
+from partzoo.evaluate.probes.held_out import top1
+from partzoo.models.loading import build
+from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
+from partzoo.models.registry import find
+from partzoo.parts.files import write_aside
 from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_pictures
-from partzoo.train.finetune import FinetuneTask, held_out, parent_of
 from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of
 
 FIELDS = ("parent", "per_class", "seed", "top1", "pictures", "steps")
 TABLE = "few-labels.csv"

@@ -19,15 +19,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from partzoo.allocation import kept_memory
-from partzoo.encoders.base import Encoder
-from partzoo.encoders.precision import default_device, has_bf16
+from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.train.data import Examples
+from partzoo.models.base import Encoder
+from partzoo.models.precision import default_device, has_bf16
+from partzoo.settings import checked, types_of
+from partzoo.system.memory import kept_memory
 from partzoo.train.datasets import DataOptions, read_pictures
 from partzoo.train.muon import Muon
-from partzoo.train.settings import checked, types_of
-from partzoo.weights import write_weights
+from partzoo.weights.store import write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -11,7 +11,7 @@ import timm.optim
 import torch
 from timm.optim import muon
 
-from partzoo.encoders.precision import default_device, has_bf16
+from partzoo.models.precision import default_device, has_bf16
 
 EXACT = partial(muon.zeropower_via_newtonschulz, dtype=torch.float32)
 

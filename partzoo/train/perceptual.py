@@ -7,7 +7,7 @@ from itertools import pairwise
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
-from partzoo.encoders.base import Encoder, Preprocess
+from partzoo.models.base import Encoder, Preprocess
 
 
 def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None = None) -> list[Tensor]:

@@ -11,23 +11,23 @@ from typing import Any
 
 import torch
 
+from partzoo.data.image_sets import load_pictures
 from partzoo.discovery.pipeline import make_finder
-from partzoo.encoders.base import Encoder
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols
-from partzoo.evaluate.held_out import knn, part_positions, top1
-from partzoo.evaluate.parts import part_figures
+from partzoo.evaluate.parts.figures import part_figures
+from partzoo.evaluate.probes.held_out import knn, part_positions, top1
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.faces68 import FACES68
-from partzoo.loading import build
-from partzoo.machine import hardware
-from partzoo.manifest import NAME
+from partzoo.models.base import Encoder
+from partzoo.models.loading import build
 from partzoo.models.objectness import PatchResNetFg
-from partzoo.models.part import Part
-from partzoo.registry import find
-from partzoo.train.data import load_pictures
+from partzoo.models.part.model import Part
+from partzoo.models.registry import find
+from partzoo.system.hardware import hardware
 from partzoo.train.run import read_recipe, train
-from partzoo.weights import WeightRecord, add_record, golden, pack
+from partzoo.weights.manifest import NAME
+from partzoo.weights.store import WeightRecord, add_record, golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
 BUNDLED = (

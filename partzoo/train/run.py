@@ -12,23 +12,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, require
-from partzoo.loading import build
-from partzoo.models.part_classifier import SHARED, PartClassifier, classifier_of
-from partzoo.registry import Architecture, find
-from partzoo.train.classify import ClassifyTask
-from partzoo.train.data import Examples
+from partzoo.models.loading import build
+from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
+from partzoo.models.registry import Architecture, find
+from partzoo.settings import check_tables, named, to_toml, types_of
 from partzoo.train.datasets import DataOptions
-from partzoo.train.finetune import FinetuneTask, held_out, parent_of, write_top1
-from partzoo.train.grow import grown
+from partzoo.train.growth.grow import grown
 from partzoo.train.loop import LoopOptions, Progress, Task, fit, run_folder
-from partzoo.train.mpae import MpaeTask
-from partzoo.train.objectness import train_objectness
-from partzoo.train.part import PartTask
-from partzoo.train.part_signals import PartSignalsTask
-from partzoo.train.partformer import PartFormerTask
-from partzoo.train.settings import check_tables, named, to_toml, types_of
-from partzoo.train.spatial import SpatialTask
+from partzoo.train.tasks.classify import ClassifyTask
+from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of, write_top1
+from partzoo.train.tasks.mpae import MpaeTask
+from partzoo.train.tasks.objectness import train_objectness
+from partzoo.train.tasks.part import PartTask
+from partzoo.train.tasks.part_signals import PartSignalsTask
+from partzoo.train.tasks.partformer import PartFormerTask
+from partzoo.train.tasks.spatial import SpatialTask
 
 METHODS: dict[str, type[Task] | None] = {
     "part": PartTask,
@@ -148,13 +148,13 @@ def train(
         method: ``"part"``, ``"part-signals"`` (on recordings; see :mod:`partzoo.train.windows`), ``"partformer"``,
             ``"mpae"``, ``"spatial"``, ``"classify"`` and ``"finetune"`` (which need one subfolder per class), or
             ``"objectness"`` (a foreground head beside a trained encoder; see
-            :mod:`partzoo.train.objectness`).
+            :mod:`partzoo.train.tasks.objectness`).
         data: the folder, as :func:`partzoo.train.datasets.read_pictures` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
         recipe: settings by name or file; None is those of the run that is resumed, or the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
         grow_from: for ``"part"`` and ``"spatial"``, a smaller trained model whose outputs the model starts with, in
-            place of the recipe's parent; see :mod:`partzoo.train.grow`. ``"none"`` starts from random weights.
+            place of the recipe's parent; see :mod:`partzoo.train.growth.grow`. ``"none"`` starts from random weights.
         parent: for ``"finetune"``, the PART model whose encoder is finetuned, in place of the recipe's; ``"none"``
             trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out pictures.
         k: number of parts in place of the recipe's, of a model that learns parts.

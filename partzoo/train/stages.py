@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
-from partzoo.loading import build, load
-from partzoo.models.part1d import SignalPart, SignalPartConfig
-from partzoo.registry import find
+from partzoo.models.loading import build, load
+from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
+from partzoo.models.registry import find
+from partzoo.settings import to_toml
 from partzoo.train.loop import LoopOptions, Task, fit
-from partzoo.train.settings import to_toml
 from partzoo.train.windows import SignalOptions, labelled, read_nights
 
 TABLE, SETTINGS = "stages.csv", "settings.toml"

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
 from partzoo.signals.edf import read_edf
 from partzoo.signals.preparing import to_windows
-from partzoo.train.data import Examples
-from partzoo.weights import cache_folder
+from partzoo.weights.store import cache_folder
 
 AT_ONCE = 4  # nights in preparation; each takes about a gigabyte
 VERSION = "1"  # of how nights are prepared: another one does not take what a cache holds

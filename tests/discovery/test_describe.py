@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 import partzoo
 from partzoo.discovery.describe import View, angles, at_work, centred, cielab, cropped, position, within_frame
 from partzoo.discovery.refine import resize
-from partzoo.image import Picture
+from partzoo.images.opening import Picture
 
 
 def test_cielab_of_known_colours():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from command_line import partzoo as command
+from helpers.command_line import partzoo as command
 from PIL import Image
 from torch import nn
 from torch.nn.functional import one_hot
@@ -13,10 +13,10 @@ from torch.nn.functional import one_hot
 import partzoo
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.vocabulary import Settings
-from partzoo.encoders.base import Preprocess
 from partzoo.errors import UsageError
-from partzoo.hub import save_pretrained
+from partzoo.models.base import Preprocess
 from partzoo.models.part_model import PartModel
+from partzoo.models.sharing import save_pretrained
 
 
 class Columns(PartModel):

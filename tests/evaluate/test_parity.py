@@ -7,9 +7,9 @@ import pytest
 import torch
 from parity.synthetic import normal, picture
 
-from partzoo.evaluate.landmark_error import Places, landmark_error
-from partzoo.evaluate.landmarks import active_parts, labels_on_grid, soft_centroids
 from partzoo.evaluate.metrics import Contingency, foreground_labels, labels_by_class
+from partzoo.evaluate.parts.landmark_error import Places, landmark_error
+from partzoo.evaluate.parts.landmarks import active_parts, labels_on_grid, soft_centroids
 from partzoo.evaluate.protocols.base import LandmarkError
 
 CASES = Path(__file__).parent.parent / "parity"

@@ -3,12 +3,12 @@
 import dataclasses
 
 import pytest
-from weight_records import record_of, toy
+from helpers.weight_records import record_of, toy
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.report import Row
 from partzoo.evaluate.reproduction import cards, faces, notes
-from partzoo.manifest import WeightFile, manifest
+from partzoo.weights.manifest import WeightFile, manifest
 
 COMMAND = "partzoo eval toy-vit.test --protocol tiny-imagenet --data DIR"
 CARD = {"paper": "Toys, table 2", "setup": "ten epochs", "why": "Fewer\nepochs."}

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from command_line import partzoo as command
-from drawn_faces import write_faces
+from helpers.command_line import partzoo as command
+from helpers.drawn_faces import write_faces
 from PIL import Image
 
 import partzoo

@@ -3,8 +3,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UnknownModelError, UsageError
-from partzoo.loading import load
 from partzoo.models.frozen import frozen_encoder, frozen_features, frozen_shape
+from partzoo.models.loading import load
 
 NAMES = ("toy-vit", "patchresnet14.tin", "timm/resnet18", "timm/vit_tiny_patch16_224")
 

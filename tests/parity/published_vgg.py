@@ -3,7 +3,7 @@
 import torch
 from parity.published_mpae import drawn
 
-from partzoo.encoders.timm_encoder import TimmConfig, TimmEncoder
+from partzoo.models.timm_encoder import TimmConfig, TimmEncoder
 
 
 def drawn_vgg():

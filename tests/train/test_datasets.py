@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
+from partzoo.data.image_sets import load_pictures
 from partzoo.errors import ImageError, UsageError
 from partzoo.evaluate.protocols import celeba, cub
-from partzoo.train.data import load_pictures
 from partzoo.train.datasets import LAYOUTS, DataOptions, read_pictures
 
 

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from partzoo.errors import UsageError
-from partzoo.loading import build
-from partzoo.models.part import PartConfig
-from partzoo.registry import find
+from partzoo.models.loading import build
+from partzoo.models.part.model import PartConfig
+from partzoo.models.registry import find
 from partzoo.train.few_labels import TABLE, few_labels, means
-from partzoo.weights import write_weights
+from partzoo.weights.store import write_weights
 
 TASK = {"mixup": 0.0, "cutmix": 0.0, "policy": "", "erasing": 0.0}
 

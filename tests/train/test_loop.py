@@ -10,13 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from partzoo.data.image_sets import PictureSet
 from partzoo.errors import UsageError, WeightsError
-from partzoo.loading import build, load
-from partzoo.registry import find
-from partzoo.train.classify import ClassifyTask
-from partzoo.train.data import PictureSet
+from partzoo.models.loading import build, load
+from partzoo.models.registry import find
 from partzoo.train.loop import CHECKPOINT, LoopOptions, fit, rate
-from partzoo.train.part import PartTask
+from partzoo.train.tasks.classify import ClassifyTask
+from partzoo.train.tasks.part import PartTask
 
 
 def pictures(count=20, side=32):

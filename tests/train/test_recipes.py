@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import partzoo
+from helpers.command_line import partzoo
 from PIL import Image
 
 from partzoo.errors import UsageError
-from partzoo.registry import find, split_tag
-from partzoo.state import read_state
+from partzoo.models.registry import find, split_tag
+from partzoo.settings import check_tables, checked, parse_settings, to_toml, types_of
 from partzoo.train.loop import LoopOptions
 from partzoo.train.run import (
     BUDGET,
@@ -28,7 +28,7 @@ from partzoo.train.run import (
     setting_types,
     train,
 )
-from partzoo.train.settings import check_tables, checked, parse_settings, to_toml, types_of
+from partzoo.weights.tensors import read_state
 
 SMALL = {"dim": 24, "depth": 1, "heads": 2, "size": 32}
 

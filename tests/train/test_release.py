@@ -3,17 +3,17 @@ import json
 import jsonschema
 import numpy as np
 import pytest
-from drawn_faces import write_faces
+from helpers.drawn_faces import write_faces
 from PIL import Image
 
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols
-from partzoo.loading import build, load
-from partzoo.manifest import NAME, PACKAGE, manifest
-from partzoo.packing import check_golden
-from partzoo.registry import find
+from partzoo.models.loading import build, load
+from partzoo.models.registry import find
 from partzoo.train.release import metrics, release
 from partzoo.train.run import read_recipe, train
+from partzoo.weights.manifest import NAME, PACKAGE, manifest
+from partzoo.weights.release_files import check_golden
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from partzoo.data.reading import Examples, check_split, read_mat, read_rows, squash_plain, stretch
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import Example, PartProtocol, need
 from partzoo.evaluate.protocols.celeba import ERROR
-from partzoo.evaluate.protocols.reading import Examples, check_split, read_mat, read_rows, squash_plain, stretch
-from partzoo.image import open_picture
+from partzoo.images.opening import open_picture
 
 SPLITS = ("train", "test")
 LANDMARKS = 5

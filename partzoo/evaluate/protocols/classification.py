@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from partzoo.data.cifar import CIFAR10_FILES, cifar100_files, inside
+from partzoo.data.image_sets import PictureSet, load_pictures, picture_files
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import need
-from partzoo.evaluate.protocols.cifar import CIFAR10_FILES, cifar100_files, inside
-from partzoo.train.data import PictureSet, load_pictures, picture_files
 
 # One linear layer, Adam at a constant 1e-3, no feature scaling, accuracy after the last epoch.
 LINEAR_PROBE = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "optimizer": "adam"}
@@ -33,7 +33,7 @@ class ClassProtocol:
         rules: the same rules in a few sentences, for the docs.
         get: what to download, and how the folder must look.
         train, test: the splits that probes are fitted on and figures reported on.
-        probe: settings of the papers' trained probe, for :func:`partzoo.evaluate.linear.sgd_probe`.
+        probe: settings of the papers' trained probe, for :func:`partzoo.evaluate.probes.linear.sgd_probe`.
     """
 
     name: str
@@ -57,7 +57,7 @@ _SPATIAL = "Spatial Reasoning, 'Linear evaluation', with the settings of its pub
 
 
 def tiny_imagenet(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
-    """Tiny-ImageNet: the official folder, or sheets of tiles as :func:`partzoo.train.data.load_pictures` reads them.
+    """Tiny-ImageNet: the official folder, or sheets as :func:`partzoo.data.image_sets.load_pictures` reads them.
 
     The official validation pictures may lie together with ``val_annotations.txt`` or be sorted into a folder per
     class. A limit draws from all classes, by a fixed order; sheets are in random order already.

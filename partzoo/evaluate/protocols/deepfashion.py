@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.base import Example, PartProtocol, need
-from partzoo.evaluate.protocols.reading import (
+from partzoo.data.reading import (
     Examples,
     check_split,
     read_json,
     squash_mask,
     squash_plain,
 )
-from partzoo.image import open_picture
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.images.opening import open_picture
 
 LISTS = {"train": ("train",), "test": ("query", "gallery")}
 GRID = 128

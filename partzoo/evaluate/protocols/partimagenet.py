@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.errors import UsageError, require
-from partzoo.evaluate.protocols.base import Example, PartProtocol, need
-from partzoo.evaluate.protocols.reading import (
+from partzoo.data.reading import (
     Examples,
     check_split,
     read_json,
@@ -20,7 +18,9 @@ from partzoo.evaluate.protocols.reading import (
     squash_mask,
     squash_plain,
 )
-from partzoo.image import open_picture
+from partzoo.errors import UsageError, require
+from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.images.opening import open_picture
 
 PARTS = BACKGROUND = 40
 GRID = 128

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from partzoo.data.reading import Examples, check_split, read_mat, read_rows, squash, squash_mask
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import Example, PartProtocol, need
-from partzoo.evaluate.protocols.reading import Examples, check_split, read_mat, read_rows, squash, squash_mask
-from partzoo.image import open_picture
+from partzoo.images.opening import open_picture
 
 GRID = 128
 SPLITS = ("train", "val")

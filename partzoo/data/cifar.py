@@ -1,0 +1,161 @@
+"""The files of CIFAR-10 and CIFAR-100, in both official versions: Python pickles and plain binary."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from partzoo.data.image_sets import PictureSet
+from partzoo.errors import UsageError
+from partzoo.evaluate.protocols.base import need
+
+PIXELS = 3 * 32 * 32
+
+# What a pickled dictionary of arrays needs, and nothing else; the Python 2 files name numpy.core, newer ones _core.
+_RECONSTRUCT = np.zeros(0).__reduce__()[0]
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _ALLOWED[module, name]
+
+
+def read_pickle(file: str | Path) -> dict[bytes, Any]:
+    """A dictionary of arrays, lists and strings, with keys of bytes; no code of the file's choosing is run.
+
+    Raises:
+        UsageError: the file is damaged, or holds anything else than these.
+    """
+    file = Path(file)
+    try:
+        found = _ArrayUnpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+    except OSError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{file} is not read as a file of arrays ({error}): download it again from the official page."
+        ) from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{file} holds a {type(found).__name__}, not a dictionary of arrays: download it again.")
+    return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
+
+
+def inside(data: Path, folder: str) -> Path:
+    """The archive's own folder, whether ``data`` is that or the one it was unpacked into."""
+    return data / folder if (data / folder).is_dir() else data
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """One of the two sets, with one kind of its labels.
+
+    Attributes:
+        name: of the protocol, for errors.
+        python, binary: the folders of the two versions, as the official archives hold them.
+        files: split -> names of the pickles; those of the binary version end in ``.bin``.
+        labels: key of the labels in the pickles.
+        label_byte, label_bytes: which of how many label bytes before a binary picture.
+        names: pickle with the classes' names, its key, and the text file of the binary version.
+        get: what to download, and where it must lie.
+    """
+
+    name: str
+    python: str
+    binary: str
+    files: dict[str, tuple[str, ...]]
+    labels: str
+    label_byte: int
+    label_bytes: int
+    names: tuple[str, str, str]
+    get: str
+
+    def load(self, data: str | Path, split: str, limit: int | None = None) -> PictureSet:
+        """Pictures of ``split`` ("train" or "test"), in the order of the files, which is random; with labels.
+
+        Args:
+            data: the folder with the version's folder in it, or that folder itself.
+            split: ``"train"`` or ``"test"``.
+            limit: only the first so many.
+
+        Raises:
+            UsageError: no such split, or files are missing or damaged.
+        """
+        if split not in self.files:
+            raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are {', '.join(self.files)}.")
+        data = Path(data)
+        python, binary = (inside(data, folder) for folder in (self.python, self.binary))
+        if (binary / f"{self.files[split][0]}.bin").exists():
+            need(self.name, binary, [f"{file}.bin" for file in self.files[split]] + [self.names[2]], self.get)
+            read, classes = self._binary, (binary / self.names[2]).read_text().split()
+            files = [binary / f"{file}.bin" for file in self.files[split]]
+        else:
+            need(self.name, python, [*self.files[split], self.names[0]], self.get)
+            classes = [word.decode() for word in read_pickle(python / self.names[0])[self.names[1].encode()]]
+            read, files = self._python, [python / file for file in self.files[split]]
+        pixels, labels = (np.concatenate(both) for both in zip(*map(read, files), strict=True))
+        planes = torch.from_numpy(pixels[:limit].reshape(-1, 3, 32, 32))
+        return PictureSet.from_pixels(planes, torch.from_numpy(labels[:limit].astype(np.int64)), classes)
+
+    def _python(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
+        found = read_pickle(file)
+        pixels, labels = np.asarray(found.get(b"data")), np.asarray(found.get(self.labels.encode()))
+        if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS or labels.shape != (len(pixels),):
+            raise UsageError(f"{file} does not hold rows of {PIXELS} bytes and as many {self.labels}. {self.get}")
+        return pixels, labels
+
+    def _binary(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
+        found, row = np.fromfile(file, np.uint8), self.label_bytes + PIXELS
+        if not len(found) or len(found) % row:
+            raise UsageError(f"{file} has {len(found)} bytes, not a multiple of {row}. {self.get}")
+        rows = found.reshape(-1, row)
+        return rows[:, self.label_bytes :], rows[:, self.label_byte]
+
+
+def _official(name: str, python: str, binary: str) -> str:
+    return (
+        f"Download the Python or the binary version of {name} from https://www.cs.toronto.edu/~kriz/cifar.html and "
+        f"give the folder that {python}/ or {binary}/ was unpacked into (--data DIR)."
+    )
+
+
+CIFAR10_FILES = Cifar(
+    name="cifar-10",
+    python="cifar-10-batches-py",
+    binary="cifar-10-batches-bin",
+    files={"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+    labels="labels",
+    label_byte=0,
+    label_bytes=1,
+    names=("batches.meta", "label_names", "batches.meta.txt"),
+    get=_official("CIFAR-10", "cifar-10-batches-py", "cifar-10-batches-bin"),
+)
+
+
+def cifar100_files(name: str, kind: str) -> Cifar:
+    """CIFAR-100 with its ``"fine"`` (100) or ``"coarse"`` (20) labels."""
+    return Cifar(
+        name=name,
+        python="cifar-100-python",
+        binary="cifar-100-binary",
+        files={"train": ("train",), "test": ("test",)},
+        labels=f"{kind}_labels",
+        label_byte=("coarse", "fine").index(kind),
+        label_bytes=2,
+        names=("meta", f"{kind}_label_names", f"{kind}_label_names.txt"),
+        get=_official("CIFAR-100", "cifar-100-python", "cifar-100-binary"),
+    )

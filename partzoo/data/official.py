@@ -1,0 +1,51 @@
+"""The official files of CIFAR-10, CIFAR-100 and STL-10 as pictures to train on.
+
+The same readers serve the protocols that measure on these data (:mod:`partzoo.evaluate.protocols`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from partzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from partzoo.data.image_sets import PictureSet
+
+
+def official_pictures(folder: Path, split: str, limit: int | None = None) -> PictureSet | None:
+    """Pictures of CIFAR or STL-10, in their own size.
+
+    Args:
+        folder: what an official archive was unpacked into, or its own folder: ``cifar-10-batches-py``,
+            ``cifar-100-python``, their binary versions, ``stl10_binary``.
+        split: ``"train"`` or ``"val"``, which is their test split. Training pictures of STL-10 are the unlabelled ones,
+            where they are there.
+        limit: at most so many pictures.
+
+    Returns:
+        The pictures, CIFAR-100's with their fine labels; None where the folder holds none of these data.
+
+    Raises:
+        UsageError: it holds several of them, or files are missing or damaged.
+    """
+    from partzoo.data.cifar import CIFAR10_FILES, cifar100_files, inside
+    from partzoo.evaluate.protocols.classification import stl10
+
+    found = []
+    for cifar in (CIFAR10_FILES, cifar100_files("cifar-100", "fine")):
+        python, binary = (inside(folder, name) for name in (cifar.python, cifar.binary))
+        if (python / cifar.names[0]).is_file() or (binary / cifar.names[2]).is_file():
+            found.append((cifar.name, cifar.load, "train"))
+    stl = inside(folder, "stl10_binary")
+    if (stl / "class_names.txt").is_file() and any(stl.glob("*_X.bin")):
+        unlabelled = (stl / "unlabeled_X.bin").is_file()
+        found.append(("stl-10", stl10, "unlabeled" if unlabelled else "train"))
+    if len(found) > 1:
+        names = ", ".join(name for name, *_ in found)
+        raise UsageError(f"--data {folder} holds {names}: give the folder of one of them.")
+    if not found:
+        return None
+    _, load, train = found[0]
+    return load(folder, "test" if split == "val" else train, limit)

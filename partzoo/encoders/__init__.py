@@ -1,1 +1,0 @@
-"""Backbones behind one contract: pictures in, patch tokens and feature maps out."""

@@ -1,0 +1,1 @@
+"""Figures of parts against landmarks and masks."""

@@ -1,0 +1,257 @@
+"""How well the parts that a model finds explain a protocol's landmarks or masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from partzoo.data.reading import Examples
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.pipeline import fitted
+from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.evaluate.bootstrap import mean_interval, table_interval
+from partzoo.evaluate.metrics import Contingency, ForegroundIoU, Presence, foreground_labels, labels_by_class, stability
+from partzoo.evaluate.parts.landmark_error import Places, landmark_error
+from partzoo.evaluate.parts.landmarks import (
+    OUTSIDE,
+    active_parts,
+    labels_at,
+    labels_on_grid,
+    part_centroids,
+    soft_centroids,
+)
+from partzoo.evaluate.parts.rotation import rotated
+from partzoo.evaluate.protocols.base import Example, PartProtocol
+from partzoo.images.opening import Picture
+
+Progress = Callable[[str, int, int], None]
+Key = tuple[int | str, int]  # k, seed
+STABILITY_STEP = 4  # every fourth row and column of a label map is kept to compare seeds
+
+
+def part_figures(
+    finder: Finder,
+    protocol: PartProtocol,
+    data: str | Path,
+    *,
+    k: Sequence[int | None],
+    seeds: Iterable[int],
+    split: str | None = None,
+    limit: int | None = None,
+    rotate: float = 0.0,
+    progress: Progress | None = None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Figures of every k and seed, from one pass over the pictures.
+
+    The vocabulary is the one that :func:`partzoo.fit_parts` would fit on the protocol's fitting split. A learned part
+    model has its own, whatever the seed: it is evaluated once for each k. One with parts of several classes is told the
+    class of each picture, and its parts differ from class to class.
+
+    Args:
+        finder: model with settings.
+        protocol: what is asked, by which rules.
+        data: folder of its data.
+        k: numbers of parts; None is a learned part model's own.
+        seeds: of the clustering.
+        split: in place of the one that the protocol reports on.
+        limit: at most so many pictures of each split.
+        rotate: degrees, counter-clockwise, that the reported pictures are turned by; see :mod:`.rotation`. What is
+            fitted is fitted on upright ones.
+        progress: told what is done, how much, and of how much.
+
+    Returns:
+        ``[{"k", "seed", "metrics", "intervals"}]``, in per cent, ``seed`` None for the agreement of all seeds; and the
+        number of pictures that were reported on. See :meth:`Tally.figures` and :meth:`Tally.intervals`.
+
+    Raises:
+        UsageError: the data is not there, or k does not fit.
+    """
+    fit = protocol.load(Path(data), protocol.fit)[: _least(protocol.fit_pictures, limit)]
+    report = protocol.load(Path(data), split or protocol.report)[:limit]
+    if rotate:
+        report = Examples(report, partial(rotated, degrees=rotate, protocol=protocol))
+    seeds = [0] if finder.learned else list(seeds)
+    asked = list(dict.fromkeys(map(finder.asked, k)))
+    vocabularies = fitted(finder, _Pictures(fit), asked, seeds, progress=_told(progress, "vocabulary"))
+    tallies = {key: Tally(protocol, vocabulary.k, finder.classes) for key, vocabulary in vocabularies.items()}
+    if protocol.error is not None:
+        for example, scores in _found(finder, protocol, fit, vocabularies, _told(progress, "regression")):
+            for key, tally in tallies.items():
+                tally.learn(example, scores[key])
+    coarse: dict[Key, list[np.ndarray]] = {key: [] for key in tallies}
+    for example, scores in _found(finder, protocol, report, vocabularies, _told(progress, "report")):
+        for key, tally in tallies.items():
+            labels = tally.count(example, scores[key])
+            coarse[key].append(labels[::STABILITY_STEP, ::STABILITY_STEP].astype(np.uint16))
+    runs: list[dict[str, Any]] = [
+        {"k": tally.k, "seed": key[1], "metrics": tally.figures(), "intervals": tally.intervals()}
+        for key, tally in tallies.items()
+    ]
+    if len(seeds) > 1:
+        for each in asked:
+            parts = max(tallies[each, seed].k for seed in seeds)
+            nmi, ari = stability([coarse[each, seed] for seed in seeds], parts)
+            metrics = {"stability_nmi": 100 * nmi, "stability_ari": 100 * ari}
+            runs.append({"k": parts, "seed": None, "metrics": metrics})
+    return runs, len(report)
+
+
+class Tally:
+    """Figures of one labelling of a protocol's pictures, gathered as they pass.
+
+    Args:
+        protocol: its rules.
+        k: number of parts.
+        classes: in how many classes they are counted apart; 0 is as the protocol says.
+    """
+
+    def __init__(self, protocol: PartProtocol, k: int, classes: int = 0) -> None:
+        self.protocol, self.k, self.classes = protocol, k, classes or protocol.classes
+        self.tables: dict[str, dict[int, Contingency]] = {}
+        self.presence, self.foreground = Presence(k), ForegroundIoU()
+        self._side = 0
+        self._fit: list[Places] = []
+        self._report: list[Places] = []
+        self._groups: list[int] = []
+
+    def learn(self, example: Example, scores: np.ndarray) -> None:
+        """One picture of the fitting split: its part centroids and its landmarks."""
+        self._fit.append(self._place(example, scores))
+
+    def count(self, example: Example, scores: np.ndarray) -> np.ndarray:
+        """One picture of the reported split, scores ``(k + 1, h, w)``, background first; returns its label map."""
+        labels, self._side = scores.argmax(0), example.picture.shape[0]
+        self.presence.update(labels[None])
+        best = foreground_labels(scores) if self.k else labels
+        if example.mask is not None:
+            true = example.mask != self.protocol.background
+            self.foreground.update(true[None], labels[None] > 0)
+            self._count("{}", example, example.mask, self._of_class(labels, example))
+            self._count("fg_{}", example, example.mask[true], self._of_class(best, example)[true])
+        else:
+            for name, take in self.protocol.readings.items():
+                truth = np.arange(len(take(example.points)))
+                for figure, found in ((f"{{}}{name}", labels), (f"fg_{{}}{name}", best)):
+                    at, counted = self._at(example, found, take)
+                    self._count(figure, example, truth[counted], at[counted])
+        if self.protocol.error is not None:
+            self._report.append(self._place(example, scores))
+            self._groups.append(example.group)
+        return labels
+
+    def figures(self) -> dict[str, float]:
+        """All figures so far, in per cent."""
+        found = {}
+        for name, groups in self.tables.items():
+            table = sum(groups.values(), self._table())
+            found |= {name.format("nmi"): 100 * table.nmi(), name.format("ari"): 100 * table.ari()}
+        if self._report:
+            found["nme"] = float(np.nanmean(self.errors()))
+        if self.foreground.pictures:
+            found["foreground_iou"] = 100 * self.foreground.iou()
+        return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
+
+    def intervals(self) -> dict[str, list[float]]:
+        """Figures of the first reading in 95 of 100 draws of other groups; none where all pictures are one group."""
+        first = next(iter(self.protocol.readings))
+        found = {}
+        for name in (f"{{}}{first}", f"fg_{{}}{first}"):
+            groups = self.tables.get(name, {})
+            if len(groups) > 1:
+                for figure in (Contingency.nmi, Contingency.ari):
+                    found[name.format(figure.__name__)] = [100 * bound for bound in table_interval(groups, figure)]
+        if self._report and len(set(self._groups)) > 1:
+            found["nme"] = mean_interval(self.errors(), np.array(self._groups))
+        return found
+
+    def errors(self) -> np.ndarray:
+        """Error of each landmark in each reported picture, ``(N, L)`` in per cent, NaN where it does not count."""
+        return landmark_error(self.protocol.error, _joined(self._fit), _joined(self._report), self._side)
+
+    def _table(self) -> Contingency:
+        return Contingency(self.protocol.truths, self.k * self.classes + 1)
+
+    def _count(self, figure: str, example: Example, true: np.ndarray, found: np.ndarray) -> None:
+        groups = self.tables.setdefault(figure, {})
+        groups.setdefault(example.group, self._table()).update(true, found)
+
+    def _of_class(self, labels: np.ndarray, example: Example) -> np.ndarray:
+        """Label maps whose parts differ from class to class, where they are counted apart."""
+        if self.classes == 1:
+            return labels
+        return labels_by_class(labels[None], np.array([example.category]), self.k)[0]
+
+    def _at(self, example: Example, labels: np.ndarray, take: Callable) -> tuple[np.ndarray, np.ndarray]:
+        """Labels at the landmarks of a reading, and which of them count."""
+        points = take(example.points)[None]
+        if self.protocol.grid is None:
+            at = labels_at(labels[None], points)[0]
+        else:
+            at = labels_on_grid(labels[None], points, example.picture.shape[0])[0]
+        visible = np.ones(len(at), bool) if example.visible is None else example.visible
+        return at, visible & (at != OUTSIDE)
+
+    def _place(self, example: Example, scores: np.ndarray) -> Places:
+        """Parts and the landmarks of the first reading in one picture, a batch of one."""
+        rules = self.protocol.error
+        height, width = example.picture.shape[:2]
+        if rules.centroids == "soft":
+            centroids = soft_centroids(scores[None])
+        else:
+            centroids = part_centroids(scores.argmax(0)[None], self.k)
+        return Places(
+            centroids * (width / scores.shape[2], height / scores.shape[1]),
+            next(iter(self.protocol.readings.values()))(example.points)[None],
+            None if example.visible is None else example.visible[None],
+            None if rules.active is None else active_parts(scores[None], rules.active),
+            None if example.box is None else np.array([example.box]),
+        )
+
+
+def _joined(places: Sequence[Places]) -> Places:
+    columns = ([getattr(each, field.name) for each in places] for field in fields(Places))
+    return Places(*(None if column[0] is None else np.concatenate(column) for column in columns))
+
+
+class _Pictures(Sequence):
+    """The pictures of examples, read when asked for."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Picture:
+        return Picture(self.examples[index].picture)
+
+
+def _found(
+    finder: Finder,
+    protocol: PartProtocol,
+    examples: Sequence[Example],
+    vocabularies: dict[Key, PartVocabulary],
+    tell: Callable[[int, int], None] | None,
+) -> Iterator[tuple[Example, dict[Key, np.ndarray]]]:
+    """Every example with its scores ``(k + 1, h, w)`` by each vocabulary; one picture is held at a time."""
+    for index in range(len(examples)):
+        example = examples[index]
+        view = finder.look(Picture(example.picture), example.category if finder.classes else None)
+        size = (protocol.grid,) * 2 if protocol.grid else example.picture.shape[:2]
+        yield example, {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}
+        if tell:
+            tell(index + 1, len(examples))
+
+
+def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return progress and (lambda done, of: progress(what, done, of))
+
+
+def _least(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return min(known) if known else None

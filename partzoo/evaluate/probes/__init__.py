@@ -1,0 +1,1 @@
+"""Figures of frozen features: neighbours, linear probes, positions and relations."""

@@ -1,0 +1,85 @@
+"""Pictures turned, shifted, scaled and sheared, and a square of them erased: what a probe may be trained on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from partzoo.train.augmentation.geometry import warp
+
+
+def affine_matrices(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, side: int) -> Tensor:
+    """Where each pixel of warped pictures is read from, as torchvision's ``affine`` reads it.
+
+    Args:
+        angle, shear: ``(B,)`` radians; positive angles turn clockwise, a shear is along x.
+        shift: ``(B, 2)`` x and y, in pixels.
+        scale: ``(B,)``.
+        side: of the pictures, in pixels.
+
+    Returns:
+        ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the picture, for
+        :func:`partzoo.train.augmentation.geometry.warp`.
+    """
+    cos, sin, tan = angle.cos(), angle.sin(), shear.tan()
+    inverse = (
+        torch.stack([torch.stack([cos - sin * tan, sin + cos * tan], -1), torch.stack([-sin, cos], -1)], dim=1)
+        / scale[:, None, None]
+    )
+    centre = (side - 1) / 2
+    offset = centre - (inverse @ (centre + shift)[..., None])
+    return torch.cat([inverse, offset], dim=2)
+
+
+def random_affine(
+    pixels: Tensor,
+    *,
+    warped: float = 0.5,
+    degrees: float = 18.0,
+    shift: float = 0.1,
+    scale: tuple[float, float] = (0.9, 1.1),
+    shear: float = 10.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Some pictures turned, shifted, scaled and sheared at random, each in its own way, black outside.
+
+    Args:
+        pixels: ``(B, C, S, S)`` float.
+        warped: part of the pictures that are.
+        degrees, shear: largest angles, either way.
+        shift: largest shift along x and along y, a part of the side; whole pixels.
+        scale: range.
+        generator: source of randomness, on the pictures' device.
+
+    Source: Spatial Reasoning, section 4.3 and figure 4; the numbers as in its published code.
+    """
+    count, side = len(pixels), pixels.shape[-1]
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(count, *shape, device=pixels.device).uniform_(low, high, generator=generator)
+
+    turns, shears = uniform(-degrees, degrees).deg2rad(), uniform(-shear, shear).deg2rad()
+    shifts, scales = (uniform(-shift, shift, 2) * side).round(), uniform(*scale)
+    moved = warp(pixels, affine_matrices(turns, shifts, scales, shears, side))
+    return torch.where((uniform(0, 1) < warped)[:, None, None, None], moved, pixels)
+
+
+def random_erasing(
+    pixels: Tensor, *, erased: float = 0.5, area: float = 0.111, generator: torch.Generator | None = None
+) -> Tensor:
+    """Some normalized pictures ``(B, C, S, S)`` with a square of zeros, the data's mean, at a random place.
+
+    Args:
+        erased: part of the pictures that have one.
+        area: of the square, a part of the picture's.
+        generator: source of randomness, on the pictures' device.
+
+    Source: as for :func:`random_affine`.
+    """
+    count, side = len(pixels), pixels.shape[-1]
+    length = round(side * area**0.5)
+    low = torch.randint(side - length + 1, (count, 2, 1), device=pixels.device, generator=generator)
+    along = torch.arange(side, device=pixels.device)
+    rows, columns = ((along >= low) & (along < low + length)).unbind(1)
+    chosen = torch.rand(count, 1, 1, device=pixels.device, generator=generator) < erased
+    return pixels.masked_fill((rows[:, :, None] & columns[:, None] & chosen)[:, None], 0.0)

@@ -1,0 +1,77 @@
+"""A model's figures by a protocol of classes: neighbours, linear probes and what it was trained to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from partzoo.evaluate.probes.held_out import part_positions, pooled_features, spatial_relations
+from partzoo.evaluate.probes.knn import knn_accuracy
+from partzoo.evaluate.probes.linear import closed_form, sgd_probe
+from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.models.base import Encoder
+from partzoo.models.part.model import Part
+from partzoo.models.spatial.model import Spatial
+
+NEIGHBOURS = 20
+POSITION_PICTURES = 5000  # that PART's positions are asked of
+RELATED_PICTURES = 1000  # that Spatial Reasoning's relations are asked of, six views and patches of each
+
+
+def classify_figures(
+    model: Encoder,
+    protocol: ClassProtocol,
+    data: str | Path,
+    *,
+    seeds: Sequence[int],
+    limit: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Figures of frozen features: the mean patch token of every picture, in the model's own size and normalization.
+
+    ``knn`` is a weighted vote of the 20 nearest of the whole training split, ``linear`` the closed form, and both
+    are the same for every seed; ``linear_sgd`` is trained by the protocol's ``probe`` with each seed. PART models add
+    ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
+    patches, on positions drawn by each seed in the first 5,000 test pictures; models of Spatial Reasoning ``same``,
+    ``shift_error`` and ``constant_shift_error``, on views and patches of the first 1,000.
+
+    Args:
+        model: any encoder.
+        protocol: where pictures come from and how the trained probe is set.
+        data: its folder.
+        seeds: of the trained probe and of the positions.
+        limit: at most so many pictures of each split.
+        progress: told what is done, how much, and of how much.
+
+    Returns:
+        Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, accuracies in per cent;
+        and the number of test pictures.
+
+    Raises:
+        UsageError: the data is not there.
+    """
+    report = progress or (lambda *_: None)
+    data = Path(data)
+    train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
+    bank, queries = (
+        pooled_features(model, pictures, progress=lambda done, total, name=name: report(name, done, total))
+        for pictures, name in ((train, "training features"), (test, "test features"))
+    )
+    neighbours = min(NEIGHBOURS, len(bank))
+    overall = {
+        "knn": knn_accuracy(queries, test.labels, bank, train.labels, neighbours=neighbours),
+        "linear": closed_form(bank, train.labels).accuracy(queries, test.labels),
+    }
+    runs: list[dict[str, Any]] = [{"k": None, "seed": None, "metrics": overall}]
+    for done, seed in enumerate(seeds):
+        report("probes", done, len(seeds))
+        figures = {"linear_sgd": sgd_probe(bank, train.labels, queries, test.labels, seed=seed, **protocol.probe)}
+        if isinstance(model, Part):
+            positions = part_positions(model, test, seed=seed, limit=POSITION_PICTURES)
+            figures |= {name: value for name, value in positions.items() if name != "loss"}
+        if isinstance(model, Spatial):
+            figures |= spatial_relations(model, test, seed=seed, limit=RELATED_PICTURES)
+        runs.append({"k": None, "seed": seed, "metrics": figures})
+    report("probes", len(seeds), len(seeds))
+    return runs, len(test)

@@ -1,0 +1,167 @@
+"""A model on held-out pictures: its pooled features, and the figures that a release's record states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from partzoo.data.image_sets import PictureSet
+from partzoo.evaluate.probes.knn import knn_accuracy
+from partzoo.evaluate.probes.positions import antisymmetry, position_error
+from partzoo.models.base import Encoder, Preprocess
+from partzoo.models.part.model import Part
+from partzoo.models.part.sampling import Sampling, sample
+from partzoo.models.spatial.model import Spatial
+from partzoo.train.tasks.spatial import SpatialTask
+
+
+def batches(
+    model: Encoder, pictures: PictureSet, size: int, limit: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of pictures, and their uint8 pixels, in the model's size and on its device."""
+    preprocess: Preprocess = model.preprocess
+    device = next((each.device for each in model.parameters()), None)
+    count = len(pictures) if limit is None else min(limit, len(pictures))
+    for numbers in torch.arange(count).split(size):
+        pixels = pictures.batch(numbers).to(device)
+        if pictures.side != preprocess.size:
+            mode = preprocess.interpolation if preprocess.interpolation != "lanczos" else "bicubic"
+            resized = interpolate(pixels.float(), (preprocess.size,) * 2, mode=mode, antialias=True)
+            pixels = resized.round().clamp(0, 255).byte()
+        yield numbers, pixels
+
+
+def normalized_batches(
+    model: Encoder, pictures: PictureSet, size: int, limit: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of pictures, and their pixels normalized, in the model's size and on its device."""
+    for numbers, pixels in batches(model, pictures, size, limit):
+        yield numbers, model.preprocess.normalize(pixels)
+
+
+@torch.inference_mode()
+def part_positions(
+    model: Part,
+    pictures: PictureSet,
+    *,
+    sampling: Sampling = "off-grid",
+    seed: int = 0,
+    batch_size: int = 50,
+    limit: int | None = None,
+) -> dict[str, float]:
+    """Errors of predicted translations over all ordered pairs of patches, off the grid at real positions or on it.
+
+    Args:
+        model: encoder and relative encoder.
+        pictures: held out; resized to the model's size.
+        sampling: see :func:`partzoo.models.part.sampling.sample`.
+        seed: of the positions.
+        batch_size: pictures at a time.
+        limit: use only the first so many pictures.
+
+    Returns:
+        ``mse_x``, ``mse_y``, ``distance`` in patches, the same of the constant predictor, ``loss``, and the
+        ``antisymmetry`` of the predictions beside ``random_antisymmetry``: that of unrelated pairs of patches. Of a
+        model with four targets also ``mse_w`` and ``mse_h``, of the relative sizes, beside those of their mean.
+
+    Source: PART, sections 5.1 (figure 6) and 5.3 (table 5).
+    """
+    parameter = next(model.parameters())
+    generator = torch.Generator(parameter.device).manual_seed(seed)
+    totals: dict[str, float] = {}
+    seen = 0
+    for _, pixels in normalized_batches(model, pictures, batch_size, limit):
+        drawn = sample(pixels, model.patch, sampling, sizes=model.config.targets == 4, generator=generator)
+        predicted = model.relate(drawn.patches.to(parameter.dtype))
+        matrices = predicted[..., :2].unflatten(1, (drawn.boxes.shape[1],) * 2)
+        figures = position_error(predicted, drawn.targets) | {
+            "antisymmetry": antisymmetry(matrices),
+            # The way back of two other patches of the picture: patches are in no order.
+            "random_antisymmetry": antisymmetry(matrices, matrices.roll((2, 2), (1, 2))),
+        }
+        if model.config.targets == 4:
+            true = drawn.targets[..., 2:].flatten(0, 1)
+            errors = (predicted[..., 2:].flatten(0, 1) - true).square().mean(0).tolist()
+            figures |= dict(zip(("mse_w", "mse_h"), errors, strict=True))
+            constant = true.var(0, correction=0).tolist()
+            figures |= dict(zip(("constant_mse_w", "constant_mse_h"), constant, strict=True))
+        for name, value in figures.items():
+            totals[name] = totals.get(name, 0.0) + value * len(pixels)
+        seen += len(pixels)
+    means = {name: value / seen for name, value in totals.items()}
+    return means | {"loss": (means["mse_x"] + means["mse_y"]) / 2}
+
+
+@torch.inference_mode()
+def spatial_relations(
+    model: Spatial, pictures: PictureSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
+) -> dict[str, float]:
+    """What a model of Spatial Reasoning says of views and patches as in its training, four and two of each picture.
+
+    Args:
+        model: backbone and relation module.
+        pictures: held out; resized to the model's size.
+        seed: of views and patches.
+        batch_size: pictures at a time, M: a negative is a view of another picture among them.
+        limit: use only the first so many pictures.
+
+    Returns:
+        ``same``, of pairs of views, half of them of one picture, those told right; ``shift_error``, mean distance
+        between predicted and true shift of two patches of a picture, which do not overlap where two have room, and
+        ``constant_shift_error``, of always saying (0, 0), the mean. In per cent, of pairs and of the picture's side.
+        A last batch of one picture, which has no negatives, is left out.
+
+    Source: Spatial Reasoning, section 3.2.
+    """
+    task = SpatialTask(model, apart=2 * model.config.patch_size <= model.config.size)
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+    totals, seen = torch.zeros(3), 0
+    for _, pixels in batches(model, pictures, batch_size, limit):
+        if len(pixels) == 1:
+            break
+        pairs, predicted, targets = task.related(pixels, generator)
+        views = pairs.first < pairs.views
+        right = ((predicted[:, 2] > 0) == (targets[:, 2] > 0))[views]
+        true = targets[~views, :2] * model.config.unit
+        errors = (predicted[~views, :2].float() * model.config.unit - true).norm(dim=1)
+        means = torch.stack([right.float().mean(), errors.mean(), true.norm(dim=1).mean()])
+        totals, seen = totals + 100 * len(pixels) * means.cpu(), seen + len(pixels)
+    return dict(zip(("same", "shift_error", "constant_shift_error"), (totals / seen).tolist(), strict=True))
+
+
+@torch.inference_mode()
+def pooled_features(
+    model: Encoder,
+    pictures: PictureSet,
+    *,
+    batch_size: int = 100,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Mean of the patch tokens of every picture, ``(N, C)`` float32; pictures are resized to the model's size."""
+    found = torch.empty(len(pictures), model.dim)
+    for numbers, x in normalized_batches(model, pictures, batch_size):
+        found[numbers] = model.encode(x).patch.mean(1).float().cpu()
+        if progress:
+            progress(int(numbers[-1]) + 1, len(pictures))
+    return found
+
+
+def knn(model: Encoder, bank: PictureSet, queries: PictureSet, *, neighbours: int = 20) -> float:
+    """Top-1 accuracy in per cent of a weighted vote of nearest neighbours on frozen pooled features."""
+    return knn_accuracy(
+        pooled_features(model, queries), queries.labels, pooled_features(model, bank), bank.labels,
+        neighbours=neighbours,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def top1(model: Encoder, pictures: PictureSet, *, batch_size: int = 100) -> float:
+    """Accuracy in per cent of the model's own classifier."""
+    hits = sum(
+        (model.classify(x).argmax(1).cpu() == pictures.labels[numbers]).sum().item()
+        for numbers, x in normalized_batches(model, pictures, batch_size)
+    )
+    return 100 * hits / len(pictures)

@@ -1,0 +1,147 @@
+"""A Spatial Reasoning model by a protocol of classes: probes on the picture and n patches of it, for several n."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from partzoo.data.image_sets import PictureSet
+from partzoo.errors import UsageError
+from partzoo.evaluate.probes.affine import random_affine, random_erasing
+from partzoo.evaluate.probes.held_out import normalized_batches
+from partzoo.evaluate.probes.linear import SgdProbe, closed_form
+from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.models.base import Encoder
+from partzoo.models.spatial.model import WINDOWS, Spatial
+
+Progress = Callable[[str, int, int], None]
+
+
+def patch_figures(
+    model: Encoder,
+    protocol: ClassProtocol,
+    data: str | Path,
+    *,
+    patches: Sequence[int],
+    seeds: Sequence[int],
+    augment: bool = False,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Accuracies of probes on frozen features of every picture and n patches of it, for several n in one pass.
+
+    ``linear_patchesN`` is the closed form on features as they are, ``linear_sgd_patchesN`` the protocol's trained
+    probe with each seed. With ``augment`` there is ``affine_sgd_patchesN`` instead of both: each epoch of the trained
+    probe sees the training pictures anew, half of them turned, shifted, scaled and sheared, and half with a square
+    erased; all probes see the same ones.
+
+    Args:
+        model: of Spatial Reasoning.
+        protocol: where pictures come from and how the trained probe is set.
+        data: its folder.
+        patches: numbers n, as :meth:`partzoo.models.spatial.model.Spatial.represent` takes them.
+        seeds: of the trained probe.
+        augment: train the probe on augmented pictures.
+        limit: at most so many pictures of each split.
+        progress: told what is done, how much, and of how much.
+
+    Returns:
+        Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, in per cent; and the number of
+        test pictures.
+
+    Raises:
+        UsageError: the model is of another family or has no such numbers, or the data is not there.
+
+    Source: Spatial Reasoning, sections 3.3 and 4.3, table 1 and figure 4.
+    """
+    if not isinstance(model, Spatial):
+        raise UsageError(f"patches are for models of Spatial Reasoning, not for {type(model).__name__}.")
+    for each in patches:
+        model.windows(each)
+    report = progress or (lambda *_: None)
+    data = Path(data)
+    train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
+    numbers = sorted({window for each in patches for window in WINDOWS[each]})
+    columns = {each: [0, *(1 + numbers.index(window) for window in WINDOWS[each])] for each in patches}
+
+    def features(pictures: PictureSet, name: str, generator: torch.Generator | None = None) -> Tensor:
+        return window_features(model, pictures, numbers, generator, progress=partial(report, name))
+
+    def chosen(found: Tensor, each: int) -> Tensor:
+        return found[:, columns[each]].flatten(1)
+
+    held_out = features(test, "test features")
+    known = None if augment else features(train, "training features")
+    probes = {
+        (each, seed): SgdProbe(
+            model.dim * len(columns[each]), protocol.classes, seed=seed, device=held_out.device, **protocol.probe
+        )
+        for each in patches
+        for seed in seeds
+    }
+    labels, truth = (pictures.labels.to(held_out.device) for pictures in (train, test))
+    epochs = next(iter(probes.values())).epochs
+    for epoch in range(epochs):
+        drawn = torch.Generator(held_out.device).manual_seed(epoch)
+        seen = features(train, f"epoch {epoch + 1} of {epochs}", drawn) if known is None else known
+        for (each, _), probe in probes.items():
+            probe.epoch(chosen(seen, each), labels)
+        report("probes", epoch + 1, epochs)
+
+    runs: list[dict[str, Any]] = []
+    if known is not None:
+        fitted = {each: closed_form(chosen(known, each), labels) for each in patches}
+        figures = {f"linear_patches{n}": fit.accuracy(chosen(held_out, n), truth) for n, fit in fitted.items()}
+        runs.append({"k": None, "seed": None, "metrics": figures})
+    kind = "affine_sgd" if augment else "linear_sgd"
+    for seed in seeds:
+        accuracies = {
+            f"{kind}_patches{each}": probes[each, seed].classifier.accuracy(chosen(held_out, each), truth)
+            for each in patches
+        }
+        runs.append({"k": None, "seed": seed, "metrics": accuracies})
+    return runs, len(test)
+
+
+@torch.inference_mode()
+def window_features(
+    model: Spatial,
+    pictures: PictureSet,
+    numbers: Sequence[int],
+    augment: torch.Generator | None = None,
+    *,
+    batch_size: int = 100,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Features of pictures and of windows of them, ``(N, 1 + n, F)`` float32 on the model's device.
+
+    Args:
+        model: of Spatial Reasoning.
+        pictures: resized to the model's size.
+        numbers: of n windows of its 3 x 3 grid, row by row.
+        augment: where given, pictures are warped and erased at random by it, on the model's device.
+        batch_size: pictures at a time.
+        progress: told how many are done, of how many.
+    """
+    grid = model.windows(9) if numbers else []
+    found = torch.empty(len(pictures), 1 + len(numbers), model.dim, device=next(model.parameters()).device)
+    for rows, x in normalized_batches(model, pictures, batch_size):
+        if augment is not None:
+            x = random_erasing(_warped(model, x, augment), generator=augment)
+        if numbers:
+            x = torch.cat([x[:, None], model.crops(x, [grid[number] for number in numbers])], dim=1).flatten(0, 1)
+        found[rows] = model.features(x).float().unflatten(0, (len(rows), -1))
+        if progress:
+            progress(int(rows[-1]) + 1, len(pictures))
+    return found
+
+
+def _warped(model: Spatial, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Warped with black, the least of normalized pixels, for ground."""
+    black = model.preprocess.normalize(torch.zeros_like(x[:1, :, :1, :1]))
+    return random_affine(x - black, generator=generator) + black

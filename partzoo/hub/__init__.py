@@ -1,0 +1,5 @@
+"""Models as folders and Hub repositories; the public place of :mod:`partzoo.models.sharing`."""
+
+from partzoo.models.sharing import from_pretrained, push_to_hub, save_pretrained
+
+__all__ = ["from_pretrained", "push_to_hub", "save_pretrained"]

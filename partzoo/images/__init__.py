@@ -1,0 +1,1 @@
+"""Whatever holds an image becomes pixels, and pixels become what a model takes."""

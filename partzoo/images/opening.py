@@ -1,0 +1,244 @@
+"""Anything that holds a picture -> `Picture`, and a picture -> what a model takes."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from partzoo.errors import ImageError, UsageError
+from partzoo.images import decoding as decode
+from partzoo.images.decoding import MAX_BYTES, MAX_PIXELS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from partzoo.models.base import Preprocess
+
+SUFFIXES = tuple(
+    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An upright picture: ``pixels`` ``(H, W, 3)`` uint8, and ``name``, the path or address it came from."""
+
+    pixels: np.ndarray
+    name: str = "picture"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+class Pictures(Sequence):
+    """Pictures opened when they are asked for, so that any number of them takes the memory of one."""
+
+    def __init__(
+        self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.sources = sources
+        self.limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Pictures([self.sources[i] for i in range(*index.indices(len(self)))], **self.limits)
+        index = range(len(self))[index]
+        return open_picture(self.sources[index], name=self.name(index), **self.limits)
+
+    def name(self, index: int) -> str:
+        """What picture ``index`` is called, without opening it: its path, its address or ``picture 3``."""
+        source = self.sources[index]
+        return _name(source) or (f"picture {index + 1}" if len(self) > 1 else "picture")
+
+
+def open_picture(
+    source: Any, *, name: str | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> Picture:
+    """Read one picture from whatever holds it.
+
+    Args:
+        source: path; ``http(s)`` URL; PIL image; array ``(H, W)`` or ``(H, W, C)``; tensor ``(H, W)`` or
+            ``(C, H, W)``; encoded bytes; binary file object; ``Picture``. C is 1, 3 or 4 (alpha last).
+            Arrays and tensors are uint8, uint16 or floats in 0..1.
+        name: what to call the picture in messages; its path or address by default.
+        max_pixels: the most pixels to decode.
+        max_bytes: the most bytes to read or download.
+
+    Returns:
+        The picture, upright, in its own size; it shares no memory with ``source``.
+
+    Raises:
+        ImageError: it is missing, damaged, too large or no picture.
+    """
+    if isinstance(source, Picture):
+        return source
+    name = name or _name(source) or "picture"
+    if isinstance(source, Image.Image):
+        return Picture(decode.pixels_of_image(source, name, max_pixels), name)
+    if _is_tensor(source):
+        return Picture(decode.pixels_of_array(decode.array_of_tensor(source, name), name), name)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = decode.read_stream(io.BytesIO(source), name, max_bytes)
+    elif _is_url(source):
+        data = decode.download(source, max_bytes)
+    elif isinstance(source, (str, os.PathLike)):
+        data = decode.read_file(source, max_bytes)
+    elif hasattr(source, "read"):
+        data = decode.read_stream(source, name, max_bytes)
+    elif hasattr(source, "__array__"):
+        return Picture(decode.pixels_of_array(np.asarray(source), name), name)
+    else:
+        raise ImageError(
+            f"{name} is of type {type(source).__name__}: "
+            "pass a path, URL, PIL image, array, tensor, bytes or file object."
+        )
+    return Picture(decode.pixels_of_bytes(data, name, max_pixels), name)
+
+
+def open_pictures(
+    source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> tuple[Pictures, bool]:
+    """Prepare one picture or many; each is opened when it is asked for.
+
+    Args:
+        source: what ``open_picture`` takes, or many: a sequence or iterable (folders and globs in it are
+            expanded), a folder (the pictures in it and below it, hidden files left out), a glob such as
+            ``"birds/**/*.jpg"``, an array ``(B, H, W, C)``, a tensor ``(B, C, H, W)``. Folders and globs give
+            the files with a picture's ending, sorted by path.
+
+    Returns:
+        The pictures, and whether ``source`` was a single one.
+
+    Raises:
+        ImageError: a folder or glob holds no picture, or the sequence is empty.
+    """
+    limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+    if isinstance(source, Pictures):
+        return source, False
+    if isinstance(source, (str, os.PathLike)):
+        files = _expand(source)
+        return (Pictures([source], **limits), True) if files is None else (Pictures(files, **limits), False)
+    if _is_tensor(source) or isinstance(source, np.ndarray):
+        single = source.ndim != 4
+        return Pictures([source] if single else source, **limits), single
+    holds_one = isinstance(source, (Picture, Image.Image, bytes, bytearray, memoryview)) or hasattr(
+        source, "read"
+    )
+    if not holds_one and isinstance(source, Iterable) and not hasattr(source, "__array__"):
+        sources = []
+        for item in source:
+            files = _expand(item) if isinstance(item, (str, os.PathLike)) else None
+            sources.extend([item] if files is None else files)
+        if not sources:
+            raise ImageError("The sequence of pictures is empty: pass at least one.")
+        return Pictures(sources, **limits), False
+    return Pictures([source], **limits), True
+
+
+def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int, int]:
+    """Size at which to compute: the longer side near ``target``, the aspect as near as multiples allow.
+
+    Args:
+        size: ``(height, width)`` of the picture.
+        target: wished length of the longer side, in pixels.
+        multiple: both sides come out as multiples of it, at least one.
+
+    Returns:
+        ``(height, width)``.
+
+    Raises:
+        UsageError: a number is below 1.
+    """
+    if min(*size, target, multiple) < 1:
+        raise UsageError(f"size={size}, target={target} and multiple={multiple} must all be at least 1.")
+
+    def rounded(length: float) -> int:
+        return max(int(length / multiple + 0.5), 1) * multiple
+
+    scale = rounded(target) / max(size)
+    return rounded(size[0] * scale), rounded(size[1] * scale)
+
+
+def to_tensor(picture: Picture | np.ndarray, size: tuple[int, int], preprocess: Preprocess) -> Tensor:
+    """Resize (antialiased) and normalize a picture for a model.
+
+    Args:
+        picture: a ``Picture`` or ``(H, W, 3)`` uint8 pixels.
+        size: ``(h, w)`` to resize to; ``working_size`` keeps the aspect.
+        preprocess: the model's ``mean`` and ``std`` (of values in 0..1), ``interpolation`` (a name of PIL's).
+
+    Returns:
+        ``(3, h, w)`` float32.
+    """
+    import torch
+
+    pixels = picture.pixels if isinstance(picture, Picture) else picture
+    try:
+        resample = Image.Resampling[preprocess.interpolation.upper()]
+    except KeyError:
+        choices = ", ".join(mode.name.lower() for mode in Image.Resampling)
+        raise UsageError(
+            f"Unknown interpolation {preprocess.interpolation!r}. Choose one of {choices}."
+        ) from None
+    if pixels.shape[:2] != tuple(size):
+        pixels = np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resample))
+    scale = 1 / (255 * np.asarray(preprocess.std, np.float32))
+    shift = np.asarray(preprocess.mean, np.float32) / np.asarray(preprocess.std, np.float32)
+    return torch.from_numpy(np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1)))
+
+
+def _name(source: Any) -> str | None:
+    """The path or address of a source, if it has one."""
+    if isinstance(source, Picture):
+        return source.name
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    name = (
+        getattr(source, "filename", None)
+        if isinstance(source, Image.Image)
+        else getattr(source, "name", None)
+    )
+    return name if isinstance(name, str) and name else None
+
+
+def _is_url(source: Any) -> bool:
+    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+
+
+def _is_tensor(source: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
+def _expand(source: str | os.PathLike) -> list[Path] | None:
+    """The pictures in a folder or glob, sorted; None for a single file or URL."""
+    if _is_url(source):
+        return None
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
+        found = [
+            file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+    elif glob.has_magic(str(path)) and not path.exists():
+        found = [Path(file) for file in glob.glob(str(path), recursive=True)]
+    else:
+        return None
+    pictures = sorted(file for file in found if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not pictures:
+        raise ImageError(f"No pictures in {str(path)!r}: looked for files ending in {' '.join(SUFFIXES)}.")
+    return pictures

@@ -1,0 +1,1 @@
+"""MPAE: parts by a masked part autoencoder."""

@@ -1,0 +1,1 @@
+"""PART: relative positions of off-grid patches, for images and for signals."""

@@ -1,0 +1,276 @@
+"""PART after pretraining: class token and position embeddings in place of the relative encoder.
+
+Ayoughi et al., "How PARTs assemble into wholes: learning the relative composition of images", section 4, "Training
+setup". The same network without pretraining is the paper's labelled baseline; without classes it is the backbone of
+a detector, with the windows of Li et al., "Exploring plain vision transformer backbones for object detection" (ViTDet).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from partzoo.errors import UsageError
+from partzoo.models.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.models.layers import Block
+from partzoo.models.part.model import Part
+from partzoo.models.part_transformer import resampled
+from partzoo.models.registry import register
+
+SHARED = ("dim", "depth", "heads", "patch")
+
+
+@dataclass(frozen=True)
+class PartClassifierConfig:
+    """Size of the vision transformer and of its pictures, and what it is finetuned for.
+
+    Attributes:
+        dim, depth, heads, patch: as in :class:`partzoo.models.part.model.PartConfig`.
+        size: side in pixels of the pictures that the position embeddings are learned on.
+        classes: how many there are; 0 is a backbone without class token and head.
+        names: of the classes, where they are known.
+        positions: patches have learned position embeddings; without, they are a set, as in pretraining, which is the
+            weaker of the paper's two labelled baselines.
+        drop_path: part of the pictures whose last block is left out in training, less for the blocks before.
+        window: side in patches of the windows that all blocks but four, evenly spread, attend in; 0: all attend to the
+            whole picture. For backbones alone (ViTDet, section 3).
+        relative: attention also adds learned relative positions, which are zero at first. For backbones alone (ViTDet,
+            appendix).
+    """
+
+    dim: int = 192
+    depth: int = 12
+    heads: int = 3
+    patch: int = 8
+    size: int = 64
+    classes: int = 200
+    names: tuple[str, ...] = ()
+    positions: bool = True
+    drop_path: float = 0.0
+    window: int = 0
+    relative: bool = False
+
+
+class PartClassifier(Encoder):
+    """Vision transformer with learned positions over the ordinary grid and, where there are classes, a class token."""
+
+    def __init__(self, config: PartClassifierConfig) -> None:
+        super().__init__()
+        if (config.window or config.relative) and config.classes:
+            raise UsageError(
+                f"window={config.window}, relative={config.relative}: a class token lies in no window and nowhere "
+                "beside the patches; set classes=0."
+            )
+        if config.names and len(config.names) != config.classes:
+            raise UsageError(f"There are {len(config.names)} names, but classes={config.classes}.")
+        self.config = config
+        self.dim, self.patch = config.dim, config.patch
+        self.preprocess = Preprocess(size=config.size, multiple=config.patch)
+        self.side = config.size // config.patch
+        self.prefix = 1 if config.classes else 0
+        self.patch_embed = nn.Linear(3 * config.patch**2, config.dim)
+        if config.classes:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+            self.head = nn.Linear(config.dim, config.classes)
+        if config.positions:
+            self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + self.side**2, config.dim))
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.heads, drop_path=config.drop_path * i / max(config.depth - 1, 1))
+            for i in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.windowed = [bool(config.window) and (i + 1) % max(config.depth // 4, 1) > 0 for i in range(config.depth)]
+        if config.relative:
+            for block, inside in zip(self.blocks, self.windowed, strict=True):
+                side = config.window if inside else self.side
+                block.relative = RelativePositions(side, config.dim // config.heads)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """DeiT's: truncated normal of 0.02, biases zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        if self.config.positions:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.prefix:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    @classmethod
+    def from_part(cls, part: Part, **config: Any) -> PartClassifier:
+        """A network to finetune: a PART model's encoder, all else random, with torch's generator.
+
+        Args:
+            part: pretrained; it stays as it is, and its relative encoder is left behind.
+            **config: values of :class:`PartClassifierConfig`; sizes are the model's where they are not given.
+
+        Raises:
+            UsageError: a size of the encoder is another than the model's, there is no such value, or the model is
+                quantized.
+        """
+        own = {name: getattr(part.config, name) for name in (*SHARED, "size")}
+        try:
+            chosen = PartClassifierConfig(**(own | config))
+        except TypeError as error:
+            names = ", ".join(field.name for field in dataclasses.fields(PartClassifierConfig))
+            raise UsageError(f"{', '.join(config)}: the options are {names}.") from error
+        differing = [name for name in SHARED if getattr(chosen, name) != own[name]]
+        if differing:
+            told = ", ".join(f"{name}={getattr(chosen, name)} for {own[name]}" for name in differing)
+            raise UsageError(f"{told}: the encoder keeps the sizes that {part.architecture or 'it'} was trained with.")
+        model = cls(chosen)
+        model.architecture = classifier_of(part.architecture)
+        state = {name: value for name, value in part.state_dict().items() if not name.startswith("relative_encoder.")}
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        added = re.compile(r"cls_token|pos_embed|head\.|blocks\.\d+\.relative\.")
+        if unexpected or not all(map(added.match, missing)):
+            raise UsageError("The PART model's layers are not its own: load it with dtype='float32', not 'int8'.")
+        return model
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Class token, if any, and patches of the grid, with their positions; rows and columns."""
+        x = pad_to_multiple(x, self.patch)
+        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
+        patches = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch, q=self.patch)
+        tokens = self.patch_embed(patches)
+        if self.prefix:
+            tokens = torch.cat([self.cls_token.expand(len(x), -1, -1).to(tokens.dtype), tokens], dim=1)
+        if not self.config.positions:
+            return tokens, grid
+        of_class, of_patches = self.pos_embed[0, : self.prefix], self.pos_embed[0, self.prefix :]
+        placed = resampled(of_patches, self.side, grid).to(of_patches.dtype)
+        return tokens + torch.cat([of_class, placed]), grid
+
+    def _run(self, index: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        block, side = self.blocks[index], self.config.window
+        inside = self.windowed[index] and max(grid) > side
+        bias = partial(block.relative, grid=(side, side) if inside else grid) if self.config.relative else None
+        if inside:
+            return block(tokens, partial(_attend_in_windows, block.attn, bias=bias, grid=grid, side=side))
+        return block(tokens, partial(block.attn, bias=bias))
+
+    def _tokens(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        tokens, grid = self._embed(x)
+        for index in range(len(self.blocks)):
+            tokens = self._run(index, tokens, grid)
+        return self.norm(tokens), grid
+
+    @in_precision
+    def encode(self, x: Tensor) -> Tokens:
+        tokens, grid = self._tokens(x)
+        return Tokens(tokens[:, self.prefix :], tokens[:, : self.prefix], grid)
+
+    @in_precision
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        (tokens, grid), kept = self._embed(x), []
+        chosen = choose(indices, len(self.blocks))
+        for index in range(len(self.blocks)):
+            tokens = self._run(index, tokens, grid)
+            if index in chosen:
+                kept.append(rearrange(self.norm(tokens)[:, self.prefix :], "b (h w) c -> b c h w", h=grid[0]))
+        return as_format(kept, output_fmt)
+
+    @in_precision
+    def classify(self, x: Tensor) -> Tensor:
+        """Class logits ``(B, classes)`` of normalized pictures, from the class token.
+
+        Raises:
+            UsageError: the model was made without classes.
+        """
+        if not self.prefix:
+            raise UsageError("This backbone was made without classes (classes=0): it has nothing to classify by.")
+        return self.head(self._tokens(x)[0][:, 0])
+
+
+def classifier_of(name: str) -> str:
+    """The architecture that a PART model of this architecture is finetuned as."""
+    return f"part-classifier-{name.removeprefix('part-')}"
+
+
+class RelativePositions(nn.Module):
+    """What the way from patch to patch adds to the logits of attention: queries times vectors of its rows and columns.
+
+    Args:
+        side: patches along a side of the grid that the vectors are learned on; others resample them.
+        channels: of a head.
+
+    Source: Li et al., "MViTv2: improved multiscale vision transformers for classification and detection", CVPR 2022,
+    section 4.1 (decomposed relative position embeddings), as in ViTDet.
+    """
+
+    def __init__(self, side: int, channels: int) -> None:
+        super().__init__()
+        self.rows, self.columns = (nn.Parameter(torch.zeros(2 * side - 1, channels)) for _ in range(2))
+
+    def forward(self, queries: Tensor, grid: tuple[int, int]) -> Tensor:
+        """``(B, heads, N, N)`` of queries ``(B, heads, N, channels)`` of a grid's N patches."""
+        from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
+
+        found = get_decomposed_rel_pos_bias(queries.flatten(0, 1), self.rows, self.columns, grid, grid)
+        return found.unflatten(0, queries.shape[:2])
+
+
+def _attend_in_windows(
+    attention: nn.Module, tokens: Tensor, bias: Callable[[Tensor], Tensor] | None, grid: tuple[int, int], side: int
+) -> Tensor:
+    """Attention inside windows of ``side`` x ``side`` patches, the last ones padded with zeros."""
+    rows, columns = grid
+    maps = rearrange(tokens, "b (h w) c -> b h w c", h=rows)
+    maps = nn.functional.pad(maps, (0, 0, 0, -columns % side, 0, -rows % side))
+    down, across = maps.shape[1] // side, maps.shape[2] // side
+    windows = rearrange(maps, "b (i p) (j q) c -> (b i j) (p q) c", p=side, q=side)
+    maps = rearrange(attention(windows, bias), "(b i j) (p q) c -> b (i p) (j q) c", i=down, j=across, p=side)
+    return maps[:, :rows, :columns].flatten(1, 2)
+
+
+@register(family="part", config=PartClassifierConfig(dim=64, depth=6, heads=1))
+def part_classifier_vitn8(config: PartClassifierConfig) -> PartClassifier:
+    """64 channels and 6 blocks over 8 x 8 patches of 64-pixel pictures with classes, from PART or from scratch."""
+    return PartClassifier(config)
+
+
+@register(family="part", config=PartClassifierConfig())
+def part_classifier_vitt8(config: PartClassifierConfig) -> PartClassifier:
+    """ViT-Ti over 8 x 8 patches of 64-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    return PartClassifier(config)
+
+
+@register(family="part", config=PartClassifierConfig(dim=384, heads=6))
+def part_classifier_vits8(config: PartClassifierConfig) -> PartClassifier:
+    """ViT-S over 8 x 8 patches of 64-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    return PartClassifier(config)
+
+
+@register(family="part", config=PartClassifierConfig(dim=768, heads=12))
+def part_classifier_vitb8(config: PartClassifierConfig) -> PartClassifier:
+    """ViT-B over 8 x 8 patches of 64-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    return PartClassifier(config)
+
+
+@register(family="part", config=PartClassifierConfig(dim=384, heads=6, patch=4, size=32, classes=100))
+def part_classifier_vits4(config: PartClassifierConfig) -> PartClassifier:
+    """ViT-S over 4 x 4 patches of 32-pixel pictures with classes: the paper's CIFAR-100 classifier."""
+    return PartClassifier(config)
+
+
+@register(family="part", config=PartClassifierConfig(dim=384, heads=6, patch=16, size=224, classes=1000))
+def part_classifier_vits16(config: PartClassifierConfig) -> PartClassifier:
+    """ViT-S over 16 x 16 patches of 224-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    return PartClassifier(config)
+
+
+@register(family="part", config=PartClassifierConfig(dim=768, heads=12, patch=16, size=224, classes=1000))
+def part_classifier_vitb16(config: PartClassifierConfig) -> PartClassifier:
+    """ViT-B over 16 x 16 patches of 224-pixel pictures with classes: the paper's ImageNet classifier."""
+    return PartClassifier(config)

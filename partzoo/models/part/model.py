@@ -1,0 +1,149 @@
+"""PART: an encoder that predicts the relative positions of off-grid patches.
+
+Ayoughi et al., "How PARTs assemble into wholes: learning the relative composition of images". The encoder
+sees an unordered set of patches, without position embedding or class token (section 4); the relative encoder
+says where each patch lies as seen from each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from partzoo.errors import UsageError
+from partzoo.models.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.models.layers import Block
+from partzoo.models.part.relative import build_relative_encoder
+from partzoo.models.registry import register
+
+
+@dataclass(frozen=True)
+class PartConfig:
+    """Size of the vision transformer and of its pictures, and what tells how patches lie (PART, sections 4, 5, 8.1).
+
+    ``relative_encoder`` is ``"cross-attention"``, ``"pairwise-mlp"`` or ``"mlp"`` (section 5.3). ``projections``
+    chooses the attention module of Vaswani et al. for the first (learned query, key, value and output projections,
+    ``heads`` heads); without it, the bare formula of section 4. ``targets`` is 2 (x and y) or 4 (relative width and
+    height as well, section 5.1).
+    """
+
+    dim: int = 192
+    depth: int = 12
+    heads: int = 3
+    patch: int = 8
+    size: int = 64
+    projections: bool = True
+    relative_encoder: Literal["cross-attention", "pairwise-mlp", "mlp"] = "cross-attention"
+    targets: Literal[2, 4] = 2
+
+
+class Part(Encoder):
+    """Vision transformer over a set of patches, with its relative encoder.
+
+    ``encode`` and ``forward_intermediates`` take pictures and use the patches of the ordinary grid;
+    ``encode_patches`` takes any set of patches, and ``relate`` says how they lie.
+    """
+
+    keep_float = ("relative_encoder",)
+
+    def __init__(self, config: PartConfig) -> None:
+        super().__init__()
+        if config.targets not in (2, 4):
+            raise UsageError(f"targets={config.targets!r}: it is 2 (x, y) or 4 (x, y, relative width and height).")
+        self.config = config
+        self.dim, self.patch = config.dim, config.patch
+        self.preprocess = Preprocess(size=config.size, multiple=config.patch)
+        self.patch_embed = nn.Linear(3 * config.patch**2, config.dim)
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.relative_encoder = build_relative_encoder(
+            config.relative_encoder,
+            config.dim,
+            heads=config.heads,
+            patches=(config.size // config.patch) ** 2,
+            outputs=config.targets,
+            projections=config.projections,
+        )
+
+    def encode_patches(self, patches: Tensor) -> Tensor:
+        """Tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in their order."""
+        x = self.patch_embed(patches.flatten(2))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def relate(self, patches: Tensor, pairs: Tensor | None = None) -> Tensor:
+        """Translations ``(B, S, targets)`` in patches between normalized patches ``(B, N, 3, P, P)``.
+
+        ``pairs`` are ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
+        """
+        return self.relative_encoder(self.encode_patches(patches), pairs)
+
+    def _grid_patches(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x = pad_to_multiple(x, self.patch)
+        patches = rearrange(x, "b c (h p) (w q) -> b (h w) c p q", p=self.patch, q=self.patch)
+        return patches, (x.shape[2] // self.patch, x.shape[3] // self.patch)
+
+    @in_precision
+    def encode(self, x: Tensor) -> Tokens:
+        patches, grid = self._grid_patches(x)
+        tokens = self.encode_patches(patches)
+        return Tokens(tokens, tokens.new_zeros(len(x), 0, self.dim), grid)
+
+    @in_precision
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        patches, grid = self._grid_patches(x)
+        tokens, kept = self.patch_embed(patches.flatten(2)), []
+        chosen = choose(indices, len(self.blocks))
+        for i, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if i in chosen:
+                kept.append(rearrange(self.norm(tokens), "b (h w) c -> b c h w", h=grid[0]))
+        return as_format(kept, output_fmt)
+
+
+@register(family="part", config=PartConfig(dim=64, depth=6, heads=1), aliases=["part-vitn"])
+def part_vitn8(config: PartConfig) -> Part:
+    """PART, 64 channels and 6 blocks over 8 x 8 patches of 64-pixel pictures: what larger ones grow from."""
+    return Part(config)
+
+
+@register(family="part", config=PartConfig(), aliases=["part-vitt"])
+def part_vitt8(config: PartConfig) -> Part:
+    """PART, ViT-Ti over 8 x 8 patches of 64-pixel pictures."""
+    return Part(config)
+
+
+@register(family="part", config=PartConfig(dim=384, heads=6), aliases=["part-vits"])
+def part_vits8(config: PartConfig) -> Part:
+    """PART, ViT-S over 8 x 8 patches of 64-pixel pictures."""
+    return Part(config)
+
+
+@register(family="part", config=PartConfig(dim=768, heads=12), aliases=["part-vitb"])
+def part_vitb8(config: PartConfig) -> Part:
+    """PART, ViT-B over 8 x 8 patches of 64-pixel pictures."""
+    return Part(config)
+
+
+@register(family="part", config=PartConfig(dim=384, heads=6, patch=4, size=32))
+def part_vits4(config: PartConfig) -> Part:
+    """PART, ViT-S over 4 x 4 patches of 32-pixel pictures: the paper's CIFAR-100 model."""
+    return Part(config)
+
+
+@register(family="part", config=PartConfig(dim=384, heads=6, patch=16, size=224))
+def part_vits16(config: PartConfig) -> Part:
+    """PART, ViT-S over 16 x 16 patches of 224-pixel pictures."""
+    return Part(config)
+
+
+@register(family="part", config=PartConfig(dim=768, heads=12, patch=16, size=224))
+def part_vitb16(config: PartConfig) -> Part:
+    """PART, ViT-B over 16 x 16 patches of 224-pixel pictures: the paper's ImageNet model."""
+    return Part(config)

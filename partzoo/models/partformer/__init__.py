@@ -1,0 +1,1 @@
+"""PartFormer: parts by the alignment of two representations."""

@@ -1,0 +1,216 @@
+"""PartFormer: part representations from a transformer, matched with the features of every place.
+
+Xia et al., "Unsupervised part discovery via dual representation alignment", TPAMI 2024. A transformer with part
+embeddings in place of a class token gives K + 1 representations of a picture, the background's first; a feature
+encoder gives a vector for each place; their softmax similarity is the part maps (equation 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import lcm
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+
+from partzoo.errors import UsageError
+from partzoo.models.base import Preprocess, in_precision, pad_to_multiple
+from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
+from partzoo.models.layers import ChannelNorm
+from partzoo.models.part_model import PartModel
+from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, initialize
+from partzoo.models.registry import register
+
+START_SCALE = 2.6593  # of the learned scale of cosines: ln(1 / 0.07)
+
+
+@dataclass(frozen=True)
+class PartFormerConfig:
+    """What a PartFormer is made of.
+
+    Attributes:
+        parts: K, without the background.
+        encoder: ``"stem"``, the first stage of a ResNet-18, trained with the rest; else the name of an encoder of the
+            zoo or of timm.
+        levels: layers of it whose features stand side by side on the finest one's grid, numbered as for
+            ``forward_intermediates``; none is what it gives at its end.
+        frozen: it keeps its pretrained weights; else it starts from random ones and is trained with the rest (table 8).
+        compress: how the encoder's channels become ``dim``: not at all, by one 1 x 1 convolution, or by three, with
+            batch norm before or after the ReLU.
+        dim: channels of features and part representations.
+        tau: factor of the dot products in the softmax.
+        cosine: compare by cosine, with a learned factor in place of ``tau``.
+        classes: 0 for one category of things; else each class has parts of its own, the background is shared, and
+            positions are learned.
+        size: side of the pictures, in pixels.
+        stride: the part transformer sees every so manieth pixel.
+        reconstruction: side of the decoder's pictures, in pixels.
+        upsampling: of the decoder.
+        interpolate: maps finer than the grid of features compare upsampled features; else every place has what its
+            cell has (table 11).
+    """
+
+    parts: int = 8
+    encoder: str = "stem"
+    levels: tuple[int, ...] = ()
+    frozen: bool = True
+    compress: Literal["none", "linear", "norm-relu", "relu-norm"] = "none"
+    dim: int = 64
+    tau: float = 0.8
+    cosine: bool = False
+    classes: int = 0
+    size: int = 128
+    stride: int = 1
+    reconstruction: int = 128
+    upsampling: Literal["bilinear", "nearest"] = "bilinear"
+    interpolate: bool = True
+
+
+class PartFormer(PartModel):
+    """Part transformer, feature encoder and decoder."""
+
+    def __init__(self, config: PartFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.dim
+        self.encoder, self.frozen = _encoder(config)
+        stem = isinstance(self.encoder, ResNetStem)
+        shape = (self.encoder.dim, self.encoder.patch) if stem else frozen_shape(self.encoder, config.levels)
+        channels, self.patch = shape
+        preprocess = Preprocess(multiple=self.patch) if stem else self.encoder.preprocess
+        multiple = lcm(preprocess.multiple, PATCH * config.stride)
+        self.preprocess = replace(preprocess, size=config.size, multiple=multiple)
+        self.compress = _compress(config.compress, channels, config.dim)
+        self.transformer = PartTransformer(
+            config.parts, config.classes, config.dim, config.size // (PATCH * config.stride)
+        )
+        self.decoder = _decoder(config.dim, config.reconstruction * self.patch // config.size, config.upsampling)
+        if config.cosine:
+            self.scale = nn.Parameter(torch.tensor(START_SCALE))
+        for part in (self.compress, self.transformer, self.decoder):
+            part.apply(initialize)
+        self.train()
+
+    def train(self, mode: bool = True) -> PartFormer:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval().requires_grad_(False)
+        return self
+
+    def view(self, x: Tensor) -> Tensor:
+        """What the part transformer sees of pictures ``(B, 3, H, W)``: every ``stride``-th pixel."""
+        return x[..., :: self.config.stride, :: self.config.stride]
+
+    def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        return self.transformer(self.view(x), classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        if isinstance(self.encoder, ResNetStem):
+            return self.compress(self.encoder(x))
+        look = frozen_features if self.frozen else encoder_features
+        return self.compress(look(self.encoder, x, self.config.levels))
+
+    def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """As :meth:`PartModel.match` says.
+
+        Similarities are upsampled, which equals upsampling the features where they are dot products; of cosines the
+        features are. With ``interpolate`` off, each place has the probabilities of its cell.
+
+        Source: equation 2.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            exact = torch.promote_types(features.dtype, torch.float32)
+            parts, features = parts.to(exact), features.to(exact)
+            if size is not None and not self.config.interpolate:
+                return interpolate(self.match(parts, features), size, mode="nearest-exact")
+            if self.config.cosine:
+                features = features if size is None else _upsample(features, size)
+                similarity = torch.einsum("bnc,bchw->bnhw", normalize(parts, dim=-1), normalize(features, dim=1))
+                return (self.scale * similarity).softmax(1)
+            similarity = self.config.tau * torch.einsum("bnc,bchw->bnhw", parts, features)
+            return (similarity if size is None else _upsample(similarity, size)).softmax(1)
+
+    def decode(self, maps: Tensor, parts: Tensor) -> Tensor:
+        """Pictures ``(B, 3, s, s)``, normalized, from part maps and representations (equation 3 and the decoder)."""
+        synthetic = torch.einsum("bnhw,bnc->bchw", maps, parts.to(maps.dtype))
+        return self.decoder(synthetic.contiguous(memory_format=torch.channels_last))
+
+    @in_precision
+    def reconstruct(self, x: Tensor, parts: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
+        """Normalized pictures ``(B, 3, s, s)`` with the shapes of ``x`` and the looks of ``parts``, or its own."""
+        x = pad_to_multiple(x, self.preprocess.multiple)
+        parts = self.parts_of(x, classes) if parts is None else parts
+        return self.decode(self.match(parts, self.features(x)), parts)
+
+
+def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def _encoder(config: PartFormerConfig) -> tuple[nn.Module, bool]:
+    """The feature encoder, and whether it stays as it is."""
+    if config.encoder == "stem":
+        if config.levels:
+            raise UsageError(f"levels={config.levels}: the stem has one; name an encoder of the zoo or of timm.")
+        return ResNetStem(), False
+    return frozen_encoder(config.encoder).requires_grad_(not config.frozen), config.frozen
+
+
+def _compress(kind: str, inputs: int, dim: int) -> nn.Module:
+    if kind == "none":
+        if inputs != dim:
+            raise UsageError(f"compress='none' leaves {inputs} channels, and dim is {dim}: use compress='linear'.")
+        return nn.Identity()
+    if kind == "linear":
+        return nn.Sequential(nn.Conv2d(inputs, dim, 1))
+    if kind not in ("norm-relu", "relu-norm"):
+        raise UsageError(f"compress={kind!r}: it is 'none', 'linear', 'norm-relu' or 'relu-norm'.")
+
+    def step(inputs: int, width: int) -> list[nn.Module]:
+        norm, relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        return [nn.Conv2d(inputs, width, 1), *((norm, relu) if kind == "norm-relu" else (relu, norm))]
+
+    return nn.Sequential(*step(inputs, 4 * dim), *step(4 * dim, 2 * dim), nn.Conv2d(2 * dim, dim, 1))
+
+
+def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
+    """From maps to pictures ``factor`` times as large, a power of two (section 3.1)."""
+    if factor < 1 or factor & (factor - 1):
+        raise UsageError("reconstruction must be 1, 2, 4 or 8 times the side of the grid of features.")
+
+    def block() -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False), ChannelNorm(dim, eps=1e-6), nn.ReLU(inplace=True)
+        )
+
+    corners = False if upsampling == "bilinear" else None
+    layers: list[nn.Module] = []
+    for _ in range(factor.bit_length() - 1):
+        layers += [block(), block(), nn.Upsample(scale_factor=2, mode=upsampling, align_corners=corners)]
+    return nn.Sequential(*layers, block(), nn.Conv2d(dim, 3, 1))
+
+
+@register(family="partformer", config=PartFormerConfig())
+def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
+    """PartFormer with the first stage of a ResNet-18, 128-pixel pictures, trainable from scratch."""
+    return PartFormer(config)
+
+
+@register(
+    family="partformer",
+    config=PartFormerConfig(parts=4, encoder="dino-vits8", compress="norm-relu", size=256, stride=2),
+)
+def partformer_vits8(config: PartFormerConfig) -> PartFormer:
+    """PartFormer over DINO's ViT-S/8: the paper's, for pictures of 256 pixels."""
+    return PartFormer(config)
+
+
+@register(
+    family="partformer",
+    config=PartFormerConfig(encoder="patchresnet14.tin", levels=(0, 1), compress="norm-relu", reconstruction=64),
+)
+def partformer_patchresnet14(config: PartFormerConfig) -> PartFormer:
+    """PartFormer over both levels of the zoo's small residual network, for pictures of 128 pixels."""
+    return PartFormer(config)

@@ -1,0 +1,153 @@
+"""Architectures by name: registration, wildcards, tags, closest-name hints.
+
+A file under ``partzoo/models`` registers its architectures with :func:`register`; its
+weights are records of ``weights_manifest.json``. Nothing else has to be touched to add a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from partzoo.errors import UnknownModelError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ARCHITECTURES: dict[str, Architecture] = {}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A name, the frozen dataclass that configures it, and the function that builds it."""
+
+    name: str
+    family: str
+    config: Any
+    build: Callable[[Any], nn.Module]
+    aliases: tuple[str, ...] = ()
+    needs_weights: bool = True
+
+    @property
+    def summary(self) -> str:
+        """The first line of the maker's docstring."""
+        return (self.build.__doc__ or "").strip().partition("\n")[0]
+
+    def configure(self, overrides: dict[str, Any]) -> Any:
+        """This architecture's configuration with some values replaced.
+
+        Raises:
+            UsageError: an override is not a field of the configuration; the message lists the fields.
+        """
+        fields = [field.name for field in dataclasses.fields(self.config)]
+        unknown = sorted(set(overrides) - set(fields))
+        if unknown:
+            raise UsageError(
+                f"{self.name} has no option {', '.join(map(repr, unknown))}; its options are {', '.join(fields)}."
+            )
+        return dataclasses.replace(
+            self.config, **{key: tuple(v) if isinstance(v, list) else v for key, v in overrides.items()}
+        )
+
+
+def register(*, family: str, config: Any, aliases: Iterable[str] = (), needs_weights: bool = True):
+    """Register the decorated maker as an architecture.
+
+    The maker's name, with hyphens for underscores, is the architecture's; it takes the configuration and
+    returns the module. ``needs_weights=False`` marks seeded models that ``load`` brings without a file.
+    """
+
+    def decorate(build: Callable[[Any], nn.Module]) -> Callable[[Any], nn.Module]:
+        name = build.__name__.replace("_", "-")
+        if name in _ARCHITECTURES:
+            raise ValueError(f"{name} is registered twice")
+        _ARCHITECTURES[name] = Architecture(name, family, config, build, tuple(aliases), needs_weights)
+        return build
+
+    return decorate
+
+
+@functools.cache
+def architectures() -> dict[str, Architecture]:
+    """Every registered architecture by name, in alphabetical order."""
+    package = importlib.import_module("partzoo.models")
+    for module in pkgutil.walk_packages(package.__path__, "partzoo.models."):
+        importlib.import_module(module.name)
+    return dict(sorted(_ARCHITECTURES.items()))
+
+
+def aliases() -> dict[str, str]:
+    """Short names and what they stand for: ``{"part-vitt": "part-vitt8", ...}``."""
+    return {alias: entry.name for entry in architectures().values() for alias in entry.aliases}
+
+
+def split_tag(name: str) -> tuple[str, str | None]:
+    """``"part-vitt8.tin"`` as ``("part-vitt8", "tin")``; the tag is None where there is none."""
+    architecture, _, tag = name.partition(".")
+    return architecture, tag or None
+
+
+def find(name: str) -> Architecture:
+    """The architecture that a name, with or without tag, or an alias stands for.
+
+    Raises:
+        UnknownModelError: there is none; the message names the closest.
+    """
+    if name.startswith("timm/"):
+        from partzoo.models.timm_encoder import timm_architecture
+
+        return timm_architecture(name)
+    plain, _ = split_tag(name)
+    plain = aliases().get(plain, plain)
+    if plain not in architectures():
+        raise UnknownModelError(unknown(name))
+    return architectures()[plain]
+
+
+def unknown(name: str) -> str:
+    """The sentence that says that no model has this name, with the closest ones."""
+    from partzoo.weights.manifest import manifest
+
+    known = [*architectures(), *aliases(), *manifest()]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"Unknown model {name!r}.{hint} See partzoo.list_models()."
+
+
+def list_models(filter: str = "*", *, family: str | None = None, pretrained: bool = False) -> list[str]:
+    """Names of models, sorted.
+
+    Args:
+        filter: wildcards, for example ``"part-*"`` or ``"*.tin"``.
+        family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"`` or ``"encoder"``; None is all.
+        pretrained: list ``architecture.tag`` names of weights that :func:`partzoo.load` can bring from
+            here, instead of architectures.
+
+    Returns:
+        Architecture names, or with ``pretrained`` the names of weights.
+
+    Raises:
+        UsageError: no such family.
+    """
+    from partzoo.weights.store import available, manifest
+
+    families = sorted({entry.family for entry in architectures().values()})
+    if family is not None and family not in families:
+        raise UsageError(f"Unknown family {family!r}; the families are {', '.join(families)}.")
+    if pretrained:
+        names = {name: record.architecture for name, record in manifest().items() if available(record)}
+        names |= {name: name for name, entry in architectures().items() if not entry.needs_weights}
+    else:
+        names = {name: name for name in architectures()}
+    return sorted(
+        name
+        for name, architecture in names.items()
+        if fnmatchcase(name, filter) and family in (None, architectures()[architecture].family)
+    )

@@ -1,0 +1,285 @@
+"""Models as folders and Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partzoo.errors import UsageError, WeightsError
+from partzoo.weights.card import card
+from partzoo.weights.hub_file import first_line, hub_file
+from partzoo.weights.manifest import WeightRecord
+from partzoo.weights.tensors import INDEX, read_header, shards, write_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = [
+    "fetch_repo",
+    "from_pretrained",
+    "makers",
+    "push_to_hub",
+    "read_folder",
+    "read_header",
+    "save_pretrained",
+]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+SHARD_BYTES = 5_000_000_000
+
+
+def save_pretrained(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    record: WeightRecord | str | None = None,
+    dtype: torch.dtype | None = None,
+    backbone: bool = True,
+) -> Path:
+    """Write a model as a folder that :func:`from_pretrained`, :func:`partzoo.load` and the Hub read.
+
+    Args:
+        model: of the zoo, with ``architecture`` and ``config``, in a floating-point precision.
+        folder: made if need be; files of the same names are replaced.
+        record: or its name; the card tells what it says about data, budget and scores.
+        dtype: of the stored matrices; None keeps the model's.
+        backbone: with the frozen encoder of a part model; without it the file refers to the encoder by name, and
+            loading brings that one's released weights.
+
+    Returns:
+        The folder: ``model.safetensors`` (above 5 GB shards and an index), ``config.json``, ``README.md``.
+
+    Raises:
+        UsageError: the model is not of the zoo, is quantized, or has no frozen encoder to leave out; or there is no
+            such record.
+        WeightsError: a file cannot be written.
+    """
+    return _save(model, Path(folder), record, dtype, backbone=backbone)
+
+
+def _save(
+    model: nn.Module,
+    folder: Path,
+    record: WeightRecord | str | None,
+    dtype: torch.dtype | None,
+    repo: str = "",
+    backbone: bool = True,
+) -> Path:
+    from partzoo.models.loading import ENCODER, has_frozen_encoder
+    from partzoo.weights.store import find_record
+
+    architecture = getattr(model, "architecture", "")
+    if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
+        raise UsageError(
+            f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's."
+        )
+    record = find_record(record) if record is not None else None
+    state = model.state_dict()
+    if odd := [
+        name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized
+    ]:
+        raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
+    if not backbone:
+        if not has_frozen_encoder(model):
+            raise UsageError(f"{architecture} has no frozen encoder that could be left out: use backbone=True.")
+        state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
+    config = {
+        "architecture": architecture,
+        "config": dataclasses.asdict(model.config),
+        "library_name": "partzoo",
+    }
+    write_weights(folder / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
+    try:
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card(architecture, model.config, record, repo), encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
+    return folder
+
+
+def from_pretrained(repo_or_folder: str | Path, **options: Any) -> nn.Module:
+    """A model from a folder of :func:`save_pretrained` or from a Hub repository.
+
+    Args:
+        repo_or_folder: a folder; else ``owner/repo`` or ``owner/repo@revision``.
+        **options: of :func:`partzoo.load`: ``device``, ``dtype``, ``revision``, ``local_files_only``, ...
+
+    Returns:
+        The module, in evaluation mode and frozen.
+
+    Raises:
+        WeightsError: files are missing, damaged or do not fit.
+    """
+    from partzoo.models.loading import load
+
+    if Path(repo_or_folder).is_dir():
+        return load(f"local-dir:{repo_or_folder}", **options)
+    return load(f"hf-hub:{str(repo_or_folder).removeprefix('hf-hub:')}", **options)
+
+
+def push_to_hub(
+    model: nn.Module,
+    repo: str,
+    *,
+    record: WeightRecord | str | None = None,
+    dtype: torch.dtype | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    message: str = "Weights from partzoo",
+) -> str:
+    """Upload a model as :func:`save_pretrained` writes it, in one commit.
+
+    Args:
+        model, record, dtype: as in :func:`save_pretrained`.
+        repo: ``owner/name``, made if need be.
+        private: of a repository that is made.
+        revision: branch to commit to, None is ``main``.
+        token: with the right to write; None is the one of ``hf auth login`` or HF_TOKEN.
+        message: of the commit.
+
+    Returns:
+        The commit, which a record's ``hub["revision"]`` pins.
+
+    Raises:
+        UsageError: the model cannot be saved, or the repository's name is none.
+        WeightsError: the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory(prefix="partzoo-") as folder:
+        _save(model, Path(folder), record, dtype, repo)
+        try:
+            api.create_repo(repo, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo, folder_path=folder, revision=revision, commit_message=message
+            )
+        except hub.HFValidationError as error:
+            raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
+        except (*hub.HfHubHTTPError.__bases__, hub.LocalTokenNotFoundError) as error:
+            raise WeightsError(
+                f"{repo} cannot be written ({first_line(error)}): run 'hf auth login', or set HF_TOKEN to a "
+                "token with the right to write."
+            ) from error
+    return commit.oid
+
+
+def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
+    """What lies in a folder of :func:`save_pretrained`.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        Architecture, configuration, and the safetensors files.
+
+    Raises:
+        WeightsError: a part of it is missing or damaged.
+    """
+    path = Path(path)
+    index = path / f"model{INDEX}"
+    if (path / WEIGHTS).is_file():
+        files = [path / WEIGHTS]
+    elif index.is_file():
+        files = shards(index)
+    else:
+        raise WeightsError(
+            f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote."
+        )
+    return (*_read_config(path / CONFIG), files)
+
+
+def fetch_repo(
+    repo: str,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of a Hub repository in the Hugging Face cache, fetched if need be.
+
+    Args:
+        repo: ``owner/name``.
+        revision: branch, tag or commit. A commit that is in the cache needs no request; of a branch the Hub
+            is asked for the newest, and what is in the cache serves where it cannot be reached.
+        cache_dir: of the Hugging Face cache; None is its own (HF_HOME).
+        local_files_only: make no request.
+
+    Raises:
+        WeightsError: the repository cannot be had, or is none of partzoo's.
+    """
+    options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    try:
+        config = hub_file(repo, CONFIG, revision=revision, **options)
+        _read_config(config)
+        folder = config.parent
+        pinned = options | {"revision": folder.name}  # the commit: all files are of one
+        if (folder / WEIGHTS).is_file():
+            return folder
+        index = folder / f"model{INDEX}"
+        if not index.is_file():
+            try:
+                hub_file(repo, WEIGHTS, **pinned)
+                return folder
+            except FileNotFoundError:
+                hub_file(repo, index.name, **pinned)
+        for shard in shards(index):
+            hub_file(repo, shard.name, **pinned)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{error}: name a repository that partzoo.hub.push_to_hub wrote.") from error
+    return folder
+
+
+def makers() -> dict[str, Callable[..., nn.Module]]:
+    """A function for each architecture and alias, by its name with underscores: what ``hubconf.py`` shows."""
+    from partzoo.models.registry import aliases, architectures
+
+    entries = architectures()
+    targets = {name: name for name in entries} | aliases()
+    return {_identifier(name): _maker(name, entries[target]) for name, target in targets.items()}
+
+
+def _maker(name: str, entry: Any) -> Callable[..., nn.Module]:
+    def make(pretrained: bool = True, **kwargs: Any) -> nn.Module:
+        from partzoo.models.loading import load
+
+        return load(name, pretrained=pretrained, **kwargs)
+
+    make.__name__ = make.__qualname__ = _identifier(name)
+    make.__module__ = "hubconf"
+    options = ", ".join(field.name for field in dataclasses.fields(entry.config))
+    make.__doc__ = f"""{entry.summary or entry.name}
+
+    Args:
+        pretrained: bring trained weights; without them they are random.
+        **kwargs: of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``,
+            ``cache_dir``) and of the architecture's configuration ({options}).
+
+    Returns:
+        ``{entry.name}``, in evaluation mode and frozen.
+    """
+    return make
+
+
+def _identifier(name: str) -> str:
+    return name.replace("-", "_").replace(".", "_")
+
+
+def _read_config(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        architecture, config = content["architecture"], content["config"]
+        if not isinstance(architecture, str) or not isinstance(config, dict):
+            raise TypeError("'architecture' is a name and 'config' an object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): name "
+            "what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
+        ) from error
+    return architecture, config

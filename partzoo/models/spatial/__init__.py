@@ -1,0 +1,1 @@
+"""Spatial Reasoning: relations between patches by residual networks."""

@@ -1,0 +1,248 @@
+"""Spatial Reasoning: small convolutional encoders that learned how far apart patches of a picture lie.
+
+Albert, Eskofier and Zanca, "From patches to objects: exploiting spatial reasoning for better visual representations",
+2024. A backbone gives one vector for a picture or an enlarged patch of it; a relation module says of two vectors
+whether they are of one picture, and how far apart they lie in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, leaky_relu
+
+from partzoo.errors import ShapeError, UsageError
+from partzoo.models.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.models.registry import register
+from partzoo.models.spatial.backbones import BACKBONES
+
+# Windows of the 3 x 3 grid, row by row, for each number of patches: the middle; its row; the plus; the plus and the
+# corners at the top left and bottom right (the paper draws two corners anew each time); all.
+WINDOWS = {
+    0: (), 1: (4,), 3: (3, 4, 5), 5: (1, 3, 4, 5, 7), 7: (1, 3, 4, 5, 7, 0, 8), 9: tuple(range(9)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpatialConfig:
+    """Network and pictures of a Spatial Reasoning model.
+
+    Attributes:
+        backbone: key of :data:`partzoo.models.spatial.backbones.BACKBONES`.
+        size: side of the pictures, in pixels; patches are enlarged to it.
+        patch_size: side of the patches in such a picture. The paper names 24 of 64 (section 4.1); 12 of 32 and 36 of
+            96 are taken in proportion.
+        additive: patches are not enlarged but stand on an empty picture (section 4.4).
+        aggregation: how the relation module joins two features; ``"cat"`` is the paper's. The others do not tell the
+            first from the second, and learn how far patches lie apart in each direction, without sign.
+        mean, std: of the data, per channel of pixels in 0..1; by default those published for Tiny-ImageNet.
+    """
+
+    backbone: str = "resnet32"
+    size: int = 64
+    patch_size: int = 24
+    additive: bool = False
+    aggregation: Literal["cat", "sum", "mean", "max"] = "cat"
+    mean: tuple[float, float, float] = (0.1307, 0.1307, 0.1307)
+    std: tuple[float, float, float] = (0.3081, 0.3081, 0.3081)
+
+    @property
+    def enlarged(self) -> int:
+        """Side of the picture when its patches have the picture's own side, in pixels."""
+        return int(self.size / self.patch_size * self.size)
+
+    @property
+    def unit(self) -> float:
+        """What a position of 1 is, as a part of the picture's side.
+
+        As published for 64 pixels: 128 pixels of the enlarged picture, here twice the side; for additive patches, the
+        range of their places.
+        """
+        return 1 - self.patch_size / self.size if self.additive else 2 * self.size / self.enlarged
+
+
+class RelationModule(nn.Module):
+    """What two features say of each other (section 3.2)."""
+
+    def __init__(self, dim: int, aggregation: str = "cat", hidden: int = 256) -> None:
+        super().__init__()
+        if aggregation not in ("cat", "sum", "mean", "max"):
+            raise UsageError(f"aggregation={aggregation!r}: it is 'cat', 'sum', 'mean' or 'max'.")
+        self.dim, self.aggregation = dim, aggregation
+        self.ordered = aggregation == "cat"  # tells the first feature from the second
+        self.linear1 = nn.Linear(2 * dim if aggregation == "cat" else dim, hidden)
+        self.bn1 = nn.BatchNorm1d(hidden)
+        self.linear2 = nn.Linear(hidden, 3)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Relation of features ``a`` and ``b``, ``(P, F)`` each.
+
+        Returns:
+            ``(P, 3)``: how far a lies below and to the right of b, in :attr:`SpatialConfig.unit`; the logit of their
+            being of different pictures. (The published order; the paper counts the logit as the first.) Where features
+            are not concatenated, the first two have no sign.
+
+        Raises:
+            ShapeError: the features have other shapes.
+        """
+        if a.ndim != 2 or a.shape != b.shape or a.shape[1] != self.dim:
+            raise ShapeError(f"Two (P, {self.dim}) features are related, not {(*a.shape,)} and {(*b.shape,)}.")
+        return self.linear2(leaky_relu(self.bn1(self.linear1(self._joined(a, b)))))
+
+    def _joined(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.aggregation == "cat":
+            return torch.cat([a, b], dim=1)
+        if self.aggregation == "max":
+            return torch.maximum(a, b)
+        return a + b if self.aggregation == "sum" else (a + b) / 2
+
+
+@dataclass(frozen=True)
+class ImageRelation:
+    """How pictures or patches relate, pair by pair.
+
+    Attributes:
+        same: ``(B,)`` probability that both are of the same picture.
+        shift: ``(B, 2)``, x and y from the second to the first, in sides of the picture they are patches of. Whole
+            pictures have no place: the model learned about (0, 0) for views of one, and ``SpatialConfig.unit`` in
+            both for different ones.
+        distance: ``(B,)`` length of the shift.
+    """
+
+    same: Tensor
+    shift: Tensor
+    distance: Tensor
+
+
+class Spatial(Encoder):
+    """Backbone and relation module; tokens lie on the grid of the backbone's last stage."""
+
+    keep_float = ("relation",)
+
+    def __init__(self, config: SpatialConfig) -> None:
+        super().__init__()
+        if config.backbone not in BACKBONES:
+            raise UsageError(f"backbone={config.backbone!r}: it is {', '.join(map(repr, BACKBONES))}.")
+        if config.patch_size < 1 or config.enlarged < config.size + 2:
+            most = next(side for side in range(config.size, 0, -1) if config.size**2 // side >= config.size + 2)
+            raise UsageError(f"patch_size={config.patch_size}: 1 to {most} pixels of a picture of {config.size}.")
+        self.config = config
+        self.backbone = BACKBONES[config.backbone]()
+        self.relation = RelationModule(self.backbone.dim, config.aggregation)
+        self.dim, self.patch = self.backbone.dim, self.backbone.stride
+        self.preprocess = Preprocess(config.size, tuple(config.mean), tuple(config.std), "bilinear", self.patch)
+
+    @in_precision
+    def encode(self, x: Tensor) -> Tokens:
+        maps = self._maps(pad_to_multiple(x, self.patch))[-1]
+        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+
+    @in_precision
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        maps = self._maps(pad_to_multiple(x, self.patch))
+        return as_format([maps[i] for i in choose(indices, len(maps))], output_fmt)
+
+    @in_precision
+    def features(self, x: Tensor) -> Tensor:
+        """One vector ``(B, F)`` for each normalized picture ``(B, 3, H, W)``, of any size, without padding."""
+        return self._maps(x)[-1].mean((2, 3))
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """Those of the backbone's stages; at inference with channels last, which CPUs compute faster."""
+        return self.backbone(x if self.training else x.contiguous(memory_format=torch.channels_last))
+
+    def windows(self, patches: int) -> list[tuple[int, int]]:
+        """Top and left of the patches of :meth:`represent` in the enlarged picture, in pixels.
+
+        They stand on a 3 x 3 grid, row by row, whose last lines stay a pixel or two inside the picture (as published).
+
+        Raises:
+            UsageError: there is no such number of patches.
+        """
+        if isinstance(patches, bool) or not isinstance(patches, int) or patches not in WINDOWS:
+            raise UsageError(f"patches={patches!r}: it is one of {', '.join(map(str, WINDOWS))}.")
+        if patches and self.config.additive:
+            raise UsageError(f"patches={patches!r}: a model of additive patches sees a picture in one pass, patches=0.")
+        step = int((self.config.enlarged - self.config.size) / 2) - 1
+        return [(window // 3 * step, window % 3 * step) for window in WINDOWS[patches]]
+
+    def crops(self, x: Tensor, windows: list[tuple[int, int]]) -> Tensor:
+        """Patches ``(B, n, 3, S, S)`` at these windows of pictures ``(B, 3, S, S)`` enlarged bilinearly."""
+        size, side = self.config.size, self.config.enlarged
+        enlarged = interpolate(x, (side, side), mode="bilinear", align_corners=False)
+        return torch.stack([enlarged[..., y : y + size, x : x + size] for y, x in windows], dim=1)
+
+    @in_precision
+    def represent(self, x: Tensor, patches: int | None = None) -> Tensor:
+        """Features of whole pictures, followed by those of patches of them.
+
+        Args:
+            x: normalized pictures ``(B, 3, S, S)``, S the configured size.
+            patches: how many, 0, 1, 3, 5, 7 or 9: more see more and take longer. None is the paper's: 9, and 0 for a
+                model of additive patches.
+
+        Returns:
+            ``(B, (patches + 1) * F)``: the picture, then its patches in the order of :meth:`windows`.
+
+        Raises:
+            ShapeError: the pictures have another size.
+            UsageError: there is no such number of patches, or the model's patches are additive.
+
+        Source: section 3.3; which patches, section 4.3.
+        """
+        size = self.config.size
+        if tuple(x.shape[2:]) != (size, size):
+            raise ShapeError(f"represent takes pictures of {size}x{size} pixels, not {x.shape[2]}x{x.shape[3]}.")
+        windows = self.windows((0 if self.config.additive else 9) if patches is None else patches)
+        if windows:
+            x = torch.cat([x[:, None], self.crops(x, windows)], dim=1).flatten(0, 1)
+        return rearrange(self.features(x), "(b n) f -> b (n f)", n=len(windows) + 1)
+
+    @in_precision
+    def relate_images(self, a: Tensor, b: Tensor) -> ImageRelation:
+        """Whether pictures, or patches enlarged to a picture's size, are of one picture, and how far apart they lie.
+
+        Args:
+            a, b: normalized, ``(B, 3, H, W)`` each.
+        """
+        if len(a) != len(b):
+            raise ShapeError(f"{len(a)} pictures cannot be paired with {len(b)}.")
+        found = self.relation(self.features(a), self.features(b)).float()
+        shift = found[:, :2].flip(1) * self.config.unit
+        return ImageRelation(torch.sigmoid(-found[:, 2]), shift, shift.norm(dim=1))
+
+
+@register(family="spatial", config=SpatialConfig("conv4"))
+def spatial_conv4(config: SpatialConfig) -> Spatial:
+    """Spatial Reasoning, four convolutions, 32 or 64-pixel pictures, features at stride 8."""
+    return Spatial(config)
+
+
+@register(family="spatial", config=SpatialConfig("resnet8"))
+def spatial_resnet8(config: SpatialConfig) -> Spatial:
+    """Spatial Reasoning, ResNet-8, 32 or 64-pixel pictures, features at strides 1, 2 and 4."""
+    return Spatial(config)
+
+
+@register(family="spatial", config=SpatialConfig("resnet32"))
+def spatial_resnet32(config: SpatialConfig) -> Spatial:
+    """Spatial Reasoning, ResNet-32, 32 or 64-pixel pictures, features at strides 1, 2 and 4: the paper's."""
+    return Spatial(config)
+
+
+@register(family="spatial", config=SpatialConfig("resnet56"))
+def spatial_resnet56(config: SpatialConfig) -> Spatial:
+    """Spatial Reasoning, ResNet-56, 32 or 64-pixel pictures, features at strides 1, 2 and 4."""
+    return Spatial(config)
+
+
+@register(family="spatial", config=SpatialConfig("resnet34", 96, 36, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+def spatial_resnet34(config: SpatialConfig) -> Spatial:
+    """Spatial Reasoning, ResNet-34, 96-pixel pictures, features at strides 4 to 32: the paper's for STL-10."""
+    return Spatial(config)

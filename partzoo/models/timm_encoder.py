@@ -1,0 +1,203 @@
+"""Any timm vision transformer or convolutional network behind the encoder contract."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from partzoo.errors import UnknownModelError, UsageError
+from partzoo.models.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    Preprocess,
+    Tokens,
+    as_format,
+    choose,
+    in_precision,
+    pad_to_multiple,
+)
+from partzoo.models.registry import Architecture, register
+
+if TYPE_CHECKING:
+    from timm.models import VisionTransformer
+
+PREFIX = "timm/"
+ALIASES = {
+    "dino-vits8": "vit_small_patch8_224.dino",
+    "dino-vits16": "vit_small_patch16_224.dino",
+    "dino-vitb8": "vit_base_patch8_224.dino",
+    "dinov2-vits14": "vit_small_patch14_dinov2.lvd142m",
+    "dinov2-vitb14reg": "vit_base_patch14_reg4_dinov2.lvd142m",
+    "mae-vitb16": "vit_base_patch16_224.mae",
+    "mocov3-vitb16": "vit_base_patch16_224",
+}
+# Aliases of which timm has no weights, and where their authors put them.
+CONVERTED = {"mocov3-vitb16": "vit-b-300ep.pth.tar of github.com/facebookresearch/moco-v3"}
+
+
+@dataclass(frozen=True)
+class TimmConfig:
+    """A timm model and how it is used.
+
+    Attributes:
+        model: timm's name.
+        stage: of a convolutional network: whose map :meth:`TimmEncoder.encode` gives.
+        positions: how a vision transformer's position embeddings meet other grids: ``"timm"`` resamples them with
+            antialias to the grid's size, ``"dino"`` as DINO does (:func:`dino_positions`), whose aliases have it.
+        mean, std: per channel, of pixels in 0..1; None is timm's.
+    """
+
+    model: str
+    stage: int = -1
+    positions: Literal["timm", "dino"] = "timm"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+class TimmEncoder(Encoder):
+    """A timm model without its classifier.
+
+    Vision transformers take any size: inputs are padded to whole patches, and position embeddings are resampled in
+    float32. Convolutional networks give the map of one stage (the last by default) as tokens.
+    """
+
+    def __init__(self, config: TimmConfig) -> None:
+        import timm
+
+        super().__init__()
+        self.config = config
+        try:
+            self.model = timm.create_model(config.model, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
+            self.transformer = True
+        except TypeError:
+            self.model = timm.create_model(config.model, num_classes=0)
+            self.transformer = False
+        data = self.model.pretrained_cfg
+        if self.transformer:
+            self.dim = self.model.embed_dim
+            self.patch = multiple = self.model.patch_embed.patch_size[0]
+        else:
+            stages = list(self.model.feature_info)
+            self.dim = stages[config.stage]["num_chs"]
+            self.patch = stages[config.stage]["reduction"]
+            multiple = stages[-1]["reduction"]
+        if config.positions not in ("timm", "dino"):
+            raise UsageError(f"positions={config.positions!r}: it is 'timm' or 'dino'.")
+        if config.positions == "dino":
+            if not self.transformer or self.model.cls_token is None or self.model.num_prefix_tokens != 1:
+                raise UsageError(f"positions='dino' is for transformers with one class token, not {config.model}.")
+            self.model._pos_embed = partial(_embed_positions, self.model)
+        self.preprocess = Preprocess(
+            size=data["input_size"][-1],
+            mean=tuple(config.mean or data["mean"]),
+            std=tuple(config.std or data["std"]),
+            interpolation=data["interpolation"] if data["interpolation"] != "random" else "bicubic",
+            multiple=multiple,
+        )
+
+    @in_precision
+    def encode(self, x: Tensor) -> Tokens:
+        if not self.transformer:
+            maps = self._stages(x)[self.config.stage]
+            return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+        tokens = self.model.forward_features(x)
+        prefix = self.model.num_prefix_tokens
+        grid = (-(-x.shape[2] // self.patch), -(-x.shape[3] // self.patch))
+        return Tokens(tokens[:, prefix:], tokens[:, :prefix], grid)
+
+    @in_precision
+    def forward_intermediates(
+        self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
+    ) -> list[Tensor]:
+        if self.transformer:
+            chosen = choose(indices, len(self.model.blocks))
+            maps = self.model.forward_intermediates(x, indices=chosen, norm=True, intermediates_only=True)
+        else:
+            stages = self._stages(x)
+            maps = [stages[i] for i in choose(indices, len(stages))]
+        return as_format(maps, output_fmt)
+
+    def _stages(self, x: Tensor) -> list[Tensor]:
+        return self.model.forward_intermediates(pad_to_multiple(x, self.preprocess.multiple), intermediates_only=True)
+
+
+def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """A position table for another grid, as DINO resamples it.
+
+    Args:
+        table: ``(1, 1 + h * w, C)``, the class token's entry first.
+        side: ``(h, w)`` that it was made for.
+        grid: rows and columns wanted.
+
+    Returns:
+        ``(1, 1 + rows * columns, C)``: bicubic without antialias, by the factors (rows + 0.1) / h and
+        (columns + 0.1) / w, which place every sample a little before its cell's centre.
+    """
+    if tuple(grid) == tuple(side):
+        return table
+    square = rearrange(table[:, 1:], "1 (h w) c -> 1 c h w", h=side[0]).float()
+    factors = [(new + 0.1) / old for new, old in zip(grid, side, strict=True)]
+    fine = interpolate(square, scale_factor=factors, mode="bicubic")
+    return torch.cat([table[:, :1], rearrange(fine, "1 c h w -> 1 (h w) c").to(table.dtype)], dim=1)
+
+
+def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
+    """Class token and patches ``(B, rows, columns, C)`` with positions, in place of timm's ``_pos_embed``."""
+    table = dino_positions(model.pos_embed, model.patch_embed.grid_size, patches.shape[1:3])
+    tokens = torch.cat([model.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], dim=1)
+    return model.pos_drop(tokens + table)
+
+
+def timm_architecture(name: str) -> Architecture:
+    """The architecture behind ``timm/<name>``.
+
+    Raises:
+        UnknownModelError: timm has no such model, or no such tag of it; the message names the closest, or its tags.
+    """
+    import timm
+
+    model = name.removeprefix(PREFIX)
+    plain, tag = timm.models.split_model_name_tag(model)
+    if not timm.is_model(plain):
+        close = difflib.get_close_matches(plain, timm.list_models(), n=3)
+        hint = f" Did you mean {' or '.join(repr(PREFIX + c) for c in close)}?" if close else ""
+        raise UnknownModelError(f"timm has no model {plain!r}.{hint}")
+    try:
+        timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        tags = [each.partition(".")[2] for each in timm.list_models(f"{plain}.*", pretrained=True)]
+        raise UnknownModelError(
+            f"timm has no weights of {plain} tagged {tag!r}; those it has: {', '.join(tags) or 'none'}."
+        ) from error
+
+    def build(config: TimmConfig) -> TimmEncoder:
+        return TimmEncoder(config)
+
+    build.__doc__ = f"timm's {model}."
+    return Architecture(PREFIX + model, "encoder", TimmConfig(model), build)
+
+
+def _register(alias: str, model: str) -> None:
+    def maker(config: TimmConfig) -> TimmEncoder:
+        return TimmEncoder(config)
+
+    maker.__name__ = alias.replace("-", "_")
+    if alias in CONVERTED:
+        maker.__doc__ = f"timm's {model}; weights by partzoo convert from {CONVERTED[alias]}."
+        config = TimmConfig(model, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    else:
+        maker.__doc__ = f"timm's {model}; weights from the Hugging Face Hub through timm's record."
+        config = TimmConfig(model, positions="dino" if alias.startswith("dino-") else "timm")
+    register(family="encoder", config=config)(maker)
+
+
+for _alias, _model in ALIASES.items():
+    _register(_alias, _model)

@@ -1,0 +1,12 @@
+"""A seeded vision transformer of a few thousand parameters, for tests and examples without weights."""
+
+from __future__ import annotations
+
+from partzoo.models.part.model import Part, PartConfig
+from partzoo.models.registry import register
+
+
+@register(family="encoder", config=PartConfig(dim=24, depth=2, heads=2, patch=8, size=32), needs_weights=False)
+def toy_vit(config: PartConfig) -> Part:
+    """Seeded random transformer for tests and examples: no weights needed, no meaning in its features."""
+    return Part(config)

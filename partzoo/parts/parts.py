@@ -1,0 +1,341 @@
+"""`Parts`: what was found in one picture, at the picture's own size."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from partzoo.errors import ShapeError, UsageError, require
+from partzoo.parts import drawing as draw
+from partzoo.parts import files as export
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NOTEBOOK_SIDE = 640
+
+
+class Parts:
+    """The parts of one picture: a label for every pixel, and what follows from the labels.
+
+    Immutable (arrays are read-only); equal when labels, k, names and descriptors are. In ``areas``,
+    ``centroids``, ``boxes``, ``descriptors`` and ``names`` part i stands at index i - 1.
+
+    Args:
+        labels: ``(H, W)`` integers, 0 background, 1..k parts.
+        k: how many parts there could be; the picture may lack some. The largest label by default.
+        image: ``(H, W, 3)`` uint8, the picture, for overlays and crops.
+        scores: ``(k + 1, H, W)`` score maps, background first, or a function that computes them when asked.
+        descriptors: ``(k, D)``, one vector per part.
+        names: k names; ``part 1`` ... by default.
+        source: the picture's path or address, for ``file_name`` in COCO.
+
+    Raises:
+        ShapeError: a shape does not fit the labels or k.
+        UsageError: labels are no integers in 0..k.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        k: int | None = None,
+        image: np.ndarray | None = None,
+        scores: np.ndarray | Callable[[], np.ndarray] | None = None,
+        descriptors: np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+        source: str = "",
+    ) -> None:
+        labels = np.asarray(labels)
+        if labels.ndim != 2 or not labels.size:
+            raise ShapeError(f"labels must be (H, W) with at least one pixel; they are {labels.shape}.")
+        if labels.dtype.kind not in "iu":
+            raise UsageError(f"labels must be integers; they are {labels.dtype}.")
+        low, high = int(labels.min()), int(labels.max())
+        k = high if k is None else int(k)
+        if low < 0 or high > k or k > 65535:
+            raise UsageError(f"labels lie in {low}..{high}: they must lie in 0..k with k={k} and k <= 65535.")
+        self._k = k
+        self._labels = _frozen(labels, np.uint8 if k <= 255 else np.uint16)
+        if image is not None and (
+            np.shape(image) != (*labels.shape, 3) or np.asarray(image).dtype != np.uint8
+        ):
+            raise ShapeError(f"image must be {(*labels.shape, 3)} uint8, as the labels are {labels.shape}.")
+        self._image = None if image is None else _frozen(image)
+        self._descriptors = None if descriptors is None else _frozen(descriptors)
+        if descriptors is not None and (self._descriptors.ndim != 2 or len(self._descriptors) != k):
+            raise ShapeError(f"descriptors are {self._descriptors.shape}; for k={k} they must be ({k}, D).")
+        self._names = tuple(f"part {i}" for i in range(1, k + 1)) if names is None else tuple(map(str, names))
+        if len(self._names) != k:
+            raise ShapeError(f"{len(self._names)} names for k={k} parts: give one for each part.")
+        self._source = str(source)
+        self._scores = scores if scores is None or callable(scores) else self._checked_scores(scores)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """``(H, W)`` uint8 (uint16 above 255 parts): 0 background, 1..k parts."""
+        return self._labels
+
+    @property
+    def k(self) -> int:
+        """How many parts there could be; ``present`` says which are there."""
+        return self._k
+
+    @property
+    def image(self) -> np.ndarray | None:
+        """``(H, W, 3)`` uint8, the picture, or None."""
+        return self._image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` in pixels."""
+        return self._labels.shape
+
+    @property
+    def scores(self) -> np.ndarray | None:
+        """``(k + 1, H, W)`` float32 score maps, background first; computed on first use; None if unknown."""
+        if callable(self._scores):
+            self._scores = self._checked_scores(self._scores())
+        return self._scores
+
+    @property
+    def descriptors(self) -> np.ndarray | None:
+        """``(k, D)``, one vector per part, or None."""
+        return self._descriptors
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """k names."""
+        return self._names
+
+    @property
+    def source(self) -> str:
+        """The picture's path or address; empty if unknown."""
+        return self._source
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """``(k,)`` int64, pixels of each part."""
+        return _frozen(np.bincount(self._labels.ravel(), minlength=self.k + 1)[1:])
+
+    @cached_property
+    def present(self) -> tuple[int, ...]:
+        """Numbers of the parts that have pixels in this picture, ascending."""
+        return tuple(int(i) + 1 for i in np.flatnonzero(self.areas))
+
+    @cached_property
+    def centroids(self) -> np.ndarray:
+        """``(k, 2)`` float64 (x, y) in pixels, the top-left pixel's centre at (0, 0); NaN where absent."""
+        columns, rows = self._profiles
+        with np.errstate(invalid="ignore"):
+            return _frozen(
+                np.stack(
+                    [counts @ np.arange(counts.shape[1]) / self.areas for counts in (columns, rows)], axis=1
+                )
+            )
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """``(k, 4)`` int64 (left, top, right, bottom), right and bottom exclusive; zeros where absent."""
+        columns, rows = (counts > 0 for counts in self._profiles)
+        right, bottom = (counts.shape[1] - counts[:, ::-1].argmax(1) for counts in (columns, rows))
+        boxes = np.stack([columns.argmax(1), rows.argmax(1), right, bottom], axis=1)
+        return _frozen(np.where(self.areas[:, None] > 0, boxes, 0))
+
+    def mask(self, part: int) -> np.ndarray:
+        """``(H, W)`` bool, the pixels of one part (0: the background).
+
+        Raises:
+            UsageError: there is no such part.
+        """
+        if not 0 <= part <= self.k:
+            raise UsageError(f"No part {part}: parts are 1..{self.k}, and 0 is the background.")
+        return self._labels == part
+
+    def overlay(
+        self, *, alpha: float = 0.55, outlines: bool = True, numbers: bool = True, scale: int = 1
+    ) -> Image.Image:
+        """The picture with coloured parts: an RGB PIL image of its size (the parts alone if it is unknown).
+
+        Args:
+            alpha: strength of the colours, 0 (none) to 1 (opaque).
+            outlines: draw lines between parts.
+            numbers: write each part's number inside it, in pictures of 48 pixels or more.
+            scale: enlarge by this factor before drawing: small pictures gain room for lines and numbers.
+
+        Raises:
+            UsageError: alpha is outside 0..1, or scale below 1.
+        """
+        how = {"alpha": alpha, "outlines": outlines, "numbers": numbers, "scale": scale}
+        return draw.overlay(self._image, self._labels, self.k, **how)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the picture, the overlay, and a legend with the areas.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        pyplot = require("matplotlib.pyplot", "plot")
+        overlay = self._large_overlay()
+        shown = [overlay] if self._image is None else [self._image, overlay]
+        columns = 2 * len(shown)
+        height = 5 * min(max(self.size[0] / self.size[1], 0.25), 2) + 0.3 * (1 + len(self.present) / columns)
+        figure, axes = pyplot.subplots(
+            1, len(shown), squeeze=False, layout="constrained", figsize=(5 * len(shown), height)
+        )
+        for axis, picture in zip(axes[0], shown, strict=True):
+            axis.imshow(picture)
+            axis.set_axis_off()
+        colours = draw.palette(self.k) / 255
+        keys = [
+            pyplot.Rectangle((0, 0), 1, 1, color=colours[i], label=f"{i}  {name}  {share:.1%}")
+            for i, name, share in self._rows()
+        ]
+        if keys:
+            figure.legend(
+                handles=keys, loc="outside lower center", ncols=min(len(keys), columns), frameon=False
+            )
+        return figure
+
+    def crops(self, *, margin: float = 0.0, masked: bool = False) -> dict[int, Image.Image]:
+        """Each present part's box, cut from the picture.
+
+        Args:
+            margin: added on every side, as a share of the box's longer side.
+            masked: paint what does not belong to the part white.
+
+        Returns:
+            Part number -> RGB PIL image.
+
+        Raises:
+            UsageError: the picture is unknown, or the margin is negative.
+        """
+        if self._image is None:
+            raise UsageError("These parts do not hold their picture: make them with image=..., then cut.")
+        if margin < 0:
+            raise UsageError(f"margin={margin} must not be negative.")
+        crops = {}
+        for part in self.present:
+            left, top, right, bottom = self.boxes[part - 1]
+            pad = round(margin * max(right - left, bottom - top))
+            window = np.s_[max(top - pad, 0) : bottom + pad, max(left - pad, 0) : right + pad]
+            pixels = self._image[window]
+            if masked:
+                pixels = np.where(self._labels[window][..., None] == part, pixels, np.uint8(255))
+            crops[part] = Image.fromarray(np.ascontiguousarray(pixels))
+        return crops
+
+    def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle") -> dict:
+        """A COCO dataset of this picture, one annotation per present part; ``export.to_coco`` says more."""
+        return export.to_coco([self], segmentation)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a file, in the form that its ending names; nothing half-written is left behind.
+
+        Args:
+            path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
+                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, picture), ``.json`` (COCO).
+
+        Raises:
+            UsageError: the ending is another.
+            PartzooError: the file cannot be written.
+        """
+        export.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Parts:
+        """Read what ``save`` wrote as ``.npz`` or ``.index.png`` (this one holds no picture or descriptors).
+
+        Raises:
+            UsageError: the ending is another.
+            PartzooError: the file is missing or damaged.
+        """
+        return cls(**export.load(path))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Parts):
+            return NotImplemented
+        ours, theirs = self._descriptors, other._descriptors
+        return (
+            (self.k, self.names) == (other.k, other.names)
+            and np.array_equal(self._labels, other._labels)
+            and (ours is theirs or (ours is not None and theirs is not None and np.array_equal(ours, theirs)))
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.k, self.names, self.size, self._labels.tobytes()))
+
+    def __reduce__(self):
+        fields = ("k", "image", "scores", "descriptors", "names", "source")
+        return partial(Parts, **{field: getattr(self, field) for field in fields}), (self.labels,)
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{name} {share:.0%}" for _, name, share in self._rows()[:8])
+        rest = ", ..." if len(self.present) > 8 else ""
+        return f"<Parts: {self._found()}{': ' if shares else ''}{shares}{rest}>"
+
+    def _repr_png_(self) -> bytes:
+        image = self._large_overlay()
+        image.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
+        data = io.BytesIO()
+        image.save(data, "PNG")
+        return data.getvalue()
+
+    def _repr_html_(self) -> str:
+        colours = draw.palette(self.k)
+        rows = "".join(
+            f'<tr><td style="background:rgb{tuple(colours[i].tolist())};width:1.5em"></td><td>{i}</td>'
+            f'<td style="text-align:left">{html.escape(name)}</td><td>{share:.1%}</td></tr>'
+            for i, name, share in self._rows()
+        )
+        picture = b64encode(self._repr_png_()).decode()
+        return (
+            '<div style="display:flex;gap:1em;align-items:center">'
+            f'<img alt="parts" src="data:image/png;base64,{picture}">'
+            f"<table><caption>{self._found()}</caption>{rows}</table></div>"
+        )
+
+    def _large_overlay(self) -> Image.Image:
+        return self.overlay(scale=max(1, NOTEBOOK_SIDE // max(self.size)))
+
+    def _found(self) -> str:
+        height, width = self.size
+        return f"{len(self.present)} of {self.k} parts in {height}x{width} pixels"
+
+    def _rows(self) -> list[tuple[int, str, float]]:
+        """(number, name, share of the picture) of each present part."""
+        return [(i, self.names[i - 1], self.areas[i - 1] / self._labels.size) for i in self.present]
+
+    @cached_property
+    def _profiles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of each part in each column ``(k, W)`` and in each row ``(k, H)``."""
+
+        def count(labels: np.ndarray) -> np.ndarray:
+            length = labels.shape[1]
+            cells = labels.astype(np.int64) * length + np.arange(length)
+            return np.bincount(cells.ravel(), minlength=(self.k + 1) * length).reshape(-1, length)[1:]
+
+        return count(self._labels), count(self._labels.T)
+
+    def _checked_scores(self, scores: np.ndarray) -> np.ndarray:
+        scores = _frozen(scores, np.float32)
+        if scores.shape != (self.k + 1, *self.size):
+            raise ShapeError(
+                f"scores are {scores.shape}; they must be {(self.k + 1, *self.size)}: k + 1 maps."
+            )
+        return scores
+
+
+def _frozen(array: np.ndarray, dtype: type | None = None) -> np.ndarray:
+    """A read-only copy, so that nobody's later writing changes these parts."""
+    array = np.array(array, dtype=dtype, order="C")
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,491 @@
+"""``relate``: how patches of a picture lie as seen from each other, and what follows from it.
+
+Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1, figures 4, 5 and 6.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from partzoo.errors import ShapeError, UsageError
+from partzoo.images.opening import open_picture, open_pictures
+from partzoo.relations import figures as relation_figures
+
+if TYPE_CHECKING:
+    import torch
+
+    from partzoo.models.part.model import Part
+
+DEFAULT_MODEL = "part-vitt"
+OWN_SAMPLINGS = ("off-grid", "on-grid", "multi-scale")
+ROUNDS = 50  # of the medians, which settle in about ten
+
+Reference = int | Literal["median", "least-squares"]
+
+
+class Relations:
+    """Translations between all pairs of N patches, in pixels, and what follows from them.
+
+    Row i of a matrix is seen from patch i, the reference; element (i, j) leads to patch j, the target. Places are
+    (x, y) in pixel edges: the picture's top-left corner is (0, 0).
+
+    Args:
+        translations: ``(N, N, 2)`` in pixels, from centre to centre.
+        patches: N pictures ``(h, w, 3)`` uint8, in the size at which they are drawn.
+        boxes: ``(N, 4)`` left, top, right, bottom of the patches in pixels, where they are known.
+        image: ``(H, W, 3)`` uint8, the picture they come from.
+        ratios: ``(N, N, 2)``, predicted width and height of j over those of i, from models with four targets.
+
+    Raises:
+        ShapeError: shapes that do not belong together, or fewer than two patches.
+        UsageError: translations that are not finite.
+    """
+
+    def __init__(
+        self,
+        translations: np.ndarray,
+        patches: Sequence[np.ndarray],
+        *,
+        boxes: np.ndarray | None = None,
+        image: np.ndarray | None = None,
+        ratios: np.ndarray | None = None,
+    ) -> None:
+        translations = np.array(translations, np.float64)
+        count = len(patches)
+        if count < 2:
+            raise ShapeError(f"Relations are between patches: pass two or more, not {count}.")
+        for name, value, shape in (
+            ("translations", translations, (count, count, 2)),
+            ("boxes", boxes, (count, 4)),
+            ("ratios", ratios, (count, count, 2)),
+        ):
+            if value is not None and np.shape(value) != shape:
+                raise ShapeError(f"{name} are {np.shape(value)}; for {count} patches they must be {shape}.")
+        if not np.isfinite(translations).all():
+            raise UsageError("translations hold values that are not finite: the model that gave them is broken.")
+        translations.setflags(write=False)
+        self.translations = translations
+        self.patches = tuple(patches)
+        self.boxes = None if boxes is None else np.asarray(boxes, np.float64)
+        self.image = image
+        self.ratios = ratios
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    @property
+    def centres(self) -> np.ndarray | None:
+        """``(N, 2)``, where the patches' centres really are; None where it is not known."""
+        return None if self.boxes is None else (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+
+    @property
+    def true(self) -> np.ndarray:
+        """``(N, N, 2)``, the true translations in pixels.
+
+        Raises:
+            UsageError: it is not known where the patches come from.
+        """
+        centres = self._known(self.centres, "The true translations")
+        return centres[None] - centres[:, None]
+
+    @property
+    def error(self) -> float:
+        """Mean length of predicted minus true translations over all pairs of different patches, in pixels."""
+        return float(np.linalg.norm(self.translations - self.true, axis=-1)[self._pairs].mean())
+
+    def positions(self, reference: Reference = "least-squares") -> np.ndarray:
+        """Where the predictions place the patches' centres, ``(N, 2)``.
+
+        Args:
+            reference: a patch: this one stays in its place, the others are where it sees them (the paper's way).
+                ``"least-squares"``: the places whose differences are nearest to all N * N translations.
+                ``"median"``: those with the least sum of absolute deviations along x and y, which single references
+                that err do not disturb. All references know the patches' places but for a common shift; they are laid
+                round the mean of the true centres where these are known, else round (0, 0).
+
+        Raises:
+            UsageError: there is no such patch or way.
+
+        Source: PART, section 5.1 (i), for a single reference.
+        """
+        if reference in ("median", "least-squares"):
+            # Normal equations of sum (p_j - p_i - t_ij)^2: 2 N p_j = sum_i (t_ij - t_ji) for p of mean 0.
+            places = (self.translations - self.translations.swapaxes(0, 1)).mean(0) / 2
+            if reference == "median":
+                places = self._medians(places)
+            return places + (0 if self.boxes is None else self.centres.mean(0))
+        index = self._patch(reference)
+        places = self.translations[index].copy()
+        places[index] = 0
+        return places + (0 if self.boxes is None else self.centres[index])
+
+    def assemble(self, reference: Reference = "least-squares") -> Assembly:
+        """The picture rebuilt from its patches where the predictions place them, and the true one beside it.
+
+        Args:
+            reference: see :meth:`positions`.
+
+        Source: PART, section 5.1 (i) and figure 4.
+        """
+        places = self.positions(reference)
+        if self.image is None:
+            halves = np.array([patch.shape[1::-1] for patch in self.patches]) / 2
+            low, high = (places - halves).min(0), (places + halves).max(0)
+            size = np.ceil(high - low).astype(int)
+            return Assembly(relation_figures.place(self.patches, places - low, tuple(size[::-1])), places - low)
+        size = self.image.shape[:2]
+        distance = np.linalg.norm(places - self.centres, axis=1)
+        return Assembly(
+            relation_figures.place(self.patches, places, size),
+            places,
+            relation_figures.place(self.patches, self.centres, size),
+            float(distance.mean()),
+        )
+
+    def seen_from(self) -> np.ndarray:
+        """``(N, N, 2)``: place (i, j) is the centre of patch j as reference i sees it.
+
+        References stand at their true places, or where these are not known at those of least squares.
+
+        Source: PART, section 5.1 (iii) and figure 5.
+        """
+        places = self.positions() if self.boxes is None else self.centres
+        return places[:, None] + self.translations
+
+    def uncertainty(self) -> np.ndarray:
+        """Per patch, how far the places that all other patches give it spread, ``(N,)`` in pixels.
+
+        It is the root mean square distance of these places from their mean.
+
+        Source: PART, section 5.1 (iii).
+        """
+        seen = np.where(self._pairs[..., None], self.seen_from(), np.nan)
+        return np.sqrt(np.nanmean(((seen - np.nanmean(seen, axis=0)) ** 2).sum(-1), axis=0))
+
+    def uncertainty_map(self) -> np.ndarray:
+        """``(H, W)`` float32: mean uncertainty of the patches over each pixel, NaN where none is.
+
+        Raises:
+            UsageError: the patches come from no one picture.
+        """
+        image = self._known(self.image, "The map of uncertainty")
+        total, count = np.zeros((2, *image.shape[:2]), np.float32)
+        for value, (left, top, right, bottom) in zip(self.uncertainty(), _whole(self.boxes), strict=True):
+            total[top:bottom, left:right] += value
+            count[top:bottom, left:right] += 1
+        with np.errstate(invalid="ignore"):
+            return total / count
+
+    def symmetry_error(self) -> float:
+        """Mean length of t_ij + t_ji over all pairs of different patches, in pixels: 0 where ways back agree.
+
+        Source: PART, section 5.1 (iv).
+        """
+        return float(np.linalg.norm(self.translations + self.translations.swapaxes(0, 1), axis=-1)[self._pairs].mean())
+
+    def symmetry_correlation(self) -> tuple[float, float]:
+        """Correlation of t_ij with -t_ji over all pairs of different patches, for x and for y: 1 where they agree.
+
+        NaN where the translations do not vary, as among patches of a blank picture.
+        """
+        there = self.translations[self._pairs]
+        back = -self.translations.swapaxes(0, 1)[self._pairs]
+        there, back = there - there.mean(0), back - back.mean(0)
+        lengths = np.sqrt((there**2).sum(0) * (back**2).sum(0))
+        varying = lengths > 1e-9 * len(there)
+        found = np.divide((there * back).sum(0), lengths, out=np.full(2, np.nan), where=varying)
+        return tuple(found.tolist())
+
+    def order(self) -> np.ndarray:
+        """Numbers of the patches from top-left to bottom-right: by rows as high as a patch, then from the left.
+
+        Places are the true ones where they are known, else those of least squares.
+        """
+        places = self.positions() if self.boxes is None else self.centres
+        rows = np.floor((places[:, 1] - places[:, 1].min()) / np.mean([patch.shape[0] for patch in self.patches]))
+        return np.lexsort((places[:, 0], rows))
+
+    def draw_uncertainty(self) -> Image.Image:
+        """Figure 5: a certain and an uncertain patch, and where all references place them.
+
+        Raises:
+            UsageError: the patches come from no one picture.
+        """
+        self._known(self.image, "Figure 5")
+        return relation_figures.uncertainty(self)
+
+    def draw_matrices(self) -> Image.Image:
+        """Figure 6: matrices of x and y, predicted and true, with ordered and with shuffled patches.
+
+        Bright is positive, dark negative, grey zero. The true ones are left out where they are not known.
+        """
+        return relation_figures.matrices(self)
+
+    @cached_property
+    def _pairs(self) -> np.ndarray:
+        return ~np.eye(len(self), dtype=bool)
+
+    def _medians(self, places: np.ndarray) -> np.ndarray:
+        back = -self.translations.swapaxes(0, 1)
+        seen = np.concatenate([self.translations, back])
+        keep = np.concatenate([self._pairs, self._pairs])[..., None]
+        for _ in range(ROUNDS):
+            before = places
+            from_all = np.where(keep, np.concatenate([places, places])[:, None] + seen, np.nan)
+            places = (before + np.nanmedian(from_all, axis=0)) / 2
+            places = places - places.mean(0)
+            if np.abs(places - before).max() < 1e-3:
+                break
+        return places
+
+    def _patch(self, reference: Any) -> int:
+        if not isinstance(reference, (int, np.integer)) or not 0 <= reference < len(self):
+            raise UsageError(
+                f"reference={reference!r}: it is a patch, 0..{len(self) - 1}, or 'median' or 'least-squares'."
+            )
+        return int(reference)
+
+    def _known(self, value: np.ndarray | None, what: str) -> np.ndarray:
+        if value is None:
+            raise UsageError(f"{what} needs patches of one picture: use partzoo.relate(image).")
+        return value
+
+    def __repr__(self) -> str:
+        of = "" if self.image is None else " of a {}x{} picture".format(*self.image.shape[:2])
+        error = "" if self.boxes is None else f", error {self.error:.1f} pixels"
+        return f"<Relations: {len(self)} patches{of}{error}, symmetry error {self.symmetry_error():.1f} pixels>"
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """A picture put together from patches.
+
+    Attributes:
+        picture: the patches where they were predicted to be.
+        centres: ``(N, 2)`` x, y of their centres there, in pixels.
+        truth: the same patches in their true places; None where these are not known.
+        error: mean distance of a patch from its true place, in pixels; None likewise.
+    """
+
+    picture: Image.Image
+    centres: np.ndarray
+    truth: Image.Image | None = None
+    error: float | None = None
+
+    def side_by_side(self) -> Image.Image:
+        """The true picture on the left where it is known, and the predicted one."""
+        if self.truth is None:
+            return self.picture
+        return relation_figures.row([("true", self.truth), ("predicted", self.picture)])
+
+    def _repr_png_(self) -> bytes:
+        data = io.BytesIO()
+        self.side_by_side().save(data, "PNG")
+        return data.getvalue()
+
+
+def relate(
+    image: Any,
+    boxes: np.ndarray | Sequence[Sequence[float]] | None = None,
+    n: int = 64,
+    *,
+    model: str | Path | Part | None = None,
+    sampling: Literal["off-grid", "on-grid", "multi-scale"] = "off-grid",
+    weights: np.ndarray | None = None,
+    seed: int = 0,
+) -> Relations:
+    """How patches of a picture lie as seen from each other, in the picture's own pixels.
+
+    Each patch is cut out of the picture at its own resolution and resized, antialiased, to the P x P pixels that the
+    model takes: the model never sees the rest of the picture. A patch of the model's own sampling is a square whose
+    side is to the picture's longer side as P to the side of the pictures that the model was trained on (an eighth for
+    the 64-pixel models), so that the picture counts as one of that size, in its own proportions. Translations of
+    models with two targets, which know one size of patches, are multiples of that side; those of models with four are
+    multiples of the reference's own width and height.
+
+    Args:
+        image: whatever :func:`partzoo.images.opening.open_picture` takes.
+        boxes: ``(N, 4)`` left, top, right, bottom in pixels, for example of :attr:`Parts.boxes`; None: own sampling.
+        n: how many patches to sample off the grid.
+        model: name or file of a PART model, or the model; the bundled one if None.
+        sampling: of the own patches: ``"off-grid"``, uniform; ``"on-grid"``, the cells of a grid of as nearly square
+            cells as divide the picture, in random order; ``"multi-scale"``, sides between half and twice.
+        weights: ``(H, W)``, how often patches lie centred at a pixel, for example a part's mask; where all are zero,
+            patches lie anywhere; off the grid only.
+        seed: of the sampling.
+
+    Returns:
+        The relations.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        UsageError: no PART model, or boxes, n, sampling or weights that do not fit.
+
+    Source: PART, section 5.1.
+    """
+    picture = open_picture(image)
+    part = model_of(model)
+    if boxes is None:
+        chosen = _own_boxes(picture.size, n, part, sampling, weights, seed)
+    elif weights is not None:
+        raise UsageError("weights= says where to sample patches; boxes= are there already: leave one out.")
+    else:
+        chosen = _checked(boxes, picture.size)
+    source = Image.fromarray(picture.pixels)
+    crops = [source.resize(_side(part), _filter(part), box=tuple(box)) for box in chosen]
+    patches = [np.ascontiguousarray(picture.pixels[t:b, l:r]) for l, t, r, b in _whole(chosen)]  # noqa: E741
+    cell = max(picture.size) * part.patch / part.preprocess.size
+    translations, ratios = _predict(part, crops, chosen[:, 2:] - chosen[:, :2], cell)
+    return Relations(translations, patches, boxes=chosen, image=picture.pixels, ratios=ratios)
+
+
+def assemble(
+    patches: Any, *, model: str | Path | Part | None = None, reference: Reference = "least-squares"
+) -> Assembly:
+    """Put patches together into one picture by the translations that a model predicts; they may be of many pictures.
+
+    Args:
+        patches: at least two pictures, whatever :func:`partzoo.images.opening.open_pictures` takes, each a whole patch.
+        model: name or file of a PART model, or the model; the bundled one if None.
+        reference: see :meth:`Relations.positions`.
+
+    Returns:
+        The picture on a canvas just large enough, every patch in its own size.
+
+    Raises:
+        ImageError: a patch cannot be read.
+        UsageError: fewer than two patches, no PART model, no such reference.
+
+    Source: PART, section 5.1 (i).
+    """
+    pictures, _ = open_pictures(patches)
+    if len(pictures) < 2:
+        raise UsageError("One patch cannot be assembled: pass two or more.")
+    part = model_of(model)
+    pixels = [picture.pixels for picture in pictures]
+    crops = [Image.fromarray(patch).resize(_side(part), _filter(part)) for patch in pixels]
+    sizes = np.array([patch.shape[1::-1] for patch in pixels], np.float64)
+    return Relations(_predict(part, crops, sizes, sizes.mean(0))[0], pixels).assemble(reference)
+
+
+def model_of(model: str | Path | Part | None) -> Part:
+    """The PART model itself, or the one that a name or file stands for; the bundled one for None.
+
+    Raises:
+        UsageError: it is no PART model.
+    """
+    from partzoo.models.part.model import Part
+
+    if model is None or isinstance(model, (str, Path)):
+        from partzoo.models.loading import load
+
+        model = load(model or DEFAULT_MODEL)
+    if not isinstance(model, Part):
+        name = getattr(model, "architecture", "") or type(model).__name__
+        raise UsageError(f"{name} does not relate patches: pass a PART model, for example model='part-vitt'.")
+    return model.eval()
+
+
+def _side(model: Part) -> tuple[int, int]:
+    return (model.patch, model.patch)
+
+
+def _filter(model: Part) -> Image.Resampling:
+    return Image.Resampling[model.preprocess.interpolation.upper()]
+
+
+def _predict(
+    model: Part, crops: Sequence[Image.Image], sizes: np.ndarray, cell: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Translations in pixels ``(N, N, 2)``, and relative sizes of models with four targets.
+
+    Args:
+        model: with two targets or four.
+        crops: N patches in the model's size.
+        sizes: ``(N, 2)``, their width and height where they come from, in pixels.
+        cell: side of the patches that the model was trained on, there.
+    """
+    import torch
+
+    parameter = next(model.relative_encoder.parameters())
+    pixels = torch.from_numpy(np.stack([np.asarray(crop) for crop in crops])).permute(0, 3, 1, 2)
+    patches = model.preprocess.normalize(pixels)[None].to(parameter.device, parameter.dtype)
+    with torch.inference_mode():
+        found = model.relate(patches)[0].double().cpu().numpy().reshape(len(crops), len(crops), -1)
+    if model.config.targets == 2:
+        return found * cell, None
+    return found[..., :2] * sizes[:, None], found[..., 2:]
+
+
+def _own_boxes(
+    size: tuple[int, int], n: int, model: Part, sampling: str, weights: np.ndarray | None, seed: int
+) -> np.ndarray:
+    """Boxes ``(N, 4)`` left, top, right, bottom of the model's own sampling."""
+    import torch
+
+    from partzoo.models.part.sampling import grid_positions, sample_boxes, sample_positions
+
+    if sampling not in OWN_SAMPLINGS:
+        raise UsageError(f"Unknown sampling {sampling!r}: choose one of {', '.join(OWN_SAMPLINGS)}.")
+    if not isinstance(n, (int, np.integer)) or n < 2:
+        raise UsageError(f"n={n!r}: there must be two patches or more.")
+    side = max(size) * model.patch / model.preprocess.size
+    generator = torch.Generator().manual_seed(seed)
+    if sampling == "on-grid":
+        if weights is not None:
+            raise UsageError("sampling='on-grid' takes every cell once: leave weights out.")
+        cells = [max(round(length / side), 1) for length in size]
+        corners = grid_positions(1, cells, 1, generator=generator)[0].numpy()
+        cell = np.array(size[::-1]) / cells[::-1]
+        return np.concatenate([corners * cell, (corners + 1) * cell], axis=1)
+    side = min(side, *size)
+    drawn = {"weights": _density(weights, size), "generator": generator}
+    if sampling == "multi-scale":
+        boxes = sample_boxes(1, n, size, side, **drawn)[0].double().numpy()
+    else:
+        corners = sample_positions(1, n, size, side, continuous=True, **drawn)[0].double().numpy()
+        boxes = np.concatenate([corners, np.full_like(corners, side)], axis=1)
+    high = np.minimum(boxes[:, :2] + boxes[:, 2:], size[::-1])
+    return np.concatenate([boxes[:, :2], high], axis=1)
+
+
+def _density(weights: np.ndarray | None, size: tuple[int, int]) -> torch.Tensor | None:
+    import torch
+
+    if weights is None:
+        return None
+    weights = np.asarray(weights, np.float32)
+    if weights.shape != tuple(size) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise UsageError(f"weights must be {tuple(size)}, as the picture, and zero or above; they are {weights.shape}.")
+    return torch.from_numpy(weights)
+
+
+def _checked(boxes: Any, size: tuple[int, int]) -> np.ndarray:
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) < 2:
+        raise ShapeError(f"boxes are {boxes.shape}: pass two or more (left, top, right, bottom).")
+    height, width = size
+    low, high = boxes[:, :2], boxes[:, 2:]
+    wrong = ~((high > low).all(1) & (low >= 0).all(1) & (high <= (width, height)).all(1))
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        raise UsageError(
+            f"Box {index} is {boxes[index].tolist()}: left < right and top < bottom must lie inside the picture, "
+            f"{width} wide and {height} high."
+        )
+    return boxes
+
+
+def _whole(boxes: np.ndarray) -> np.ndarray:
+    """Boxes in whole pixels, each at least one wide and high."""
+    low, high = np.floor(boxes + 0.5).astype(int).reshape(-1, 2, 2).swapaxes(0, 1)
+    high = np.maximum(high, 1)
+    return np.concatenate([np.minimum(low, high - 1), high], axis=1)

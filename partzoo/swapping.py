@@ -1,0 +1,60 @@
+"""Two pictures -> the first one with parts of the second: what PartFormer's representations hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from partzoo.errors import UsageError
+from partzoo.features import encoder_of, model_input
+from partzoo.images.opening import open_picture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def swap_parts(
+    model: str | nn.Module, a: Any, b: Any, parts: Sequence[int] | None = None, *, classes: int | None = None
+) -> np.ndarray:
+    """A picture as PartFormer's decoder draws it, some parts looking like those of another picture.
+
+    Args:
+        model: a PartFormer: name or module.
+        a: the picture whose shapes, background and other parts stay, as :func:`partzoo.images.opening.open_picture`
+            takes it.
+        b: the picture whose parts are taken.
+        parts: their numbers, 1..K; None is all of them, none at all draws ``a`` with its own.
+        classes: number of the class that both show, of a model with several.
+
+    Returns:
+        ``(H, W, 3)`` uint8, RGB, at the decoder's size: where the model was trained on pictures of ``config.size``
+        pixels, ``config.reconstruction`` pixels for the longer side of ``a``, the aspect being kept as nearly as
+        patches allow.
+
+    Raises:
+        ImageError: a picture cannot be read.
+        UsageError: the model is no PartFormer, it has no such part or class.
+
+    Source: PartFormer, section 4.5 and figure 11.
+    """
+    import torch
+
+    from partzoo.models.partformer.model import PartFormer
+
+    model = encoder_of(model)
+    if not isinstance(model, PartFormer):
+        raise UsageError(f"{model.architecture} is no PartFormer: only PartFormers draw pictures from their parts.")
+    count = model.config.parts
+    rows = list(range(1, count + 1) if parts is None else parts)
+    if any(row not in range(1, count + 1) for row in rows):
+        raise UsageError(f"parts={rows}: this model's parts are 1..{count}.")
+    shape, looks = (model_input(open_picture(picture), model) for picture in (a, b))
+    chosen = None if classes is None else torch.tensor([classes], device=shape.device)
+    with torch.inference_mode():
+        mixed = model.descriptors(shape, classes=chosen)
+        mixed[:, rows] = model.descriptors(looks, classes=chosen)[:, rows]
+        drawn = model.reconstruct(shape, mixed, classes=chosen)[0].float().cpu()
+    levels = model.preprocess.denormalize(drawn).round().clamp(0, 255)
+    return levels.byte().permute(1, 2, 0).numpy()

@@ -1,0 +1,1 @@
+"""Random views of image batches, made on the batch's device."""

@@ -1,0 +1,106 @@
+"""Augmentation of supervised training as in DeiT: random crops, RandAugment, erasing, mixup and cutmix by timm.
+
+Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML 2021, table 9.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from partzoo.train.augmentation.views import crop_resize, cut, random_boxes
+
+CHUNK = 64  # pictures that one process gets at a time; what is drawn does not depend on how many processes there are
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What timm draws from (``random``, numpy, torch's generator of the CPU), seeded and put back afterwards."""
+    states = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def random_crops(
+    pixels: Tensor,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    padding: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """A random part of each picture in the picture's size, half of them mirrored.
+
+    Args:
+        pixels: ``(B, 3, S, S)`` uint8.
+        scale: range of a crop's part of the area.
+        padding: instead of resizing crops, shift pictures by up to so many pixels over black, as DeiT's code does with
+            pictures of 32 pixels; 0: crops.
+        generator: source of randomness, on the pictures' device.
+
+    Returns:
+        ``(B, 3, S, S)`` uint8, bilinear with antialias.
+    """
+    count, side = len(pixels), pixels.shape[-1]
+    draw = {"generator": generator, "device": pixels.device}
+    flipped = torch.rand(count, **draw) < 0.5
+    if padding:
+        corners = torch.randint(2 * padding + 1, (count, 2), **draw)
+        shifted = cut(nn.functional.pad(pixels, (padding,) * 4), corners, side)
+        return torch.where(flipped[:, None, None, None], shifted.flip(-1), shifted)
+    boxes = random_boxes(count, (side, side), scale=scale, **draw)
+    return crop_resize(pixels.float(), boxes, side, flipped).clamp_(0, 255).byte()
+
+
+class RandAugment:
+    """timm's RandAugment of whole batches, picture by picture on the CPU.
+
+    Args:
+        policy: timm's text for it; DeiT's is ``"rand-m9-mstd0.5-inc1"``.
+        mean: colour that fills what comes from outside the picture, per channel in 0..1.
+        workers: processes that share the work; 0: none but this one.
+
+    Source: Cubuk et al., "RandAugment", 2020.
+    """
+
+    def __init__(self, policy: str, mean: tuple[float, float, float], workers: int = 0) -> None:
+        self._arguments = policy, tuple(round(255 * value) for value in mean)
+        # Not forked: this process has threads, and perhaps a GPU.
+        self._pool = ProcessPoolExecutor(workers, get_context("forkserver")) if workers else None
+
+    def __call__(self, pixels: Tensor, seed: int) -> Tensor:
+        """Pictures ``(B, 3, S, S)`` uint8, augmented as the seed says."""
+        pictures = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+        jobs = [(*self._arguments, chunk, seed + number) for number, chunk in enumerate(chunks)]
+        found = np.concatenate(list((self._pool.map if self._pool else map)(_augmented, jobs)))
+        return torch.from_numpy(found).permute(0, 3, 1, 2).to(pixels.device)
+
+
+def _augmented(job: tuple[str, tuple[int, int, int], np.ndarray, int]) -> np.ndarray:
+    policy, colour, pictures, seed = job
+    change = _policy(policy, colour, pictures.shape[1])
+    with seeded(seed):
+        return np.stack([np.asarray(change(Image.fromarray(picture))) for picture in pictures])
+
+
+@cache
+def _policy(policy: str, colour: tuple[int, int, int], side: int):
+    from timm.data.auto_augment import rand_augment_transform
+
+    return rand_augment_transform(policy, {"translate_const": int(0.45 * side), "img_mean": colour})

@@ -1,0 +1,1 @@
+"""Larger models that begin from smaller trained ones."""

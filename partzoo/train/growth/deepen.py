@@ -1,0 +1,77 @@
+"""A deeper model of Spatial Reasoning that starts where a trained shallower one stands.
+
+New residual blocks add zero, as their last normalization multiplies by zero; what they add it to is not negative, so
+they hand it on as it is. The deeper model computes the same features before its first step.
+
+Source: Chen et al., "Net2Net: accelerating learning via knowledge transfer" (2016), section 2.3, deeper networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from partzoo.errors import UsageError
+from partzoo.models.loading import build
+from partzoo.models.registry import Architecture
+from partzoo.models.spatial.backbones import ResNet
+from partzoo.models.spatial.model import Spatial, SpatialConfig
+
+GROWING = ("backbone", "size", "patch_size")
+
+
+def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatial:
+    """A ResNet of more blocks with the features and relations of a smaller one.
+
+    Args:
+        small: trained, in float32.
+        entry: architecture of the large model.
+        config: its configuration: a ResNet whose stages have the small one's widths and at least its blocks. Its
+            pictures and patches may have another size, all else is equal.
+
+    Returns:
+        The large model, with random state taken from torch's generator.
+
+    Raises:
+        UsageError: the configuration cannot be grown from the small one's.
+    """
+    old, new = dataclasses.asdict(small.config), dataclasses.asdict(config)
+    differing = [name for name in old if name not in GROWING and old[name] != new[name]]
+    if differing:
+        told = ", ".join(f"{name}={new[name]!r} for {old[name]!r}" for name in differing)
+        raise UsageError(f"{entry.name} differs in {told} from what it grows from.")
+    large = build(entry, config)
+    if not _fits(small.backbone, large.backbone):
+        raise UsageError(f"{entry.name} cannot grow from {small.architecture}: only a ResNet into a deeper one can.")
+    for part in ("conv1", "bn1"):
+        _copy(small.backbone.get_submodule(part), large.backbone.get_submodule(part))
+    for name in large.backbone.stages:
+        blocks, deeper = small.backbone.get_submodule(name), large.backbone.get_submodule(name)
+        kept = spread(len(blocks), len(deeper))
+        for index, block in enumerate(deeper):
+            if index in kept:
+                _copy(blocks[kept.index(index)], block)
+            else:
+                nn.init.zeros_(block.bn2.weight)
+    _copy(small.relation, large.relation)
+    return large
+
+
+def spread(small: int, large: int) -> list[int]:
+    """Places of the trained blocks among all, evenly, the first one first."""
+    return [index * large // small for index in range(small)]
+
+
+def _fits(small: nn.Module, large: nn.Module) -> bool:
+    if not isinstance(small, ResNet) or not isinstance(large, ResNet) or small.stages != large.stages:
+        return False
+    if small.conv1.weight.shape != large.conv1.weight.shape or small.dim != large.dim:
+        return False
+    return all(len(small.get_submodule(name)) <= len(large.get_submodule(name)) for name in small.stages)
+
+
+@torch.no_grad()
+def _copy(small: nn.Module, large: nn.Module) -> None:
+    large.load_state_dict(small.state_dict())

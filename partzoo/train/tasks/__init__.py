@@ -1,0 +1,1 @@
+"""The objectives: what each method draws from a batch and which loss it descends."""

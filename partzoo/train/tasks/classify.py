@@ -1,0 +1,41 @@
+"""Supervised training of PatchResNet by its class labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from partzoo.models.patchresnet import PatchResNet, PatchResNetConfig
+from partzoo.train.augmentation.geometry import random_crop_flip
+from partzoo.train.loop import Task
+
+
+class ClassifyTask(Task):
+    """Cross-entropy with label smoothing on randomly cropped and flipped pictures.
+
+    Args:
+        model: the network.
+        smoothing: of the labels.
+        small_side, small_until: pictures are resized to ``small_side`` pixels for the first part of the
+            budget, which makes the early steps cheaper; afterwards they have the model's own size.
+    """
+
+    CONFIG = PatchResNetConfig
+
+    def __init__(
+        self, model: PatchResNet, *, smoothing: float = 0.1, small_side: int = 48, small_until: float = 0.6
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.smoothing = smoothing
+        self.small_side, self.small_until = small_side, small_until
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        preprocess = self.model.preprocess
+        side = self.small_side if done < self.small_until else preprocess.size
+        x = random_crop_flip(preprocess.normalize(pixels), side, generator=generator)
+        logits = self.model.classify(x.contiguous(memory_format=torch.channels_last))
+        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}

@@ -1,0 +1,177 @@
+"""Finetuning of PART with labels, end to end; the same training from random weights is the labelled baseline.
+
+PART, section 4, "Training setup", and section 8.1: DeiT's supervised protocol (Touvron et al., "Training data-efficient
+image transformers & distillation through attention", ICML 2021, table 9) on the patches of the ordinary grid.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor, nn
+
+from partzoo.data.image_sets import PictureSet
+from partzoo.errors import UsageError
+from partzoo.evaluate.probes.held_out import top1
+from partzoo.models.layers import train_fast
+from partzoo.models.loading import load
+from partzoo.models.part.classifier import PartClassifier, PartClassifierConfig
+from partzoo.models.part.model import Part
+from partzoo.parts.files import write_aside
+from partzoo.train.augmentation.deit import RandAugment, random_crops, seeded
+from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.loop import Task
+
+HELD_OUT = "held-out.json"
+
+
+class FinetuneTask(Task):
+    """Cross-entropy of classes from the class token, on augmented pictures.
+
+    Args:
+        model: the network, over a pretrained encoder or not.
+        layer_decay: every layer learns at so much of the next one's rate, the head at all of it; 1 is DeiT's.
+        smoothing: of the labels.
+        mixup, cutmix: alpha of the one and of the other, of which each batch gets one at random; 0 leaves it out.
+        policy: RandAugment's, in timm's words; empty leaves it out.
+        erasing: part of the pictures that a rectangle is erased from.
+        scale: range of a random crop's part of the area.
+        padding: shift pictures by up to so many pixels in place of crops; 0: crops.
+        repeats: so many pictures of a batch are one picture, augmented apart (repeated augmentation).
+        workers: processes for RandAugment besides this one.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    CONFIG = PartClassifierConfig
+    UNDECAYED = ("cls_token", "pos_embed")
+
+    def __init__(
+        self,
+        model: PartClassifier,
+        *,
+        layer_decay: float = 1.0,
+        smoothing: float = 0.1,
+        mixup: float = 0.8,
+        cutmix: float = 1.0,
+        policy: str = "rand-m9-mstd0.5-inc1",
+        erasing: float = 0.25,
+        scale: tuple[float, float] = (0.08, 1.0),
+        padding: int = 0,
+        repeats: int = 1,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < layer_decay <= 1 or min(mixup, cutmix, erasing, smoothing, padding, workers) < 0 or repeats < 1:
+            raise UsageError("layer_decay lies in 0..1, repeats are 1 or more, and nothing else is below 0.")
+        self.model = model
+        train_fast(model.blocks, model.side**2)
+        self.layer_decay, self.smoothing = layer_decay, smoothing
+        self.scale, self.padding, self.repeats = scale, padding, repeats
+        self.augment = RandAugment(policy, model.preprocess.mean, workers) if policy else None
+        self.erase = RandomErasing(erasing, mode="pixel", device="cpu") if erasing else None
+        mixing = {"mixup_alpha": mixup, "cutmix_alpha": cutmix, "label_smoothing": smoothing}
+        self.mix = Mixup(**mixing, num_classes=model.config.classes) if mixup or cutmix else None
+
+    def rate_factor(self, name: str) -> float:
+        return layer_rate(name, len(self.model.blocks), self.layer_decay)
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        x, goal = self.augmented(pixels, labels, generator)
+        logits = self.model.classify(x)
+        loss = nn.functional.cross_entropy(logits, goal, label_smoothing=0.0 if self.mix else self.smoothing)
+        hits = logits.argmax(1) == (goal.argmax(1) if self.mix else goal)
+        return {"loss": loss, "accuracy": hits.float().mean()}
+
+    def augmented(self, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Normalized pictures, and their classes: numbers ``(B,)``, or shares ``(B, classes)`` of mixed pictures.
+
+        Raises:
+            UsageError: an odd number of pictures is to be mixed.
+        """
+        if self.mix and len(pixels) % 2:
+            raise UsageError(f"mixup and cutmix need an even batch size, not {len(pixels)}: set loop.batch_size.")
+        if self.repeats > 1:
+            count = -(-len(pixels) // self.repeats)
+            pixels, labels = (
+                each[:count].repeat_interleave(self.repeats, dim=0)[: len(each)] for each in (pixels, labels)
+            )
+            # Mixup pairs a batch with its reverse: repeats of a picture must not meet.
+            order = torch.randperm(len(pixels), generator=generator, device=pixels.device)
+            pixels, labels = pixels[order], labels[order]
+        pixels = random_crops(pixels, scale=self.scale, padding=self.padding, generator=generator)
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=pixels.device))
+        if self.augment:
+            pixels = self.augment(pixels, seed)
+        x = self.model.preprocess.normalize(pixels)
+        with seeded(seed):
+            if self.erase:
+                x = self.erase(x)
+            return self.mix(x, labels) if self.mix else (x, labels)
+
+
+def layer_rate(name: str, depth: int, decay: float) -> float:
+    """What the learning rate of a transformer's parameter is multiplied by, under layer decay.
+
+    Args:
+        name: of the parameter, of the transformer itself or of a module that holds it.
+        depth: how many blocks the transformer has.
+        decay: what each layer's rate is multiplied by for the layer before it.
+
+    Returns:
+        ``decay ** (depth + 1 - layer)``: embeddings are layer 0, blocks 1 to ``depth``, all else ``depth + 1``.
+
+    Source: Bao et al., "BEiT: BERT pre-training of image transformers", 2022, appendix.
+    """
+    block = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
+    if block:
+        layer = int(block[1]) + 1
+    else:
+        layer = 0 if re.search(r"patch_embed|pos_embed|cls_token", name) else depth + 1
+    return decay ** (depth + 1 - layer)
+
+
+def parent_of(name: str | Path) -> Part:
+    """The PART model that a name, folder or file of weights stands for, to finetune.
+
+    Raises:
+        UsageError: it is of no PART model.
+    """
+    part = load(name, device="cpu", dtype="float32")
+    if not isinstance(part, Part):
+        raise UsageError(f"{name} is no PART model: 'finetune' starts from one or, with --parent none, from scratch.")
+    return part
+
+
+def held_out(data: str | Path, options: DataOptions, trained: PictureSet) -> PictureSet:
+    """The held-out pictures of a folder, their labels numbered as those that were trained on.
+
+    Raises:
+        UsageError: there are none, or they have a class that the training pictures have not.
+    """
+    pictures = read_pictures(data, options, trained.side, split="val")
+    if pictures.labels is None:
+        raise UsageError(f"--data {data} has held-out pictures without labels.")
+    numbers = {name: number for number, name in enumerate(trained.classes)}
+    if strange := [name for name in pictures.classes if name not in numbers]:
+        raise UsageError(f"--data {data} holds out pictures of {strange[0]!r}, which it does not train on.")
+    kept = torch.tensor([numbers[name] for name in pictures.classes])
+    pictures.labels, pictures.classes = kept[pictures.labels], trained.classes
+    return pictures
+
+
+def write_top1(model: PartClassifier, pictures: PictureSet, out: str | Path) -> dict[str, Any]:
+    """Accuracy in per cent on held-out pictures, also in ``held-out.json`` of the run's folder."""
+    figures = {"top1": round(top1(model, pictures), 2), "pictures": len(pictures)}
+    with write_aside(Path(out, HELD_OUT)) as file:
+        file.write((json.dumps(figures) + "\n").encode())
+    return figures

@@ -1,0 +1,196 @@
+"""MPAE's training: pictures restored from a few of their patches and their part descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, l1_loss
+
+from partzoo.errors import UsageError
+from partzoo.models.loading import load
+from partzoo.models.mpae.masked_autoencoder import visible_patches
+from partzoo.models.mpae.model import Mpae, MpaeConfig
+from partzoo.train.augmentation.geometry import random_flip, similarity_matrices, warp
+from partzoo.train.loop import Task
+from partzoo.train.losses.mpae import (
+    background_loss,
+    entropy_loss,
+    foreground_loss,
+    present_parts,
+    region_features,
+    semantic_loss,
+    variation_loss,
+)
+from partzoo.train.losses.partformer import area_loss, concentration_loss, perceptual_loss
+from partzoo.train.perceptual import perceptual_levels
+
+VGG_WEIGHTS = (5 / 32, 5 / 16, 5 / 8, 5 / 4, 5)
+DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest, of the views
+
+
+class MpaeTask(Task):
+    """Descriptor-based masked restoration (MPAE, section 3); the defaults are the published code's.
+
+    The paper's own forms: ``pixels=0.5, perceptual=0.5, network_weights=(0, 0, 0, 0, 1)`` with VGG-19 (equation 3),
+    ``pool=1`` (4 and 5), ``over_regions=True`` (7). Its tables 4 to 6: a loss's weight of 0; ``mask_ratio``;
+    ``presence``, ``concentration``, and the model's ``classes``.
+
+    Args:
+        model: what is trained; of its frozen encoder, the pretrained weights are brought.
+        mask_ratio: hidden part of the patches (table 5); 1 hides them all.
+        group: pictures in a mini-group.
+        presence: of foreground parts: ``"group"`` is equation 4, ``"batch"`` the presence loss of PDiscoFormer,
+            ``"area"`` PartFormer's area loss (table 6).
+        restoration, foreground, background, semantic, variation, entropy: weights of the losses; 0 leaves one out
+            (table 4).
+        concentration: weight of PartFormer's concentration loss, in place of variation and entropy (table 6).
+        network: encoder whose features are compared; the paper's is ``"timm/vgg19.tv_in1k"``.
+        network_weights: of its levels (``VGG_WEIGHTS`` as published); None divides each by its targets' mean.
+        pixels, perceptual: weights of the two terms of equation 3; without the second there is no network.
+        alpha: area in cells at which the area loss is one half.
+        pool: cells along a side that presence is averaged over: 3 as published, 1 as in the paper.
+        over_regions: the paper's form of equation 7 in place of the published code's.
+        scale, margin: s and m of equation 7.
+        augment: views flipped, turned, scaled and shifted at random; else the pictures as they are.
+    """
+
+    CONFIG = MpaeConfig
+
+    def __init__(
+        self,
+        model: Mpae,
+        *,
+        mask_ratio: float = 0.9,
+        group: int = 8,
+        presence: Literal["group", "batch", "area"] = "group",
+        restoration: float = 1.0,
+        foreground: float = 1.0,
+        background: float = 1.0,
+        semantic: float = 0.25,
+        variation: float = 0.5,
+        entropy: float = 0.5,
+        concentration: float = 0.0,
+        network: str = "patchresnet14.tin",
+        network_weights: Sequence[float] | None = None,
+        pixels: float = 0.1,
+        perceptual: float = 1.0,
+        alpha: float = 2.0,
+        pool: int = 3,
+        over_regions: bool = False,
+        scale: float = 20.0,
+        margin: float = 0.5,
+        augment: bool = True,
+    ) -> None:
+        super().__init__()
+        if presence not in ("group", "batch", "area"):
+            raise UsageError(f"presence={presence!r}: it is 'group', 'batch' or 'area'.")
+        if not 0 <= mask_ratio <= 1:
+            raise UsageError(f"mask_ratio={mask_ratio}: it lies between 0 and 1.")
+        self.model = model
+        self.model.encoder = load(model.config.encoder, device="cpu", dtype="float32")
+        self.network = load(network, device="cpu", dtype="float32") if perceptual else None
+        self.network_weights = network_weights
+        self.weights = {
+            "restoration": restoration,
+            "foreground": foreground,
+            "background": background,
+            "semantic": semantic,
+            "variation": variation,
+            "entropy": entropy,
+            "concentration": concentration,
+        }
+        self.mask_ratio, self.group, self.presence = mask_ratio, group, presence
+        self.pixels, self.perceptual = pixels, perceptual
+        self.alpha, self.pool, self.augment = alpha, pool, augment
+        self.semantics = {"over_regions": over_regions, "scale": scale, "margin": margin}
+
+    def train(self, mode: bool = True) -> MpaeTask:
+        super().train(mode)
+        if self.network is not None:
+            self.network.eval()
+        return self
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        several = self.model.config.classes > 1
+        if several and labels is None:
+            raise UsageError(f"Training parts of {self.model.config.classes} classes needs pictures with labels.")
+        if self.augment:
+            pixels = random_view(pixels.float(), generator)
+        x = self.model.preprocess.normalize(pixels)
+        patches = (x.shape[2] // self.model.patch) * (x.shape[3] // self.model.patch)
+        noise = torch.rand(len(x), patches, generator=generator, device=x.device)
+        return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None)
+
+    def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
+        """The terms of the objective.
+
+        Args:
+            x: normalized pictures ``(B, 3, H, W)`` of whole patches.
+            kept: ``(B, n)``, the patches that stay visible.
+            classes: ``(B,)`` int64, of a model with several; losses then take the k-th parts of all classes for one.
+
+        Returns:
+            ``"loss"``, their weighted sum, and each whose weight is not 0; ``"background_area"``, the mean of the
+            background's map, is for the log.
+        """
+        model, weights = self.model, self.weights
+        parts, features = model.extractor(x, classes), model.features(x)
+        maps = model.match(parts, features)
+        things = maps[:, 1:]
+        compute = {
+            "restoration": lambda: self._difference(model.restore(x, maps, parts, kept), x),
+            "foreground": lambda: self._foreground(things),
+            "background": lambda: background_loss(maps[:, 0], pool=self.pool),
+            "semantic": lambda: self._semantic(things, features, parts[:, 1:]),
+            "variation": lambda: variation_loss(maps),
+            "entropy": lambda: entropy_loss(maps),
+            "concentration": lambda: concentration_loss(things),
+        }
+        terms = {name: term() for name, term in compute.items() if weights[name]}
+        loss = sum(weights[name] * term for name, term in terms.items())
+        return {"loss": loss} | terms | {"background_area": maps[:, 0].mean().detach()}
+
+    def _foreground(self, things: Tensor) -> Tensor:
+        if self.presence == "area":
+            return area_loss(things, self.alpha)
+        grouped = self.presence == "group"
+        return foreground_loss(things, self.group if grouped else None, pool=self.pool, every_picture=grouped)
+
+    def _semantic(self, things: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
+        """Equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
+        with torch.autocast(things.device.type, enabled=False):
+            regions = region_features(things, features.to(things.dtype))
+            descriptors, present = descriptors.to(things.dtype), present_parts(things)
+            return semantic_loss(regions, descriptors, present, **self.semantics)
+
+    def _difference(self, restored: Tensor, x: Tensor) -> Tensor:
+        """Equation 3, at the size of the restored pictures."""
+        restored = restored.float()
+        target = interpolate(x.float(), restored.shape[-2:], mode="bilinear", align_corners=False)
+        difference = self.pixels * l1_loss(restored, target)
+        if self.network is None:
+            return difference
+        with torch.no_grad():
+            wanted = perceptual_levels(self.network, target, self.model.preprocess)
+        found = perceptual_levels(self.network, restored, self.model.preprocess)
+        return difference + self.perceptual * perceptual_loss(found, wanted, self.network_weights)
+
+
+def random_view(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Pictures ``(B, 3, S, S)`` float flipped, turned, scaled and shifted at random, black outside.
+
+    Source: MPAE's published training: up to 15 degrees, 5 per cent of the side and of the scale, evenly drawn.
+    """
+
+    def draw(largest: float, *shape: int) -> Tensor:
+        drawn = torch.rand(len(pixels), *shape, generator=generator, device=pixels.device)
+        return largest * (2 * drawn - 1)
+
+    pixels = random_flip(pixels, generator)
+    angle, scale, shift = draw(DEGREES).deg2rad(), 1 + draw(SCALE), draw(SHIFT, 2)
+    return warp(pixels, similarity_matrices(scale, angle, shift, pixels.shape[-1]))

@@ -1,0 +1,162 @@
+"""Teach an encoder what a thing is, from pictures without labels or masks.
+
+The teacher is the classical boundary prior, picture by picture, weighted by how sure it is; the pupil,
+:class:`partzoo.models.objectness.Objectness`, sees all pictures together. In a second round a new pupil learns from the
+first, whose answers follow the pictures' edges by then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
+from tqdm import tqdm
+
+from partzoo.data.image_sets import picture_files
+from partzoo.discovery.describe import CELL, SIZE, at_work, cielab, cropped, within_frame
+from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
+from partzoo.discovery.refine import resize
+from partzoo.errors import UsageError
+from partzoo.images.opening import Picture, open_pictures
+from partzoo.models.loading import build, load
+from partzoo.models.objectness import Objectness, PatchResNetFg
+from partzoo.models.registry import find
+from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
+from partzoo.weights.store import write_weights
+
+CELLS = 400  # drawn from each picture
+CERTAIN = 0.9  # of Otsu's threshold, above which the teacher sees a thing
+
+
+def lesson(
+    picture: Picture, model: PatchResNetFg, generator: torch.Generator, *, taught: bool = False
+) -> tuple[Tensor, Tensor, float]:
+    """Evidence ``(n, inputs)`` of cells of a picture, what the teacher says of them ``(n,)``, and how sure it is.
+
+    The teacher is the boundary prior, or the model itself once it is ``taught``.
+    """
+    pixels, batch = at_work(picture, model, SIZE)
+    inside = within_frame(pixels, model.preprocess.multiple)
+    maps = [layer[0].float() for layer in model.forward_intermediates(batch)]
+    lab = cielab(avg_pool2d(pixels, CELL))
+    rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
+    regions = superpixels(lab[:, rows, columns].permute(1, 2, 0).numpy())
+    maps, colours = cropped(maps, lab, inside, pixels.shape[1:])
+    evidence = model.objectness.evidence(maps, colours)
+    if taught:
+        probability = model.objectness.score(evidence).view(maps[-1].shape[1:])
+        probability = resize(probability[None], regions.labels.shape)[0]
+        score, sure = learned_sense(regions, probability.numpy())
+    else:
+        score, sure = boundary_prior(regions)
+    truth = resize(torch.from_numpy(things(regions, score, CERTAIN))[None], maps[-1].shape[1:]).flatten() >= 0.5
+    drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
+    return evidence[drawn].half(), truth[drawn], sure
+
+
+def teach(
+    model: PatchResNetFg, pictures: Any, options: LoopOptions, *, rounds: int = 2, progress: bool = True
+) -> float:
+    """Fit a model's objectness, in place; its features stay as they are.
+
+    Args:
+        model: with a trained encoder.
+        pictures: what :func:`partzoo.images.opening.open_pictures` takes; some hundreds or more, one thing in most.
+        options: steps a round, batch size (cells), learning rate, weight decay and seed.
+        rounds: the first learns from the boundary prior, each later one from the one before.
+        progress: show a bar over the pictures.
+
+    Returns:
+        The loss at the end, mean binary cross-entropy against the last teacher.
+    """
+    generator = torch.Generator().manual_seed(options.seed)
+    pictures, _ = open_pictures(pictures)
+    for done in range(rounds):
+        bar = tqdm(pictures, desc=f"round {done + 1}", disable=not progress)
+        with torch.inference_mode():
+            lessons = [lesson(picture, model, generator, taught=done > 0) for picture in bar]
+        loss = _learn(model.objectness, lessons, options, generator)
+    return loss
+
+
+def _learn(
+    head: Objectness, lessons: Sequence[tuple[Tensor, Tensor, float]], options: LoopOptions, generator: torch.Generator
+) -> float:
+    """Fit a head, from new random weights, to what the lessons say; the mean loss of the last steps."""
+    evidence = torch.cat([each for each, _, _ in lessons]).clone()
+    truth = torch.cat([each for _, each, _ in lessons]).float()
+    weights = torch.cat([torch.full((len(t),), sure**2 / len(t)) for _, t, sure in lessons])
+    weights /= weights.mean()
+    sample = evidence[torch.randperm(len(evidence), generator=generator)[:100_000]].float()
+    head.mean.copy_(sample.mean(0))
+    head.scale.copy_(1 / sample.std(0).clamp(min=1e-3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        for layer in head.layers:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
+    head.requires_grad_(True)
+    optimizer = torch.optim.AdamW(head.parameters(), options.lr, weight_decay=options.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.steps)
+    losses = []
+    for _ in range(options.steps):
+        drawn = torch.randint(len(evidence), (options.batch_size,), generator=generator)
+        loss = binary_cross_entropy_with_logits(head.logits(evidence[drawn]), truth[drawn], weights[drawn])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    head.requires_grad_(False)
+    return float(np.mean(losses[-100:]))
+
+
+def with_objectness(encoder: nn.Module, hidden: int = 32) -> PatchResNetFg:
+    """The encoder, with an untaught head beside it."""
+    entry = find(f"{encoder.architecture}-fg")
+    model = build(entry, dataclasses.replace(entry.config, **dataclasses.asdict(encoder.config), hidden=hidden))
+    missing, unexpected = model.load_state_dict(encoder.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("objectness.") for name in missing)
+    return model.eval().requires_grad_(False)
+
+
+def train_objectness(
+    encoder: str, data: str | Path, out: str | Path, options: LoopOptions, *,
+    exclude: Sequence[str] = (), limit: int | None = None, rounds: int = 2, progress: bool = True,
+) -> tuple[PatchResNetFg, Progress]:  # fmt: skip
+    """Teach an encoder's objectness from a folder of pictures; see :func:`teach`.
+
+    Args:
+        encoder: what :func:`partzoo.load` takes; a patchresnet14 with trained weights.
+        data: folder of pictures, read with its subfolders.
+        out: folder that gets ``model.safetensors``.
+        options: steps, batch size (cells), learning rate, weight decay and seed.
+        exclude: subfolders to leave out.
+        limit: at most so many pictures, spread evenly.
+        rounds: see :func:`teach`.
+        progress: show a bar.
+
+    Returns:
+        The model and the run's account; its pictures are those the teacher saw.
+
+    Raises:
+        UsageError: the budget is in minutes, or the folder cannot be made.
+    """
+    began = time.monotonic()
+    if options.steps is None:
+        raise UsageError("'objectness' takes its budget as --steps, not as --minutes.")
+    files = [file for file in picture_files(data) if not set(file.relative_to(data).parts) & set(exclude)]
+    count = min(len(files), limit or len(files))
+    files = [files[i * len(files) // count] for i in range(count)]
+    out = run_folder(out)
+    model = with_objectness(load(encoder, device="cpu", dtype="float32"))
+    loss = teach(model, files, options, rounds=rounds, progress=progress)
+    write_weights(out / MODEL, model.state_dict(), model.architecture, model.config)
+    return model, Progress(options.steps, len(files), time.monotonic() - began, loss, finished=True)

@@ -1,0 +1,55 @@
+"""Pretraining by PART: predict how off-grid patches lie relative to each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from partzoo.errors import UsageError
+from partzoo.models.layers import train_fast
+from partzoo.models.part.model import Part, PartConfig
+from partzoo.models.part.sampling import SAMPLINGS, Sampling, sample
+from partzoo.train.loop import Task
+from partzoo.train.losses.part import relative_position_loss
+
+
+class PartTask(Task):
+    """Relative positions of randomly sampled patches (PART, section 4), and their relative sizes (section 5.1).
+
+    Sizes are predicted where the model's configuration has four targets.
+
+    Args:
+        model: encoder and relative encoder.
+        pairs: ordered pairs of patches for each picture; 0 is all of them (PART, figure 8).
+        sampling: where the patches lie; see :func:`partzoo.models.part.sampling.sample`.
+
+    Raises:
+        UsageError: no such sampling, or fewer than 0 pairs.
+    """
+
+    CONFIG = PartConfig
+    ENDS = ("patch_embed", "relative_encoder")
+
+    def __init__(self, model: Part, *, pairs: int = 2048, sampling: Sampling = "integer") -> None:
+        super().__init__()
+        if sampling not in SAMPLINGS or pairs < 0:
+            raise UsageError(
+                f"sampling={sampling!r}, pairs={pairs}: sampling is one of {', '.join(SAMPLINGS)}, pairs 0 or more."
+            )
+        self.model = model
+        train_fast(model.blocks, (model.config.size // model.patch) ** 2)
+        self.pairs = pairs
+        self.sampling = sampling
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        sizes = self.model.config.targets == 4
+        drawn = sample(pixels, self.model.patch, self.sampling, pairs=self.pairs, sizes=sizes, generator=generator)
+        patches = self.model.preprocess.normalize(drawn.patches.flatten(0, 1))
+        predicted = self.model.relate(patches.unflatten(0, drawn.patches.shape[:2]), drawn.pairs)
+        terms = {"loss": relative_position_loss(predicted, drawn.targets)}
+        if sizes:
+            terms["positions"] = relative_position_loss(predicted[..., :2], drawn.targets[..., :2])
+            terms["sizes"] = relative_position_loss(predicted[..., 2:], drawn.targets[..., 2:])
+        return terms

@@ -1,0 +1,130 @@
+"""PartFormer's training: two views of a picture, each reconstructed with the other's part representations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, mse_loss
+
+from partzoo.errors import UsageError
+from partzoo.models.loading import load
+from partzoo.models.partformer.model import PartFormer, PartFormerConfig
+from partzoo.train.augmentation.geometry import random_flip, random_similarity
+from partzoo.train.loop import Task
+from partzoo.train.losses.partformer import area_loss, concentration_loss, consistency_loss, perceptual_loss
+from partzoo.train.perceptual import perceptual_levels
+
+
+class PartFormerTask(Task):
+    """Dual representation alignment (PartFormer, sections 3.1 to 3.3; equation 9).
+
+    Args:
+        model: what is trained; of a frozen encoder, the pretrained weights are brought.
+        exchange: reconstruct each view with the other's part representations (off: table 7).
+        reconstruction: compare features of ``network``, pixels (``"mse"``, table 10), or nothing (``"none"``, table 6).
+        network: encoder of the zoo or of timm whose features are compared; ``"timm/vgg19.tv_in1k"`` is the paper's.
+        network_weights: of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), as published
+            ``VGG_WEIGHTS``; None divides each by its targets' mean activation.
+        concentration, area, consistency: weights of the losses; 0 leaves one out (table 6).
+        alpha: area in cells at which the area loss is one half (table 9).
+        background_area: count the background among the parts that should not vanish, as in the paper's equation 6;
+            the published code does so for several classes only.
+        degrees: standard deviation of the views' rotation; it is cut at twice as much.
+
+    Of a model with several classes (``model.config.classes``), pictures' labels choose the parts.
+    """
+
+    CONFIG = PartFormerConfig
+
+    def __init__(
+        self,
+        model: PartFormer,
+        *,
+        exchange: bool = True,
+        reconstruction: Literal["perceptual", "mse", "none"] = "perceptual",
+        network: str = "patchresnet14.tin",
+        network_weights: Sequence[float] | None = None,
+        concentration: float = 0.3,
+        area: float = 0.5,
+        consistency: float = 0.01,
+        alpha: float = 2.0,
+        background_area: bool = False,
+        degrees: float = 15.0,
+    ) -> None:
+        super().__init__()
+        if reconstruction not in ("perceptual", "mse", "none"):
+            raise UsageError(f"reconstruction={reconstruction!r}: it is 'perceptual', 'mse' or 'none'.")
+        self.model = model
+        if model.frozen:
+            model.encoder = load(model.config.encoder, device="cpu", dtype="float32")
+        self.network = load(network, device="cpu", dtype="float32") if reconstruction == "perceptual" else None
+        self.network_weights = network_weights
+        classes = max(model.config.classes, 1)
+        self.prototypes = nn.Parameter(torch.empty(classes, model.config.parts, model.dim))
+        nn.init.xavier_uniform_(self.prototypes.view(-1, model.dim))
+        self.exchange = exchange
+        self.weights = {
+            "reconstruction": float(reconstruction != "none"),
+            "concentration": concentration,
+            "area": area,
+            "consistency": consistency,
+        }
+        self.alpha, self.background_area = alpha, background_area
+        self.degrees = degrees
+
+    def train(self, mode: bool = True) -> PartFormerTask:
+        super().train(mode)
+        if self.network is not None:
+            self.network.eval()
+        return self
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        several = self.model.config.classes > 1
+        if several and labels is None:
+            raise UsageError(f"Training parts of {self.model.config.classes} classes needs pictures with labels.")
+        pixels = random_flip(pixels.float(), generator)
+        turn = {"degrees": self.degrees, "max_degrees": 2 * self.degrees, "generator": generator}
+        views = [self.model.preprocess.normalize(random_similarity(pixels, **turn)) for _ in range(2)]
+        return self.losses(*views, labels if several else None)
+
+    def losses(self, first: Tensor, second: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
+        """The terms of equation 9, each the mean of both directions.
+
+        Args:
+            first, second: normalized views of the same pictures, ``(B, 3, S, S)``.
+            classes: ``(B,)`` int64, of a model with several.
+
+        Returns:
+            ``"loss"``, their weighted sum, and each whose weight is not 0; ``"background"``, the share of the
+            background, is for the log.
+        """
+        model = self.model
+        views, classes = torch.cat([first, second]), None if classes is None else classes.repeat(2)
+        looks = model.transformer(model.view(views), classes)
+        looks = looks.roll(len(first), dims=0) if self.exchange else looks
+        features = torch.cat([model.features(view) for view in (first, second)])  # each by its own batch statistics
+        maps = model.match(looks, features)
+        compute = {
+            "reconstruction": lambda: self._difference(model.decode(maps, looks), model.view(views)),
+            "concentration": lambda: concentration_loss(maps[:, 1:]),
+            "area": lambda: area_loss(maps if self.background_area else maps[:, 1:], self.alpha),
+            "consistency": lambda: consistency_loss(looks[:, 1:], self.prototypes[0 if classes is None else classes]),
+        }
+        terms = {name: term() for name, term in compute.items() if self.weights[name]}
+        loss = sum(self.weights[name] * term for name, term in terms.items())
+        return {"loss": loss} | terms | {"background": maps[:, 0].mean().detach()}
+
+    def _difference(self, found: Tensor, view: Tensor) -> Tensor:
+        found = found.float()
+        target = adaptive_avg_pool2d(view, found.shape[-2:])
+        if self.network is None:
+            return mse_loss(found, target)
+        with torch.no_grad():
+            wanted = perceptual_levels(self.network, target, self.model.preprocess)
+        found = perceptual_levels(self.network, found, self.model.preprocess)
+        return perceptual_loss(found, wanted, self.network_weights)

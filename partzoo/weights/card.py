@@ -1,0 +1,85 @@
+"""The card (``README.md``) of a model's folder, generated from its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from partzoo.weights.manifest import WeightRecord
+
+
+def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:
+    """Markdown with the Hub's front matter.
+
+    Args:
+        architecture: registered name.
+        config: the model's configuration, a dataclass.
+        record: what is known about the weights; without one the card says that nothing is.
+        repo: Hub repository that the card will lie in; "" for a folder.
+    """
+    front = [
+        "library_name: partzoo",
+        "pipeline_tag: image-feature-extraction",
+        "tags: [partzoo, part-discovery]",
+    ]
+    if record is not None:
+        front.insert(0, f"license: {record.licence.lower()}")
+    settings = json.dumps(dataclasses.asdict(config), indent=2)
+    name = record.name if record is not None else architecture
+    place = f"hf-hub:{repo}" if repo else "local-dir:FOLDER"
+    parts = [
+        "---\n" + "\n".join(front) + "\n---",
+        f"# {name}",
+        f"`{architecture}` of partzoo, a model zoo for parts.",
+        f'```python\nimport partzoo\n\nmodel = partzoo.load("{place}")\n```',
+        *(
+            _facts(record)
+            if record is not None
+            else ["Nothing is recorded about how these weights were made."]
+        ),
+        f"## Configuration\n\n```json\n{settings}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(record: WeightRecord) -> list[str]:
+    budget = record.budget
+    rows = {
+        "data": record.data,
+        "terms of the data": record.terms,
+        "labels used in training": "yes" if record.labels_used else "no",
+        "recipe": record.recipe,
+        "seed": record.seed,
+        "hardware": _flat(budget.get("hardware")),
+        "minutes": budget.get("minutes"),
+        "pictures seen": f"{budget['pictures_seen']:,}" if budget.get("pictures_seen") is not None else None,
+        "started from": ", ".join(record.parents),
+    }
+    made = _table(("", ""), [(key, value) for key, value in rows.items() if value not in (None, "")])
+    scores = [(m["name"], _number(m["value"]), m["protocol"], f"`{m['command']}`") for m in record.metrics]
+    return [
+        f"## How it was made\n\n{made}\n\n```\n{record.command}\n```",
+        "## Scores\n\n"
+        + (_table(("metric", "value", "protocol", "command"), scores) if scores else "None yet."),
+        "Licence of the weights: " + record.licence,
+    ]
+
+
+def _table(head: tuple, rows: list[tuple]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items() if item not in (None, "", []))
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,181 @@
+"""A trained model becomes released files: storage precision, place, golden output."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from partzoo.errors import UsageError, WeightsError
+from partzoo.weights.manifest import BUNDLED, CHECKPOINTS, NAME, PACKAGE, WeightFile
+from partzoo.weights.tensors import rounded, write_weights
+
+BUNDLE_BYTES = 25_000_000
+FILE_BYTES = 90_000_000
+HEADER_BYTES = 1_000_000
+FAITHFUL = 0.9999
+SAMPLED = 16
+
+
+@torch.no_grad()
+def storage_dtype(model: nn.Module, x: Tensor | None = None) -> torch.dtype:
+    """The smallest precision that keeps the features: bfloat16, float16, else float32.
+
+    Args:
+        model: in float32, in evaluation mode.
+        x: its input; None is that of :func:`golden`.
+
+    Returns:
+        A dtype whose rounding of the matrices leaves the cosine of every output vector at 0.9999 or more; of a part
+        model, of every place's features and of every descriptor, whose softmax the maps are.
+    """
+    x = golden_input(_input_of(model)) if x is None else x
+    reference = _vectors(model, x)
+    trial = copy.deepcopy(model)
+    for dtype in (torch.bfloat16, torch.float16):
+        trial.load_state_dict(rounded(model.state_dict(), dtype))
+        cosine = nn.functional.cosine_similarity(_vectors(trial, x), reference, dim=-1)
+        if torch.isfinite(cosine).all() and cosine.min() >= FAITHFUL:
+            return dtype
+    return torch.float32
+
+
+def pack(
+    name: str,
+    model: nn.Module,
+    *,
+    dtype: torch.dtype | None = None,
+    bundled: bool = False,
+    root: str | Path | None = None,
+) -> tuple[WeightFile, ...]:
+    """Write a model's weights where releases lie, and leave the model with what is stored.
+
+    Figures and golden output taken from the model afterwards are those of the released file.
+
+    Args:
+        name: of the record, ``architecture.tag``.
+        model: in float32, with ``architecture`` and ``config``.
+        dtype: of the stored matrices; None is :func:`storage_dtype`'s.
+        bundled: into the package (25 MB in all), else into ``checkpoints/`` (shards of at most 90 MB).
+        root: a clone of the repository; None is the one partzoo is imported from.
+
+    Returns:
+        The files, for the record.
+
+    Raises:
+        UsageError: the package would hold more than 25 MB of weights.
+        WeightsError: there is no clone, or a file cannot be written.
+    """
+    clone = Path(root) if root is not None else PACKAGE.parent
+    if not (clone / NAME).is_file():
+        raise WeightsError(f"{clone} is no clone of partzoo: release from one, or pass root=.")
+    base, folder = (clone / PACKAGE.name, BUNDLED) if bundled else (clone, CHECKPOINTS)
+    path = base / folder / f"{name}.safetensors"
+    stored = rounded(model.state_dict(), dtype or storage_dtype(model))
+    written = write_weights(
+        path, stored, model.architecture, model.config, max_bytes=FILE_BYTES - HEADER_BYTES
+    )
+    total = sum(file.stat().st_size for file in path.parent.glob("*.safetensors"))
+    if bundled and total > BUNDLE_BYTES:
+        path.unlink()
+        raise UsageError(f"With {name} the package would hold {total:,} bytes of weights: use bundled=False.")
+    model.load_state_dict(stored)
+    return tuple(_describe(file, base) for file in written)
+
+
+def _vectors(model: nn.Module, x: Tensor) -> Tensor:
+    if hasattr(model, "part_maps"):
+        return torch.cat([model.encode(x).patch, model.descriptors(*_arguments(model, x))], dim=1)
+    return model(x)
+
+
+def golden_input(shape: Sequence[int], seed: int = 0) -> Tensor:
+    """Normal noise of a shape, the same on every machine: numpy froze this generator's stream."""
+    noise = np.random.RandomState(seed).standard_normal(tuple(shape))
+    return torch.from_numpy(noise.astype(np.float32))
+
+
+@torch.no_grad()
+def golden(model: nn.Module, shape: Sequence[int] | None = None, seed: int = 0) -> dict[str, Any]:
+    """A model's output for a fixed input, small enough for the manifest.
+
+    Args:
+        model: in float32, in evaluation mode, on the CPU; its output is one tensor. One with parts of each class gives
+            those of the first.
+        shape: of the input; None is one input of the shape in ``model.preprocess``.
+        seed: of the input.
+
+    Returns:
+        ``input`` (shape and seed), ``shape`` of the output, its ``rms``, ``values`` at 16 even places, and
+        ``digest``, the sha256 of the output rounded to a hundredth of its rms. On one machine the digest
+        shows any change; between machines the last bits differ, and :func:`check_golden` compares values.
+    """
+    shape = list(shape or _input_of(model))
+    features = model(*_arguments(model, golden_input(shape, seed))).float()
+    output = features.numpy().ravel()
+    rms = float(np.sqrt(np.mean(output.astype(np.float64) ** 2)))
+    steps = np.round(output / (rms or 1.0) * 100).astype("<i4")
+    return {
+        "input": {"shape": shape, "seed": seed},
+        "shape": list(features.shape),
+        "rms": float(f"{rms:.6g}"),
+        "values": [float(f"{value:.6g}") for value in output[_places(output.size)]],
+        "digest": hashlib.sha256(steps.tobytes()).hexdigest(),
+    }
+
+
+def check_golden(model: nn.Module, recorded: dict[str, Any], tolerance: float = 1e-3) -> float:
+    """Compare a model's output with the one in its record.
+
+    Args:
+        model: in float32, in evaluation mode, on the CPU.
+        recorded: what :func:`golden` returned.
+        tolerance: largest difference, as a share of the output's rms.
+
+    Returns:
+        The largest difference found, as such a share.
+
+    Raises:
+        WeightsError: the difference is larger, or the output has another shape.
+    """
+    name = getattr(model, "architecture", type(model).__name__)
+    found = golden(model, recorded["input"]["shape"], recorded["input"]["seed"])
+    if found["shape"] != recorded["shape"]:
+        raise WeightsError(
+            f"{name} gives {tuple(found['shape'])} for its golden input, recorded is "
+            f"{tuple(recorded['shape'])}: the code and the weights are of different versions."
+        )
+    gaps = np.abs(np.subtract(found["values"], recorded["values"]))
+    share = float(gaps.max()) / (recorded["rms"] or 1.0)
+    if not share <= tolerance:
+        raise WeightsError(
+            f"{name} gives another output for its golden input, off by {share:.2g} of its rms where "
+            f"{tolerance:g} is allowed: load it with dtype='float32', or code and weights differ in version."
+        )
+    return share
+
+
+def _input_of(model: nn.Module) -> list[int]:
+    return [1, *model.preprocess.shape]
+
+
+def _arguments(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """What a model is called with: pictures, and the first class for each where every class has parts of its own."""
+    several = hasattr(model, "part_maps") and getattr(getattr(model, "config", None), "classes", 0) > 1
+    return (x, torch.zeros(len(x), dtype=torch.int64)) if several else (x,)
+
+
+def _places(size: int) -> np.ndarray:
+    return np.linspace(0, size - 1, min(SAMPLED, size)).round().astype(int)
+
+
+def _describe(file: Path, base: Path) -> WeightFile:
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return WeightFile(file.relative_to(base).as_posix(), digest, file.stat().st_size)

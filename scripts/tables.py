@@ -1,0 +1,242 @@
+"""Writes what README and docs show of the manifest, of ``results/`` and of the protocols: ``python scripts/tables.py``.
+
+What it writes stands between ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from partzoo.errors import UsageError
+from partzoo.evaluate import protocols, reproduction
+from partzoo.evaluate.floors import FLOORS
+from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
+from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.evaluate.report import DEFAULT, Row, markdown, read_csv, table
+from partzoo.weights.manifest import NAME, WeightRecord, manifest
+
+ROOT = Path(__file__).parents[1]
+HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
+FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
+FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
+FACES_MORE = ("fg_nmi5", "fg_ari5", "fg_nmi68", "fg_ari68", "presence", "stability_nmi", "stability_ari")
+PROBES = ("knn", "linear", "linear_sgd")
+POSITIONS = ("mse_x", "mse_y", "distance", "antisymmetry")
+RELATIONS = ("same", "shift_error")
+SCALES = {
+    "inter-ocular": "the distance between points 0 and 1",
+    "box": "the box's width and height",
+    "edge": "the frame's side",
+    "diagonal": "the box's diagonal",
+}
+
+
+class Sources:
+    """What the pages are written from, read when first asked for.
+
+    Args:
+        root: a clone.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.weights = manifest(root / NAME)
+        self.results: Callable[[str], list[Row]] = cache(lambda protocol: self._results(root, protocol))
+        self.root = root
+
+    def bench(self) -> dict:
+        """The record of ``partzoo bench``."""
+        return json.loads((self.root / "results" / "bench.json").read_text(encoding="utf-8"))
+
+    def _results(self, root: Path, protocol: str) -> list[Row]:
+        rows = read_csv(root / "results" / f"{protocol}.csv")
+        measured = {row.model for row in rows}
+        expected = [name for name in (*self.weights, *FLOORS) if name not in reproduction.unmeasured()]
+        if missing := [name for name in expected if name not in measured]:
+            raise UsageError(
+                f"results/{protocol}.csv lacks {', '.join(missing)}. "
+                f"Run: partzoo eval --all --protocol {protocol} --data DIR"
+            )
+        return rows
+
+
+def models(records: dict[str, WeightRecord]) -> str:
+    """The table of models, in Markdown."""
+    if not records:
+        return "No weights are released yet."
+    return markdown([HEAD, ["---"] * len(HEAD), *(_row(record) for record in records.values())])
+
+
+def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, settings: bool = True) -> str:
+    """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
+    rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
+    pictures = " or ".join(f"{count:,}" for count in sorted({row.pictures for row in rows}))
+    said = f"{pictures} pictures" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
+    return "\n\n".join([*(table(rows, group) for group in columns), said])
+
+
+def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
+    """How far the figures of one K would move with other people in the pictures."""
+    return table([row for row in rows if row.k == k], metrics, intervals=True)
+
+
+def commands(*groups: Iterable[Row]) -> str:
+    """The commands that measured, as a block."""
+    lines = dict.fromkeys(row.command for rows in groups for row in rows)
+    return "\n".join(["```bash", *lines, "```"])
+
+
+def part_protocols() -> str:
+    """Protocols of parts: what is true, where maps are read, how errors are taken."""
+    head = ("name", "truth", "maps are read on", "NME", "fitted on, reported on", "source")
+    found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, PartProtocol)]
+    rows = [
+        (
+            f"`{each.name}`",
+            f"{each.truths} landmarks" if each.error else f"{each.truths} labels of masks",
+            f"{each.grid} x {each.grid} cells" if each.grid else "the frame's pixels",
+            _error(each.error) if each.error else "",
+            f"{each.fit}, {each.report}",
+            each.source,
+        )
+        for each in found
+    ]
+    return "\n\n".join([markdown([head, ["---"] * len(head), *rows]), _rules(found)])
+
+
+def class_protocols() -> str:
+    """Protocols of classes of pictures."""
+    head = ("name", "truth", "pictures", "fitted on, reported on", "source")
+    found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
+    rows = [
+        (
+            f"`{each.name}`",
+            f"{each.classes} classes",
+            f"{each.side} x {each.side}",
+            f"{each.train}, {each.test}",
+            each.source,
+        )
+        for each in found
+    ]
+    return "\n\n".join([markdown([head, ["---"] * len(head), *rows]), _rules(found)])
+
+
+def other_protocols() -> str:
+    """Protocols that finetuned models are measured by."""
+    found = map(protocols.get, protocols.names())
+    return _rules((each for each in found if not isinstance(each, PartProtocol | ClassProtocol)), source=True)
+
+
+def bench(record: dict) -> str:
+    """The table of ratios."""
+    from partzoo.bench.report import markdown as ratios
+
+    return ratios(record)
+
+
+# page -> name of the marks -> what stands between them
+PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
+    "README.md": {
+        "models": lambda of: models(of.weights),
+        "faces68": lambda of: results(of.results("faces68"), FACES, k=8, settings=False),
+        "tiny-imagenet": lambda of: results(of.results("tiny-imagenet"), PROBES, settings=False),
+    },
+    "docs/evaluation.md": {
+        "part protocols": lambda _: part_protocols(),
+        "class protocols": lambda _: class_protocols(),
+        "other protocols": lambda _: other_protocols(),
+        "floors": lambda _: "\n".join(f"- `{name}`: {what}." for name, what in FLOORS.items()),
+        "faces68": lambda of: results(of.results("faces68"), FACES, FACES_MORE),
+        "people": lambda of: intervals(of.results("faces68"), FACES_PEOPLE, k=8),
+        "tiny-imagenet": lambda of: results(of.results("tiny-imagenet"), PROBES, POSITIONS, RELATIONS),
+        "commands": lambda of: commands(of.results("faces68"), of.results("tiny-imagenet")),
+    },
+    "docs/reproduction.md": {
+        "cards": lambda of: reproduction.cards(of.weights, of.results, reproduction.notes()),
+        "faces": lambda of: reproduction.faces(of.results, reproduction.notes()),
+    },
+    "docs/speed.md": {"bench": lambda of: bench(of.bench())},
+}
+
+
+def filled(text: str, name: str, content: str) -> str:
+    """A text with content between the marks of this name.
+
+    Raises:
+        ValueError: the text does not have each mark once.
+    """
+    begin, end = f"<!-- {name}: written by python scripts/tables.py -->", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    if text.count(begin) != 1 or rest.count(end) != 1:
+        raise ValueError(f"The page lacks {begin} or {end}, or has it twice.")
+    return f"{before}{begin}\n{content}\n{end}{after}"
+
+
+def page(name: str, sources: Sources) -> str:
+    """The text of a page as it should be."""
+    text = (sources.root / name).read_text(encoding="utf-8")
+    for mark, write in PAGES[name].items():
+        text = filled(text, mark, write(sources))
+    return text
+
+
+def main(root: Path = ROOT) -> None:
+    """Write every page of a clone, or none."""
+    sources = Sources(root)
+    texts = {name: page(name, sources) for name in PAGES}
+    for name, text in texts.items():
+        (root / name).write_text(text, encoding="utf-8")
+
+
+def _row(record: WeightRecord) -> list[str]:
+    budget, data = record.budget, record.data.partition(", ")[0]
+    place = "in the package" if record.bundled else record.hub["repo"] if record.hub else "`checkpoints/`"
+    values = {metric["name"]: metric["value"] for metric in record.metrics}
+    figures = [
+        f"{name} {_number(value)}" + (f" ({_number(values[floor])})" if (floor := _floor(name, values)) else "")
+        for name, value in values.items()
+        if not (name.startswith("constant_") or name.endswith("_random_weights"))
+    ]
+    return [
+        f"`{record.name}`",
+        f"{data}; terms: {record.terms}",
+        "yes" if record.labels_used else "no",
+        f"{budget.get('minutes')} min, {budget.get('pictures_seen'):,} pictures",
+        ", ".join(figures),
+        f"{record.bytes / 1e6:.1f} MB, {place}",
+    ]
+
+
+def _floor(name: str, values: dict[str, float]) -> str | None:
+    """The metric that is another one's floor."""
+    return next((floor for floor in (f"constant_{name}", f"{name}_random_weights") if floor in values), None)
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _error(rules: LandmarkError) -> str:
+    fitted = "standardized, no intercept" if rules.standardize else "least squares with intercept"
+    absent = f"; a part is absent up to {rules.active:g}" if rules.active is not None else ""
+    return f"{rules.centroids} centroids, {fitted}; over {SCALES[rules.scale]}{absent}"
+
+
+def _rules(found: Iterable, source: bool = False) -> str:
+    lines = (
+        f"- **{each.name}**: {each.rules}" + f" *Source:* {each.source}." * source + f" *Data:* {each.get}"
+        for each in found
+    )
+    return "\n".join(lines).replace("<", "\\<")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UsageError as error:
+        sys.exit(f"python scripts/tables.py: {error}")
+    sys.stdout.write(f"Written: {', '.join(PAGES)}\n")

@@ -1,0 +1,214 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.command_line import partzoo
+from PIL import Image
+from safetensors import safe_open
+
+from partzoo import Parts, PartVocabulary, list_models
+from partzoo.cli import diagnosis as doctor
+from partzoo.cli import main
+
+PHOTOGRAPHS = Path(__file__).parents[2] / "examples" / "images"
+CAT, IBIS = PHOTOGRAPHS / "cat.jpg", PHOTOGRAPHS / "ibis.jpg"
+TOY = ("--model", "toy-vit")
+
+
+@pytest.fixture
+def set_of_two(tmp_path):
+    """A folder with two small pictures of one name."""
+    for folder, source in (("a", CAT), ("b", IBIS)):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        with Image.open(source) as image:
+            image.resize((60, 44)).save(tmp_path / "set" / folder / "bird.png")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_help_says_what_for_and_shows_an_example(name):
+    ran = partzoo(name, "--help")
+    assert ran.code == 0 and not ran.err
+    assert main.commands[name].get_short_help_str(limit=60).endswith((".", "?"))
+    assert f"partzoo {name}" in ran.out.partition("Options:")[2] or name == "doctor"
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from partzoo.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_discover_writes_an_overlay_of_the_picture_s_size(tmp_path):
+    ran = partzoo("discover", IBIS, "-k", 4, *TOY, "-o", tmp_path / "parts.png")
+    assert ran.code == 0, ran.err
+    assert "of 4 parts in 169 x 208 pixels" in ran.out
+    with Image.open(tmp_path / "parts.png") as overlay:
+        assert overlay.size == (208, 169)
+
+
+@pytest.mark.parametrize("ending", [".index.png", ".npz"])
+def test_discover_writes_what_parts_load_reads(tmp_path, ending):
+    ran = partzoo("discover", IBIS, "-k", 4, *TOY, "-o", tmp_path / f"parts{ending}", "--json")
+    about = json.loads(ran.out)
+    parts = Parts.load(tmp_path / f"parts{ending}")
+    assert about["k"] == parts.k == 4
+    assert [each["part"] for each in about["pictures"][0]["parts"]] == list(parts.present)
+    assert [each["pixels"] for each in about["pictures"][0]["parts"]] == parts.areas[parts.areas > 0].tolist()
+
+
+def test_discover_without_an_output_only_tells(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = partzoo("discover", IBIS, "-k", 2, *TOY)
+    assert ran.code == 0 and "-o parts.png" in ran.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_of_one_name_get_files_of_their_own(set_of_two, tmp_path):
+    ran = partzoo("discover", set_of_two, "-k", 3, *TOY, "-o", tmp_path / "out", "--format", ".npz")
+    assert ran.code == 0, ran.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bird-2.npz", "bird.npz"]
+
+
+def test_many_pictures_make_one_coco_file(set_of_two, tmp_path):
+    pytest.importorskip("pycocotools")
+    ran = partzoo("discover", set_of_two / "**" / "*.png", "-k", 3, *TOY, "-o", tmp_path / "parts.json")
+    assert ran.code == 0, ran.err
+    coco = json.loads((tmp_path / "parts.json").read_text())
+    assert [(image["height"], image["width"]) for image in coco["images"]] == [(44, 60), (44, 60)]
+    assert len(coco["categories"]) == 3
+
+
+def test_a_saved_vocabulary_gives_the_same_parts_again(set_of_two, tmp_path):
+    words = tmp_path / "birds.parts.safetensors"
+    first = partzoo(
+        "discover",
+        set_of_two,
+        "-k",
+        3,
+        *TOY,
+        "-o",
+        tmp_path / "a",
+        "--format",
+        ".npz",
+        "--save-vocabulary",
+        words,
+    )
+    again = partzoo("discover", set_of_two / "b" / "bird.png", "--vocabulary", words, "-o", tmp_path / "b.npz")
+    assert first.code == again.code == 0, first.err + again.err
+    assert PartVocabulary.load(words).k == 3
+    assert Parts.load(tmp_path / "a" / "bird-2.npz") == Parts.load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors"])
+def test_features_are_written_with_the_pictures_names(set_of_two, tmp_path, ending):
+    out = tmp_path / f"features{ending}"
+    ran = partzoo("features", set_of_two, *TOY, "-o", out)
+    assert ran.code == 0, ran.err
+    if ending == ".npz":
+        with np.load(out) as file:
+            names, arrays = file["names"].tolist(), {key: file[key] for key in file if key != "names"}
+    else:
+        with safe_open(out, "np") as file:
+            names = json.loads(file.metadata()["names"])
+            arrays = {key: file.get_tensor(key) for key in file.keys()}
+    assert [Path(name).parent.name for name in names] == ["a", "b"]
+    assert sorted(arrays) == ["dense.0", "dense.1", "pooled", "size"]
+    assert arrays["size"].tolist() == [[44, 60], [44, 60]]
+    np.testing.assert_allclose(arrays["pooled"][1], arrays["dense.1"].mean((0, 1)), rtol=1e-5)
+
+
+def test_pooled_features_come_alone(set_of_two, tmp_path):
+    assert partzoo("features", set_of_two, *TOY, "--pooled", "-o", tmp_path / "f.npz").code == 0
+    with np.load(tmp_path / "f.npz") as file:
+        assert sorted(file) == ["names", "pooled", "size"]
+
+
+def test_list_tells_what_list_models_tells():
+    listed = json.loads(partzoo("list", "part-*", "--json").out)
+    assert [each["name"] for each in listed] == list_models("part-*")
+    assert "part-vitt8" in partzoo("list", "part-*").out
+
+
+def test_list_says_that_nothing_matches():
+    ran = partzoo("list", "heron-*")
+    assert ran.code == 0 and "No model matches 'heron-*'" in ran.out
+
+
+def test_info_tells_configuration_and_size():
+    about = json.loads(partzoo("info", "part-vitt", "--json").out)
+    assert about["name"] == "part-vitt8" and about["config"]["dim"] == 192
+    assert 5e6 < about["parameters"] < 6e6
+    assert "parameters" in partzoo("info", "toy-vit").out
+
+
+def test_nothing_needs_to_be_downloaded_for_a_seeded_model():
+    ran = partzoo("download", "toy-vit")
+    assert ran.code == 0 and "none needed" in ran.out
+
+
+def test_verify_tells_a_state_for_every_file():
+    ran = partzoo("verify", "--json")
+    assert ran.code == 0, ran.out
+    assert {each["state"] for each in json.loads(ran.out)} <= {"ok", "absent"}
+
+
+def test_training_makes_a_model_that_discover_takes(tmp_path):
+    pytest.importorskip("accelerate")
+    run = tmp_path / "run"
+    arguments = ("train", "part", "--data", PHOTOGRAPHS, "--batch-size", 2, "-o", run)
+    ran = partzoo(*arguments, "--steps", 1)
+    assert ran.code == 0, ran.err
+    ran = partzoo(*arguments, "--steps", 2, "--resume")
+    assert ran.code == 0 and "2 steps and 4 pictures" in ran.out, ran.err
+    ran = partzoo("discover", IBIS, "--model", run / "model.safetensors", "-k", 2, "--json")
+    assert ran.code == 0 and json.loads(ran.out)["k"] == 2, ran.err
+
+
+def test_bench_tells_what_it_measured(monkeypatch):
+    calls = []
+
+    def run(rows, repetitions, out, *, quick, progress):
+        calls.append((rows, repetitions, out, quick))
+        progress("discover: 1.00 times the peer")
+
+    monkeypatch.setattr("partzoo.bench.run", run)
+    ran = partzoo("bench", "discover", "--quick", "--repetitions", 2, "-o", "record.json")
+    assert ran.out == "discover: 1.00 times the peer\n"
+    assert calls == [(("discover",), 2, "record.json", True)]
+
+
+def test_doctor_tells_the_same_to_people_and_programs():
+    found = json.loads(partzoo("doctor", "--json").out)
+    assert {"versions", "device", "caches", "weights", "extras", "problems"} == set(found)
+    text = partzoo("doctor").out
+    assert f"torch {found['versions']['torch']}" in text
+    assert found["device"]["why"] in text and found["caches"]["hugging_face"] in text
+
+
+def test_doctor_names_the_fix_for_a_missing_extra_and_a_missing_package(monkeypatch):
+    stated = ["torch>=2.6", 'matplotlib>=3.8; extra == "plot"', 'partzoo[plot]; extra == "dev"']
+    monkeypatch.setattr(doctor, "requires", lambda _: stated)
+    monkeypatch.setattr(doctor, "_version", lambda _: None)
+    found = doctor.examine()
+    assert found["extras"] == [{"name": "plot", "missing": ["matplotlib"], "fix": 'pip install "partzoo[plot]"'}]
+    assert found["problems"][0] == 'torch is missing: pip install "torch>=2.6".'
+    text = "\n".join(doctor.lines(found))
+    assert 'plot: pip install "partzoo[plot]"' in text and "Problems:" in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell):
+    ran = partzoo("completion", shell)
+    assert ran.code == 0 and "_PARTZOO_COMPLETE" in ran.out
+
+
+def test_names_are_completed_without_torch(tmp_path):
+    code = (
+        "import sys; from partzoo.cli.options import complete_weights\n"
+        "complete_weights(None, None, 'part'); assert 'torch' not in sys.modules"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

@@ -1,0 +1,99 @@
+"""The contract of design section 6, over every kind of encoder the zoo has."""
+
+import pytest
+import timm
+import torch
+
+from partzoo.errors import ShapeError, UsageError
+from partzoo.models.loading import load
+from partzoo.models.precision import explain, has_amx, set_precision
+
+NAMES = ["toy-vit", "part-vitt8", "patchresnet14", "spatial-resnet8", "timm/vit_tiny_patch16_224", "timm/resnet18"]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def encoder(request):
+    torch.manual_seed(0)
+    return load(request.param, pretrained=request.param == "toy-vit", dtype="float32")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 160)])
+def test_tokens_lie_on_the_padded_grid(encoder, size):
+    x = torch.randn(2, 3, *size)
+    tokens = encoder.encode(x)
+    if encoder.patch < 32:
+        assert tokens.grid == (-(-size[0] // encoder.patch), -(-size[1] // encoder.patch))
+    assert tokens.patch.shape == (2, tokens.grid[0] * tokens.grid[1], encoder.dim)
+    assert tokens.maps().shape == (2, encoder.dim, *tokens.grid)
+    assert encoder(x).shape[1] == tokens.patch.shape[1] + tokens.prefix.shape[1]
+
+
+def test_padding_is_to_the_right_and_bottom(encoder):
+    x = torch.randn(1, 3, 64, 70)
+    padded = torch.nn.functional.pad(x, (0, -70 % encoder.preprocess.multiple))
+    assert torch.equal(encoder.encode(x).patch, encoder.encode(padded).patch)
+
+
+def test_the_last_intermediate_is_what_encode_gives(encoder):
+    x = torch.randn(1, 3, 64, 96)
+    last = encoder.forward_intermediates(x, 1)
+    assert len(last) == 1
+    torch.testing.assert_close(last[0], encoder.encode(x).maps())
+    every = encoder.forward_intermediates(x)
+    assert len(every) > 1
+    torch.testing.assert_close(encoder.forward_intermediates(x, [0])[0], every[0])
+    assert encoder.forward_intermediates(x, [0], "NLC")[0].shape == every[0].flatten(2).mT.shape
+
+
+def test_wrong_input_is_one_clear_error(encoder):
+    with pytest.raises(ShapeError, match=r"must be \(B, 3, H, W\), not \(3, 64, 64\)"):
+        encoder.encode(torch.randn(3, 64, 64))
+    with pytest.raises(ShapeError, match="holds no patch"):
+        encoder.encode(torch.randn(1, 3, 2, 64))
+    with pytest.raises(UsageError, match="there are"):
+        encoder.forward_intermediates(torch.randn(1, 3, 64, 64), 99)
+    with pytest.raises(UsageError, match="'NCHW' or 'NLC'"):
+        encoder.forward_intermediates(torch.randn(1, 3, 64, 64), 1, "CHW")
+
+
+def test_loaded_models_are_frozen_and_in_evaluation_mode(encoder):
+    assert not encoder.training
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+def test_timm_features_are_timm_s_own():
+    torch.manual_seed(0)
+    ours = load("timm/vit_tiny_patch16_224", pretrained=False, dtype="float32")
+    peer = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
+    peer.load_state_dict(ours.model.state_dict())
+    x = torch.randn(2, 3, 224, 224)
+    torch.testing.assert_close(ours.forward_features(x), peer.forward_features(x))
+
+
+def test_int8_is_close_to_float32_and_only_for_a_cpu():
+    x = torch.randn(2, 3, 64, 64)
+    reference, quantized = (load("toy-vit", dtype=dtype).encode(x).patch for dtype in ("float32", "int8"))
+    assert torch.cosine_similarity(reference, quantized, dim=-1).min() > 0.99
+    assert not torch.equal(reference, quantized)
+    with pytest.raises(UsageError, match="runs on a CPU"):
+        set_precision(load("toy-vit"), "int8", torch.device("cuda"))
+
+
+def test_int8_keeps_what_is_read_directly():
+    torch.manual_seed(0)
+    relative = load("part-vitt8", pretrained=False, dtype="int8", depth=1).relate(torch.randn(1, 4, 3, 8, 8))
+    assert relative.shape == (1, 16, 2) and relative.isfinite().all()
+
+
+def test_auto_precision_is_what_the_machine_has():
+    chosen, why = explain(torch.device("cpu"))
+    assert chosen == ("bfloat16 autocast" if has_amx() else "float32")
+    assert "AMX" in why
+    assert load("toy-vit", device="cpu").autocast == (torch.bfloat16 if has_amx() else None)
+    with pytest.raises(UsageError, match="dtype='float31'"):
+        load("toy-vit", dtype="float31")
+
+
+def test_bfloat16_on_request():
+    tokens = load("toy-vit", dtype=torch.bfloat16).encode(torch.randn(1, 3, 64, 64))
+    assert tokens.patch.dtype == torch.bfloat16

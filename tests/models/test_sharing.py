@@ -1,0 +1,327 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub.constants as constants
+import pytest
+import torch
+from helpers.hub_server import serve
+from helpers.weight_records import describe, record_of, toy
+
+import partzoo
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
+from partzoo.models import sharing as hub
+from partzoo.weights import store as weights
+from partzoo.weights.card import card
+from partzoo.weights.tensors import write_weights
+
+REPO = "tester/toy"
+CLONE = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toy()
+
+
+@pytest.fixture(autouse=True)
+def own_notes(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "notes"))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A hub on this machine; the real client, in this process, is told of it and of an empty cache."""
+    with serve() as running:
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield running
+
+
+@pytest.fixture
+def pushed(server, model, tmp_path):
+    """The commit of a repository that holds a toy."""
+    folder = hub.save_pretrained(model, tmp_path / "saved")
+    return server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
+
+
+@pytest.fixture
+def record(server, model, tmp_path):
+    """A record whose file is in the repository alone."""
+    folder = hub.save_pretrained(model, tmp_path / "checkpoints")
+    commit = server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
+    return record_of(model, (describe(folder / "model.safetensors"),), hub={"repo": REPO, "revision": commit})
+
+
+def same(a, b):
+    return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+
+
+# folders
+
+
+def test_a_saved_folder_loads_by_every_name(model, tmp_path, monkeypatch):
+    folder = hub.save_pretrained(model, tmp_path / "toy")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    for name in (folder, str(folder), f"local-dir:{folder}", folder / "model.safetensors"):
+        assert same(model, partzoo.load(name, device="cpu", dtype="float32")), name
+    assert same(model, hub.from_pretrained(folder, device="cpu", dtype="float32"))
+
+
+def test_a_saved_configuration_comes_back(tmp_path):
+    wide = partzoo.load("toy-vit", device="cpu", dtype="float32", dim=32)
+    loaded = hub.from_pretrained(hub.save_pretrained(wide, tmp_path), device="cpu", dtype="float32")
+    assert loaded.config == wide.config and loaded.architecture == "toy-vit"
+
+
+def test_shards_in_a_folder_load(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "SHARD_BYTES", 20_000)
+    folder = hub.save_pretrained(model, tmp_path)
+    assert not (folder / "model.safetensors").exists()
+    assert same(model, hub.from_pretrained(folder, device="cpu", dtype="float32"))
+
+
+def test_what_is_not_of_the_zoo_is_not_saved(tmp_path):
+    with pytest.raises(UsageError, match="Linear has no architecture"):
+        hub.save_pretrained(torch.nn.Linear(2, 2), tmp_path)
+
+
+def test_an_unknown_record_is_one_clear_error(model, tmp_path):
+    with pytest.raises(UnknownModelError, match=r"no released weights 'toy-vit\.none'"):
+        hub.save_pretrained(model, tmp_path, record="toy-vit.none")
+
+
+def test_a_quantized_model_is_not_saved(tmp_path):
+    quantized = partzoo.load("toy-vit", device="cpu", dtype="int8")
+    with pytest.raises(UsageError, match=r"quantized .*dtype='float32'"):
+        hub.save_pretrained(quantized, tmp_path / "q")
+    assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"architecture": "vit_small", "num_classes": 10}'])
+def test_a_damaged_config_is_one_clear_error(model, tmp_path, content):
+    folder = hub.save_pretrained(model, tmp_path)
+    (folder / "config.json").write_text(content)
+    with pytest.raises(WeightsError, match=r"config\.json names no architecture and config of partzoo"):
+        partzoo.load(folder)
+
+
+def test_a_folder_without_weights_or_none_at_all_is_one_clear_error(tmp_path):
+    with pytest.raises(WeightsError, match=r"holds no model\.safetensors"):
+        partzoo.load(tmp_path)
+    with pytest.raises(WeightsError, match="is not a folder"):
+        partzoo.load(f"local-dir:{tmp_path / 'absent'}")
+
+
+def test_the_card_tells_what_the_record_knows(model, tmp_path):
+    [path] = write_weights(
+        tmp_path / "checkpoints" / "a.safetensors", model.state_dict(), "toy-vit", model.config
+    )
+    record = record_of(model, (describe(path),), parents=("toy-vit.old",), labels_used=True)
+    text = card("toy-vit", model.config, record)
+    front = text.split("---")[1]
+    assert "license: apache-2.0" in front and "library_name: partzoo" in front
+    for fact in (
+        "# toy-vit.test",
+        "| top-1 | 0.125 | none | `none` |",
+        "toy-vit.old",
+        "any CPU",
+        "python -m pytest",
+    ):
+        assert fact in text
+    assert "| labels used in training | yes |" in text
+    assert "Nothing is recorded" in card("toy-vit", model.config)
+
+
+# repositories
+
+
+def test_a_repository_loads_and_a_pinned_one_makes_no_second_request(server, pushed, model):
+    loaded = partzoo.load(f"hf-hub:{REPO}@{pushed}", device="cpu", dtype="float32")
+    assert same(model, loaded)
+    fetched = len(server.requests)
+    assert fetched >= 2
+    partzoo.load(f"hf-hub:{REPO}@{pushed}", device="cpu", dtype="float32")
+    assert len(server.requests) == fetched
+
+
+def test_a_branch_follows_the_hub_and_local_files_only_does_not(server, pushed, model, tmp_path):
+    hub.from_pretrained(REPO, device="cpu", dtype="float32")
+    other = toy(seed=2)
+    folder = hub.save_pretrained(other, tmp_path / "other")
+    server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
+    before = len(server.requests)
+    assert same(model, hub.from_pretrained(REPO, device="cpu", dtype="float32", local_files_only=True))
+    assert len(server.requests) == before
+    assert same(other, hub.from_pretrained(REPO, device="cpu", dtype="float32"))
+
+
+def test_shards_in_a_repository_load(server, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "SHARD_BYTES", 20_000)
+    folder = hub.save_pretrained(model, tmp_path / "saved")
+    commit = server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
+    for _ in range(2):
+        assert same(model, hub.from_pretrained(f"{REPO}@{commit}", device="cpu", dtype="float32"))
+        requests = len(server.requests)
+    assert requests == len(server.requests)
+
+
+def test_offline_without_a_copy_says_what_to_do(server, pushed, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match=r"HF_HUB_OFFLINE.*partzoo download hf-hub:tester/toy.*HF_HOME"):
+        partzoo.load(f"hf-hub:{REPO}")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("hf-hub:tester/absent", "no repository 'tester/absent'.*HF_TOKEN"),
+        (f"hf-hub:{REPO}@v9", "no revision 'v9'"),
+        ("hf-hub:not a name", "write hf-hub:owner/name"),
+    ],
+)
+def test_a_wrong_repository_is_one_clear_error(server, pushed, name, message):
+    with pytest.raises(WeightsError, match=message):
+        partzoo.load(name)
+
+
+def test_a_repository_of_another_kind_is_one_clear_error(server):
+    server.commit(REPO, {"README.md": b"hello"})
+    with pytest.raises(WeightsError, match=r"no config\.json of tester/toy.*push_to_hub"):
+        partzoo.load(f"hf-hub:{REPO}")
+    server.commit(REPO, {"config.json": b'{"architecture": "toy-vit", "config": {}}'})
+    with pytest.raises(WeightsError, match=r"no model\.safetensors\.index\.json of tester/toy"):
+        partzoo.load(f"hf-hub:{REPO}")
+
+
+def test_a_hub_out_of_reach_is_one_clear_error(server, pushed, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client waits between its attempts
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    )
+    with pytest.raises(WeightsError, match=r"the Hub is out of reach.*partzoo download"):
+        partzoo.load(f"hf-hub:{REPO}")
+
+
+# records on the Hub
+
+
+def test_a_record_is_fetched_once_and_checked(server, record, model):
+    assert [result.state for result in weights.verify(record)] == ["absent"]
+    [path] = weights.resolve(record)
+    fetched = len(server.requests)
+    assert fetched > 0
+    assert weights.resolve(record) == weights.resolve(record, local_files_only=True) == [path]
+    assert weights.download(record) == [path]
+    assert [result.state for result in weights.verify(record)] == ["ok"]
+    assert len(server.requests) == fetched
+
+
+def test_a_recorded_branch_in_the_cache_makes_no_request(server, record):
+    record = dataclasses.replace(record, hub={"repo": REPO, "revision": "main"})
+    weights.resolve(record)
+    fetched = len(server.requests)
+    weights.resolve(record)
+    assert len(server.requests) == fetched
+
+
+def test_a_record_that_is_not_here_offline_says_what_to_do(server, record, tmp_path):
+    with pytest.raises(
+        WeightsError, match=r"toy-vit\.test .*local_files_only.*'partzoo download toy-vit\.test'"
+    ):
+        weights.resolve(record, local_files_only=True, cache_dir=tmp_path / "empty")
+    assert server.requests == []
+
+
+def test_what_the_hub_sends_is_checked(server, record, tmp_path):
+    wrong = dataclasses.replace(record, files=(dataclasses.replace(record.files[0], sha256="0" * 64),))
+    with pytest.raises(WeightsError, match=r"damaged.*partzoo download toy-vit\.test"):
+        weights.resolve(wrong)
+
+
+def test_download_repairs_a_damaged_copy(server, record):
+    [path] = weights.resolve(record)
+    blob = path.resolve()
+    data = bytearray(blob.read_bytes())
+    data[-3] ^= 4
+    blob.write_bytes(data)
+    with pytest.raises(WeightsError, match="damaged"):
+        weights.resolve(record)
+    assert weights.download(record) == [path]
+    assert [result.state for result in weights.verify(record)] == ["ok"]
+
+
+def test_a_record_that_names_a_file_the_hub_lacks_is_one_clear_error(server, record):
+    commit = server.commit("tester/other", {"README.md": b"hello"})
+    with pytest.raises(WeightsError, match=r"no model\.safetensors of tester/other.*record of toy-vit\.test"):
+        weights.resolve(dataclasses.replace(record, hub={"repo": "tester/other", "revision": commit}))
+
+
+def test_another_revision_than_the_recorded_is_asked_for(server, record, tmp_path):
+    folder = hub.save_pretrained(toy(seed=2), tmp_path / "other")
+    commit = server.commit(REPO, {"model.safetensors": (folder / "model.safetensors").read_bytes()}, "next")
+    [path] = weights.resolve(record, revision="next")
+    assert path.parent.name == commit
+
+
+# uploads
+
+
+def test_a_pushed_model_comes_back(server, model):
+    commit = hub.push_to_hub(model, REPO, token="hf_test")
+    assert set(server.find(REPO, commit)[1]) == {"README.md", "config.json", "model.safetensors"}
+    assert b'partzoo.load("hf-hub:tester/toy")' in server.find(REPO, commit)[1]["README.md"]
+    assert same(model, hub.from_pretrained(f"{REPO}@{commit}", device="cpu", dtype="float32"))
+    assert hub.push_to_hub(toy(seed=2), REPO, token="hf_test") != commit
+
+
+def test_a_push_without_the_right_to_write_is_one_clear_error(server, model):
+    with pytest.raises(WeightsError, match="hf auth login"):
+        hub.push_to_hub(model, REPO)
+    with pytest.raises(UsageError, match="owner/name"):
+        hub.push_to_hub(model, "not a name", token="hf_test")
+
+
+# the environment, which the client reads when it is imported
+
+
+SCRIPT = "from partzoo.models import sharing; import sys; print(sharing.fetch_repo(sys.argv[1]))"
+
+
+def test_endpoint_home_and_offline_mode_are_those_of_the_environment(model, tmp_path):
+    folder = hub.save_pretrained(model, tmp_path / "saved")
+    with serve() as server:
+        server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
+        place = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(CLONE)}
+
+        def run(**more):
+            command = [sys.executable, "-c", SCRIPT, REPO]
+            done = subprocess.run(
+                command,
+                env=os.environ | place | more,
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                check=True,
+            )
+            return done.stdout
+
+        first = run()
+        fetched = len(server.requests)
+        assert fetched >= 2
+        assert run(HF_HUB_OFFLINE="1") == first
+        assert len(server.requests) == fetched
+    assert (tmp_path / "home" / "hub" / "models--tester--toy").is_dir()
+
+
+def test_config_names_are_json(model, tmp_path):
+    content = json.loads((hub.save_pretrained(model, tmp_path) / "config.json").read_text())
+    assert content["architecture"] == "toy-vit" and content["config"]["dim"] == model.config.dim

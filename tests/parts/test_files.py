@@ -1,0 +1,236 @@
+import json
+import os
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from partzoo.errors import PartzooError, UsageError
+from partzoo.parts import files as export
+from partzoo.parts.parts import Parts
+
+masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16))
+
+
+@pytest.fixture(params=[3, 300])
+def parts(request):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, (20, 30))
+    labels[0, 0] = request.param
+    names = [f"Teil {i} ü" for i in range(request.param)]
+    image = rng.integers(0, 256, (20, 30, 3), np.uint8)
+    return Parts(
+        labels,
+        k=request.param,
+        image=image,
+        descriptors=rng.random((request.param, 5)),
+        names=names,
+        source="herons/ü.jpg",
+    )
+
+
+def test_npz_round_trip(parts, tmp_path):
+    parts.save(tmp_path / "a.npz")
+    back = Parts.load(tmp_path / "a.npz")
+    assert back == parts
+    np.testing.assert_array_equal(back.image, parts.image)
+    assert back.source == parts.source
+    plain = Parts(parts.labels)
+    plain.save(tmp_path / "b.npz")
+    assert Parts.load(tmp_path / "b.npz") == plain
+
+
+def test_index_png_round_trip(parts, tmp_path):
+    parts.save(tmp_path / "a.index.png")
+    back = Parts.load(tmp_path / "a.index.png")
+    assert (back.k, back.names) == (parts.k, parts.names)
+    np.testing.assert_array_equal(back.labels, parts.labels)
+    with Image.open(tmp_path / "a.index.png") as image:
+        assert image.mode == ("P" if parts.k <= 255 else "I;16")
+        np.testing.assert_array_equal(np.asarray(image), parts.labels)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 15, 16, 255, 256, 65535])
+def test_index_png_keeps_every_label(k, tmp_path):
+    labels = np.arange(min(k, 600) + 1)[None].repeat(3, 0)
+    labels[0, 0] = k
+    Parts(labels, k=k).save(tmp_path / "a.index.png")
+    assert Parts.load(tmp_path / "a.index.png") == Parts(labels, k=k)
+
+
+def test_index_png_of_others_can_be_read(tmp_path):
+    Image.fromarray(np.array([[0, 2], [1, 5]], np.uint8)).save(tmp_path / "a.index.png")
+    assert Parts.load(tmp_path / "a.index.png").k == 5
+
+
+def test_overlay_png(parts, tmp_path):
+    parts.save(str(tmp_path / "a.PNG"))
+    with Image.open(tmp_path / "a.PNG") as image:
+        assert image.size == (30, 20)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(parts.overlay()))
+
+
+def test_coco_json_is_what_pycocotools_reads(parts, tmp_path, capsys):
+    coco = pytest.importorskip("pycocotools.coco")
+    parts.save(tmp_path / "heron.json")
+    for path in (tmp_path / "heron.json", tmp_path / "polygons.json"):
+        if not path.exists():
+            path.write_text(json.dumps(parts.to_coco("polygons")))
+        data = coco.COCO(str(path))
+        assert len(data.cats) == parts.k
+        (image,) = data.imgs.values()
+        assert (image["height"], image["width"], image["file_name"]) == (*parts.size, "herons/ü.jpg")
+        assert len(data.anns) == len(parts.present)
+        for annotation in data.anns.values():
+            part = annotation["category_id"]
+            assert data.cats[part]["name"] == parts.names[part - 1]
+            assert annotation["area"] == parts.areas[part - 1]
+            left, top, right, bottom = parts.boxes[part - 1]
+            assert annotation["bbox"] == [left, top, right - left, bottom - top]
+            mask = data.annToMask(annotation).astype(bool)
+            expected = parts.mask(part) if path.stem == "heron" else filled(parts.mask(part))
+            np.testing.assert_array_equal(mask, expected)
+
+
+def test_coco_of_several_pictures():
+    several = [Parts(np.array([[0, 1, 2]]), source="a.jpg"), Parts(np.array([[2], [2]]), source="b.jpg")]
+    data = export.to_coco(several, "polygons")
+    assert [(a["id"], a["image_id"], a["category_id"]) for a in data["annotations"]] == [
+        (1, 1, 1),
+        (2, 1, 2),
+        (3, 2, 2),
+    ]
+    assert [image["file_name"] for image in data["images"]] == ["a.jpg", "b.jpg"]
+    assert export.to_coco([])["images"] == []
+    with pytest.raises(UsageError, match="share"):
+        export.to_coco([several[0], Parts(np.array([[3]]))])
+    with pytest.raises(UsageError, match="'rle' or 'polygons'"):
+        several[0].to_coco("png")
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """The mask without holes: what the outside, going by edges and corners, cannot reach."""
+    outside = np.zeros(np.add(mask.shape, 2), bool)
+    free = np.pad(~mask, 1, constant_values=True)
+    queue = deque([(0, 0)])
+    outside[0, 0] = True
+    while queue:
+        y, x = queue.popleft()
+        for v in range(max(y - 1, 0), min(y + 2, free.shape[0])):
+            for u in range(max(x - 1, 0), min(x + 2, free.shape[1])):
+                if free[v, u] and not outside[v, u]:
+                    outside[v, u] = True
+                    queue.append((v, u))
+    return ~outside[1:-1, 1:-1]
+
+
+def rasterized(polygons: list, shape: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centre lies inside an odd number of the polygons' edges to the left."""
+    crossings = np.zeros(shape, int)
+    for polygon in polygons:
+        corners = np.reshape(polygon, (-1, 2))
+        for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, 0), strict=True):
+            if x0 == x1:
+                crossings[min(y0, y1) : max(y0, y1), x0:] += 1
+    return crossings % 2 == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(masks)
+def test_polygons_are_the_mask_but_for_its_holes(mask):
+    polygons = export.polygons(mask)
+    for polygon in polygons:
+        corners = np.reshape(polygon, (-1, 2))
+        steps = np.roll(corners, -1, 0) - corners
+        assert len(corners) >= 4
+        assert ((steps == 0).sum(1) == 1).all(), "every edge is horizontal or vertical, and none is empty"
+        assert ((steps[:, 0] == 0) != (np.roll(steps, 1, 0)[:, 0] == 0)).all(), (
+            "no corner lies on a straight line"
+        )
+        x, y = corners.T
+        assert (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() > 0, "clockwise, with y pointing down"
+    covered = np.zeros(mask.shape, bool)
+    for polygon in polygons:
+        covered |= rasterized([polygon], mask.shape)
+    np.testing.assert_array_equal(covered, filled(mask))
+
+
+@settings(max_examples=100, deadline=None)
+@given(masks)
+def test_pycocotools_rasterizes_the_polygons_alike(mask):
+    coco = pytest.importorskip("pycocotools.mask")
+    polygons = export.polygons(mask)
+    if polygons:
+        decoded = coco.decode(coco.merge(coco.frPyObjects(polygons, *mask.shape)))
+        np.testing.assert_array_equal(decoded.astype(bool), filled(mask))
+
+
+def test_polygons_by_hand():
+    assert export.polygons(np.zeros((3, 3), bool)) == []
+    assert export.polygons(np.ones((2, 3), bool)) == [[0, 0, 3, 0, 3, 2, 0, 2]]
+    assert export.polygons(np.eye(2, dtype=bool)) == [[0, 0, 1, 0, 1, 1, 0, 1], [1, 1, 2, 1, 2, 2, 1, 2]]
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    assert export.polygons(ring) == [[0, 0, 3, 0, 3, 3, 0, 3]]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.npy", "png"])
+def test_unknown_endings_list_the_known(parts, name, tmp_path):
+    with pytest.raises(UsageError, match=r"\.index\.png.*\.npz.*\.json"):
+        parts.save(tmp_path / name)
+    with pytest.raises(UsageError, match="read back"):
+        Parts.load(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".png", ".index.png", ".npz", ".json"])
+def test_unwritable_output_is_one_clear_error(parts, ending, tmp_path):
+    (tmp_path / f"folder{ending}").mkdir()
+    (tmp_path / "file").write_text("")
+    for path in (f"none/a{ending}", f"folder{ending}", f"file/a{ending}", "x" * 300 + ending):
+        with pytest.raises(PartzooError, match="Cannot write") as caught:
+            parts.save(tmp_path / path)
+        assert "\n" not in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", f"folder{ending}"]
+
+
+def test_a_failed_save_leaves_the_old_file(parts, tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    parts.save(path)
+    before = path.read_bytes()
+
+    def break_off(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", break_off)
+    with pytest.raises(PartzooError, match="No space left on device"):
+        parts.save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_missing_and_damaged_files(parts, tmp_path):
+    for ending in (".npz", ".index.png"):
+        path = tmp_path / f"a{ending}"
+        with pytest.raises(PartzooError, match="No such file"):
+            Parts.load(path)
+        parts.save(path)
+        data = path.read_bytes()
+        for damaged in (b"", b"text", data[: len(data) // 2], data[:-30]):
+            path.write_bytes(damaged)
+            with pytest.raises(PartzooError, match="damaged"):
+                Parts.load(path)
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(PartzooError, match=r"Parts\.save"):
+        Parts.load(tmp_path / "other.npz")
+
+
+def test_npz_with_a_pickle_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, labels=np.array([[0, 1]]), k=1, names=np.array(["x"], dtype=object))
+    with pytest.raises(PartzooError, match="damaged"):
+        Parts.load(path)
