@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from partzoo.bench.report import machine
 from partzoo.errors import UsageError, require
-from partzoo.parts.files import write_aside
+from partzoo.files import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

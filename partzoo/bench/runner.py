@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from partzoo.errors import UsageError
+from partzoo.files import path_aside
 from partzoo.system.hardware import hardware
 
 # Module of each row. It has `cases(quick)`, which are run in turn by the clock, or, where it measures by itself,
@@ -159,11 +160,10 @@ def line(result: dict[str, Any]) -> str:
 
 def write(record: dict[str, Any], out: Path) -> None:
     """Write a record aside and rename it, so that no half of it is ever read."""
-    aside = out.with_name(f"{out.name}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(record, indent=2) + "\n")
-        aside.replace(out)
+        with path_aside(out) as aside:
+            aside.write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise UsageError(f"-o {out} cannot be written: {error.strerror}.") from error
 

@@ -200,7 +200,8 @@ def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> li
 
 
 def _save_together(several: Sequence[Parts], out: str) -> None:
-    from partzoo.parts.files import to_coco, write_aside
+    from partzoo.files import write_aside
+    from partzoo.parts.files import to_coco
 
     text = json.dumps(to_coco(several))
     with write_aside(out) as file:

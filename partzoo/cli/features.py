@@ -82,7 +82,7 @@ def _write_arrays(out: str, arrays: dict[str, Any], names: list[str]) -> None:
     import numpy as np
     from safetensors.numpy import save
 
-    from partzoo.parts.files import write_aside
+    from partzoo.files import write_aside
 
     with write_aside(out) as file:
         if out.lower().endswith(".npz"):

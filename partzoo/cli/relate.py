@@ -36,8 +36,8 @@ from partzoo.errors import PartzooError
 @json_option
 def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as_json: bool) -> None:
     """Draw the figures of the paper of PART for a picture: its patches, placed by what a model predicts."""
+    from partzoo.files import write_aside
     from partzoo.images.opening import open_picture
-    from partzoo.parts.files import write_aside
     from partzoo.relations import figures as relation_figures
     from partzoo.relations import patches as relations
 

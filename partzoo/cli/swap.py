@@ -41,7 +41,7 @@ def swap(first: str, second: str, out: str, parts: list[int] | None, category: i
     check_place(Path(out))
     from PIL import Image
 
-    from partzoo.parts.files import write_aside
+    from partzoo.files import write_aside
     from partzoo.swapping import swap_parts
 
     mixed = Image.fromarray(swap_parts(model, first, second, parts, classes=category))

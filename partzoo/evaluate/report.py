@@ -21,7 +21,7 @@ from typing import Any
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import FLOORS
-from partzoo.parts.files import write_aside
+from partzoo.files import write_aside
 
 FORMAT = 1
 DEFAULT = "default"

@@ -27,8 +27,8 @@ from partzoo.evaluate.protocols.coco import DetectionProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
+from partzoo.files import write_aside
 from partzoo.models.loading import load
-from partzoo.parts.files import write_aside
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
 from partzoo.weights.manifest import manifest

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError, WeightsError
+from partzoo.files import path_aside
 from partzoo.weights.card import card
 from partzoo.weights.hub_file import first_line, hub_file
 from partzoo.weights.manifest import WeightRecord
@@ -95,8 +96,12 @@ def _save(
     }
     write_weights(folder / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
     try:
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card(architecture, model.config, record, repo), encoding="utf-8")
+        for name, text in (
+            (CONFIG, json.dumps(config, indent=2) + "\n"),
+            ("README.md", card(architecture, model.config, record, repo)),
+        ):
+            with path_aside(folder / name) as aside:
+                aside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder

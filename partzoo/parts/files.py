@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from partzoo.errors import PartzooError, UsageError, require
+from partzoo.files import write_aside
 from partzoo.parts import drawing as draw
 
 if TYPE_CHECKING:
@@ -164,26 +164,6 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
         if starts_region[first]:
             found.append(ring)
     return found
-
-
-@contextmanager
-def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file to write that takes its name only when all is written.
-
-    Raises:
-        PartzooError: the place cannot be written.
-    """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with aside.open("wb") as file:
-                yield file
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
 
 
 def _rle(mask: np.ndarray) -> dict:

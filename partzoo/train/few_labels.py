@@ -16,10 +16,10 @@ import torch
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import top1
+from partzoo.files import write_aside
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import find
-from partzoo.parts.files import write_aside
 from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_pictures
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
+from partzoo.files import path_aside
 from partzoo.models.base import Encoder
 from partzoo.models.precision import default_device, has_bf16
 from partzoo.settings import checked, types_of
@@ -297,9 +298,8 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
     tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
-    aside = out / f"{CHECKPOINT}.part"
-    save_file({k: v.contiguous() for k, v in tensors.items()}, aside, {"progress": json.dumps(asdict(state))})
-    aside.replace(out / CHECKPOINT)
+    with path_aside(out / CHECKPOINT) as aside:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, aside, {"progress": json.dumps(asdict(state))})
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:

@@ -14,6 +14,7 @@ from torch import nn
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, require
+from partzoo.files import write_aside
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import Architecture, find
@@ -222,7 +223,8 @@ def train(
         task = {name: value for name, value in defaults.items() if name not in NOT_SET} | given["task"]
         read_as = {key: value for key, value in asdict(read).items() if key not in OF_RECORDS} | {"name": str(data)}
         text = to_toml(head | {"config": config, "loop": loop, "task": task, "data": read_as})
-        (run_folder(out, fresh=not resume) / RECIPE).write_text(text, encoding="utf-8")
+        with write_aside(run_folder(out, fresh=not resume) / RECIPE) as file:
+            file.write(text.encode())
 
     if method == "objectness":
         record(given["config"])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
+from partzoo.files import write_aside
 from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
@@ -195,7 +196,8 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     said, file = to_toml(settings), out / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != said:
         raise UsageError(f"{out} holds results of other settings, see {file}: choose another folder with -o.")
-    file.write_text(said, encoding="utf-8")
+    with write_aside(file) as opened:
+        opened.write(said.encode())
     if not (out / TABLE).exists():
         return []
     with open(out / TABLE, newline="", encoding="utf-8") as opened:

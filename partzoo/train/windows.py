@@ -22,6 +22,7 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
+from partzoo.files import write_aside
 from partzoo.signals.edf import read_edf
 from partzoo.signals.preparing import to_windows
 from partzoo.weights.store import cache_folder
@@ -156,10 +157,8 @@ def prepared(
             arrays = read(file)
             for number in reversed(range(len(arrays))):
                 array = arrays[number]
-                aside = stem.with_suffix(f".{number}.{os.getpid()}.part")
-                with open(aside, "wb") as opened:
+                with write_aside(stem.with_suffix(f".{number}.npy")) as opened:
                     np.save(opened, array.astype(np.float16) if array.dtype.kind == "f" else array)
-                aside.replace(stem.with_suffix(f".{number}.npy"))
         numbers = range(len(list(place.glob(f"{stem.name}.*.npy"))))
         return tuple(np.load(stem.with_suffix(f".{number}.npy"), mmap_mode="r") for number in numbers)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from partzoo.errors import WeightsError
+from partzoo.files import write_aside
 
 FORMAT = 1
 NAME = "weights_manifest.json"
@@ -148,11 +148,9 @@ def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
         )
     content = _read(file)
     records = {values["name"]: values for values in content["weights"]} | {record.name: record.to_json()}
-    aside = file.with_name(f"{file.name}.part")
-    aside.write_text(
-        json.dumps(content | {"weights": list(records.values())}, indent=2) + "\n", encoding="utf-8"
-    )
-    os.replace(aside, file)
+    text = json.dumps(content | {"weights": list(records.values())}, indent=2) + "\n"
+    with write_aside(file) as opened:
+        opened.write(text.encode())
     return file
 
 

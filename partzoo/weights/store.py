@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
+from partzoo.files import path_aside
 from partzoo.weights.hub_file import hub_file
 from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, add_record, clones, manifest
 from partzoo.weights.release_files import check_golden, golden, pack, storage_dtype
@@ -277,8 +278,7 @@ def _remember(key: str, mark: list) -> None:
     try:
         memo = cache_folder() / "verified.json"
         memo.parent.mkdir(parents=True, exist_ok=True)
-        aside = memo.with_name(f"{memo.name}.{os.getpid()}.part")
-        aside.write_text(json.dumps(_memo() | {key: mark}), encoding="utf-8")
-        os.replace(aside, memo)
+        with path_aside(memo) as aside:
+            aside.write_text(json.dumps(_memo() | {key: mark}), encoding="utf-8")
     except (OSError, RuntimeError):
         return

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
+from partzoo.files import path_aside
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +104,7 @@ def write_weights(
     for name, keys in split.filename_to_tensors.items():
         _save(path.with_name(name), {key: tensors[key] for key in keys}, header)
     index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-    _write_aside(_index(path), lambda aside: aside.write_text(json.dumps(index, indent=1), encoding="utf-8"))
+    _write(_index(path), lambda aside: aside.write_text(json.dumps(index, indent=1), encoding="utf-8"))
     path.unlink(missing_ok=True)
     return [*(path.with_name(name) for name in split.filename_to_tensors), _index(path)]
 
@@ -220,23 +219,17 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
-    _write_aside(path, lambda aside: save_file(tensors, aside, header))
+    _write(path, lambda aside: save_file(tensors, aside, header))
 
 
-def _write_aside(path: Path, write) -> None:
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
     from safetensors import SafetensorError
 
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.touch()
-        mode = aside.stat().st_mode  # by the umask; safetensors makes files that only their owner may read
-        write(aside)
-        aside.chmod(mode)
-        os.replace(aside, path)
+        with path_aside(path) as aside:
+            write(aside)
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise WeightsError(
             f"{path} cannot be written ({error}): choose another folder or free some space."
         ) from error

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from partzoo.data.image_sets import PictureSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import top1
+from partzoo.files import write_aside
 from partzoo.models.layers import train_fast
 from partzoo.models.loading import load
 from partzoo.models.part.classifier import PartClassifier, PartClassifierConfig
 from partzoo.models.part.model import Part
-from partzoo.parts.files import write_aside
 from partzoo.train.augmentation.deit import RandAugment, random_crops, seeded
 from partzoo.train.datasets import DataOptions, read_pictures
 from partzoo.train.loop import Task

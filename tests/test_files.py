@@ -1,0 +1,43 @@
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from partzoo.errors import PartzooError
+from partzoo.files import path_aside, write_aside
+
+
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), write_aside(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_files_may_be_read_by_whom_the_umask_allows(tmp_path):
+    with path_aside(tmp_path / "a") as aside:
+        aside.touch()
+        aside.chmod(stat.S_IRUSR)
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_threads_that_write_one_file_do_not_mix(tmp_path):
+    def write(number: int) -> None:
+        with write_aside(tmp_path / "a") as file:
+            for _ in range(100):
+                file.write(bytes([number]) * 100)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(set((tmp_path / "a").read_bytes())) == 1
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path):
+    with pytest.raises(PartzooError, match="Cannot write"), write_aside(tmp_path / "no" / "a"):
+        pass
