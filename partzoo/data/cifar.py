@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from partzoo.data.image_sets import PictureSet
+from partzoo.data.reading import inside, need
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.base import need
 
 PIXELS = 3 * 32 * 32
 
@@ -53,11 +53,6 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not a dictionary of arrays: download it again.")
     return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
-
-
-def inside(data: Path, folder: str) -> Path:
-    """The archive's own folder, whether ``data`` is that or the one it was unpacked into."""
-    return data / folder if (data / folder).is_dir() else data
 
 
 @dataclass(frozen=True)

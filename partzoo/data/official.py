@@ -6,12 +6,12 @@ The same readers serve the protocols that measure on these data (:mod:`partzoo.e
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from partzoo.data import stl10
+from partzoo.data.cifar import CIFAR10_FILES, cifar100_files
+from partzoo.data.image_sets import PictureSet
+from partzoo.data.reading import inside
 from partzoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from partzoo.data.image_sets import PictureSet
 
 
 def official_pictures(folder: Path, split: str, limit: int | None = None) -> PictureSet | None:
@@ -30,9 +30,6 @@ def official_pictures(folder: Path, split: str, limit: int | None = None) -> Pic
     Raises:
         UsageError: it holds several of them, or files are missing or damaged.
     """
-    from partzoo.data.cifar import CIFAR10_FILES, cifar100_files, inside
-    from partzoo.evaluate.protocols.classification import stl10
-
     found = []
     for cifar in (CIFAR10_FILES, cifar100_files("cifar-100", "fine")):
         python, binary = (inside(folder, name) for name in (cifar.python, cifar.binary))
@@ -41,7 +38,7 @@ def official_pictures(folder: Path, split: str, limit: int | None = None) -> Pic
     stl = inside(folder, "stl10_binary")
     if (stl / "class_names.txt").is_file() and any(stl.glob("*_X.bin")):
         unlabelled = (stl / "unlabeled_X.bin").is_file()
-        found.append(("stl-10", stl10, "unlabeled" if unlabelled else "train"))
+        found.append(("stl-10", stl10.load, "unlabeled" if unlabelled else "train"))
     if len(found) > 1:
         names = ", ".join(name for name, *_ in found)
         raise UsageError(f"--data {folder} holds {names}: give the folder of one of them.")

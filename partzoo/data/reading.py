@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,9 +12,31 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError, require
-from partzoo.evaluate.protocols.base import Example
 
 Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One picture of a part protocol, in the protocol's frame: already cropped and resized as its rules say.
+
+    Attributes:
+        picture: ``(H, W, 3)`` uint8.
+        points: ``(L, 2)`` float64 landmarks, x and y in the frame's pixels; None where truth is a mask.
+        visible: ``(L,)`` bool, whether a landmark counts; None: all of them.
+        mask: ``(h, w)`` int64, true label of each pixel of the protocol's grid; None where truth is landmarks.
+        box: x, y, width, height in the frame's pixels of the thing; None where the data has none.
+        category: number of the picture's class; None where the data has none.
+        group: pictures of one group are alike, such as frames of one person.
+    """
+
+    picture: np.ndarray
+    points: np.ndarray | None = None
+    visible: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    box: tuple[float, float, float, float] | None = None
+    category: int | None = None
+    group: int = 0
 
 
 class Examples(Sequence):
@@ -34,6 +57,24 @@ class Examples(Sequence):
         if isinstance(index, slice):
             return Examples(self.records[index], self.read)
         return self.read(self.records[index])
+
+
+def inside(data: Path, folder: str) -> Path:
+    """The archive's own folder, whether ``data`` is that or the one it was unpacked into."""
+    return data / folder if (data / folder).is_dir() else data
+
+
+def need(protocol: str, data: str | Path, names: Sequence[str], get: str) -> Path:
+    """The data's folder, if everything that ``names`` lists lies in it.
+
+    Raises:
+        UsageError: something is missing; the sentence says what, and where it comes from.
+    """
+    data = Path(data)
+    for name in names:
+        if not (data / name).exists():
+            raise UsageError(f"{protocol} needs {data / name}, which is not there. {get}")
+    return data
 
 
 def check_split(protocol: str, split: str, splits: Sequence[str]) -> None:

@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from partzoo.data.image_sets import Frame, PictureSet, at_most, load_pictures
+from partzoo.data import tiny_imagenet
+from partzoo.data.folders import load_pictures
+from partzoo.data.image_sets import Frame, PictureSet, at_most
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols import aflw, celeba, cub, deepfashion, partimagenet
-from partzoo.evaluate.protocols.classification import tiny_imagenet
 
 Layout = Literal[
     "folder", "aflw", "celeba", "cub", "deepfashion", "partimagenet-ood", "partimagenet-partformer", "partimagenet-seg"
@@ -28,7 +29,7 @@ class DataOptions:
     """How training pictures are read, and what a release's record says of them.
 
     Attributes:
-        layout: ``"folder"``, as :func:`partzoo.data.image_sets.load_pictures` reads one, or a data set's official
+        layout: ``"folder"``, as :func:`partzoo.data.folders.load_pictures` reads one, or a data set's official
             layout, of which the training split is read.
         frame: how a picture becomes a square, see :class:`partzoo.data.image_sets.PictureSet`.
         categories: only pictures of these classes, numbered in this order; empty is all.
@@ -96,7 +97,7 @@ def read_pictures(
 
 def _folder(folder: Path, split: str, side: int, limit: int | None, frame: Frame) -> PictureSet:
     if split == "val" and (folder / "val" / "val_annotations.txt").is_file():
-        pictures = tiny_imagenet(folder, split, limit)
+        pictures = tiny_imagenet.load(folder, split, limit)
         return PictureSet(pictures.files, side, pictures.labels, pictures.classes, frame)
     return load_pictures(folder, split, side=side, limit=limit, frame=frame)
 

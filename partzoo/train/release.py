@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from partzoo.data.image_sets import load_pictures
+from partzoo.data.folders import load_pictures
 from partzoo.discovery.pipeline import make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols

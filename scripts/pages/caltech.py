@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 import partzoo
-from partzoo.data.image_sets import load_pictures
+from partzoo.data.folders import load_pictures
 
 SIDE, COLUMNS = 128, 6
 

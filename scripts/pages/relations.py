@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import partzoo
-from partzoo.data.image_sets import load_pictures
+from partzoo.data.folders import load_pictures
 from partzoo.models.part.model import Part
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from partzoo.data.image_sets import PictureSet, load_pictures
+from partzoo.data.folders import load_pictures
+from partzoo.data.image_sets import PictureSet
 from partzoo.errors import ImageError, UsageError
 from partzoo.train.augmentation.geometry import random_crop_flip
 

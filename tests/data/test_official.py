@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from partzoo.data.image_sets import load_pictures
+from partzoo.data.folders import load_pictures
 from partzoo.errors import UsageError
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from partzoo.data.image_sets import load_pictures
+from partzoo.data.folders import load_pictures
 from partzoo.errors import ImageError, UsageError
 from partzoo.evaluate.protocols import celeba, cub
 from partzoo.train.datasets import LAYOUTS, DataOptions, read_pictures

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from partzoo.data.reading import Examples
+from partzoo.data.reading import Example, Examples
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import fitted
 from partzoo.discovery.vocabulary import PartVocabulary
@@ -26,7 +26,7 @@ from partzoo.evaluate.parts.landmarks import (
     soft_centroids,
 )
 from partzoo.evaluate.parts.rotation import rotated
-from partzoo.evaluate.protocols.base import Example, PartProtocol
+from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.images.opening import Picture
 
 Progress = Callable[[str, int, int], None]

@@ -11,7 +11,8 @@ from math import cos, radians, sin
 import numpy as np
 from PIL import Image
 
-from partzoo.evaluate.protocols.base import Example, PartProtocol
+from partzoo.data.reading import Example
+from partzoo.evaluate.protocols.base import PartProtocol
 
 
 def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from partzoo.train.augmentation.geometry import warp
+from partzoo.data.warp import warp
 
 
 def affine_matrices(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, side: int) -> Tensor:
@@ -19,7 +19,7 @@ def affine_matrices(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, 
 
     Returns:
         ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the picture, for
-        :func:`partzoo.train.augmentation.geometry.warp`.
+        :func:`partzoo.data.warp.warp`.
     """
     cos, sin, tan = angle.cos(), angle.sin(), shear.tan()
     inverse = (

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.data.reading import Examples, check_split, read_mat, read_rows, squash_plain, stretch
+from partzoo.data.reading import Example, Examples, check_split, need, read_mat, read_rows, squash_plain, stretch
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.celeba import ERROR
 from partzoo.images.opening import open_picture
 

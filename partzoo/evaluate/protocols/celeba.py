@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.data.reading import Examples, check_split, read_rows, squash_plain, stretch
-from partzoo.evaluate.protocols.base import Example, LandmarkError, PartProtocol, need
+from partzoo.data.reading import Example, Examples, check_split, need, read_rows, squash_plain, stretch
+from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import open_picture
 
 LISTS = {"train": "cele_train_lm.txt", "mafl-train": "MAFL_train_lm.txt", "mafl-test": "MAFL_test_lm.txt"}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from partzoo.data.reading import need
 from partzoo.errors import UsageError, require
-from partzoo.evaluate.protocols.base import need
 
 _FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 _FIELDS = ("image_id", "category_id", "bbox", "score")

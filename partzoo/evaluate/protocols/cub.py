@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from partzoo.data.reading import Examples, check_split, read_rows, sample, squash, squash_plain, stretch
+from partzoo.data.reading import Example, Examples, check_split, need, read_rows, sample, squash, squash_plain, stretch
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.base import Example, LandmarkError, PartProtocol, need
+from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import open_picture
 
 LANDMARKS = 15

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.data.reading import (
+    Example,
     Examples,
     check_split,
+    need,
     read_json,
     squash_mask,
     squash_plain,
 )
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.images.opening import open_picture
 
 LISTS = {"train": ("train",), "test": ("query", "gallery")}

@@ -22,8 +22,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from partzoo.data.reading import Example, need
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.base import Example, LandmarkError, PartProtocol, need
+from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 
 SIDE = 160
 SPLITS = ("train", "dev", "report")

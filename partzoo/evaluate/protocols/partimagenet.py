@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.data.reading import (
+    Example,
     Examples,
     check_split,
+    need,
     read_json,
     read_rows,
     squash,
@@ -19,7 +21,7 @@ from partzoo.data.reading import (
     squash_plain,
 )
 from partzoo.errors import UsageError, require
-from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.images.opening import open_picture
 
 PARTS = BACKGROUND = 40

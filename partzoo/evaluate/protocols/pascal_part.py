@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.data.reading import Examples, check_split, read_mat, read_rows, squash, squash_mask
+from partzoo.data.reading import Example, Examples, check_split, need, read_mat, read_rows, squash, squash_mask
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.base import Example, PartProtocol, need
+from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.images.opening import open_picture
 
 GRID = 128

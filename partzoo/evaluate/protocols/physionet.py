@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from partzoo.data.reading import need
 from partzoo.errors import ShapeError, UsageError, require
 from partzoo.evaluate.metrics import Contingency
-from partzoo.evaluate.protocols.base import need
 from partzoo.evaluate.protocols.wfdb import read_annotations, read_header
 from partzoo.signals.preparing import BAND, RATE, SECONDS, end_to_end, filtered, normalized
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from partzoo.data.warp import warp
+
 
 def random_crop_flip(
     pixels: Tensor, side: int, *, scale: tuple[float, float] = (0.75, 1.0), generator: torch.Generator | None = None
@@ -58,17 +60,6 @@ def similarity_matrices(
     centre = torch.stack([left + length / 2 + 0 * scale, top + length / 2 + 0 * scale], dim=1)
     offset = centre + length * scale[:, None] * shift - (turned * (side / 2)).sum(2)
     return torch.cat([turned, offset[..., None]], dim=2)
-
-
-def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Pictures ``(B, C, S, S)`` float read bilinearly where ``(B, 2, 3)`` matrices say, black outside."""
-    side = pixels.shape[-1]
-    linear = matrices[..., :2]
-    # Pixel index i lies at (2 i + 1) / side - 1 in grid_sample's units.
-    offset = (2 * matrices[..., 2] + 1) / side - 1 + (linear * (1 - 1 / side)).sum(2)
-    theta = torch.cat([linear, offset[..., None]], dim=2).to(pixels.dtype)
-    grid = nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
-    return nn.functional.grid_sample(pixels, grid, padding_mode="zeros", align_corners=False)
 
 
 def random_similarity(

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, l1_loss
 
+from partzoo.data.warp import warp
 from partzoo.errors import UsageError
 from partzoo.models.loading import load
 from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.mpae.model import Mpae, MpaeConfig
-from partzoo.train.augmentation.geometry import random_flip, similarity_matrices, warp
+from partzoo.train.augmentation.geometry import random_flip, similarity_matrices
 from partzoo.train.loop import Task
 from partzoo.train.losses.mpae import (
     background_loss,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from partzoo.data.image_sets import picture_files
+from partzoo.data.folders import picture_files
 from partzoo.discovery.describe import CELL, SIZE, at_work, cielab, cropped, within_frame
 from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
 from partzoo.discovery.refine import resize

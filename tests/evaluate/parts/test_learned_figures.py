@@ -9,13 +9,14 @@ from helpers.drawn_faces import write_faces
 from torch import nn
 
 import partzoo
+from partzoo.data.reading import Example
 from partzoo.discovery.describe import at_work
 from partzoo.discovery.pipeline import make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
 from partzoo.evaluate.parts.figures import part_figures
 from partzoo.evaluate.protocols import get
-from partzoo.evaluate.protocols.base import Example, PartProtocol
+from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.images.opening import Picture
 from partzoo.models.sharing import save_pretrained
 

@@ -5,10 +5,11 @@ import pytest
 from helpers.drawn_faces import write_faces
 
 import partzoo
+from partzoo.data.reading import Example
 from partzoo.discovery.pipeline import make_finder
 from partzoo.evaluate.parts.figures import Tally, part_figures
 from partzoo.evaluate.protocols import get
-from partzoo.evaluate.protocols.base import Example, LandmarkError, PartProtocol
+from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 
 POINTS = np.array([[4.0, 4.0], [12.0, 4.0], [8.0, 12.0]])
 PICTURE = np.zeros((16, 16, 3), np.uint8)

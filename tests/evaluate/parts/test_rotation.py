@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from helpers.drawn_faces import write_faces
 
+from partzoo.data.reading import Example
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
 from partzoo.evaluate.parts.rotation import rotated
 from partzoo.evaluate.protocols import faces68, get
-from partzoo.evaluate.protocols.base import Example
 
 FACES, CUB, PARTIMAGENET = (get(name) for name in ("faces68", "cub", "partimagenet-ood"))
 EYE, MOUTH, SKIN = (30, 30, 90), (190, 40, 60), (230, 190, 160)

@@ -3,8 +3,8 @@ import torch
 from torchvision.transforms import InterpolationMode, RandomAffine, RandomErasing
 from torchvision.transforms import functional as tv
 
+from partzoo.data.warp import warp
 from partzoo.evaluate.probes.affine import affine_matrices, random_affine, random_erasing
-from partzoo.train.augmentation.geometry import warp
 
 
 def generator(seed=0):

@@ -1,0 +1,59 @@
+"""Tiny-ImageNet in its official layout, or as sheets of tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from partzoo.data.folders import load_pictures, picture_files
+from partzoo.data.image_sets import PictureSet
+from partzoo.data.reading import inside, need
+from partzoo.errors import UsageError
+
+SIDE = 64
+GET = (
+    "Download http://cs231n.stanford.edu/tiny-imagenet-200.zip and give the folder that it was unpacked into, with "
+    "train/<wnid>/images and val/images + val/val_annotations.txt; or a folder of 64-pixel sheets train-00.avif, "
+    "..., val-00.avif, ... with train-labels.npy, val-labels.npy and classes.json (--data DIR)."
+)
+
+
+def load(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
+    """Tiny-ImageNet: the official folder, or sheets as :func:`partzoo.data.folders.load_pictures` reads them.
+
+    The official validation pictures may lie together with ``val_annotations.txt`` or be sorted into a folder per
+    class. A limit draws from all classes, by a fixed order; sheets are in random order already.
+
+    Args:
+        data: folder with ``train/<wnid>/images`` and ``val``, or with ``train-00.avif``, ...
+        split: ``"train"`` or ``"val"``.
+        limit: at most so many pictures.
+
+    Raises:
+        UsageError: no such split, or its files are missing.
+    """
+    if split not in ("train", "val"):
+        raise UsageError(f"Unknown split {split!r} of tiny-imagenet; the splits with labels are train, val.")
+    data = Path(data)
+    if any(data.glob(f"{split}-*.avif")):
+        return load_pictures(data, split, limit=limit)
+    data = inside(data, "tiny-imagenet-200")
+    need("tiny-imagenet", data, ["train", split], GET)
+    classes = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
+    annotations = data / "val" / "val_annotations.txt"
+    if split == "val" and annotations.exists() and (data / "val/images").is_dir():
+        rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines() if line]
+        files, names = [data / "val/images" / file for file, _ in rows], [name for _, name in rows]
+    else:
+        files, names = picture_files(data / split), []
+    # A folder per class: train/<wnid>/images/x.JPEG, val/<wnid>/x.JPEG or val/images/<wnid>/x.JPEG.
+    known = {name: number for number, name in enumerate(classes)}
+    names = names or [next((part for part in file.parts[::-1] if part in known), file.parent.name) for file in files]
+    if strange := set(names) - set(known):
+        raise UsageError(f"{data / split} has the class {min(strange)!r}, which {data / 'train'} has not.")
+    labels = torch.tensor([known[name] for name in names])
+    if limit is not None and limit < len(files):
+        chosen = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))[:limit]
+        files, labels = [files[i] for i in chosen], labels[chosen]
+    return PictureSet(files, SIDE, labels, classes)
