@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 import partzoo
-from partzoo.images.opening import open_picture, to_tensor
+from partzoo.images.opening import open_picture
+from partzoo.images.preprocess import to_tensor
 
 images = Path(__file__).parent / "images"
 

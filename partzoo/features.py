@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from partzoo.images.opening import Picture, open_pictures, to_tensor, working_size
+from partzoo.images.opening import Picture, open_pictures
+from partzoo.images.preprocess import to_tensor, working_size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

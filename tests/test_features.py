@@ -26,7 +26,8 @@ def test_shapes_and_geometry(encoder):
 
 
 def test_dense_features_are_the_encoders_own(encoder):
-    from partzoo.images.opening import open_picture, to_tensor
+    from partzoo.images.opening import open_picture
+    from partzoo.images.preprocess import to_tensor
 
     picture = open_picture(pixels(32, 32))
     x = to_tensor(picture, (32, 32), encoder.preprocess)[None]

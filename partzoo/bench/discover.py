@@ -12,7 +12,8 @@ from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
 from partzoo.discovery.pipeline import SIZE, discover_parts
 from partzoo.features import DEFAULT_MODEL
-from partzoo.images.opening import open_picture, to_tensor, working_size
+from partzoo.images.opening import open_picture
+from partzoo.images.preprocess import to_tensor, working_size
 from partzoo.models.loading import load
 
 

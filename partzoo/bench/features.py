@@ -19,7 +19,8 @@ from torch.nn.functional import cosine_similarity, interpolate, normalize
 from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
 from partzoo.discovery.cluster import spherical_kmeans
-from partzoo.models.base import Encoder, Preprocess, Tokens
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
 from partzoo.models.precision import has_amx, has_bf16, set_precision
 from partzoo.models.registry import list_models

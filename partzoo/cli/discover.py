@@ -201,7 +201,7 @@ def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> li
 
 def _save_together(several: Sequence[Parts], out: str) -> None:
     from partzoo.files import write_aside
-    from partzoo.parts.files import to_coco
+    from partzoo.parts.coco import to_coco
 
     text = json.dumps(to_coco(several))
     with write_aside(out) as file:

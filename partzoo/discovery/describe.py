@@ -16,7 +16,8 @@ from partzoo.discovery.foreground import Cells, foreground
 from partzoo.discovery.refine import resize
 from partzoo.discovery.vocabulary import Settings
 from partzoo.errors import UsageError
-from partzoo.images.opening import Picture, working_size
+from partzoo.images.opening import Picture
+from partzoo.images.preprocess import working_size
 
 SIZE = 224  # longer side of a picture at work, in pixels
 CELL = 4  # pixels at work between neighbouring cells of the grid

@@ -11,7 +11,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import make_finder
 from partzoo.features import DEFAULT_MODEL
-from partzoo.models.base import Encoder, Preprocess, Tokens
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
 from partzoo.models.registry import find
 

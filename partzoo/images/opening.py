@@ -1,4 +1,4 @@
-"""Anything that holds a picture -> `Picture`, and a picture -> what a model takes."""
+"""Whatever holds an image becomes a `Picture`, upright and in its own size."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from partzoo.errors import ImageError, UsageError
+from partzoo.errors import ImageError
 from partzoo.images import decoding as decode
 from partzoo.images.decoding import MAX_BYTES, MAX_PIXELS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from partzoo.models.base import Preprocess
 
 SUFFIXES = tuple(
     ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
@@ -147,58 +142,6 @@ def open_pictures(
             raise ImageError("The sequence of pictures is empty: pass at least one.")
         return Pictures(sources, **limits), False
     return Pictures([source], **limits), True
-
-
-def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int, int]:
-    """Size at which to compute: the longer side near ``target``, the aspect as near as multiples allow.
-
-    Args:
-        size: ``(height, width)`` of the picture.
-        target: wished length of the longer side, in pixels.
-        multiple: both sides come out as multiples of it, at least one.
-
-    Returns:
-        ``(height, width)``.
-
-    Raises:
-        UsageError: a number is below 1.
-    """
-    if min(*size, target, multiple) < 1:
-        raise UsageError(f"size={size}, target={target} and multiple={multiple} must all be at least 1.")
-
-    def rounded(length: float) -> int:
-        return max(int(length / multiple + 0.5), 1) * multiple
-
-    scale = rounded(target) / max(size)
-    return rounded(size[0] * scale), rounded(size[1] * scale)
-
-
-def to_tensor(picture: Picture | np.ndarray, size: tuple[int, int], preprocess: Preprocess) -> Tensor:
-    """Resize (antialiased) and normalize a picture for a model.
-
-    Args:
-        picture: a ``Picture`` or ``(H, W, 3)`` uint8 pixels.
-        size: ``(h, w)`` to resize to; ``working_size`` keeps the aspect.
-        preprocess: the model's ``mean`` and ``std`` (of values in 0..1), ``interpolation`` (a name of PIL's).
-
-    Returns:
-        ``(3, h, w)`` float32.
-    """
-    import torch
-
-    pixels = picture.pixels if isinstance(picture, Picture) else picture
-    try:
-        resample = Image.Resampling[preprocess.interpolation.upper()]
-    except KeyError:
-        choices = ", ".join(mode.name.lower() for mode in Image.Resampling)
-        raise UsageError(
-            f"Unknown interpolation {preprocess.interpolation!r}. Choose one of {choices}."
-        ) from None
-    if pixels.shape[:2] != tuple(size):
-        pixels = np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resample))
-    scale = 1 / (255 * np.asarray(preprocess.std, np.float32))
-    shift = np.asarray(preprocess.mean, np.float32) / np.asarray(preprocess.std, np.float32)
-    return torch.from_numpy(np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1)))
 
 
 def _name(source: Any) -> str | None:

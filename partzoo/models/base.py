@@ -4,50 +4,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from partzoo.errors import ShapeError, UsageError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """What a model's input must be.
-
-    Attributes:
-        size: side in pixels of the pictures it was trained on.
-        mean, std: per channel, of pixels in 0..1.
-        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased.
-        multiple: height and width are best a multiple of this (the patch, or the coarsest stride).
-    """
-
-    size: int = 64
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
-    multiple: int = 1
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a picture."""
-        return 3, self.size, self.size
-
-    def normalize(self, pixels: Tensor) -> Tensor:
-        """Pixels ``(B, 3, H, W)`` uint8, as float32 with this mean and standard deviation."""
-        mean = pixels.new_tensor(self.mean, dtype=torch.float32)[:, None, None]
-        std = pixels.new_tensor(self.std, dtype=torch.float32)[:, None, None]
-        return (pixels.float() / 255 - mean) / std
-
-    def denormalize(self, x: Tensor) -> Tensor:
-        """Normalized pictures ``(..., 3, H, W)`` as levels of 0..255, float; the inverse of :meth:`normalize`."""
-        mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return 255 * (mean + std * x)
+from partzoo.images.preprocess import Preprocess
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor, nn
 
-from partzoo.models.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.layers import BasicBlock
 from partzoo.models.registry import register
 

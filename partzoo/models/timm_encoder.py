@@ -13,17 +13,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UnknownModelError, UsageError
-from partzoo.models.base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Encoder,
-    Preprocess,
-    Tokens,
-    as_format,
-    choose,
-    in_precision,
-    pad_to_multiple,
-)
+from partzoo.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.registry import Architecture, register
 
 if TYPE_CHECKING:

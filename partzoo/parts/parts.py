@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError, require
-from partzoo.parts import drawing as draw
-from partzoo.parts import files as export
+from partzoo.parts import coco, drawing, files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,7 +174,7 @@ class Parts:
             UsageError: alpha is outside 0..1, or scale below 1.
         """
         how = {"alpha": alpha, "outlines": outlines, "numbers": numbers, "scale": scale}
-        return draw.overlay(self._image, self._labels, self.k, **how)
+        return drawing.overlay(self._image, self._labels, self.k, **how)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the picture, the overlay, and a legend with the areas.
@@ -194,7 +193,7 @@ class Parts:
         for axis, picture in zip(axes[0], shown, strict=True):
             axis.imshow(picture)
             axis.set_axis_off()
-        colours = draw.palette(self.k) / 255
+        colours = drawing.palette(self.k) / 255
         keys = [
             pyplot.Rectangle((0, 0), 1, 1, color=colours[i], label=f"{i}  {name}  {share:.1%}")
             for i, name, share in self._rows()
@@ -234,8 +233,8 @@ class Parts:
         return crops
 
     def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle") -> dict:
-        """A COCO dataset of this picture, one annotation per present part; ``export.to_coco`` says more."""
-        return export.to_coco([self], segmentation)
+        """A COCO dataset of this picture, one annotation per present part; see :func:`partzoo.parts.coco.to_coco`."""
+        return coco.to_coco([self], segmentation)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a file, in the form that its ending names; nothing half-written is left behind.
@@ -248,7 +247,7 @@ class Parts:
             UsageError: the ending is another.
             PartzooError: the file cannot be written.
         """
-        export.save(self, path)
+        files.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Parts:
@@ -258,7 +257,7 @@ class Parts:
             UsageError: the ending is another.
             PartzooError: the file is missing or damaged.
         """
-        return cls(**export.load(path))
+        return cls(**files.load(path))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Parts):
@@ -290,7 +289,7 @@ class Parts:
         return data.getvalue()
 
     def _repr_html_(self) -> str:
-        colours = draw.palette(self.k)
+        colours = drawing.palette(self.k)
         rows = "".join(
             f'<tr><td style="background:rgb{tuple(colours[i].tolist())};width:1.5em"></td><td>{i}</td>'
             f'<td style="text-align:left">{html.escape(name)}</td><td>{share:.1%}</td></tr>'

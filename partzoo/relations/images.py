@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError
 from partzoo.features import encoder_of
-from partzoo.images.opening import Pictures, open_pictures, to_tensor
+from partzoo.images.opening import Pictures, open_pictures
+from partzoo.images.preprocess import to_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,7 +7,8 @@ from itertools import pairwise
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 
-from partzoo.models.base import Encoder, Preprocess
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder
 
 
 def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None = None) -> list[Tensor]:

@@ -19,7 +19,7 @@ import partzoo
 from partzoo.evaluate.parts.landmarks import LandmarkRegression, inter_ocular, normalized_mean_error, part_centroids
 from partzoo.evaluate.protocols import faces68
 from partzoo.features import DEFAULT_MODEL
-from partzoo.parts import drawing as draw
+from partzoo.parts import drawing
 
 OUT = Path(__file__).parents[2] / "docs" / "images" / "faces.png"
 SIDE, GAP, TITLE, COLUMNS = 160, 6, 16, 8
@@ -52,7 +52,7 @@ def of_different_people(order: np.ndarray, person: np.ndarray, count: int) -> li
 
 def drawn(parts: partzoo.Parts, true: np.ndarray, predicted: np.ndarray, photograph: bool) -> Image.Image:
     """A face's parts under its true and its predicted landmarks."""
-    colours = draw.palette(parts.k)
+    colours = drawing.palette(parts.k)
     colours[0] = 235
     image = parts.overlay() if photograph else Image.fromarray(colours[parts.labels])
     pen = ImageDraw.Draw(image)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 import partzoo
 from partzoo.evaluate.protocols import faces68
-from partzoo.parts import drawing as draw
+from partzoo.parts import drawing
 
 OUT = Path(__file__).parents[2] / "docs" / "images" / "part-models.png"
 SIDE, GAP, LEGEND, PICTURES, ROWS = faces68.SIDE, 6, 20, 16, 4
@@ -28,7 +28,7 @@ def legend(k: int, width: int) -> Image.Image:
     """Every part's number in its colour."""
     strip = Image.new("RGB", (width, LEGEND), "white")
     pen = ImageDraw.Draw(strip)
-    for part, colour in enumerate(draw.palette(k).tolist()[1:], start=1):
+    for part, colour in enumerate(drawing.palette(k).tolist()[1:], start=1):
         left = (part - 1) * 2 * LEGEND
         pen.rectangle((left, 2, left + LEGEND - 4, LEGEND - 4), fill=tuple(colour))
         pen.text((left + LEGEND, 4), str(part), fill="black")
@@ -39,7 +39,7 @@ def shown(parts: partzoo.Parts, photograph: bool) -> list[Image.Image]:
     """The parts as flat colours on grey; with the photograph, that and the parts over it."""
     if photograph:
         return [Image.fromarray(parts.image), parts.overlay()]
-    colours = draw.palette(parts.k)
+    colours = drawing.palette(parts.k)
     colours[0] = 235
     return [Image.fromarray(colours[parts.labels])]
 

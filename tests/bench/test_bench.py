@@ -13,7 +13,7 @@ from partzoo.bench.plot import draw
 from partzoo.bench.report import markdown
 from partzoo.bench.runner import Case, Comparison, compared, measure, run
 from partzoo.errors import UsageError
-from partzoo.models.base import Preprocess
+from partzoo.images.preprocess import Preprocess
 from partzoo.models.part.relative import CrossAttentionRelativeEncoder
 from partzoo.models.precision import has_bf16
 

@@ -20,7 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 import partzoo
 from partzoo.conversion.convert import recognize
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
-from partzoo.models.base import IMAGENET_MEAN, IMAGENET_STD
+from partzoo.images.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from partzoo.models.loading import build
 from partzoo.models.registry import find
 from partzoo.weights.manifest import BUNDLED, PACKAGE

@@ -14,7 +14,7 @@ import partzoo
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.vocabulary import Settings
 from partzoo.errors import UsageError
-from partzoo.models.base import Preprocess
+from partzoo.images.preprocess import Preprocess
 from partzoo.models.part_model import PartModel
 from partzoo.models.sharing import save_pretrained
 

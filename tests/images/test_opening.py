@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from partzoo.errors import ImageError, ShapeError, UsageError
-from partzoo.images.opening import Picture, open_picture, open_pictures, to_tensor, working_size
+from partzoo.images.opening import Picture, open_picture, open_pictures
+from partzoo.images.preprocess import to_tensor, working_size
 
 SIZES = [(8, 8), (17, 300), (300, 17), (1, 1), (224, 224)]
 

@@ -9,7 +9,7 @@ from timm.models import build_model_with_cfg, register_model
 from timm.models.vision_transformer import VisionTransformer
 
 import partzoo
-from partzoo.models.base import Preprocess
+from partzoo.images.preprocess import Preprocess
 
 TINY = {"width": 64, "depth": 2, "registers": 4, "grid": 10}
 BASE = {"width": 768, "depth": 12, "registers": 4, "grid": 37}

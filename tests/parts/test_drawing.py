@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from partzoo.errors import UsageError
-from partzoo.parts import drawing as draw
+from partzoo.parts import drawing
 
 label_maps = hnp.arrays(
     np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 4)
@@ -47,17 +47,17 @@ def lab(colours: np.ndarray, sight: str) -> np.ndarray:
 @pytest.mark.parametrize("sight", SIGHTS)
 @pytest.mark.parametrize(("k", "least"), [(8, 20), (12, 15)])
 def test_colours_can_be_told_apart(sight, k, least):
-    seen = lab(draw.palette(k)[1:] * 0.55 + 128 * 0.45, sight)
+    seen = lab(drawing.palette(k)[1:] * 0.55 + 128 * 0.45, sight)
     apart = np.linalg.norm(seen[:, None] - seen, axis=-1)
     assert apart[~np.eye(k, dtype=bool)].min() >= least
 
 
 @pytest.mark.parametrize("k", [0, 1, 12, 13, 100, 1000])
 def test_palette_has_k_different_colours_and_keeps_its_beginning(k):
-    colours = draw.palette(k)
+    colours = drawing.palette(k)
     assert colours.shape == (k + 1, 3) and colours.dtype == np.uint8
     assert not colours[0].any()
-    np.testing.assert_array_equal(draw.palette(2000)[: k + 1], colours)
+    np.testing.assert_array_equal(drawing.palette(2000)[: k + 1], colours)
     assert len(np.unique(colours[:101], axis=0)) == min(k + 1, 101)
 
 
@@ -65,27 +65,27 @@ def test_part_colours_do_not_depend_on_the_pictures_hue():
     labels = np.ones((20, 20), int)
     red, green = np.zeros((2, 20, 20, 3), np.uint8)
     red[..., 0], green[..., 1] = 196, 100  # equally bright
-    seen = [np.asarray(draw.overlay(image, labels, 1)).astype(int) for image in (red, green)]
+    seen = [np.asarray(drawing.overlay(image, labels, 1)).astype(int) for image in (red, green)]
     assert abs(seen[0] - seen[1]).max() <= 2
 
 
 def test_alpha():
     labels = np.array([[0, 1]] * 4)
     image = np.full((4, 2, 3), 100, np.uint8)
-    plain = np.asarray(draw.overlay(image, labels, 1, alpha=0, outlines=False))
+    plain = np.asarray(drawing.overlay(image, labels, 1, alpha=0, outlines=False))
     np.testing.assert_array_equal(plain[:, 1], 100)
     assert (plain[:, 0] < 100).all()
-    opaque = np.asarray(draw.overlay(image, labels, 1, alpha=1, outlines=False))
-    np.testing.assert_array_equal(opaque[0, 1], draw.palette(1)[1])
+    opaque = np.asarray(drawing.overlay(image, labels, 1, alpha=1, outlines=False))
+    np.testing.assert_array_equal(opaque[0, 1], drawing.palette(1)[1])
     with pytest.raises(UsageError, match=r"0\.\.1"):
-        draw.overlay(image, labels, 1, alpha=1.5)
+        drawing.overlay(image, labels, 1, alpha=1.5)
 
 
 def test_outlines_run_between_labels_only():
     labels = np.zeros((40, 50), np.uint8)
     labels[10:20, 10:30] = 1
     labels[20:30, 10:30] = 2
-    lines = draw.outline(labels)
+    lines = drawing.outline(labels)
     assert not lines[12:19, 12:29].any() and not lines[:9].any() and not lines[32:].any()
     assert (
         lines[20, 10:30].all()
@@ -93,20 +93,20 @@ def test_outlines_run_between_labels_only():
         and lines[10:30, 10].all()
         and lines[30, 10:30].all()
     )
-    assert not draw.outline(np.ones((5, 5), np.uint8), 9).any()
+    assert not drawing.outline(np.ones((5, 5), np.uint8), 9).any()
     for width in (1, 2, 3, 5):
-        assert draw.outline(labels, width)[20:, 20][:5].sum() >= 1
-        assert draw.outline(labels, width)[:, 20].sum() == 3 * width
+        assert drawing.outline(labels, width)[20:, 20][:5].sum() >= 1
+        assert drawing.outline(labels, width)[:, 20].sum() == 3 * width
 
 
 @given(label_maps, st.integers(1, 9))
 def test_wide_outlines_contain_thin_ones(labels, width):
-    assert (draw.outline(labels, width) >= draw.outline(labels)).all()
+    assert (drawing.outline(labels, width) >= drawing.outline(labels)).all()
 
 
 @given(label_maps)
 def test_number_points_lie_inside_their_parts(labels):
-    points = draw.number_points(labels)
+    points = drawing.number_points(labels)
     assert set(points) == set(np.unique(labels[labels > 0]).tolist())
     for part, (x, y) in points.items():
         assert labels[y, x] == part
@@ -116,24 +116,24 @@ def test_number_points_lie_inside_their_parts(labels):
 def test_number_points_of_any_size(size):
     labels = np.arange(size[0] * size[1]).reshape(size) * 5 // (size[0] * size[1])
     labels[-1, -1] = 9
-    for part, (x, y) in draw.number_points(labels).items():
+    for part, (x, y) in drawing.number_points(labels).items():
         assert labels[y, x] == part
 
 
 def test_numbers_stand_in_the_middle_and_not_in_a_hole():
     y, x = np.mgrid[:200, :200]
     disc = (np.hypot(y - 80, x - 120) < 50).astype(int)
-    assert np.hypot(*np.subtract(draw.number_points(disc)[1], (120, 80))) < 18
+    assert np.hypot(*np.subtract(drawing.number_points(disc)[1], (120, 80))) < 18
     ring = disc * (np.hypot(y - 80, x - 120) > 30)
-    px, py = draw.number_points(ring)[1]
+    px, py = drawing.number_points(ring)[1]
     assert 35 < np.hypot(py - 80, px - 120) < 45
 
 
 def test_numbers_are_written_where_there_is_room():
     image, labels = np.zeros((100, 100, 3), np.uint8), np.ones((100, 100), int)
-    assert draw.overlay(image, labels, 1) != draw.overlay(image, labels, 1, numbers=False)
+    assert drawing.overlay(image, labels, 1) != drawing.overlay(image, labels, 1, numbers=False)
     small = np.s_[:20, :20]
-    assert draw.overlay(image[small], labels[small], 1) == draw.overlay(
+    assert drawing.overlay(image[small], labels[small], 1) == drawing.overlay(
         image[small], labels[small], 1, numbers=False
     )
 
@@ -141,16 +141,16 @@ def test_numbers_are_written_where_there_is_room():
 def test_scale_enlarges():
     image, labels = np.full((8, 9, 3), 100, np.uint8), np.eye(8, 9, dtype=int)
     plain = {"outlines": False, "numbers": False}
-    large = draw.overlay(image, labels, 1, scale=3, **plain)
+    large = drawing.overlay(image, labels, 1, scale=3, **plain)
     assert large.size == (27, 24)
-    np.testing.assert_array_equal(np.asarray(large)[1::3, 1::3], draw.overlay(image, labels, 1, **plain))
-    assert draw.overlay(None, labels, 1, scale=10).size == (90, 80)
+    np.testing.assert_array_equal(np.asarray(large)[1::3, 1::3], drawing.overlay(image, labels, 1, **plain))
+    assert drawing.overlay(None, labels, 1, scale=10).size == (90, 80)
     with pytest.raises(UsageError, match="scale"):
-        draw.overlay(image, labels, 1, scale=0)
+        drawing.overlay(image, labels, 1, scale=0)
 
 
 def test_overlay_does_not_write_into_the_picture():
     image = np.full((300, 60, 3), 100, np.uint8)
     labels = np.arange(300 * 60).reshape(300, 60) // 6000
-    draw.overlay(image, labels, 2)
+    drawing.overlay(image, labels, 2)
     assert (image == 100).all()

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.parts import files as export
+from partzoo.parts import coco
 from partzoo.parts.parts import Parts
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16))
@@ -97,16 +97,16 @@ def test_coco_json_is_what_pycocotools_reads(parts, tmp_path, capsys):
 
 def test_coco_of_several_pictures():
     several = [Parts(np.array([[0, 1, 2]]), source="a.jpg"), Parts(np.array([[2], [2]]), source="b.jpg")]
-    data = export.to_coco(several, "polygons")
+    data = coco.to_coco(several, "polygons")
     assert [(a["id"], a["image_id"], a["category_id"]) for a in data["annotations"]] == [
         (1, 1, 1),
         (2, 1, 2),
         (3, 2, 2),
     ]
     assert [image["file_name"] for image in data["images"]] == ["a.jpg", "b.jpg"]
-    assert export.to_coco([])["images"] == []
+    assert coco.to_coco([])["images"] == []
     with pytest.raises(UsageError, match="share"):
-        export.to_coco([several[0], Parts(np.array([[3]]))])
+        coco.to_coco([several[0], Parts(np.array([[3]]))])
     with pytest.raises(UsageError, match="'rle' or 'polygons'"):
         several[0].to_coco("png")
 
@@ -141,7 +141,7 @@ def rasterized(polygons: list, shape: tuple[int, int]) -> np.ndarray:
 @settings(max_examples=300, deadline=None)
 @given(masks)
 def test_polygons_are_the_mask_but_for_its_holes(mask):
-    polygons = export.polygons(mask)
+    polygons = coco.polygons(mask)
     for polygon in polygons:
         corners = np.reshape(polygon, (-1, 2))
         steps = np.roll(corners, -1, 0) - corners
@@ -162,19 +162,19 @@ def test_polygons_are_the_mask_but_for_its_holes(mask):
 @given(masks)
 def test_pycocotools_rasterizes_the_polygons_alike(mask):
     coco = pytest.importorskip("pycocotools.mask")
-    polygons = export.polygons(mask)
+    polygons = coco.polygons(mask)
     if polygons:
         decoded = coco.decode(coco.merge(coco.frPyObjects(polygons, *mask.shape)))
         np.testing.assert_array_equal(decoded.astype(bool), filled(mask))
 
 
 def test_polygons_by_hand():
-    assert export.polygons(np.zeros((3, 3), bool)) == []
-    assert export.polygons(np.ones((2, 3), bool)) == [[0, 0, 3, 0, 3, 2, 0, 2]]
-    assert export.polygons(np.eye(2, dtype=bool)) == [[0, 0, 1, 0, 1, 1, 0, 1], [1, 1, 2, 1, 2, 2, 1, 2]]
+    assert coco.polygons(np.zeros((3, 3), bool)) == []
+    assert coco.polygons(np.ones((2, 3), bool)) == [[0, 0, 3, 0, 3, 2, 0, 2]]
+    assert coco.polygons(np.eye(2, dtype=bool)) == [[0, 0, 1, 0, 1, 1, 0, 1], [1, 1, 2, 1, 2, 2, 1, 2]]
     ring = np.ones((3, 3), bool)
     ring[1, 1] = False
-    assert export.polygons(ring) == [[0, 0, 3, 0, 3, 3, 0, 3]]
+    assert coco.polygons(ring) == [[0, 0, 3, 0, 3, 3, 0, 3]]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.npy", "png"])

@@ -11,7 +11,8 @@ from torch.nn.functional import interpolate
 from partzoo.data.image_sets import PictureSet
 from partzoo.evaluate.probes.knn import knn_accuracy
 from partzoo.evaluate.probes.positions import antisymmetry, position_error
-from partzoo.models.base import Encoder, Preprocess
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder
 from partzoo.models.part.model import Part
 from partzoo.models.part.sampling import Sampling, sample
 from partzoo.models.spatial.model import Spatial

@@ -14,7 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from partzoo.errors import UsageError
-from partzoo.models.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.layers import Block
 from partzoo.models.part.relative import build_relative_encoder
 from partzoo.models.registry import register

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from partzoo.errors import UsageError
-from partzoo.models.base import Preprocess, in_precision, pad_to_multiple
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import in_precision, pad_to_multiple
 from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.layers import ChannelNorm
 from partzoo.models.part_model import PartModel

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from partzoo.errors import ShapeError, UsageError
-from partzoo.models.base import Encoder, Preprocess, Tokens, as_format, choose, in_precision, pad_to_multiple
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.registry import register
 from partzoo.models.spatial.backbones import BACKBONES
 

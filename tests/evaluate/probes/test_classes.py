@@ -9,7 +9,8 @@ from partzoo.evaluate.probes.classes import classify_figures
 from partzoo.evaluate.probes.held_out import part_positions, pooled_features, spatial_relations
 from partzoo.evaluate.protocols import get, names
 from partzoo.evaluate.protocols.classification import ClassProtocol
-from partzoo.models.base import Encoder, Preprocess, Tokens
+from partzoo.images.preprocess import Preprocess
+from partzoo.models.base import Encoder, Tokens
 from partzoo.models.part.model import Part, PartConfig
 from partzoo.models.spatial.model import Spatial, SpatialConfig
 from partzoo.train.losses.spatial import relation_targets

@@ -11,7 +11,7 @@ from parity.synthetic import parameter, picture
 
 from partzoo.conversion.partformer import renamed
 from partzoo.errors import UsageError
-from partzoo.models.base import Preprocess
+from partzoo.images.preprocess import Preprocess
 from partzoo.models.loading import build, load
 from partzoo.models.part_transformer import part_tokens, resampled, sine_positions
 from partzoo.models.partformer.model import PartFormerConfig

@@ -14,7 +14,7 @@ from PIL import Image
 from partzoo.conversion.mpae import RENAMED
 from partzoo.data.image_sets import PictureSet
 from partzoo.errors import UsageError
-from partzoo.models.base import Preprocess
+from partzoo.images.preprocess import Preprocess
 from partzoo.models.loading import build, load
 from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.registry import find

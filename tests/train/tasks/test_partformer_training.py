@@ -11,7 +11,7 @@ from parity.synthetic import normal, parameter, picture
 from partzoo.data.image_sets import PictureSet
 from partzoo.data.warp import warp
 from partzoo.errors import UsageError
-from partzoo.models.base import Preprocess
+from partzoo.images.preprocess import Preprocess
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
 from partzoo.train.augmentation.geometry import random_flip, random_similarity, similarity_matrices
