@@ -182,7 +182,7 @@ def _download(name: str) -> list[str]:
     from partzoo.models.registry import find
 
     if name.startswith("hf-hub:"):
-        from partzoo.models.sharing import fetch_repo
+        from partzoo.weights.folder import fetch_repo
 
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
         return [str(fetch_repo(repo, revision or None))]

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from partzoo.models.base import Encoder
-from partzoo.models.loading import stored_model
 from partzoo.models.registry import find, split_tag
+from partzoo.weights.folder import stored_model
 from partzoo.weights.manifest import manifest
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,30 @@ from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.models.base import Encoder
 from partzoo.models.precision import Precision, default_device, set_precision
 from partzoo.models.registry import Architecture, find, split_tag
-from partzoo.models.timm_encoder import CONVERTED, TimmConfig
-from partzoo.models.timm_encoder import PREFIX as TIMM
-from partzoo.weights.hub_file import hub_file
-from partzoo.weights.store import WeightRecord, load_strict, manifest, read_header, read_state, resolve
+from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
+from partzoo.weights.manifest import WeightRecord, manifest
+from partzoo.weights.store import resolve
+from partzoo.weights.tensors import load_strict, read_state
 
+HUB = "hf-hub:"
 ENCODER = "encoder."  # what the names of a frozen encoder's tensors begin with
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's name, parsed: what to build, and how its weights are brought.
+
+    Attributes:
+        entry: the architecture.
+        config: values saved with the weights, which replace those of the architecture's configuration.
+        tensors: reads the weights for the final configuration; None where the model goes without.
+        label: what an error calls the weights.
+    """
+
+    entry: Architecture
+    config: dict[str, Any]
+    tensors: Callable[[Any], dict[str, Tensor]] | None = None
+    label: str = ""
 
 
 def load(
@@ -37,7 +58,8 @@ def load(
         name: ``architecture`` or ``architecture.tag`` (see :func:`partzoo.list_models`), an alias,
             ``timm/<model>``, ``hf-hub:owner/repo[@revision]``, ``local-dir:PATH``, a folder that
             ``partzoo.hub.save_pretrained`` wrote, or a ``.safetensors`` file.
-        pretrained: bring weights; without them they are random.
+        pretrained: bring weights; without them they are random, in the configuration of a folder, file or
+            repository.
         device: where to; None is CUDA where there is one, else the CPU.
         dtype: ``"auto"``, ``"int8"`` (CPU), a floating-point dtype or its name. float32 is the reference.
         revision: of the Hub's repository, in place of the recorded one.
@@ -53,32 +75,42 @@ def load(
         UsageError: no such option.
         WeightsError: weights are missing, damaged or do not fit.
     """
-    device = torch.device(device) if device is not None else default_device()
-    reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
-    hub = {"revision": revision} | reach
-    stored = _of_repo(str(name), hub) if str(name).startswith("hf-hub:") else stored_model(str(name))
-    if stored is not None:
-        architecture, saved, files = stored
-        entry = find(architecture)
-        model = assign(entry, entry.configure(saved | config), read_state(files), ", ".join(map(str, files)), **reach)
-    elif str(name).startswith(TIMM) or isinstance(find(str(name)).config, TimmConfig):
-        entry = find(str(name))
-        chosen = entry.configure(config)
-        if pretrained and entry.name in CONVERTED:
-            raise WeightsError(
-                f"timm has no weights of {entry.name}: download {CONVERTED[entry.name]}, run 'partzoo convert FILE -o "
-                "DIR' and load DIR; or pass pretrained=False for random ones."
-            )
-        model = assign(entry, chosen, *_timm_state(chosen.model, hub)) if pretrained else build(entry, chosen)
+    source = parse(
+        str(name), pretrained=pretrained, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
+    )
+    chosen = source.entry.configure(source.config | config)
+    if source.tensors is None:
+        model = build(source.entry, chosen)
     else:
-        entry = find(str(name))
-        record = _record(str(name), entry) if pretrained and entry.needs_weights else None
-        if record is None:
-            model = build(entry, entry.configure(config))
-        else:
-            files = resolve(record, **hub)
-            model = assign(entry, entry.configure(record.config | config), read_state(files), record.name, **reach)
+        reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
+        model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
+    device = torch.device(device) if device is not None else default_device()
     return set_precision(model.eval().requires_grad_(False), dtype, device)
+
+
+def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
+    """What a name, as :func:`load` takes it, stands for.
+
+    Args:
+        name: of a model, a folder, a file or a repository.
+        pretrained: with weights.
+        **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`load`.
+
+    Raises:
+        UnknownModelError: no such name; the message names the closest.
+        WeightsError: there are no such weights, or the folder, file or repository holds no model of the zoo.
+    """
+    if (stored := _stored(name, pretrained, hub)) is not None:
+        architecture, config, files = stored
+        label = ", ".join(map(str, files))
+        return Source(find(architecture), config, (lambda _: read_state(files)) if pretrained else None, label)
+    entry = find(name)
+    if not pretrained or not entry.needs_weights:
+        return Source(entry, {})
+    if entry.fetch is not None:
+        return Source(entry, {}, partial(entry.fetch, **hub), entry.name)
+    record = _record(name, entry)
+    return Source(entry, record.config, lambda _: read_state(resolve(record, **hub)), record.name)
 
 
 def build(entry: Architecture, config: Any) -> nn.Module:
@@ -127,29 +159,13 @@ def has_frozen_encoder(model: nn.Module) -> bool:
     return isinstance(getattr(model, "encoder", None), Encoder) and getattr(model, "frozen", True)
 
 
-def stored_model(name: str) -> tuple[str, dict[str, Any], list[Path]] | None:
-    """Architecture, configuration and files of a model in a folder or a file; None for other names.
-
-    Raises:
-        WeightsError: it is none of the zoo's.
-    """
-    from partzoo.models.sharing import read_folder
-
-    path = Path(name.removeprefix("local-dir:"))
-    if path.is_dir():
-        return read_folder(path)
-    if name.startswith("local-dir:"):
-        raise WeightsError(f"{path} is not a folder.")
-    if path.suffix == ".safetensors":
-        return read_header(path)
-    return None
-
-
-def _of_repo(name: str, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]]:
-    from partzoo.models.sharing import fetch_repo, read_folder
-
-    repo, _, revision = name.removeprefix("hf-hub:").partition("@")
-    return read_folder(fetch_repo(repo, **(hub | {"revision": revision or hub["revision"]})))
+def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:
+    """Architecture, configuration and files of a model that is no name of the zoo's but a place."""
+    if not name.startswith(HUB):
+        return stored_model(name, weights=weights)
+    repo, _, revision = name.removeprefix(HUB).partition("@")
+    folder = fetch_repo(repo, **(hub | {"revision": revision or hub["revision"]}), weights=weights)
+    return read_folder(folder) if weights else (*read_config(folder / CONFIG), [])
 
 
 def _record(name: str, entry: Architecture) -> WeightRecord:
@@ -166,21 +182,3 @@ def _record(name: str, entry: Architecture) -> WeightRecord:
         f"{entry.name} has no trained weights yet: train them (partzoo train --help), "
         "or pass pretrained=False for random ones."
     )
-
-
-def _timm_state(model: str, hub: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
-    """Weights of a timm model from the Hub's cache or the Hub, without its classifier."""
-    import timm
-
-    record = timm.get_pretrained_cfg(model)
-    if record is None or not record.hf_hub_id:
-        raise WeightsError(f"timm knows no weights on the Hub for {model!r}: pass pretrained=False, or add a tag.")
-    try:
-        file = hub_file(record.hf_hub_id, "model.safetensors", name=TIMM + model, cached_first=True, **hub)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{error}: pass another tag, or pretrained=False.") from error
-    heads = record.classifier or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
-    state = read_state([file])
-    kept = {k: v for k, v in state.items() if not any(k == h or k.startswith(f"{h}.") for h in heads)}
-    return {f"model.{key}": value for key, value in kept.items()}, f"{record.hf_hub_id}/model.safetensors"

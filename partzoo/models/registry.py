@@ -17,16 +17,30 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UnknownModelError, UsageError
+from partzoo.weights.manifest import manifest
+from partzoo.weights.store import available
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _ARCHITECTURES: dict[str, Architecture] = {}
+_PREFIXES: dict[str, Callable[[str], Architecture]] = {}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A name, the frozen dataclass that configures it, and the function that builds it."""
+    """What a name stands for.
+
+    Attributes:
+        name: in lower case, with hyphens.
+        family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"`` or ``"encoder"``.
+        config: frozen dataclass of its configuration, with the default values.
+        build: makes the module of a configuration.
+        aliases: other names for it.
+        needs_weights: False where the parameters are seeded.
+        fetch: brings tensors by name for a configuration from elsewhere than the manifest's records; it takes
+            ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`partzoo.load`.
+    """
 
     name: str
     family: str
@@ -34,6 +48,7 @@ class Architecture:
     build: Callable[[Any], nn.Module]
     aliases: tuple[str, ...] = ()
     needs_weights: bool = True
+    fetch: Callable[..., dict[str, Tensor]] | None = None
 
     @property
     def summary(self) -> str:
@@ -57,19 +72,39 @@ class Architecture:
         )
 
 
-def register(*, family: str, config: Any, aliases: Iterable[str] = (), needs_weights: bool = True):
+def register(
+    *,
+    family: str,
+    config: Any,
+    aliases: Iterable[str] = (),
+    needs_weights: bool = True,
+    fetch: Callable[..., dict[str, Tensor]] | None = None,
+):
     """Register the decorated maker as an architecture.
 
     The maker's name, with hyphens for underscores, is the architecture's; it takes the configuration and
-    returns the module. ``needs_weights=False`` marks seeded models that ``load`` brings without a file.
+    returns the module. The arguments are those of :class:`Architecture`.
     """
 
     def decorate(build: Callable[[Any], nn.Module]) -> Callable[[Any], nn.Module]:
         name = build.__name__.replace("_", "-")
         if name in _ARCHITECTURES:
             raise ValueError(f"{name} is registered twice")
-        _ARCHITECTURES[name] = Architecture(name, family, config, build, tuple(aliases), needs_weights)
+        _ARCHITECTURES[name] = Architecture(name, family, config, build, tuple(aliases), needs_weights, fetch)
         return build
+
+    return decorate
+
+
+def register_prefix(prefix: str):
+    """Register the decorated function as what finds the architectures whose names begin with ``prefix``.
+
+    It takes the whole name and returns the :class:`Architecture`, or raises :class:`UnknownModelError`.
+    """
+
+    def decorate(resolve: Callable[[str], Architecture]) -> Callable[[str], Architecture]:
+        _PREFIXES[prefix] = resolve
+        return resolve
 
     return decorate
 
@@ -100,21 +135,19 @@ def find(name: str) -> Architecture:
     Raises:
         UnknownModelError: there is none; the message names the closest.
     """
-    if name.startswith("timm/"):
-        from partzoo.models.timm_encoder import timm_architecture
-
-        return timm_architecture(name)
+    known = architectures()
+    for prefix, resolve in _PREFIXES.items():
+        if name.startswith(prefix):
+            return resolve(name)
     plain, _ = split_tag(name)
     plain = aliases().get(plain, plain)
-    if plain not in architectures():
+    if plain not in known:
         raise UnknownModelError(unknown(name))
-    return architectures()[plain]
+    return known[plain]
 
 
 def unknown(name: str) -> str:
     """The sentence that says that no model has this name, with the closest ones."""
-    from partzoo.weights.manifest import manifest
-
     known = [*architectures(), *aliases(), *manifest()]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -136,8 +169,6 @@ def list_models(filter: str = "*", *, family: str | None = None, pretrained: boo
     Raises:
         UsageError: no such family.
     """
-    from partzoo.weights.store import available, manifest
-
     families = sorted({entry.family for entry in architectures().values()})
     if family is not None and family not in families:
         raise UsageError(f"Unknown family {family!r}; the families are {', '.join(families)}.")

@@ -11,26 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError, WeightsError
 from partzoo.files import path_aside
+from partzoo.models.loading import ENCODER, has_frozen_encoder, load
+from partzoo.models.registry import aliases, architectures
 from partzoo.weights.card import card
-from partzoo.weights.hub_file import first_line, hub_file
+from partzoo.weights.folder import CONFIG, WEIGHTS
+from partzoo.weights.hub_file import first_line
 from partzoo.weights.manifest import WeightRecord
-from partzoo.weights.tensors import INDEX, read_header, shards, write_weights
+from partzoo.weights.store import find_record
+from partzoo.weights.tensors import write_weights
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = [
-    "fetch_repo",
-    "from_pretrained",
-    "makers",
-    "push_to_hub",
-    "read_folder",
-    "read_header",
-    "save_pretrained",
-]
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SHARD_BYTES = 5_000_000_000
 
 
@@ -71,9 +64,6 @@ def _save(
     repo: str = "",
     backbone: bool = True,
 ) -> Path:
-    from partzoo.models.loading import ENCODER, has_frozen_encoder
-    from partzoo.weights.store import find_record
-
     architecture = getattr(model, "architecture", "")
     if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
         raise UsageError(
@@ -120,8 +110,6 @@ def from_pretrained(repo_or_folder: str | Path, **options: Any) -> nn.Module:
     Raises:
         WeightsError: files are missing, damaged or do not fit.
     """
-    from partzoo.models.loading import load
-
     if Path(repo_or_folder).is_dir():
         return load(f"local-dir:{repo_or_folder}", **options)
     return load(f"hf-hub:{str(repo_or_folder).removeprefix('hf-hub:')}", **options)
@@ -176,75 +164,8 @@ def push_to_hub(
     return commit.oid
 
 
-def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
-    """What lies in a folder of :func:`save_pretrained`.
-
-    Args:
-        path: the folder.
-
-    Returns:
-        Architecture, configuration, and the safetensors files.
-
-    Raises:
-        WeightsError: a part of it is missing or damaged.
-    """
-    path = Path(path)
-    index = path / f"model{INDEX}"
-    if (path / WEIGHTS).is_file():
-        files = [path / WEIGHTS]
-    elif index.is_file():
-        files = shards(index)
-    else:
-        raise WeightsError(
-            f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote."
-        )
-    return (*_read_config(path / CONFIG), files)
-
-
-def fetch_repo(
-    repo: str,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-) -> Path:
-    """The folder of a Hub repository in the Hugging Face cache, fetched if need be.
-
-    Args:
-        repo: ``owner/name``.
-        revision: branch, tag or commit. A commit that is in the cache needs no request; of a branch the Hub
-            is asked for the newest, and what is in the cache serves where it cannot be reached.
-        cache_dir: of the Hugging Face cache; None is its own (HF_HOME).
-        local_files_only: make no request.
-
-    Raises:
-        WeightsError: the repository cannot be had, or is none of partzoo's.
-    """
-    options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
-    try:
-        config = hub_file(repo, CONFIG, revision=revision, **options)
-        _read_config(config)
-        folder = config.parent
-        pinned = options | {"revision": folder.name}  # the commit: all files are of one
-        if (folder / WEIGHTS).is_file():
-            return folder
-        index = folder / f"model{INDEX}"
-        if not index.is_file():
-            try:
-                hub_file(repo, WEIGHTS, **pinned)
-                return folder
-            except FileNotFoundError:
-                hub_file(repo, index.name, **pinned)
-        for shard in shards(index):
-            hub_file(repo, shard.name, **pinned)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{error}: name a repository that partzoo.hub.push_to_hub wrote.") from error
-    return folder
-
-
 def makers() -> dict[str, Callable[..., nn.Module]]:
     """A function for each architecture and alias, by its name with underscores: what ``hubconf.py`` shows."""
-    from partzoo.models.registry import aliases, architectures
-
     entries = architectures()
     targets = {name: name for name in entries} | aliases()
     return {_identifier(name): _maker(name, entries[target]) for name, target in targets.items()}
@@ -252,8 +173,6 @@ def makers() -> dict[str, Callable[..., nn.Module]]:
 
 def _maker(name: str, entry: Any) -> Callable[..., nn.Module]:
     def make(pretrained: bool = True, **kwargs: Any) -> nn.Module:
-        from partzoo.models.loading import load
-
         return load(name, pretrained=pretrained, **kwargs)
 
     make.__name__ = make.__qualname__ = _identifier(name)
@@ -274,17 +193,3 @@ def _maker(name: str, entry: Any) -> Callable[..., nn.Module]:
 
 def _identifier(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
-
-
-def _read_config(file: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        architecture, config = content["architecture"], content["config"]
-        if not isinstance(architecture, str) or not isinstance(config, dict):
-            raise TypeError("'architecture' is a name and 'config' an object")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): name "
-            "what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
-        ) from error
-    return architecture, config

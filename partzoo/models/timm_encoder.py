@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from partzoo.errors import UnknownModelError, UsageError
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
-from partzoo.models.registry import Architecture, register
+from partzoo.models.registry import Architecture, register, register_prefix
+from partzoo.weights.hub_file import hub_file
+from partzoo.weights.tensors import read_state
 
 if TYPE_CHECKING:
     from timm.models import VisionTransformer
@@ -147,6 +150,7 @@ def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
     return model.pos_drop(tokens + table)
 
 
+@register_prefix(PREFIX)
 def timm_architecture(name: str) -> Architecture:
     """The architecture behind ``timm/<name>``.
 
@@ -173,7 +177,46 @@ def timm_architecture(name: str) -> Architecture:
         return TimmEncoder(config)
 
     build.__doc__ = f"timm's {model}."
-    return Architecture(PREFIX + model, "encoder", TimmConfig(model), build)
+    return Architecture(PREFIX + model, "encoder", TimmConfig(model), build, fetch=fetch_weights)
+
+
+def fetch_weights(config: TimmConfig, **hub: Any) -> dict[str, Tensor]:
+    """Weights of a timm model from the Hub's cache or the Hub, without its classifier.
+
+    Args:
+        config: names the model.
+        **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`partzoo.load`.
+
+    Raises:
+        WeightsError: timm records none, or they cannot be had.
+    """
+    import timm
+
+    record = timm.get_pretrained_cfg(config.model)
+    if record is None or not record.hf_hub_id:
+        raise WeightsError(
+            f"timm knows no weights on the Hub for {config.model!r}: pass pretrained=False, or add a tag."
+        )
+    name = PREFIX + config.model
+    try:
+        file = hub_file(record.hf_hub_id, "model.safetensors", name=name, cached_first=True, **hub)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{error}: pass another tag, or pretrained=False.") from error
+    heads = record.classifier or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    state = read_state([file])
+    kept = {k: v for k, v in state.items() if not any(k == h or k.startswith(f"{h}.") for h in heads)}
+    return {f"model.{key}": value for key, value in kept.items()}
+
+
+def _refuse(alias: str) -> Callable[..., NoReturn]:
+    def refuse(config: TimmConfig, **hub: Any) -> NoReturn:
+        raise WeightsError(
+            f"timm has no weights of {alias}: download {CONVERTED[alias]}, run 'partzoo convert FILE -o "
+            "DIR' and load DIR; or pass pretrained=False for random ones."
+        )
+
+    return refuse
 
 
 def _register(alias: str, model: str) -> None:
@@ -187,7 +230,7 @@ def _register(alias: str, model: str) -> None:
     else:
         maker.__doc__ = f"timm's {model}; weights from the Hugging Face Hub through timm's record."
         config = TimmConfig(model, positions="dino" if alias.startswith("dino-") else "timm")
-    register(family="encoder", config=config)(maker)
+    register(family="encoder", config=config, fetch=_refuse(alias) if alias in CONVERTED else fetch_weights)(maker)
 
 
 for _alias, _model in ALIASES.items():

@@ -81,6 +81,23 @@ def test_a_saved_configuration_comes_back(tmp_path):
     assert loaded.config == wide.config and loaded.architecture == "toy-vit"
 
 
+def test_without_weights_a_place_gives_its_configuration_alone(tmp_path):
+    wide = partzoo.load("part-vitt8", pretrained=False, device="cpu", dtype="float32", dim=24, depth=1, heads=3)
+    folder = hub.save_pretrained(wide, tmp_path)
+    for name in (folder, f"local-dir:{folder}", folder / "model.safetensors"):
+        loaded = partzoo.load(name, pretrained=False, device="cpu", dtype="float32")
+        assert loaded.config == wide.config and not same(loaded, wide), name
+    (folder / "model.safetensors").unlink()
+    assert partzoo.load(folder, pretrained=False, device="cpu").config == wide.config
+
+
+def test_without_weights_a_repository_sends_its_configuration_alone(model, server, tmp_path):
+    hub.push_to_hub(model, REPO, token="hf_token")
+    sent = len(server.requests)
+    assert partzoo.load(f"hf-hub:{REPO}", pretrained=False, device="cpu", dtype="float32").config == model.config
+    assert not [request for request in server.requests[sent:] if "model.safetensors" in str(request)]
+
+
 def test_shards_in_a_folder_load(model, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "SHARD_BYTES", 20_000)
     folder = hub.save_pretrained(model, tmp_path)
@@ -293,7 +310,7 @@ def test_a_push_without_the_right_to_write_is_one_clear_error(server, model):
 # the environment, which the client reads when it is imported
 
 
-SCRIPT = "from partzoo.models import sharing; import sys; print(sharing.fetch_repo(sys.argv[1]))"
+SCRIPT = "from partzoo.weights.folder import fetch_repo; import sys; print(fetch_repo(sys.argv[1]))"
 
 
 def test_endpoint_home_and_offline_mode_are_those_of_the_environment(model, tmp_path):

@@ -1,0 +1,120 @@
+"""A model as a folder, of this machine or of the Hub: ``config.json`` and ``model.safetensors``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from partzoo.errors import WeightsError
+from partzoo.weights.hub_file import hub_file
+from partzoo.weights.tensors import INDEX, read_header, shards
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
+    """What lies in a folder of :func:`partzoo.hub.save_pretrained`.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        Architecture, configuration, and the safetensors files.
+
+    Raises:
+        WeightsError: a part of it is missing or damaged.
+    """
+    path = Path(path)
+    index = path / f"model{INDEX}"
+    if (path / WEIGHTS).is_file():
+        files = [path / WEIGHTS]
+    elif index.is_file():
+        files = shards(index)
+    else:
+        raise WeightsError(
+            f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote."
+        )
+    return (*read_config(path / CONFIG), files)
+
+
+def fetch_repo(
+    repo: str,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    *,
+    weights: bool = True,
+) -> Path:
+    """The folder of a Hub repository in the Hugging Face cache, fetched if need be.
+
+    Args:
+        repo: ``owner/name``.
+        revision: branch, tag or commit. A commit that is in the cache needs no request; of a branch the Hub
+            is asked for the newest, and what is in the cache serves where it cannot be reached.
+        cache_dir: of the Hugging Face cache; None is its own (HF_HOME).
+        local_files_only: make no request.
+        weights: fetch the weights too, not the configuration alone.
+
+    Raises:
+        WeightsError: the repository cannot be had, or is none of partzoo's.
+    """
+    options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    try:
+        config = hub_file(repo, CONFIG, revision=revision, **options)
+        read_config(config)
+        folder = config.parent
+        pinned = options | {"revision": folder.name}  # the commit: all files are of one
+        if not weights or (folder / WEIGHTS).is_file():
+            return folder
+        index = folder / f"model{INDEX}"
+        if not index.is_file():
+            try:
+                hub_file(repo, WEIGHTS, **pinned)
+                return folder
+            except FileNotFoundError:
+                hub_file(repo, index.name, **pinned)
+        for shard in shards(index):
+            hub_file(repo, shard.name, **pinned)
+    except FileNotFoundError as error:
+        raise WeightsError(f"{error}: name a repository that partzoo.hub.push_to_hub wrote.") from error
+    return folder
+
+
+def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any], list[Path]] | None:
+    """Architecture, configuration and files of a model in a folder or a file; None for other names.
+
+    Args:
+        name: a path, for folders also ``local-dir:PATH``.
+        weights: require the folder's weights to be there; without, the files may be none.
+
+    Raises:
+        WeightsError: the folder or file holds no model of the zoo.
+    """
+    path = Path(name.removeprefix("local-dir:"))
+    if path.is_dir():
+        return read_folder(path) if weights else (*read_config(path / CONFIG), [])
+    if name.startswith("local-dir:"):
+        raise WeightsError(f"{path} is not a folder.")
+    if path.suffix == ".safetensors":
+        return read_header(path)
+    return None
+
+
+def read_config(file: Path) -> tuple[str, dict[str, Any]]:
+    """Architecture and configuration in a ``config.json`` of :func:`partzoo.hub.save_pretrained`.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or is not one of partzoo's.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        architecture, config = content["architecture"], content["config"]
+        if not isinstance(architecture, str) or not isinstance(config, dict):
+            raise TypeError("'architecture' is a name and 'config' an object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): name "
+            "what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
+        ) from error
+    return architecture, config
