@@ -9,7 +9,7 @@ from partzoo.features import model_input
 from partzoo.images.opening import Picture
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 
 def partformer(**config):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from partzoo.bench.runner import Case
 from partzoo.models.loading import load
 from partzoo.models.timm_encoder import TimmConfig
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 
 def cases(quick: bool = False) -> list[Case]:

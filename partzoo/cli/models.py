@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> None:
     """List models whose names match FILTER (wildcards: * and ?)."""
     from partzoo.models.registry import find, list_models
-    from partzoo.weights.store import manifest
+    from partzoo.weights.manifest import manifest
 
     tags: dict[str, list[str]] = {}
     for record in manifest().values():
@@ -133,7 +133,7 @@ def _print_record(record: WeightRecord) -> None:
 def _records(name: str, entry: Architecture) -> list[WeightRecord]:
     """The released weights that a name stands for: one where it has a tag, else all of its architecture."""
     from partzoo.models.registry import split_tag
-    from partzoo.weights.store import manifest
+    from partzoo.weights.manifest import manifest
 
     of_architecture = [record for record in manifest().values() if record.architecture == entry.name]
     tag = None if name.startswith("timm/") else split_tag(name)[1]

@@ -28,7 +28,7 @@ from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
 from partzoo.train.datasets import DataOptions, read_pictures
 from partzoo.train.muon import Muon
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

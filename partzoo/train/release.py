@@ -26,8 +26,8 @@ from partzoo.models.part.model import Part
 from partzoo.models.registry import find
 from partzoo.system.hardware import hardware
 from partzoo.train.run import read_recipe, train
-from partzoo.weights.manifest import NAME
-from partzoo.weights.store import WeightRecord, add_record, golden, pack
+from partzoo.weights.manifest import NAME, WeightRecord, add_record
+from partzoo.weights.release_files import golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
 BUNDLED = (

@@ -13,31 +13,7 @@ from typing import Any
 from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.files import path_aside
 from partzoo.weights.hub_file import hub_file
-from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, add_record, clones, manifest
-from partzoo.weights.release_files import check_golden, golden, pack, storage_dtype
-from partzoo.weights.tensors import load_strict, read_header, read_state, write_weights
-
-__all__ = [
-    "Verified",
-    "WeightFile",
-    "WeightRecord",
-    "add_record",
-    "available",
-    "check_golden",
-    "download",
-    "find_record",
-    "golden",
-    "load_strict",
-    "locate",
-    "manifest",
-    "pack",
-    "read_header",
-    "read_state",
-    "resolve",
-    "storage_dtype",
-    "verify",
-    "write_weights",
-]
+from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, clones, manifest
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from partzoo.images.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from partzoo.models.loading import build
 from partzoo.models.registry import find
 from partzoo.weights.manifest import BUNDLED, PACKAGE
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 TINY = {"architecture": "mpae-vitb14reg", "encoder": TINY_ENCODER, "device": "cpu", "dtype": "float32"} | TINY_CONFIG
 SETTINGS = [f"--set={key}={value}" for key, value in (TINY_CONFIG | {"encoder": TINY_ENCODER}).items()]

@@ -13,7 +13,7 @@ import partzoo
 from partzoo.errors import ShapeError, UsageError
 from partzoo.relations import figures as relation_figures
 from partzoo.relations.patches import Relations
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 RNG = np.random.default_rng(0)
 

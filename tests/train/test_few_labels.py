@@ -10,7 +10,7 @@ from partzoo.models.loading import build
 from partzoo.models.part.model import PartConfig
 from partzoo.models.registry import find
 from partzoo.train.few_labels import TABLE, few_labels, means
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 TASK = {"mixup": 0.0, "cutmix": 0.0, "policy": "", "erasing": 0.0}
 

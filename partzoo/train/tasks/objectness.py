@@ -29,7 +29,7 @@ from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg
 from partzoo.models.registry import find
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 CELLS = 400  # drawn from each picture
 CERTAIN = 0.9  # of Otsu's threshold, above which the teacher sees a thing

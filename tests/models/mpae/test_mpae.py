@@ -18,7 +18,7 @@ from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.part_transformer import resampled
 from partzoo.models.precision import set_precision
 from partzoo.models.registry import find
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 CASES = Path(__file__).parents[2] / "parity" / "mpae"
 

@@ -4,7 +4,9 @@ import torch
 from partzoo.errors import UsageError
 from partzoo.models.loading import load
 from partzoo.models.part.model import Part, PartConfig
-from partzoo.weights.store import check_golden, manifest, write_weights
+from partzoo.weights.manifest import manifest
+from partzoo.weights.release_files import check_golden
+from partzoo.weights.tensors import write_weights
 
 
 def test_the_order_of_patches_does_not_matter():

@@ -10,7 +10,7 @@ from partzoo.models.loading import build
 from partzoo.models.part.classifier import PartClassifier, PartClassifierConfig, RelativePositions, classifier_of
 from partzoo.models.part.model import PartConfig
 from partzoo.models.registry import architectures, find
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 TINY = {"dim": 24, "depth": 4, "heads": 2, "size": 32}
 

@@ -16,7 +16,7 @@ from partzoo.models.loading import build, load
 from partzoo.models.part_transformer import part_tokens, resampled, sine_positions
 from partzoo.models.partformer.model import PartFormerConfig
 from partzoo.models.registry import find
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 CASES = Path(__file__).parents[2] / "parity" / "partformer"
 

@@ -11,7 +11,7 @@ from partzoo.models.registry import find
 from partzoo.models.spatial.model import SpatialConfig
 from partzoo.train.growth.deepen import deepen, spread
 from partzoo.train.tasks.spatial import SpatialTask
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 SMALL = SpatialConfig("resnet8", 32, 12)
 

@@ -12,7 +12,7 @@ from partzoo.models.part.model import Part, PartConfig
 from partzoo.models.registry import find
 from partzoo.train.growth.grow import _times, grow
 from partzoo.train.tasks.part import PartTask
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 SMALL = PartConfig(dim=24, depth=3, heads=2, size=24)
 

@@ -22,7 +22,7 @@ from partzoo.train.datasets import DataOptions, read_pictures
 from partzoo.train.loop import LoopOptions, _optimizer
 from partzoo.train.run import RECIPE, read_recipe, train
 from partzoo.train.tasks.finetune import FinetuneTask
-from partzoo.weights.store import write_weights
+from partzoo.weights.tensors import write_weights
 
 SIZES = {"dim": 24, "depth": 2, "heads": 2, "size": 32}
 PLAIN = {"mixup": 0.0, "cutmix": 0.0, "policy": "", "erasing": 0.0, "scale": [0.9, 1.0]}
