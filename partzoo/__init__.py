@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from partzoo.parts.parts import Parts as Parts
     from partzoo.pyramid import FeaturePyramid as FeaturePyramid
     from partzoo.pyramid import feature_pyramid as feature_pyramid
-    from partzoo.relations.images import Relation as Relation
+    from partzoo.relations.images import ImageRelation as ImageRelation
     from partzoo.relations.images import relate_images as relate_images
     from partzoo.relations.patches import Assembly as Assembly
-    from partzoo.relations.patches import Relations as Relations
-    from partzoo.relations.patches import assemble as assemble
-    from partzoo.relations.patches import relate as relate
+    from partzoo.relations.patches import PatchRelations as PatchRelations
+    from partzoo.relations.predict import assemble as assemble
+    from partzoo.relations.predict import relate as relate
     from partzoo.swapping import swap_parts as swap_parts
 
 _HOME = {
@@ -51,10 +51,10 @@ _HOME = {
     "load": "models.loading",
     "list_models": "models.registry",
     "Assembly": "relations.patches",
-    "Relations": "relations.patches",
-    "assemble": "relations.patches",
-    "relate": "relations.patches",
-    "Relation": "relations.images",
+    "PatchRelations": "relations.patches",
+    "assemble": "relations.predict",
+    "relate": "relations.predict",
+    "ImageRelation": "relations.images",
     "relate_images": "relations.images",
     "ImageError": "errors",
     "MissingExtraError": "errors",

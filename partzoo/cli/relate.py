@@ -38,12 +38,13 @@ def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as
     """Draw the figures of the paper of PART for a picture: its patches, placed by what a model predicts."""
     from partzoo.files import write_aside
     from partzoo.images.opening import open_picture
-    from partzoo.relations import figures as relation_figures
-    from partzoo.relations import patches as relations
+    from partzoo.relations.figures import assemblies
+    from partzoo.relations.predict import model_of
+    from partzoo.relations.predict import relate as predicted
 
     picture = open_picture(image)
-    chosen = relations.model_of(model)
-    off_grid = relations.relate(picture, n=n, model=chosen, seed=seed)
+    chosen = model_of(model)
+    off_grid = predicted(picture, n=n, model=chosen, seed=seed)
     spread = off_grid.uncertainty()
     x, y = off_grid.symmetry_correlation()
     about = {
@@ -63,9 +64,9 @@ def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as
             raise PartzooError(
                 f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o."
             ) from error
-        on_grid = relations.relate(picture, model=chosen, sampling="on-grid", seed=seed)
+        on_grid = predicted(picture, model=chosen, sampling="on-grid", seed=seed)
         figures = {
-            "figure-4.png": relation_figures.assemblies(off_grid, on_grid),
+            "figure-4.png": assemblies(off_grid, on_grid),
             "figure-5.png": off_grid.draw_uncertainty(),
             "figure-6.png": off_grid.draw_matrices(),
         }

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from partzoo.relations.patches import Relations
+    from partzoo.relations.patches import PatchRelations
 
 CANVAS = (255, 255, 255)
 CERTAIN, UNCERTAIN, TRUE = (255, 140, 0), (255, 225, 0), (255, 255, 255)
@@ -33,7 +33,7 @@ def place(patches: Sequence[np.ndarray], centres: np.ndarray, size: tuple[int, i
     return canvas
 
 
-def assemblies(off_grid: Relations, on_grid: Relations, reference: int = 0) -> Image.Image:
+def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int = 0) -> Image.Image:
     """Figure 4: patches off and on the grid, as given, in their true places and where predictions place them.
 
     Args:
@@ -53,7 +53,7 @@ def assemblies(off_grid: Relations, on_grid: Relations, reference: int = 0) -> I
     return _stack(rows)
 
 
-def uncertainty(relations: Relations) -> Image.Image:
+def uncertainty(relations: PatchRelations) -> Image.Image:
     """Figure 5: a certain (orange) and an uncertain (yellow) patch, and where all references place them."""
     spread = relations.uncertainty()
     certain, uncertain = int(spread.argmin()), int(spread.argmax())
@@ -77,7 +77,7 @@ def uncertainty(relations: Relations) -> Image.Image:
     return row(panels)
 
 
-def matrices(relations: Relations) -> Image.Image:
+def matrices(relations: PatchRelations) -> Image.Image:
     """Figure 6: x and y, predicted and true, ordered and shuffled."""
     orders = {
         "ordered": relations.order(),

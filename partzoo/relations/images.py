@@ -20,7 +20,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Relation:
+class ImageRelation:
     """How one picture or patch relates to another.
 
     Attributes:
@@ -38,7 +38,7 @@ class Relation:
 
 def relate_images(
     a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False
-) -> Relation | list[Relation]:
+) -> ImageRelation | list[ImageRelation]:
     """Whether pictures are the same one, or where patches of a picture lie to each other.
 
     Each is resized to the square that the model learned on. Nothing is symmetric by force: ``b`` to ``a`` may come out
@@ -77,7 +77,7 @@ def relate_images(
             chunk = range(start, min(start + BATCH, count))
             related = spatial.relate_images(*(_batch(spatial, side, chunk, patches) for side in (first, second)))
             rows = torch.cat([related.same[:, None], related.shift, related.distance[:, None]], dim=1).tolist()
-            found += [Relation(same, (x, y), distance) for same, x, y, distance in rows]
+            found += [ImageRelation(same, (x, y), distance) for same, x, y, distance in rows]
     return found[0] if one and other else found
 
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 import partzoo
 from partzoo.errors import ImageError, UsageError
-from partzoo.relations.images import Relation, relate_images
+from partzoo.relations.images import ImageRelation, relate_images
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_two_pictures_have_one_relation_which_is_the_model_s(model, tmp_path):
     found = relate_images(tmp_path / "a.png", Image.fromarray(b), model=model)
     x, y = (model.preprocess.normalize(torch.from_numpy(each).permute(2, 0, 1)[None]) for each in (a, b))
     expected = model.relate_images(x, y)
-    assert isinstance(found, Relation) and 0 < found.same < 1
+    assert isinstance(found, ImageRelation) and 0 < found.same < 1
     assert found.same == pytest.approx(expected.same.item(), rel=1e-5)
     assert found.shift == pytest.approx(expected.shift[0].tolist(), rel=1e-4)
     assert found.distance == pytest.approx(np.hypot(*found.shift), rel=1e-5)

@@ -11,8 +11,8 @@ from PIL import Image
 
 import partzoo
 from partzoo.errors import ShapeError, UsageError
-from partzoo.relations import figures as relation_figures
-from partzoo.relations.patches import Relations
+from partzoo.relations.figures import assemblies
+from partzoo.relations.patches import PatchRelations
 from partzoo.weights.tensors import write_weights
 
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def known(count=7, noise=0.0):
     true = corners[None] - corners[:, None]
     patches = [np.full((10, 10, 3), i, np.uint8) for i in range(count)]
     image = np.zeros((60, 90, 3), np.uint8)
-    return Relations(true + noise * RNG.standard_normal(true.shape), patches, boxes=boxes, image=image)
+    return PatchRelations(true + noise * RNG.standard_normal(true.shape), patches, boxes=boxes, image=image)
 
 
 @pytest.mark.parametrize("reference", [0, 3, "median", "least-squares"])
@@ -74,7 +74,7 @@ def test_the_median_is_not_disturbed_by_references_that_err():
     relations = known(15)
     broken = relations.translations.copy()
     broken[:3] += 500 * RNG.standard_normal((3, 15, 2))
-    relations = Relations(broken, relations.patches, boxes=relations.boxes, image=relations.image)
+    relations = PatchRelations(broken, relations.patches, boxes=relations.boxes, image=relations.image)
     honest = slice(3, None)
 
     def distance(way):  # beyond a common shift
@@ -87,7 +87,7 @@ def test_the_median_is_not_disturbed_by_references_that_err():
 def test_uncertainty_is_the_spread_over_references_by_hand():
     translations = np.zeros((3, 3, 2))
     boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [0, 30, 10, 40]], float)
-    relations = Relations(
+    relations = PatchRelations(
         translations, [np.zeros((10, 10, 3), np.uint8)] * 3, boxes=boxes, image=np.zeros((50, 40, 3), np.uint8)
     )
     # Patch 0 is seen at (25, 5) and at (5, 35): their mean is (15, 20), from which both are 18.03 away.
@@ -100,13 +100,13 @@ def test_uncertainty_is_the_spread_over_references_by_hand():
 def test_symmetry_error_by_hand():
     translations = np.zeros((2, 2, 2))
     translations[0, 1], translations[1, 0] = (3, 4), (0, 0)
-    relations = Relations(translations, [np.zeros((4, 4, 3), np.uint8)] * 2)
+    relations = PatchRelations(translations, [np.zeros((4, 4, 3), np.uint8)] * 2)
     assert relations.symmetry_error() == 5
 
 
 def test_the_order_is_from_top_left_to_bottom_right():
     boxes = np.array([[50, 3, 60, 13], [0, 20, 10, 30], [5, 0, 15, 10], [30, 22, 40, 32]], float)
-    relations = Relations(np.zeros((4, 4, 2)), [np.zeros((10, 10, 3), np.uint8)] * 4, boxes=boxes)
+    relations = PatchRelations(np.zeros((4, 4, 2)), [np.zeros((10, 10, 3), np.uint8)] * 4, boxes=boxes)
     assert relations.order().tolist() == [2, 0, 1, 3]
 
 
@@ -184,7 +184,7 @@ def test_patches_of_different_pictures_are_assembled(picture, model):
 def test_the_figures_show_what_they_say(picture, model):
     off_grid = partzoo.relate(picture, n=9, model=model)
     on_grid = partzoo.relate(picture, model=model, sampling="on-grid")
-    assert relation_figures.assemblies(off_grid, on_grid).width > 4 * 512
+    assert assemblies(off_grid, on_grid).width > 4 * 512
     assert off_grid.draw_uncertainty().width > 3 * 512
     beside = off_grid.assemble().side_by_side()
     assert beside.width > 240 and off_grid.assemble()._repr_png_().startswith(b"\x89PNG")
@@ -192,7 +192,7 @@ def test_the_figures_show_what_they_say(picture, model):
     found = np.asarray(ordered.draw_matrices())
     predicted, true = found[30:280, 8:264], found[30:280, 272:528]
     assert np.array_equal(predicted, true) and predicted.std() > 10
-    assert ordered.draw_matrices().width > Relations(ordered.translations, ordered.patches).draw_matrices().width
+    assert ordered.draw_matrices().width > PatchRelations(ordered.translations, ordered.patches).draw_matrices().width
 
 
 def test_the_command_draws_all_figures(tmp_path, picture):
@@ -248,15 +248,15 @@ def test_other_models_and_references_are_named(picture, model):
         known().assemble("mean")
     with pytest.raises(UsageError, match="two or more"):
         partzoo.assemble([picture], model=model)
-    loose = Relations(np.zeros((2, 2, 2)), [picture[:8, :8]] * 2)
+    loose = PatchRelations(np.zeros((2, 2, 2)), [picture[:8, :8]] * 2)
     with pytest.raises(UsageError, match="needs patches of one picture"):
         loose.uncertainty_map()
     with pytest.raises(ShapeError, match=r"translations are \(2, 2, 2\)"):
-        Relations(np.zeros((2, 2, 2)), [picture] * 3)
+        PatchRelations(np.zeros((2, 2, 2)), [picture] * 3)
     with pytest.raises(ShapeError, match="two or more, not 1"):
-        Relations(np.zeros((1, 1, 2)), [picture])
+        PatchRelations(np.zeros((1, 1, 2)), [picture])
     with pytest.raises(UsageError, match="not finite"):
-        Relations(np.full((2, 2, 2), np.nan), [picture] * 2)
+        PatchRelations(np.full((2, 2, 2), np.nan), [picture] * 2)
 
 
 def test_pictures_are_turned_upright_and_grey_ones_related_too(model):

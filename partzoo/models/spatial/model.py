@@ -103,7 +103,7 @@ class RelationModule(nn.Module):
 
 
 @dataclass(frozen=True)
-class ImageRelation:
+class SpatialRelations:
     """How pictures or patches relate, pair by pair.
 
     Attributes:
@@ -206,7 +206,7 @@ class Spatial(Encoder):
         return rearrange(self.features(x), "(b n) f -> b (n f)", n=len(windows) + 1)
 
     @in_precision
-    def relate_images(self, a: Tensor, b: Tensor) -> ImageRelation:
+    def relate_images(self, a: Tensor, b: Tensor) -> SpatialRelations:
         """Whether pictures, or patches enlarged to a picture's size, are of one picture, and how far apart they lie.
 
         Args:
@@ -216,7 +216,7 @@ class Spatial(Encoder):
             raise ShapeError(f"{len(a)} pictures cannot be paired with {len(b)}.")
         found = self.relation(self.features(a), self.features(b)).float()
         shift = found[:, :2].flip(1) * self.config.unit
-        return ImageRelation(torch.sigmoid(-found[:, 2]), shift, shift.norm(dim=1))
+        return SpatialRelations(torch.sigmoid(-found[:, 2]), shift, shift.norm(dim=1))
 
 
 @register(family="spatial", config=SpatialConfig("conv4"))
