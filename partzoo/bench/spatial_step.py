@@ -205,7 +205,7 @@ def cases(quick: bool = False) -> list[Case]:
     found.append(
         Case(
             "Spatial views and patches alone",
-            ours=lambda: task.batch(pixels.to(device), generator),
+            ours=lambda: task.sampler.batch(pixels.to(device), generator),
             peer=plain_batch(config, pil),
             ours_is="SpatialTask.batch, the whole batch at once",
             peer_is=peer_is,

@@ -5,7 +5,7 @@ from PIL import Image
 
 from partzoo.bench import spatial_step
 from partzoo.models.spatial.model import SpatialConfig
-from partzoo.train.losses.spatial import relation_targets, shifted_pairs
+from partzoo.models.spatial.pairs import relation_targets, shifted_pairs
 
 
 @pytest.mark.parametrize("count", [2, 5])

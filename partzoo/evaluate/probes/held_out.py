@@ -16,7 +16,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.part.model import Part
 from partzoo.models.part.sampling import Sampling, sample
 from partzoo.models.spatial.model import Spatial
-from partzoo.train.tasks.spatial import SpatialTask
+from partzoo.models.spatial.pairs import PairSampler
 
 
 def batches(
@@ -117,13 +117,13 @@ def spatial_relations(
 
     Source: Spatial Reasoning, section 3.2.
     """
-    task = SpatialTask(model, apart=2 * model.config.patch_size <= model.config.size)
+    sampler = PairSampler(model, apart=2 * model.config.patch_size <= model.config.size)
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     totals, seen = torch.zeros(3), 0
     for _, pixels in batches(model, pictures, batch_size, limit):
         if len(pixels) == 1:
             break
-        pairs, predicted, targets = task.related(pixels, generator)
+        pairs, predicted, targets = sampler.related(pixels, generator)
         views = pairs.first < pairs.views
         right = ((predicted[:, 2] > 0) == (targets[:, 2] > 0))[views]
         true = targets[~views, :2] * model.config.unit

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from partzoo.train.augmentation.views import crop_resize, cut, random_boxes
+from partzoo.data.views import crop_resize, cut, random_boxes
 
 CHUNK = 64  # pictures that one process gets at a time; what is drawn does not depend on how many processes there are
 

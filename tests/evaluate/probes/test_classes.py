@@ -12,9 +12,9 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens
 from partzoo.models.part.model import Part, PartConfig
+from partzoo.models.spatial import pairs as spatial
 from partzoo.models.spatial.model import Spatial, SpatialConfig
-from partzoo.train.losses.spatial import relation_targets
-from partzoo.train.tasks import spatial
+from partzoo.models.spatial.pairs import relation_targets
 
 
 class MeanColour(Encoder):

@@ -8,7 +8,8 @@ from parity.synthetic import normal, parameter, picture
 from partzoo.models.loading import build
 from partzoo.models.registry import find
 from partzoo.models.spatial.model import RelationModule
-from partzoo.train.losses.spatial import relation_loss, relation_targets, shifted_pairs
+from partzoo.models.spatial.pairs import relation_targets, shifted_pairs
+from partzoo.train.losses.spatial import relation_loss
 
 CASES = Path(__file__).parents[2] / "parity" / "spatial"
 

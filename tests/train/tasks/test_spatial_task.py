@@ -38,7 +38,7 @@ def gradients(count, side=32):
 
 @pytest.mark.parametrize("additive", [False, True])
 def test_a_batch_is_views_and_then_patches(additive):
-    x, positions = task(patches=3, additive=additive).batch(pictures(5), torch.Generator().manual_seed(0))
+    x, positions = task(patches=3, additive=additive).sampler.batch(pictures(5), torch.Generator().manual_seed(0))
     assert x.shape == ((4 + 3) * 5, 3, 32, 32) and x.isfinite().all()
     assert positions.shape == (3 * 5, 2) and positions.min() >= 0 and positions.max() <= 1
     if additive:
@@ -48,9 +48,9 @@ def test_a_batch_is_views_and_then_patches(additive):
 
 @pytest.mark.parametrize("additive", [False, True])
 def test_positions_say_where_patches_were(additive, monkeypatch):
-    monkeypatch.setattr("partzoo.train.tasks.spatial.random_colours", lambda pixels, generator: pixels)
+    monkeypatch.setattr("partzoo.models.spatial.pairs.random_colours", lambda pixels, generator: pixels)
     subject = task(patches=2, additive=additive)
-    x, positions = subject.batch(gradients(4), torch.Generator().manual_seed(0))
+    x, positions = subject.sampler.batch(gradients(4), torch.Generator().manual_seed(0))
     config = subject.model.config
     patches = x[4 * 4 :] * torch.tensor(config.std)[:, None, None] + torch.tensor(config.mean)[:, None, None]
     middle = positions * config.unit * 32 + (config.patch_size - 1) / 2
@@ -67,14 +67,14 @@ def test_positions_are_the_published_ones(kind, count, monkeypatch):
     additive = kind == "additive"
     subject = SpatialTask(Spatial(SpatialConfig("conv4", additive=additive)), patches=count)
     corners = torch.from_numpy(expected * (40 if additive else 128)).round().long()
-    monkeypatch.setattr("partzoo.train.tasks.spatial.patch_corners", lambda *_, **__: corners[None])
-    _, positions = subject.batch(pictures(1, 64), torch.Generator().manual_seed(0))
+    monkeypatch.setattr("partzoo.models.spatial.pairs.patch_corners", lambda *_, **__: corners[None])
+    _, positions = subject.sampler.batch(pictures(1, 64), torch.Generator().manual_seed(0))
     np.testing.assert_allclose(positions, expected, atol=1e-6)
 
 
 def test_additive_patches_stand_anywhere_in_the_picture():
     subject = SpatialTask(Spatial(SpatialConfig("conv4", additive=True)), patches=3)
-    x, _ = subject.batch(pictures(200, 64), torch.Generator().manual_seed(0))
+    x, _ = subject.sampler.batch(pictures(200, 64), torch.Generator().manual_seed(0))
     filled = (x[4 * 200 :] != 0).any(1)
     for places in (filled.any(2).int().argmax(1), filled.any(1).int().argmax(1)):
         assert places.min() == 0 and places.max() == 64 - 24
@@ -82,9 +82,9 @@ def test_additive_patches_stand_anywhere_in_the_picture():
 
 def test_half_of_the_views_are_mirrored(monkeypatch):
     flips = []
-    crops = "partzoo.train.tasks.spatial.crop_resize"
+    crops = "partzoo.models.spatial.pairs.crop_resize"
     monkeypatch.setattr(crops, lambda pixels, boxes, side, flipped: flips.append(flipped) or pixels)
-    task(patches=0).batch(pictures(500), torch.Generator().manual_seed(0))
+    task(patches=0).sampler.batch(pictures(500), torch.Generator().manual_seed(0))
     assert flips[0].shape == (2000,) and flips[0].float().mean() == pytest.approx(0.5, abs=0.04)
 
 
@@ -109,7 +109,7 @@ def test_without_an_order_distances_are_learned_without_sign(aggregation, monkey
 
 def test_plain_relational_reasoning_has_no_patches_and_no_positions():
     subject = task(patches=0)
-    x, positions = subject.batch(pictures(3))
+    x, positions = subject.sampler.batch(pictures(3))
     assert len(x) == 12 and len(positions) == 0
     terms = subject(pictures(3), None, 0.0, torch.Generator().manual_seed(0))
     assert torch.equal(terms["loss"], terms["same"])
@@ -124,8 +124,8 @@ def overlapping(positions, config):
 @pytest.mark.parametrize("additive", [False, True])
 def test_the_first_two_patches_overlap_only_where_they_may(additive):
     model = Spatial(SpatialConfig("conv4", size=32, patch_size=12, additive=additive))
-    _, kept = SpatialTask(model).batch(pictures(300), torch.Generator().manual_seed(0))
-    _, free = SpatialTask(model, apart=False).batch(pictures(300), torch.Generator().manual_seed(0))
+    _, kept = SpatialTask(model).sampler.batch(pictures(300), torch.Generator().manual_seed(0))
+    _, free = SpatialTask(model, apart=False).sampler.batch(pictures(300), torch.Generator().manual_seed(0))
     assert not overlapping(kept, model.config).any()
     assert 0.5 < overlapping(free, model.config).float().mean() < 0.9
 
@@ -143,7 +143,7 @@ def test_every_aggregation_trains_with_and_without_patch_negatives(aggregation, 
 
 def test_a_step_is_drawn_from_its_generator():
     subject = task()
-    x, again, other = (subject.batch(pictures(3), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    x, again, other = (subject.sampler.batch(pictures(3), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(x, again) and not torch.equal(x, other)
 
 
@@ -166,8 +166,8 @@ def test_wrong_settings_are_one_clear_error():
     model = Spatial(SpatialConfig("conv4", size=32, patch_size=17))
     with pytest.raises(UsageError, match=r"patch_size=17: two patches do not fit.*apart=False"):
         SpatialTask(model)
-    assert SpatialTask(Spatial(SpatialConfig("conv4", 32, 16))).batch(pictures(3))[1].shape == (6, 2)
-    assert SpatialTask(model, apart=False).batch(pictures(3))[1].shape == (6, 2)
+    assert SpatialTask(Spatial(SpatialConfig("conv4", 32, 16))).sampler.batch(pictures(3))[1].shape == (6, 2)
+    assert SpatialTask(model, apart=False).sampler.batch(pictures(3))[1].shape == (6, 2)
     assert SpatialTask(model, patches=0).alpha == 0
     with pytest.raises(UsageError, match="views=1, patches=2"):
         SpatialTask(model, views=1)

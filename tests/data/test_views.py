@@ -8,9 +8,8 @@ from PIL import Image
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as tv
 
-from partzoo.models.spatial.model import SpatialConfig
-from partzoo.train.augmentation import views
-from partzoo.train.augmentation.views import (
+from partzoo.data import views
+from partzoo.data.views import (
     BRIGHTNESS,
     CONTRAST,
     HUE,
@@ -26,6 +25,7 @@ from partzoo.train.augmentation.views import (
     random_colours,
     shift_hue,
 )
+from partzoo.models.spatial.model import SpatialConfig
 
 CASES = Path(__file__).parents[2] / "parity" / "spatial"
 

@@ -1,0 +1,185 @@
+"""Views and patches of images in pairs, with what is true of each pair: what a model learns from and is asked.
+
+A step's features are stacked group by group: view 0 of all M images, view 1, ..., view K - 1, then patch 0 of all
+images, ..., patch N - 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from partzoo.data.views import (
+    crop_resize,
+    cut,
+    enlarged_patches,
+    patch_corners,
+    place,
+    random_boxes,
+    random_colours,
+)
+from partzoo.errors import UsageError
+from partzoo.models.spatial.model import Spatial
+
+
+class PairSampler:
+    """Draws views and patches of a batch of images, and relates them in pairs (Spatial Reasoning, section 3).
+
+    Args:
+        model: backbone and relation module; its configuration gives the size of patches, and whether they are additive.
+        views: augmentations of each image, K, at least 2.
+        patches: of each image, N; 0 is plain relational reasoning, without positions.
+        patch_negatives: pair patches of different images too, as the published code does; the paper does not.
+        apart: the first two patches of an image never overlap, as the paper says; patches up to half a side. Without
+            it they lie anywhere, as nearly do those of the published code, whose test lets half of them overlap.
+
+    Raises:
+        UsageError: too few views or patches, or patches that do not fit.
+    """
+
+    def __init__(
+        self, model: Spatial, *, views: int = 4, patches: int = 2, patch_negatives: bool = False, apart: bool = True
+    ) -> None:
+        config = model.config
+        if views < 2 or patches < 0 or patches == 1:
+            raise UsageError(f"views={views}, patches={patches}: pairs need two views, and no patch or two.")
+        self.model = model
+        self.views, self.patches, self.patch_negatives = views, patches, patch_negatives
+        self.places = (config.size - config.patch_size if config.additive else config.enlarged - config.size) + 1
+        self.side = config.patch_size if config.additive else config.size
+        self.apart = self.side if apart else 0
+        if patches and self.places <= self.apart:
+            raise UsageError(
+                f"patch_size={config.patch_size}: two patches do not fit side by side into {config.size} pixels. Take "
+                "smaller ones, or apart=False."
+            )
+
+    def related(self, pixels: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor, Tensor]:
+        """Pairs of views and patches of pictures ``(M, 3, S, S)`` uint8, what the model says of them, and what is true.
+
+        The last two are ``(P, 3)``.
+        """
+        x, positions = self.batch(pixels, generator)
+        features = self.model.features(x.contiguous(memory_format=torch.channels_last))
+        pairs = shifted_pairs(len(pixels), self.views, self.patches, self.patch_negatives, str(pixels.device))
+        predicted = self.model.relation(features[pairs.first], features[pairs.second])
+        return pairs, predicted, relation_targets(pairs, positions, signed=self.model.relation.ordered)
+
+    @torch.no_grad()
+    def batch(self, pixels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Views and patches of a batch of pictures.
+
+        Args:
+            pixels: ``(M, 3, S, S)`` uint8.
+            generator: source of randomness, on the pictures' device.
+
+        Returns:
+            ``((K + N) * M, 3, S, S)`` normalized, view by view and then patch by patch; ``(N * M, 2)`` positions of
+            the patches, top and left, in :attr:`SpatialConfig.unit`.
+        """
+        draw = {"generator": generator, "device": pixels.device}
+        config, count = self.model.config, len(pixels)
+        pixels = pixels.float()
+        rows = self.views * count
+        boxes = random_boxes(rows, tuple(pixels.shape[2:]), **draw)
+        flipped = torch.rand(rows, **draw) < 0.5
+        views = crop_resize(pixels.repeat(self.views, 1, 1, 1), boxes, config.size, flipped)
+        if not self.patches:
+            return self._coloured(views, generator), pixels.new_zeros(0, 2)
+        corners = patch_corners(count, self.patches, self.places, self.apart, **draw)
+        corners = rearrange(corners, "m n c -> (n m) c")
+        pixels = pixels.repeat(self.patches, 1, 1, 1)
+        if config.additive:
+            patches = self._coloured(cut(pixels, corners, self.side), generator)
+            patches = place(patches, torch.randint(self.places, corners.shape, **draw), config.size)
+            return torch.cat([self._coloured(views, generator), patches]), corners / (self.places - 1)
+        patches = enlarged_patches(pixels, corners, config.enlarged)
+        positions = corners / (config.unit * config.enlarged)
+        return self._coloured(torch.cat([views, patches]), generator), positions
+
+    def _coloured(self, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
+        pixels = random_colours(pixels / 255, generator=generator)
+        return self.model.preprocess.normalize(pixels * 255)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which rows of a stack of features are related.
+
+    Attributes:
+        first, second: ``(P,)`` int64, rows.
+        different: ``(P,)`` float32, 1 where they are of different pictures, else 0.
+        views: so many rows, the first ones, are of views; the others are of patches.
+    """
+
+    first: Tensor
+    second: Tensor
+    different: Tensor
+    views: int
+
+
+@cache
+def shifted_pairs(
+    pictures: int, views: int, patches: int, patch_negatives: bool = False, device: str | torch.device = "cpu"
+) -> Pairs:
+    """Pairs of a step, by shifting.
+
+    For each two groups a < b: every picture's pair, then, as negatives, a against b shifted by so many pictures. The
+    shift grows by one with each two groups and never is a multiple of M (but for M = 1, whose negatives are positives).
+
+    Args:
+        pictures, views, patches: M, K and N.
+        patch_negatives: shift patches too, as the published code does; the paper does not.
+        device: where the pairs are.
+
+    Source: section 3.2, equation 2: M (K^2 - K) pairs of views, M (N^2 - N) / 2 of patches.
+    """
+    with torch.inference_mode(False):  # what is remembered here serves training too
+        return _shifted_pairs(pictures, views, patches, patch_negatives, device)
+
+
+def _shifted_pairs(
+    pictures: int, views: int, patches: int, patch_negatives: bool, device: str | torch.device
+) -> Pairs:
+    own = torch.arange(pictures)
+    first, second, different = [], [], []
+    for start, groups, negatives in ((0, views, True), (views, patches, patch_negatives)):
+        shift = 1
+        for a, b in combinations(range(start, start + groups), 2):
+            first.append(a * pictures + own)
+            second.append(b * pictures + own)
+            different.append(torch.zeros(pictures))
+            if negatives:
+                first.append(a * pictures + own)
+                second.append(b * pictures + (own - shift) % pictures)
+                different.append(torch.ones(pictures))
+                shift = shift % max(pictures - 1, 1) + 1
+    joined = (torch.cat(rows).to(device) for rows in (first, second, different))
+    return Pairs(*joined, views=views * pictures)
+
+
+def relation_targets(pairs: Pairs, positions: Tensor, *, signed: bool = True) -> Tensor:
+    """What the relation module should say of pairs.
+
+    Args:
+        pairs: of a step.
+        positions: ``(N * M, 2)`` top and left of the patches, in their order in the stack.
+        signed: differences as they are; without, how large they are, which is all that a relation module can learn
+            which does not tell the first of two features from the second.
+
+    Returns:
+        ``(P, 3)`` float32: the difference of positions, and 1 for different pictures. Pairs of views, and patches of
+        different pictures, have the last for the first two.
+
+    Source: section 3.2, "pseudo targets".
+    """
+    placed = torch.cat([positions.new_zeros(pairs.views, 2), positions])
+    apart = (placed[pairs.first] - placed[pairs.second]).float()
+    apart = apart if signed else apart.abs()
+    different = pairs.different[:, None]
+    return torch.cat([torch.where(different > 0, different, apart), different], dim=1)
