@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import timm.optim
 import torch
@@ -13,7 +12,8 @@ from timm.optim import muon
 
 from partzoo.models.precision import default_device, has_bf16
 
-EXACT = partial(muon.zeropower_via_newtonschulz, dtype=torch.float32)
+IN_BFLOAT16 = muon.zeropower_via_newtonschulz
+IN_FLOAT32 = partial(IN_BFLOAT16, dtype=torch.float32)
 
 
 class Muon(timm.optim.Muon):
@@ -25,5 +25,9 @@ class Muon(timm.optim.Muon):
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         if has_bf16(default_device()):
             return super().step(closure)
-        with patch.object(muon, "zeropower_via_newtonschulz", EXACT):
+        # timm has no option for the precision: its steps look this function up in their module.
+        muon.zeropower_via_newtonschulz = IN_FLOAT32
+        try:
             return super().step(closure)
+        finally:
+            muon.zeropower_via_newtonschulz = IN_BFLOAT16

@@ -23,6 +23,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.loading import build
 from partzoo.models.objectness import PatchResNetFg
 from partzoo.models.part.model import Part
+from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
 from partzoo.system.hardware import hardware
 from partzoo.train.run import read_recipe, train
@@ -122,7 +123,7 @@ def metrics(
     it was left with; of a part model, those of the protocol whose data it was trained on or, where there is none, its
     loss. Each with ``name``, ``value`` and ``protocol``.
     """
-    if hasattr(model, "part_maps"):
+    if isinstance(model, PartModel):
         measured = _protocol(model, data, layout)
         if measured is None:
             return [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training pictures"}]
