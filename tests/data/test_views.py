@@ -27,7 +27,7 @@ from partzoo.data.views import (
 )
 from partzoo.models.spatial.model import SpatialConfig
 
-CASES = Path(__file__).parents[2] / "parity" / "spatial"
+CASES = Path(__file__).parents[1] / "parity" / "spatial"
 
 
 def noise(count, height, width, seed=0):
