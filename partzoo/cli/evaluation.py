@@ -12,7 +12,7 @@ from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.options import Numbers, complete_weights, json_option
 
 if TYPE_CHECKING:
-    from partzoo.evaluate.run import Progress
+    from partzoo.progress import ProgressCallback
 
 
 def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> list[str]:
@@ -112,7 +112,7 @@ def evaluate(
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
+def _progress(quiet: bool) -> Iterator[ProgressCallback]:
     """A bar for each thing that is done."""
     from tqdm import tqdm
 

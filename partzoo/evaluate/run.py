@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import write_aside
 from partzoo.models.loading import load
+from partzoo.progress import ProgressCallback
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
 from partzoo.weights.manifest import manifest
 
-Progress = Callable[[str, int, int], None]
 PARTS = (4, 8, 16)  # how many are looked for where nothing else is said
 
 
@@ -53,7 +53,7 @@ def evaluate(
     augment: bool = False,
     limit: int | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Figures of a model by a protocol.
 
@@ -141,7 +141,7 @@ def evaluate_all(
     out: str | Path,
     *,
     k: Sequence[int | None] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     **options: Any,
 ) -> Path:
     """Evaluate every released weight and every floor by a protocol, and write ``<protocol>.csv``.

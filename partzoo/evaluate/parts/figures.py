@@ -28,8 +28,8 @@ from partzoo.evaluate.parts.landmarks import (
 from partzoo.evaluate.parts.rotation import rotated
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.images.opening import Picture
+from partzoo.progress import ProgressCallback
 
-Progress = Callable[[str, int, int], None]
 Key = tuple[int | str, int]  # k, seed
 STABILITY_STEP = 4  # every fourth row and column of a label map is kept to compare seeds
 
@@ -44,7 +44,7 @@ def part_figures(
     split: str | None = None,
     limit: int | None = None,
     rotate: float = 0.0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Figures of every k and seed, from one pass over the pictures.
 
@@ -248,7 +248,7 @@ def _found(
             tell(index + 1, len(examples))
 
 
-def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+def _told(progress: ProgressCallback | None, what: str) -> Callable[[int, int], None] | None:
     return progress and (lambda done, of: progress(what, done, of))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.base import Encoder
 from partzoo.models.part.model import Part
 from partzoo.models.spatial.model import Spatial
+from partzoo.progress import ProgressCallback
 
 NEIGHBOURS = 20
 POSITION_PICTURES = 5000  # that PART's positions are asked of
@@ -26,7 +27,7 @@ def classify_figures(
     *,
     seeds: Sequence[int],
     limit: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Figures of frozen features: the mean patch token of every picture, in the model's own size and normalization.
 

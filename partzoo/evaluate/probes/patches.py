@@ -18,8 +18,7 @@ from partzoo.evaluate.probes.linear import SgdProbe, closed_form
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.base import Encoder
 from partzoo.models.spatial.model import WINDOWS, Spatial
-
-Progress = Callable[[str, int, int], None]
+from partzoo.progress import ProgressCallback
 
 
 def patch_figures(
@@ -31,7 +30,7 @@ def patch_figures(
     seeds: Sequence[int],
     augment: bool = False,
     limit: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Accuracies of probes on frozen features of every picture and n patches of it, for several n in one pass.
 
