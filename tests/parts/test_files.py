@@ -161,10 +161,10 @@ def test_polygons_are_the_mask_but_for_its_holes(mask):
 @settings(max_examples=100, deadline=None)
 @given(masks)
 def test_pycocotools_rasterizes_the_polygons_alike(mask):
-    coco = pytest.importorskip("pycocotools.mask")
+    reader = pytest.importorskip("pycocotools.mask")
     polygons = coco.polygons(mask)
     if polygons:
-        decoded = coco.decode(coco.merge(coco.frPyObjects(polygons, *mask.shape)))
+        decoded = reader.decode(reader.merge(reader.frPyObjects(polygons, *mask.shape)))
         np.testing.assert_array_equal(decoded.astype(bool), filled(mask))
 
 
