@@ -12,7 +12,7 @@ from partzoo.images.opening import Picture, open_pictures, to_tensor, working_si
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DEFAULT_MODEL = "patchresnet14-fg.caltech101"
+DEFAULT_MODEL = "efficientnet-lite0.in1k"
 
 
 @dataclass(frozen=True, eq=False)
