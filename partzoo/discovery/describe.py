@@ -12,14 +12,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize
 
-from partzoo.discovery.foreground import Cells, foreground
+from partzoo.discovery.foreground import Cells, foreground, halved_at
 from partzoo.discovery.refine import resize
 from partzoo.discovery.vocabulary import Settings
 from partzoo.errors import UsageError
 from partzoo.images.opening import Picture
 from partzoo.images.preprocess import working_size
+from partzoo.models.foreground import ForegroundModel
 
-SIZE = 224  # longer side of a picture at work, in pixels
+DOUBTFUL = 0.7  # quality below which a foreground is doubtful, see docs/discovery.md
+LIKELIEST = 0.6  # of the highest probability, above which counts as foreground where nothing reaches one half
 CELL = 4  # pixels at work between neighbouring cells of the grid
 FRAME_TOLERANCE = 0.05  # how far from its colour a frame's pixels may lie, in 0..1
 BLANK = 2.0  # a picture whose CIELAB channels all span less than this holds nothing to tell apart
@@ -33,10 +35,11 @@ class View:
 
     Attributes:
         pixels: ``(3, H, W)`` float32, 0..1, at working size.
-        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, centred, on its own grid.
+        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, on its own grid.
         colour: ``(6, h, w)`` unit vectors whose dot products fall with the difference of the colours.
         position: ``(4, h, w)``, likewise with the distance of the places.
         score: ``(h, w)``, foreground from 0.5 on.
+        quality: how sure the foreground is, 0..1.
         maps: ``(K + 1, h, w)`` of a learned part model, background first; else None.
         descriptors: ``(K + 1, D)`` of a learned part model; else None.
         match: size -> maps of a learned part model at that size, upsampled as the model has it; else None.
@@ -47,6 +50,7 @@ class View:
     colour: Tensor | None = None
     position: Tensor | None = None
     score: Tensor | None = None
+    quality: float = 1.0
     maps: Tensor | None = None
     descriptors: Tensor | None = None
     match: Callable[[tuple[int, int]], Tensor] | None = None
@@ -97,44 +101,114 @@ class View:
         return found
 
 
-def look(picture: Picture, model: nn.Module, settings: Settings, category: int | None = None) -> View:
+def look(
+    picture: Picture,
+    model: nn.Module,
+    settings: Settings,
+    category: int | None = None,
+    seer: ForegroundModel | None = None,
+) -> View:
     """Run the model on a picture, alone, so that no other picture can change what comes out.
 
-    ``category`` is the picture's class, for a part model that has parts of several.
+    Args:
+        picture: what is looked at.
+        model: an encoder or a part model.
+        settings: sizes, layers and methods.
+        category: the picture's class, for a part model that has parts of several.
+        seer: the foreground model that ``settings.background`` names, if it names one.
     """
     pixels, batch = at_work(picture, model, settings.size)
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
-            classes = None if category is None else torch.tensor([category], device=batch.device)
-            descriptors, maps = model.descriptors_and_maps(batch, classes)
-
-            @torch.inference_mode()
-            def match(size: tuple[int, int] | None) -> Tensor:
-                return maps(size)[0].float().cpu()
-
-            return View(pixels, maps=match(None), descriptors=descriptors[0].float().cpu(), match=match)
-        knows_things = settings.background == "objectness"
-        maps = model.forward_intermediates(batch, None if knows_things else list(settings.layers))
-        maps = [layer[0].float() for layer in maps]
-        layers = [maps[i] for i in settings.layers] if knows_things else maps
-        layers = tuple(normalize(layer.cpu(), dim=0) for layer in layers)
+            return _learned_view(pixels, batch, model, category)
+        maps = described(batch, model, settings)
+        layers = tuple(normalize(maps[i].cpu(), dim=0) for i in settings.layers)
         lab = cielab(avg_pool2d(pixels, CELL))
-        score = torch.zeros(lab.shape[1:])
+        score, quality = torch.zeros(lab.shape[1:]), 0.0
         if (lab.amax((1, 2)) - lab.amin((1, 2))).max() >= BLANK:
             inside = within_frame(pixels, lcm(model.preprocess.multiple, CELL))
             rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
-            size = lab[0, rows, columns].shape
-            thing = features = None
-            if knows_things:
-                found = model.objectness(*cropped(maps, lab.to(maps[0].device), inside, pixels.shape[1:]))
-                thing = resize(found.float().cpu()[None], size)[0].numpy()
-            elif settings.background == "ncut":
-                found = cropped(layers, lab, inside, pixels.shape[1:])[0][-1]
-                features = resize(found - found.mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
-            cells = Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, thing)
-            score[rows, columns] = torch.from_numpy(foreground(settings.background, cells))
-        layers = tuple(centred(layer, score) for layer in layers)
-    return View(pixels, layers, angles(lab, COLOUR_ANGLE), position(score), score)
+            if seer is not None:
+                found = seer.probability(_cut(picture.pixels, inside, pixels.shape[1:]))
+                found = resize(found[None], lab[0, rows, columns].shape)[0]
+                quality = certainty(found)
+                score[rows, columns] = at_least_something(found)
+            else:
+                cells = _cells(model, settings, maps, layers, lab, inside, pixels.shape[1:])
+                score[rows, columns] = torch.from_numpy(foreground(settings.background, cells))
+                quality = certainty(score)
+        if settings.centre:
+            layers = tuple(centred(layer, score) for layer in layers)
+    return View(pixels, layers, angles(lab, COLOUR_ANGLE), position(score), score, quality)
+
+
+def described(batch: Tensor, model: nn.Module, settings: Settings) -> list[Tensor]:
+    """All maps ``(C, h_i, w_i)`` of an encoder; means over an image and its mirror image if the settings say so."""
+    maps = [layer[0].float() for layer in model.forward_intermediates(batch)]
+    if not settings.mirror:
+        return maps
+    others = model.forward_intermediates(batch.flip(3))
+    return [(one + other[0].float().flip(2)) / 2 for one, other in zip(maps, others, strict=True)]
+
+
+def certainty(score: Tensor) -> float:
+    """How sure a foreground is, 0..1: the intersection over union with the truth that its probabilities lead to expect.
+
+    It is the sum of the probabilities inside over the area inside plus the sum of the probabilities outside.
+    """
+    inside = score >= 0.5
+    if not inside.any():
+        return 0.0
+    return float(score[inside].sum() / (inside.sum() + score[~inside].sum()))
+
+
+def at_least_something(found: Tensor) -> Tensor:
+    """Probabilities bent so that an image in which nothing reaches one half still has its likeliest foreground."""
+    threshold = min(0.5, LIKELIEST * float(found.max()))
+    return torch.from_numpy(halved_at(found.numpy(), threshold))
+
+
+def _learned_view(pixels: Tensor, batch: Tensor, model: nn.Module, category: int | None) -> View:
+    classes = None if category is None else torch.tensor([category], device=batch.device)
+    descriptors, maps = model.descriptors_and_maps(batch, classes)
+
+    @torch.inference_mode()
+    def match(size: tuple[int, int] | None) -> Tensor:
+        return maps(size)[0].float().cpu()
+
+    return View(pixels, maps=match(None), descriptors=descriptors[0].float().cpu(), match=match)
+
+
+def _cells(
+    model: nn.Module,
+    settings: Settings,
+    maps: list[Tensor],
+    layers: Sequence[Tensor],
+    lab: Tensor,
+    inside: tuple[slice, slice],
+    working: tuple[int, int],
+) -> Cells:
+    """What the methods that need no foreground model look at: the cells inside the frame."""
+    rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
+    size = lab[0, rows, columns].shape
+    thing = features = None
+    if settings.background == "objectness":
+        found = model.objectness(*cropped(maps, lab.to(maps[0].device), inside, working))
+        thing = resize(found.float().cpu()[None], size)[0].numpy()
+    elif settings.background == "ncut":
+        found = cropped(layers, lab, inside, working)[0][-1]
+        features = resize(found - found.mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
+    return Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, thing)
+
+
+def _cut(pixels: np.ndarray, inside: tuple[slice, slice], working: tuple[int, int]) -> np.ndarray:
+    """The part of a picture ``(H, W, 3)`` that lies inside its frame, which is given at working size."""
+    rows, columns = (
+        slice(round(s.start * n / total), round(s.stop * n / total))
+        for s, n, total in zip(inside, pixels.shape[:2], working, strict=True)
+    )
+    cut = pixels[rows, columns]
+    return cut if cut.size else pixels
 
 
 def centred(layer: Tensor, score: Tensor) -> Tensor:
@@ -212,19 +286,16 @@ def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
 
 
 def position(score: Tensor) -> Tensor:
-    """Places as :func:`angles`, seen half from the foreground and half from the picture.
+    """Places as :func:`angles`: height and distance from the middle, in spreads of the foreground.
 
-    The origin lies midway between the centres of the foreground and of the picture, and the unit is the geometric mean
-    of their spreads: where the foreground is found wrongly, places are still about right.
+    Left and right are one, so that a mirrored picture has the same parts.
     """
     rows, columns = score.shape
     inside = (score >= 0.5).float()
-    (x, y, spread), (all_x, all_y, all_spread) = _centre(inside), _centre(torch.ones_like(inside))
-    if not inside.any():
-        x, y, spread = all_x, all_y, all_spread
-    unit = (spread * all_spread).sqrt().clamp(min=1)
-    across = (torch.arange(columns) - (x + all_x) / 2) / unit
-    down = (torch.arange(rows) - (y + all_y) / 2) / unit
+    x, y, spread = _centre(inside if inside.any() else torch.ones_like(inside))
+    unit = spread.clamp(min=1)
+    across = ((torch.arange(columns) - x) / unit).abs()
+    down = (torch.arange(rows) - y) / unit
     place = torch.stack([across.expand(rows, -1), down[:, None].expand(-1, columns)])
     return angles(place, POSITION_ANGLE)
 

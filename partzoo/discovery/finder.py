@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from partzoo.discovery.cluster import spherical_kmeans
+from partzoo.discovery.cluster import merged_kmeans, spherical_kmeans
 from partzoo.discovery.describe import View, at_work, look
 from partzoo.discovery.refine import guided_filter, resize, strips
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.images.opening import Picture
+from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import Parts
 
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
@@ -35,9 +36,10 @@ DEFAULT_K = _Unsaid(8)
 class Finder:
     """Finds parts with one model and one set of settings."""
 
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
+    def __init__(self, model: nn.Module, settings: Settings, seer: ForegroundModel | None = None) -> None:
         self.model = model
         self.settings = settings
+        self.seer = seer
         self.learned = hasattr(model, "part_maps")
         self.own = model.config.parts if self.learned else 0
         classes = getattr(model.config, "classes", 0) if self.learned else 0
@@ -84,7 +86,7 @@ class Finder:
             )
         if self.classes and not 0 <= category < self.classes:
             raise UsageError(f"classes={category}: this model knows the classes 0 to {self.classes - 1}.")
-        return look(picture, self.model, self.settings, category)
+        return look(picture, self.model, self.settings, category, self.seer)
 
     def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
         """Fit a vocabulary to what :meth:`sample` drew.
@@ -96,7 +98,7 @@ class Finder:
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)
-        clusters = spherical_kmeans(points, best_k(points, seed) if k == "auto" else k, seed=seed)
+        clusters = merged_kmeans(points, best_k(points, seed) if k == "auto" else k, seed=seed)
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
         return PartVocabulary(clusters.centres[order], self.settings)
 
@@ -133,6 +135,12 @@ class Finder:
             return self._joined(view.match(size), vocabulary)
         return self._scores(self.maps(view, vocabulary), view.pixels, size)
 
+    def foreground(self, view: View, size: tuple[int, int]) -> np.ndarray:
+        """``(H, W)`` float32: how much of the foreground each pixel is, 0..1, in the picture's own pixels."""
+        coarse = 1 - view.maps[:1] if self.learned else view.score[None]
+        found = strips(self.refined(coarse, view.pixels), size)
+        return np.concatenate([strip[0].numpy() for strip in found])
+
     def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
         found = [strip if self.learned else contest(strip) for strip in strips(self.refined(coarse, pixels), size)]
         whole = torch.cat(found, dim=1)
@@ -154,7 +162,10 @@ class Finder:
         if self.learned:
             numbers, own = torch.tensor(vocabulary.numbering), view.descriptors[1:]
             descriptors = torch.stack([own[numbers == part].mean(0) for part in range(1, vocabulary.k + 1)])
-        return Parts(labels, k=vocabulary.k, image=picture.pixels, scores=scores, descriptors=descriptors.numpy())
+        return Parts(
+            labels, k=vocabulary.k, image=picture.pixels, scores=scores, descriptors=descriptors.numpy(),
+            quality=view.quality,
+        )  # fmt: skip
 
     def maps(self, view: View, vocabulary: PartVocabulary) -> Tensor:
         """``(K + 1, h, w)``: the foreground's score and each part's share of it; for a learned part model, its maps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,16 +12,22 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from partzoo.discovery.describe import SIZE, View
+from partzoo.discovery.describe import View
 from partzoo.discovery.finder import DEFAULT_K, Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
+from partzoo.errors import UnknownModelError, UsageError
 from partzoo.features import DEFAULT_MODEL, encoder_of
 from partzoo.images.opening import Picture, open_pictures
+from partzoo.models.foreground import ForegroundModel
+from partzoo.models.loading import load
+from partzoo.models.registry import find, list_models
 from partzoo.parts.parts import Parts
 
 FIT_PICTURES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
+FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
+FEATURES, COLOUR, PLACE = 0.8, 0.15, 0.05  # weights in a descriptor, see docs/discovery.md
+COARSEST, CELLS = 32, 28  # the stride from which two levels are compared; cells along the longer side, for finer ones
 
 Progress = Callable[[int, int], None]
 
@@ -54,8 +61,9 @@ def discover_parts(
         vocabulary: what :func:`fit_parts` found. It brings its own k, background, size and refine.
         classes: number of the class that each picture shows, or one for all: of a part model that has parts of several
             classes (``model.config.classes``), each with parts of its own.
-        background: how the foreground is found, one of ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the
-            one that did best (docs/discovery.md); None or False takes everything for foreground.
+        background: how the foreground is found: a foreground model by name, or one of
+            ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the model that did best (docs/discovery.md); None or
+            False takes everything for foreground.
         size: longer side at work, in pixels: a larger one shows smaller parts and takes longer.
         refine: follow the picture's edges.
         seed: of the clustering.
@@ -155,22 +163,37 @@ def make_finder(
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if hasattr(encoder, "part_maps"):
         return Finder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
-    layers, weights = blend(encoder)
-    return Finder(encoder, Settings(name, size or SIZE, layers, weights, _method(background, encoder), refine))
+    method = _method(background, encoder)
+    settings = Settings(name, size or default_size(encoder), *blend(encoder), method, refine)
+    return Finder(encoder, settings, foreground_model(method))
 
 
 def _method(background: str | bool | None, encoder: nn.Module) -> str:
-    """The name of a foreground method."""
-    knows_things = hasattr(encoder, "objectness")
+    """The name of a foreground method or model."""
     if background is None or background is False:
         return "none"
     if background is True or background == "auto":
-        return "objectness" if knows_things else "boundary"
-    if background not in METHODS:
-        raise UsageError(f"Unknown background {background!r}: it is 'auto', None, or one of {', '.join(METHODS)}.")
-    if background == "objectness" and not knows_things:
-        raise UsageError(f"background='objectness' needs an encoder with that head, such as {DEFAULT_MODEL!r}.")
-    return background
+        return FOREGROUND
+    if background == "objectness" and not hasattr(encoder, "objectness"):
+        raise UsageError("background='objectness' needs an encoder with that head: patchresnet14-fg.caltech101.")
+    if background in METHODS or is_foreground_model(background):
+        return background
+    known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
+    raise UsageError(f"Unknown background {background!r}: it is 'auto', None, or one of {known}.")
+
+
+def is_foreground_model(name: str) -> bool:
+    """Whether a name is a foreground model's."""
+    try:
+        return find(name).family == "foreground"
+    except UnknownModelError:
+        return False
+
+
+@functools.lru_cache(maxsize=2)
+def foreground_model(method: str) -> ForegroundModel | None:
+    """The foreground model that a method names, kept for the next call; None for the other methods."""
+    return None if method in METHODS else load(method)
 
 
 def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
@@ -178,9 +201,8 @@ def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Fin
     if model is None and not name:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
     encoder = encoder_of(name if model is None else model)
-    if vocabulary.settings.background != "none":
-        _method(vocabulary.settings.background, encoder)
-    finder = Finder(encoder, vocabulary.settings)
+    method = _method(vocabulary.settings.background, encoder)
+    finder = Finder(encoder, vocabulary.settings, foreground_model(method))
     if len(vocabulary.numbering) != finder.own:
         raise UsageError(
             f"The vocabulary is of a model with {len(vocabulary.numbering)} learned parts, this one has {finder.own}: "
@@ -190,10 +212,18 @@ def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Fin
 
 
 def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Which layers of an encoder are compared, and the weights of each, of colour and of position: for the default
-    model as docs/discovery.md found them, for others the last layer with more to say."""
-    trained_here = getattr(encoder, "architecture", "").startswith("patchresnet14")
-    return (-1,), (0.3, 0.1, 0.6) if trained_here else (0.5, 0.1, 0.4)
+    """Which layers of an encoder are compared, and the weights of each, of colour and of place.
+
+    It is the last layer; of a network whose last map is as coarse as stride 32, a third is the map before it.
+    """
+    if len(encoder.reductions) > 1 and encoder.reductions[-1] >= COARSEST:
+        return (-2, -1), (FEATURES / 3, 2 * FEATURES / 3, COLOUR, PLACE)
+    return (-1,), (FEATURES, COLOUR, PLACE)
+
+
+def default_size(encoder: nn.Module) -> int:
+    """Longer side at work, in pixels: 28 cells of the encoder's grid, but 224 to 448 pixels."""
+    return min(max(CELLS * encoder.patch, 224), 448)
 
 
 def _categories(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:

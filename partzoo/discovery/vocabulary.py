@@ -14,7 +14,8 @@ from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
 
-FORMAT = "partzoo-vocabulary-1"
+FORMAT = "partzoo-vocabulary-2"
+OLDER = ("partzoo-vocabulary-1",)
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Settings:
         size: longer side of the picture at work, in pixels.
         layers: which intermediate maps of the encoder.
         weights: of each layer, of colour and of position; they sum to one.
-        background: method of finding the foreground.
+        background: how the foreground is found: a method, or the name of a foreground model.
         refine: follow the picture's edges.
+        mirror: describe a picture by the mean of it and its mirror image.
+        centre: take from each picture's features their mean over its foreground.
     """
 
     model: str
@@ -36,6 +39,8 @@ class Settings:
     weights: tuple[float, ...] = ()
     background: str = "none"
     refine: bool = True
+    mirror: bool = False
+    centre: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,8 @@ class PartVocabulary:
         try:
             with safe_open(os.fspath(path), framework="pt") as file:
                 metadata = file.metadata() or {}
+                if metadata.get("format") in OLDER:
+                    raise WeightsError(f"{str(path)!r} is a vocabulary of an older partzoo: fit it again.")
                 if metadata.get("format") != FORMAT:
                     raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass what PartVocabulary.save wrote.")
                 settings = json.loads(metadata["settings"])

@@ -10,25 +10,23 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import make_finder
-from partzoo.features import DEFAULT_MODEL
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
-from partzoo.models.registry import find
 
 RANDOM, COLOUR = "random-weights", "colour-position"
+UNTRAINED = "patchresnet14"
 FLOORS = {
-    RANDOM: "the default model's architecture with weights drawn by seed 0",
+    RANDOM: "patchresnet14 with weights drawn by seed 0",
     COLOUR: "colour and place alone: no network",
 }
 
 
 def random_weights() -> nn.Module:
-    """The encoder of the default model, untrained."""
-    architecture = find(DEFAULT_MODEL).name.removesuffix("-fg")
+    """An untrained encoder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return load(architecture, pretrained=False, device="cpu", dtype="float32")
+        return load(UNTRAINED, pretrained=False, device="cpu", dtype="float32")
 
 
 class Thumbnail(Encoder):

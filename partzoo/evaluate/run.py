@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from partzoo.discovery.finder import Finder
-from partzoo.discovery.pipeline import make_finder
+from partzoo.discovery.pipeline import is_foreground_model, make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import COLOUR, FLOORS, floor_encoder, floor_finder
+from partzoo.evaluate.foreground import BOX, Scorer, box_scorer, finder_scorer, foreground_figures
 from partzoo.evaluate.parts.figures import part_figures
 from partzoo.evaluate.probes.classes import classify_figures
 from partzoo.evaluate.probes.patches import patch_figures
@@ -24,6 +25,7 @@ from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionProtocol
+from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
@@ -86,7 +88,8 @@ def evaluate(
     rules = get(protocol)
     if seeds < 1:
         raise UsageError(f"seeds={seeds} must be at least 1.")
-    if not isinstance(rules, PartProtocol) and (background, size, refine, rotate) != ("auto", None, True, 0):
+    asks_for_parts = isinstance(rules, PartProtocol | ForegroundProtocol)
+    if not asks_for_parts and (background, size, refine, rotate) != ("auto", None, True, 0):
         raise UsageError(f"background, size, refine and rotate are for parts, which {protocol} does not ask for.")
     if (patches is not None and not isinstance(rules, ClassProtocol)) or (augment and patches is None):
         raise UsageError("patches are for protocols of classes, and augment goes with patches.")
@@ -99,6 +102,9 @@ def evaluate(
         weights, chosen = digest(finder.model), chosen | {"k": k, "seeds": seeds}
         options = {"k": k, "seeds": range(seeds), "split": split, "limit": limit, "rotate": rotate}
         measure = partial(part_figures, finder, rules, data, progress=progress, **options)
+    elif isinstance(rules, ForegroundProtocol):
+        weights, scorer = _scorer(model, background, size, refine)
+        measure = partial(foreground_figures, scorer, rules, data, split=split, limit=limit, progress=progress)
     elif isinstance(rules, ClassProtocol):
         encoder = floor_encoder(model) if model in FLOORS else load(model, dtype="float32")
         weights, chosen = digest(encoder), chosen | {"seeds": seeds}
@@ -204,7 +210,17 @@ def _finder(model: str, background: str | None, size: int | None, refine: bool) 
         finder = floor_finder(model, None if background == "auto" else background, size)
     else:
         finder = make_finder(load(model, dtype="float32"), background, size)
-    return Finder(finder.model, dataclasses.replace(finder.settings, model=model, refine=refine))
+    return Finder(finder.model, dataclasses.replace(finder.settings, model=model, refine=refine), finder.seer)
+
+
+def _scorer(model: str, background: str | None, size: int | None, refine: bool) -> tuple[str, Scorer]:
+    """The digest of what finds a foreground, and its scorer; a foreground model is taken with the default encoder."""
+    if model == BOX:
+        return "", box_scorer
+    if is_foreground_model(model):
+        model, background = DEFAULT_MODEL, model
+    finder = _finder(model, background, size, refine)
+    return digest(finder.model if finder.seer is None else finder.seer), finder_scorer(finder)
 
 
 def _numbers(finder: Finder) -> list[int]:
@@ -231,6 +247,8 @@ def _detection_figures(
 
 def _reported(rules: Any) -> str:
     """The split that a protocol reports on."""
+    if isinstance(rules, ForegroundProtocol):
+        return rules.split
     return rules.report if isinstance(rules, PartProtocol) else getattr(rules, "test", "test")
 
 

@@ -57,6 +57,7 @@ class Encoder(nn.Module):
         patch: pixels between neighbouring tokens of :meth:`encode`.
         preprocess: what the input must be.
         autocast: dtype of mixed precision, None for the parameters' own.
+        reductions: stride of each map of :meth:`forward_intermediates`, where they differ.
         keep_float: submodules that ``dtype="int8"`` leaves as they are: their weights are read directly, or they must
             be exact.
     """
@@ -67,6 +68,7 @@ class Encoder(nn.Module):
     patch: int
     preprocess: Preprocess
     autocast: torch.dtype | None = None
+    reductions: tuple[int, ...] = ()
     keep_float: tuple[str, ...] = ()
 
     def check_input(self, x: Tensor) -> None:

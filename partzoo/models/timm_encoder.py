@@ -83,6 +83,7 @@ class TimmEncoder(Encoder):
             self.dim = stages[config.stage]["num_chs"]
             self.patch = stages[config.stage]["reduction"]
             multiple = stages[-1]["reduction"]
+            self.reductions = tuple(stage["reduction"] for stage in stages)
         if config.positions not in ("timm", "dino"):
             raise UsageError(f"positions={config.positions!r}: it is 'timm' or 'dino'.")
         if config.positions == "dino":

@@ -28,6 +28,7 @@ COLOURS = (
 )
 SMALLEST_NUMBERED = 48  # below this side a digit hides more than it tells
 NUMBER_GRID = 160
+SEEN_SIDE = 800  # longer side of an overlay that is worth looking at
 BAND = 256  # rows coloured at a time, to bound the memory
 
 
@@ -77,7 +78,7 @@ def overlay(
     if not 0 <= alpha <= 1 or scale < 1:
         raise UsageError(f"alpha={alpha} must lie in 0..1, and scale={scale} be at least 1.")
     if scale > 1:
-        labels = labels.repeat(scale, 0).repeat(scale, 1)
+        labels = enlarged(labels, scale)
         if image is not None:
             image = np.asarray(Image.fromarray(image).resize(labels.shape[::-1], Image.Resampling.LANCZOS))
     colours = palette(k)
@@ -96,6 +97,27 @@ def overlay(
     if numbers and min(labels.shape) >= SMALLEST_NUMBERED:
         _write_numbers(picture, labels, colours)
     return picture
+
+
+def enlarged(labels: np.ndarray, scale: int) -> np.ndarray:
+    """Labels ``(H * scale, W * scale)`` with smooth outlines: each pixel goes to the label whose mask, enlarged
+    bicubically, is highest there."""
+    size = (labels.shape[1] * scale, labels.shape[0] * scale)
+    best, winner = None, None
+    for label in np.unique(labels):
+        mask = Image.fromarray((labels == label) * np.uint8(255)).resize(size, Image.Resampling.BICUBIC)
+        height = np.asarray(mask)
+        if best is None:
+            best, winner = height.copy(), np.full(height.shape, label, labels.dtype)
+            continue
+        winner[height > best] = label
+        np.maximum(best, height, out=best)
+    return winner
+
+
+def scale_to_see(size: tuple[int, int]) -> int:
+    """The factor that makes the longer side of an overlay about 800 pixels, 1 for what is as large already."""
+    return max(1, round(SEEN_SIDE / max(size)))
 
 
 def outline(labels: np.ndarray, width: int = 1) -> np.ndarray:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 
-def save(parts: Parts, path: str | os.PathLike) -> None:
+def save(parts: Parts, path: str | os.PathLike, scale: int | None = None) -> None:
     """Write parts in the form that the ending names; see ``Parts.save``."""
     path = Path(path)
     name = path.name.lower()
@@ -29,7 +29,7 @@ def save(parts: Parts, path: str | os.PathLike) -> None:
         with write_aside(path) as file:
             _write_index_png(parts, file)
     elif name.endswith(".png"):
-        picture = parts.overlay()
+        picture = parts.overlay(scale=drawing.scale_to_see(parts.size) if scale is None else scale)
         with write_aside(path) as file:
             picture.save(file, "PNG")
     elif name.endswith(".npz"):
@@ -38,6 +38,7 @@ def save(parts: Parts, path: str | os.PathLike) -> None:
             "k": np.array(parts.k),
             "names": np.array(parts.names, dtype=np.str_),
             "source": np.array(parts.source),
+            "quality": np.array(parts.quality),
         }
         for key in ("descriptors", "image"):
             if getattr(parts, key) is not None:
@@ -91,4 +92,6 @@ def _read_index_png(path: Path) -> dict[str, Any]:
 def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         values = {key: file[key] for key in ("labels", "descriptors", "image") if key in file}
-        return {**values, "k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}
+        quality = float(file["quality"]) if "quality" in file.files else 1.0  # older files have none
+        values |= {"k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}
+        return {**values, "quality": quality}

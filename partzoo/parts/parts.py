@@ -36,6 +36,7 @@ class Parts:
         descriptors: ``(k, D)``, one vector per part.
         names: k names; ``part 1`` ... by default.
         source: the picture's path or address, for ``file_name`` in COCO.
+        quality: how sure the foreground is, 0..1.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
@@ -52,6 +53,7 @@ class Parts:
         descriptors: np.ndarray | None = None,
         names: Sequence[str] | None = None,
         source: str = "",
+        quality: float = 1.0,
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 2 or not labels.size:
@@ -76,6 +78,7 @@ class Parts:
         if len(self._names) != k:
             raise ShapeError(f"{len(self._names)} names for k={k} parts: give one for each part.")
         self._source = str(source)
+        self._quality = float(quality)
         self._scores = scores if scores is None or callable(scores) else self._checked_scores(scores)
 
     @property
@@ -119,6 +122,11 @@ class Parts:
     def source(self) -> str:
         """The picture's path or address; empty if unknown."""
         return self._source
+
+    @property
+    def quality(self) -> float:
+        """How sure the foreground is, 0..1; 1 where nobody measured it."""
+        return self._quality
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -236,18 +244,19 @@ class Parts:
         """A COCO dataset of this picture, one annotation per present part; see :func:`partzoo.parts.coco.to_coco`."""
         return coco.to_coco([self], segmentation)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike, *, scale: int | None = None) -> None:
         """Write a file, in the form that its ending names; nothing half-written is left behind.
 
         Args:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
                 other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, picture), ``.json`` (COCO).
+            scale: factor by which an overlay is enlarged; None makes its longer side about 800 pixels or more.
 
         Raises:
-            UsageError: the ending is another.
+            UsageError: the ending is another, or scale is below 1.
             PartzooError: the file cannot be written.
         """
-        files.save(self, path)
+        files.save(self, path, scale)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Parts:
@@ -273,7 +282,7 @@ class Parts:
         return hash((self.k, self.names, self.size, self._labels.tobytes()))
 
     def __reduce__(self):
-        fields = ("k", "image", "scores", "descriptors", "names", "source")
+        fields = ("k", "image", "scores", "descriptors", "names", "source", "quality")
         return partial(Parts, **{field: getattr(self, field) for field in fields}), (self.labels,)
 
     def __repr__(self) -> str:

@@ -23,7 +23,9 @@ from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.files import path_aside
 from partzoo.models.base import Encoder
+from partzoo.models.loading import build
 from partzoo.models.precision import default_device, has_bf16
+from partzoo.models.registry import Architecture
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
 from partzoo.train.datasets import DataOptions, read_pictures
@@ -119,6 +121,7 @@ class Task(nn.Module):
     CONFIG: ClassVar[type]
     DATA: ClassVar[type] = DataOptions
     UNDECAYED: ClassVar[tuple[str, ...]] = ()
+    examples: Examples | None = None  # what it is trained on, once :func:`fit` has begun
     ENDS: ClassVar[tuple[str, ...]] = ()
     model: Encoder
 
@@ -126,6 +129,11 @@ class Task(nn.Module):
     def read(folder: str | Path, options: Any, config: Any, seed: int) -> Examples:
         """What a model of this configuration is trained on; ``options`` are of the type ``DATA``."""
         return read_pictures(folder, options, config.size, seed=seed)
+
+    @classmethod
+    def network(cls, entry: Architecture, config: Any, parent: str | None) -> nn.Module:
+        """The model that training starts with: random weights, where a method takes nothing from a ``parent``."""
+        return build(entry, config)
 
     def rate_factor(self, name: str) -> float:
         """What the learning rate is multiplied by for the parameter of this name."""
@@ -172,6 +180,7 @@ def fit(
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
+    task.examples = pictures
     state, count = Progress(), len(pictures)
     if resume and (out / CHECKPOINT).exists():
         state = _restore(task, optimizer, out / CHECKPOINT)

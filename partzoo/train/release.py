@@ -31,10 +31,7 @@ from partzoo.weights.manifest import NAME, WeightRecord, add_record
 from partzoo.weights.release_files import golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
-BUNDLED = (
-    "part-vitn8.tin", "part-vitt8.tin", "patchresnet14.tin", "patchresnet14-fg.caltech101", "spatial-resnet8.tin",
-    "spatial-resnet32.tin",
-)  # fmt: skip
+BUNDLED = ("efficientnet-lite0.in1k", "foreground-lite0.masks", "partformer-resnet18.faces-k8", "part-vitn8.tin")
 HELD_OUT = 5000
 
 
@@ -109,6 +106,7 @@ def release(
         ),
         golden=golden(model),
         parents=(recipe.parent,) if recipe.parent else (),
+        masks_used=recipe.data.get("masks_used", False),
     )
     add_record(record, root and Path(root) / NAME)
     return record

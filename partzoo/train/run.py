@@ -15,7 +15,6 @@ from torch import nn
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, require
 from partzoo.files import write_aside
-from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import check_tables, named, to_toml, types_of
@@ -24,6 +23,7 @@ from partzoo.train.growth.grow import grown
 from partzoo.train.loop import LoopOptions, Progress, Task, fit, run_folder
 from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of, write_top1
+from partzoo.train.tasks.foreground import ForegroundTask
 from partzoo.train.tasks.mpae import MpaeTask
 from partzoo.train.tasks.objectness import train_objectness
 from partzoo.train.tasks.part import PartTask
@@ -39,6 +39,7 @@ METHODS: dict[str, type[Task] | None] = {
     "spatial": SpatialTask,
     "classify": ClassifyTask,
     "finetune": FinetuneTask,
+    "foreground": ForegroundTask,
     "objectness": None,
 }
 DEFAULTS = {
@@ -49,12 +50,13 @@ DEFAULTS = {
     "spatial": "spatial-resnet8.tin",
     "classify": "patchresnet14.tin",
     "finetune": "part-classifier-vitt8.tin",
+    "foreground": "foreground-lite0.masks",
     "objectness": "patchresnet14-fg.caltech101",
 }
 GROWN = ("part", "spatial")
 RECIPE = "recipe.toml"
 BUDGET = ("minutes", "steps", "epochs")
-OF_RECORDS = ("name", "terms", "labels_used")  # of a recipe's data, which a run's may not be
+OF_RECORDS = ("name", "terms", "labels_used", "masks_used")  # of a recipe's data, which a run's may not be
 NOT_SET = ("exclude", "limit", "progress")  # of objectness' parameters: the data's, and the screen's
 
 
@@ -230,7 +232,8 @@ def train(
         record(given["config"])
         limits = {"exclude": read.exclude, "limit": read.limit}
         return train_objectness(parent, data, out, options, **limits, **given["task"], progress=progress)
-    pictures = METHODS[method].read(data, read, entry.configure(given["config"]), options.seed)
+    kind = METHODS[method]
+    pictures = kind.read(data, read, entry.configure(given["config"]), options.seed)
     if method in ("classify", "finetune"):
         if pictures.labels is None:
             raise UsageError(f"--data {data} has no labels: {method!r} needs one subfolder per class.")
@@ -245,8 +248,8 @@ def train(
     if part is not None:
         network = PartClassifier.from_part(part, **asdict(chosen))
     else:
-        network = grown(parent, entry, chosen) if method in GROWN and parent else build(entry, chosen)
-    made = METHODS[method](network, **given["task"])
+        network = grown(parent, entry, chosen) if method in GROWN and parent else kind.network(entry, chosen, parent)
+    made = kind(network, **given["task"])
     record(asdict(chosen))
     state = fit(made, pictures, options, out, resume=resume, progress=progress)
     if unseen is not None and state.finished:

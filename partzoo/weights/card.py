@@ -49,6 +49,8 @@ def _facts(record: WeightRecord) -> list[str]:
         "data": record.data,
         "terms of the data": record.terms,
         "labels used in training": "yes" if record.labels_used else "no",
+        "masks used in training": "yes" if record.masks_used else "no",
+        "by": _flat(record.source) if record.source else "",
         "recipe": record.recipe,
         "seed": record.seed,
         "hardware": _flat(budget.get("hardware")),

@@ -63,6 +63,9 @@ class WeightRecord:
         metrics: each with ``name``, ``value``, ``protocol`` and ``command``.
         golden: input and output of :func:`partzoo.weights.release_files.golden`.
         parents: names of the weights that training started from.
+        masks_used: whether training saw masks.
+        source: for weights by other people, the ``package``, its ``version``, the ``file`` in it and that file's
+            ``sha256``.
     """
 
     name: str
@@ -81,6 +84,8 @@ class WeightRecord:
     golden: dict[str, Any]
     hub: dict[str, str] | None = None
     parents: tuple[str, ...] = ()
+    masks_used: bool = False
+    source: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.startswith(f"{self.architecture}."):

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 from torch.nn.functional import normalize
 
-from partzoo.discovery.cluster import assign, spherical_kmeans
+from partzoo.discovery.cluster import assign, merged_kmeans, spherical_kmeans, ward
 from partzoo.errors import ShapeError, UsageError
 
 
@@ -72,3 +74,23 @@ def test_errors_name_the_values():
         spherical_kmeans(torch.ones(0, 2), 1)
     with pytest.raises(ShapeError, match="3 channels"):
         assign(torch.ones(4, 3), torch.ones(2, 2))
+
+
+def test_ward_merges_as_scipy_does():
+    hierarchy = pytest.importorskip("scipy.cluster.hierarchy")
+    points = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    for k in (1, 3, 7, 20, 30):
+        found = np.zeros(20, int)
+        for number, group in enumerate(ward(points, k)):
+            found[group] = number
+        expected = hierarchy.fcluster(hierarchy.linkage(points.numpy(), "ward"), k, "maxclust")
+        assert adjusted_rand_score(expected, found) == 1
+
+
+def test_a_small_group_that_looks_different_keeps_its_cluster():
+    random = torch.Generator().manual_seed(0)
+    large = torch.tensor([1.0, 0, 0]) + 0.15 * torch.randn(3000, 3, generator=random)
+    small = torch.tensor([0.0, 0, 1]) + 0.05 * torch.randn(300, 3, generator=random)
+    found = merged_kmeans(torch.cat([large, small]), 2, seed=0)
+    assert len(found.centres) == 2 and len(found.labels[3000:].unique()) == 1
+    assert (found.labels[:3000] != found.labels[3000]).float().mean() > 0.99

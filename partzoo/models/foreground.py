@@ -1,0 +1,134 @@
+"""A network that finds the foreground: an EfficientNet-Lite with a feature pyramid on top.
+
+The pyramid is that of Lin et al., "Feature pyramid networks for object detection", CVPR 2017, with separable
+convolutions, one logit per level (deep supervision) and the mean of the coarsest level added to it, as in Zhao et al.,
+"Pyramid scene parsing network", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from partzoo.errors import ShapeError
+from partzoo.images.preprocess import to_tensor, working_size
+from partzoo.models.base import pad_to_multiple
+from partzoo.models.efficientnet import STRIDE, EfficientNetLite, EfficientNetLiteConfig
+from partzoo.models.registry import register
+
+
+@dataclass(frozen=True)
+class ForegroundConfig:
+    """Scales of the encoder's widths and depths, channels of the pyramid, and the working size in pixels.
+
+    Attributes:
+        width, depth: scales of :class:`partzoo.models.efficientnet.EfficientNetLiteConfig`.
+        pyramid: channels at strides 8 and 16; a half of them at stride 4, twice as many at stride 32.
+        size: longer side at which images are looked at.
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    pyramid: int = 64
+    size: int = 320
+
+
+class ForegroundModel(nn.Module):
+    """Probability that a pixel belongs to what the image is about.
+
+    Attributes:
+        architecture, config, preprocess: as every model of the zoo has them.
+    """
+
+    architecture: str = ""
+    autocast = None
+    keep_float: tuple[str, ...] = ()
+
+    def __init__(self, config: ForegroundConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = EfficientNetLite(EfficientNetLiteConfig(config.width, config.depth, config.size, classes=0))
+        self.preprocess = self.encoder.preprocess
+        inputs = [self.encoder.widths[i] for i in (0, 1, 2, 4, 6)]
+        base = config.pyramid
+        widths = [16, base // 2, base, base, 2 * base]
+        self.lateral = nn.ModuleList(_project(i, w) for i, w in zip(inputs, widths, strict=True))
+        self.context = nn.Sequential(nn.Conv2d(inputs[-1], widths[-1], 1, bias=False), nn.ReLU6())
+        self.down = nn.ModuleList(
+            nn.Identity() if fine == coarse else nn.Conv2d(coarse, fine, 1, bias=False)
+            for fine, coarse in pairwise(widths)
+        )
+        self.smooth = nn.ModuleList(_separable(w, 3 if i < 2 else 5) for i, w in enumerate(widths))
+        self.heads = nn.ModuleList(nn.Conv2d(w, 1, 1) for w in widths)
+
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """Logits ``(B, 1, h, w)`` at strides 2, 4, 8, 16 and 32 of ``x``, whose sides are multiples of 32."""
+        levels = self.encoder.levels(x)
+        found, above = [], None
+        for i in reversed(range(len(levels))):
+            here = self.lateral[i](levels[i])
+            if above is None:
+                here = here + self.context(levels[i].mean((2, 3), keepdim=True))
+            else:
+                above = self.down[i](above)
+                here = here + interpolate(above, here.shape[-2:], mode="bilinear", align_corners=False)
+            above = self.smooth[i](here.clamp(0, 6))
+            found.append(self.heads[i](above))
+        return found[::-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Probabilities ``(B, 1, h, w)`` of the foreground, at half the resolution of ``x``.
+
+        Args:
+            x: normalized images ``(B, 3, H, W)`` of any size; they are padded to multiples of 32.
+
+        Raises:
+            ShapeError: ``x`` is not a batch of images.
+        """
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ShapeError(f"The input must be (B, 3, H, W), not {tuple(x.shape)}.")
+        height, width = (-(-n // 2) for n in x.shape[-2:])
+        padded = pad_to_multiple(x.to(next(self.parameters()).dtype), STRIDE)
+        return self.logits(padded)[0][..., :height, :width].sigmoid()
+
+    @torch.inference_mode()
+    def probability(self, pixels: np.ndarray, size: int | None = None, *, mirror: bool = True) -> Tensor:
+        """What one image shows, looked at as it is and mirrored.
+
+        Args:
+            pixels: ``(H, W, 3)`` uint8.
+            size: longer side at which it is looked at, in pixels; by default the configuration's.
+            mirror: take the mean of the image and its mirror image, for twice the time.
+
+        Returns:
+            ``(h, w)`` float32 probabilities on the CPU, at half of the working size.
+        """
+        working = working_size(pixels.shape[:2], size or self.config.size, STRIDE)
+        x = to_tensor(pixels, working, self.preprocess)[None].to(next(self.parameters()).device)
+        if not mirror:
+            return self(x)[0, 0].float().cpu()
+        both = self(torch.cat([x, x.flip(3)]))[:, 0].float().cpu()
+        return (both[0] + both[1].flip(1)) / 2
+
+
+def _project(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width))
+
+
+def _separable(width: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False), nn.BatchNorm2d(width),
+        nn.ReLU6(inplace=True),
+        nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU6(inplace=True),
+    )  # fmt: skip
+
+
+@register(family="foreground", config=ForegroundConfig())
+def foreground_lite0(config: ForegroundConfig) -> ForegroundModel:
+    """EfficientNet-Lite0 with a feature pyramid: foreground of any photograph."""
+    return ForegroundModel(config)

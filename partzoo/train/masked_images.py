@@ -1,0 +1,176 @@
+"""Training data of a foreground model: sets with masks, and images whose masks a teacher draws."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from partzoo.data.image_sets import Examples
+from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
+from partzoo.errors import UsageError
+from partzoo.images.opening import SUFFIXES, open_picture, open_pictures
+from partzoo.train.teachers import Teacher, teacher_of
+
+AREA = (0.02, 0.85)  # of the image, which a teacher's mask covers; others are not used
+
+
+@dataclass(frozen=True)
+class MaskedOptions:
+    """What a foreground model is trained on.
+
+    Attributes:
+        sets: names of sets with masks (:class:`partzoo.data.masks.MaskedSet`), of which the training splits are used.
+        shares: how often each is drawn, in proportion; by default equally.
+        unlabelled: tars or folders of images without masks, below the data folder.
+        every: only each so manieth image of each of ``unlabelled``.
+        teacher: what draws the masks of ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
+        sure: how sure a teacher must be of a mask.
+        teacher_share: part of the draws that are of ``unlabelled``; 1 where there are no sets.
+        report_only: sets of which nothing may be trained on. Images that are nearly the same as one of them, or as one
+            of another split of ``sets`` or of ``evaluated``, are left out.
+        evaluated: sets of which only the training split may be trained on.
+        exclude: names of unlabelled images to leave out, such as those that results are judged on.
+        name, terms, labels_used, masks_used: for the record of a released weight.
+    """
+
+    sets: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    every: tuple[int, ...] = ()
+    teacher: str = ""
+    sure: float = 0.65
+    teacher_share: float = 0.4
+    report_only: tuple[str, ...] = ()
+    evaluated: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    name: str = ""
+    terms: str = ""
+    labels_used: bool = False
+    masks_used: bool = False
+
+
+class MaskedImages(Examples):
+    """Images and masks, squashed to squares in memory.
+
+    Attributes:
+        labels: ``(N,)``, each example's own number, by which a task finds its ``aspects`` and ``taught``.
+        aspects: ``(N,)`` float32, width over height before an image became a square.
+        taught: ``(N,)`` bool, whether a teacher drew the mask.
+    """
+
+    def __init__(self, pixels: Tensor, aspects: Tensor, taught: Tensor, weights: Tensor) -> None:
+        self._pixels, self.aspects, self.taught = pixels, aspects, taught
+        self._weights = weights
+        self.labels = torch.arange(len(pixels))
+        self.classes = []
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """``(B, 4, S, S)`` uint8: red, green, blue and the mask, 0 to 255."""
+        return self._pixels[indices]
+
+    def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+        """Batches drawn with replacement, each set as often as its share says, by seed and position alone."""
+        while True:
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+            yield torch.multinomial(self._weights, batch_size, replacement=True, generator=generator)
+            start += batch_size
+
+
+def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progress: bool = True) -> MaskedImages:
+    """Read what the options name.
+
+    Args:
+        folder: where the sets lie.
+        options: which, and what is left out.
+        side: of the squares, in pixels.
+        progress: show a bar while a teacher draws masks.
+
+    Raises:
+        UsageError: a set is not there, shares or a teacher are missing, or nothing is left.
+    """
+    shares = options.shares or (1.0,) * len(options.sets)
+    if len(shares) != len(options.sets):
+        raise UsageError(f"data.shares has {len(shares)} numbers for {len(options.sets)} sets.")
+    if bool(options.unlabelled) != bool(options.teacher):
+        raise UsageError("data.unlabelled and data.teacher go together.")
+    known = _known(folder, options)
+    squares, aspects, weights, taught = [], [], [], []
+
+    def keep(pixels: np.ndarray, mask: np.ndarray) -> None:
+        squares.append(_square(pixels, mask, side))
+        aspects.append(pixels.shape[1] / pixels.shape[0])
+
+    for name, share in zip(options.sets, shares, strict=True):
+        before = len(squares)
+        for example in MaskedSet(find_set(folder, name), "train"):
+            if not is_known(example.pixels, known):
+                keep(example.pixels, (example.mask > 0) * np.uint8(255))
+        weights += [share / max(len(squares) - before, 1)] * (len(squares) - before)
+    labelled = len(squares)
+    if options.unlabelled:
+        for pixels, mask in _taught(folder, options, known, teacher_of(options.teacher), progress):
+            keep(pixels, mask)
+    count = len(squares) - labelled
+    share = options.teacher_share if labelled else 1.0
+    weights = [w * (1 - share * bool(count)) / sum(weights) for w in weights] + [share / max(count, 1)] * count
+    if not squares:
+        raise UsageError(f"--data {folder}: nothing is left to train on.")
+    taught = torch.arange(len(squares)) >= labelled
+    return MaskedImages(torch.stack(squares), torch.tensor(aspects, dtype=torch.float32), taught, torch.tensor(weights))
+
+
+def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
+    """Hashes of all images that must not be trained on."""
+    held = [(name, "all") for name in options.report_only]
+    held += [(name, split) for name in (*options.sets, *options.evaluated) for split in SPLITS if split != "train"]
+    images = (example.pixels for name, split in held for example in MaskedSet(find_set(folder, name), split))
+    return hashes_of(images)
+
+
+def _taught(
+    folder: str | Path, options: MaskedOptions, known: np.ndarray, teacher: Teacher, progress: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images without masks and those that a teacher is sure enough of ``(H, W)`` uint8, 0 to 255."""
+    steps = options.every or (1,) * len(options.unlabelled)
+    sources = [
+        source
+        for name, step in zip(options.unlabelled, steps, strict=True)
+        for source in _sources(Path(folder, name), options.exclude)[::step]
+    ]
+    for source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
+        pixels = open_picture(source).pixels
+        if is_known(pixels, known):
+            continue
+        mask, sure = teacher(pixels)
+        if AREA[0] < mask.mean() < AREA[1] and sure > options.sure:
+            yield pixels, (mask * 255).astype(np.uint8)
+
+
+def _sources(path: Path, exclude: Sequence[str]) -> list[Path | bytes]:
+    """The images in a folder or a tar, in the order of their names, as what ``open_picture`` takes."""
+    if path.is_dir():
+        return [file for file in open_pictures(path)[0].sources if file.name not in exclude]
+    try:
+        with tarfile.open(path) as tar:
+            found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
+            return [tar.extractfile(found[name]).read() for name in sorted(found) if Path(name).name not in exclude]
+    except (tarfile.TarError, OSError) as error:
+        raise UsageError(f"{path} is neither a folder nor a tar: {error}.") from error
+
+
+def _square(pixels: np.ndarray, mask: np.ndarray, side: int) -> Tensor:
+    """Image and mask ``(4, side, side)`` uint8."""
+    image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+    cover = Image.fromarray(mask).resize((side, side), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.dstack([np.asarray(image), np.asarray(cover)]).transpose(2, 0, 1).copy())

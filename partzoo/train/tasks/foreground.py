@@ -1,0 +1,105 @@
+"""Training of a foreground model, from masks or from what a teacher says."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from partzoo.models.foreground import ForegroundConfig, ForegroundModel
+from partzoo.models.loading import build, load
+from partzoo.models.registry import Architecture
+from partzoo.train.augmentation.masked import random_colours, random_view
+from partzoo.train.loop import Task
+from partzoo.train.losses.foreground import pyramid_loss
+from partzoo.train.masked_images import MaskedImages, MaskedOptions, read_masked
+
+STORED = 320  # side of the squares that examples are kept as, in pixels
+SIZES = (192, 224, 224, 256)  # of the views, one drawn for each step; multiples of 32
+AVERAGED = 0.998  # share of the averaged weights that a step keeps, once there are enough steps
+
+
+class ForegroundTask(Task):
+    """Random views of images against their masks, with the encoder's early stages and batch norms as they are.
+
+    What is kept is the moving average of the trained weights (``model``); ``student`` is what the steps change.
+
+    Args:
+        model: what is trained.
+        frozen: how many of the encoder's first stages, with the stem, stay as they are.
+        encoder_rate: learning rate of the encoder as a part of the pyramid's.
+        teacher_weight: what an example whose mask a teacher drew counts.
+    """
+
+    CONFIG = ForegroundConfig
+    DATA = MaskedOptions
+    examples: MaskedImages | None
+
+    def __init__(
+        self,
+        model: ForegroundModel,
+        *,
+        frozen: int = 2,
+        encoder_rate: float = 0.15,
+        teacher_weight: float = 0.7,
+    ) -> None:
+        super().__init__()
+        self.student = model.requires_grad_(True)
+        still = [model.encoder.conv_stem, model.encoder.bn1, *model.encoder.blocks[:frozen]]
+        for part in still:
+            part.requires_grad_(False)
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model.architecture = model.architecture
+        self.encoder_rate, self.teacher_weight = encoder_rate, teacher_weight
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @staticmethod
+    def read(folder: str | Path, options: Any, config: Any, seed: int) -> MaskedImages:
+        return read_masked(folder, options, STORED)
+
+    @classmethod
+    def network(cls, entry: Architecture, config: ForegroundConfig, parent: str | None) -> ForegroundModel:
+        """A new model with the weights of its parent: a foreground model, or an encoder that becomes its own."""
+        model = build(entry, config)
+        if parent:
+            state = load(parent, device="cpu", dtype="float32").state_dict()
+            heir = model if "heads.0.weight" in state else model.encoder
+            heir.load_state_dict({name: state[name] for name in heir.state_dict()})
+        return model
+
+    def rate_factor(self, name: str) -> float:
+        return self.encoder_rate if name.startswith("student.encoder.") else 1.0
+
+    def train(self, mode: bool = True) -> ForegroundTask:
+        super().train(mode)
+        self.student.encoder.eval()  # statistics of batches of ten would be worse than the parent's
+        self.model.eval()
+        return self
+
+    def forward(
+        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        self._average()
+        examples = self.examples
+        aspects, taught = examples.aspects.to(labels.device)[labels], examples.taught.to(labels.device)[labels]
+        side = SIZES[int(torch.randint(len(SIZES), (), generator=generator, device=pixels.device))]
+        views = random_view(pixels.float() / 255, aspects, side, generator)
+        images = random_colours(views[:, :3], generator)
+        target = interpolate(views[:, 3:], scale_factor=0.5, mode="area")
+        weights = torch.where(taught, self.teacher_weight, 1.0)
+        levels = self.student.logits(self.student.preprocess.normalize(images * 255))
+        return {"loss": pyramid_loss([level.float() for level in levels], target, weights)}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the kept weights towards the trained ones, by more in the first steps."""
+        self.steps += 1
+        keep = min(AVERAGED, float((1 + self.steps) / (10 + self.steps)))
+        for mine, theirs in zip(self.model.parameters(), self.student.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - keep)
+        for mine, theirs in zip(self.model.buffers(), self.student.buffers(), strict=True):
+            mine.lerp_(theirs, 1 - keep) if mine.is_floating_point() else mine.copy_(theirs)

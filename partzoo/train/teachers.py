@@ -1,0 +1,88 @@
+"""What draws masks for images that have none: a foreground model, or a prior that never saw a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, normalize
+
+from partzoo.discovery.describe import CELL, cielab
+from partzoo.discovery.foreground import (
+    background_and_contrast,
+    colour_distance,
+    group_mean,
+    optimize,
+    spread,
+    superpixels,
+    things,
+)
+from partzoo.images.preprocess import working_size
+from partzoo.models.efficientnet import STRIDE, EfficientNetLite
+from partzoo.models.foreground import ForegroundModel
+from partzoo.models.loading import load
+
+Lesson = tuple[np.ndarray, float]  # a mask (H, W) of probabilities, and how sure the teacher is of it, at most 1
+Teacher = Callable[[np.ndarray], Lesson]
+PRIOR = "prior"
+ENCODER, SIZE, LEVEL = "efficientnet-lite0.in1k", 320, 3  # what the prior looks with, how large, and at which level
+FEATURES, COSINE = 0.3, 0.12  # weight of the features in a distance, and the 1 - cosine that is one sigma
+
+
+def teacher_of(name: str) -> Teacher:
+    """A function from an image ``(H, W, 3)`` uint8 to its foreground and how sure that is.
+
+    Args:
+        name: a foreground model by name, folder or file; or ``"prior"``, the boundary prior over colours and the
+            ImageNet-1k parent's features (:func:`prior`).
+
+    Raises:
+        UnknownModelError: there is no such model.
+    """
+    if name == PRIOR:
+        encoder = load(ENCODER, dtype="float32")
+        return lambda pixels: prior(pixels, encoder)
+    model = load(name, dtype="float32")
+    return lambda pixels: network(pixels, model)
+
+
+def network(pixels: np.ndarray, model: ForegroundModel) -> Lesson:
+    """What a foreground model says of an image, contrasts raised; it is sure as far as few pixels are doubtful."""
+    found = _at(model.probability(pixels), pixels.shape[:2])
+    doubtful = ((found > 0.15) & (found < 0.85)).mean() / max((found > 0.5).mean(), 1e-3)
+    return ((found - 0.5) * 1.6 + 0.5).clip(0, 1), 1 - doubtful
+
+
+@torch.inference_mode()
+def prior(pixels: np.ndarray, encoder: EfficientNetLite) -> Lesson:
+    """Foreground of an image ``(H, W, 3)`` uint8 without anything learned from masks.
+
+    It is the boundary prior, with distances that are seven tenths colour and three tenths features at stride 16; it is
+    sure by how much its score inside lies above that outside.
+
+    Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014; weights and
+    level chosen on dev splits (docs/discovery.md).
+    """
+    size = working_size(pixels.shape[:2], SIZE, STRIDE)
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    x = interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 255)
+    seen = encoder.preprocess.normalize(torch.cat([x, x.flip(3)]))
+    maps = encoder.forward_intermediates(seen, [LEVEL])[0]
+    features = (maps[0] + maps[1].flip(2)) / 2
+    lab = cielab(avg_pool2d(x[0] / 255, CELL))
+    regions = superpixels(lab.permute(1, 2, 0).numpy())
+    grid = interpolate(normalize(features, dim=0)[None], lab.shape[1:], mode="bilinear")[0]
+    means = group_mean(grid.flatten(1).T.numpy(), regions.labels.ravel(), len(regions.lab))
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-6)
+    distance = (1 - FEATURES) * colour_distance(regions) + FEATURES * (1 - means @ means.T).clip(0) / COSINE
+    score = optimize(regions, distance, *background_and_contrast(regions, distance))
+    inside = things(regions, spread(score)) >= 0.5
+    cells = score[regions.labels]
+    sure = cells[inside].mean() - cells[~inside].mean() if 0 < inside.sum() < inside.size else 0.0
+    return (_at(torch.from_numpy(inside).float(), pixels.shape[:2]) >= 0.5).astype(np.float32), float(sure)
+
+
+def _at(maps: Tensor, size: tuple[int, int]) -> np.ndarray:
+    return interpolate(maps[None, None], size, mode="bilinear", align_corners=False)[0, 0].numpy()

@@ -1,0 +1,67 @@
+import tarfile
+from itertools import chain
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partzoo.data.masks import MaskedSet, find_set, hashes_of, is_known, perceptual_hash
+from partzoo.errors import ImageError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten drawn images with masks, in a folder ``drawn`` and in ``masks/packed.tar``."""
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        for kind, pixels in (("images", rng.integers(0, 255, (12, 16 + i, 3))), ("masks", np.full((12, 16 + i), i))):
+            file = tmp_path / "drawn" / kind / f"sub/{i:02}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(file)
+    (tmp_path / "masks").mkdir()
+    with tarfile.open(tmp_path / "masks" / "packed.tar", "w") as tar:
+        for kind in ("masks", "images"):
+            tar.add(tmp_path / "drawn" / kind, kind)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["drawn", "packed"])
+def test_a_folder_and_a_tar_are_read_alike(folder, name):
+    found = MaskedSet(find_set(folder, name))
+    assert found.names == [f"sub/{i:02}" for i in range(10)]
+    for i, each in enumerate(found):
+        assert each.pixels.shape == (12, 16 + i, 3) and (each.mask == i).all() and each.name == f"sub/{i:02}"
+
+
+def test_splits_are_every_fifth_image_and_share_none(folder):
+    splits = {split: MaskedSet(find_set(folder, "drawn"), split).names for split in ("report", "dev", "train")}
+    assert splits["report"] == ["sub/00", "sub/05"] and splits["dev"] == ["sub/01", "sub/06"]
+    assert sorted(chain.from_iterable(splits.values())) == MaskedSet(find_set(folder, "drawn")).names
+
+
+def test_what_is_missing_is_named(folder):
+    with pytest.raises(UsageError, match=r"neither nothing\.tar nor nothing/"):
+        find_set(folder, "nothing")
+    with pytest.raises(UsageError, match="Unknown split 'test'"):
+        MaskedSet(folder / "drawn", "test")
+    (folder / "drawn" / "masks" / "sub" / "03.png").unlink()
+    with pytest.raises(UsageError, match=r"no masks/sub/03\.png"):
+        MaskedSet(folder / "drawn")
+
+
+def test_a_mask_of_another_size_is_refused(folder):
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(folder / "drawn" / "masks" / "sub" / "00.png")
+    with pytest.raises(ImageError, match=r"mask of sub/00 is \(5, 5\)"):
+        MaskedSet(folder / "drawn")[0]
+
+
+def test_copies_of_an_image_are_known_and_others_are_not():
+    rng = np.random.default_rng(0)
+    coarse = [Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)) for _ in range(9)]
+    smooth = [np.asarray(image.resize((160, 120))) for image in coarse]
+    known = hashes_of(smooth[:1])
+    small = np.asarray(Image.fromarray(smooth[0]).resize((70, 60)))
+    assert known.shape == (1, 63) and is_known(small, known) and is_known(small[:, ::-1], known)
+    assert not any(is_known(each, known) for each in smooth[1:])
+    assert (perceptual_hash(smooth[0]) == perceptual_hash(smooth[0].copy())).all()
+    assert not is_known(smooth[0], hashes_of([]))
