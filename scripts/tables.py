@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from partzoo.errors import UsageError
@@ -27,6 +27,10 @@ FACES_MORE = ("fg_nmi5", "fg_ari5", "fg_nmi68", "fg_ari68", "presence", "stabili
 PROBES = ("knn", "linear", "linear_sgd")
 POSITIONS = ("mse_x", "mse_y", "distance", "antisymmetry")
 RELATIONS = ("same", "shift_error")
+FOREGROUND = ("iou", "accuracy", "max_f", "mae", "boundary_f", "failures", "failure_auroc")
+LABELLED = ("labelled_nmi", "labelled_ari", "fg_nmi", "fg_ari", "mirrored", "foreground_iou")
+MASKS = ("ecssd", "pascal-s", "horses")
+LABEL_MAPS = ("celebamask", "clothing", "cars")
 SCALES = {
     "inter-ocular": "the distance between points 0 and 1",
     "box": "the box's width and height",
@@ -54,7 +58,8 @@ class Sources:
     def _results(self, root: Path, protocol: str) -> list[Row]:
         rows = read_csv(root / "results" / f"{protocol}.csv")
         measured = {row.model for row in rows}
-        expected = [name for name in (*self.weights, *FLOORS) if name not in reproduction.unmeasured()]
+        complete = protocol in ("faces68", "tiny-imagenet")  # which every released weight is measured by
+        expected = [name for name in (*self.weights, *FLOORS) if complete and name not in reproduction.unmeasured()]
         if missing := [name for name in expected if name not in measured]:
             raise UsageError(
                 f"results/{protocol}.csv lacks {', '.join(missing)}. "
@@ -137,6 +142,14 @@ def bench(record: dict) -> str:
     return ratios(record)
 
 
+def _masks(protocol: str, of: Sources) -> str:
+    return results(of.results(protocol), FOREGROUND)
+
+
+def _label_maps(protocol: str, of: Sources) -> str:
+    return results(of.results(protocol), LABELLED)
+
+
 # page -> name of the marks -> what stands between them
 PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     "README.md": {
@@ -157,6 +170,11 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     "docs/reproduction.md": {
         "cards": lambda of: reproduction.cards(of.weights, of.results, reproduction.notes()),
         "faces": lambda of: reproduction.faces(of.results, reproduction.notes()),
+    },
+    "docs/discovery.md": {
+        **{name: partial(_masks, name) for name in MASKS},
+        **{name: partial(_label_maps, name) for name in LABEL_MAPS},
+        "commands": lambda of: commands(*map(of.results, (*MASKS, *LABEL_MAPS))),
     },
     "docs/speed.md": {"bench": lambda of: bench(of.bench())},
 }
@@ -204,7 +222,7 @@ def _row(record: WeightRecord) -> list[str]:
     return [
         f"`{record.name}`",
         f"{data}; terms: {record.terms}",
-        "yes" if record.labels_used else "no",
+        " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no",
         f"{budget.get('minutes')} min, {budget.get('pictures_seen'):,} pictures",
         ", ".join(figures),
         f"{record.bytes / 1e6:.1f} MB, {place}",

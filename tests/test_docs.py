@@ -66,6 +66,8 @@ def clone(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     asked = {
         "faces68": {k: (*TABLES.FACES, *TABLES.FACES_MORE) for k in (4, 8, 16)},
+        **{name: {None: TABLES.FOREGROUND} for name in TABLES.MASKS},
+        **{name: {8: TABLES.LABELLED} for name in TABLES.LABEL_MAPS},
         "tiny-imagenet": {
             None: (*TABLES.PROBES, *TABLES.POSITIONS, *TABLES.RELATIONS, "constant_mse_x", "random_antisymmetry")
         },

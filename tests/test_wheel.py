@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from partzoo.discovery.pipeline import FOREGROUND
+from partzoo.features import DEFAULT_MODEL
 from partzoo.weights.manifest import NAME
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +45,12 @@ def test_every_bundled_file_is_inside_and_nothing_else_is(wheel):
     paths = {file["path"] for record in records for file in record["files"] if file["path"].startswith("weights/")}
     assert {f"partzoo/{path}" for path in paths} == {n for n in wheel.namelist() if n.endswith(".safetensors")}
     assert not [name for name in wheel.namelist() if name.startswith(("tests/", "examples/", "checkpoints/"))]
+
+
+def test_the_wheel_is_small_and_holds_what_needs_no_name(wheel):
+    assert sum(each.compress_size for each in wheel.infolist()) <= 25_000_000
+    for name in (DEFAULT_MODEL, FOREGROUND, "part-vitn8.tin", "partformer-resnet18.faces-k8", "spatial-resnet32.tin"):
+        assert f"partzoo/weights/{name}.safetensors" in wheel.namelist()
 
 
 def test_licence_and_command_are_stated(wheel):

@@ -146,6 +146,7 @@ def _find(
     from partzoo.discovery.pipeline import discover_parts, fit_parts
     from partzoo.discovery.vocabulary import PartVocabulary
     from partzoo.features import encoder_of
+    from partzoo.models.folding import folded
 
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
     hidden = True if quiet or single else None
@@ -159,7 +160,7 @@ def _find(
         return
     encoder: nn.Module | str | None = options["model"] or words.settings.model or None
     if isinstance(encoder, str):
-        encoder = encoder_of(encoder)
+        encoder = folded(encoder_of(encoder))
     with tqdm(total=len(pictures), desc="finding them", unit="picture", disable=hidden) as bar:
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]

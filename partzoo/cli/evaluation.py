@@ -31,12 +31,14 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     Examples:
       partzoo eval patchresnet14.tin --protocol faces68 --data faces/ -k 8 -o result.json
       partzoo eval part-vitt --protocol tiny-imagenet --data tiny-imagenet/ --seeds 3
+      partzoo eval foreground-lite0.masks --protocol ecssd --data masks/
       partzoo eval colour-position --protocol faces68 --data faces/
       partzoo eval runs/spatial/model.safetensors --protocol cifar-100 --data cifar/ --patches 0,9
       partzoo eval partformer-resnet18.faces-k8 --protocol faces68 --data faces/ -k own --rotate 15
       partzoo eval --all --protocol faces68 --data faces/ -o results/
     \b
-    MODEL: a name or file as for --model elsewhere, or a floor: random-weights, colour-position.
+    MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
+    random-weights, colour-position, centred-box.
     A result that is in --out already is not measured again, so an --all that was stopped goes on.
     What each protocol asks and where its data comes from: docs/evaluation.md
     """,

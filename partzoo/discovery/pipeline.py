@@ -19,6 +19,7 @@ from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UnknownModelError, UsageError
 from partzoo.features import DEFAULT_MODEL, encoder_of
 from partzoo.images.opening import Picture, open_pictures
+from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.registry import find, list_models
@@ -159,13 +160,19 @@ def make_finder(
     """What finds parts with a model; arguments and errors are those of :func:`discover_parts`."""
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
-    encoder = encoder_of(model)
+    encoder = _looking(model)
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if hasattr(encoder, "part_maps"):
         return Finder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
     method = _method(background, encoder)
     settings = Settings(name, size or default_size(encoder), *blend(encoder), method, refine)
     return Finder(encoder, settings, foreground_model(method))
+
+
+def _looking(model: str | nn.Module | None) -> nn.Module:
+    """The encoder of a name, made fast to look with; a module of the caller's stays as it is."""
+    encoder = encoder_of(model)
+    return encoder if isinstance(model, nn.Module) else folded(encoder)
 
 
 def _method(background: str | bool | None, encoder: nn.Module) -> str:
@@ -193,14 +200,14 @@ def is_foreground_model(name: str) -> bool:
 @functools.lru_cache(maxsize=2)
 def foreground_model(method: str) -> ForegroundModel | None:
     """The foreground model that a method names, kept for the next call; None for the other methods."""
-    return None if method in METHODS else load(method)
+    return None if method in METHODS else folded(load(method))
 
 
 def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
     name = vocabulary.settings.model
     if model is None and not name:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    encoder = encoder_of(name if model is None else model)
+    encoder = _looking(name if model is None else model)
     method = _method(vocabulary.settings.background, encoder)
     finder = Finder(encoder, vocabulary.settings, foreground_model(method))
     if len(vocabulary.numbering) != finder.own:

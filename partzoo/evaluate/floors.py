@@ -15,6 +15,7 @@ from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
 
 RANDOM, COLOUR = "random-weights", "colour-position"
+BOX = "centred-box"  # a floor of foregrounds alone
 UNTRAINED = "patchresnet14"
 FLOORS = {
     RANDOM: "patchresnet14 with weights drawn by seed 0",

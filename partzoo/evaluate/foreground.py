@@ -19,7 +19,6 @@ from partzoo.progress import ProgressCallback
 Scorer = Callable[[np.ndarray], tuple[np.ndarray, float]]  # an image -> its foreground's score (H, W), and how sure
 BETA_SQUARED = 0.3
 THRESHOLDS = np.arange(1, 256) / 256
-BOX = "centred-box"
 BOX_SHARE = 2 / 3  # of each side
 TOLERANCE = 0.008  # of the image's diagonal, within which outlines count as one
 FAILED = 0.5  # IoU below which a foreground is a failure

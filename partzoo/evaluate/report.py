@@ -20,16 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.floors import FLOORS
+from partzoo.evaluate.floors import BOX, FLOORS
 from partzoo.files import write_aside
 
 FORMAT = 1
 DEFAULT = "default"
 OWN_FLOORS = ("constant_", "random_")
-LOWER_IS_BETTER = ("nme", "mse", "distance", "antisymmetry", "shift_error")
+LOWER_IS_BETTER = ("nme", "mae", "failures", "mse", "distance", "antisymmetry", "shift_error")
 NEITHER_IS_BETTER = ("presence",)
 IN_PATCHES = ("mse_x", "mse_y", "distance", "antisymmetry")
-WORDS = {"nmi": "NMI", "ari": "ARI", "nme": "NME", "iou": "IoU", "mse": "MSE", "knn": "kNN", "sgd": "(SGD)"}
+WORDS = {
+    "nmi": "NMI", "ari": "ARI", "nme": "NME", "iou": "IoU", "mse": "MSE", "knn": "kNN", "sgd": "(SGD)", "mae": "MAE",
+    "f": "F", "auroc": "AUROC",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def label(metric: str) -> str:
 
 def titled(model: str) -> str:
     """A model's name in a table, marked where it is a floor."""
-    return f"floor: `{model}`" if model in FLOORS else f"`{model}`"
+    return f"floor: `{model}`" if model in FLOORS or model == BOX else f"`{model}`"
 
 
 def shown(metric: str, value: float) -> str:

@@ -16,8 +16,8 @@ from torch import nn
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import is_foreground_model, make_finder
 from partzoo.errors import UsageError
-from partzoo.evaluate.floors import COLOUR, FLOORS, floor_encoder, floor_finder
-from partzoo.evaluate.foreground import BOX, Scorer, box_scorer, finder_scorer, foreground_figures
+from partzoo.evaluate.floors import BOX, COLOUR, FLOORS, floor_encoder, floor_finder
+from partzoo.evaluate.foreground import Scorer, box_scorer, finder_scorer, foreground_figures
 from partzoo.evaluate.parts.figures import part_figures
 from partzoo.evaluate.probes.classes import classify_figures
 from partzoo.evaluate.probes.patches import patch_figures
@@ -30,7 +30,9 @@ from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import write_aside
+from partzoo.models.folding import folded
 from partzoo.models.loading import load
+from partzoo.models.registry import find
 from partzoo.progress import ProgressCallback
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
@@ -100,6 +102,7 @@ def evaluate(
         finder = _finder(model, background, size, refine)
         k = _numbers(finder) if k is None else list(k)
         weights, chosen = digest(finder.model), chosen | {"k": k, "seeds": seeds}
+        folded(finder.model)
         options = {"k": k, "seeds": range(seeds), "split": split, "limit": limit, "rotate": rotate}
         measure = partial(part_figures, finder, rules, data, progress=progress, **options)
     elif isinstance(rules, ForegroundProtocol):
@@ -185,6 +188,8 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
     Where parts are asked for, the default model of ``discover_parts`` and the floor of colour and place come also with
     other ways to find the foreground, and models with parts of several classes do not: those classes are their data's.
     """
+    if isinstance(get(protocol), ForegroundProtocol):
+        return _foreground_rows()
     parts = isinstance(get(protocol), PartProtocol)
     several = {name for name, each in manifest().items() if "parts" in each.config and each.config.get("classes")}
     left = unmeasured() | (several if parts else set())
@@ -194,6 +199,14 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
         for name, methods in ((DEFAULT_MODEL, ("boundary", "none")), (COLOUR, ("boundary",))):
             found += [(name, {"background": method, "size": None}) for method in methods]
     return found
+
+
+def _foreground_rows() -> list[tuple[str, dict[str, Any]]]:
+    """Foreground models, the head beside patchresnet14, and floors."""
+    names = [name for name, each in manifest().items() if find(each.architecture).family == "foreground"]
+    found = [(name, {"background": "auto", "size": None}) for name in (*names, BOX)]
+    found += [(DEFAULT_MODEL, {"background": "boundary", "size": None})]
+    return [*found, ("patchresnet14-fg.caltech101", {"background": "objectness", "size": None})]
 
 
 def digest(model: nn.Module) -> str:
@@ -218,9 +231,13 @@ def _scorer(model: str, background: str | None, size: int | None, refine: bool) 
     if model == BOX:
         return "", box_scorer
     if is_foreground_model(model):
-        model, background = DEFAULT_MODEL, model
+        finder = _finder(DEFAULT_MODEL, model, size, refine)
+        folded(finder.model)
+        return digest(load(model, dtype="float32")), finder_scorer(finder)
     finder = _finder(model, background, size, refine)
-    return digest(finder.model if finder.seer is None else finder.seer), finder_scorer(finder)
+    weights = digest(finder.model)
+    folded(finder.model)
+    return weights, finder_scorer(finder)
 
 
 def _numbers(finder: Finder) -> list[int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from partzoo.models.part.model import Part
 
-DEFAULT_MODEL = "part-vitt"
+DEFAULT_MODEL = "part-vitn"
 OWN_SAMPLINGS = ("off-grid", "on-grid", "multi-scale")
 
 
@@ -123,7 +123,7 @@ def model_of(model: str | Path | Part | None) -> Part:
         model = load(model or DEFAULT_MODEL)
     if not isinstance(model, Part):
         name = getattr(model, "architecture", "") or type(model).__name__
-        raise UsageError(f"{name} does not relate patches: pass a PART model, for example model='part-vitt'.")
+        raise UsageError(f"{name} does not relate patches: pass a PART model, for example model='part-vitn'.")
     return model.eval()
 
 

@@ -31,7 +31,10 @@ from partzoo.weights.manifest import NAME, WeightRecord, add_record
 from partzoo.weights.release_files import golden, pack
 
 # What comes inside the wheel; other releases lie under checkpoints/.
-BUNDLED = ("efficientnet-lite0.in1k", "foreground-lite0.masks", "partformer-resnet18.faces-k8", "part-vitn8.tin")
+BUNDLED = (
+    "efficientnet-lite0.in1k", "foreground-lite0.masks", "partformer-resnet18.faces-k8", "part-vitn8.tin",
+    "spatial-resnet32.tin",
+)  # fmt: skip
 HELD_OUT = 5000
 
 

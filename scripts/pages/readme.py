@@ -1,11 +1,16 @@
-"""Draws the README's picture: the bundled default model on things, PartFormer on a face.
+"""Draws the README's image: the default on photographs, one vocabulary over motorbikes, PartFormer on a face.
 
-    python scripts/pages/readme.py
+    python scripts/pages/readme.py CALTECH101.TAR
+
+The motorbikes all face right in Caltech-101; every second one is mirrored here.
 """
 
 from __future__ import annotations
 
+import io
 import sys
+import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -14,31 +19,61 @@ import partzoo
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "images" / "parts.jpg"
-PHOTOGRAPHS = ("ibis", "motorbike", "sunflower", "dolphin")
+PHOTOGRAPHS = ("ibis", "cat", "motorbike", "sunflower", "dolphin")
+MOTORBIKES = range(40, 540, 50)  # ten of them, spread evenly; the vocabulary is fitted on these ten
 FACE, FACE_MODEL = (120, 20, 330, 230), "partformer-resnet18.faces-k8"  # left, top, right, bottom in astronaut.jpg
-K, HEIGHT, GAP = 6, 260, 8
+K, HEIGHT, GAP, WIDTH = 6, 260, 8, 1700
 
 
-def column(picture: Path | Image.Image, **options) -> Image.Image:
-    """A photograph above its parts."""
-    parts = partzoo.discover_parts(picture, **options)
-    height, width = parts.size
-    size = (round(width * HEIGHT / height), HEIGHT)
-    pair = Image.new("RGB", (size[0], 2 * HEIGHT + GAP), "white")
-    pair.paste(Image.fromarray(parts.image).resize(size, Image.Resampling.LANCZOS))
-    scale = max(1, round(HEIGHT / height))
-    pair.paste(parts.overlay(scale=scale).resize(size, Image.Resampling.LANCZOS), (0, HEIGHT + GAP))
-    return pair
+def pair(parts: partzoo.Parts, height: int) -> Image.Image:
+    """An image above its parts."""
+    rows, columns = parts.size
+    size = (round(columns * height / rows), height)
+    both = Image.new("RGB", (size[0], 2 * height + GAP), "white")
+    both.paste(Image.fromarray(parts.image).resize(size, Image.Resampling.LANCZOS))
+    scale = max(1, -(-2 * height // rows))
+    both.paste(parts.overlay(scale=scale).resize(size, Image.Resampling.LANCZOS), (0, height + GAP))
+    return both
+
+
+def row(parts: Sequence[partzoo.Parts]) -> Image.Image:
+    """Images above their parts, side by side, ``WIDTH`` pixels wide."""
+    aspects = sum(each.size[1] / each.size[0] for each in parts)
+    height = round((WIDTH - GAP * (len(parts) - 1)) / aspects)
+    pairs = [pair(each, height) for each in parts]
+    joined, left = Image.new("RGB", (WIDTH, pairs[0].height), "white"), 0
+    for each in pairs:
+        joined.paste(each, (left, 0))
+        left += each.width + GAP
+    return joined
+
+
+def motorbikes(archive: Path) -> list[Image.Image]:
+    """Ten motorbikes, every second one mirrored."""
+    found = []
+    with tarfile.open(archive) as tar:
+        names = sorted(name for name in tar.getnames() if "/Motorbikes/" in f"/{name}")
+        for place, number in enumerate(MOTORBIKES):
+            image = Image.open(io.BytesIO(tar.extractfile(names[number]).read())).convert("RGB")
+            found.append(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if place % 2 else image)
+    return found
+
+
+def main(archive: Path) -> None:
+    folder = ROOT / "examples" / "images"
+    face = Image.open(folder / "astronaut.jpg").crop(FACE)
+    first = [partzoo.discover_parts(folder / f"{name}.jpg", K) for name in PHOTOGRAPHS]
+    first.append(partzoo.discover_parts(face, model=FACE_MODEL))
+    bikes = partzoo.discover_parts(motorbikes(archive), K)
+    rows = [row(first), row(bikes[:5]), row(bikes[5:])]
+    page = Image.new("RGB", (WIDTH, sum(each.height + 3 * GAP for each in rows)), "white")
+    top = 0
+    for each in rows:
+        page.paste(each, (0, top))
+        top += each.height + 3 * GAP
+    page.save(OUT, quality=85)
 
 
 if __name__ == "__main__":
-    pictures = ROOT / "examples" / "images"
-    columns = [column(pictures / f"{name}.jpg", k=K) for name in PHOTOGRAPHS]
-    columns.append(column(Image.open(pictures / "astronaut.jpg").crop(FACE), k=None, model=FACE_MODEL))
-    width = sum(each.width for each in columns) + GAP * (len(columns) - 1)
-    row, left = Image.new("RGB", (width, columns[0].height), "white"), 0
-    for each in columns:
-        row.paste(each, (left, 0))
-        left += each.width + GAP
-    row.save(OUT, quality=88)
+    main(Path(sys.argv[1]))
     sys.stdout.write(f"{OUT}\n")
