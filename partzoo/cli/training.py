@@ -31,8 +31,8 @@ from partzoo.cli.options import complete_weights
       partzoo train --release part-vitt8.tin --data tiny-imagenet/ -o runs/release
     \b
     Methods: part, spatial (features, no labels), partformer, mpae (parts, no labels),
-    classify, finetune (one subfolder per class), objectness (things and
-    surroundings, no labels, beside a trained encoder), part-signals (recordings, no labels).
+    foreground (images with masks, or a teacher), classify, finetune (one subfolder per class), objectness
+    (a foreground head beside a trained encoder, no masks), part-signals (recordings, no labels).
     --set KEY=VALUE: KEY is an option of the method, or config.X of the model, loop.X of the
     optimizer and its schedule, data.X of reading pictures; a wrong one lists all.
     Ctrl-C stops after the step, with a checkpoint that --resume continues.

@@ -7,6 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.registry import find, list_models
 from partzoo.parts.parts import Parts
+from partzoo.weights.folder import stored_model
 
 FIT_PICTURES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
 FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
@@ -190,9 +192,10 @@ def _method(background: str | bool | None, encoder: nn.Module) -> str:
 
 
 def is_foreground_model(name: str) -> bool:
-    """Whether a name is a foreground model's."""
+    """Whether a name, a folder or a file is a foreground model's."""
+    stored = stored_model(name) if Path(name).exists() else None
     try:
-        return find(name).family == "foreground"
+        return find(stored[0] if stored else name).family == "foreground"
     except UnknownModelError:
         return False
 

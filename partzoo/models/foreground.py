@@ -47,6 +47,7 @@ class ForegroundModel(nn.Module):
 
     architecture: str = ""
     autocast = None
+    frozen = False  # the encoder's tensors are the model's own
     keep_float: tuple[str, ...] = ()
 
     def __init__(self, config: ForegroundConfig) -> None:

@@ -5,21 +5,24 @@ Training by the recipe of that name, evaluation on held-out pictures, packing, g
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from partzoo.data.folders import load_pictures
+from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols
+from partzoo.evaluate.foreground import finder_scorer, foreground_figures
 from partzoo.evaluate.parts.figures import part_figures
 from partzoo.evaluate.probes.held_out import knn, part_positions, top1
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.faces68 import FACES68
 from partzoo.models.base import Encoder
+from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import build
 from partzoo.models.objectness import PatchResNetFg
 from partzoo.models.part.model import Part
@@ -133,6 +136,8 @@ def metrics(
         protocol = f"{measured.name}, K = {runs[0]['k']}, {which}, per cent"
         found = runs[0]["metrics"].items()
         return [{"name": name, "value": round(value, 2), "protocol": protocol} for name, value in found]
+    if isinstance(model, ForegroundModel):
+        return foreground_metrics(model, data, loss)
     if isinstance(model, PatchResNetFg):
         protocol = "mean binary cross-entropy against the teacher, last 100 steps, training cells"
         return [{"name": "loss", "value": round(loss, 4), "protocol": protocol}]
@@ -154,6 +159,26 @@ def metrics(
     protocol = f"20 nearest of {len(bank)} training pictures, {len(queries)} held-out ones, mean patch token, per cent"
     for name, encoder in (("knn", model), ("knn_random_weights", floor)):
         found.append({"name": name, "value": round(knn(encoder, bank, queries), 2), "protocol": protocol})
+    return found
+
+
+def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) -> list[dict[str, Any]]:
+    """Figures of a foreground model on those sets of the protocols that the folder holds, along images' edges."""
+    finder = make_finder(background="none")
+    finder = Finder(finder.model, replace(finder.settings, background="model"), model)
+    found = [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
+    for name in ("ecssd", "pascal-s", "horses"):
+        rules = protocols.get(name)
+        try:
+            runs, images = foreground_figures(finder_scorer(finder), rules, data)
+        except UsageError:
+            continue
+        which = f"{name}, {images} images of the {rules.split} split, per cent"
+        figures = runs[0]["metrics"]
+        found += [
+            {"name": f"{name.replace('-', '_')}_{figure}", "value": round(figures[figure], 2), "protocol": which}
+            for figure in ("iou", "accuracy", "max_f")
+        ]
     return found
 
 

@@ -149,8 +149,9 @@ def train(
 
     Args:
         method: ``"part"``, ``"part-signals"`` (on recordings; see :mod:`partzoo.train.windows`), ``"partformer"``,
-            ``"mpae"``, ``"spatial"``, ``"classify"`` and ``"finetune"`` (which need one subfolder per class), or
-            ``"objectness"`` (a foreground head beside a trained encoder; see
+            ``"mpae"``, ``"spatial"``, ``"foreground"`` (images with masks; see
+            :mod:`partzoo.train.masked_images`), ``"classify"`` and ``"finetune"`` (which need one subfolder per class),
+            or ``"objectness"`` (a foreground head beside a trained encoder; see
             :mod:`partzoo.train.tasks.objectness`).
         data: the folder, as :func:`partzoo.train.datasets.read_pictures` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.

@@ -20,9 +20,10 @@ import partzoo
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "images" / "parts.jpg"
 PHOTOGRAPHS = ("ibis", "cat", "motorbike", "sunflower", "dolphin")
-MOTORBIKES = range(40, 540, 50)  # ten of them, spread evenly; the vocabulary is fitted on these ten
+MOTORBIKES = range(40, 540, 50)  # ten of them, spread evenly
+FITTED = slice(0, None, 8)  # the vocabulary is fitted on every eighth motorbike
 FACE, FACE_MODEL = (120, 20, 330, 230), "partformer-resnet18.faces-k8"  # left, top, right, bottom in astronaut.jpg
-K, HEIGHT, GAP, WIDTH = 6, 260, 8, 1700
+K, BIKE_K, GAP, WIDTH = 6, 5, 8, 1700
 
 
 def pair(parts: partzoo.Parts, height: int) -> Image.Image:
@@ -48,15 +49,15 @@ def row(parts: Sequence[partzoo.Parts]) -> Image.Image:
     return joined
 
 
-def motorbikes(archive: Path) -> list[Image.Image]:
-    """Ten motorbikes, every second one mirrored."""
-    found = []
+def motorbikes(archive: Path) -> list[partzoo.Parts]:
+    """Parts of ten motorbikes, every second one mirrored, by one vocabulary."""
     with tarfile.open(archive) as tar:
         names = sorted(name for name in tar.getnames() if "/Motorbikes/" in f"/{name}")
-        for place, number in enumerate(MOTORBIKES):
-            image = Image.open(io.BytesIO(tar.extractfile(names[number]).read())).convert("RGB")
-            found.append(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if place % 2 else image)
-    return found
+        images = [Image.open(io.BytesIO(tar.extractfile(name).read())).convert("RGB") for name in names]
+    vocabulary = partzoo.fit_parts(images[FITTED], BIKE_K)
+    chosen = [images[number] for number in MOTORBIKES]
+    chosen[1::2] = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in chosen[1::2]]
+    return partzoo.discover_parts(chosen, vocabulary=vocabulary)
 
 
 def main(archive: Path) -> None:
@@ -64,7 +65,7 @@ def main(archive: Path) -> None:
     face = Image.open(folder / "astronaut.jpg").crop(FACE)
     first = [partzoo.discover_parts(folder / f"{name}.jpg", K) for name in PHOTOGRAPHS]
     first.append(partzoo.discover_parts(face, model=FACE_MODEL))
-    bikes = partzoo.discover_parts(motorbikes(archive), K)
+    bikes = motorbikes(archive)
     rows = [row(first), row(bikes[:5]), row(bikes[5:])]
     page = Image.new("RGB", (WIDTH, sum(each.height + 3 * GAP for each in rows)), "white")
     top = 0

@@ -315,8 +315,8 @@ def test_files_of_another_kind_say_so(content, words, tmp_path):
 
 
 def test_a_model_of_partzoo_needs_no_conversion():
-    with pytest.raises(WeightsError, match=r"is a model of partzoo already, patchresnet14: partzoo\.load takes it"):
-        partzoo.convert(PACKAGE / BUNDLED / "patchresnet14.tin.safetensors")
+    with pytest.raises(WeightsError, match=r"is a model of partzoo already, part-vitn8: partzoo\.load takes it"):
+        partzoo.convert(PACKAGE / BUNDLED / "part-vitn8.tin.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")

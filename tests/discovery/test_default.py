@@ -1,0 +1,86 @@
+"""What a user gets who names no model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import partzoo
+from partzoo.discovery.describe import at_least_something, certainty
+from partzoo.discovery.pipeline import FOREGROUND, blend, default_size, is_foreground_model
+from partzoo.errors import UsageError, WeightsError
+from partzoo.features import DEFAULT_MODEL
+from partzoo.hub import save_pretrained
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
+
+
+@pytest.fixture(scope="module")
+def ibis():
+    return np.asarray(Image.open(EXAMPLES / "ibis.jpg").convert("RGB"))
+
+
+def test_the_bird_is_found_on_its_lawn(ibis):
+    parts = partzoo.discover_parts(ibis, 6)
+    height, width = parts.size
+    middle = parts.labels[height // 3 : height // 2, width // 3 : 2 * width // 3] > 0
+    border = np.concatenate([parts.labels[:5].ravel(), parts.labels[-5:].ravel(), parts.labels[:, :5].ravel()])
+    assert middle.mean() > 0.6 and not border.any() and 0.05 < (parts.labels > 0).mean() < 0.4
+    assert len(parts.present) == 6 and parts.quality > 0.7
+
+
+def test_a_mirrored_image_keeps_its_numbers(ibis):
+    words = partzoo.fit_parts(ibis, 6)
+    labels = partzoo.discover_parts(ibis, vocabulary=words).labels
+    mirror = partzoo.discover_parts(np.ascontiguousarray(ibis[:, ::-1]), vocabulary=words).labels[:, ::-1]
+    found = (labels > 0) | (mirror > 0)
+    assert (labels == mirror)[found].mean() > 0.85
+
+
+def test_quality_is_the_iou_to_expect():
+    assert certainty(torch.tensor([[1.0, 1.0], [0.0, 0.0]])) == 1
+    assert certainty(torch.tensor([[0.9, 0.7], [0.3, 0.1]])) == pytest.approx(1.6 / 2.4)
+    assert certainty(torch.full((3, 3), 0.4)) == 0
+
+
+def test_the_likeliest_region_is_taken_where_nothing_is_likely():
+    faint = torch.tensor([[0.30, 0.10], [0.05, 0.20]])
+    assert (at_least_something(faint) >= 0.5).tolist() == [[True, False], [False, True]]
+    sure = torch.tensor([[0.95, 0.45], [0.55, 0.10]])
+    assert (at_least_something(sure) >= 0.5).tolist() == [[True, False], [True, False]]
+
+
+def test_a_blank_image_has_no_parts_and_no_quality():
+    parts = partzoo.discover_parts(np.full((60, 80, 3), 120, np.uint8), 4)
+    assert not parts.present and parts.quality == 0
+
+
+def test_quality_is_kept_in_files(ibis, tmp_path):
+    parts = partzoo.discover_parts(ibis, 3)
+    parts.save(tmp_path / "ibis.npz")
+    assert partzoo.Parts.load(tmp_path / "ibis.npz").quality == pytest.approx(parts.quality)
+
+
+def test_settings_follow_from_the_encoder():
+    lite, toy = partzoo.load(DEFAULT_MODEL), partzoo.load("toy-vit")
+    assert blend(lite)[0] == (-2, -1) and blend(toy)[0] == (-1,)
+    assert sum(blend(lite)[1]) == pytest.approx(1) and sum(blend(toy)[1]) == pytest.approx(1)
+    assert default_size(lite) == 448 and default_size(toy) == 224
+
+
+def test_a_foreground_model_can_be_named_or_lie_in_a_folder(ibis, tmp_path):
+    assert is_foreground_model(FOREGROUND) and not is_foreground_model(DEFAULT_MODEL)
+    save_pretrained(partzoo.load(FOREGROUND, dtype="float32"), tmp_path / "mine")
+    mine = partzoo.discover_parts(ibis, 3, background=str(tmp_path / "mine"))
+    assert (mine.labels == partzoo.discover_parts(ibis, 3).labels).mean() > 0.99
+    with pytest.raises(UsageError, match=r"Unknown background 'boundry'.*boundary.*foreground-lite0"):
+        partzoo.discover_parts(ibis, 3, background="boundry")
+
+
+def test_a_vocabulary_of_an_older_version_is_refused_in_one_sentence(tmp_path):
+    save_file({"centres": torch.zeros(2, 4)}, tmp_path / "old.safetensors", {"format": "partzoo-vocabulary-1"})
+    with pytest.raises(WeightsError, match="vocabulary of an older partzoo: fit it again"):
+        partzoo.PartVocabulary.load(tmp_path / "old.safetensors")

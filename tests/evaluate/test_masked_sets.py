@@ -1,0 +1,57 @@
+"""Protocols over sets with masks and label maps, on drawn images."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partzoo.errors import UsageError
+from partzoo.evaluate.run import evaluate
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Ten images of a two-coloured box before a plain ground, as ``horses`` (a mask) and ``cars`` (two labels)."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        pixels = np.full((60, 80, 3), (60, 120, 70), np.uint8)
+        label = np.zeros((60, 80), np.uint8)
+        top, left = rng.integers(12, 24), rng.integers(16, 30)
+        for number, colour in ((1, (220, 60, 40)), (2, (240, 220, 90))):
+            columns = slice(left + 14 * (number - 1), left + 14 * number)
+            pixels[top : top + 24, columns], label[top : top + 24, columns] = colour, number
+        pixels = (pixels + rng.integers(-6, 7, pixels.shape)).clip(0, 255).astype(np.uint8)
+        for name, mask in (("horses", (label > 0).astype(np.uint8)), ("cars", label)):
+            for kind, values in (("images", pixels), ("masks", mask)):
+                (root / "masks" / name / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values).save(root / "masks" / name / kind / f"{i}.png")
+    return root
+
+
+def test_a_foreground_is_measured_beside_its_floor(data):
+    found = {}
+    for model, background in (("toy-vit", "boundary"), ("centred-box", "auto")):
+        record = evaluate(model, "horses", data, background=background)
+        assert record["pictures"] == 2 and record["split"] == "report"
+        found[model] = record["runs"][0]["metrics"]
+    assert found["toy-vit"]["iou"] > 90 > found["centred-box"]["iou"]
+    assert found["toy-vit"]["max_f"] > 90 and found["toy-vit"]["mae"] < 20
+    assert evaluate("toy-vit", "horses", data, background="boundary", split="train")["pictures"] == 6
+
+
+def test_a_foreground_model_is_measured_by_its_name(data):
+    record = evaluate("foreground-lite0.masks", "horses", data, limit=1)
+    assert record["pictures"] == 1 and len(record["weights_sha256"]) == 64
+    assert record["command"].startswith("partzoo eval foreground-lite0.masks --protocol horses")
+
+
+def test_parts_are_measured_against_label_maps(data):
+    record = evaluate("colour-position", "cars", data, k=[2], seeds=1, background="boundary")
+    figures = record["runs"][0]["metrics"]
+    assert figures["labelled_nmi"] > 80 and figures["foreground_iou"] > 90
+    assert 0 <= figures["mirrored"] <= 100 and {"fg_nmi", "nmi", "labelled_ari"} <= set(figures)
+
+
+def test_a_set_that_is_not_there_is_named(data):
+    with pytest.raises(UsageError, match=r"neither ecssd\.tar nor ecssd/"):
+        evaluate("centred-box", "ecssd", data)
