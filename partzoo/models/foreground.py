@@ -35,7 +35,7 @@ class ForegroundConfig:
     width: float = 1.0
     depth: float = 1.0
     pyramid: int = 64
-    size: int = 320
+    size: int = 288
 
 
 class ForegroundModel(nn.Module):

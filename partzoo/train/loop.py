@@ -131,7 +131,7 @@ class Task(nn.Module):
         return read_pictures(folder, options, config.size, seed=seed)
 
     @classmethod
-    def network(cls, entry: Architecture, config: Any, parent: str | None) -> nn.Module:
+    def start(cls, entry: Architecture, config: Any, parent: str | None) -> nn.Module:
         """The model that training starts with: random weights, where a method takes nothing from a ``parent``."""
         return build(entry, config)
 

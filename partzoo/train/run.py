@@ -249,7 +249,7 @@ def train(
     if part is not None:
         network = PartClassifier.from_part(part, **asdict(chosen))
     else:
-        network = grown(parent, entry, chosen) if method in GROWN and parent else kind.network(entry, chosen, parent)
+        network = grown(parent, entry, chosen) if method in GROWN and parent else kind.start(entry, chosen, parent)
     made = kind(network, **given["task"])
     record(asdict(chosen))
     state = fit(made, pictures, options, out, resume=resume, progress=progress)

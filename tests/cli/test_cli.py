@@ -41,12 +41,26 @@ def test_help_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_discover_writes_an_overlay_of_the_picture_s_size(tmp_path):
+def test_discover_writes_an_overlay_large_enough_to_see(tmp_path):
     ran = partzoo("discover", IBIS, "-k", 4, *TOY, "-o", tmp_path / "parts.png")
     assert ran.code == 0, ran.err
     assert "of 4 parts in 169 x 208 pixels" in ran.out
     with Image.open(tmp_path / "parts.png") as overlay:
+        assert overlay.size == (4 * 208, 4 * 169)
+
+
+def test_an_overlay_has_the_scale_that_is_asked_for(tmp_path):
+    assert partzoo("discover", IBIS, "-k", 4, *TOY, "--scale", 1, "-o", tmp_path / "parts.png").code == 0
+    with Image.open(tmp_path / "parts.png") as overlay:
         assert overlay.size == (208, 169)
+
+
+def test_a_doubtful_foreground_is_said_in_one_line(tmp_path):
+    Image.new("RGB", (60, 40), (120, 120, 120)).save(tmp_path / "blank.png")
+    ran = partzoo("discover", tmp_path / "blank.png", "-k", 2, *TOY)
+    assert ran.code == 0 and "The foreground is doubtful in" in ran.err and "blank.png" in ran.err
+    about = json.loads(partzoo("discover", IBIS, "-k", 2, *TOY, "--json").out)
+    assert about["pictures"][0]["quality"] > 0.7
 
 
 @pytest.mark.parametrize("ending", [".index.png", ".npz"])

@@ -99,7 +99,7 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     assert file == tmp_path / "faces68.csv"
     assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,pictures,command"
     assert {line.split(",")[0] for line in lines[1:]} == {
-        "toy-vit", "random-weights", "colour-position", "patchresnet14-fg.caltech101",
+        "toy-vit", "random-weights", "colour-position", "efficientnet-lite0.in1k",
     }  # fmt: skip
     assert [name for name, _ in run.rows("tiny-imagenet")][:2] == ["toy-vit", "of-classes"]
     asked = json.loads((tmp_path / "eval" / "faces68" / "toy-vit.json").read_text())["k"]

@@ -49,7 +49,8 @@ def test_a_release_is_complete(name, figures, data, clone):
     assert record.budget["pictures_seen"] == 2 * read_recipe(name).loop["batch_size"]
     assert record.command == f"partzoo train --release {name} --data DIR --steps 2 --held-out 20"
     assert "20 held-out pictures" in record.metrics[0]["protocol"]
-    loaded = load(clone / "partzoo" / record.files[0].path, dtype="float32")
+    base = clone / "partzoo" if record.bundled else clone
+    loaded = load(base / record.files[0].path, dtype="float32")
     assert check_golden(loaded, record.golden) < 1e-3
 
 
@@ -80,6 +81,18 @@ def test_classification_needs_labels(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
     with pytest.raises(UsageError, match="needs one subfolder per class"):
         train("classify", data=tmp_path, out=tmp_path / "run", steps=1, progress=False)
+
+
+def test_a_foreground_model_is_measured_on_the_sets_that_are_there(tmp_path):
+    model = load("foreground-lite0", pretrained=False, device="cpu", dtype="float32")
+    assert [figure["name"] for figure in metrics(model, tmp_path, 1.5)] == ["loss"]
+    for kind, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / "horses" / kind).mkdir(parents=True)
+        for name in "abcdef":
+            Image.new(mode, (40, 30), 1).save(tmp_path / "horses" / kind / f"{name}.png")
+    found = {figure["name"]: figure for figure in metrics(model, tmp_path, 1.5)}
+    assert set(found) == {"loss", "horses_iou", "horses_accuracy", "horses_max_f"}
+    assert found["horses_iou"]["protocol"] == "horses, 2 images of the report split, per cent"
 
 
 def test_parts_are_measured_by_the_protocol_of_their_data_or_by_the_loss(tmp_path):

@@ -62,7 +62,7 @@ class ForegroundTask(Task):
         return read_masked(folder, options, STORED)
 
     @classmethod
-    def network(cls, entry: Architecture, config: ForegroundConfig, parent: str | None) -> ForegroundModel:
+    def start(cls, entry: Architecture, config: ForegroundConfig, parent: str | None) -> ForegroundModel:
         """A new model with the weights of its parent: a foreground model, or an encoder that becomes its own."""
         model = build(entry, config)
         if parent:

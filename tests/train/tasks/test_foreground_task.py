@@ -123,7 +123,7 @@ def test_the_prior_finds_a_disc_without_having_seen_masks():
 def test_steps_lower_the_loss_and_leave_early_stages_alone():
     entry = find("foreground-lite0")
     torch.manual_seed(0)
-    network = ForegroundTask.network(entry, entry.config, None)
+    network = ForegroundTask.start(entry, entry.config, None)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     task = ForegroundTask(network).train()
     squares = [np.dstack([pixels, mask * 255]) for pixels, mask in (drawn(i, (64, 64)) for i in range(4))]
@@ -152,7 +152,7 @@ def test_a_run_goes_on_from_a_parent(folder, tmp_path):
     network = partzoo.load("foreground-lite0", pretrained=False, device="cpu")
     save_pretrained(network, tmp_path / "parent")
     entry = find("foreground-lite0")
-    heir = ForegroundTask.network(entry, entry.config, str(tmp_path / "parent"))
+    heir = ForegroundTask.start(entry, entry.config, str(tmp_path / "parent"))
     assert torch.equal(heir.heads[0].weight, network.heads[0].weight)
     reading = {
         "sets": ["discs"], "shares": [1], "unlabelled": [], "every": [], "teacher": "", "report_only": [],
