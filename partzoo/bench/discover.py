@@ -10,7 +10,7 @@ import torch
 
 from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
-from partzoo.discovery.pipeline import SIZE, discover_parts
+from partzoo.discovery.pipeline import default_size, discover_parts
 from partzoo.features import DEFAULT_MODEL
 from partzoo.images.opening import open_picture
 from partzoo.images.preprocess import to_tensor, working_size
@@ -23,7 +23,7 @@ def cases(quick: bool = False) -> list[Case]:
     encoder = load(name)
     pixels, what = photograph(side)
     picture = open_picture(pixels)
-    working = working_size(picture.size, SIZE, encoder.preprocess.multiple)
+    working = working_size(picture.size, default_size(encoder), encoder.preprocess.multiple)
     x = to_tensor(picture, working, encoder.preprocess)[None].to(next(encoder.parameters()).device)
 
     def ours():
