@@ -51,7 +51,7 @@ def floor_encoder(name: str) -> nn.Module:
 
 
 def floor_finder(name: str, background: str | None = None, size: int | None = None) -> Finder:
-    """Finder of a floor: everything is foreground, unless a background method that needs no weights is named."""
+    """Finder of a floor: everything is foreground, unless a method or a foreground model is named."""
     finder = make_finder(random_weights(), background, size)
     settings = dataclasses.replace(finder.settings, model=name)
     if name == COLOUR:
@@ -59,4 +59,4 @@ def floor_finder(name: str, background: str | None = None, size: int | None = No
         without = tuple(0.0 for _ in settings.layers)
         alone = (colour / (colour + position), position / (colour + position))
         settings = dataclasses.replace(settings, weights=(*without, *alone))
-    return Finder(finder.model, settings)
+    return Finder(finder.model, settings, finder.seer)

@@ -52,6 +52,11 @@ def test_parts_are_measured_against_label_maps(data):
     assert 0 <= figures["mirrored"] <= 100 and {"fg_nmi", "nmi", "labelled_ari"} <= set(figures)
 
 
+def test_a_floor_can_stand_inside_a_foreground_model_s_foreground(data):
+    record = evaluate("colour-position", "cars", data, k=[2], seeds=1, limit=1, background="foreground-lite0.masks")
+    assert record["setting"] == "background=foreground-lite0.masks" and record["runs"][0]["metrics"]["presence"] > 0
+
+
 def test_a_set_that_is_not_there_is_named(data):
     with pytest.raises(UsageError, match=r"neither ecssd\.tar nor ecssd/"):
         evaluate("centred-box", "ecssd", data)
