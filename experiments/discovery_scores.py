@@ -33,7 +33,6 @@ ROWS = {
     "colour 0.3": {"weights": (0.22, 0.43, 0.3, 0.05)},
     "place 0.2": {"weights": (0.22, 0.43, 0.15, 0.2)},
     "features less their mean": {"centre": True},
-    "image and mirror image averaged": {"mirror": True},
     "320 pixels": {"size": 320},
     "k-means alone": {"more": 1},
     "four times as many groups": {"more": 4},

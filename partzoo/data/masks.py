@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -72,9 +72,6 @@ class MaskedSet(Sequence):
             raise ImageError(f"{self.path}: the mask of {name} is {mask.shape}, its image {pixels.shape[:2]}.")
         return MaskedImage(name, pixels, mask.astype(np.uint8))
 
-    def __iter__(self) -> Iterator[MaskedImage]:
-        return (self[index] for index in range(len(self)))
-
     def _read(self, name: str) -> bytes:
         place = self._files[name]
         if isinstance(place, Path):
@@ -111,7 +108,7 @@ def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
     return low > np.median(low)
 
 
-def hashes_of(images: Sequence[np.ndarray]) -> np.ndarray:
+def hashes_of(images: Iterable[np.ndarray]) -> np.ndarray:
     """Hashes ``(N, 63)`` of images ``(H, W, 3)``."""
     return np.array([perceptual_hash(pixels) for pixels in images]).reshape(-1, HASH_BITS**2 - 1)
 

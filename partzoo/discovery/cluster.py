@@ -98,18 +98,18 @@ def merged_kmeans(points: Tensor, k: int, *, seed: int = 0) -> Clusters:
     """
     fine = spherical_kmeans(points, k if k <= 1 else MORE * k, seed=seed)
     counts = torch.bincount(fine.labels, minlength=len(fine.centres)).to(fine.centres)
-    large = (counts >= SMALL * counts.mean()).nonzero()[:, 0]
+    is_large = counts >= SMALL * counts.mean()
+    large = is_large.nonzero()[:, 0]
     groups = [large[group].tolist() for group in ward(fine.centres[large], k)]
     nearest = (fine.centres @ fine.centres[large].T).argmax(1)
-    for crumb in (counts < SMALL * counts.mean()).nonzero()[:, 0].tolist():
+    for crumb in (~is_large).nonzero()[:, 0].tolist():
         next(group for group in groups if int(large[nearest[crumb]]) in group).append(crumb)
     sums = torch.stack([(fine.centres[group] * counts[group, None]).sum(0) for group in groups])
     centres = normalize(sums, dim=1)
     labels = assign(points, centres)
     used, labels = labels.unique(return_inverse=True)
-    points = normalize(points.float(), dim=1)
-    similarity = sum(float((chunk @ centres.T).amax(1).sum()) for chunk in points.split(CHUNK)) / len(points)
-    return Clusters(centres[used], labels, similarity)
+    _, similarity, _ = _average(normalize(points.float(), dim=1), centres[None])
+    return Clusters(centres[used], labels, float(similarity))
 
 
 def ward(points: Tensor, k: int) -> list[list[int]]:

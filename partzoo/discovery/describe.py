@@ -121,8 +121,11 @@ def look(
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
             return _learned_view(pixels, batch, model, category)
-        maps = described(batch, model, settings)
-        layers = tuple(normalize(maps[i].cpu(), dim=0) for i in settings.layers)
+        knows_objects = settings.background == "objectness"
+        maps = model.forward_intermediates(batch, None if knows_objects else list(settings.layers))
+        maps = [layer[0].float() for layer in maps]
+        chosen = [maps[i] for i in settings.layers] if knows_objects else maps
+        layers = tuple(normalize(layer.cpu(), dim=0) for layer in chosen)
         lab = cielab(avg_pool2d(pixels, CELL))
         score, quality = torch.zeros(lab.shape[1:]), 0.0
         if (lab.amax((1, 2)) - lab.amin((1, 2))).max() >= BLANK:
@@ -140,15 +143,6 @@ def look(
         if settings.centre:
             layers = tuple(centred(layer, score) for layer in layers)
     return View(pixels, layers, angles(lab, COLOUR_ANGLE), position(score), score, quality)
-
-
-def described(batch: Tensor, model: nn.Module, settings: Settings) -> list[Tensor]:
-    """All maps ``(C, h_i, w_i)`` of an encoder; means over an image and its mirror image if the settings say so."""
-    maps = [layer[0].float() for layer in model.forward_intermediates(batch)]
-    if not settings.mirror:
-        return maps
-    others = model.forward_intermediates(batch.flip(3))
-    return [(one + other[0].float().flip(2)) / 2 for one, other in zip(maps, others, strict=True)]
 
 
 def certainty(score: Tensor) -> float:

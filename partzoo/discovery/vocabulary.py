@@ -29,7 +29,6 @@ class Settings:
         weights: of each layer, of colour and of position; they sum to one.
         background: how the foreground is found: a method, or the name of a foreground model.
         refine: follow the picture's edges.
-        mirror: describe a picture by the mean of it and its mirror image.
         centre: take from each picture's features their mean over its foreground.
     """
 
@@ -39,7 +38,6 @@ class Settings:
     weights: tuple[float, ...] = ()
     background: str = "none"
     refine: bool = True
-    mirror: bool = False
     centre: bool = False
 
 

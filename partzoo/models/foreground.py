@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from partzoo.errors import ShapeError
 from partzoo.images.preprocess import to_tensor, working_size
 from partzoo.models.base import pad_to_multiple
-from partzoo.models.efficientnet import STRIDE, EfficientNetLite, EfficientNetLiteConfig
+from partzoo.models.efficientnet import LEVELS, STRIDE, EfficientNetLite, EfficientNetLiteConfig
 from partzoo.models.registry import register
 
 
@@ -55,7 +55,7 @@ class ForegroundModel(nn.Module):
         self.config = config
         self.encoder = EfficientNetLite(EfficientNetLiteConfig(config.width, config.depth, config.size, classes=0))
         self.preprocess = self.encoder.preprocess
-        inputs = [self.encoder.widths[i] for i in (0, 1, 2, 4, 6)]
+        inputs = [self.encoder.widths[i] for i in LEVELS]
         base = config.pyramid
         widths = [16, base // 2, base, base, 2 * base]
         self.lateral = nn.ModuleList(_project(i, w) for i, w in zip(inputs, widths, strict=True))

@@ -105,7 +105,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
     if bool(options.unlabelled) != bool(options.teacher):
         raise UsageError("data.unlabelled and data.teacher go together.")
     known = _known(folder, options)
-    squares, aspects, weights, taught = [], [], [], []
+    squares, aspects, weights = [], [], []
 
     def keep(pixels: np.ndarray, mask: np.ndarray) -> None:
         squares.append(_square(pixels, mask, side))
@@ -123,7 +123,8 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
             keep(pixels, mask)
     count = len(squares) - labelled
     share = options.teacher_share if labelled else 1.0
-    weights = [w * (1 - share * bool(count)) / sum(weights) for w in weights] + [share / max(count, 1)] * count
+    of_people = (1 - share * bool(count)) / (sum(weights) or 1)
+    weights = [weight * of_people for weight in weights] + [share / max(count, 1)] * count
     if not squares:
         raise UsageError(f"--data {folder}: nothing is left to train on.")
     taught = torch.arange(len(squares)) >= labelled
