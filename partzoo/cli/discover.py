@@ -143,10 +143,8 @@ def _find(
     """Parts of each picture; of many, so that the memory of a few suffices."""
     from tqdm import tqdm
 
-    from partzoo.discovery.pipeline import discover_parts, fit_parts
+    from partzoo.discovery.pipeline import discover_parts, fit_parts, looking_model
     from partzoo.discovery.vocabulary import PartVocabulary
-    from partzoo.features import encoder_of
-    from partzoo.models.folding import folded
 
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
     hidden = True if quiet or single else None
@@ -160,7 +158,7 @@ def _find(
         return
     encoder: nn.Module | str | None = options["model"] or words.settings.model or None
     if isinstance(encoder, str):
-        encoder = folded(encoder_of(encoder))
+        encoder = looking_model(encoder)
     with tqdm(total=len(pictures), desc="finding them", unit="picture", disable=hidden) as bar:
         for start in range(0, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]

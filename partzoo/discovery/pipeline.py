@@ -162,7 +162,7 @@ def make_finder(
     """What finds parts with a model; arguments and errors are those of :func:`discover_parts`."""
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
-    encoder = _looking(model)
+    encoder = looking_model(model)
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if hasattr(encoder, "part_maps"):
         return Finder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
@@ -171,7 +171,7 @@ def make_finder(
     return Finder(encoder, settings, foreground_model(method))
 
 
-def _looking(model: str | nn.Module | None) -> nn.Module:
+def looking_model(model: str | nn.Module | None) -> nn.Module:
     """The encoder of a name, made fast to look with; a module of the caller's stays as it is."""
     encoder = encoder_of(model)
     return encoder if isinstance(model, nn.Module) else folded(encoder)
@@ -200,17 +200,26 @@ def is_foreground_model(name: str) -> bool:
         return False
 
 
-@functools.lru_cache(maxsize=2)
 def foreground_model(method: str) -> ForegroundModel | None:
-    """The foreground model that a method names, kept for the next call; None for the other methods."""
-    return None if method in METHODS else folded(load(method))
+    """The foreground model that a method names; None for the other methods.
+
+    A released one is kept for the next call; a folder or a file may hold another model by then.
+    """
+    if method in METHODS:
+        return None
+    return folded(load(method)) if Path(method).exists() else _released(method)
+
+
+@functools.lru_cache(maxsize=2)
+def _released(name: str) -> ForegroundModel:
+    return folded(load(name))
 
 
 def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
     name = vocabulary.settings.model
     if model is None and not name:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    encoder = _looking(name if model is None else model)
+    encoder = looking_model(name if model is None else model)
     method = _method(vocabulary.settings.background, encoder)
     finder = Finder(encoder, vocabulary.settings, foreground_model(method))
     if len(vocabulary.numbering) != finder.own:

@@ -84,3 +84,13 @@ def test_a_vocabulary_of_an_older_version_is_refused_in_one_sentence(tmp_path):
     save_file({"centres": torch.zeros(2, 4)}, tmp_path / "old.safetensors", {"format": "partzoo-vocabulary-1"})
     with pytest.raises(WeightsError, match="vocabulary of an older partzoo: fit it again"):
         partzoo.PartVocabulary.load(tmp_path / "old.safetensors")
+
+
+def test_a_foreground_model_that_was_trained_on_is_read_again(ibis, tmp_path):
+    model = partzoo.load(FOREGROUND, dtype="float32")
+    save_pretrained(model, tmp_path / "mine")
+    before = partzoo.discover_parts(ibis, 2, background=str(tmp_path / "mine"))
+    model.heads[0].bias.fill_(-20)
+    save_pretrained(model, tmp_path / "mine")
+    after = partzoo.discover_parts(ibis, 2, background=str(tmp_path / "mine"))
+    assert before.quality > 0.7 and after.quality == 0
