@@ -90,7 +90,7 @@ def main() -> None:
     """Train, detect in the validation pictures, print the average precision."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="folder with train2017/, val2017/ and annotations/; default: drawn")
-    parser.add_argument("--model", default="part-vitt8.tin")
+    parser.add_argument("--model", default="part-vitn8.tin")
     for name, default in (("size", 96), ("channels", 32), ("window", 0), ("batch", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--lr", type=float, default=5e-4)

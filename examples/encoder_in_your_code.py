@@ -10,11 +10,11 @@ from partzoo.images.preprocess import to_tensor
 
 images = Path(__file__).parent / "images"
 
-model = partzoo.load("part-vitt")  # a torch.nn.Module in evaluation mode, its parameters frozen
+model = partzoo.load("part-vitn8")  # a torch.nn.Module in evaluation mode, its parameters frozen
 pictures = [open_picture(images / name) for name in ("ibis.jpg", "sunflower.jpg")]
 batch = torch.stack([to_tensor(picture, (96, 128), model.preprocess) for picture in pictures])
 
 with torch.inference_mode():
     last = model.encode(batch).maps()
-    middle, late = model.forward_intermediates(batch, [5, 11])
-print("encode:", tuple(last.shape), "blocks 5 and 11:", tuple(middle.shape), tuple(late.shape))
+    middle, late = model.forward_intermediates(batch, [2, 5])
+print("encode:", tuple(last.shape), "blocks 2 and 5:", tuple(middle.shape), tuple(late.shape))
