@@ -64,7 +64,10 @@ METHODS = {
     "plain": Method("spatial reasoning, 2 patches", 33.08, 9, {"patches": 2}, {}),
     "additive": Method("12 additive patches", 32.85, 0, {"patches": 12}, {"additive": True}),
     "additive-negatives": Method(
-        "12 additive patches, of different pictures too", 32.85, 0, {"patches": 12, "patch_negatives": True},
+        "12 additive patches, of different pictures too",
+        32.85,
+        0,
+        {"patches": 12, "patch_negatives": True},
         {"additive": True},
     ),
 }
@@ -93,8 +96,7 @@ def measured(model: Spatial, data: Path, name: str, seed: int, limit: int) -> li
         runs, _ = patch_figures(model, get("tiny-imagenet"), data, patches=numbers, seeds=[seed], limit=limit)
     found = {key: value for run in runs for key, value in run["metrics"].items()}
     return [
-        {"patches": n}
-        | {kind: f"{found[f'{kind}_patches{n}']:.2f}" for kind in ("linear", "linear_sgd")}
+        {"patches": n} | {kind: f"{found[f'{kind}_patches{n}']:.2f}" for kind in ("linear", "linear_sgd")}
         for n in numbers
     ]
 
@@ -119,10 +121,7 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
          *(shown(of(rows, name, method.patches, figure)) for figure in ("linear_sgd", "linear")))
         for name, method in filled.items()
     ]  # fmt: skip
-    curves = [
-        (method.title, *(shown(of(rows, name, n)) for n in WINDOWS))
-        for name, method in filled.items()
-    ]
+    curves = [(method.title, *(shown(of(rows, name, n)) for n in WINDOWS)) for name, method in filled.items()]
     return [
         markdown(("", "patches at inference", "the paper", "here", "here, closed form"), methods),
         markdown(("patches at inference", *map(str, WINDOWS)), curves),

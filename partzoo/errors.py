@@ -51,5 +51,5 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"{module.partition('.')[0]} is not installed: pip install \"partzoo[{extra}]\"."
+            f'{module.partition(".")[0]} is not installed: pip install "partzoo[{extra}]".'
         ) from error

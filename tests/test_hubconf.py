@@ -20,9 +20,7 @@ def hubconf():
 
 
 def public(module):
-    return {
-        name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")
-    }
+    return {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
 
 
 def test_every_architecture_and_alias_has_a_maker_and_nothing_else_is_callable(hubconf):
@@ -62,17 +60,13 @@ def test_random_models_come_without_weights(hubconf, name):
 
 
 def test_an_alias_loads_through_torch_hub():
-    model = torch.hub.load(
-        str(CLONE), "part_vitt", source="local", pretrained=False, device="cpu", dtype="float32"
-    )
+    model = torch.hub.load(str(CLONE), "part_vitt", source="local", pretrained=False, device="cpu", dtype="float32")
     assert model.architecture == find("part-vitt").name
 
 
 def test_the_default_brings_trained_weights_or_says_that_there_are_none():
     if "part-vitt8.tin" in partzoo.list_models(pretrained=True):
-        assert (
-            torch.hub.load(str(CLONE), "part_vitt", source="local", device="cpu").architecture == "part-vitt8"
-        )
+        assert torch.hub.load(str(CLONE), "part_vitt", source="local", device="cpu").architecture == "part-vitt8"
     else:
         with pytest.raises(partzoo.WeightsError, match="pretrained=False"):
             torch.hub.load(str(CLONE), "part_vitt", source="local", device="cpu")

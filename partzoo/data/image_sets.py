@@ -1,6 +1,5 @@
 """Images in memory or on disk that training and evaluation take by number."""
 
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

@@ -156,8 +156,11 @@ def _starts(points: Tensor, k: int, restarts: int, generator: torch.Generator) -
         distance = torch.minimum(distance, (1 - points[chosen[-1]] @ points.T).clamp_(min=0))
         distance[distance < 1e-6] = 0  # the same point again, up to rounding
         total = distance.double().cumsum(1)
-        chosen.append(torch.searchsorted(total, draw[:, None].double() * total[:, -1:], right=True)
-                      .squeeze(1).clamp_(max=len(points) - 1))
+        chosen.append(
+            torch.searchsorted(total, draw[:, None].double() * total[:, -1:], right=True)
+            .squeeze(1)
+            .clamp_(max=len(points) - 1)
+        )
     return points[torch.stack(chosen, 1)]
 
 

@@ -96,9 +96,7 @@ class PartVocabulary:
                 settings = json.loads(metadata["settings"])
                 for name in ("layers", "weights"):
                     settings[name] = tuple(settings[name])
-                return cls(
-                    file.get_tensor("centres"), Settings(**settings), tuple(json.loads(metadata["numbering"]))
-                )
+                return cls(file.get_tensor("centres"), Settings(**settings), tuple(json.loads(metadata["numbering"])))
         except FileNotFoundError:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -70,9 +70,7 @@ def finder_scorer(finder: Finder) -> Scorer:
 def box_scorer(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     """The floor that looks at nothing: a centred box of two thirds of each side."""
     score = np.zeros(pixels.shape[:2], np.float32)
-    rows, columns = (
-        slice(round(n * (1 - BOX_SHARE) / 2), round(n * (1 + BOX_SHARE) / 2)) for n in pixels.shape[:2]
-    )
+    rows, columns = (slice(round(n * (1 - BOX_SHARE) / 2), round(n * (1 + BOX_SHARE) / 2)) for n in pixels.shape[:2])
     score[rows, columns] = 1
     return score, 1.0
 
@@ -151,4 +149,3 @@ def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
     ndimage = require("scipy.ndimage", "eval")
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     return ndimage.binary_dilation(mask, x**2 + y**2 <= radius**2)
-

@@ -216,9 +216,7 @@ def _best(candidates: Sequence[Row]) -> str | None:
     return shown(metric, choose(row.mean for row in candidates))
 
 
-def _cell(
-    cells: Mapping[tuple[tuple, str], Row], key: tuple, metric: str, best: str | None, intervals: bool
-) -> str:
+def _cell(cells: Mapping[tuple[tuple, str], Row], key: tuple, metric: str, best: str | None, intervals: bool) -> str:
     row = cells.get((key, metric))
     floor = next((cells[key, name] for prefix in OWN_FLOORS if (key, name := prefix + metric) in cells), None)
     if row is None:

@@ -153,9 +153,7 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
 def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
     """``(H, W, 3)`` uint8 of ``(H, W)`` or ``(H, W, C)`` uint8, uint16, bool or float; always a copy."""
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ShapeError(
-            f"{name} is an array {array.shape}: it must be (H, W), or (H, W, C) with C 1, 3 or 4."
-        )
+        raise ShapeError(f"{name} is an array {array.shape}: it must be (H, W), or (H, W, C) with C 1, 3 or 4.")
     if not array.size:
         raise ImageError(f"{name} has no pixels: it is an array {array.shape}.")
     if array.dtype.kind == "f":
@@ -179,6 +177,4 @@ def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _too_many_bytes(name: str, max_bytes: int) -> ImageError:
-    return ImageError(
-        f"{name} has more than {max_bytes:,} bytes, the limit: make it smaller, or raise max_bytes."
-    )
+    return ImageError(f"{name} has more than {max_bytes:,} bytes, the limit: make it smaller, or raise max_bytes.")

@@ -39,9 +39,7 @@ class Picture:
 class Pictures(Sequence):
     """Pictures opened when they are asked for, so that any number of them takes the memory of one."""
 
-    def __init__(
-        self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
-    ) -> None:
+    def __init__(self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> None:
         self.sources = sources
         self.limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
 
@@ -104,9 +102,7 @@ def open_picture(
     return Picture(decode.pixels_of_bytes(data, name, max_pixels), name)
 
 
-def open_pictures(
-    source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
-) -> tuple[Pictures, bool]:
+def open_pictures(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> tuple[Pictures, bool]:
     """Prepare one picture or many; each is opened when it is asked for.
 
     Args:
@@ -130,9 +126,7 @@ def open_pictures(
     if _is_tensor(source) or isinstance(source, np.ndarray):
         single = source.ndim != 4
         return Pictures([source] if single else source, **limits), single
-    holds_one = isinstance(source, (Picture, Image.Image, bytes, bytearray, memoryview)) or hasattr(
-        source, "read"
-    )
+    holds_one = isinstance(source, (Picture, Image.Image, bytes, bytearray, memoryview)) or hasattr(source, "read")
     if not holds_one and isinstance(source, Iterable) and not hasattr(source, "__array__"):
         sources = []
         for item in source:
@@ -150,11 +144,7 @@ def _name(source: Any) -> str | None:
         return source.name
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source)
-    name = (
-        getattr(source, "filename", None)
-        if isinstance(source, Image.Image)
-        else getattr(source, "name", None)
-    )
+    name = getattr(source, "filename", None) if isinstance(source, Image.Image) else getattr(source, "name", None)
     return name if isinstance(name, str) and name else None
 
 
@@ -174,9 +164,7 @@ def _expand(source: str | os.PathLike) -> list[Path] | None:
     path = Path(source).expanduser()
     if path.is_dir():
         found = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
-        found = [
-            file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
+        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     elif glob.has_magic(str(path)) and not path.exists():
         found = [Path(file) for file in glob.glob(str(path), recursive=True)]
     else:

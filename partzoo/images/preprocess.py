@@ -94,9 +94,7 @@ def to_tensor(picture: Picture | np.ndarray, size: tuple[int, int], preprocess: 
         resample = Image.Resampling[preprocess.interpolation.upper()]
     except KeyError:
         choices = ", ".join(mode.name.lower() for mode in Image.Resampling)
-        raise UsageError(
-            f"Unknown interpolation {preprocess.interpolation!r}. Choose one of {choices}."
-        ) from None
+        raise UsageError(f"Unknown interpolation {preprocess.interpolation!r}. Choose one of {choices}.") from None
     if pixels.shape[:2] != tuple(size):
         pixels = np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resample))
     scale = 1 / (255 * np.asarray(preprocess.std, np.float32))

@@ -38,6 +38,7 @@ class PatchResNet(Encoder):
     """Residual network whose stem sees non-overlapping 4 x 4 patches; tokens lie on the last stage's grid."""
 
     STEM = 4
+
     def __init__(self, config: PatchResNetConfig) -> None:
         super().__init__()
         widths = config.widths

@@ -66,14 +66,10 @@ def _save(
 ) -> Path:
     architecture = getattr(model, "architecture", "")
     if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
-        raise UsageError(
-            f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's."
-        )
+        raise UsageError(f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's.")
     record = find_record(record) if record is not None else None
     state = model.state_dict()
-    if odd := [
-        name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized
-    ]:
+    if odd := [name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized]:
         raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
     if not backbone:
         if not has_frozen_encoder(model):
@@ -151,9 +147,7 @@ def push_to_hub(
         _save(model, Path(folder), record, dtype, repo)
         try:
             api.create_repo(repo, private=private, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo, folder_path=folder, revision=revision, commit_message=message
-            )
+            commit = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=message)
         except hub.HFValidationError as error:
             raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
         except (*hub.HfHubHTTPError.__bases__, hub.LocalTokenNotFoundError) as error:

@@ -42,9 +42,7 @@ def palette(k: int) -> np.ndarray:
     colours = [(0, 0, 0), *COLOURS[:k]]
     for i in range(len(COLOURS), k):
         hue, saturation = (i * 0.6180339887) % 1, (0.9, 0.55)[i // 3 % 2]
-        colours.append(
-            tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, (0.35, 0.55, 0.75)[i % 3], saturation))
-        )
+        colours.append(tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, (0.35, 0.55, 0.75)[i % 3], saturation)))
     return np.array(colours, np.uint8)
 
 

@@ -64,9 +64,7 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     except FileNotFoundError:
         raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
     except (OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
-        raise PartzooError(
-            f"{str(path)!r} is damaged, or was not written by Parts.save ({error})."
-        ) from error
+        raise PartzooError(f"{str(path)!r} is damaged, or was not written by Parts.save ({error}).") from error
 
 
 def _write_index_png(parts: Parts, file: BinaryIO) -> None:

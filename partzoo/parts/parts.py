@@ -66,9 +66,7 @@ class Parts:
             raise UsageError(f"labels lie in {low}..{high}: they must lie in 0..k with k={k} and k <= 65535.")
         self._k = k
         self._labels = _frozen(labels, np.uint8 if k <= 255 else np.uint16)
-        if image is not None and (
-            np.shape(image) != (*labels.shape, 3) or np.asarray(image).dtype != np.uint8
-        ):
+        if image is not None and (np.shape(image) != (*labels.shape, 3) or np.asarray(image).dtype != np.uint8):
             raise ShapeError(f"image must be {(*labels.shape, 3)} uint8, as the labels are {labels.shape}.")
         self._image = None if image is None else _frozen(image)
         self._descriptors = None if descriptors is None else _frozen(descriptors)
@@ -144,9 +142,7 @@ class Parts:
         columns, rows = self._profiles
         with np.errstate(invalid="ignore"):
             return _frozen(
-                np.stack(
-                    [counts @ np.arange(counts.shape[1]) / self.areas for counts in (columns, rows)], axis=1
-                )
+                np.stack([counts @ np.arange(counts.shape[1]) / self.areas for counts in (columns, rows)], axis=1)
             )
 
     @cached_property
@@ -207,9 +203,7 @@ class Parts:
             for i, name, share in self._rows()
         ]
         if keys:
-            figure.legend(
-                handles=keys, loc="outside lower center", ncols=min(len(keys), columns), frameon=False
-            )
+            figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), columns), frameon=False)
         return figure
 
     def crops(self, *, margin: float = 0.0, masked: bool = False) -> dict[int, Image.Image]:
@@ -336,9 +330,7 @@ class Parts:
     def _checked_scores(self, scores: np.ndarray) -> np.ndarray:
         scores = _frozen(scores, np.float32)
         if scores.shape != (self.k + 1, *self.size):
-            raise ShapeError(
-                f"scores are {scores.shape}; they must be {(self.k + 1, *self.size)}: k + 1 maps."
-            )
+            raise ShapeError(f"scores are {scores.shape}; they must be {(self.k + 1, *self.size)}: k + 1 maps.")
         return scores
 
 

@@ -33,11 +33,7 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None, rep
         f"# {name}",
         f"`{architecture}` of partzoo, a model zoo for parts.",
         f'```python\nimport partzoo\n\nmodel = partzoo.load("{place}")\n```',
-        *(
-            _facts(record)
-            if record is not None
-            else ["Nothing is recorded about how these weights were made."]
-        ),
+        *(_facts(record) if record is not None else ["Nothing is recorded about how these weights were made."]),
         f"## Configuration\n\n```json\n{settings}\n```",
     ]
     return "\n\n".join(parts) + "\n"
@@ -62,8 +58,7 @@ def _facts(record: WeightRecord) -> list[str]:
     scores = [(m["name"], _number(m["value"]), m["protocol"], f"`{m['command']}`") for m in record.metrics]
     return [
         f"## How it was made\n\n{made}\n\n```\n{record.command}\n```",
-        "## Scores\n\n"
-        + (_table(("metric", "value", "protocol", "command"), scores) if scores else "None yet."),
+        "## Scores\n\n" + (_table(("metric", "value", "protocol", "command"), scores) if scores else "None yet."),
         "Licence of the weights: " + record.licence,
     ]
 

@@ -32,9 +32,7 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     elif index.is_file():
         files = shards(index)
     else:
-        raise WeightsError(
-            f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote."
-        )
+        raise WeightsError(f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote.")
     return (*read_config(path / CONFIG), files)
 
 

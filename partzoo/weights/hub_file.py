@@ -51,9 +51,7 @@ def hub_file(
         return Path(fetched)
     except hub.LocalEntryNotFoundError as error:
         offline = local_files_only or constants.HF_HUB_OFFLINE
-        why = (
-            "offline mode is on (HF_HUB_OFFLINE, local_files_only)" if offline else "the Hub is out of reach"
-        )
+        why = "offline mode is on (HF_HUB_OFFLINE, local_files_only)" if offline else "the Hub is out of reach"
         raise WeightsError(
             f"Weights of {name} ({where}) are not in {cache_dir or constants.HF_HUB_CACHE} and {why}: run "
             f"'partzoo download {name}' on a connected machine and copy its HF_HOME, or pass the path of a "
@@ -70,9 +68,7 @@ def hub_file(
     except hub.EntryNotFoundError as error:
         raise FileNotFoundError(f"The Hub has no {where}") from error
     except hub.HFValidationError as error:
-        raise WeightsError(
-            f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name."
-        ) from error
+        raise WeightsError(f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name.") from error
     # The bases are the errors of the HTTP library that this version of huggingface_hub uses.
     except hub.HfHubHTTPError.__bases__ as error:
         raise WeightsError(

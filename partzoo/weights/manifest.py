@@ -37,9 +37,7 @@ class WeightFile:
         if len(parts) < 2 or parts[0] not in (BUNDLED, CHECKPOINTS) or ".." in parts:
             raise WeightsError(f"{self.path!r} is neither weights/... nor checkpoints/...: correct {NAME}.")
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise WeightsError(
-                f"sha256 of {self.path} is {self.sha256!r}, not 64 hexadecimal digits: correct {NAME}."
-            )
+            raise WeightsError(f"sha256 of {self.path} is {self.sha256!r}, not 64 hexadecimal digits: correct {NAME}.")
 
 
 @dataclass(frozen=True)
@@ -148,9 +146,7 @@ def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
     """
     file = Path(path) if path is not None else PACKAGE.parent / NAME
     if path is None and not file.is_file():
-        raise WeightsError(
-            f"There is no {file}: release weights from a clone of the repository, or pass path=."
-        )
+        raise WeightsError(f"There is no {file}: release weights from a clone of the repository, or pass path=.")
     content = _read(file)
     records = {values["name"]: values for values in content["weights"]} | {record.name: record.to_json()}
     text = json.dumps(content | {"weights": list(records.values())}, indent=2) + "\n"
@@ -181,6 +177,4 @@ def _record(file: Path, values: Any) -> WeightRecord:
         return WeightRecord.from_json(values)
     except (KeyError, TypeError, AttributeError) as error:
         name = values.get("name") if isinstance(values, dict) else values
-        raise WeightsError(
-            f"The record {name!r} of {file} is not whole ({error}): reinstall partzoo."
-        ) from error
+        raise WeightsError(f"The record {name!r} of {file} is not whole ({error}): reinstall partzoo.") from error

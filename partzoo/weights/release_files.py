@@ -78,9 +78,7 @@ def pack(
     base, folder = (clone / PACKAGE.name, BUNDLED) if bundled else (clone, CHECKPOINTS)
     path = base / folder / f"{name}.safetensors"
     stored = rounded(model.state_dict(), dtype or storage_dtype(model))
-    written = write_weights(
-        path, stored, model.architecture, model.config, max_bytes=FILE_BYTES - HEADER_BYTES
-    )
+    written = write_weights(path, stored, model.architecture, model.config, max_bytes=FILE_BYTES - HEADER_BYTES)
     total = sum(file.stat().st_size for file in path.parent.glob("*.safetensors"))
     if bundled and total > BUNDLE_BYTES:
         path.unlink()

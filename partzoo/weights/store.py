@@ -94,9 +94,7 @@ def available(record: WeightRecord) -> bool:
     return record.hub is not None or all(_here(file) is not None for file in record.files)
 
 
-def verify(
-    record: WeightRecord | str | None = None, *, cache_dir: str | Path | None = None
-) -> list[Verified]:
+def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | None = None) -> list[Verified]:
     """Read and hash every file of a record that is on this machine.
 
     Args:
@@ -195,9 +193,7 @@ def find_record(record: WeightRecord | str) -> WeightRecord:
         return record
     records = manifest()
     if record not in records:
-        raise UnknownModelError(
-            f"There are no released weights {record!r}; there are {', '.join(records) or 'none'}."
-        )
+        raise UnknownModelError(f"There are no released weights {record!r}; there are {', '.join(records) or 'none'}.")
     return records[record]
 
 

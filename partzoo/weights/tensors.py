@@ -168,9 +168,7 @@ def _open(file: Path):
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         if not file.is_file():
-            raise WeightsError(
-                f"There is no file {file}: check the path, or run 'partzoo download'."
-            ) from error
+            raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
         raise WeightsError(
             f"{file} is no whole safetensors file ({error}): fetch it again, or see 'partzoo verify'."
         ) from error
@@ -192,9 +190,7 @@ def shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{index} is no index of safetensors shards ({error!r}): fetch it again."
-        ) from error
+        raise WeightsError(f"{index} is no index of safetensors shards ({error!r}): fetch it again.") from error
     if outside := [name for name in names if Path(name).name != name]:
         raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: fetch it again.")
     return [index.with_name(name) for name in names]
@@ -230,6 +226,4 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
         with path_aside(path) as aside:
             write(aside)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path} cannot be written ({error}): choose another folder or free some space."
-        ) from error
+        raise WeightsError(f"{path} cannot be written ({error}): choose another folder or free some space.") from error

@@ -108,9 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = files[name]
         if method == "GET" and self.hub.broken:
             data = data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
-        self._send(
-            200, data, {"ETag": f'"{hashlib.sha256(files[name]).hexdigest()}"', "X-Repo-Commit": commit}
-        )
+        self._send(200, data, {"ETag": f'"{hashlib.sha256(files[name]).hexdigest()}"', "X-Repo-Commit": commit})
 
     def _info(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
         found = self.hub.find(repo, revision)
@@ -132,17 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _preupload(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
         files = [file["path"] for file in json.loads(body)["files"]]
-        modes = [
-            {"path": path, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for path in files
-        ]
+        modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False, "oid": None} for path in files]
         return self._json({"files": modes})
 
     def _commit(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
         lines = [json.loads(line) for line in body.splitlines()]
         added = [line["value"] for line in lines if line["key"] == "file"]
-        name = self.hub.commit(
-            repo, {file["path"]: base64.b64decode(file["content"]) for file in added}, revision
-        )
+        name = self.hub.commit(repo, {file["path"]: base64.b64decode(file["content"]) for file in added}, revision)
         url = f"{self.hub.url}/{repo}/commit/{name}"
         return self._json({"success": True, "commitOid": name, "commitUrl": url, "hookOutput": ""})
 

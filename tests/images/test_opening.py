@@ -152,12 +152,7 @@ def test_16_bit_colour_png():
 
     rows = b"\0" + struct.pack(">6H", 65535, 32896, 0, 257, 0, 65535)
     header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    png = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     assert pixels(png).tolist() == [[[255, 128, 0], [1, 0, 255]]]
 
 

@@ -138,9 +138,7 @@ def test_a_folder_without_weights_or_none_at_all_is_one_clear_error(tmp_path):
 
 
 def test_the_card_tells_what_the_record_knows(model, tmp_path):
-    [path] = write_weights(
-        tmp_path / "checkpoints" / "a.safetensors", model.state_dict(), "toy-vit", model.config
-    )
+    [path] = write_weights(tmp_path / "checkpoints" / "a.safetensors", model.state_dict(), "toy-vit", model.config)
     record = record_of(model, (describe(path),), parents=("toy-vit.old",), labels_used=True)
     text = card("toy-vit", model.config, record)
     front = text.split("---")[1]
@@ -251,9 +249,7 @@ def test_a_recorded_branch_in_the_cache_makes_no_request(server, record):
 
 
 def test_a_record_that_is_not_here_offline_says_what_to_do(server, record, tmp_path):
-    with pytest.raises(
-        WeightsError, match=r"toy-vit\.test .*local_files_only.*'partzoo download toy-vit\.test'"
-    ):
+    with pytest.raises(WeightsError, match=r"toy-vit\.test .*local_files_only.*'partzoo download toy-vit\.test'"):
         weights.resolve(record, local_files_only=True, cache_dir=tmp_path / "empty")
     assert server.requests == []
 

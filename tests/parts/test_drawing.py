@@ -7,9 +7,7 @@ from hypothesis.extra import numpy as hnp
 from partzoo.errors import UsageError
 from partzoo.parts import drawing
 
-label_maps = hnp.arrays(
-    np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 4)
-)
+label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 4))
 
 # Machado, Oliveira, Fernandes (2009), "A physiologically-based model for simulation of color vision
 # deficiency", severity 1, on linear RGB.
@@ -87,12 +85,7 @@ def test_outlines_run_between_labels_only():
     labels[20:30, 10:30] = 2
     lines = drawing.outline(labels)
     assert not lines[12:19, 12:29].any() and not lines[:9].any() and not lines[32:].any()
-    assert (
-        lines[20, 10:30].all()
-        and lines[10, 10:30].all()
-        and lines[10:30, 10].all()
-        and lines[30, 10:30].all()
-    )
+    assert lines[20, 10:30].all() and lines[10, 10:30].all() and lines[10:30, 10].all() and lines[30, 10:30].all()
     assert not drawing.outline(np.ones((5, 5), np.uint8), 9).any()
     for width in (1, 2, 3, 5):
         assert drawing.outline(labels, width)[20:, 20][:5].sum() >= 1

@@ -150,9 +150,7 @@ def test_polygons_are_the_mask_but_for_its_holes(mask):
         steps = np.roll(corners, -1, 0) - corners
         assert len(corners) >= 4
         assert ((steps == 0).sum(1) == 1).all(), "every edge is horizontal or vertical, and none is empty"
-        assert ((steps[:, 0] == 0) != (np.roll(steps, 1, 0)[:, 0] == 0)).all(), (
-            "no corner lies on a straight line"
-        )
+        assert ((steps[:, 0] == 0) != (np.roll(steps, 1, 0)[:, 0] == 0)).all(), "no corner lies on a straight line"
         x, y = corners.T
         assert (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() > 0, "clockwise, with y pointing down"
     covered = np.zeros(mask.shape, bool)

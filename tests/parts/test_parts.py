@@ -13,9 +13,7 @@ from partzoo import errors
 from partzoo.errors import MissingExtraError, ShapeError, UsageError
 from partzoo.parts.parts import Parts
 
-label_maps = hnp.arrays(
-    np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.integers(0, 5)
-)
+label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.integers(0, 5))
 
 
 @pytest.fixture
@@ -141,9 +139,7 @@ def test_crops_are_the_boxes_of_the_picture(parts):
 
 
 def test_copies_and_pickles_are_equal_and_read_only(parts):
-    scored = Parts(
-        parts.labels, k=4, image=parts.image, scores=lambda: np.ones((5, 6, 8)), source="heron.jpg"
-    )
+    scored = Parts(parts.labels, k=4, image=parts.image, scores=lambda: np.ones((5, 6, 8)), source="heron.jpg")
     for first in (parts, scored):
         for again in (copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
             assert again == first

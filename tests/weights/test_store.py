@@ -274,9 +274,7 @@ def test_written_state_is_read_back_with_architecture_and_config(model, tmp_path
 
 
 def test_matrices_are_stored_small_and_vectors_are_not(model, tmp_path):
-    [path] = write_weights(
-        tmp_path / "a.safetensors", model.state_dict(), "toy-vit", model.config, torch.bfloat16
-    )
+    [path] = write_weights(tmp_path / "a.safetensors", model.state_dict(), "toy-vit", model.config, torch.bfloat16)
     kinds = {(value.ndim > 1, value.dtype) for value in read_state([path]).values()}
     assert kinds == {(True, torch.bfloat16), (False, torch.float32)}
 
@@ -340,9 +338,7 @@ def test_shards_that_hold_the_same_tensor_are_refused(tmp_path):
         read_state([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"PK\x03\x04 a pickle", b"<html>not found</html>", b"\x10" + bytes(40)]
-)
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickle", b"<html>not found</html>", b"\x10" + bytes(40)])
 def test_what_is_no_safetensors_file_is_one_clear_error(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)

@@ -44,11 +44,7 @@ def knn_classify(
         ShapeError: shapes do not agree.
         UsageError: ``neighbours`` or ``vote`` is out of range.
     """
-    if (
-        features.ndim != 2
-        or features.shape[1:] != train_features.shape[1:]
-        or len(train_features) != len(train_labels)
-    ):
+    if features.ndim != 2 or features.shape[1:] != train_features.shape[1:] or len(train_features) != len(train_labels):
         raise ShapeError(
             f"Features {tuple(features.shape)}, training features {tuple(train_features.shape)} "
             f"and labels {tuple(train_labels.shape)} do not agree."
@@ -69,9 +65,7 @@ def knn_classify(
     return torch.cat(found) if found else labels.new_empty(0)
 
 
-def knn_accuracy(
-    features: Tensor, labels: Tensor, train_features: Tensor, train_labels: Tensor, **options
-) -> float:
+def knn_accuracy(features: Tensor, labels: Tensor, train_features: Tensor, train_labels: Tensor, **options) -> float:
     """Share of pictures, in per cent, that :func:`knn_classify` gives the class in ``labels`` (M,)."""
     found = knn_classify(features, train_features, train_labels, **options)
     return 100 * (found == labels).double().mean().item()

@@ -28,9 +28,7 @@ def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
     Source: PART, table 5.
     """
     if predicted.shape != true.shape or true.ndim < 1 or true.shape[-1] not in (2, 4) or not true.numel():
-        raise ShapeError(
-            f"Translations must be two equal (..., 2), not {tuple(predicted.shape)}, {tuple(true.shape)}."
-        )
+        raise ShapeError(f"Translations must be two equal (..., 2), not {tuple(predicted.shape)}, {tuple(true.shape)}.")
     predicted, true = predicted[..., :2].double(), true[..., :2].double()
     errors = {}
     for prefix, difference in (("", predicted - true), ("constant_", -true)):

@@ -143,9 +143,7 @@ def shifted_pairs(
         return _shifted_pairs(pictures, views, patches, patch_negatives, device)
 
 
-def _shifted_pairs(
-    pictures: int, views: int, patches: int, patch_negatives: bool, device: str | torch.device
-) -> Pairs:
+def _shifted_pairs(pictures: int, views: int, patches: int, patch_negatives: bool, device: str | torch.device) -> Pairs:
     own = torch.arange(pictures)
     first, second, different = [], [], []
     for start, groups, negatives in ((0, views, True), (views, patches, patch_negatives)):
