@@ -27,7 +27,7 @@ LAYER_DECAY, WEIGHT_DECAY = 0.7, 0.1  # ViTDet, ViT-B
 
 
 def draw_shapes(folder: Path, split: str, count: int) -> None:
-    """Pictures of squares and discs, laid out as COCO is."""
+    """CocoImages of squares and discs, laid out as COCO is."""
     draw, images, annotations = np.random.default_rng(len(split)), [], []
     (folder / split).mkdir(parents=True)
     for number in range(1, count + 1):
@@ -53,8 +53,8 @@ def draw_shapes(folder: Path, split: str, count: int) -> None:
     (folder / "annotations" / f"instances_{split}.json").write_text(text)
 
 
-class Pictures(torch.utils.data.Dataset):
-    """COCO's pictures with boxes, masks and labels from 1, jittered in scale for training."""
+class CocoImages(torch.utils.data.Dataset):
+    """COCO's images with boxes, masks and labels from 1, jittered in scale for training."""
 
     def __init__(self, folder: Path, split: str, size: int) -> None:
         self.folder, self.coco = folder / split, COCO()
@@ -71,9 +71,9 @@ class Pictures(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, dict]:
         number = self.numbers[index]
-        picture = Image.open(self.folder / self.coco.imgs[number]["file_name"]).convert("RGB")
+        image = Image.open(self.folder / self.coco.imgs[number]["file_name"]).convert("RGB")
         things = [each for each in self.coco.imgToAnns[number] if not each["iscrowd"] and min(each["bbox"][2:]) > 0]
-        size = (picture.height, picture.width)
+        size = (image.height, image.width)
         boxes = torch.tensor([each["bbox"] for each in things]).reshape(-1, 4)
         masks = np.stack([self.coco.annToMask(each) for each in things]) if things else np.zeros((0, *size), np.uint8)
         target = {
@@ -81,13 +81,13 @@ class Pictures(torch.utils.data.Dataset):
             "masks": tv_tensors.Mask(masks),
             "labels": torch.tensor([self.categories.index(each["category_id"]) + 1 for each in things]).long(),
         }
-        pixels, target = self.jitter(tv_tensors.Image(v2.functional.pil_to_tensor(picture)), target)
+        pixels, target = self.jitter(tv_tensors.Image(v2.functional.pil_to_tensor(image)), target)
         target["boxes"] = v2.functional.convert_bounding_box_format(target["boxes"], new_format="XYXY").float()
         return pixels.float() / 255, target
 
 
 def main() -> None:
-    """Train, detect in the validation pictures, print the average precision."""
+    """Train, detect in the validation images, print the average precision."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="folder with train2017/, val2017/ and annotations/; default: drawn")
     parser.add_argument("--model", default="part-vitn8.tin")
@@ -106,8 +106,8 @@ def main() -> None:
 
 
 def detect(chosen: argparse.Namespace) -> None:
-    """What :func:`main` says, of pictures that are there."""
-    train, val = (Pictures(chosen.data, split, chosen.size) for split in ("train2017", "val2017"))
+    """What :func:`main` says, of images that are there."""
+    train, val = (CocoImages(chosen.data, split, chosen.size) for split in ("train2017", "val2017"))
     pyramid = partzoo.feature_pyramid(
         chosen.model, chosen.channels, positions=chosen.size, window=chosen.window, relative=True, drop_path=0.1
     )
@@ -132,9 +132,9 @@ def detect(chosen: argparse.Namespace) -> None:
             rate = min(1, (step + 1) / (0.05 * steps)) * 0.1 ** ((step >= 8 / 9 * steps) + (step >= 26 / 27 * steps))
             for group in optimizer.param_groups:
                 group["lr"] = chosen.lr * rate * group["factor"]
-            pictures, targets = zip(*batch, strict=True)
+            images, targets = zip(*batch, strict=True)
             targets = [{name: value.to(device) for name, value in target.items()} for target in targets]
-            loss = sum(detector([picture.to(device) for picture in pictures], targets).values())
+            loss = sum(detector([image.to(device) for image in images], targets).values())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -143,8 +143,8 @@ def detect(chosen: argparse.Namespace) -> None:
     detector.eval()
     found = []
     with torch.inference_mode():
-        for number, (picture, _) in zip(val.numbers, val, strict=True):
-            found += results(number, detector([picture.to(device)])[0], val.categories)
+        for number, (image, _) in zip(val.numbers, val, strict=True):
+            found += results(number, detector([image.to(device)])[0], val.categories)
     figures = COCO_DETECTION.average_precision(found, chosen.data)
     print(" ".join(f"{name} {figures[name]:.1f}" for name in ("ap", "ap50", "ap75")))
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 
 import partzoo
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 from partzoo.images.preprocess import to_tensor
 
 images = Path(__file__).parent / "images"
 
 model = partzoo.load("part-vitn8")  # a torch.nn.Module in evaluation mode, its parameters frozen
-pictures = [open_picture(images / name) for name in ("ibis.jpg", "sunflower.jpg")]
-batch = torch.stack([to_tensor(picture, (96, 128), model.preprocess) for picture in pictures])
+images = [open_image(images / name) for name in ("ibis.jpg", "sunflower.jpg")]
+batch = torch.stack([to_tensor(image, (96, 128), model.preprocess) for image in images])
 
 with torch.inference_mode():
     last = model.encode(batch).maps()

@@ -1,7 +1,7 @@
 """Accuracy on Tiny-ImageNet at few labels, after PART off the grid, on the grid, and from scratch: docs/transfer.md.
 
-Pretrains a small network both ways for as many steps on the folder's pictures, finetunes both and the same network from
-scratch on few labelled pictures of each class, and prints the mean and standard deviation over seeds:
+Pretrains a small network both ways for as many steps on the folder's images, finetunes both and the same network from
+scratch on few labelled images of each class, and prints the mean and standard deviation over seeds:
 
     python experiments/few_labels.py --data DIR -o runs/few-labels
 
@@ -31,11 +31,11 @@ AUGMENTATION = {"scale": (0.5, 1.0), "policy": "", "erasing": 0.0, "mixup": 0.0,
 )
 @click.option("-o", "--out", default="runs/few-labels", show_default=True, type=click.Path(path_type=Path))
 @click.option("--pretrained", multiple=True, metavar="LABEL=NAME", help="A PART model in place of the pretrainings.")
-@click.option("--pretraining", default=1500, show_default=True, help="Steps of each of the two, 32 pictures each.")
+@click.option("--pretraining", default=1500, show_default=True, help="Steps of each of the two, 32 images each.")
 @click.option("--dim", default=64, show_default=True, help="Channels, 32 for each head; part-vitt8 has 192.")
 @click.option("--depth", default=4, show_default=True, help="Blocks; part-vitt8 has 12.")
-@click.option("--steps", default=200, show_default=True, help="Of each finetuning, 64 pictures each.")
-@click.option("--per-class", default="50,10", show_default=True, help="Labelled pictures of each class.")
+@click.option("--steps", default=200, show_default=True, help="Of each finetuning, 64 images each.")
+@click.option("--per-class", default="50,10", show_default=True, help="Labelled images of each class.")
 @click.option("--every", default=10, show_default=True, help="Use every so many classes: 20 of Tiny-ImageNet's 200.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--threads", default=1, show_default=True)
@@ -80,7 +80,7 @@ def main(
         [each["parent"], each["per_class"], f"{each['top1']:.1f} ± {each['std']:.1f}", each["seeds"]]
         for each in means(rows)
     ]
-    table(shown, ["pretraining", "pictures of a class", "top-1 (%)", "seeds"])
+    table(shown, ["pretraining", "images of a class", "top-1 (%)", "seeds"])
 
 
 if __name__ == "__main__":

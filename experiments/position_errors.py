@@ -1,7 +1,7 @@
 """How well PART learns where patches lie, by relative encoder, sampling and number of pairs: docs/relations.md.
 
 Trains the same small network from random weights for the same number of steps in every setting, and measures its
-position errors on held-out pictures, off the grid and on it:
+position errors on held-out images, off the grid and on it:
 
     python experiments/position_errors.py --data DIR -o runs/position-errors
 
@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from rows import append, markdown, read
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.evaluate.probes.held_out import normalized_batches, part_positions
 from partzoo.models.loading import build
 from partzoo.models.part.model import Part
 from partzoo.models.part.sampling import sample
 from partzoo.models.registry import find
-from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.loop import CHECKPOINT, LoopOptions, fit
 from partzoo.train.tasks.part import PartTask
 
@@ -85,7 +85,7 @@ def settings(base: Setting) -> list[Setting]:
     return found
 
 
-def run(setting: Setting, training: PictureSet, unseen: PictureSet, limit: int, out: Path, results: Path) -> bool:
+def run(setting: Setting, training: ImageSet, unseen: ImageSet, limit: int, out: Path, results: Path) -> bool:
     """Train and measure one setting, and write its rows; False where it was stopped before."""
     folder = out / "-".join(setting.key().values())
     shutil.rmtree(folder, ignore_errors=True)
@@ -113,7 +113,7 @@ def run(setting: Setting, training: PictureSet, unseen: PictureSet, limit: int, 
 
 
 @torch.inference_mode()
-def consistency(model: Part, pictures: PictureSet, sampling: str, limit: int) -> dict[str, float]:
+def consistency(model: Part, images: ImageSet, sampling: str, limit: int) -> dict[str, float]:
     """How alike the ways there and back are, and how far the translations are differences of two places.
 
     ``correlation_x`` and ``correlation_y`` are of the way there with the way back reversed, over pairs of different
@@ -121,7 +121,7 @@ def consistency(model: Part, pictures: PictureSet, sampling: str, limit: int) ->
     reference explains.
     """
     generator, totals = torch.Generator().manual_seed(0), torch.zeros(3)
-    for _, pixels in normalized_batches(model, pictures, 50, limit):
+    for _, pixels in normalized_batches(model, images, 50, limit):
         drawn = sample(pixels, model.patch, sampling, generator=generator)
         there = model.relate(drawn.patches)[..., :2].unflatten(1, (drawn.boxes.shape[1],) * 2)
         different = ~torch.eye(there.shape[1], dtype=torch.bool)
@@ -130,7 +130,7 @@ def consistency(model: Part, pictures: PictureSet, sampling: str, limit: int) ->
         places = there.mean(1, keepdim=True) + there.mean(2, keepdim=True) - there.mean((1, 2), keepdim=True)
         totals += torch.stack([*correlations, 1 - (there - places).var() / there.var()]) * len(pixels)
     return dict(
-        zip(("correlation_x", "correlation_y", "additive"), (totals / min(limit, len(pictures))).tolist(), strict=True)
+        zip(("correlation_x", "correlation_y", "additive"), (totals / min(limit, len(images))).tolist(), strict=True)
     )
 
 
@@ -193,7 +193,7 @@ def draw(base: Setting, rows: Sequence[dict[str, str]], curves: Sequence[dict[st
     for name in ("mse_x", "mse_y"):
         axes[1].plot([p for p, _ in measured], [float(row[name]) for _, row in measured], "o-", label=name[-1])
     axes[1].set_xscale("log", base=2)
-    axes[1].set(title="held-out error by number of pairs", xlabel="pairs of a picture", ylabel="mean squared error")
+    axes[1].set(title="held-out error by number of pairs", xlabel="pairs of an image", ylabel="mean squared error")
     four = replace(base, sampling="multi-scale", targets=4)
     for name in ("positions", "sizes"):
         for row in of(rows, four):
@@ -229,8 +229,8 @@ def plot_median(axis: plt.Axes, rows: Sequence[dict[str, str]], name: str, label
 @click.option("--images", default="docs/images", show_default=True, type=click.Path(path_type=Path))
 @click.option("--dim", default=64, show_default=True, help="Channels, 32 for each head; part-vitt8 has 192.")
 @click.option("--depth", default=4, show_default=True, help="Blocks; part-vitt8 has 12.")
-@click.option("--steps", default=1000, show_default=True, help="Of each training, 32 pictures each.")
-@click.option("--limit", default=2000, show_default=True, help="Held-out pictures.")
+@click.option("--steps", default=1000, show_default=True, help="Of each training, 32 images each.")
+@click.option("--limit", default=2000, show_default=True, help="Held-out images.")
 @click.option("--seed", default=0, show_default=True, help="Of weights and sampling.")
 @click.option("--tiny", is_flag=True, help="To see that it runs.")
 @click.option("--threads", default=1, show_default=True)
@@ -252,7 +252,7 @@ def main(
     if tiny:
         base, limit = replace(base, dim=32, depth=1, steps=2, size=32), 8
     results.mkdir(parents=True, exist_ok=True)
-    training, unseen = (read_pictures(data, DataOptions(), base.size, split=split) for split in ("train", "val"))
+    training, unseen = (read_images(data, DataOptions(), base.size, split=split) for split in ("train", "val"))
     for setting in settings(base):
         if of(read(results / ROWS), setting):
             continue

@@ -1,7 +1,7 @@
 """Table 1's Tiny-ImageNet column and figure 4's curve of Spatial Reasoning, at a small budget: docs/spatial.md.
 
-Trains the same network on as many pictures by relational reasoning, by spatial reasoning and with additive patches, for
-several seeds, and probes its frozen features on a picture and n patches of it, random weights beside them:
+Trains the same network on as many images by relational reasoning, by spatial reasoning and with additive patches, for
+several seeds, and probes its frozen features on an image and n patches of it, random weights beside them:
 
     python experiments/spatial_table.py --data DIR -o runs/spatial-table
 
@@ -42,7 +42,7 @@ class Method:
     Attributes:
         title: what its training relates; the last is the published code's additive variant.
         paper: its accuracy there, in per cent, with ``patches`` at inference.
-        patches: of each picture at inference.
+        patches: of each image at inference.
         task, config: what it sets; no task for random weights.
     """
 
@@ -64,7 +64,7 @@ METHODS = {
     "plain": Method("spatial reasoning, 2 patches", 33.08, 9, {"patches": 2}, {}),
     "additive": Method("12 additive patches", 32.85, 0, {"patches": 12}, {"additive": True}),
     "additive-negatives": Method(
-        "12 additive patches, of different pictures too",
+        "12 additive patches, of different images too",
         32.85,
         0,
         {"patches": 12, "patch_negatives": True},
@@ -76,7 +76,7 @@ METHODS = {
 def trained(
     name: str, seed: int, data: Path, folder: Path, architecture: str, sizes: dict[str, int], **budget: Any
 ) -> tuple[Spatial, int, float] | None:
-    """A model, the pictures it saw and the minutes that took; None where it was stopped before."""
+    """A model, the images it saw and the minutes that took; None where it was stopped before."""
     method = METHODS[name]
     if method.task is None:
         entry = find(architecture)
@@ -86,7 +86,7 @@ def trained(
         "spatial", data=data, out=folder / f"{name}-{seed}", recipe=RECIPE, model=architecture, seed=seed, resume=True,
         task=method.task, config=sizes | method.config, progress=False, **budget,
     )  # fmt: skip
-    return (model.eval(), state.pictures, state.seconds / 60) if state.finished else None
+    return (model.eval(), state.images, state.seconds / 60) if state.finished else None
 
 
 def measured(model: Spatial, data: Path, name: str, seed: int, limit: int) -> list[dict[str, Any]]:
@@ -137,7 +137,7 @@ def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
             means = [statistics.mean(values) for values in found.values()]
             ends = [[abs(end(v) - m) for v, m in zip(found.values(), means, strict=True)] for end in (min, max)]
             axis.errorbar(list(found), means, ends, marker="o", capsize=3, label=method.title)
-    axis.set(xlabel="patches at inference, beside the picture", ylabel="accuracy of a linear probe, %")
+    axis.set(xlabel="patches at inference, beside the image", ylabel="accuracy of a linear probe, %")
     axis.set_ylim(0)
     axis.legend(fontsize=8)
     figure.tight_layout()
@@ -158,10 +158,10 @@ def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
 @click.option("--images", default="docs/images", show_default=True, type=click.Path(path_type=Path))
 @click.option("--model", default="spatial-conv4", show_default=True, help="Architecture.")
 @click.option("--method", "methods", multiple=True, type=click.Choice([*METHODS]), help="Row to fill; otherwise all.")
-@click.option("--size", default=32, show_default=True, help="Of pictures; patches have 3/8 of it.")
+@click.option("--size", default=32, show_default=True, help="Of images; patches have 3/8 of it.")
 @click.option("--epochs", default=1.0, show_default=True, help="Of each training.")
 @click.option("--seeds", default="0,1,2", show_default=True, type=Numbers(least=0))
-@click.option("--limit", default=20000, show_default=True, help="Pictures that the probes learn from.")
+@click.option("--limit", default=20000, show_default=True, help="Images that the probes learn from.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--tiny", is_flag=True, help="To see that it runs.")
 def main(
@@ -194,8 +194,8 @@ def main(
                 continue
             if (found := trained(name, seed, data, out, model, sizes, **budget)) is None:
                 return
-            network, pictures, minutes = found
-            run = {"method": name, "seed": seed, "architecture": model, "size": size, "pictures": pictures,
+            network, seen, minutes = found
+            run = {"method": name, "seed": seed, "architecture": model, "size": size, "images": seen,
                    "minutes": f"{minutes:.1f}", "probed": limit}  # fmt: skip
             append(file, [run | row for row in measured(network, data, name, seed, limit)])
     draw(read(file), images / IMAGE)

@@ -1,4 +1,4 @@
-"""What the part embeddings of a part model look at in a picture."""
+"""What the part embeddings of a part model look at in an image."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from PIL import Image
 
 from partzoo.errors import UsageError
 from partzoo.features import encoder_of, model_input
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 from partzoo.parts.drawing import palette
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-GAP = 4  # pixels between two of the pictures that draw_attention lays out
+GAP = 4  # pixels between two of the images that draw_attention lays out
 
 
 def part_attention(
     image: Any, *, model: str | nn.Module, layer: int | None = None, classes: int | None = None
 ) -> np.ndarray:
-    """How much each part embedding attends to each patch of a picture, mean over the heads.
+    """How much each part embedding attends to each patch of an image, mean over the heads.
 
     Args:
-        image: one picture, as :func:`partzoo.images.opening.open_picture` takes it.
+        image: one image, as :func:`partzoo.images.opening.open_image` takes it.
         model: a PartFormer or an MPAE: name or module.
         layer: of the part transformer, -1 the last; None is the mean over all, as in the paper's figure 1.
-        classes: number of the class that the picture shows, of a model with several.
+        classes: number of the class that the image shows, of a model with several.
 
     Returns:
         ``(K + 1, h, w)`` float32, the background's first, on the part transformer's grid of patches. The values of a
         part add up to less than one: the rest goes to the part embeddings themselves.
 
     Raises:
-        ImageError: the picture cannot be read.
+        ImageError: the image cannot be read.
         UsageError: the model has no part embeddings, or no such layer or class.
 
     Source: PartFormer, figures 1 and 5.
@@ -47,7 +47,7 @@ def part_attention(
     if layer is not None and layer not in range(-count, count):
         raise UsageError(f"layer={layer}: this model's part transformer has {count}, 0..{count - 1} or -{count}..-1.")
     blocks = transformer.blocks if layer is None else [transformer.blocks[layer]]
-    x = model_input(open_picture(image), model)
+    x = model_input(open_image(image), model)
     chosen = {} if classes is None else {"classes": torch.tensor([classes], device=x.device)}
     projected: list[Tensor] = []
     grid: list[int] = []
@@ -64,17 +64,17 @@ def part_attention(
 
 
 def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Image:
-    """The picture once for every map of :func:`part_attention`, in the part's colour where the part looks.
+    """The image once for every map of :func:`part_attention`, in the part's colour where the part looks.
 
     Args:
-        image: the picture.
+        image: the image.
         maps: ``(K + 1, h, w)``, each scaled by its largest value; the background is white.
-        side: of the pictures' longer side, in pixels.
+        side: of the images' longer side, in pixels.
 
     Returns:
-        RGB PIL image: the K + 1 pictures side by side, the background's first.
+        RGB PIL image: the K + 1 images side by side, the background's first.
     """
-    pixels = open_picture(image).pixels
+    pixels = open_image(image).pixels
     scale = side / max(pixels.shape[:2])
     height, width = (max(round(length * scale), 1) for length in pixels.shape[:2])
     grey = np.asarray(Image.fromarray(pixels).convert("L").resize((width, height)), np.float32)[..., None] * 0.6

@@ -23,7 +23,7 @@ class ShapeError(UsageError):
 
 
 class ImageError(PartzooError):
-    """A picture cannot be read, or is too large to be read safely."""
+    """An image cannot be read, or is too large to be read safely."""
 
 
 class WeightsError(PartzooError):

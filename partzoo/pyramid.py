@@ -38,7 +38,7 @@ class Level(NamedTuple):
 class FeaturePyramid(nn.Module):
     """An encoder and the maps that its last one becomes: finer ones by deconvolution, coarser ones by pooling.
 
-    ``forward`` takes normalized pictures ``(B, 3, H, W)`` and gives an ordered dictionary of maps
+    ``forward`` takes normalized images ``(B, 3, H, W)`` and gives an ordered dictionary of maps
     ``(B, out_channels, h, w)``, finest first, one for each of the strides 4, 8, 16 and 32 and a last one that every
     other cell of the coarsest is kept of. An encoder whose own stride is no power of two gives the nearest strides that
     are twice, four times, half ... its own.
@@ -46,7 +46,7 @@ class FeaturePyramid(nn.Module):
     Attributes:
         out_channels: channels of every map, which torchvision's detectors ask for.
         encoder: the encoder, whose parameters are trained along.
-        preprocess: what pictures must be; a detector's own normalization must be this one.
+        preprocess: what images must be; a detector's own normalization must be this one.
         strides: of the maps, in pixels, by their names.
         size_divisibility: pixels that height and width are best a multiple of.
 
@@ -100,7 +100,7 @@ def feature_pyramid(
             another model by ``positions``.
         out_channels: channels of every map.
         style: ``"torchvision"`` (maps ``"0"`` ... ``"3"``, ``"pool"``) or ``"detectron2"`` (``"p2"`` ... ``"p6"``).
-        positions: give a PART model random position embeddings, to be learned on pictures of so many pixels (other
+        positions: give a PART model random position embeddings, to be learned on images of so many pixels (other
             sizes resample them), as the paper finetunes it; None: it knows of no positions, as in pretraining.
         window: with ``positions``, side in patches of the windows that all blocks but four attend in; 0: none. ViTDet
             has 14.

@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageOps
 
 from partzoo.conversion.convert import convert
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 from partzoo.images.preprocess import to_tensor
 from partzoo.models.efficientnet import EfficientNetLite
 from partzoo.weights.manifest import WeightRecord, add_record
@@ -55,7 +55,7 @@ def main() -> None:
             recipe="none",
             command=command,
             seed=0,
-            budget={"hardware": "not stated by its authors", "minutes": 0, "pictures_seen": 0},
+            budget={"hardware": "not stated by its authors", "minutes": 0, "images_seen": 0},
             metrics=tuple(metric | {"command": command} for metric in accuracy(model, chosen.samples)),
             golden=golden(model),
             source={
@@ -80,9 +80,9 @@ def accuracy(model: EfficientNetLite, samples: Path) -> list[dict[str, Any]]:
     side = model.preprocess.size
     ranks = []
     for number, stem in enumerate(sorted(images)):
-        image = Image.fromarray(open_picture(images[stem]).pixels)
+        image = Image.fromarray(open_image(images[stem]).pixels)
         square = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
-        logits = model.classify(to_tensor(open_picture(square), (side, side), model.preprocess)[None])[0]
+        logits = model.classify(to_tensor(open_image(square), (side, side), model.preprocess)[None])[0]
         ranks.append(int((logits > logits[number]).sum()))
     protocol = f"one image of each of {len(ranks)} classes, re-encoded, central square at {side} px, per cent"
     return [

@@ -78,13 +78,13 @@ def models(records: dict[str, WeightRecord]) -> str:
 def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, settings: bool = True) -> str:
     """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
     rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
-    pictures = " or ".join(f"{count:,}" for count in sorted({row.pictures for row in rows}))
-    said = f"{pictures} pictures" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
+    images = " or ".join(f"{count:,}" for count in sorted({row.images for row in rows}))
+    said = f"{images} images" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
     return "\n\n".join([*(table(rows, group) for group in columns), said])
 
 
 def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
-    """How far the figures of one K would move with other people in the pictures."""
+    """How far the figures of one K would move with other people in the images."""
     return table([row for row in rows if row.k == k], metrics, intervals=True)
 
 
@@ -113,8 +113,8 @@ def part_protocols() -> str:
 
 
 def class_protocols() -> str:
-    """Protocols of classes of pictures."""
-    head = ("name", "truth", "pictures", "fitted on, reported on", "source")
+    """Protocols of classes of images."""
+    head = ("name", "truth", "images", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
     rows = [
         (
@@ -223,7 +223,7 @@ def _row(record: WeightRecord) -> list[str]:
         f"`{record.name}`",
         f"{data}; terms: {record.terms}",
         " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no",
-        f"{budget.get('minutes')} min, {budget.get('pictures_seen'):,} pictures",
+        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images",
         ", ".join(figures),
         f"{record.bytes / 1e6:.1f} MB, {place}",
     ]

@@ -36,7 +36,7 @@ def own_notes(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["discover", "features"])
-def test_a_missing_picture(command, tmp_path):
+def test_a_missing_image(command, tmp_path):
     failed(
         partzoo(command, tmp_path / "heron.jpg", *TOY, "-o", tmp_path / "out.npz"),
         1,
@@ -46,23 +46,23 @@ def test_a_missing_picture(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"no picture at all\n", b"", CAT.read_bytes()[:2000]], ids=["text", "zero bytes", "truncated"]
+    "content", [b"no image at all\n", b"", CAT.read_bytes()[:2000]], ids=["text", "zero bytes", "truncated"]
 )
 @pytest.mark.parametrize("command", ["discover", "features"])
-def test_a_damaged_picture(command, content, tmp_path):
+def test_a_damaged_image(command, content, tmp_path):
     path = tmp_path / "heron.jpg"
     path.write_bytes(content)
     failed(partzoo(command, path, *TOY, "-o", tmp_path / "out.npz"), 1, "heron.jpg")
     assert not (tmp_path / "out.npz").exists()
 
 
-def test_a_picture_of_nan(tmp_path):
+def test_a_image_of_nan(tmp_path):
     Image.fromarray(np.full((20, 30), np.nan, np.float32)).save(tmp_path / "heron.tiff")
     failed(partzoo("discover", tmp_path / "heron.tiff", *TOY), 1, "heron.tiff")
 
 
-def test_a_folder_without_pictures(tmp_path):
-    failed(partzoo("discover", tmp_path, *TOY), 1, "No pictures in")
+def test_a_folder_without_images(tmp_path):
+    failed(partzoo("discover", tmp_path, *TOY), 1, "No images in")
 
 
 @pytest.mark.parametrize("k", [0, -3, "many", 1.5])
@@ -114,8 +114,8 @@ def test_an_output_that_cannot_be_written(tmp_path):
     failed(partzoo("discover", CAT, *TOY, "-o", "/proc/out.npz"), 1, "/proc/out.npz")
 
 
-def test_one_output_file_for_several_pictures(tmp_path):
-    failed(partzoo("discover", CAT, CAT, *TOY, "-o", tmp_path / "out.png"), 2, "2 pictures", "folder")
+def test_one_output_file_for_several_images(tmp_path):
+    failed(partzoo("discover", CAT, CAT, *TOY, "-o", tmp_path / "out.png"), 2, "2 images", "folder")
 
 
 def test_a_missing_extra_names_the_command_that_installs_it(tmp_path, monkeypatch):

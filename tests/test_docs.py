@@ -76,7 +76,7 @@ def clone(tmp_path):
         records = [
             {
                 "format": 1, "protocol": protocol, "split": "report", "model": model, "setting": "default",
-                "pictures": 489, "command": f"partzoo eval {model} --protocol {protocol} --data DIR",
+                "images": 489, "command": f"partzoo eval {model} --protocol {protocol} --data DIR",
                 "runs": [
                     {"k": k, "seed": seed, "metrics": {name: 20.0 + seed + number for name in names}}
                     for k, names in metrics.items() for seed in (0, 1)

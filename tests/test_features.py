@@ -26,23 +26,23 @@ def test_shapes_and_geometry(encoder):
 
 
 def test_dense_features_are_the_encoders_own(encoder):
-    from partzoo.images.opening import open_picture
+    from partzoo.images.opening import open_image
     from partzoo.images.preprocess import to_tensor
 
-    picture = open_picture(pixels(32, 32))
-    x = to_tensor(picture, (32, 32), encoder.preprocess)[None]
+    image = open_image(pixels(32, 32))
+    x = to_tensor(image, (32, 32), encoder.preprocess)[None]
     with torch.no_grad():
         expected = encoder.encode(x).maps()[0].permute(1, 2, 0)
         inner = encoder.forward_intermediates(x, [0])[0][0].permute(1, 2, 0)
-    assert np.allclose(partzoo.extract_features(picture, model=encoder).dense, expected, atol=1e-6)
-    assert np.allclose(partzoo.extract_features(picture, model=encoder, layer=0).dense, inner, atol=1e-6)
+    assert np.allclose(partzoo.extract_features(image, model=encoder).dense, expected, atol=1e-6)
+    assert np.allclose(partzoo.extract_features(image, model=encoder, layer=0).dense, inner, atol=1e-6)
 
 
-def test_many_pictures_give_a_list_in_order(encoder):
-    pictures = [pixels(32, 32), pixels(64, 32)]
-    found = partzoo.extract_features(pictures, model="toy-vit")
+def test_many_images_give_a_list_in_order(encoder):
+    images = [pixels(32, 32), pixels(64, 32)]
+    found = partzoo.extract_features(images, model="toy-vit")
     assert [each.size for each in found] == [(32, 32), (64, 32)]
-    assert np.array_equal(found[1].dense, partzoo.extract_features(pictures[1], model=encoder).dense)
+    assert np.array_equal(found[1].dense, partzoo.extract_features(images[1], model=encoder).dense)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (17, 300), (300, 17)])

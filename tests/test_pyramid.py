@@ -116,14 +116,14 @@ def test_positions_are_for_part_alone():
 
 
 def fitted(detector, steps, lr):
-    """Losses of a detector that sees one picture with one bright square."""
-    picture = torch.zeros(3, 64, 64)
-    picture[:, 16:48, 8:40] = 1
+    """Losses of a detector that sees one image with one bright square."""
+    image = torch.zeros(3, 64, 64)
+    image[:, 16:48, 8:40] = 1
     targets = [{"boxes": torch.tensor([[8.0, 16, 40, 48]]), "labels": torch.tensor([1])}]
     optimizer = torch.optim.AdamW(detector.parameters(), lr=lr)
     losses = []
     for _ in range(steps):
-        loss = sum(detector([picture], targets).values())
+        loss = sum(detector([image], targets).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

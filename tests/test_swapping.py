@@ -6,7 +6,7 @@ from PIL import Image
 
 from partzoo import UsageError, swap_parts
 from partzoo.features import model_input
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
 from partzoo.weights.tensors import write_weights
@@ -26,9 +26,9 @@ def photograph(height, width, seed):
 A, B = photograph(60, 90, 0), photograph(120, 70, 1)
 
 
-def test_chosen_parts_come_from_the_other_picture():
+def test_chosen_parts_come_from_the_other_image():
     model = partformer()
-    a, b = (model_input(Picture(picture), model) for picture in (A, B))
+    a, b = (model_input(OpenedImage(image), model) for image in (A, B))
     mixed = model.descriptors(a)
     mixed[:, 2] = model.descriptors(b)[:, 2]
     expected = model.preprocess.denormalize(model.reconstruct(a, mixed))[0].round().clamp(0, 255).permute(1, 2, 0)
@@ -38,15 +38,15 @@ def test_chosen_parts_come_from_the_other_picture():
     assert np.array_equal(swap_parts(model, A, B), swap_parts(model, A, B, (3, 1, 2)))
 
 
-def test_no_parts_leave_the_picture_as_the_model_draws_it():
+def test_no_parts_leave_the_image_as_the_model_draws_it():
     model = partformer()
-    own = model.preprocess.denormalize(model.reconstruct(model_input(Picture(A), model)))[0].round().clamp(0, 255)
+    own = model.preprocess.denormalize(model.reconstruct(model_input(OpenedImage(A), model)))[0].round().clamp(0, 255)
     assert np.array_equal(swap_parts(model, A, B, []), own.permute(1, 2, 0).numpy())
     assert np.array_equal(swap_parts(model, A, A), own.permute(1, 2, 0).numpy())
 
 
 @pytest.mark.parametrize(("size", "expected"), [((60, 90), (24, 32)), ((90, 60), (32, 24)), ((64, 64), (32, 32))])
-def test_the_aspect_is_the_first_picture_s(size, expected):
+def test_the_aspect_is_the_first_image_s(size, expected):
     assert swap_parts(partformer(), photograph(*size, 0), B, [1]).shape == (*expected, 3)
 
 
@@ -68,11 +68,11 @@ def test_other_models_and_parts_are_refused():
             swap_parts(partformer(), A, B, parts)
 
 
-def test_the_command_writes_the_picture(tmp_path):
+def test_the_command_writes_the_image(tmp_path):
     model = partformer()
     write_weights(tmp_path / "model.safetensors", model.state_dict(), model.architecture, vars(model.config))
-    for name, picture in (("a.png", A), ("b.png", B)):
-        Image.fromarray(picture).save(tmp_path / name)
+    for name, image in (("a.png", A), ("b.png", B)):
+        Image.fromarray(image).save(tmp_path / name)
     arguments = ("swap", tmp_path / "a.png", tmp_path / "b.png", "--model", tmp_path / "model.safetensors")
     ran = partzoo(*arguments, "--parts", "1,3", "-o", tmp_path / "out.png")
     assert ran.code == 0 and "24 x 32 pixels" in ran.out, ran.err

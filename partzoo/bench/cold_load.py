@@ -2,7 +2,7 @@
 
 Both read the same weights from safetensors, written once to a temporary folder; imports are done and the file
 lies in the page cache. Tensors that ``load`` maps from the file are read when they are first used, so the
-second case adds the first picture: the whole way from nothing to features.
+second case adds the first image: the whole way from nothing to features.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def cases(quick: bool = False) -> list[Case]:
             facts=facts,
         ),
         Case(
-            f"cold load and first picture, {name}",
+            f"cold load and first image, {name}",
             ours=lambda: first(ours),
             peer=lambda: first(peer),
-            ours_is=f"partzoo.load, one {width} px picture in float32",
-            peer_is=f"{theirs}, the same picture",
+            ours_is=f"partzoo.load, one {width} px image in float32",
+            peer_is=f"{theirs}, the same image",
             facts=facts,
         ),
     ]

@@ -1,7 +1,7 @@
 """``discover_parts`` on one photograph against what cannot be saved: the encoder's own forward.
 
 The model is loaded beforehand on both sides; ours takes pixels and gives finished ``Parts``, labels in the
-picture's own size.
+image's own size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
 from partzoo.discovery.pipeline import default_size, discover_parts
 from partzoo.features import DEFAULT_MODEL
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 from partzoo.images.preprocess import to_tensor, working_size
 from partzoo.models.loading import load
 
@@ -22,15 +22,15 @@ def cases(quick: bool = False) -> list[Case]:
     name, side = ("toy-vit", 64) if quick else (DEFAULT_MODEL, 448)
     encoder = load(name)
     pixels, what = photograph(side)
-    picture = open_picture(pixels)
-    working = working_size(picture.size, default_size(encoder), encoder.preprocess.multiple)
-    x = to_tensor(picture, working, encoder.preprocess)[None].to(next(encoder.parameters()).device)
+    image = open_image(pixels)
+    working = working_size(image.size, default_size(encoder), encoder.preprocess.multiple)
+    x = to_tensor(image, working, encoder.preprocess)[None].to(next(encoder.parameters()).device)
 
     def ours():
         return discover_parts(pixels, k=8, model=encoder).labels
 
     facts = {
-        "picture": what,
+        "image": what,
         "working_size": list(working),
         "parts_found": int(ours().max()),
         "target_seconds": 1.0,

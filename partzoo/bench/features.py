@@ -1,7 +1,7 @@
 """Features of ViT-S and ViT-B: our encoder in each precision against timm in eager float32.
 
 The weights are random, and the same on both sides. Part agreement: the tokens of the peer are clustered into
-eight directions; it is the share of pixels on which both sides' similarity maps, upsampled to the picture,
+eight directions; it is the share of pixels on which both sides' similarity maps, upsampled to the image,
 have their maximum at the same one. Random weights leave directions close together, so agreement with trained
 weights (the last case, where there are any) is what to go by.
 """
@@ -31,7 +31,7 @@ AUTOCAST = "bfloat16 autocast"
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """Every precision that this machine gains by, four pictures of 224 pixels at a time."""
+    """Every precision that this machine gains by, four images of 224 pixels at a time."""
     devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
     names = ["test_vit"] if quick else ["vit_small_patch16_224", "vit_base_patch16_224"]
     found = []
@@ -40,13 +40,13 @@ def cases(quick: bool = False) -> list[Case]:
         theirs = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
         ours = load(f"timm/{name}", pretrained=False, device="cpu", dtype="float32")
         ours.model.load_state_dict(theirs.state_dict())
-        x = _pictures(ours.preprocess, 64 if quick else SIDE)
+        x = _images(ours.preprocess, 64 if quick else SIDE)
         for device in devices:
             peer = deepcopy(theirs).to(device).forward_features
             found += _against(name, deepcopy(ours).to(device), peer, x.to(device), "timm, float32, eager")
     if not quick and any(trained.startswith(f"{TRAINED}.") for trained in list_models(pretrained=True)):
         encoder = load(TRAINED, device="cpu", dtype="float32")
-        x = _pictures(encoder.preprocess, SIDE)
+        x = _images(encoder.preprocess, SIDE)
         found += _against(f"{TRAINED} (trained)", encoder, encoder.forward_features, x, "itself, float32")[1:]
     return found
 
@@ -110,7 +110,7 @@ def _parts(tokens: Tokens, centres: Tensor, x: Tensor) -> Tensor:
     return interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False).argmax(1)
 
 
-def _pictures(preprocess: Preprocess, side: int) -> Tensor:
+def _images(preprocess: Preprocess, side: int) -> Tensor:
     """The four quarters of the photograph, normalized."""
     pixels = torch.from_numpy(photograph(2 * side)[0].copy()).permute(2, 0, 1)
     quarters = pixels.unflatten(1, (2, side)).unflatten(3, (2, side)).permute(1, 3, 0, 2, 4).flatten(0, 1)

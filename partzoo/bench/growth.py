@@ -1,7 +1,7 @@
-"""Many pictures beside few: seconds a picture and peak memory of ``extract_features`` and ``fit_parts``.
+"""Many images beside few: seconds per image and peak memory of ``extract_features`` and ``fit_parts``.
 
-Every number of pictures has a process of its own. Its peak memory is counted from what it holds once the model is
-loaded. Features are taken one picture at a time and handed on, here to a running sum; whoever keeps them pays for
+Every number of images has a process of its own. Its peak memory is counted from what it holds once the model is
+loaded. Features are taken one image at a time and handed on, here to a running sum; whoever keeps them pays for
 what is kept.
 """
 
@@ -23,46 +23,46 @@ from torch import nn
 from partzoo.bench.memory import in_its_own_process, rise
 from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Comparison, compared
-from partzoo.discovery.pipeline import FIT_PICTURES, fit_parts
+from partzoo.discovery.pipeline import FIT_IMAGES, fit_parts
 from partzoo.features import DEFAULT_MODEL, extract_features
-from partzoo.images.opening import open_pictures
+from partzoo.images.opening import open_images
 from partzoo.models.loading import load
 
-PICTURES = (100, 1_000, 10_000)
-SIDES = 64, 96  # of the pictures, shortest and longest
+IMAGES = (100, 1_000, 10_000)
+SIDES = 64, 96  # of the images, shortest and longest
 TARGET = 1.1  # "the same", with what two runs of one process differ by
 
 
 def outcomes(quick: bool, _: int) -> Iterator[dict[str, Any]]:
-    """The most pictures against the next fewer: time and memory of each kind of work, one run over so many each."""
-    numbers, model = ((2, 4), "toy-vit") if quick else (PICTURES, DEFAULT_MODEL)
+    """The most images against the next fewer: time and memory of each kind of work, one run over so many each."""
+    numbers, model = ((2, 4), "toy-vit") if quick else (IMAGES, DEFAULT_MODEL)
     measured = cost if quick else cost_in_its_own_process
     with TemporaryDirectory(prefix="partzoo-bench-") as folder:
         for number in numbers:
-            write_pictures(Path(folder, str(number)), number)
+            write_images(Path(folder, str(number)), number)
         for work in WORKS:
             runs = {number: [measured(work, Path(folder, str(number)), model)] for number in numbers}
-            for unit in ("seconds_a_picture", "mebibytes"):
+            for unit in ("seconds_per_image", "mebibytes"):
                 yield _outcome(work, unit, {n: [run[unit] for run in runs[n]] for n in numbers}, quick)
 
 
 def _outcome(work: str, unit: str, figures: dict[int, list[float]], quick: bool) -> dict[str, Any]:
     *_, fewer, most = figures
     what = Comparison(
-        f"{work}, {most:,} pictures, {'peak memory' if unit == 'mebibytes' else 'time'}",
-        f"{work} over {most:,} pictures of {SIDES[0]} to {SIDES[1]} px",
+        f"{work}, {most:,} images, {'peak memory' if unit == 'mebibytes' else 'time'}",
+        f"{work} over {most:,} images of {SIDES[0]} to {SIDES[1]} px",
         f"the same over {fewer:,}",
         target=None if quick else TARGET,
         measure="cost",
         unit=unit,
         items=None if unit == "mebibytes" else 1,
-        facts={"by_pictures": {str(number): float(f"{median(values):.4g}") for number, values in figures.items()}}
-        | ({"fitted_on_at_most": FIT_PICTURES} if work == "fit_parts" else {}),
+        facts={"by_images": {str(number): float(f"{median(values):.4g}") for number, values in figures.items()}}
+        | ({"fitted_on_at_most": FIT_IMAGES} if work == "fit_parts" else {}),
     )
     return compared(what, figures[most], figures[fewer])
 
 
-def write_pictures(folder: Path, number: int) -> None:
+def write_images(folder: Path, number: int) -> None:
     """Small JPEG files, each another part of the photograph."""
     folder.mkdir()
     image = Image.fromarray(photograph(448)[0])
@@ -74,7 +74,7 @@ def write_pictures(folder: Path, number: int) -> None:
 
 
 def _extract(folder: Path, encoder: nn.Module) -> np.ndarray:
-    return sum(extract_features(picture, model=encoder).pooled for picture in open_pictures(folder)[0])
+    return sum(extract_features(image, model=encoder).pooled for image in open_images(folder)[0])
 
 
 def _fit(folder: Path, encoder: nn.Module) -> Any:
@@ -85,13 +85,13 @@ WORKS: dict[str, Callable[[Path, nn.Module], Any]] = {"extract_features": _extra
 
 
 def cost(work: str, folder: Path, model: str) -> dict[str, float]:
-    """Do the work in this process: seconds a picture, and by how many MiB the memory it holds rose at most."""
+    """Do the work in this process: seconds per image, and by how many MiB the memory it holds rose at most."""
     encoder = load(model)
     began = time.perf_counter()
     mebibytes = rise(lambda: WORKS[work](folder, encoder))
     seconds = time.perf_counter() - began
-    pictures = sum(1 for _ in folder.iterdir())
-    return {"seconds_a_picture": seconds / pictures, "mebibytes": mebibytes}
+    images = sum(1 for _ in folder.iterdir())
+    return {"seconds_per_image": seconds / images, "mebibytes": mebibytes}
 
 
 def cost_in_its_own_process(work: str, folder: Path, model: str) -> dict[str, float]:

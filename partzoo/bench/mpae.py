@@ -1,8 +1,8 @@
-"""Whole MPAE inference, from a picture to part maps of its size, against a plain forward in the published order.
+"""Whole MPAE inference, from an image to part maps of its size, against a plain forward in the published order.
 
 The plain one has the same weights and writes the paper's equations down: attention of the frozen encoder as matrix
 products and a softmax, ``nn.MultiheadAttention`` in the descriptor extractor, compressed features upsampled to the
-picture's size and then matched with the descriptors. Ours upsamples the K + 1 similarities instead.
+image's size and then matched with the descriptors. Ours upsamples the K + 1 similarities instead.
 
 Weights are random, and the factors of the encoder's residual branches are set to 1: as they start, 1e-5, they would
 hide the branches, and what low precision does to them. Part agreement is the share of pixels at which both sides' maps
@@ -66,7 +66,7 @@ class PlainMpae(nn.Module):
         self.extractor = _plain(model.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Part maps ``(B, K + 1, H, W)`` of normalized pictures ``(B, 3, H, W)`` of the trained size."""
+        """Part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` of the trained size."""
         features = self.compress(self.encoder.encode(x).maps())
         features = interpolate(features, x.shape[-2:], mode="bilinear", align_corners=False)
         similarity = self.extractor(x) @ features.flatten(2)

@@ -1,7 +1,7 @@
 """A training step of PART against a plain implementation of the paper's text.
 
 The plain one is written as research code usually is, without waste: a data set that cuts, resizes and stacks
-the patches of one picture after the other, and a relative encoder that concatenates the tokens of all pairs
+the patches of one image after the other, and a relative encoder that concatenates the tokens of all pairs
 and hands them to ``nn.MultiheadAttention`` (fused attention, no weights returned). The encoder, the optimizer
 and the pixels are the same on both sides.
 """
@@ -32,19 +32,19 @@ CHANGES = """What the step does instead of the plain implementation:
 
 
 class PlainPatches:
-    """Patches of one picture at a time: crop, resize, normalize, stack."""
+    """Patches of one image at a time: crop, resize, normalize, stack."""
 
     def __init__(self, patch: int, mean: tuple[float, ...], std: tuple[float, ...], seed: int = 0) -> None:
         self.patch, self.rng = patch, np.random.default_rng(seed)
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
-    def __call__(self, picture: Image.Image) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Image.Image) -> tuple[Tensor, Tensor]:
         """Patches ``(N, 3, P, P)`` and their corners ``(N, 2)``, x and y in pixels."""
-        width, height = picture.size
+        width, height = image.size
         patches, positions = [], []
         for _ in range(width * height // self.patch**2):
             x, y = (int(self.rng.integers(0, side - self.patch + 1)) for side in (width, height))
-            crop = picture.crop((x, y, x + self.patch, y + self.patch))
+            crop = image.crop((x, y, x + self.patch, y + self.patch))
             crop = np.array(crop.resize((self.patch, self.patch), Image.Resampling.BILINEAR))
             patches.append((torch.from_numpy(crop).permute(2, 0, 1).float() / 255 - self.mean) / self.std)
             positions.append([x, y])
@@ -69,7 +69,7 @@ class PlainRelativeEncoder(nn.Module):
         return self.head(self.attention(query, tokens, tokens, need_weights=False)[0])
 
 
-def plain_step(config: PartConfig, pictures: list[Image.Image]):
+def plain_step(config: PartConfig, images: list[Image.Image]):
     """One optimizer step of the plain implementation, as a function that returns the loss."""
     torch.manual_seed(0)
     encoder, relative = Part(config), PlainRelativeEncoder(config.dim, config.heads)
@@ -79,7 +79,7 @@ def plain_step(config: PartConfig, pictures: list[Image.Image]):
     optimizer = torch.optim.AdamW([*encoder.parameters(), *relative.parameters()], lr=1e-4)
 
     def step() -> float:
-        patches, positions = (torch.stack(part) for part in zip(*map(cut, pictures), strict=True))
+        patches, positions = (torch.stack(part) for part in zip(*map(cut, images), strict=True))
         offset = (positions[:, None] - positions[:, :, None]) / config.patch
         loss = nn.functional.mse_loss(relative(encoder.encode_patches(patches)), offset.flatten(1, 2))
         return descend(optimizer, loss)
@@ -104,7 +104,7 @@ def our_step(config: PartConfig, pixels: Tensor, pairs: int = PAIRS):
 def cases(quick: bool = False) -> list[Case]:
     """ViT-Ti, 64 patches of 8 pixels; with the pairs that training draws, and with all as the peer has."""
     config, pixels, patches = _setup(quick)
-    peer = plain_step(config, [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels])
+    peer = plain_step(config, [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels])
     drawn = min(PAIRS, patches**2)
     return [
         Case(
@@ -112,7 +112,7 @@ def cases(quick: bool = False) -> list[Case]:
             ours=our_step(config, pixels, pairs),
             peer=peer,
             ours_is=f"PartTask, {name}",
-            peer_is=f"crop, resize and stack per picture; nn.MultiheadAttention over all {patches**2} pairs",
+            peer_is=f"crop, resize and stack per image; nn.MultiheadAttention over all {patches**2} pairs",
             target=target,
             items=len(pixels),
             facts={"batch": len(pixels), "patches": patches, "dim": config.dim, "depth": config.depth},
@@ -137,7 +137,7 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
 
 
 def _setup(quick: bool) -> tuple[PartConfig, Tensor, int]:
-    """Configuration, pictures, and patches in each."""
+    """Configuration, images, and patches in each."""
     config = PartConfig(dim=32, depth=1, heads=2, size=32) if quick else PartConfig()
     return config, _pixels(2 if quick else 32, config.size), (config.size // config.patch) ** 2
 

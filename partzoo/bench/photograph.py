@@ -11,9 +11,9 @@ ASTRONAUT = Path(__file__).parents[2] / "examples" / "images" / "astronaut.jpg"
 
 
 def photograph(side: int = 448) -> tuple[np.ndarray, str]:
-    """A picture ``(side, side, 3)`` uint8 and what it is.
+    """An image ``(side, side, 3)`` uint8 and what it is.
 
-    The astronaut of ``examples/images`` in a clone; an installed package has no pictures, and makes one with
+    The astronaut of ``examples/images`` in a clone; an installed package has no images, and makes one with
     the soft shapes and the grain of a photograph.
     """
     if ASTRONAUT.is_file():
@@ -23,4 +23,4 @@ def photograph(side: int = 448) -> tuple[np.ndarray, str]:
     shapes = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)).resize((side, side))
     shapes = shapes.quantize(12).convert("RGB").filter(ImageFilter.GaussianBlur(1))
     pixels = np.asarray(shapes) + rng.normal(0, 6, (side, side, 3))
-    return pixels.clip(0, 255).astype(np.uint8), "synthetic picture"
+    return pixels.clip(0, 255).astype(np.uint8), "synthetic image"

@@ -1,4 +1,4 @@
-"""The record of ``partzoo bench`` as a picture: ratios with their range and targets, and how costs grow."""
+"""The record of ``partzoo bench`` as an image: ratios with their range and targets, and how costs grow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check(path: str | Path) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        UsageError: the file's ending is no form of picture that is written here.
+        UsageError: the file's ending is no form of image that is written here.
     """
     require("matplotlib.figure", "plot")
     if Path(path).suffix.lower() not in FORMATS:
@@ -46,7 +46,7 @@ def draw(record: dict[str, Any], path: str | Path) -> None:
 
     cases = record["cases"]
     speedups, costs = ([case for case in cases if case["measure"] == kind] for kind in ("speedup", "cost"))
-    grown = [case for case in cases if "by_pictures" in case["facts"]]
+    grown = [case for case in cases if "by_images" in case["facts"]]
     heights = [0.9 + 0.36 * len(group) for group in (speedups, costs) if group] + ([2.9] if grown else [])
     figure = Figure(figsize=(10, sum(heights) + 0.7), layout="constrained")
     bands = iter(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
@@ -57,7 +57,7 @@ def draw(record: dict[str, Any], path: str | Path) -> None:
     if grown:
         axes = next(bands).subplots(1, 2)
         for axis, unit, title in zip(
-            axes, ("seconds_a_picture", "mebibytes"), ("milliseconds a picture", "peak memory, MiB"), strict=True
+            axes, ("seconds_per_image", "mebibytes"), ("milliseconds per image", "peak memory, MiB"), strict=True
         ):
             _growth(axis, [case for case in grown if case["unit"] == unit], title)
     dots = f"Dots: medians of {record['repetitions']} pairs of runs; whiskers: the smallest and the largest ratio."
@@ -94,12 +94,12 @@ def _ratios(axis: Axes, cases: list[dict[str, Any]], label: str) -> None:
 
 def _growth(axis: Axes, cases: list[dict[str, Any]], title: str) -> None:
     for case, colour in zip(cases, LINES, strict=False):
-        scale = 1000 if case["unit"] == "seconds_a_picture" else 1
-        by_pictures = case["facts"]["by_pictures"]
-        numbers, figures = [int(n) for n in by_pictures], [scale * figure for figure in by_pictures.values()]
+        scale = 1000 if case["unit"] == "seconds_per_image" else 1
+        by_images = case["facts"]["by_images"]
+        numbers, figures = [int(n) for n in by_images], [scale * figure for figure in by_images.values()]
         axis.plot(numbers, figures, "o-", color=colour, label=case["name"].partition(",")[0])
         for number, value in zip(numbers, figures, strict=True):
-            above = all(value >= scale * other["facts"]["by_pictures"][str(number)] for other in cases)
+            above = all(value >= scale * other["facts"]["by_images"][str(number)] for other in cases)
             axis.annotate(
                 f"{value:.3g}",
                 (number, value),
@@ -115,7 +115,7 @@ def _growth(axis: Axes, cases: list[dict[str, Any]], title: str) -> None:
     axis.margins(x=0.12)
     top = axis.get_ylim()[1]
     axis.set_ylim(-0.1 * top, 1.25 * top)
-    axis.set_xlabel("pictures", fontsize=8)
+    axis.set_xlabel("images", fontsize=8)
     axis.set_title(title, fontsize=9)
     axis.legend(frameon=False, fontsize=8)
     _bare(axis)

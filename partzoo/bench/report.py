@@ -11,15 +11,15 @@ LOW_PRECISION = ("amx_bf16", "avx512_bf16", "avx512_vnni")  # instructions that 
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The machine, the table of ratios, and a table of how costs grow with the number of pictures."""
+    """The machine, the table of ratios, and a table of how costs grow with the number of images."""
     cases = record["cases"]
     rows = [_row(case) for case in cases]
     medians = f"Medians of {record['repetitions']} pairs of runs, the smallest and the largest ratio in brackets."
     parts = [f"{machine(record)} {medians}", _table(("what", "peer", "ratio", "target"), rows)]
-    grown = [case for case in cases if "by_pictures" in case["facts"]]
+    grown = [case for case in cases if "by_images" in case["facts"]]
     if grown:
-        numbers = list(grown[0]["facts"]["by_pictures"])
-        head = ("pictures", *(f"{int(number):,}" for number in numbers))
+        numbers = list(grown[0]["facts"]["by_images"])
+        head = ("images", *(f"{int(number):,}" for number in numbers))
         parts.append(_table(head, [_growth(case) for case in grown]))
     return "\n\n".join(parts)
 
@@ -71,11 +71,11 @@ def _row(case: dict[str, Any]) -> list[str]:
 
 
 def _growth(case: dict[str, Any]) -> list[str]:
-    unit, figures = case["unit"], case["facts"]["by_pictures"].values()
+    unit, figures = case["unit"], case["facts"]["by_images"].values()
     work = case["name"].partition(",")[0]
     if unit == "mebibytes":
         return [f"{work}: peak memory, MiB", *(f"{figure:.0f}" for figure in figures)]
-    return [f"{work}: milliseconds a picture", *(f"{1000 * figure:.1f}" for figure in figures)]
+    return [f"{work}: milliseconds per image", *(f"{1000 * figure:.1f}" for figure in figures)]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -29,7 +29,7 @@ ROWS = {
     "spatial-step": "partzoo.bench.spatial_step",
     "growth": "partzoo.bench.growth",
 }
-UNITS = {"seconds": "s", "seconds_a_picture": "s a picture", "mebibytes": "MiB"}
+UNITS = {"seconds": "s", "seconds_per_image": "s per image", "mebibytes": "MiB"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Comparison:
         measure: ``"speedup"``, the peer's figure over ours, at least the target; ``"cost"``, our figure over the
             peer's, at most the target.
         unit: of the figures, a key of ``UNITS``.
-        items: pictures in a call, where a rate says something.
+        items: images in a call, where a rate says something.
         facts: what was checked beside the time: agreement, sizes.
     """
 
@@ -52,7 +52,7 @@ class Comparison:
     peer_is: str
     target: float | None = None
     measure: Literal["speedup", "cost"] = "speedup"
-    unit: Literal["seconds", "seconds_a_picture", "mebibytes"] = "seconds"
+    unit: Literal["seconds", "seconds_per_image", "mebibytes"] = "seconds"
     items: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 

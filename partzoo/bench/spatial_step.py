@@ -1,8 +1,8 @@
 """A training step of Spatial Reasoning against a plain implementation of the paper's text.
 
-The plain one is written as research code usually is: torchvision's transforms of one PIL picture after the other, for
+The plain one is written as research code usually is: torchvision's transforms of one PIL image after the other, for
 every view and every patch, pairs put together in a loop, the network in float32 with channels first. The network, the
-number of pairs, the optimizer and the pictures are the same on both sides, and so is the device. Each side does a few
+number of pairs, the optimizer and the images are the same on both sides, and so is the device. Each side does a few
 steps in a row, ours as the training loop does them.
 """
 
@@ -32,7 +32,7 @@ STEPS = 4
 CHANGES = """What the step does instead of the plain implementation:
 - views and patches of the whole batch are cut, resized, mirrored and coloured at once on the network's device, each
   with parameters of its own: crops as products with matrices of bilinear weights, of patches only the pixels that
-  are seen of the enlarged picture;
+  are seen of the enlarged image;
 - pairs are rows of one index, made once;
 - channels last, and products in bfloat16 where the machine has them;
 - on CPUs, memory that a step frees stays with the process for the next one;
@@ -40,7 +40,7 @@ CHANGES = """What the step does instead of the plain implementation:
 
 
 class PlainViews:
-    """Views and patches of one PIL picture at a time."""
+    """Views and patches of one PIL image at a time."""
 
     def __init__(self, config: SpatialConfig, seed: int = 0) -> None:
         from torchvision import transforms
@@ -59,16 +59,16 @@ class PlainViews:
             [transforms.RandomResizedCrop(config.size), transforms.RandomHorizontalFlip(), self.colours]
         )
 
-    def __call__(self, picture: Image.Image) -> tuple[list[Tensor], list[Tensor], list[tuple[float, float]]]:
+    def __call__(self, image: Image.Image) -> tuple[list[Tensor], list[Tensor], list[tuple[float, float]]]:
         """Views, patches, and the patches' positions, top and left."""
         size, side = self.config.size, self.config.enlarged
-        enlarged = picture.resize((side, side), Image.Resampling.BILINEAR)
+        enlarged = image.resize((side, side), Image.Resampling.BILINEAR)
         corners = [self._corner() for _ in range(PATCHES)]
         while all(abs(a - b) < size for a, b in zip(*corners[:2], strict=True)):
             corners = [self._corner() for _ in range(PATCHES)]
         patches = [self.colours(enlarged.crop((x, y, x + size, y + size))) for y, x in corners]
         places = [(y / (2 * size), x / (2 * size)) for y, x in corners]
-        return [self.view(picture) for _ in range(VIEWS)], patches, places
+        return [self.view(image) for _ in range(VIEWS)], patches, places
 
     def _corner(self) -> tuple[int, int]:
         last = self.config.enlarged - self.config.size
@@ -157,7 +157,7 @@ def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextMana
 
 
 def features_case(quick: bool) -> Case:
-    """Features of 1,000 pictures at once, such as the picture and 9 patches of 100, in inference."""
+    """Features of 1,000 images at once, such as the image and 9 patches of 100, in inference."""
     config = _config("conv4", quick)
     torch.manual_seed(0)
     model = Spatial(config).to(default_device()).eval().requires_grad_(False)
@@ -180,11 +180,11 @@ def features_case(quick: bool) -> Case:
 def cases(quick: bool = False) -> list[Case]:
     """ResNet-32 and conv-4 at 64 pixels, 4 views and 2 patches; the making of views and patches alone; features."""
     pixels = _pixels(quick)
-    pil = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
+    pil = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     device = default_device()
     precision = "bfloat16" if has_bf16(device) else "float32"
     of = {"device": str(device), "batch": len(pixels), "views": VIEWS, "patches": PATCHES}
-    peer_is = "torchvision's transforms of each PIL picture"
+    peer_is = "torchvision's transforms of each PIL image"
     found = []
     for backbone, target in (("resnet8" if quick else "resnet32", 5.0), ("conv4", None)):
         config = _config(backbone, quick)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, check_place, print_json, table
-from partzoo.cli.options import json_option, model_option, pictures_argument
+from partzoo.cli.options import images_argument, json_option, model_option
 from partzoo.errors import PartzooError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from partzoo.discovery.vocabulary import PartVocabulary
-    from partzoo.images.opening import Pictures
+    from partzoo.images.opening import OpenedImages
     from partzoo.parts.parts import Parts
 
 FORMS = (".png", ".index.png", ".npz", ".json")
-CHUNK = 16  # pictures whose parts are held at once
+CHUNK = 16  # images whose parts are held at once
 
 
 class PartCount(click.ParamType):
@@ -41,22 +41,22 @@ class PartCount(click.ParamType):
 
 @click.command(
     cls=Command,
-    short_help="Find the parts in pictures.",
+    short_help="Find the parts in images.",
     epilog="""
     \b
     Examples:
       partzoo discover photo.jpg -k 8 -o parts.png       overlay to look at
       partzoo discover photo.jpg -o parts.index.png      PNG whose pixels are part numbers
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
-      partzoo discover herons/ -k 6 -o out/              many pictures: part 3 is the same part in all
+      partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
     \b
-    Keep the parts of one set, and find the same ones in new pictures:
+    Keep the parts of one set, and find the same ones in new images:
       partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
       partzoo discover new.jpg --vocabulary herons.parts.safetensors -o new.png
     """,
 )
-@pictures_argument
+@images_argument
 @click.option(
     "-k", "k", type=PartCount(), show_default="8", help="How many parts: a number, auto, or own, those a model knows."
 )
@@ -64,7 +64,7 @@ class PartCount(click.ParamType):
     "-o",
     "--out",
     type=click.Path(),
-    help="File to write (.png .index.png .npz .json); for several pictures a folder, or one .json.",
+    help="File to write (.png .index.png .npz .json); for several images a folder, or one .json.",
 )
 @click.option(
     "--format",
@@ -79,9 +79,9 @@ class PartCount(click.ParamType):
 @click.option("--save-vocabulary", type=click.Path(), help="Keep the parts for --vocabulary.")
 @click.option("--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts.")
 @click.option("--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower.")
-@click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the picture's edges.")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the image's edges.")
 @click.option("--scale", type=click.IntRange(1), help="Enlarge overlays by it.  [default: to about 800 pixels]")
-@click.option("--class", "category", type=int, help="What the pictures show, of a part model with several classes.")
+@click.option("--class", "category", type=int, help="What the images show, of a part model with several classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
 @json_option
 def discover(
@@ -100,29 +100,29 @@ def discover(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Find the parts in pictures: files, addresses, folders or wildcards."""
-    from partzoo.images.opening import open_pictures
+    """Find the parts in images: files, addresses, folders or wildcards."""
+    from partzoo.images.opening import open_images
 
-    pictures, single = open_pictures(images[0] if len(images) == 1 else images)
-    targets = _targets(out, form, pictures, single)
+    opened, single = open_images(images[0] if len(images) == 1 else images)
+    targets = _targets(out, form, opened, single)
     for path in filter(None, (out, save_vocabulary)):
         check_place(Path(path))
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     found, written = [], []
     if k is not None:
         options["k"] = None if k == "own" else k
-    for parts in _find(pictures, single, vocabulary, save_vocabulary, category, options, as_json):
+    for parts in _find(opened, single, vocabulary, save_vocabulary, category, options, as_json):
         target = targets[len(found)] if targets else None
         if target:
             parts.save(target, scale=scale)
         elif out:
             written.append(parts)
-        found.append(_about(parts, pictures.name(len(found)), target or out))
+        found.append(_about(parts, opened.name(len(found)), target or out))
     if written:
         _save_together(written, out)
     _warn(found)
     if as_json:
-        print_json({"k": parts.k, "pictures": found})
+        print_json({"k": parts.k, "images": found})
         return
     _report(found, single, parts.k)
     if out:
@@ -132,7 +132,7 @@ def discover(
 
 
 def _find(
-    pictures: Pictures,
+    images: OpenedImages,
     single: bool,
     vocabulary: str | None,
     save_vocabulary: str | None,
@@ -140,7 +140,7 @@ def _find(
     options: dict[str, Any],
     quiet: bool,
 ) -> Iterator[Parts]:
-    """Parts of each picture; of many, so that the memory of a few suffices."""
+    """Parts of each image; of many, so that the memory of a few suffices."""
     from tqdm import tqdm
 
     from partzoo.discovery.pipeline import discover_parts, fit_parts, looking_model
@@ -149,19 +149,19 @@ def _find(
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
     hidden = True if quiet or single else None
     if words is None and (save_vocabulary or not single):
-        with tqdm(desc="learning the parts", unit="picture", disable=hidden) as bar:
-            words = fit_parts(pictures[0] if single else pictures, progress=partial(_show, bar), **options)
+        with tqdm(desc="learning the parts", unit="image", disable=hidden) as bar:
+            words = fit_parts(images[0] if single else images, progress=partial(_show, bar), **options)
     if words is not None and save_vocabulary:
         words.save(save_vocabulary)
     if words is None:
-        yield discover_parts(pictures[0], classes=category, **options)
+        yield discover_parts(images[0], classes=category, **options)
         return
     encoder: nn.Module | str | None = options["model"] or words.settings.model or None
     if isinstance(encoder, str):
         encoder = looking_model(encoder)
-    with tqdm(total=len(pictures), desc="finding them", unit="picture", disable=hidden) as bar:
-        for start in range(0, len(pictures), CHUNK):
-            chunk = pictures[start : start + CHUNK]
+    with tqdm(total=len(images), desc="finding them", unit="image", disable=hidden) as bar:
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
             yield from discover_parts(
                 chunk, model=encoder, vocabulary=words, classes=category, progress=lambda *_: bar.update()
             )
@@ -172,23 +172,23 @@ def _show(bar: Any, done: int, total: int) -> None:
     bar.update(done - bar.n)
 
 
-def _targets(out: str | None, form: str, pictures: Pictures, single: bool) -> list[Path] | None:
-    """Where each picture's parts go; None where nothing is written, or all go into one COCO file."""
+def _targets(out: str | None, form: str, images: OpenedImages, single: bool) -> list[Path] | None:
+    """Where each image's parts go; None where nothing is written, or all go into one COCO file."""
     if out is None:
         return None
     path = Path(out)
-    if len(pictures) == 1 and not path.is_dir() and (single or path.suffix):
+    if len(images) == 1 and not path.is_dir() and (single or path.suffix):
         if not path.name.lower().endswith(FORMS):
             raise UsageError(f"Cannot tell the form of {out!r} by its ending: use one of {', '.join(FORMS)}.")
         return [path]
     if path.suffix.lower() == ".json":
         return None
     if path.suffix.lower() in (".png", ".npz") and not path.is_dir():
-        raise UsageError(f"-o {out} is one file, and there are {len(pictures)} pictures: name a folder, or a .json.")
+        raise UsageError(f"-o {out} is one file, and there are {len(images)} images: name a folder, or a .json.")
     taken: set[str] = set()
     names = []
-    for index in range(len(pictures)):
-        stem = Path(pictures.name(index)).stem or f"picture-{index + 1}"
+    for index in range(len(images)):
+        stem = Path(images.name(index)).stem or f"image-{index + 1}"
         name, copy = stem, 2
         while name in taken:
             name, copy = f"{stem}-{copy}", copy + 1
@@ -251,4 +251,4 @@ def _report(found: list[dict[str, Any]], single: bool, k: int) -> None:
             table(rows, ("part", "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
-        click.echo(f"{len(found)} pictures, {min(shares)} to {max(shares)} of {k} parts in each")
+        click.echo(f"{len(found)} images, {min(shares)} to {max(shares)} of {k} parts in each")

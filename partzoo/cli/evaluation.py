@@ -54,13 +54,13 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--split", help="In place of the split that the protocol reports on.")
 @click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
 @click.option("--size", type=int, help="Longer side at work, in pixels.")
-@click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the pictures' edges.")
-@click.option("--rotate", type=float, default=0, help="Turn the reported pictures by so many degrees.")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the images' edges.")
+@click.option("--rotate", type=float, default=0, help="Turn the reported images by so many degrees.")
 @click.option(
-    "--patches", type=Numbers(least=0), help="Probe on the picture and so many patches, such as 0,1,9 (spatial)."
+    "--patches", type=Numbers(least=0), help="Probe on the image and so many patches, such as 0,1,9 (spatial)."
 )
-@click.option("--augment", is_flag=True, help="With --patches: train the probe on warped pictures.")
-@click.option("--limit", type=int, help="At most so many pictures of each split: to try out.")
+@click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
+@click.option("--limit", type=int, help="At most so many images of each split: to try out.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
 @json_option
 def evaluate(
@@ -109,7 +109,7 @@ def evaluate(
         for row in rows([record]):
             spread = "" if row.std is None else shown(row.metric, row.std)
             lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
-        click.echo(f"{record['model']}, {record['protocol']}, {record['split']} split, {record['pictures']} pictures:")
+        click.echo(f"{record['model']}, {record['protocol']}, {record['split']} split, {record['images']} images:")
         table(lines, ("k", "figure", "mean", "std", "seeds"))
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command, check_place, print_json
-from partzoo.cli.options import json_option, model_option, pictures_argument
+from partzoo.cli.options import images_argument, json_option, model_option
 from partzoo.errors import UsageError
 
 
 @click.command(
     cls=Command,
-    short_help="Write a model's features of pictures.",
+    short_help="Write a model's features of images.",
     epilog="""
     \b
     Examples:
@@ -23,14 +23,14 @@ from partzoo.errors import UsageError
       partzoo features photos/ --pooled -o photos.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
     \b
-    Arrays in the file, for N pictures:
-      pooled  (N, C)        one vector for each picture
-      size    (N, 2)        height and width of each picture
-      dense.0 (h, w, C)     one vector for each cell of the first picture's grid; dense.1, ...
-      names                 the pictures' paths (safetensors: JSON in the metadata)
+    Arrays in the file, for N images:
+      pooled  (N, C)        one vector for each image
+      size    (N, 2)        height and width of each image
+      dense.0 (h, w, C)     one vector for each cell of the first image's grid; dense.1, ...
+      names                 the images' paths (safetensors: JSON in the metadata)
     """,
 )
-@pictures_argument
+@images_argument
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .npz or .safetensors."
 )
@@ -48,7 +48,7 @@ def features(
     pooled: bool,
     as_json: bool,
 ) -> None:
-    """Write the features that a model computes of pictures, for use elsewhere."""
+    """Write the features that a model computes of images, for use elsewhere."""
     if Path(out).suffix.lower() not in (".npz", ".safetensors"):
         raise UsageError(f"Cannot tell the form of {out!r} by its ending: use .npz or .safetensors.")
     check_place(Path(out))
@@ -56,25 +56,25 @@ def features(
     from tqdm import tqdm
 
     from partzoo.features import encoder_of, extract_features
-    from partzoo.images.opening import open_pictures
+    from partzoo.images.opening import open_images
 
-    pictures, _ = open_pictures(images)
+    opened, _ = open_images(images)
     encoder = encoder_of(model)
     vectors, sizes, arrays = [], [], {}
-    for index in tqdm(range(len(pictures)), unit="picture", disable=True if as_json or len(pictures) == 1 else None):
-        found = extract_features(pictures[index], model=encoder, size=size, layer=layer)
+    for index in tqdm(range(len(opened)), unit="image", disable=True if as_json or len(opened) == 1 else None):
+        found = extract_features(opened[index], model=encoder, size=size, layer=layer)
         vectors.append(found.pooled)
         sizes.append(found.size)
         if not pooled:
             arrays[f"dense.{index}"] = found.dense
     arrays |= {"pooled": np.stack(vectors), "size": np.array(sizes)}
-    names = [pictures.name(index) for index in range(len(pictures))]
+    names = [opened.name(index) for index in range(len(opened))]
     _write_arrays(out, arrays, names)
-    about = {"output": out, "pictures": len(pictures), "channels": arrays["pooled"].shape[1]}
+    about = {"output": out, "images": len(opened), "channels": arrays["pooled"].shape[1]}
     if as_json:
         print_json(about | {"names": names})
     else:
-        count = "1 picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+        count = "1 image" if len(opened) == 1 else f"{len(opened)} images"
         click.echo(f"{about['channels']} channels of {count}. Written: {out}")
 
 

@@ -77,7 +77,7 @@ def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> N
 @click.argument("name", shell_complete=complete_weights)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Tell what the model NAME is: configuration, size, pictures it takes, where its weights come from."""
+    """Tell what the model NAME is: configuration, size, images it takes, where its weights come from."""
     import torch
 
     from partzoo.models.registry import find
@@ -123,7 +123,7 @@ def _print_record(record: WeightRecord) -> None:
     hardware = budget.get("hardware", "unknown hardware")
     if isinstance(hardware, dict):
         hardware = hardware.get("gpu") or f"{hardware.get('cores')} cores of {hardware.get('cpu')}"
-    seen = f"{budget.get('pictures_seen', 0):,} pictures seen"
+    seen = f"{budget.get('images_seen', 0):,} images seen"
     click.echo(f"  budget: {budget.get('minutes')} minutes on {hardware}, {seen}")
     click.echo(f"  made by: {record.command}")
     for metric in record.metrics:

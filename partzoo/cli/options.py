@@ -39,7 +39,7 @@ class Numbers(click.ParamType):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
-pictures_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
+images_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
 model_option = click.option(
     "--model",
     metavar="NAME",

@@ -14,7 +14,7 @@ from partzoo.errors import PartzooError
 
 @click.command(
     cls=Command,
-    short_help="Show how patches of a picture lie to each other.",
+    short_help="Show how patches of an image lie to each other.",
     epilog="""
     \b
     Examples:
@@ -23,7 +23,7 @@ from partzoo.errors import PartzooError
       partzoo relate photo.jpg --json
     \b
     Files in the folder:
-      figure-4.png  the picture rebuilt from patches off and on the grid, placed by prediction
+      figure-4.png  the image rebuilt from patches off and on the grid, placed by prediction
       figure-5.png  a certain and an uncertain patch, and where all others place them
       figure-6.png  matrices of translations along x and y, predicted and true
     """,
@@ -35,16 +35,16 @@ from partzoo.errors import PartzooError
 @model_option
 @json_option
 def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as_json: bool) -> None:
-    """Draw the figures of the paper of PART for a picture: its patches, placed by what a model predicts."""
+    """Draw the figures of the paper of PART for an image: its patches, placed by what a model predicts."""
     from partzoo.files import write_aside
-    from partzoo.images.opening import open_picture
+    from partzoo.images.opening import open_image
     from partzoo.relations.figures import assemblies
     from partzoo.relations.predict import model_of
     from partzoo.relations.predict import relate as predicted
 
-    picture = open_picture(image)
+    opened = open_image(image)
     chosen = model_of(model)
-    off_grid = predicted(picture, n=n, model=chosen, seed=seed)
+    off_grid = predicted(opened, n=n, model=chosen, seed=seed)
     spread = off_grid.uncertainty()
     x, y = off_grid.symmetry_correlation()
     about = {
@@ -64,7 +64,7 @@ def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as
             raise PartzooError(
                 f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o."
             ) from error
-        on_grid = predicted(picture, model=chosen, sampling="on-grid", seed=seed)
+        on_grid = predicted(opened, model=chosen, sampling="on-grid", seed=seed)
         figures = {
             "figure-4.png": assemblies(off_grid, on_grid),
             "figure-5.png": off_grid.draw_uncertainty(),

@@ -13,7 +13,7 @@ from partzoo.errors import UsageError
 
 @click.command(
     cls=Command,
-    short_help="Draw a picture with another's parts.",
+    short_help="Draw an image with another's parts.",
     epilog="""
     \b
     Examples:
@@ -35,7 +35,7 @@ from partzoo.errors import UsageError
     help="A PartFormer, weights file or folder; see 'partzoo list'.",
 )
 def swap(first: str, second: str, out: str, parts: list[int] | None, category: int | None, model: str) -> None:
-    """Draw picture A as PartFormer reconstructs it, with parts that look like those of picture B."""
+    """Draw image A as PartFormer reconstructs it, with parts that look like those of image B."""
     if Path(out).suffix.lower() != ".png":
         raise UsageError(f"-o {out} must end in .png.")
     check_place(Path(out))

@@ -13,18 +13,18 @@ from partzoo.cli.options import complete_weights
 
 @click.command(
     cls=Command,
-    short_help="Train a model on a folder of pictures.",
+    short_help="Train a model on a folder of images.",
     epilog="""
     \b
     Examples:
-      partzoo train part --data pictures/ --minutes 60 -o runs/mine
-      partzoo train part --data pictures/ --minutes 60 -o runs/mine --resume
-      partzoo train part --data pictures/ --model part-vits8 --steps 10000 -o runs/small
-      partzoo train part --data pictures/ --model part-vits8 --grow-from part-vitt8 --minutes 60 -o runs/grown
-      partzoo train partformer --data pictures/ -k 8 --minutes 120 -o runs/parts
+      partzoo train part --data images/ --minutes 60 -o runs/mine
+      partzoo train part --data images/ --minutes 60 -o runs/mine --resume
+      partzoo train part --data images/ --model part-vits8 --steps 10000 -o runs/small
+      partzoo train part --data images/ --model part-vits8 --grow-from part-vitt8 --minutes 60 -o runs/grown
+      partzoo train partformer --data images/ -k 8 --minutes 120 -o runs/parts
       partzoo train partformer --data CUB_200_2011/ --recipe partformer-vits8.cub-f -o runs/cub
-      partzoo train partformer --data pictures/ --set exchange=false --set config.tau=1 -o runs/one
-      partzoo train partformer --data pictures/ --recipe runs/one/recipe.toml -o runs/again
+      partzoo train partformer --data images/ --set exchange=false --set config.tau=1 -o runs/one
+      partzoo train partformer --data images/ --recipe runs/one/recipe.toml -o runs/again
       partzoo train classify --data folders-by-class/ --minutes 60 -o runs/labels
       partzoo train finetune --data folders-by-class/ --parent part-vitt8 --epochs 50 -o runs/finetuned
       partzoo train finetune --data folders-by-class/ --parent none --set data.per_class=10 --steps 500 -o runs/few
@@ -34,14 +34,14 @@ from partzoo.cli.options import complete_weights
     foreground (images with masks, or a teacher), classify, finetune (one subfolder per class), objectness
     (a foreground head beside a trained encoder, no masks), part-signals (recordings, no labels).
     --set KEY=VALUE: KEY is an option of the method, or config.X of the model, loop.X of the
-    optimizer and its schedule, data.X of reading pictures; a wrong one lists all.
+    optimizer and its schedule, data.X of reading images; a wrong one lists all.
     Ctrl-C stops after the step, with a checkpoint that --resume continues.
     Then: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
     """,
 )
 @click.argument("method", required=False)
 @click.option("--release", metavar="NAME", help="Make the released weight NAME from first to last.")
-@click.option("--data", required=True, type=click.Path(), help="Folder of pictures, read with its subfolders.")
+@click.option("--data", required=True, type=click.Path(), help="Folder of images, read with its subfolders.")
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option(
@@ -60,12 +60,12 @@ from partzoo.cli.options import complete_weights
 @click.option("--steps", type=int, help="Budget of steps, instead of minutes.")
 @click.option("--epochs", type=float, help="Budget of epochs, instead of minutes.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--batch-size", type=int, help="Pictures in a step.")
+@click.option("--batch-size", type=int, help="Images in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16: faster where the machine has it.")
 @click.option("--seed", type=int, help="Of weights, order and sampling.  [default: the recipe's, or 0]")
-@click.option("--limit", type=int, help="Use at most so many pictures.")
-@click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on so many pictures.  [default: 5000]")
+@click.option("--limit", type=int, help="Use at most so many images.")
+@click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on so many images.  [default: 5000]")
 @click.option("--threads", type=int, help="CPU threads.")
 def train(
     method: str | None,
@@ -90,7 +90,7 @@ def train(
     held_out: int | None,
     threads: int | None,
 ) -> None:
-    """Train a model by METHOD on a folder of pictures, within a budget of minutes, steps or epochs."""
+    """Train a model by METHOD on a folder of images, within a budget of minutes, steps or epochs."""
     if (method is None) == (release is None):
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
     budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
@@ -129,13 +129,13 @@ def train(
     chosen = {"task": tables["task"], "config": tables["config"], "reading": tables["data"]}
     named = {"model": model, "recipe": recipe, "grow_from": grow_from, "parent": parent, "k": k, "limit": limit}
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
-    done = f"{state.step:,} steps and {state.pictures:,} pictures in {state.seconds / 60:.1f} minutes"
+    done = f"{state.step:,} steps and {state.images:,} images in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")
         if method == "finetune":
             from partzoo.train.tasks.finetune import HELD_OUT
 
             figures = json.loads((folder / HELD_OUT).read_text())
-            click.echo(f"Top-1 on {figures['pictures']:,} held-out pictures: {figures['top1']:.2f} %.")
+            click.echo(f"Top-1 on {figures['images']:,} held-out images: {figures['top1']:.2f} %.")
     else:
         click.echo(f"Stopped after {done}. Go on with the same command and --resume.")

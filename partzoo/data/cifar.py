@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.data.reading import inside, need
 from partzoo.errors import UsageError
 
@@ -64,7 +64,7 @@ class Cifar:
         python, binary: the folders of the two versions, as the official archives hold them.
         files: split -> names of the pickles; those of the binary version end in ``.bin``.
         labels: key of the labels in the pickles.
-        label_byte, label_bytes: which of how many label bytes before a binary picture.
+        label_byte, label_bytes: which of how many label bytes before a binary image.
         names: pickle with the classes' names, its key, and the text file of the binary version.
         get: what to download, and where it must lie.
     """
@@ -79,8 +79,8 @@ class Cifar:
     names: tuple[str, str, str]
     get: str
 
-    def load(self, data: str | Path, split: str, limit: int | None = None) -> PictureSet:
-        """Pictures of ``split`` ("train" or "test"), in the order of the files, which is random; with labels.
+    def load(self, data: str | Path, split: str, limit: int | None = None) -> ImageSet:
+        """Images of ``split`` ("train" or "test"), in the order of the files, which is random; with labels.
 
         Args:
             data: the folder with the version's folder in it, or that folder itself.
@@ -104,7 +104,7 @@ class Cifar:
             read, files = self._python, [python / file for file in self.files[split]]
         pixels, labels = (np.concatenate(both) for both in zip(*map(read, files), strict=True))
         planes = torch.from_numpy(pixels[:limit].reshape(-1, 3, 32, 32))
-        return PictureSet.from_pixels(planes, torch.from_numpy(labels[:limit].astype(np.int64)), classes)
+        return ImageSet.from_pixels(planes, torch.from_numpy(labels[:limit].astype(np.int64)), classes)
 
     def _python(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         found = read_pickle(file)

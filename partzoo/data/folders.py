@@ -13,70 +13,70 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from partzoo.data.image_sets import Frame, PictureSet, at_most, resized
-from partzoo.data.official import official_pictures
+from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
+from partzoo.data.official import official_images
 from partzoo.errors import ImageError, UsageError
-from partzoo.images.opening import SUFFIXES, open_pictures
+from partzoo.images.opening import SUFFIXES, open_images
 
 
-def load_pictures(
+def load_images(
     folder: str | Path, split: str = "train", *, side: int = 64, limit: int | None = None, frame: Frame = "crop"
-) -> PictureSet:
-    """The pictures of a folder, resized to a square.
+) -> ImageSet:
+    """The images of a folder, resized to a square.
 
     Five layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
     ``classes.json``), of which any number may be present; one sheet of square tiles a split (``train.avif``,
     ``dev.avif``) with an ``.npz`` whose arrays have a row for each tile; the official files of CIFAR or STL-10
     (:mod:`partzoo.data.official`); one subfolder per class, with or without ``train`` and ``val`` above; any other
-    tree of pictures, without labels. A tree without ``val`` has one picture in ten (every tenth, in the order of
-    the names) as its ``val`` split. A ``.tar`` of pictures is read as the tree that it holds.
+    tree of images, without labels. A tree without ``val`` has one image in ten (every tenth, in the order of
+    the names) as its ``val`` split. A ``.tar`` of images is read as the tree that it holds.
 
     Args:
-        folder: where the pictures lie.
+        folder: where the images lie.
         split: ``"train"`` or ``"val"``.
         side: size in pixels.
-        limit: at most so many pictures: the first of sheets, which are in random order; of a tree, spread evenly.
-        frame: see :class:`PictureSet`.
+        limit: at most so many images: the first of sheets, which are in random order; of a tree, spread evenly.
+        frame: see :class:`ImageSet`.
 
     Raises:
-        UsageError: the folder is missing or holds no pictures.
+        UsageError: the folder is missing or holds no images.
     """
     folder = Path(folder)
     sheet = folder / f"{'dev' if split == 'val' else split}.avif"
     if folder.suffix == ".tar" and folder.is_file():
-        pictures = _from_tar(folder, split, side, frame)
+        images = _from_tar(folder, split, side, frame)
     elif not folder.is_dir():
         raise UsageError(f"--data {folder} is not a folder.")
-    elif (official := official_pictures(folder, split, limit)) is not None:
-        pictures = official if official.side == side else official.resized(side)
+    elif (official := official_images(folder, split, limit)) is not None:
+        images = official if official.side == side else official.resized(side)
     elif sheet.exists() and sheet.with_suffix(".npz").exists():
-        pictures = _from_sheet(sheet, side)
+        images = _from_sheet(sheet, side)
     elif sheets := sorted(folder.glob(f"{split}-*.avif")):
-        pictures = _from_sheets(folder, sheets, split, side)
+        images = _from_sheets(folder, sheets, split, side)
     else:
-        pictures = _from_tree(folder, split, side, frame)
-    return pictures if limit is None else at_most(pictures, limit)
+        images = _from_tree(folder, split, side, frame)
+    return images if limit is None else at_most(images, limit)
 
 
-def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> PictureSet:
+def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> ImageSet:
     pixels = torch.cat([_tiles(sheet, 64) for sheet in sheets])
     classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_text())]
     labels = torch.from_numpy(np.load(folder / f"{split}-labels.npy").astype(np.int64))[: len(pixels)]
-    return PictureSet.from_pixels(resized(pixels, side), labels, classes)
+    return ImageSet.from_pixels(resized(pixels, side), labels, classes)
 
 
-def _from_sheet(sheet: Path, side: int) -> PictureSet:
+def _from_sheet(sheet: Path, side: int) -> ImageSet:
     """A sheet's tiles: the largest squares of which there are as many as its ``.npz`` has rows."""
     with np.load(sheet.with_suffix(".npz")) as arrays:
         count = len(arrays[arrays.files[0]])
-    with Image.open(sheet) as picture:
-        width, height = picture.size
+    with Image.open(sheet) as image:
+        width, height = image.size
     common = math.gcd(width, height)
     sides = (common // n for n in range(1, common + 1) if common % n == 0)
     tile = next((s for s in sides if (width // s) * (height // s) >= count), None)
     if tile is None:
-        raise UsageError(f"{sheet} is too small for the {count} pictures that its .npz tells of.")
-    return PictureSet.from_pixels(resized(_tiles(sheet, tile)[:count], side), None, [])
+        raise UsageError(f"{sheet} is too small for the {count} images that its .npz tells of.")
+    return ImageSet.from_pixels(resized(_tiles(sheet, tile)[:count], side), None, [])
 
 
 def _tiles(sheet: Path, tile: int) -> Tensor:
@@ -86,8 +86,8 @@ def _tiles(sheet: Path, tile: int) -> Tensor:
     return tiles.reshape(-1, 3, tile, tile).contiguous()
 
 
-def picture_files(folder: str | Path) -> list[Path]:
-    """The pictures in a folder and its subfolders, sorted.
+def image_files(folder: str | Path) -> list[Path]:
+    """The images in a folder and its subfolders, sorted.
 
     Raises:
         UsageError: the folder is missing or holds none.
@@ -96,20 +96,20 @@ def picture_files(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise UsageError(f"--data {folder} is not a folder.")
     try:
-        return list(open_pictures(folder)[0].sources)
+        return list(open_images(folder)[0].sources)
     except ImageError as error:
-        raise UsageError(f"--data {folder} holds no pictures: {error}") from error
+        raise UsageError(f"--data {folder} holds no images: {error}") from error
 
 
-def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> PictureSet:
+def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> ImageSet:
     root = folder / split if (folder / split).is_dir() else folder
-    files = picture_files(root)
+    files = image_files(root)
     if root == folder:
         files = _part(files, split)
-    return PictureSet(files, side, *_classes([file.relative_to(root) for file in files]), frame)
+    return ImageSet(files, side, *_classes([file.relative_to(root) for file in files]), frame)
 
 
-def _from_tar(file: Path, split: str, side: int, frame: Frame) -> PictureSet:
+def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:
     try:
         with tarfile.open(file) as tar:
             found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
@@ -118,9 +118,9 @@ def _from_tar(file: Path, split: str, side: int, frame: Frame) -> PictureSet:
     except (tarfile.TarError, OSError) as error:
         raise UsageError(f"--data {file} cannot be read: {error}.") from error
     if not names:
-        raise UsageError(f"--data {file} holds no pictures.")
+        raise UsageError(f"--data {file} holds no images.")
     root = commonpath([PurePath(name).parent for name in names])
-    return PictureSet(contents, side, *_classes([PurePath(name).relative_to(root) for name in names]), frame)
+    return ImageSet(contents, side, *_classes([PurePath(name).relative_to(root) for name in names]), frame)
 
 
 def _part(files: list, split: str) -> list:

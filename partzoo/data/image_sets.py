@@ -14,7 +14,7 @@ from torch import Tensor
 
 from partzoo.data.reading import squash_plain
 from partzoo.errors import ImageError, UsageError
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 CACHE_BYTES = 4 << 30
 Frame = Literal["crop", "squash"]
@@ -52,10 +52,10 @@ class Examples:
             position += batch_size
 
 
-class PictureSet(Examples):
-    """Square pictures of one size, with labels where the data has them.
+class ImageSet(Examples):
+    """Square images of one size, with labels where the data has them.
 
-    Pictures are decoded when first asked for and kept as uint8, as long as all of them fit into
+    Images are decoded when first asked for and kept as uint8, as long as all of them fit into
     ``CACHE_BYTES``; larger sets are decoded each time.
 
     Attributes:
@@ -63,7 +63,7 @@ class PictureSet(Examples):
         side: height and width in pixels.
         labels: ``(N,)`` int64, or None.
         classes: the labels' names.
-        frame: how a picture becomes a square: ``"crop"``, the centre of it, its shorter side resized; ``"squash"``, all
+        frame: how an image becomes a square: ``"crop"``, the centre of it, its shorter side resized; ``"squash"``, all
             of it, aspect not kept.
     """
 
@@ -83,8 +83,8 @@ class PictureSet(Examples):
         self._known = torch.zeros(len(files), dtype=torch.bool)
 
     @classmethod
-    def from_pixels(cls, pixels: Tensor, labels: Tensor | None, classes: list[str]) -> PictureSet:
-        """Pictures ``(N, 3, side, side)`` uint8 that are in memory already."""
+    def from_pixels(cls, pixels: Tensor, labels: Tensor | None, classes: list[str]) -> ImageSet:
+        """Images ``(N, 3, side, side)`` uint8 that are in memory already."""
         self = cls([], pixels.shape[-1], labels, classes)
         self._pixels, self._known = pixels, torch.ones(len(pixels), dtype=torch.bool)
         return self
@@ -93,7 +93,7 @@ class PictureSet(Examples):
         return len(self._known)
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The pictures with these numbers, ``(B, 3, side, side)`` uint8.
+        """The images with these numbers, ``(B, 3, side, side)`` uint8.
 
         Raises:
             ImageError: a file cannot be read.
@@ -112,10 +112,10 @@ class PictureSet(Examples):
     def _decode(self, index: int) -> Tensor:
         file = self.files[index]
         try:
-            pixels = open_picture(file).pixels
+            pixels = open_image(file).pixels
         except ImageError as error:
-            name = f"picture {index + 1} of {len(self)}" if isinstance(file, bytes) else file
-            raise ImageError(f"{name} cannot be read as a picture: {error}") from error
+            name = f"image {index + 1} of {len(self)}" if isinstance(file, bytes) else file
+            raise ImageError(f"{name} cannot be read as an image: {error}") from error
         if self.frame == "squash":
             pixels = squash_plain(pixels, self.side)
         else:
@@ -123,26 +123,26 @@ class PictureSet(Examples):
             pixels = np.array(image)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def resized(self, side: int) -> PictureSet:
-        """All pictures in another size, in memory."""
+    def resized(self, side: int) -> ImageSet:
+        """All images in another size, in memory."""
         pixels = resized(self.batch(torch.arange(len(self))), side)
-        return PictureSet.from_pixels(pixels, self.labels, self.classes)
+        return ImageSet.from_pixels(pixels, self.labels, self.classes)
 
-    def select(self, indices: Tensor) -> PictureSet:
-        """The pictures with these numbers, in this order, as a set of their own."""
+    def select(self, indices: Tensor) -> ImageSet:
+        """The images with these numbers, in this order, as a set of their own."""
         labels = None if self.labels is None else self.labels[indices]
         if not self.files:
-            return PictureSet.from_pixels(self._pixels[indices], labels, self.classes)
+            return ImageSet.from_pixels(self._pixels[indices], labels, self.classes)
         files = [self.files[index] for index in indices.tolist()]
-        return PictureSet(files, self.side, labels, self.classes, self.frame)
+        return ImageSet(files, self.side, labels, self.classes, self.frame)
 
 
-def at_most(pictures: PictureSet, count: int) -> PictureSet:
-    """``count`` pictures or, where there are fewer, all: of files, spread evenly; of pixels in memory, the first."""
-    if count >= len(pictures):
-        return pictures
+def at_most(images: ImageSet, count: int) -> ImageSet:
+    """``count`` images or, where there are fewer, all: of files, spread evenly; of pixels in memory, the first."""
+    if count >= len(images):
+        return images
     numbers = torch.arange(count)
-    return pictures.select(numbers * len(pictures) // count if pictures.files else numbers)
+    return images.select(numbers * len(images) // count if images.files else numbers)
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ImageError, UsageError
-from partzoo.images.opening import SUFFIXES, open_picture
+from partzoo.images.opening import SUFFIXES, open_image
 
 SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # places in each five images, in the order of their names
 HASH_SIDE, HASH_BITS = 32, 8
@@ -65,7 +65,7 @@ class MaskedSet(Sequence):
 
     def __getitem__(self, index: int) -> MaskedImage:
         name = self.names[index]
-        pixels = open_picture(self._read(self._images[name]), name=f"{self.path}: {name}").pixels
+        pixels = open_image(self._read(self._images[name]), name=f"{self.path}: {name}").pixels
         with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
             mask = np.asarray(opened)
         if mask.shape != pixels.shape[:2]:

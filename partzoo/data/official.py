@@ -1,4 +1,4 @@
-"""The official files of CIFAR-10, CIFAR-100 and STL-10 as pictures to train on.
+"""The official files of CIFAR-10, CIFAR-100 and STL-10 as images to train on.
 
 The same readers serve the protocols that measure on these data (:mod:`partzoo.evaluate.protocols`).
 """
@@ -9,23 +9,23 @@ from pathlib import Path
 
 from partzoo.data import stl10
 from partzoo.data.cifar import CIFAR10_FILES, cifar100_files
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.data.reading import inside
 from partzoo.errors import UsageError
 
 
-def official_pictures(folder: Path, split: str, limit: int | None = None) -> PictureSet | None:
-    """Pictures of CIFAR or STL-10, in their own size.
+def official_images(folder: Path, split: str, limit: int | None = None) -> ImageSet | None:
+    """Images of CIFAR or STL-10, in their own size.
 
     Args:
         folder: what an official archive was unpacked into, or its own folder: ``cifar-10-batches-py``,
             ``cifar-100-python``, their binary versions, ``stl10_binary``.
-        split: ``"train"`` or ``"val"``, which is their test split. Training pictures of STL-10 are the unlabelled ones,
+        split: ``"train"`` or ``"val"``, which is their test split. Training images of STL-10 are the unlabelled ones,
             where they are there.
-        limit: at most so many pictures.
+        limit: at most so many images.
 
     Returns:
-        The pictures, CIFAR-100's with their fine labels; None where the folder holds none of these data.
+        The images, CIFAR-100's with their fine labels; None where the folder holds none of these data.
 
     Raises:
         UsageError: it holds several of them, or files are missing or damaged.

@@ -1,4 +1,4 @@
-"""What the loaders share: examples read when asked for, list files, and the papers' ways of framing a picture."""
+"""What the loaders share: examples read when asked for, list files, and the papers' ways of framing an image."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One picture of a part protocol, in the protocol's frame: already cropped and resized as its rules say.
+    """One image of a part protocol, in the protocol's frame: already cropped and resized as its rules say.
 
     Attributes:
-        picture: ``(H, W, 3)`` uint8.
+        image: ``(H, W, 3)`` uint8.
         points: ``(L, 2)`` float64 landmarks, x and y in the frame's pixels; None where truth is a mask.
         visible: ``(L,)`` bool, whether a landmark counts; None: all of them.
         mask: ``(h, w)`` int64, true label of each pixel of the protocol's grid; None where truth is landmarks.
         box: x, y, width, height in the frame's pixels of the thing; None where the data has none.
-        category: number of the picture's class; None where the data has none.
-        group: pictures of one group are alike, such as frames of one person.
+        category: number of the image's class; None where the data has none.
+        group: images of one group are alike, such as frames of one person.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     points: np.ndarray | None = None
     visible: np.ndarray | None = None
     mask: np.ndarray | None = None
@@ -43,7 +43,7 @@ class Examples(Sequence):
     """Examples made when they are asked for, so that any number of them takes the memory of one.
 
     Args:
-        records: what is known of each before its picture is opened.
+        records: what is known of each before its image is opened.
         read: a record -> its example.
     """
 
@@ -142,7 +142,7 @@ def read_mat(file: Path, variable: str, **options: bool) -> Any:
 
 
 def squash(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The picture as a square, aspect not kept, antialiased bilinear: torchvision's Resize of a PIL image.
+    """The image as a square, aspect not kept, antialiased bilinear: torchvision's Resize of a PIL image.
 
     Args:
         pixels: ``(H, W, 3)`` uint8.
@@ -152,7 +152,7 @@ def squash(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def squash_plain(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The picture as a square, aspect not kept, bilinear without antialiasing: OpenCV's resize, to a grey level."""
+    """The image as a square, aspect not kept, bilinear without antialiasing: OpenCV's resize, to a grey level."""
     rows, columns = ((np.arange(side) + 0.5) * length / side - 0.5 for length in pixels.shape[:2])
     return sample(pixels, rows, columns)
 
@@ -186,6 +186,6 @@ def squash_mask(mask: np.ndarray, side: int) -> np.ndarray:
 
 
 def stretch(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Factors ``(2,)``, of x and y, from a picture's pixels to those of the square that it is squashed to."""
+    """Factors ``(2,)``, of x and y, from an image's pixels to those of the square that it is squashed to."""
     height, width = pixels.shape[:2]
     return np.array([side / width, side / height])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.data.reading import inside, need
 from partzoo.errors import UsageError
 
@@ -18,7 +18,7 @@ GET = (
 )
 
 
-def load(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
+def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     """STL-10's binary files: ``"train"`` (5,000), ``"test"`` (8,000) and, without labels, ``"unlabeled"`` (100,000).
 
     Args:
@@ -39,10 +39,10 @@ def load(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
     size = (data / f"{split}_X.bin").stat().st_size
     labels = torch.from_numpy(np.fromfile(data / f"{split}_y.bin", np.uint8).astype(np.int64) - 1) if labelled else None
     if not size or size % row or (labelled and len(labels) != size // row):
-        raise UsageError(f"{data / f'{split}_X.bin'} does not hold {SIDE} x {SIDE} pictures, one a label. {GET}")
+        raise UsageError(f"{data / f'{split}_X.bin'} does not hold {SIDE} x {SIDE} images, one a label. {GET}")
     count = size // row if limit is None else min(limit, size // row)
     stored = np.memmap(data / f"{split}_X.bin", np.uint8, "r", shape=(count, 3, SIDE, SIDE))
     # Planes are stored column by column.
     planes = torch.from_numpy(np.ascontiguousarray(stored.swapaxes(2, 3)))
     names = (data / "class_names.txt").read_text().split()
-    return PictureSet.from_pixels(planes, labels[:count] if labelled else None, names)
+    return ImageSet.from_pixels(planes, labels[:count] if labelled else None, names)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from partzoo.data.folders import load_pictures, picture_files
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.folders import image_files, load_images
+from partzoo.data.image_sets import ImageSet
 from partzoo.data.reading import inside, need
 from partzoo.errors import UsageError
 
@@ -19,16 +19,16 @@ GET = (
 )
 
 
-def load(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
-    """Tiny-ImageNet: the official folder, or sheets as :func:`partzoo.data.folders.load_pictures` reads them.
+def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
+    """Tiny-ImageNet: the official folder, or sheets as :func:`partzoo.data.folders.load_images` reads them.
 
-    The official validation pictures may lie together with ``val_annotations.txt`` or be sorted into a folder per
+    The official validation images may lie together with ``val_annotations.txt`` or be sorted into a folder per
     class. A limit draws from all classes, by a fixed order; sheets are in random order already.
 
     Args:
         data: folder with ``train/<wnid>/images`` and ``val``, or with ``train-00.avif``, ...
         split: ``"train"`` or ``"val"``.
-        limit: at most so many pictures.
+        limit: at most so many images.
 
     Raises:
         UsageError: no such split, or its files are missing.
@@ -37,7 +37,7 @@ def load(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
         raise UsageError(f"Unknown split {split!r} of tiny-imagenet; the splits with labels are train, val.")
     data = Path(data)
     if any(data.glob(f"{split}-*.avif")):
-        return load_pictures(data, split, limit=limit)
+        return load_images(data, split, limit=limit)
     data = inside(data, "tiny-imagenet-200")
     need("tiny-imagenet", data, ["train", split], GET)
     classes = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
@@ -46,7 +46,7 @@ def load(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
         rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines() if line]
         files, names = [data / "val/images" / file for file, _ in rows], [name for _, name in rows]
     else:
-        files, names = picture_files(data / split), []
+        files, names = image_files(data / split), []
     # A folder per class: train/<wnid>/images/x.JPEG, val/<wnid>/x.JPEG or val/images/<wnid>/x.JPEG.
     known = {name: number for number, name in enumerate(classes)}
     names = names or [next((part for part in file.parts[::-1] if part in known), file.parent.name) for file in files]
@@ -56,4 +56,4 @@ def load(data: str | Path, split: str, limit: int | None = None) -> PictureSet:
     if limit is not None and limit < len(files):
         chosen = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))[:limit]
         files, labels = [files[i] for i in chosen], labels[chosen]
-    return PictureSet(files, SIDE, labels, classes)
+    return ImageSet(files, SIDE, labels, classes)

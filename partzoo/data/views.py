@@ -1,6 +1,6 @@
-"""Crops and colours of whole batches on their device, each picture with parameters of its own.
+"""Crops and colours of whole batches on their device, each image with parameters of its own.
 
-They agree with torchvision's operators on single pictures: crops with those on 8-bit PIL pictures, colours with those
+They agree with torchvision's operators on single images: crops with those on 8-bit PIL images, colours with those
 on float tensors.
 """
 
@@ -26,18 +26,18 @@ def random_boxes(
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Random boxes of a picture, as torchvision's ``RandomResizedCrop`` draws them.
+    """Random boxes of an image, as torchvision's ``RandomResizedCrop`` draws them.
 
     Args:
         count: how many, B.
-        size: height and width of the picture.
+        size: height and width of the image.
         scale: range of the box's part of the area.
         ratio: range of width by height.
         generator: source of randomness, on ``device``.
         device: of the result.
 
     Returns:
-        ``(B, 4)`` int64: top, left, height, width. The first of ten draws that fits, else as much of the picture's
+        ``(B, 4)`` int64: top, left, height, width. The first of ten draws that fits, else as much of the image's
         middle as the ratios allow.
     """
     draw = {"generator": generator, "device": device}
@@ -80,7 +80,7 @@ def bilinear_weights(centres: Tensor, step: Tensor, low: Tensor, high: Tensor, s
 
 
 def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pictures ``(B, 3, H, W)`` in 0..255 weighted by rows ``(B, S, H)`` and columns ``(B, T, W)``: ``(B, 3, S, T)``.
+    """Images ``(B, 3, H, W)`` in 0..255 weighted by rows ``(B, S, H)`` and columns ``(B, T, W)``: ``(B, 3, S, T)``.
 
     Rounded to whole levels after each direction, columns first, as PIL does.
     """
@@ -90,7 +90,7 @@ def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def crop_resize(pixels: Tensor, boxes: Tensor, side: int, flipped: Tensor | None = None) -> Tensor:
-    """A box of each picture, resized bilinearly with antialiasing.
+    """A box of each image, resized bilinearly with antialiasing.
 
     Args:
         pixels: ``(B, 3, H, W)`` float, 0..255.
@@ -115,12 +115,12 @@ def crop_resize(pixels: Tensor, boxes: Tensor, side: int, flipped: Tensor | None
 
 
 def enlarged_patches(pixels: Tensor, corners: Tensor, enlarged: int) -> Tensor:
-    """Windows as large as the picture out of the enlarged picture, without making that.
+    """Windows as large as the image out of the enlarged image, without making that.
 
     Args:
         pixels: ``(B, 3, S, S)`` float, 0..255.
-        corners: ``(B, 2)`` top and left in the enlarged picture, in pixels.
-        enlarged: side of the enlarged picture.
+        corners: ``(B, 2)`` top and left in the enlarged image, in pixels.
+        enlarged: side of the enlarged image.
 
     Returns:
         ``(B, 3, S, S)`` float, whole levels of 0..255.
@@ -137,7 +137,7 @@ def enlarged_patches(pixels: Tensor, corners: Tensor, enlarged: int) -> Tensor:
 
 
 def cut(pixels: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Squares ``(B, C, side, side)`` of pictures ``(B, C, H, W)`` at corners ``(B, 2)``, top and left."""
+    """Squares ``(B, C, side, side)`` of images ``(B, C, H, W)`` at corners ``(B, 2)``, top and left."""
     index, rows, columns = _places(corners, side)
     return pixels[index, :, rows, columns].permute(0, 3, 1, 2)
 
@@ -168,7 +168,7 @@ def patch_corners(
     """Random corners of patches, of which the first two do not overlap.
 
     Args:
-        count: pictures, B.
+        count: images, B.
         patches: of each, N.
         places: corners lie at 0..places - 1 in both directions; above ``side`` if N > 1.
         side: of a patch, in the same pixels; 0 lets all patches overlap.
@@ -200,13 +200,13 @@ def _pairs_along(places: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """Luma ``(B, 1, H, W)`` of pictures ``(B, 3, H, W)``."""
+    """Luma ``(B, 1, H, W)`` of images ``(B, 3, H, W)``."""
     red, green, blue = pixels.unbind(1)
     return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]
 
 
 def shift_hue(pixels: Tensor, turns: Tensor) -> Tensor:
-    """Pictures ``(B, 3, H, W)`` in 0..1 with hues turned by ``(B,)`` parts of the circle."""
+    """Images ``(B, 3, H, W)`` in 0..1 with hues turned by ``(B,)`` parts of the circle."""
     red, green, blue = pixels.unbind(1)
     value = pixels.amax(1)
     chroma = value - pixels.amin(1)
@@ -222,7 +222,7 @@ def shift_hue(pixels: Tensor, turns: Tensor) -> Tensor:
 
 
 def jitter(pixels: Tensor, order: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue changed, in an order of each picture's own.
+    """Brightness, contrast, saturation and hue changed, in an order of each image's own.
 
     Args:
         pixels: ``(B, 3, H, W)`` float, 0..1.
@@ -230,7 +230,7 @@ def jitter(pixels: Tensor, order: Tensor, factors: Tensor) -> Tensor:
         factors: ``(B, 4)`` by number of the change; 1 leaves brightness, contrast and saturation, 0 leaves the hue.
 
     Returns:
-        As ``pixels``. The first three are blends with black, with the picture's mean grey and with its greys.
+        As ``pixels``. The first three are blends with black, with the image's mean grey and with its greys.
     """
     for change in order.unbind(1):
         factor = factors.gather(1, change[:, None])[:, 0]
@@ -254,13 +254,13 @@ def random_colours(
     greyed: float = 0.2,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Pictures ``(B, 3, H, W)`` in 0..1 with random colours: jitter, then no colour at all.
+    """Images ``(B, 3, H, W)`` in 0..1 with random colours: jitter, then no colour at all.
 
     Args:
         pixels: float.
         strength: how far brightness, contrast, saturation and hue may leave 1, 1, 1 and 0 either way.
-        jittered, greyed: part of the pictures whose colours are changed, and taken away.
-        generator: source of randomness, on the pictures' device.
+        jittered, greyed: part of the images whose colours are changed, and taken away.
+        generator: source of randomness, on the images' device.
 
     Source: Spatial Reasoning, section 3.1, after Patacchiola and Storkey.
     """

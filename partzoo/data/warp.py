@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Pictures ``(B, C, S, S)`` float read bilinearly where ``(B, 2, 3)`` matrices say, black outside."""
+    """Images ``(B, C, S, S)`` float read bilinearly where ``(B, 2, 3)`` matrices say, black outside."""
     side = pixels.shape[-1]
     linear = matrices[..., :2]
     # Pixel index i lies at (2 i + 1) / side - 1 in grid_sample's units.

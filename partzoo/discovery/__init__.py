@@ -1,1 +1,1 @@
-"""Part discovery: one file for each step from a picture to its parts."""
+"""Part discovery: one file for each step from an image to its parts."""

@@ -1,4 +1,4 @@
-"""One picture at work: its features, colours and places on one grid, and the descriptors blended from them."""
+"""One image at work: its features, colours and places on one grid, and the descriptors blended from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.discovery.foreground import Cells, foreground, halved_at
 from partzoo.discovery.refine import resize
 from partzoo.discovery.vocabulary import Settings
 from partzoo.errors import UsageError
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 from partzoo.images.preprocess import working_size
 from partzoo.models.foreground import ForegroundModel
 
@@ -24,14 +24,14 @@ DOUBTFUL = 0.7  # quality below which a foreground is doubtful, see docs/discove
 LIKELIEST = 0.6  # of the highest probability, above which counts as foreground where nothing reaches one half
 CELL = 4  # pixels at work between neighbouring cells of the grid
 FRAME_TOLERANCE = 0.05  # how far from its colour a frame's pixels may lie, in 0..1
-BLANK = 2.0  # a picture whose CIELAB channels all span less than this holds nothing to tell apart
+BLANK = 2.0  # an image whose CIELAB channels all span less than this holds nothing to tell apart
 COLOUR_ANGLE = (0.02, 0.03, 0.03)  # radians per unit of L, a, b
 POSITION_ANGLE = 0.7  # radians per unit of place, see position()
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A picture at work.
+    """An image at work.
 
     Attributes:
         pixels: ``(3, H, W)`` float32, 0..1, at working size.
@@ -102,22 +102,22 @@ class View:
 
 
 def look(
-    picture: Picture,
+    image: OpenedImage,
     model: nn.Module,
     settings: Settings,
     category: int | None = None,
     seer: ForegroundModel | None = None,
 ) -> View:
-    """Run the model on a picture, alone, so that no other picture can change what comes out.
+    """Run the model on an image, alone, so that no other image can change what comes out.
 
     Args:
-        picture: what is looked at.
+        image: what is looked at.
         model: an encoder or a part model.
         settings: sizes, layers and methods.
-        category: the picture's class, for a part model that has parts of several.
+        category: the image's class, for a part model that has parts of several.
         seer: the foreground model that ``settings.background`` names, if it names one.
     """
-    pixels, batch = at_work(picture, model, settings.size)
+    pixels, batch = at_work(image, model, settings.size)
     with torch.inference_mode():
         if hasattr(model, "part_maps"):
             return _learned_view(pixels, batch, model, category)
@@ -132,7 +132,7 @@ def look(
             inside = within_frame(pixels, lcm(model.preprocess.multiple, CELL))
             rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
             if seer is not None:
-                found = seer.probability(_cut(picture.pixels, inside, pixels.shape[1:]))
+                found = seer.probability(_cut(image.pixels, inside, pixels.shape[1:]))
                 found = resize(found[None], lab[0, rows, columns].shape)[0]
                 quality = certainty(found)
                 score[rows, columns] = at_least_something(found)
@@ -196,7 +196,7 @@ def _cells(
 
 
 def _cut(pixels: np.ndarray, inside: tuple[slice, slice], working: tuple[int, int]) -> np.ndarray:
-    """The part of a picture ``(H, W, 3)`` that lies inside its frame, which is given at working size."""
+    """The part of an image ``(H, W, 3)`` that lies inside its frame, which is given at working size."""
     rows, columns = (
         slice(round(s.start * n / total), round(s.stop * n / total))
         for s, n, total in zip(inside, pixels.shape[:2], working, strict=True)
@@ -206,28 +206,28 @@ def _cut(pixels: np.ndarray, inside: tuple[slice, slice], working: tuple[int, in
 
 
 def centred(layer: Tensor, score: Tensor) -> Tensor:
-    """Features ``(C, h, w)`` less their mean over the picture's foreground, of unit length.
+    """Features ``(C, h, w)`` less their mean over the image's foreground, of unit length.
 
-    What all of a thing has in common says nothing of its parts, and differs between pictures with light and kind.
+    What all of a thing has in common says nothing of its parts, and differs between images with light and kind.
     """
     inside = resize((score >= 0.5).float()[None], layer.shape[1:])
     inside = inside if inside.any() else torch.ones_like(inside)
     return normalize(layer - (layer * inside).sum((1, 2), keepdim=True) / inside.sum(), dim=0)
 
 
-def at_work(picture: Picture, model: nn.Module, size: int) -> tuple[Tensor, Tensor]:
-    """The picture at working size: ``(3, h, w)`` in 0..1, and ``(1, 3, h, w)`` as the model takes it."""
+def at_work(image: OpenedImage, model: nn.Module, size: int) -> tuple[Tensor, Tensor]:
+    """The image at working size: ``(3, h, w)`` in 0..1, and ``(1, 3, h, w)`` as the model takes it."""
     preprocess = model.preprocess
-    height, width = working_size(picture.size, size, lcm(preprocess.multiple, CELL))
-    image = Image.fromarray(picture.pixels).resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
-    x = torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
+    height, width = working_size(image.size, size, lcm(preprocess.multiple, CELL))
+    resized = Image.fromarray(image.pixels).resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
+    x = torch.from_numpy(np.array(resized).transpose(2, 0, 1).copy())
     return x.float() / 255, preprocess.normalize(x[None].to(next(model.parameters()).device))
 
 
 def cropped(
     maps: Sequence[Tensor], lab: Tensor, inside: tuple[slice, slice], size: tuple[int, int]
 ) -> tuple[list[Tensor], Tensor]:
-    """The parts of feature maps, and of colours on the last map's grid, that lie inside a picture's frame."""
+    """The parts of feature maps, and of colours on the last map's grid, that lie inside an image's frame."""
     colours = resize(lab, maps[-1].shape[1:])
     found = []
     for each in (*maps, colours):
@@ -240,7 +240,7 @@ def cropped(
 
 
 def within_frame(pixels: Tensor, multiple: int) -> tuple[slice, slice]:
-    """Rows and columns inside the plain frame around a picture ``(3, h, w)``, in multiples of so many pixels.
+    """Rows and columns inside the plain frame around an image ``(3, h, w)``, in multiples of so many pixels.
 
     A side has a frame where its outermost lines are of one colour and end abruptly, nearly all along.
     """
@@ -282,7 +282,7 @@ def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
 def position(score: Tensor) -> Tensor:
     """Places as :func:`angles`: height and distance from the middle, in spreads of the foreground.
 
-    Left and right are one, so that a mirrored picture has the same parts.
+    Left and right are one, so that a mirrored image has the same parts.
     """
     rows, columns = score.shape
     inside = (score >= 0.5).float()

@@ -1,4 +1,4 @@
-"""A model with its settings: fits vocabularies to views of pictures, and labels pixels with them."""
+"""A model with its settings: fits vocabularies to views of images, and labels pixels with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.discovery.describe import View, at_work, look
 from partzoo.discovery.refine import guided_filter, resize, strips
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import Parts
 
@@ -73,20 +73,20 @@ class Finder:
         """Whether these are the very parts of a learned part model, so that a fit needs no samples."""
         return self.learned and k == self.own
 
-    def look(self, picture: Picture, category: int | None = None) -> View:
-        """Run the model on a picture, alone, so that no other picture can change what comes out.
+    def look(self, image: OpenedImage, category: int | None = None) -> View:
+        """Run the model on an image, alone, so that no other image can change what comes out.
 
         Raises:
-            UsageError: the model has parts of several classes, and the picture's is missing or none of them.
+            UsageError: the model has parts of several classes, and the image's is missing or none of them.
         """
         if self.classes and category is None:
             raise UsageError(
-                f"This model has parts of {self.classes} classes of things: say which each picture shows, "
+                f"This model has parts of {self.classes} classes of things: say which each image shows, "
                 f"with classes=, 0 to {self.classes - 1}."
             )
         if self.classes and not 0 <= category < self.classes:
             raise UsageError(f"classes={category}: this model knows the classes 0 to {self.classes - 1}.")
-        return look(picture, self.model, self.settings, category, self.seer)
+        return look(image, self.model, self.settings, category, self.seer)
 
     def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
         """Fit a vocabulary to what :meth:`sample` drew.
@@ -108,35 +108,35 @@ class Finder:
             return view.descriptors[1:]
         return view.sample(count, seed, self.settings.weights)
 
-    def parts(self, picture: Picture, view: View, vocabulary: PartVocabulary) -> Parts:
-        """Label a picture with a vocabulary."""
+    def parts(self, image: OpenedImage, view: View, vocabulary: PartVocabulary) -> Parts:
+        """Label an image with a vocabulary."""
         coarse = self.maps(view, vocabulary)
-        return self._parts(picture, view, vocabulary, coarse, self._labels(coarse, view.pixels, picture.size))
+        return self._parts(image, view, vocabulary, coarse, self._labels(coarse, view.pixels, image.size))
 
-    def parts_alone(self, picture: Picture, view: View, k: int | str, seed: int = 0) -> tuple[Parts, PartVocabulary]:
-        """Divide one picture by itself; parts are numbered by their pixels, ties by the first one, or as a learned
+    def parts_alone(self, image: OpenedImage, view: View, k: int | str, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+        """Divide one image by itself; parts are numbered by their pixels, ties by the first one, or as a learned
         part model has them."""
         vocabulary = self.fit([self.sample(view, view.pixels.numel(), seed)], k, seed)
         coarse = self.maps(view, vocabulary)
-        labels = self._labels(coarse, view.pixels, picture.size)
+        labels = self._labels(coarse, view.pixels, image.size)
         if not self.learned:
             order = by_area(labels[labels > 0] - 1, vocabulary.k)
             vocabulary = dataclasses.replace(vocabulary, centres=vocabulary.centres[order])
             coarse = coarse[[0, *(order + 1)]]
             labels = np.concatenate([[0], order.argsort() + 1])[labels]
-        return self._parts(picture, view, vocabulary, coarse, labels), vocabulary
+        return self._parts(image, view, vocabulary, coarse, labels), vocabulary
 
     def scores(self, view: View, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
-        """``(K + 1, *size)`` scores of a picture's parts that sum to one, background first.
+        """``(K + 1, *size)`` scores of an image's parts that sum to one, background first.
 
-        Those of a learned part model are upsampled as the model has it, where they do not follow the picture's edges.
+        Those of a learned part model are upsampled as the model has it, where they do not follow the image's edges.
         """
         if self.learned and not self.settings.refine:
             return self._joined(view.match(size), vocabulary)
         return self._scores(self.maps(view, vocabulary), view.pixels, size)
 
     def foreground(self, view: View, size: tuple[int, int]) -> np.ndarray:
-        """``(H, W)`` float32: how much of the foreground each pixel is, 0..1, in the picture's own pixels."""
+        """``(H, W)`` float32: how much of the foreground each pixel is, 0..1, in the image's own pixels."""
         coarse = 1 - view.maps[:1] if self.learned else view.score[None]
         found = strips(self.refined(coarse, view.pixels), size)
         return np.concatenate([strip[0].numpy() for strip in found])
@@ -147,23 +147,23 @@ class Finder:
         return whole / whole.sum(0)
 
     def _labels(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
-        """``(H, W)`` labels in the picture's own pixels."""
+        """``(H, W)`` labels in the image's own pixels."""
         found = strips(self.refined(coarse, pixels), size)
         return np.concatenate([strongest(strip) if self.learned else strongest_inside(strip) for strip in found])
 
     def _parts(
-        self, picture: Picture, view: View, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray
+        self, image: OpenedImage, view: View, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray
     ) -> Parts:
         def scores() -> np.ndarray:
-            pixels = at_work(picture, self.model, self.settings.size)[0]
-            return self._scores(coarse, pixels, picture.size).numpy()
+            pixels = at_work(image, self.model, self.settings.size)[0]
+            return self._scores(coarse, pixels, image.size).numpy()
 
         descriptors = vocabulary.centres
         if self.learned:
             numbers, own = torch.tensor(vocabulary.numbering), view.descriptors[1:]
             descriptors = torch.stack([own[numbers == part].mean(0) for part in range(1, vocabulary.k + 1)])
         return Parts(
-            labels, k=vocabulary.k, image=picture.pixels, scores=scores, descriptors=descriptors.numpy(),
+            labels, k=vocabulary.k, image=image.pixels, scores=scores, descriptors=descriptors.numpy(),
             quality=view.quality,
         )  # fmt: skip
 
@@ -181,7 +181,7 @@ class Finder:
         return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)
 
     def refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
-        """Maps that follow the edges of the picture at work ``(3, H, W)``, at its size, if the settings wish it."""
+        """Maps that follow the edges of the image at work ``(3, H, W)``, at its size, if the settings wish it."""
         if not self.settings.refine:
             return maps
         guide = resize(pixels, maps.shape[1:])

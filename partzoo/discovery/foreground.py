@@ -1,4 +1,4 @@
-"""Where the thing is: named methods that score every cell of a picture's grid, foreground from 0.5 on."""
+"""Where the thing is: named methods that score every cell of an image's grid, foreground from 0.5 on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 SIGMA = 10.0  # CIELAB distance at which two colours are one sigma apart (Zhu et al.)
 REGIONS, ROUNDS, COMPACTNESS = 200, 3, 10.0  # superpixels, SLIC's iterations and weight of place
-REACH = 0.4  # of the contrast of regions, as a share of the picture's longer side (Zhu et al.)
+REACH = 0.4  # of the contrast of regions, as a share of the image's longer side (Zhu et al.)
 SMOOTHNESS = 0.1  # least link between neighbouring regions (Zhu et al.)
 THIN = 0.75  # of Otsu's threshold, which by itself loses legs, wheels and dark heads
 CRUMB = 0.15  # connected pieces with a smaller share of the largest one's area are no things
@@ -18,7 +18,7 @@ TAU = 0.2  # cosine from which cells are linked in the normalized cut (TokenCut)
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """A picture on its grid, without its frame.
+    """An image on its grid, without its frame.
 
     Attributes:
         lab: ``(h, w, 3)`` float32, mean CIELAB colour of each cell, L 0..100.
@@ -52,7 +52,7 @@ def foreground(method: str, cells: Cells) -> np.ndarray:
 
     Args:
         method: key of :data:`METHODS`.
-        cells: the picture.
+        cells: the image.
 
     Returns:
         ``(h, w)`` float32, 0..1, foreground from 0.5 on.
@@ -66,7 +66,7 @@ def everything(cells: Cells) -> np.ndarray:
 
 
 def boundary(cells: Cells) -> np.ndarray:
-    """Things touch the picture's border little. Colours alone; no learned weights.
+    """Things touch the image's border little. Colours alone; no learned weights.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
     """

@@ -1,4 +1,4 @@
-"""Maps on a coarse grid -> maps and labels at the picture's size, along the picture's edges."""
+"""Maps on a coarse grid -> maps and labels at the image's size, along the image's edges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import ShapeError
 
-STRIP = 2**23  # map values upsampled at once, so that memory does not grow with the picture
+STRIP = 2**23  # map values upsampled at once, so that memory does not grow with the image
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -30,11 +30,11 @@ def guided_filter(
     to the guide, or to a finer version of it.
 
     Args:
-        guide: ``(3, h, w)`` picture, 0..1.
+        guide: ``(3, h, w)`` image, 0..1.
         maps: ``(K, h, w)``.
         radius: of the windows, in pixels; smaller where the guide is small.
         epsilon: variance of the guide below which a window counts as flat.
-        fine: ``(3, H, W)``, the same picture, larger; the result has its size.
+        fine: ``(3, H, W)``, the same image, larger; the result has its size.
 
     Returns:
         ``(K, h, w)`` or ``(K, H, W)``. Maps that sum to one still do.

@@ -20,16 +20,16 @@ OLDER = ("partzoo-vocabulary-1",)
 
 @dataclass(frozen=True)
 class Settings:
-    """How a picture becomes descriptors.
+    """How an image becomes descriptors.
 
     Attributes:
         model: name of the encoder or part model; "" for one that was passed as a module without a name.
-        size: longer side of the picture at work, in pixels.
+        size: longer side of the image at work, in pixels.
         layers: which intermediate maps of the encoder.
         weights: of each layer, of colour and of position; they sum to one.
         background: how the foreground is found: a method, or the name of a foreground model.
-        refine: follow the picture's edges.
-        centre: take from each picture's features their mean over its foreground.
+        refine: follow the image's edges.
+        centre: take from each image's features their mean over its foreground.
     """
 
     model: str
@@ -47,7 +47,7 @@ class PartVocabulary:
 
     Attributes:
         centres: ``(K, D)`` unit length; a learned part model's are in the model: no rows.
-        settings: how a picture becomes descriptors.
+        settings: how an image becomes descriptors.
         numbering: for a learned part model, the part (1..K) that each of its own parts belongs to; else empty.
     """
 

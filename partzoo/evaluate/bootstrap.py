@@ -1,4 +1,4 @@
-"""How far figures would move with other people in the pictures: intervals by resampling groups of alike pictures."""
+"""How far figures would move with other people in the images: intervals by resampling groups of alike images."""
 
 from __future__ import annotations
 

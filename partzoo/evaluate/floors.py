@@ -31,7 +31,7 @@ def random_weights() -> nn.Module:
 
 
 class Thumbnail(Encoder):
-    """A picture as its own ``side`` x ``side`` thumbnail: one token of colours, each at its place."""
+    """An image as its own ``side`` x ``side`` thumbnail: one token of colours, each at its place."""
 
     architecture = "thumbnail"
     preprocess = Preprocess(size=64, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -13,7 +13,7 @@ from partzoo.data.masks import MaskedImage, MaskedSet, find_set
 from partzoo.discovery.finder import Finder
 from partzoo.errors import require
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 from partzoo.progress import ProgressCallback
 
 Scorer = Callable[[np.ndarray], tuple[np.ndarray, float]]  # an image -> its foreground's score (H, W), and how sure
@@ -61,7 +61,7 @@ def finder_scorer(finder: Finder) -> Scorer:
     """What a finder takes for foreground, along the image's edges, and its quality."""
 
     def score(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-        view = finder.look(Picture(pixels))
+        view = finder.look(OpenedImage(pixels))
         return finder.foreground(view, pixels.shape[:2]), view.quality
 
     return score

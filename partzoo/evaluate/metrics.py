@@ -1,6 +1,6 @@
 """How well one labelling explains another (NMI, ARI, kappa), how much of a thing is found, which parts occur.
 
-All of them are filled as pictures pass, in constant memory. With background and FG- variants differ in the
+All of them are filled as images pass, in constant memory. With background and FG- variants differ in the
 predictions: the first takes the label map as it is (0 is a cluster like any other), the second takes
 :func:`foreground_labels`, the arg-max over the foreground channels alone, so that every point belongs to some
 part. At landmarks both count the same points; on masks the FG- variant also leaves out the pixels whose truth
@@ -19,7 +19,7 @@ from partzoo.errors import ShapeError, UsageError
 
 
 class Contingency:
-    """Counts of (true, predicted) label pairs; constant memory for any number of pictures.
+    """Counts of (true, predicted) label pairs; constant memory for any number of images.
 
     Args:
         n_true: true labels are 0..n_true-1.
@@ -51,7 +51,7 @@ class Contingency:
         return self
 
     def __add__(self, other: Contingency) -> Contingency:
-        """The table of both tables' pictures, for pictures that were counted apart.
+        """The table of both tables' images, for images that were counted apart.
 
         Raises:
             ShapeError: the tables count different labels.
@@ -129,15 +129,15 @@ class Contingency:
 
 
 class ForegroundIoU:
-    """Intersection over union of true and predicted foreground, mean over pictures."""
+    """Intersection over union of true and predicted foreground, mean over images."""
 
     def __init__(self) -> None:
-        self.total, self.pictures = 0.0, 0
+        self.total, self.images = 0.0, 0
 
     def update(self, true: ArrayLike, pred: ArrayLike) -> ForegroundIoU:
         """Count one more batch of masks ``(N, H, W)``, True on the thing; returns itself.
 
-        A picture without foreground in either counts 1.
+        An image without foreground in either counts 1.
 
         Raises:
             ShapeError: the masks are not two equal (N, H, W).
@@ -147,23 +147,23 @@ class ForegroundIoU:
             raise ShapeError(f"Masks must be two equal (N, H, W), not {true.shape} and {pred.shape}.")
         both, either = (true & pred).sum((1, 2)), (true | pred).sum((1, 2))
         self.total += float(np.where(either, both / np.maximum(either, 1), 1).sum())
-        self.pictures += len(true)
+        self.images += len(true)
         return self
 
     def iou(self) -> float:
-        """Mean so far, 0..1; NaN before the first picture."""
-        return self.total / self.pictures if self.pictures else float("nan")
+        """Mean so far, 0..1; NaN before the first image."""
+        return self.total / self.images if self.images else float("nan")
 
 
 class Presence:
-    """Share of pictures in which each part occurs.
+    """Share of images in which each part occurs.
 
     Args:
         k: number of parts.
     """
 
     def __init__(self, k: int) -> None:
-        self.counts, self.pictures = np.zeros(k, dtype=np.int64), 0
+        self.counts, self.images = np.zeros(k, dtype=np.int64), 0
 
     def update(self, labels: ArrayLike) -> Presence:
         """Count one more batch of label maps ``(N, H, W)``, 0 background, 1..k parts; returns itself.
@@ -171,41 +171,41 @@ class Presence:
         Raises:
             UsageError: a label is not an integer 0..k.
         """
-        for picture in np.asarray(labels):
-            found = np.bincount(_checked(picture, len(self.counts) + 1, "part"), minlength=len(self.counts) + 1)
+        for image in np.asarray(labels):
+            found = np.bincount(_checked(image, len(self.counts) + 1, "part"), minlength=len(self.counts) + 1)
             self.counts += found[1:] > 0
-            self.pictures += 1
+            self.images += 1
         return self
 
     def shares(self) -> np.ndarray:
-        """``(k,)`` so far, 0..1; NaN before the first picture."""
-        return self.counts / self.pictures if self.pictures else np.full(len(self.counts), np.nan)
+        """``(k,)`` so far, 0..1; NaN before the first image."""
+        return self.counts / self.images if self.images else np.full(len(self.counts), np.nan)
 
 
 def stability(labellings: Sequence[Iterable[ArrayLike]], k: int) -> tuple[float, float]:
     """How alike the labellings of several seeds are: mean NMI and mean ARI over all pairs of seeds.
 
-    Each pair's pixels are pooled over the pictures; background is a label like any other. Parts need not be
+    Each pair's pixels are pooled over the images; background is a label like any other. Parts need not be
     numbered alike.
 
     Args:
-        labellings: for each seed its label maps, picture by picture in one order; arrays ``(N, H, W)``, or
-            iterables of ``(H, W)`` maps of any sizes, of which one picture at a time is read.
+        labellings: for each seed its label maps, image by image in one order; arrays ``(N, H, W)``, or
+            iterables of ``(H, W)`` maps of any sizes, of which one image at a time is read.
         k: number of parts; labels are 0..k.
 
     Returns:
         NMI and ARI, 1 for equal labellings.
 
     Raises:
-        UsageError: fewer than two seeds, unequal numbers of pictures, or a label out of range.
-        ShapeError: maps of one picture differ in size.
+        UsageError: fewer than two seeds, unequal numbers of images, or a label out of range.
+        ShapeError: maps of one image differ in size.
     """
     if len(labellings) < 2:
         raise UsageError(f"Stability compares the labellings of two seeds or more, not {len(labellings)}.")
     tables = {pair: Contingency(k + 1, k + 1) for pair in combinations(range(len(labellings)), 2)}
     for number, maps in enumerate(zip_longest(*labellings)):
         if any(each is None for each in maps):
-            raise UsageError(f"Every seed must label the same pictures; some end after {number}, others go on.")
+            raise UsageError(f"Every seed must label the same images; some end after {number}, others go on.")
         for (one, other), table in tables.items():
             table.update(maps[one], maps[other])
     nmi, ari = zip(*((table.nmi(), table.ari()) for table in tables.values()), strict=True)
@@ -236,7 +236,7 @@ def labels_by_class(labels: ArrayLike, categories: ArrayLike, k: int, *, collide
 
     Args:
         labels: ``(N, ...)`` integers 0..k.
-        categories: ``(N,)`` class of each picture, from 0.
+        categories: ``(N,)`` class of each image, from 0.
         k: number of parts of a class.
         collide: as PartFormer's code computes PartImageNet's figures. There the background is the last label K of
             0..K and only parts are offset, so that part 0 of class 1 falls on K: its pixels count as background.
@@ -246,12 +246,12 @@ def labels_by_class(labels: ArrayLike, categories: ArrayLike, k: int, *, collide
         int64 of the labels' shape, 0..(classes * k).
 
     Raises:
-        ShapeError: the number of pictures and of categories differ.
+        ShapeError: the number of images and of categories differ.
         UsageError: a label or category is out of range.
     """
     labels, categories = np.asarray(labels), np.asarray(categories)
     if categories.ndim != 1 or labels.shape[:1] != categories.shape:
-        raise ShapeError(f"Labels {labels.shape} need one category a picture, not {categories.shape}.")
+        raise ShapeError(f"Labels {labels.shape} need one category an image, not {categories.shape}.")
     if categories.size and (categories.dtype.kind not in "iu" or categories.min() < 0):
         raise UsageError(f"Categories must be integers from 0; got {categories.dtype} {categories.min()}.")
     parts = _checked(labels, k + 1, "part").reshape(labels.shape)

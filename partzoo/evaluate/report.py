@@ -3,7 +3,7 @@
 A record holds every run of one model under one setting::
 
     {"format": 1, "protocol": "faces68", "split": "report", "model": "part-vitt8.tin", "setting": "default",
-     "pictures": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
+     "images": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
      "runs": [{"k": 8, "seed": 0, "metrics": {"nmi5": 27.1}}, ...]}
 
 ``k`` is null where there are no parts. ``seed`` is null for figures that have none, or are of all seeds together.
@@ -46,10 +46,10 @@ class Row:
         metric: name of the figure.
         mean: over seeds; six significant digits.
         std: sample standard deviation over seeds; None for a single value.
-        low, high: bounds within which 95 of 100 draws of other groups of pictures fall, means over seeds; None where
+        low, high: bounds within which 95 of 100 draws of other groups of images fall, means over seeds; None where
             there are none.
         seeds: how many; 1 for a figure that has no seed, or is of all seeds together.
-        pictures: how many it was measured on.
+        images: how many it was measured on.
         command: the one that measured it.
     """
 
@@ -62,7 +62,7 @@ class Row:
     low: float | None
     high: float | None
     seeds: int
-    pictures: int
+    images: int
     command: str
 
     @property
@@ -193,7 +193,7 @@ def _rows(record: Mapping[str, Any]) -> list[Row]:
                 mean=_rounded(statistics.fmean(several)),
                 std=_rounded(statistics.stdev(several)) if len(several) > 1 else None,
                 low=low, high=high, seeds=len(several),
-                pictures=record["pictures"], command=record["command"],
+                images=record["images"], command=record["command"],
             )
         )  # fmt: skip
     return found
@@ -203,7 +203,7 @@ def _row(line: Mapping[str, str]) -> Row:
     return Row(
         line["model"], line["setting"], int(line["k"]) if line["k"] else None, line["metric"], float(line["mean"]),
         *(float(line[name]) if line[name] else None for name in ("std", "low", "high")),
-        int(line["seeds"]), int(line["pictures"]), line["command"],
+        int(line["seeds"]), int(line["images"]), line["command"],
     )  # fmt: skip
 
 

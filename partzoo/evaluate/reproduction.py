@@ -18,7 +18,7 @@ Results = Callable[[str], Sequence[Row]]
 
 
 def notes(path: str | Path = NOTES) -> dict[str, Any]:
-    """What is written by hand: ``weights`` by name, and ``faces``, the papers' figures on pictures of faces."""
+    """What is written by hand: ``weights`` by name, and ``faces``, the papers' figures on images of faces."""
     return tomllib.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -57,7 +57,7 @@ def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
         k: number of parts.
     """
     metrics = ("nmi5", "ari5", "nme")
-    head = ["what", "pictures", "NMI", "ARI", "NME", "from"]
+    head = ["what", "images", "NMI", "ARI", "NME", "from"]
     lines = [head, ["---"] * len(head)]
     for each in written["faces"]:
         if each["k"] == k:
@@ -75,12 +75,12 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
     lines = [HEAD, ["---"] * len(HEAD), *(cells for cells, _ in compared)]
     told = [column for column in range(len(HEAD)) if any(cells[column] for cells, _ in compared)]
     budget = record.budget
-    minutes, pictures = budget.get("minutes"), budget.get("pictures_seen")
+    minutes, images = budget.get("minutes"), budget.get("images_seen")
     commands = dict.fromkeys([record.command, *(command for _, command in compared)])
     source = f"{card['paper']}: {card['setup']}" if card["paper"] else "none"
     sections = (
         f"### `{record.name}`",
-        f"- Paper: {source}.\n- Ours: {record.data}; {minutes} minutes, {pictures:,} pictures, seed {record.seed}.",
+        f"- Paper: {source}.\n- Ours: {record.data}; {minutes} minutes, {images:,} images, seed {record.seed}.",
         markdown([line[column] for column in told] for line in lines),
         " ".join(card["why"].split()),
         "```bash\n" + "\n".join(commands) + "\n```",

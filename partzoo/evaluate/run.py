@@ -72,16 +72,16 @@ def evaluate(
         split: in place of the one that the protocol reports on.
         background, size, refine: as :func:`partzoo.discover_parts` takes them. With ``refine=False`` the maps of a
             learned part model are its own at the protocol's size, as the papers measure them. Part protocols only.
-        rotate: degrees, counter-clockwise, that the reported pictures are turned by. Part protocols only.
-        patches: probe a model of Spatial Reasoning on the picture and so many patches of it, for each of these numbers
+        rotate: degrees, counter-clockwise, that the reported images are turned by. Part protocols only.
+        patches: probe a model of Spatial Reasoning on the image and so many patches of it, for each of these numbers
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
-        augment: train these probes on augmented pictures, drawn anew in every epoch.
-        limit: use at most so many pictures of each split: for trying out.
+        augment: train these probes on augmented images, drawn anew in every epoch.
+        limit: use at most so many images of each split: for trying out.
         out: JSON file of the record. A file that holds this very evaluation already is kept and read.
         progress: told what is done, how much, and of how much.
 
     Returns:
-        The record: ``model``, ``protocol``, ``setting``, ``split``, ``pictures``, ``command``, ``weights_sha256``,
+        The record: ``model``, ``protocol``, ``setting``, ``split``, ``images``, ``command``, ``weights_sha256``,
         ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
@@ -135,8 +135,8 @@ def evaluate(
     if out is not None and (known := _known(Path(out), record)):
         return known
     with kept_memory():
-        runs, pictures = measure()
-    record |= {"pictures": pictures, "command": _command(record), "hardware": hardware(), "runs": runs}
+        runs, images = measure()
+    record |= {"images": images, "command": _command(record), "hardware": hardware(), "runs": runs}
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         with write_aside(out) as file:
@@ -259,8 +259,8 @@ def _detection_figures(
     rules: DetectionProtocol, detections: Path, data: str | Path, split: str | None
 ) -> tuple[list[dict[str, Any]], int]:
     figures = rules.average_precision(detections, data, split=split)
-    pictures = {each["image_id"] for each in json.loads(detections.read_text())}
-    return [{"k": None, "seed": None, "metrics": figures}], len(pictures)
+    images = {each["image_id"] for each in json.loads(detections.read_text())}
+    return [{"k": None, "seed": None, "metrics": figures}], len(images)
 
 
 def _reported(rules: Any) -> str:

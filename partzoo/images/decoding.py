@@ -51,7 +51,7 @@ def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
     except FileNotFoundError:
         raise ImageError(f"No such file: {str(path)!r}. Check the path.") from None
     except IsADirectoryError:
-        raise ImageError(f"{str(path)!r} is a folder; one picture is needed here.") from None
+        raise ImageError(f"{str(path)!r} is a folder; one image is needed here.") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise ImageError(f"Cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from None
 
@@ -87,7 +87,7 @@ def download(url: str, max_bytes: int) -> bytes:
 
 
 def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
-    """``(H, W, 3)`` uint8 of an encoded picture."""
+    """``(H, W, 3)`` uint8 of an encoded image."""
     if not data:
         raise ImageError(f"{name} is empty (0 bytes).")
     Image.init()
@@ -99,7 +99,7 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
             fix = "it is HEIC: convert it to JPEG, or call pillow_heif.register_heif_opener() first"
         else:
             fix = "check the file, or convert it to PNG"
-        raise ImageError(f"{name} is no picture that Pillow can read: {fix}.") from None
+        raise ImageError(f"{name} is no image that Pillow can read: {fix}.") from None
     except Image.DecompressionBombError:
         limit = f"twice Pillow's own limit of {Image.MAX_IMAGE_PIXELS:,}"
         raise ImageError(f"{name} has more pixels than {limit}: make it smaller.") from None
@@ -159,7 +159,7 @@ def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ImageError(f"{name} holds NaN or infinite values: a picture needs finite numbers.")
+            raise ImageError(f"{name} holds NaN or infinite values: an image needs finite numbers.")
         if low < -1e-3 or high > 1 + 1e-3:
             raise ImageError(f"{name} is float in {low:.3g}..{high:.3g}: scale it to 0..1, or pass uint8.")
         array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Whatever holds an image becomes a `Picture`, upright and in its own size."""
+"""Whatever holds an image becomes a `Image`, upright and in its own size."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SUFFIXES = tuple(
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """An upright picture: ``pixels`` ``(H, W, 3)`` uint8, and ``name``, the path or address it came from."""
+class OpenedImage:
+    """An upright image: ``pixels`` ``(H, W, 3)`` uint8, and ``name``, the path or address it came from."""
 
     pixels: np.ndarray
-    name: str = "picture"
+    name: str = "image"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -36,8 +36,8 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-class Pictures(Sequence):
-    """Pictures opened when they are asked for, so that any number of them takes the memory of one."""
+class OpenedImages(Sequence):
+    """Images opened when they are asked for, so that any number of them takes the memory of one."""
 
     def __init__(self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> None:
         self.sources = sources
@@ -48,42 +48,42 @@ class Pictures(Sequence):
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return Pictures([self.sources[i] for i in range(*index.indices(len(self)))], **self.limits)
+            return OpenedImages([self.sources[i] for i in range(*index.indices(len(self)))], **self.limits)
         index = range(len(self))[index]
-        return open_picture(self.sources[index], name=self.name(index), **self.limits)
+        return open_image(self.sources[index], name=self.name(index), **self.limits)
 
     def name(self, index: int) -> str:
-        """What picture ``index`` is called, without opening it: its path, its address or ``picture 3``."""
+        """What image ``index`` is called, without opening it: its path, its address or ``image 3``."""
         source = self.sources[index]
-        return _name(source) or (f"picture {index + 1}" if len(self) > 1 else "picture")
+        return _name(source) or (f"image {index + 1}" if len(self) > 1 else "image")
 
 
-def open_picture(
+def open_image(
     source: Any, *, name: str | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
-) -> Picture:
-    """Read one picture from whatever holds it.
+) -> OpenedImage:
+    """Read one image from whatever holds it.
 
     Args:
         source: path; ``http(s)`` URL; PIL image; array ``(H, W)`` or ``(H, W, C)``; tensor ``(H, W)`` or
-            ``(C, H, W)``; encoded bytes; binary file object; ``Picture``. C is 1, 3 or 4 (alpha last).
+            ``(C, H, W)``; encoded bytes; binary file object; ``Image``. C is 1, 3 or 4 (alpha last).
             Arrays and tensors are uint8, uint16 or floats in 0..1.
-        name: what to call the picture in messages; its path or address by default.
+        name: what to call the image in messages; its path or address by default.
         max_pixels: the most pixels to decode.
         max_bytes: the most bytes to read or download.
 
     Returns:
-        The picture, upright, in its own size; it shares no memory with ``source``.
+        The image, upright, in its own size; it shares no memory with ``source``.
 
     Raises:
-        ImageError: it is missing, damaged, too large or no picture.
+        ImageError: it is missing, damaged, too large or no image.
     """
-    if isinstance(source, Picture):
+    if isinstance(source, OpenedImage):
         return source
-    name = name or _name(source) or "picture"
+    name = name or _name(source) or "image"
     if isinstance(source, Image.Image):
-        return Picture(decode.pixels_of_image(source, name, max_pixels), name)
+        return OpenedImage(decode.pixels_of_image(source, name, max_pixels), name)
     if _is_tensor(source):
-        return Picture(decode.pixels_of_array(decode.array_of_tensor(source, name), name), name)
+        return OpenedImage(decode.pixels_of_array(decode.array_of_tensor(source, name), name), name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = decode.read_stream(io.BytesIO(source), name, max_bytes)
     elif _is_url(source):
@@ -93,54 +93,54 @@ def open_picture(
     elif hasattr(source, "read"):
         data = decode.read_stream(source, name, max_bytes)
     elif hasattr(source, "__array__"):
-        return Picture(decode.pixels_of_array(np.asarray(source), name), name)
+        return OpenedImage(decode.pixels_of_array(np.asarray(source), name), name)
     else:
         raise ImageError(
             f"{name} is of type {type(source).__name__}: "
             "pass a path, URL, PIL image, array, tensor, bytes or file object."
         )
-    return Picture(decode.pixels_of_bytes(data, name, max_pixels), name)
+    return OpenedImage(decode.pixels_of_bytes(data, name, max_pixels), name)
 
 
-def open_pictures(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> tuple[Pictures, bool]:
-    """Prepare one picture or many; each is opened when it is asked for.
+def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> tuple[OpenedImages, bool]:
+    """Prepare one image or many; each is opened when it is asked for.
 
     Args:
-        source: what ``open_picture`` takes, or many: a sequence or iterable (folders and globs in it are
-            expanded), a folder (the pictures in it and below it, hidden files left out), a glob such as
+        source: what ``open_image`` takes, or many: a sequence or iterable (folders and globs in it are
+            expanded), a folder (the images in it and below it, hidden files left out), a glob such as
             ``"birds/**/*.jpg"``, an array ``(B, H, W, C)``, a tensor ``(B, C, H, W)``. Folders and globs give
-            the files with a picture's ending, sorted by path.
+            the files with an image's ending, sorted by path.
 
     Returns:
-        The pictures, and whether ``source`` was a single one.
+        The images, and whether ``source`` was a single one.
 
     Raises:
-        ImageError: a folder or glob holds no picture, or the sequence is empty.
+        ImageError: a folder or glob holds no image, or the sequence is empty.
     """
     limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
-    if isinstance(source, Pictures):
+    if isinstance(source, OpenedImages):
         return source, False
     if isinstance(source, (str, os.PathLike)):
         files = _expand(source)
-        return (Pictures([source], **limits), True) if files is None else (Pictures(files, **limits), False)
+        return (OpenedImages([source], **limits), True) if files is None else (OpenedImages(files, **limits), False)
     if _is_tensor(source) or isinstance(source, np.ndarray):
         single = source.ndim != 4
-        return Pictures([source] if single else source, **limits), single
-    holds_one = isinstance(source, (Picture, Image.Image, bytes, bytearray, memoryview)) or hasattr(source, "read")
+        return OpenedImages([source] if single else source, **limits), single
+    holds_one = isinstance(source, (OpenedImage, Image.Image, bytes, bytearray, memoryview)) or hasattr(source, "read")
     if not holds_one and isinstance(source, Iterable) and not hasattr(source, "__array__"):
         sources = []
         for item in source:
             files = _expand(item) if isinstance(item, (str, os.PathLike)) else None
             sources.extend([item] if files is None else files)
         if not sources:
-            raise ImageError("The sequence of pictures is empty: pass at least one.")
-        return Pictures(sources, **limits), False
-    return Pictures([source], **limits), True
+            raise ImageError("The sequence of images is empty: pass at least one.")
+        return OpenedImages(sources, **limits), False
+    return OpenedImages([source], **limits), True
 
 
 def _name(source: Any) -> str | None:
     """The path or address of a source, if it has one."""
-    if isinstance(source, Picture):
+    if isinstance(source, OpenedImage):
         return source.name
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source)
@@ -158,7 +158,7 @@ def _is_tensor(source: Any) -> bool:
 
 
 def _expand(source: str | os.PathLike) -> list[Path] | None:
-    """The pictures in a folder or glob, sorted; None for a single file or URL."""
+    """The images in a folder or glob, sorted; None for a single file or URL."""
     if _is_url(source):
         return None
     path = Path(source).expanduser()
@@ -169,7 +169,7 @@ def _expand(source: str | os.PathLike) -> list[Path] | None:
         found = [Path(file) for file in glob.glob(str(path), recursive=True)]
     else:
         return None
-    pictures = sorted(file for file in found if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not pictures:
-        raise ImageError(f"No pictures in {str(path)!r}: looked for files ending in {' '.join(SUFFIXES)}.")
-    return pictures
+    images = sorted(file for file in found if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not images:
+        raise ImageError(f"No images in {str(path)!r}: looked for files ending in {' '.join(SUFFIXES)}.")
+    return images

@@ -1,4 +1,4 @@
-"""A `Picture` becomes what a model takes: a size that keeps the aspect, resized and normalized pixels."""
+"""A `Image` becomes what a model takes: a size that keeps the aspect, resized and normalized pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ class Preprocess:
     """What a model's input must be.
 
     Attributes:
-        size: side in pixels of the pictures it was trained on.
+        size: side in pixels of the images it was trained on.
         mean, std: per channel, of pixels in 0..1.
         interpolation: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased.
         multiple: height and width are best a multiple of this (the patch, or the coarsest stride).
@@ -37,7 +37,7 @@ class Preprocess:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a picture."""
+        """Channels, height and width of an image."""
         return 3, self.size, self.size
 
     def normalize(self, pixels: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class Preprocess:
         return (pixels / 255 - mean) / std
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """Normalized pictures ``(..., 3, H, W)`` as levels of 0..255, float; the inverse of :meth:`normalize`."""
+        """Normalized images ``(..., 3, H, W)`` as levels of 0..255, float; the inverse of :meth:`normalize`."""
         mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return 255 * (mean + std * x)
 
@@ -56,7 +56,7 @@ def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int
     """Size at which to compute: the longer side near ``target``, the aspect as near as multiples allow.
 
     Args:
-        size: ``(height, width)`` of the picture.
+        size: ``(height, width)`` of the image.
         target: wished length of the longer side, in pixels.
         multiple: both sides come out as multiples of it, at least one.
 
@@ -76,11 +76,11 @@ def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int
     return rounded(size[0] * scale), rounded(size[1] * scale)
 
 
-def to_tensor(picture: Picture | np.ndarray, size: tuple[int, int], preprocess: Preprocess) -> Tensor:
-    """Resize (antialiased) and normalize a picture for a model.
+def to_tensor(image: OpenedImage | np.ndarray, size: tuple[int, int], preprocess: Preprocess) -> Tensor:
+    """Resize (antialiased) and normalize an image for a model.
 
     Args:
-        picture: a ``Picture`` or ``(H, W, 3)`` uint8 pixels.
+        image: a ``Image`` or ``(H, W, 3)`` uint8 pixels.
         size: ``(h, w)`` to resize to; ``working_size`` keeps the aspect.
         preprocess: the model's ``mean`` and ``std`` (of values in 0..1), ``interpolation`` (a name of PIL's).
 
@@ -89,7 +89,7 @@ def to_tensor(picture: Picture | np.ndarray, size: tuple[int, int], preprocess: 
     """
     import torch
 
-    pixels = picture.pixels if isinstance(picture, Picture) else picture
+    pixels = image.pixels if isinstance(image, OpenedImage) else image
     try:
         resample = Image.Resampling[preprocess.interpolation.upper()]
     except KeyError:

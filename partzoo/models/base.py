@@ -48,7 +48,7 @@ def in_precision(method):
 
 
 class Encoder(nn.Module):
-    """A backbone: dense features of pictures of any size.
+    """A backbone: dense features of images of any size.
 
     Attributes:
         architecture: registered name.
@@ -77,12 +77,12 @@ class Encoder(nn.Module):
             raise ShapeError(f"The input must be (B, 3, H, W), not {tuple(x.shape)}.")
         if min(x.shape[2:]) < self.patch:
             raise ShapeError(
-                f"A {x.shape[2]}x{x.shape[3]} picture holds no patch of {self.patch} pixels: "
+                f"A {x.shape[2]}x{x.shape[3]} image holds no patch of {self.patch} pixels: "
                 f"resize it to at least {self.patch} pixels each way."
             )
 
     def encode(self, x: Tensor) -> Tokens:
-        """Tokens of normalized pictures ``x`` (B, 3, H, W); H and W hold at least one patch."""
+        """Tokens of normalized images ``x`` (B, 3, H, W); H and W hold at least one patch."""
         raise NotImplementedError
 
     def forward_intermediates(
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
         """Feature maps ``(B, C, h, w)`` of inner layers, first to last.
 
         Args:
-            x: normalized pictures ``(B, 3, H, W)``.
+            x: normalized images ``(B, 3, H, W)``.
             indices: which blocks or stages: None all, an int the last so many, a list these.
             output_fmt: ``"NCHW"`` or ``"NLC"``.
         """
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad ``(B, C, H, W)`` at the right and bottom with zeros, the mean of a normalized picture."""
+    """Pad ``(B, C, H, W)`` at the right and bottom with zeros, the mean of a normalized image."""
     height, width = x.shape[-2:]
     return nn.functional.pad(x, (0, -width % multiple, 0, -height % multiple))
 

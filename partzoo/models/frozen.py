@@ -40,7 +40,7 @@ def frozen_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> 
 
 
 def encoder_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> Tensor:
-    """Features ``(B, C, h, w)`` of normalized pictures whose sides are multiples of ``encoder.preprocess.multiple``.
+    """Features ``(B, C, h, w)`` of normalized images whose sides are multiples of ``encoder.preprocess.multiple``.
 
     Args:
         encoder: as :func:`frozen_encoder` gives it.

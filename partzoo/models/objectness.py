@@ -1,8 +1,8 @@
 """An encoder that knows things from their surroundings.
 
-A small perceptron reads the encoder's features at a place, how they differ from those along the picture's border, and
-where the place is. It was never shown a mask: it was trained on what a classical prior says of many pictures, and is
-better than its teacher, because what the prior gets wrong in one picture it gets right in others like it.
+A small perceptron reads the encoder's features at a place, how they differ from those along the image's border, and
+where the place is. It was never shown a mask: it was trained on what a classical prior says of many images, and is
+better than its teacher, because what the prior gets wrong in one image it gets right in others like it.
 
 Source: the idea is that of Siméoni et al., "Unsupervised object localization: observing the background to discover
 objects" (FOUND), CVPR 2023; the teacher is Zhu et al., "Saliency optimization from robust background detection",
@@ -39,7 +39,7 @@ class Objectness(nn.Module):
         self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
     def forward(self, maps: list[Tensor], lab: Tensor) -> Tensor:
-        """Probabilities ``(h, w)`` for one picture's maps (see :meth:`evidence`)."""
+        """Probabilities ``(h, w)`` for one image's maps (see :meth:`evidence`)."""
         return self.score(self.evidence(maps, lab)).view(maps[-1].shape[1:])
 
     def score(self, evidence: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ class PartModel(Encoder):
     """A model with K parts of its own and a background; ``forward`` gives the part maps."""
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)``, background first, of pictures that :meth:`features` takes."""
+        """Part descriptors ``(B, K + 1, dim)``, background first, of images that :meth:`features` takes."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
-        """Features ``(B, dim, h, w)`` of pictures whose sides are multiples of ``preprocess.multiple``."""
+        """Features ``(B, dim, h, w)`` of images whose sides are multiples of ``preprocess.multiple``."""
         raise NotImplementedError
 
     def match(self, parts: Tensor, features: Tensor, size: Size | None = None) -> Tensor:
@@ -55,7 +55,7 @@ class PartModel(Encoder):
         return parts, maps
 
     def part_maps(self, x: Tensor, size: Size | None = None, classes: Tensor | None = None) -> Tensor:
-        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized pictures.
+        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized images.
 
         Args:
             x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
@@ -66,7 +66,7 @@ class PartModel(Encoder):
 
     @in_precision
     def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)`` of normalized pictures of any size, background first."""
+        """Part descriptors ``(B, K + 1, dim)`` of normalized images of any size, background first."""
         return self.parts_of(pad_to_multiple(x, self.preprocess.multiple), classes)
 
     @in_precision

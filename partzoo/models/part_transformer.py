@@ -42,7 +42,7 @@ class PartTransformer(nn.Module):
         parts: K.
         classes: as in the models' configurations.
         dim: channels of the descriptors.
-        side: patches along a side of the pictures it is trained on.
+        side: patches along a side of the images it is trained on.
         patch: in pixels.
         width, depth, heads: of the transformer.
         placed: part embeddings have positions too, and all positions are trained, as in MPAE; else those of patches
@@ -80,7 +80,7 @@ class PartTransformer(nn.Module):
         nn.init.normal_(self.part_embed, std=0.02)
 
     def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)``, background first, of pictures ``(B, 3, H, W)`` of whole patches.
+        """Part descriptors ``(B, K + 1, dim)``, background first, of images ``(B, 3, H, W)`` of whole patches.
 
         ``classes``: ``(B,)`` int64, of a model with several.
         """
@@ -106,7 +106,7 @@ def initialize(module: nn.Module) -> None:
 
 
 def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -> Tensor:
-    """Embeddings ``(B, K + 1, C)`` of the background and of each picture's parts.
+    """Embeddings ``(B, K + 1, C)`` of the background and of each image's parts.
 
     Args:
         table: ``(1 + n K, C)``: the background's, which all n classes share, and those of class after class.
@@ -125,7 +125,7 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
     if classes is None:
         raise UsageError(f"This model has parts of {several} classes: say which with classes=.")
     if classes.shape != (batch,) or classes.is_floating_point() or not ((classes >= 0) & (classes < several)).all():
-        raise UsageError(f"classes= must be {batch} whole numbers in 0..{several - 1}, one for each picture.")
+        raise UsageError(f"classes= must be {batch} whole numbers in 0..{several - 1}, one for each image.")
     rows = 1 + classes[:, None] * parts + torch.arange(parts, device=classes.device)
     return table[nn.functional.pad(rows, (1, 0))]
 

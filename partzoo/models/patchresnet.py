@@ -75,7 +75,7 @@ class PatchResNet(Encoder):
 
     @in_precision
     def classify(self, x: Tensor) -> Tensor:
-        """Class logits ``(B, classes)`` of whole pictures."""
+        """Class logits ``(B, classes)`` of whole images."""
         return self.head(self._maps(x)[-1].mean((2, 3)))
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def to_coco(several: Sequence[Parts], segmentation: Literal["rle", "polygons"] = "rle") -> dict:
-    """A COCO dataset: one image per picture, one annotation per present part, one category per part.
+    """A COCO dataset: one image per image, one annotation per present part, one category per part.
 
     Args:
-        several: parts of pictures, with the same k and names; ``source`` becomes ``file_name``.
+        several: parts of images, with the same k and names; ``source`` becomes ``file_name``.
         segmentation: ``rle``, exact; or ``polygons`` along the pixels' edges, exact but for holes, which
             COCO's polygons cannot have and which come out filled. ``area`` is the part's own in both.
 
@@ -31,7 +31,7 @@ def to_coco(several: Sequence[Parts], segmentation: Literal["rle", "polygons"] =
     if segmentation not in ("rle", "polygons"):
         raise UsageError(f"Unknown segmentation {segmentation!r}. Choose 'rle' or 'polygons'.")
     if len({parts.names for parts in several}) > 1:
-        raise UsageError("These pictures do not share their parts: find the parts of all in one call.")
+        raise UsageError("These images do not share their parts: find the parts of all in one call.")
     outlines = _rle if segmentation == "rle" else polygons
     images, annotations = [], []
     for image_id, parts in enumerate(several, 1):

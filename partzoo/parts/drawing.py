@@ -1,4 +1,4 @@
-"""Label maps -> pictures, with Pillow and numpy only."""
+"""Label maps -> images, with Pillow and numpy only."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def overlay(
     numbers: bool = True,
     scale: int = 1,
 ) -> Image.Image:
-    """Colour the parts of a picture.
+    """Colour the parts of an image.
 
     Args:
         image: ``(H, W, 3)`` uint8, or None for the parts alone on white.
@@ -64,8 +64,8 @@ def overlay(
         k: how many parts there could be.
         alpha: strength of the colours, 0..1.
         outlines: draw lines between parts.
-        numbers: write each part's number inside it, in pictures of 48 pixels or more.
-        scale: enlarge by this factor before drawing, which leaves small pictures room for lines and numbers.
+        numbers: write each part's number inside it, in images of 48 pixels or more.
+        scale: enlarge by this factor before drawing, which leaves small images room for lines and numbers.
 
     Returns:
         RGB PIL image ``(H * scale, W * scale)``.
@@ -91,10 +91,10 @@ def overlay(
     if outlines:
         lines = outline(labels, max(1, round(max(labels.shape) / 400)))
         canvas[lines] = canvas[lines] // 4 + 191
-    picture = Image.fromarray(canvas)
+    drawn = Image.fromarray(canvas)
     if numbers and min(labels.shape) >= SMALLEST_NUMBERED:
-        _write_numbers(picture, labels, colours)
-    return picture
+        _write_numbers(drawn, labels, colours)
+    return drawn
 
 
 def enlarged(labels: np.ndarray, scale: int) -> np.ndarray:
@@ -159,7 +159,7 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
 
 
 def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
-    """Parts in their colour over the picture in grey, whose hues cannot change theirs; the rest faded."""
+    """Parts in their colour over the image in grey, whose hues cannot change theirs; the rest faded."""
     alpha = np.float32(alpha)
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
     parts = grey * (1 - alpha) + colours[labels] * alpha
@@ -168,7 +168,7 @@ def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: flo
 
 
 def _depth(labels: np.ndarray) -> np.ndarray:
-    """Steps to the nearest other label or the picture's edge, ``(h, w)``."""
+    """Steps to the nearest other label or the image's edge, ``(h, w)``."""
     inside = np.pad(labels > 0, 1)
     padded = np.pad(labels, 1)
     for axis in (0, 1):
@@ -196,10 +196,10 @@ def _shifted(mask: np.ndarray, shift: int, axis: int) -> np.ndarray:
     return moved
 
 
-def _write_numbers(picture: Image.Image, labels: np.ndarray, colours: np.ndarray) -> None:
+def _write_numbers(image: Image.Image, labels: np.ndarray, colours: np.ndarray) -> None:
     size = min(max(round(max(labels.shape) / 26), 11), max(round(min(labels.shape) / 4), 11))
     font = ImageFont.load_default(size)
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     for part, point in number_points(labels).items():
         draw.text(
             point,

@@ -29,9 +29,9 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None) -> Non
         with write_aside(path) as file:
             _write_index_png(parts, file)
     elif name.endswith(".png"):
-        picture = parts.overlay(scale=drawing.scale_to_see(parts.size) if scale is None else scale)
+        image = parts.overlay(scale=drawing.scale_to_see(parts.size) if scale is None else scale)
         with write_aside(path) as file:
-            picture.save(file, "PNG")
+            image.save(file, "PNG")
     elif name.endswith(".npz"):
         arrays = {
             "labels": parts.labels,

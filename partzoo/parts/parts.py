@@ -1,4 +1,4 @@
-"""`Parts`: what was found in one picture, at the picture's own size."""
+"""`Parts`: what was found in one image, at the image's own size."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ NOTEBOOK_SIDE = 640
 
 
 class Parts:
-    """The parts of one picture: a label for every pixel, and what follows from the labels.
+    """The parts of one image: a label for every pixel, and what follows from the labels.
 
     Immutable (arrays are read-only); equal when labels, k, names and descriptors are. In ``areas``,
     ``centroids``, ``boxes``, ``descriptors`` and ``names`` part i stands at index i - 1.
 
     Args:
         labels: ``(H, W)`` integers, 0 background, 1..k parts.
-        k: how many parts there could be; the picture may lack some. The largest label by default.
-        image: ``(H, W, 3)`` uint8, the picture, for overlays and crops.
+        k: how many parts there could be; the image may lack some. The largest label by default.
+        image: ``(H, W, 3)`` uint8, the image, for overlays and crops.
         scores: ``(k + 1, H, W)`` score maps, background first, or a function that computes them when asked.
         descriptors: ``(k, D)``, one vector per part.
         names: k names; ``part 1`` ... by default.
-        source: the picture's path or address, for ``file_name`` in COCO.
+        source: the image's path or address, for ``file_name`` in COCO.
         quality: how sure the foreground is, 0..1.
 
     Raises:
@@ -91,7 +91,7 @@ class Parts:
 
     @property
     def image(self) -> np.ndarray | None:
-        """``(H, W, 3)`` uint8, the picture, or None."""
+        """``(H, W, 3)`` uint8, the image, or None."""
         return self._image
 
     @property
@@ -118,7 +118,7 @@ class Parts:
 
     @property
     def source(self) -> str:
-        """The picture's path or address; empty if unknown."""
+        """The image's path or address; empty if unknown."""
         return self._source
 
     @property
@@ -133,7 +133,7 @@ class Parts:
 
     @cached_property
     def present(self) -> tuple[int, ...]:
-        """Numbers of the parts that have pixels in this picture, ascending."""
+        """Numbers of the parts that have pixels in this image, ascending."""
         return tuple(int(i) + 1 for i in np.flatnonzero(self.areas))
 
     @cached_property
@@ -166,13 +166,13 @@ class Parts:
     def overlay(
         self, *, alpha: float = 0.55, outlines: bool = True, numbers: bool = True, scale: int = 1
     ) -> Image.Image:
-        """The picture with coloured parts: an RGB PIL image of its size (the parts alone if it is unknown).
+        """The image with coloured parts: an RGB PIL image of its size (the parts alone if it is unknown).
 
         Args:
             alpha: strength of the colours, 0 (none) to 1 (opaque).
             outlines: draw lines between parts.
-            numbers: write each part's number inside it, in pictures of 48 pixels or more.
-            scale: enlarge by this factor before drawing: small pictures gain room for lines and numbers.
+            numbers: write each part's number inside it, in images of 48 pixels or more.
+            scale: enlarge by this factor before drawing: small images gain room for lines and numbers.
 
         Raises:
             UsageError: alpha is outside 0..1, or scale below 1.
@@ -181,7 +181,7 @@ class Parts:
         return drawing.overlay(self._image, self._labels, self.k, **how)
 
     def plot(self) -> Figure:
-        """A matplotlib figure: the picture, the overlay, and a legend with the areas.
+        """A matplotlib figure: the image, the overlay, and a legend with the areas.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -194,8 +194,8 @@ class Parts:
         figure, axes = pyplot.subplots(
             1, len(shown), squeeze=False, layout="constrained", figsize=(5 * len(shown), height)
         )
-        for axis, picture in zip(axes[0], shown, strict=True):
-            axis.imshow(picture)
+        for axis, image in zip(axes[0], shown, strict=True):
+            axis.imshow(image)
             axis.set_axis_off()
         colours = drawing.palette(self.k) / 255
         keys = [
@@ -207,7 +207,7 @@ class Parts:
         return figure
 
     def crops(self, *, margin: float = 0.0, masked: bool = False) -> dict[int, Image.Image]:
-        """Each present part's box, cut from the picture.
+        """Each present part's box, cut from the image.
 
         Args:
             margin: added on every side, as a share of the box's longer side.
@@ -217,10 +217,10 @@ class Parts:
             Part number -> RGB PIL image.
 
         Raises:
-            UsageError: the picture is unknown, or the margin is negative.
+            UsageError: the image is unknown, or the margin is negative.
         """
         if self._image is None:
-            raise UsageError("These parts do not hold their picture: make them with image=..., then cut.")
+            raise UsageError("These parts do not hold their image: make them with image=..., then cut.")
         if margin < 0:
             raise UsageError(f"margin={margin} must not be negative.")
         crops = {}
@@ -235,7 +235,7 @@ class Parts:
         return crops
 
     def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle") -> dict:
-        """A COCO dataset of this picture, one annotation per present part; see :func:`partzoo.parts.coco.to_coco`."""
+        """A COCO dataset of this image, one annotation per present part; see :func:`partzoo.parts.coco.to_coco`."""
         return coco.to_coco([self], segmentation)
 
     def save(self, path: str | os.PathLike, *, scale: int | None = None) -> None:
@@ -243,7 +243,7 @@ class Parts:
 
         Args:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
-                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, picture), ``.json`` (COCO).
+                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.json`` (COCO).
             scale: factor by which an overlay is enlarged; None makes its longer side about 800 pixels or more.
 
         Raises:
@@ -254,7 +254,7 @@ class Parts:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Parts:
-        """Read what ``save`` wrote as ``.npz`` or ``.index.png`` (this one holds no picture or descriptors).
+        """Read what ``save`` wrote as ``.npz`` or ``.index.png`` (this one holds no image or descriptors).
 
         Raises:
             UsageError: the ending is another.
@@ -298,10 +298,10 @@ class Parts:
             f'<td style="text-align:left">{html.escape(name)}</td><td>{share:.1%}</td></tr>'
             for i, name, share in self._rows()
         )
-        picture = b64encode(self._repr_png_()).decode()
+        image = b64encode(self._repr_png_()).decode()
         return (
             '<div style="display:flex;gap:1em;align-items:center">'
-            f'<img alt="parts" src="data:image/png;base64,{picture}">'
+            f'<img alt="parts" src="data:image/png;base64,{image}">'
             f"<table><caption>{self._found()}</caption>{rows}</table></div>"
         )
 
@@ -313,7 +313,7 @@ class Parts:
         return f"{len(self.present)} of {self.k} parts in {height}x{width} pixels"
 
     def _rows(self) -> list[tuple[int, str, float]]:
-        """(number, name, share of the picture) of each present part."""
+        """(number, name, share of the image) of each present part."""
         return [(i, self.names[i - 1], self.areas[i - 1] / self._labels.size) for i in self.present]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""PART's figures 4, 5 and 6 for one picture, with Pillow and numpy only.
+"""PART's figures 4, 5 and 6 for one image, with Pillow and numpy only.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1.
 """
@@ -37,7 +37,7 @@ def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int
     """Figure 4: patches off and on the grid, as given, in their true places and where predictions place them.
 
     Args:
-        off_grid, on_grid: relations of one picture.
+        off_grid, on_grid: relations of one image.
         reference: of the paper's single-reference assembly, beside that by all references.
     """
     rows = []
@@ -46,8 +46,8 @@ def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int
         panels = [
             (f"{name}: {len(relations)} patches", _mosaic(relations.patches)),
             ("true places", one.truth),
-            (f"by patch {reference}: {one.error:.0f} px off", one.picture),
-            (f"by all patches: {every.error:.0f} px off", every.picture),
+            (f"by patch {reference}: {one.error:.0f} px off", one.image),
+            (f"by all patches: {every.error:.0f} px off", every.image),
         ]
         rows.append(row([(title, _within(panel, PANEL)) for title, panel in panels]))
     return _stack(rows)
@@ -57,15 +57,15 @@ def uncertainty(relations: PatchRelations) -> Image.Image:
     """Figure 5: a certain (orange) and an uncertain (yellow) patch, and where all references place them."""
     spread = relations.uncertainty()
     certain, uncertain = int(spread.argmin()), int(spread.argmax())
-    picture = _within(Image.fromarray(relations.image), PANEL)
-    scale = picture.width / relations.image.shape[1]
+    image = _within(Image.fromarray(relations.image), PANEL)
+    scale = image.width / relations.image.shape[1]
     seen = relations.seen_from() * scale
     boxes = relations.boxes * scale
-    first = picture.copy()
+    first = image.copy()
     panels = [("a certain and an uncertain patch", first)]
     for name, index, colour in (("certain", certain, CERTAIN), ("uncertain", uncertain, UNCERTAIN)):
         _frame(first, boxes[index], colour)
-        grey = np.asarray(picture.convert("L").convert("RGB"), np.uint16)
+        grey = np.asarray(image.convert("L").convert("RGB"), np.uint16)
         panel = Image.fromarray((grey // 2).astype(np.uint8))
         draw = ImageDraw.Draw(panel)
         radius = max(2, PANEL // 128)
@@ -100,7 +100,7 @@ def matrices(relations: PatchRelations) -> Image.Image:
 
 
 def row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Titled pictures beside each other on white."""
+    """Titled images beside each other on white."""
     size = max(12, round(max(panel.width for _, panel in panels) / 28))
     font = ImageFont.load_default(size)
     widths = [max(panel.width, round(font.getlength(title))) for title, panel in panels]
@@ -129,7 +129,7 @@ def _mosaic(patches: Sequence[np.ndarray]) -> Image.Image:
 
 
 def _within(image: Image.Image, side: int) -> Image.Image:
-    """A picture whose longer side is ``side``; small ones are enlarged."""
+    """An image whose longer side is ``side``; small ones are enlarged."""
     scale = side / max(image.size)
     size = tuple(max(round(length * scale), 1) for length in image.size)
     return image.resize(size, Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Two pictures, or two patches -> whether they are of one picture, and how far apart they lie in it."""
+"""Two images, or two patches -> whether they are of one image, and how far apart they lie in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError
 from partzoo.features import encoder_of
-from partzoo.images.opening import Pictures, open_pictures
+from partzoo.images.opening import OpenedImages, open_images
 from partzoo.images.preprocess import to_tensor
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ImageRelation:
-    """How one picture or patch relates to another.
+    """How one image or patch relates to another.
 
     Attributes:
-        same: probability, 0..1, that both are of the same picture.
-        shift: x and y from the second patch to the first, in sides of the picture: (0.5, 0) is half a picture to the
-            right. A model learned (0, 0) for two views of a whole picture and an equal shift to the right and below for
-            views of different ones, so that of whole pictures it only tells again whether they are the same.
-        distance: length of the shift, in sides of the picture.
+        same: probability, 0..1, that both are of the same image.
+        shift: x and y from the second patch to the first, in sides of the image: (0.5, 0) is half an image to the
+            right. A model learned (0, 0) for two views of a whole image and an equal shift to the right and below for
+            views of different ones, so that of whole images it only tells again whether they are the same.
+        distance: length of the shift, in sides of the image.
     """
 
     same: float
@@ -39,24 +39,24 @@ class ImageRelation:
 def relate_images(
     a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False
 ) -> ImageRelation | list[ImageRelation]:
-    """Whether pictures are the same one, or where patches of a picture lie to each other.
+    """Whether images are the same one, or where patches of an image lie to each other.
 
     Each is resized to the square that the model learned on. Nothing is symmetric by force: ``b`` to ``a`` may come out
     a little different.
 
     Args:
-        a, b: whatever :func:`partzoo.images.opening.open_pictures` takes: two pictures, as many on both sides, or
+        a, b: whatever :func:`partzoo.images.opening.open_images` takes: two images, as many on both sides, or
             one and many.
         model: name or module of Spatial Reasoning; by default ``spatial-resnet32.tin``.
-        patches: they are patches cut out of larger pictures. It matters to models of additive patches alone, which
+        patches: they are patches cut out of larger images. It matters to models of additive patches alone, which
             see a patch small, on empty ground.
 
     Returns:
-        One relation for two pictures; otherwise a list, pair by pair.
+        One relation for two images; otherwise a list, pair by pair.
 
     Raises:
-        ImageError: a picture cannot be read.
-        UsageError: the numbers of pictures do not agree, or the model is of another family.
+        ImageError: an image cannot be read.
+        UsageError: the numbers of images do not agree, or the model is of another family.
 
     Source: Spatial Reasoning (Albert, Eskofier, Zanca 2024), section 3.2.
     """
@@ -67,10 +67,10 @@ def relate_images(
     spatial = encoder_of(model or DEFAULT_MODEL)
     if not isinstance(spatial, Spatial):
         raise UsageError(f"relate_images needs a model of Spatial Reasoning, not {type(spatial).__name__}.")
-    (first, one), (second, other) = open_pictures(a), open_pictures(b)
+    (first, one), (second, other) = open_images(a), open_images(b)
     count = max(len(first), len(second))
     if any(len(side) not in (1, count) for side in (first, second)):
-        raise UsageError(f"{len(first)} and {len(second)} pictures make no pairs: give as many, or one and many.")
+        raise UsageError(f"{len(first)} and {len(second)} images make no pairs: give as many, or one and many.")
     found = []
     with torch.inference_mode():
         for start in range(0, count, BATCH):
@@ -81,14 +81,14 @@ def relate_images(
     return found[0] if one and other else found
 
 
-def _batch(model: Spatial, pictures: Pictures, chunk: range, patches: bool) -> Tensor:
-    """Pictures of these numbers as the model takes them; a single one is repeated."""
+def _batch(model: Spatial, images: OpenedImages, chunk: range, patches: bool) -> Tensor:
+    """Images of these numbers as the model takes them; a single one is repeated."""
     import torch
 
     config = model.config
     side = config.patch_size if patches and config.additive else config.size
-    numbers = chunk if len(pictures) > 1 else range(1)
-    x = torch.stack([to_tensor(pictures[i], (side, side), model.preprocess) for i in numbers])
+    numbers = chunk if len(images) > 1 else range(1)
+    x = torch.stack([to_tensor(images[i], (side, side), model.preprocess) for i in numbers])
     low = (config.size - side) // 2
     x = torch.nn.functional.pad(x, (low, config.size - side - low) * 2)
     return x.expand(len(chunk), -1, -1, -1).to(next(model.parameters()).device)

@@ -26,13 +26,13 @@ class PatchRelations:
     """Translations between all pairs of N patches, in pixels, and what follows from them.
 
     Row i of a matrix is seen from patch i, the reference; element (i, j) leads to patch j, the target. Places are
-    (x, y) in pixel edges: the picture's top-left corner is (0, 0).
+    (x, y) in pixel edges: the image's top-left corner is (0, 0).
 
     Args:
         translations: ``(N, N, 2)`` in pixels, from centre to centre.
-        patches: N pictures ``(h, w, 3)`` uint8, in the size at which they are drawn.
+        patches: N images ``(h, w, 3)`` uint8, in the size at which they are drawn.
         boxes: ``(N, 4)`` left, top, right, bottom of the patches in pixels, where they are known.
-        image: ``(H, W, 3)`` uint8, the picture they come from.
+        image: ``(H, W, 3)`` uint8, the image they come from.
         ratios: ``(N, N, 2)``, predicted width and height of j over those of i, from models with four targets.
 
     Raises:
@@ -119,7 +119,7 @@ class PatchRelations:
         return places + (0 if self.boxes is None else self.centres[index])
 
     def assemble(self, reference: Reference = "least-squares") -> Assembly:
-        """The picture rebuilt from its patches where the predictions place them, and the true one beside it.
+        """The image rebuilt from its patches where the predictions place them, and the true one beside it.
 
         Args:
             reference: see :meth:`positions`.
@@ -165,7 +165,7 @@ class PatchRelations:
         """``(H, W)`` float32: mean uncertainty of the patches over each pixel, NaN where none is.
 
         Raises:
-            UsageError: the patches come from no one picture.
+            UsageError: the patches come from no one image.
         """
         image = self._known(self.image, "The map of uncertainty")
         total, count = np.zeros((2, *image.shape[:2]), np.float32)
@@ -185,7 +185,7 @@ class PatchRelations:
     def symmetry_correlation(self) -> tuple[float, float]:
         """Correlation of t_ij with -t_ji over all pairs of different patches, for x and for y: 1 where they agree.
 
-        NaN where the translations do not vary, as among patches of a blank picture.
+        NaN where the translations do not vary, as among patches of a blank image.
         """
         there = self.translations[self._pairs]
         back = -self.translations.swapaxes(0, 1)[self._pairs]
@@ -208,7 +208,7 @@ class PatchRelations:
         """Figure 5: a certain and an uncertain patch, and where all references place them.
 
         Raises:
-            UsageError: the patches come from no one picture.
+            UsageError: the patches come from no one image.
         """
         self._known(self.image, "Figure 5")
         return figures.uncertainty(self)
@@ -246,36 +246,36 @@ class PatchRelations:
 
     def _known(self, value: np.ndarray | None, what: str) -> np.ndarray:
         if value is None:
-            raise UsageError(f"{what} needs patches of one picture: use partzoo.relate(image).")
+            raise UsageError(f"{what} needs patches of one image: use partzoo.relate(image).")
         return value
 
     def __repr__(self) -> str:
-        of = "" if self.image is None else " of a {}x{} picture".format(*self.image.shape[:2])
+        of = "" if self.image is None else " of a {}x{} image".format(*self.image.shape[:2])
         error = "" if self.boxes is None else f", error {self.error:.1f} pixels"
         return f"<PatchRelations: {len(self)} patches{of}{error}, symmetry error {self.symmetry_error():.1f} pixels>"
 
 
 @dataclass(frozen=True, eq=False)
 class Assembly:
-    """A picture put together from patches.
+    """An image put together from patches.
 
     Attributes:
-        picture: the patches where they were predicted to be.
+        image: the patches where they were predicted to be.
         centres: ``(N, 2)`` x, y of their centres there, in pixels.
         truth: the same patches in their true places; None where these are not known.
         error: mean distance of a patch from its true place, in pixels; None likewise.
     """
 
-    picture: Image.Image
+    image: Image.Image
     centres: np.ndarray
     truth: Image.Image | None = None
     error: float | None = None
 
     def side_by_side(self) -> Image.Image:
-        """The true picture on the left where it is known, and the predicted one."""
+        """The true image on the left where it is known, and the predicted one."""
         if self.truth is None:
-            return self.picture
-        return figures.row([("true", self.truth), ("predicted", self.picture)])
+            return self.image
+        return figures.row([("true", self.truth), ("predicted", self.image)])
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()

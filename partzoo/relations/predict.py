@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError
-from partzoo.images.opening import open_picture, open_pictures
+from partzoo.images.opening import open_image, open_images
 from partzoo.relations.patches import Assembly, PatchRelations, Reference, whole_pixels
 
 if TYPE_CHECKING:
@@ -35,22 +35,22 @@ def relate(
     weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> PatchRelations:
-    """How patches of a picture lie as seen from each other, in the picture's own pixels.
+    """How patches of an image lie as seen from each other, in the image's own pixels.
 
-    Each patch is cut out of the picture at its own resolution and resized, antialiased, to the P x P pixels that the
-    model takes: the model never sees the rest of the picture. A patch of the model's own sampling is a square whose
-    side is to the picture's longer side as P to the side of the pictures that the model was trained on (an eighth for
-    the 64-pixel models), so that the picture counts as one of that size, in its own proportions. Translations of
+    Each patch is cut out of the image at its own resolution and resized, antialiased, to the P x P pixels that the
+    model takes: the model never sees the rest of the image. A patch of the model's own sampling is a square whose
+    side is to the image's longer side as P to the side of the images that the model was trained on (an eighth for
+    the 64-pixel models), so that the image counts as one of that size, in its own proportions. Translations of
     models with two targets, which know one size of patches, are multiples of that side; those of models with four are
     multiples of the reference's own width and height.
 
     Args:
-        image: whatever :func:`partzoo.images.opening.open_picture` takes.
+        image: whatever :func:`partzoo.images.opening.open_image` takes.
         boxes: ``(N, 4)`` left, top, right, bottom in pixels, for example of :attr:`Parts.boxes`; None: own sampling.
         n: how many patches to sample off the grid.
         model: name or file of a PART model, or the model; the bundled one if None.
         sampling: of the own patches: ``"off-grid"``, uniform; ``"on-grid"``, the cells of a grid of as nearly square
-            cells as divide the picture, in random order; ``"multi-scale"``, sides between half and twice.
+            cells as divide the image, in random order; ``"multi-scale"``, sides between half and twice.
         weights: ``(H, W)``, how often patches lie centred at a pixel, for example a part's mask; where all are zero,
             patches lie anywhere; off the grid only.
         seed: of the sampling.
@@ -59,39 +59,39 @@ def relate(
         The relations.
 
     Raises:
-        ImageError: the picture cannot be read.
+        ImageError: the image cannot be read.
         UsageError: no PART model, or boxes, n, sampling or weights that do not fit.
 
     Source: PART, section 5.1.
     """
-    picture = open_picture(image)
+    opened = open_image(image)
     part = model_of(model)
     if boxes is None:
-        chosen = _own_boxes(picture.size, n, part, sampling, weights, seed)
+        chosen = _own_boxes(opened.size, n, part, sampling, weights, seed)
     elif weights is not None:
         raise UsageError("weights= says where to sample patches; boxes= are there already: leave one out.")
     else:
-        chosen = _checked(boxes, picture.size)
-    source = Image.fromarray(picture.pixels)
+        chosen = _checked(boxes, opened.size)
+    source = Image.fromarray(opened.pixels)
     crops = [source.resize(_side(part), _filter(part), box=tuple(box)) for box in chosen]
-    patches = [np.ascontiguousarray(picture.pixels[t:b, l:r]) for l, t, r, b in whole_pixels(chosen)]  # noqa: E741
-    cell = max(picture.size) * part.patch / part.preprocess.size
+    patches = [np.ascontiguousarray(opened.pixels[t:b, l:r]) for l, t, r, b in whole_pixels(chosen)]  # noqa: E741
+    cell = max(opened.size) * part.patch / part.preprocess.size
     translations, ratios = _predict(part, crops, chosen[:, 2:] - chosen[:, :2], cell)
-    return PatchRelations(translations, patches, boxes=chosen, image=picture.pixels, ratios=ratios)
+    return PatchRelations(translations, patches, boxes=chosen, image=opened.pixels, ratios=ratios)
 
 
 def assemble(
     patches: Any, *, model: str | Path | Part | None = None, reference: Reference = "least-squares"
 ) -> Assembly:
-    """Put patches together into one picture by the translations that a model predicts; they may be of many pictures.
+    """Put patches together into one image by the translations that a model predicts; they may be of many images.
 
     Args:
-        patches: at least two pictures, whatever :func:`partzoo.images.opening.open_pictures` takes, each a whole patch.
+        patches: at least two images, whatever :func:`partzoo.images.opening.open_images` takes, each a whole patch.
         model: name or file of a PART model, or the model; the bundled one if None.
         reference: see :meth:`PatchRelations.positions`.
 
     Returns:
-        The picture on a canvas just large enough, every patch in its own size.
+        The image on a canvas just large enough, every patch in its own size.
 
     Raises:
         ImageError: a patch cannot be read.
@@ -99,11 +99,11 @@ def assemble(
 
     Source: PART, section 5.1 (i).
     """
-    pictures, _ = open_pictures(patches)
-    if len(pictures) < 2:
+    images, _ = open_images(patches)
+    if len(images) < 2:
         raise UsageError("One patch cannot be assembled: pass two or more.")
     part = model_of(model)
-    pixels = [picture.pixels for picture in pictures]
+    pixels = [image.pixels for image in images]
     crops = [Image.fromarray(patch).resize(_side(part), _filter(part)) for patch in pixels]
     sizes = np.array([patch.shape[1::-1] for patch in pixels], np.float64)
     return PatchRelations(_predict(part, crops, sizes, sizes.mean(0))[0], pixels).assemble(reference)
@@ -197,7 +197,7 @@ def _density(weights: np.ndarray | None, size: tuple[int, int]) -> torch.Tensor 
         return None
     weights = np.asarray(weights, np.float32)
     if weights.shape != tuple(size) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise UsageError(f"weights must be {tuple(size)}, as the picture, and zero or above; they are {weights.shape}.")
+        raise UsageError(f"weights must be {tuple(size)}, as the image, and zero or above; they are {weights.shape}.")
     return torch.from_numpy(weights)
 
 
@@ -211,7 +211,7 @@ def _checked(boxes: Any, size: tuple[int, int]) -> np.ndarray:
     if wrong.any():
         index = int(np.argmax(wrong))
         raise UsageError(
-            f"Box {index} is {boxes[index].tolist()}: left < right and top < bottom must lie inside the picture, "
+            f"Box {index} is {boxes[index].tolist()}: left < right and top < bottom must lie inside the image, "
             f"{width} wide and {height} high."
         )
     return boxes

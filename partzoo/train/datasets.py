@@ -1,6 +1,6 @@
-"""The pictures that a recipe's ``[data]`` names: anybody's folder, or a data set in its official layout.
+"""The images that a recipe's ``[data]`` names: anybody's folder, or a data set in its official layout.
 
-The layouts are those that ``partzoo eval --protocol`` reads; of their annotations only a picture's class is used.
+The layouts are those that ``partzoo eval --protocol`` reads; of their annotations only an image's class is used.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 
 from partzoo.data import tiny_imagenet
-from partzoo.data.folders import load_pictures
-from partzoo.data.image_sets import Frame, PictureSet, at_most
+from partzoo.data.folders import load_images
+from partzoo.data.image_sets import Frame, ImageSet, at_most
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols import aflw, celeba, cub, deepfashion, partimagenet
 
@@ -26,15 +26,15 @@ Layout = Literal[
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How training pictures are read, and what a release's record says of them.
+    """How training images are read, and what a release's record says of them.
 
     Attributes:
-        layout: ``"folder"``, as :func:`partzoo.data.folders.load_pictures` reads one, or a data set's official
+        layout: ``"folder"``, as :func:`partzoo.data.folders.load_images` reads one, or a data set's official
             layout, of which the training split is read.
-        frame: how a picture becomes a square, see :class:`partzoo.data.image_sets.PictureSet`.
-        categories: only pictures of these classes, numbered in this order; empty is all.
+        frame: how an image becomes a square, see :class:`partzoo.data.image_sets.ImageSet`.
+        categories: only images of these classes, numbered in this order; empty is all.
         exclude: classes to leave out.
-        limit: at most so many pictures.
+        limit: at most so many images.
         per_class: of these at most so many of each class, drawn by the run's seed; None is all.
         name, terms, labels_used: for the record of a released weight.
     """
@@ -51,24 +51,24 @@ class DataOptions:
 
 
 class Listed(NamedTuple):
-    """A picture of a data set: its file, and its class's number and name where there is one."""
+    """An image of a data set: its file, and its class's number and name where there is one."""
 
     file: Path
     number: int | None = None
     category: str = ""
 
 
-def read_pictures(
+def read_images(
     folder: str | Path, options: DataOptions, side: int, *, split: Literal["train", "val"] = "train", seed: int = 0
-) -> PictureSet:
-    """The pictures to train on, or those held out, ``side`` pixels high and wide.
+) -> ImageSet:
+    """The images to train on, or those held out, ``side`` pixels high and wide.
 
     Args:
         folder: where they are.
         options: how they are read; ``limit`` and ``per_class`` are for training.
         side: in pixels.
         split: which; only the layout ``"folder"`` holds any out.
-        seed: of the pictures that ``per_class`` draws.
+        seed: of the images that ``per_class`` draws.
 
     Raises:
         UsageError: the folder is not in this layout, or lacks a class or the labels that are asked for.
@@ -77,64 +77,64 @@ def read_pictures(
     some = bool(options.categories or options.exclude)
     limit = options.limit if training else None
     if options.layout == "folder":
-        pictures = _folder(Path(folder), split, side, None if some else limit, options.frame)
+        images = _folder(Path(folder), split, side, None if some else limit, options.frame)
     elif training:
-        pictures = _listed(LAYOUTS[options.layout](folder), side, options.frame)
+        images = _listed(LAYOUTS[options.layout](folder), side, options.frame)
     else:
-        raise UsageError(f"data.layout={options.layout!r} holds no pictures out: only 'folder' does.")
+        raise UsageError(f"data.layout={options.layout!r} holds no images out: only 'folder' does.")
     if options.categories or options.exclude:
-        pictures = of_categories(pictures, options, folder)
+        images = of_categories(images, options, folder)
     if limit is not None:
-        pictures = at_most(pictures, limit)
+        images = at_most(images, limit)
     if options.per_class is not None and training:
-        if pictures.labels is None:
+        if images.labels is None:
             raise UsageError(f"--data {folder} has no classes: leave out data.per_class.")
         if options.per_class < 1:
             raise UsageError(f"data.per_class={options.per_class}: it is at least 1.")
-        pictures = of_each_class(pictures, options.per_class, seed)
-    return pictures
+        images = of_each_class(images, options.per_class, seed)
+    return images
 
 
-def _folder(folder: Path, split: str, side: int, limit: int | None, frame: Frame) -> PictureSet:
+def _folder(folder: Path, split: str, side: int, limit: int | None, frame: Frame) -> ImageSet:
     if split == "val" and (folder / "val" / "val_annotations.txt").is_file():
-        pictures = tiny_imagenet.load(folder, split, limit)
-        return PictureSet(pictures.files, side, pictures.labels, pictures.classes, frame)
-    return load_pictures(folder, split, side=side, limit=limit, frame=frame)
+        images = tiny_imagenet.load(folder, split, limit)
+        return ImageSet(images.files, side, images.labels, images.classes, frame)
+    return load_images(folder, split, side=side, limit=limit, frame=frame)
 
 
-def of_each_class(pictures: PictureSet, count: int, seed: int) -> PictureSet:
-    """At most ``count`` pictures of each class, in the set's order."""
-    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
-    chosen = [order[pictures.labels[order] == number][:count] for number in range(len(pictures.classes))]
-    return pictures.select(torch.cat(chosen).sort().values)
+def of_each_class(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """At most ``count`` images of each class, in the set's order."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    chosen = [order[images.labels[order] == number][:count] for number in range(len(images.classes))]
+    return images.select(torch.cat(chosen).sort().values)
 
 
-def _listed(rows: Sequence[Listed], side: int, frame: Frame) -> PictureSet:
+def _listed(rows: Sequence[Listed], side: int, frame: Frame) -> ImageSet:
     files = [row.file for row in rows]
     if rows[0].number is None:
-        return PictureSet(files, side, None, [], frame)
+        return ImageSet(files, side, None, [], frame)
     names = {row.number: row.category for row in rows}
     classes = [names.get(number, "") for number in range(max(names) + 1)]
-    return PictureSet(files, side, torch.tensor([row.number for row in rows]), classes, frame)
+    return ImageSet(files, side, torch.tensor([row.number for row in rows]), classes, frame)
 
 
-def of_categories(pictures: PictureSet, options: DataOptions, folder: str | Path) -> PictureSet:
-    """Pictures of the classes that the options choose, numbered anew.
+def of_categories(images: ImageSet, options: DataOptions, folder: str | Path) -> ImageSet:
+    """Images of the classes that the options choose, numbered anew.
 
     Raises:
         UsageError: ``folder``, where they come from, has no classes, or not such a one.
     """
-    if pictures.labels is None:
+    if images.labels is None:
         raise UsageError(f"--data {folder} has no classes: leave out data.categories and data.exclude.")
     for name in options.categories:
-        if name not in pictures.classes:
-            close = difflib.get_close_matches(name, pictures.classes, n=1, cutoff=0)
+        if name not in images.classes:
+            close = difflib.get_close_matches(name, images.classes, n=1, cutoff=0)
             raise UsageError(f"--data {folder} has no class {name!r}; the closest it has is {close[0]!r}.")
-    kept = [name for name in options.categories or pictures.classes if name and name not in options.exclude]
-    numbers = torch.full((len(pictures.classes),), -1)
+    kept = [name for name in options.categories or images.classes if name and name not in options.exclude]
+    numbers = torch.full((len(images.classes),), -1)
     for number, name in enumerate(kept):
-        numbers[pictures.classes.index(name)] = number
-    chosen = pictures.select((numbers[pictures.labels] >= 0).nonzero().flatten())
+        numbers[images.classes.index(name)] = number
+    chosen = images.select((numbers[images.labels] >= 0).nonzero().flatten())
     chosen.labels, chosen.classes = numbers[chosen.labels], kept
     return chosen
 
@@ -156,16 +156,16 @@ def _deepfashion(folder: str | Path) -> list[Listed]:
 
 
 def _partformers_partimagenet(folder: str | Path) -> list[Listed]:
-    pictures = partimagenet.load_partformer(folder, "train").records
-    return [Listed(each.file, each.category, each.file.parent.name) for each in pictures]
+    images = partimagenet.load_partformer(folder, "train").records
+    return [Listed(each.file, each.category, each.file.parent.name) for each in images]
 
 
 def _partimagenet(load: Callable) -> Callable[[str | Path], list[Listed]]:
-    """PartImageNet's own two layouts, where the class stands before the number in a picture's name."""
+    """PartImageNet's own two layouts, where the class stands before the number in an image's name."""
 
     def read(folder: str | Path) -> list[Listed]:
-        pictures = load(folder, "train").records
-        return [Listed(each.file, each.category, each.file.name.partition("_")[0]) for each in pictures]
+        images = load(folder, "train").records
+        return [Listed(each.file, each.category, each.file.name.partition("_")[0]) for each in images]
 
     return read
 

@@ -20,11 +20,11 @@ from partzoo.files import write_aside
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import find
-from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_pictures
+from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_images
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of
 
-FIELDS = ("parent", "per_class", "seed", "top1", "pictures", "steps")
+FIELDS = ("parent", "per_class", "seed", "top1", "images", "steps")
 TABLE = "few-labels.csv"
 
 
@@ -42,36 +42,36 @@ def few_labels(
     loop: Mapping[str, Any] | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Finetune every parent with few labels, and measure all on the same held-out pictures.
+    """Finetune every parent with few labels, and measure all on the same held-out images.
 
-    A seed draws the labelled pictures, the same ones for every parent, and the random part of the weights. The network
+    A seed draws the labelled images, the same ones for every parent, and the random part of the weights. The network
     that starts from scratch has the size of the first parent that there is.
 
     Args:
-        data: folder with classes and held-out pictures, see :func:`partzoo.train.datasets.read_pictures`.
+        data: folder with classes and held-out images, see :func:`partzoo.train.datasets.read_images`.
         parents: what to call it -> what :func:`partzoo.load` takes; None starts from scratch.
         out: folder of the table ``few-labels.csv``, and of each run. What the table has already is not run again.
-        per_class: labelled pictures of each class.
+        per_class: labelled images of each class.
         seeds: of each number.
         steps: of each training.
         every: use only every so many classes.
-        options: how pictures are read.
+        options: how images are read.
         task: values of :class:`FinetuneTask`.
         loop: values of :class:`LoopOptions`.
         progress: told each row.
 
     Returns:
-        Rows of ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``pictures`` (held out) and ``steps``.
+        Rows of ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``images`` (held out) and ``steps``.
 
     Raises:
-        UsageError: no parent is a model, their sizes of pictures differ, or the data does not serve.
+        UsageError: no parent is a model, their sizes of images differ, or the data does not serve.
     """
     models = {label: parent_of(name) for label, name in parents.items() if name is not None}
     sides = {model.config.size for model in models.values()}
     if len(sides) != 1:
-        raise UsageError(f"Parents take pictures of {sorted(sides)} pixels: give some of one size.")
+        raise UsageError(f"Parents take images of {sorted(sides)} pixels: give some of one size.")
     first, options = next(iter(models.values())), options or DataOptions()
-    labelled = read_pictures(data, options, sides.pop())
+    labelled = read_images(data, options, sides.pop())
     if labelled.labels is None:
         raise UsageError(f"--data {data} has no labels: few labels need one subfolder per class.")
     if every > 1:

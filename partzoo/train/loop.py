@@ -28,7 +28,7 @@ from partzoo.models.precision import default_device, has_bf16
 from partzoo.models.registry import Architecture
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
-from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.muon import Muon
 from partzoo.weights.tensors import write_weights
 
@@ -45,7 +45,7 @@ class LoopOptions:
 
     Attributes:
         steps, minutes, epochs: the budget, exactly one of them, over all pieces of a resumed run together.
-        batch_size: pictures in a step of one process.
+        batch_size: images in a step of one process.
         optimizer: Adam with decoupled weight decay, Adam, SGD with Nesterov's momentum of 0.9, or Muon, which makes the
             steps of matrices and kernels orthogonal, as large as Adam's, and leaves the rest to AdamW.
         lr: highest learning rate.
@@ -58,7 +58,7 @@ class LoopOptions:
         seed: of weights, order and sampling.
         checkpoint_minutes: between checkpoints.
         log_steps: between rows of the log.
-        channels_last: keep kernels and pictures with their channels last.
+        channels_last: keep kernels and images with their channels last.
         precision: of the forward's matrix products; ``"auto"`` is bfloat16 where the machine multiplies it natively.
     """
 
@@ -101,7 +101,7 @@ class Progress:
     """Where a run stands; ``loss`` is the last logged one, ``finished`` whether its budget is spent."""
 
     step: int = 0
-    pictures: int = 0
+    images: int = 0
     seconds: float = 0.0
     loss: float = math.nan
     finished: bool = False
@@ -110,8 +110,8 @@ class Progress:
 class Task(nn.Module):
     """A model and what it is trained for.
 
-    ``forward(pixels, labels, done, generator)`` takes uint8 pictures ``(B, 3, S, S)``, or what else ``read`` brings,
-    labels ``(B,)`` or None, the part of the budget that is done in 0..1 and a generator on the pictures' device; it
+    ``forward(pixels, labels, done, generator)`` takes uint8 images ``(B, 3, S, S)``, or what else ``read`` brings,
+    labels ``(B,)`` or None, the part of the budget that is done in 0..1 and a generator on the images' device; it
     returns the terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` configures the architectures that it
     trains, ``DATA`` how its data is read; parameters whose names end like one of ``UNDECAYED`` count as vectors to
     ``LoopOptions.decay``; Muon leaves those of the modules ``ENDS`` to AdamW, as its authors advise for the first and
@@ -128,7 +128,7 @@ class Task(nn.Module):
     @staticmethod
     def read(folder: str | Path, options: Any, config: Any, seed: int) -> Examples:
         """What a model of this configuration is trained on; ``options`` are of the type ``DATA``."""
-        return read_pictures(folder, options, config.size, seed=seed)
+        return read_images(folder, options, config.size, seed=seed)
 
     @classmethod
     def start(cls, entry: Architecture, config: Any, parent: str | None) -> nn.Module:
@@ -147,7 +147,7 @@ class Task(nn.Module):
 
 def fit(
     task: Task,
-    pictures: Examples,
+    images: Examples,
     options: LoopOptions,
     out: str | Path,
     *,
@@ -161,7 +161,7 @@ def fit(
 
     Args:
         task: what to train; on several processes (``accelerate launch``) each sees its own batches.
-        pictures: training pictures.
+        images: training images.
         options: budget and optimizer.
         out: folder of the run.
         resume: continue the folder's checkpoint where there is one.
@@ -180,14 +180,14 @@ def fit(
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
-    task.examples = pictures
-    state, count = Progress(), len(pictures)
+    task.examples = images
+    state, count = Progress(), len(images)
     if resume and (out / CHECKPOINT).exists():
         state = _restore(task, optimizer, out / CHECKPOINT)
     prepared, optimizer = accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    batches = pictures.epochs(options.batch_size * ranks, options.seed, state.pictures)
+    batches = images.epochs(options.batch_size * ranks, options.seed, state.images)
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
     with kept_memory(), _stop_signal() as stopped, _Log(out, main) as log, tqdm(
@@ -197,8 +197,8 @@ def fit(
         stop = False
         while (done := _done(state, options, count)) < 1 and not stop:
             indices = next(batches)[rank::ranks]
-            pixels = pictures.batch(indices).to(accelerator.device, non_blocking=True)
-            labels = None if pictures.labels is None else pictures.labels[indices].to(accelerator.device)
+            pixels = images.batch(indices).to(accelerator.device, non_blocking=True)
+            labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
             generator = torch.Generator(accelerator.device).manual_seed(
                 (options.seed * 1_000_003 + state.step) * 1_009 + rank
             )
@@ -212,7 +212,7 @@ def fit(
                 accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)
             optimizer.step()
             state.step += 1
-            state.pictures += options.batch_size * ranks
+            state.images += options.batch_size * ranks
             state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
             if state.step % options.log_steps == 0 or _done(state, options, count) >= 1:
                 values = {name: term.item() for name, term in terms.items()}
@@ -220,7 +220,7 @@ def fit(
                 if not math.isfinite(state.loss):
                     raise UsageError(f"The loss is {state.loss} at step {state.step}: lower --lr.")
                 log.row(state, group["lr"], values)
-                bar.set_postfix_str(f"loss {state.loss:.3f}, {state.pictures / state.seconds:.0f} pictures/s")
+                bar.set_postfix_str(f"loss {state.loss:.3f}, {state.images / state.seconds:.0f} images/s")
             bar.update(_done(state, options, count) - bar.n)
             if main and state.seconds - saved >= 60 * options.checkpoint_minutes:
                 saved = state.seconds
@@ -257,11 +257,11 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
 
 
 def _done(state: Progress, options: LoopOptions, count: int) -> float:
-    """The part of the budget that is spent, of a run over ``count`` pictures."""
+    """The part of the budget that is spent, of a run over ``count`` images."""
     if options.steps:
         part = state.step / options.steps
     elif options.epochs:
-        part = state.pictures / (options.epochs * count)
+        part = state.images / (options.epochs * count)
     else:
         part = state.seconds / (60 * options.minutes)
     return min(part, 1.0)
@@ -373,7 +373,7 @@ class _Log:
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
         if not self._enabled:
             return
-        row = {"step": state.step, "pictures": state.pictures, "seconds": round(state.seconds, 1), "lr": lr} | values
+        row = {"step": state.step, "images": state.images, "seconds": round(state.seconds, 1), "lr": lr} | values
         new = not (self._out / "log.csv").exists()
         with open(self._out / "log.csv", "a", newline="") as file:
             writer = csv.DictWriter(file, row)
@@ -382,4 +382,4 @@ class _Log:
             writer.writerow(row)
         if self._writer:
             for name, value in values.items():
-                self._writer.add_scalar(name, value, state.pictures)
+                self._writer.add_scalar(name, value, state.images)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
 from partzoo.errors import UsageError
-from partzoo.images.opening import SUFFIXES, open_picture, open_pictures
+from partzoo.images.opening import SUFFIXES, open_image, open_images
 from partzoo.train.teachers import Teacher, teacher_of
 
 AREA = (0.02, 0.85)  # of the image, which a teacher's mask covers; others are not used
@@ -150,7 +150,7 @@ def _taught(
         for source in _sources(Path(folder, name), options.exclude)[::step]
     ]
     for source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
-        pixels = open_picture(source).pixels
+        pixels = open_image(source).pixels
         if is_known(pixels, known):
             continue
         mask, sure = teacher(pixels)
@@ -159,9 +159,9 @@ def _taught(
 
 
 def _sources(path: Path, exclude: Sequence[str]) -> list[Path | bytes]:
-    """The images in a folder or a tar, in the order of their names, as what ``open_picture`` takes."""
+    """The images in a folder or a tar, in the order of their names, as what ``open_image`` takes."""
     if path.is_dir():
-        return [file for file in open_pictures(path)[0].sources if file.name not in exclude]
+        return [file for file in open_images(path)[0].sources if file.name not in exclude]
     try:
         with tarfile.open(path) as tar:
             found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}

@@ -12,7 +12,7 @@ from partzoo.models.base import Encoder
 
 
 def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None = None) -> list[Tensor]:
-    """Feature maps of pictures, from fine to coarse.
+    """Feature maps of images, from fine to coarse.
 
     Of a VGG, what its first convolution at each resolution gives, after the ReLU (relu1_1 to relu5_1 of VGG-19: Johnson
     et al., "Perceptual losses", ECCV 2016); of any other encoder, all that it has.

@@ -1,6 +1,6 @@
 """``partzoo train --release NAME``: one released weight from first to last.
 
-Training by the recipe of that name, evaluation on held-out pictures, packing, golden output, manifest record.
+Training by the recipe of that name, evaluation on held-out images, packing, golden output, manifest record.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from partzoo.data.folders import load_pictures
+from partzoo.data.folders import load_images
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import make_finder
 from partzoo.errors import UsageError
@@ -59,13 +59,13 @@ def release(
 
     Args:
         name: ``architecture.tag``, which is also the recipe's name.
-        data: folder of the training and held-out pictures.
+        data: folder of the training and held-out images.
         out: folder of the run; an interrupted one goes on with ``resume``.
         minutes, steps, epochs: the budget in place of the recipe's.
         resume: continue the run in ``out``.
         threads: CPU threads of torch.
-        held_out: figures are of so many held-out pictures at most; of kNN, two fifths of them are queries, and twice as
-            many training pictures their neighbours.
+        held_out: figures are of so many held-out images at most; of kNN, two fifths of them are queries, and twice as
+            many training images their neighbours.
         progress: show a bar.
         root: clone of the repository that gets the files and the record; None is the one partzoo runs from.
 
@@ -83,7 +83,7 @@ def release(
         recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress, **budget
     )
     if not state.finished:
-        raise UsageError(f"{name} was stopped after {state.pictures:,} pictures: add --resume to go on.")
+        raise UsageError(f"{name} was stopped after {state.images:,} images: add --resume to go on.")
     model = model.cpu().eval().requires_grad_(False)
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
     fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""
@@ -103,7 +103,7 @@ def release(
         budget={
             "hardware": hardware(),
             "minutes": round(state.seconds / 60, 1),
-            "pictures_seen": state.pictures,
+            "images_seen": state.images,
             "steps": state.step,
         },
         metrics=tuple(
@@ -121,7 +121,7 @@ def release(
 def metrics(
     model: Encoder, data: str | Path, loss: float, layout: str = "folder", limit: int = HELD_OUT
 ) -> list[dict[str, Any]]:
-    """Figures of a model on the held-out pictures of a folder, beside their floors.
+    """Figures of a model on the held-out images of a folder, beside their floors.
 
     PART's position errors, the classifier's accuracy, kNN beside that of random weights; of a foreground head, the loss
     it was left with; of a part model, those of the protocol whose data it was trained on or, where there is none, its
@@ -130,9 +130,9 @@ def metrics(
     if isinstance(model, PartModel):
         measured = _protocol(model, data, layout)
         if measured is None:
-            return [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training pictures"}]
-        runs, pictures = part_figures(make_finder(model), measured, data, k=[None], seeds=[0])
-        which = f"{pictures} pictures of the {measured.report} split"
+            return [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
+        runs, images = part_figures(make_finder(model), measured, data, k=[None], seeds=[0])
+        which = f"{images} images of the {measured.report} split"
         protocol = f"{measured.name}, K = {runs[0]['k']}, {which}, per cent"
         found = runs[0]["metrics"].items()
         return [{"name": name, "value": round(value, 2), "protocol": protocol} for name, value in found]
@@ -142,21 +142,21 @@ def metrics(
         protocol = "mean binary cross-entropy against the teacher, last 100 steps, training cells"
         return [{"name": "loss", "value": round(loss, 4), "protocol": protocol}]
     side, found = model.preprocess.size, []
-    held_out = load_pictures(data, "val", side=side, limit=limit)
+    held_out = load_images(data, "val", side=side, limit=limit)
     if isinstance(model, Part):
-        protocol = f"all ordered pairs of off-grid patches, {len(held_out)} held-out pictures, in patches"
+        protocol = f"all ordered pairs of off-grid patches, {len(held_out)} held-out images, in patches"
         errors = part_positions(model, held_out)
         found = [{"name": name, "value": round(value, 4), "protocol": protocol} for name, value in errors.items()]
     elif hasattr(model, "classify"):
-        protocol = f"own classifier, {len(held_out)} held-out pictures, per cent"
+        protocol = f"own classifier, {len(held_out)} held-out images, per cent"
         found = [{"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol}]
-    bank = load_pictures(data, side=side, limit=2 * limit)
+    bank = load_images(data, side=side, limit=2 * limit)
     if held_out.labels is None or bank.labels is None:
         return found
-    queries = load_pictures(data, "val", side=side, limit=2 * limit // 5)
+    queries = load_images(data, "val", side=side, limit=2 * limit // 5)
     torch.manual_seed(0)
     floor = build(find(model.architecture), model.config).eval().requires_grad_(False)
-    protocol = f"20 nearest of {len(bank)} training pictures, {len(queries)} held-out ones, mean patch token, per cent"
+    protocol = f"20 nearest of {len(bank)} training images, {len(queries)} held-out ones, mean patch token, per cent"
     for name, encoder in (("knn", model), ("knn_random_weights", floor)):
         found.append({"name": name, "value": round(knn(encoder, bank, queries), 2), "protocol": protocol})
     return found

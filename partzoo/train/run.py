@@ -1,4 +1,4 @@
-"""``partzoo train``: a method, an architecture, a folder of pictures and a budget become a run."""
+"""``partzoo train``: a method, an architecture, a folder of images and a budget become a run."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def train(
     reading: dict[str, Any] | None = None,
     **loop: Any,
 ) -> tuple[nn.Module, Progress]:
-    """Train a model on a folder of pictures.
+    """Train a model on a folder of images.
 
     The run's folder gets ``recipe.toml``, all settings as they were, from which the run can be repeated.
 
@@ -153,18 +153,18 @@ def train(
             :mod:`partzoo.train.masked_images`), ``"classify"`` and ``"finetune"`` (which need one subfolder per class),
             or ``"objectness"`` (a foreground head beside a trained encoder; see
             :mod:`partzoo.train.tasks.objectness`).
-        data: the folder, as :func:`partzoo.train.datasets.read_pictures` reads it.
+        data: the folder, as :func:`partzoo.train.datasets.read_images` reads it.
         out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
         recipe: settings by name or file; None is those of the run that is resumed, or the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
         grow_from: for ``"part"`` and ``"spatial"``, a smaller trained model whose outputs the model starts with, in
             place of the recipe's parent; see :mod:`partzoo.train.growth.grow`. ``"none"`` starts from random weights.
         parent: for ``"finetune"``, the PART model whose encoder is finetuned, in place of the recipe's; ``"none"``
-            trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out pictures.
+            trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out images.
         k: number of parts in place of the recipe's, of a model that learns parts.
         minutes, steps, epochs: the budget in place of the recipe's, over all pieces of a resumed run.
         resume: continue the run in ``out``.
-        limit: use at most so many pictures.
+        limit: use at most so many images.
         threads: CPU threads of torch.
         seed: of weights, order, sampling; 0 where no recipe says otherwise.
         progress: show a bar.
@@ -234,17 +234,17 @@ def train(
         limits = {"exclude": read.exclude, "limit": read.limit}
         return train_objectness(parent, data, out, options, **limits, **given["task"], progress=progress)
     kind = METHODS[method]
-    pictures = kind.read(data, read, entry.configure(given["config"]), options.seed)
+    images = kind.read(data, read, entry.configure(given["config"]), options.seed)
     if method in ("classify", "finetune"):
-        if pictures.labels is None:
+        if images.labels is None:
             raise UsageError(f"--data {data} has no labels: {method!r} needs one subfolder per class.")
-        given["config"]["classes"] = len(pictures.classes)
+        given["config"]["classes"] = len(images.classes)
     unseen = None
     if method == "finetune":
-        given["config"]["names"] = tuple(pictures.classes)
-        unseen = held_out(data, read, pictures)
+        given["config"]["names"] = tuple(images.classes)
+        unseen = held_out(data, read, images)
     chosen = entry.configure(given["config"])
-    _check_classes(chosen, pictures, data)
+    _check_classes(chosen, images, data)
     torch.manual_seed(options.seed)
     if part is not None:
         network = PartClassifier.from_part(part, **asdict(chosen))
@@ -252,7 +252,7 @@ def train(
         network = grown(parent, entry, chosen) if method in GROWN and parent else kind.start(entry, chosen, parent)
     made = kind(network, **given["task"])
     record(asdict(chosen))
-    state = fit(made, pictures, options, out, resume=resume, progress=progress)
+    state = fit(made, images, options, out, resume=resume, progress=progress)
     if unseen is not None and state.finished:
         processes = require("accelerate", "train").PartialState()
         if processes.is_main_process:
@@ -275,9 +275,9 @@ def data_options(method: str) -> type:
     return DataOptions if METHODS[method] is None else METHODS[method].DATA
 
 
-def _check_classes(config: Any, pictures: Examples, data: str | Path) -> None:
-    """A model with parts of each class needs to know every picture's."""
+def _check_classes(config: Any, images: Examples, data: str | Path) -> None:
+    """A model with parts of each class needs to know every image's."""
     classes = getattr(config, "classes", 0)
-    if classes > 1 and (pictures.labels is None or pictures.labels.max() >= classes):
-        has = "no classes" if pictures.labels is None else f"{len(pictures.classes)} classes"
+    if classes > 1 and (images.labels is None or images.labels.max() >= classes):
+        has = "no classes" if images.labels is None else f"{len(images.classes)} classes"
         raise UsageError(f"config.classes={classes}, but --data {data} has {has}: give that number, or 0.")

@@ -120,7 +120,7 @@ def sample_efficiency(
     """
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
-        raise UsageError(f"{model} takes pictures: name a model that 'partzoo train part-signals' has pretrained.")
+        raise UsageError(f"{model} takes images: name a model that 'partzoo train part-signals' has pretrained.")
     if not any(loop.get(name) for name in ("steps", "minutes", "epochs")):
         loop["epochs"] = 100
     loop = {"batch_size": 128, "lr": 5e-4} | {name: value for name, value in loop.items() if value is not None}

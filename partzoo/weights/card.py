@@ -51,7 +51,7 @@ def _facts(record: WeightRecord) -> list[str]:
         "seed": record.seed,
         "hardware": _flat(budget.get("hardware")),
         "minutes": budget.get("minutes"),
-        "pictures seen": f"{budget['pictures_seen']:,}" if budget.get("pictures_seen") is not None else None,
+        "images seen": f"{budget['images_seen']:,}" if budget.get("images_seen") is not None else None,
         "started from": ", ".join(record.parents),
     }
     made = _table(("", ""), [(key, value) for key, value in rows.items() if value not in (None, "")])

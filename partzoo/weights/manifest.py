@@ -57,7 +57,7 @@ class WeightRecord:
         recipe: the recipe's name.
         command: the one that made the weights.
         seed: of that command.
-        budget: ``{"hardware": ..., "minutes": ..., "pictures_seen": ...}``.
+        budget: ``{"hardware": ..., "minutes": ..., "images_seen": ...}``.
         metrics: each with ``name``, ``value``, ``protocol`` and ``command``.
         golden: input and output of :func:`partzoo.weights.release_files.golden`.
         parents: names of the weights that training started from.

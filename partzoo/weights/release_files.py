@@ -164,7 +164,7 @@ def _input_of(model: nn.Module) -> list[int]:
 
 
 def _arguments(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
-    """What a model is called with: pictures, and the first class for each where every class has parts of its own."""
+    """What a model is called with: images, and the first class for each where every class has parts of its own."""
     several = hasattr(model, "part_maps") and getattr(getattr(model, "config", None), "classes", 0) > 1
     return (x, torch.zeros(len(x), dtype=torch.int64)) if several else (x,)
 

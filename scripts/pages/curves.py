@@ -2,7 +2,7 @@
 
     python scripts/pages/curves.py results/training/*.csv -o docs/images/curves.png
 
-Each term is a thin line over the pictures seen, its running median a thick one.
+Each term is a thin line over the images seen, its running median a thick one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-NOT_TERMS = {"step", "pictures", "seconds", "lr"}
+NOT_TERMS = {"step", "images", "seconds", "lr"}
 WINDOW = 9  # rows that the running median is of
 COLUMNS, SIZE = 5, (2.6, 2.0)
 
@@ -30,19 +30,19 @@ def draw(logs: list[Path], out: Path) -> None:
     for log in logs:
         with open(log, newline="") as file:
             rows = list(csv.DictReader(file))
-        pictures = np.array([float(row["pictures"]) for row in rows]) / 1000
+        images = np.array([float(row["images"]) for row in rows]) / 1000
         terms = [name for name in rows[0] if name not in NOT_TERMS]
-        panels += [(log.stem, name, pictures, np.array([float(row[name]) for row in rows])) for name in terms]
+        panels += [(log.stem, name, images, np.array([float(row[name]) for row in rows])) for name in terms]
     lines = -(-len(panels) // COLUMNS)
     figure, axes = plt.subplots(lines, COLUMNS, figsize=(SIZE[0] * COLUMNS, SIZE[1] * lines), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, (run, name, pictures, values) in zip(axes.flat, panels, strict=False):
+    for axis, (run, name, images, values) in zip(axes.flat, panels, strict=False):
         axis.set_axis_on()
-        axis.plot(pictures, values, lw=0.5, color="#9bb8d3")
-        axis.plot(pictures, running_median(values), lw=1.5, color="#1f4e79")
+        axis.plot(images, values, lw=0.5, color="#9bb8d3")
+        axis.plot(images, running_median(values), lw=1.5, color="#1f4e79")
         axis.set_title(f"{run}\n{name.replace('_', ' ')}", fontsize=7)
-        axis.set_xlabel("thousand pictures", fontsize=6)
+        axis.set_xlabel("thousand images", fontsize=6)
         axis.tick_params(labelsize=6)
     figure.tight_layout()
     figure.savefig(out, dpi=130)

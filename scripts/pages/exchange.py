@@ -2,7 +2,7 @@
 
     python scripts/pages/exchange.py IMAGES.TAR [--model NAME]
 
-IMAGES.TAR is Caltech-101's pictures (CC BY 4.0). A row: two faces; the first as the model draws it; with the parts of
+IMAGES.TAR is Caltech-101's images (CC BY 4.0). A row: two faces; the first as the model draws it; with the parts of
 the second from the mouth down; with all of the second's parts; then what each part embedding looks at in the first.
 """
 
@@ -26,10 +26,10 @@ SIDE, GAP = 128, 4
 
 def face(archive: tarfile.TarFile, number: int) -> Image.Image:
     """The middle square of one of Caltech-101's faces."""
-    picture = Image.open(archive.extractfile(f"Faces_easy/{number:04d}.avif")).convert("RGB")
-    side, (width, height) = min(picture.size), picture.size
+    image = Image.open(archive.extractfile(f"Faces_easy/{number:04d}.avif")).convert("RGB")
+    side, (width, height) = min(image.size), image.size
     left, top = (width - side) // 2, (height - side) // 2
-    return picture.crop((left, top, left + side, top + side)).resize((2 * SIDE, 2 * SIDE))
+    return image.crop((left, top, left + side, top + side)).resize((2 * SIDE, 2 * SIDE))
 
 
 def main() -> None:

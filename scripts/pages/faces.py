@@ -26,12 +26,12 @@ SIDE, GAP, TITLE, COLUMNS = 160, 6, 16, 8
 
 
 def found(model: str, k: int, faces: str) -> tuple[faces68.Faces, list, np.ndarray, np.ndarray]:
-    """Report pictures, their parts, predicted landmarks and the error of each picture in per cent."""
-    train, report = faces68.load(faces, "train")[: faces68.FACES68.fit_pictures], faces68.load(faces, "report")
-    vocabulary = partzoo.fit_parts(list(train.pictures), k=k, model=model)
+    """Report images, their parts, predicted landmarks and the error of each image in per cent."""
+    train, report = faces68.load(faces, "train")[: faces68.FACES68.fit_images], faces68.load(faces, "report")
+    vocabulary = partzoo.fit_parts(list(train.images), k=k, model=model)
     centroids = []
     for split in (train, report):
-        parts = partzoo.discover_parts(list(split.pictures), vocabulary=vocabulary)
+        parts = partzoo.discover_parts(list(split.images), vocabulary=vocabulary)
         centroids.append(part_centroids(np.stack([each.labels for each in parts]), k))
     predicted = LandmarkRegression(centroids[0], faces68.five_points(train.landmarks)).predict(centroids[1])
     true = faces68.five_points(report.landmarks)
@@ -43,7 +43,7 @@ def found(model: str, k: int, faces: str) -> tuple[faces68.Faces, list, np.ndarr
 
 
 def of_different_people(order: np.ndarray, person: np.ndarray, count: int) -> list[int]:
-    """The first pictures in an order, one of each person."""
+    """The first images in an order, one of each person."""
     seen: dict[int, int] = {}
     for index in order:
         seen.setdefault(int(person[index]), int(index))

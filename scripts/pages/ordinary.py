@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import partzoo
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 OUT = Path(__file__).parents[2] / "docs" / "images"
 RECIPE = "foreground-lite0.masks"
@@ -33,7 +33,7 @@ def drawn(archive: Path) -> dict[str, Image.Image]:
     with tarfile.open(archive) as tar:
         found = {PurePosixPath(member.name).name: member for member in tar if member.isfile()}
         return {
-            name: Image.fromarray(open_picture(tar.extractfile(found[name]).read()).pixels)
+            name: Image.fromarray(open_image(tar.extractfile(found[name]).read()).pixels)
             for name in sorted(recipe["data"]["exclude"])
         }
 

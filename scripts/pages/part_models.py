@@ -21,7 +21,7 @@ from partzoo.evaluate.protocols import faces68
 from partzoo.parts import drawing
 
 OUT = Path(__file__).parents[2] / "docs" / "images" / "part-models.png"
-SIDE, GAP, LEGEND, PICTURES, ROWS = faces68.SIDE, 6, 20, 16, 4
+SIDE, GAP, LEGEND, IMAGES, ROWS = faces68.SIDE, 6, 20, 16, 4
 
 
 def legend(k: int, width: int) -> Image.Image:
@@ -55,8 +55,8 @@ def main() -> None:
     if chosen.photographs and chosen.out == OUT:
         parser.error("--photographs is not for the docs: choose another place with -o")
     faces = faces68.load(chosen.data, "dev")
-    pictures = faces.pictures[of_different_people(np.arange(len(faces)), faces.person, PICTURES)]
-    found = partzoo.discover_parts(list(pictures), chosen.k, model=chosen.model)
+    images = faces.images[of_different_people(np.arange(len(faces)), faces.person, IMAGES)]
+    found = partzoo.discover_parts(list(images), chosen.k, model=chosen.model)
     rows = np.array_split(np.arange(len(found)), ROWS)
     across = len(shown(found[0], chosen.photographs)) * len(rows[0])
     page = Image.new("RGB", (across * (SIDE + GAP), ROWS * (SIDE + GAP) + LEGEND), "white")

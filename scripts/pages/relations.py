@@ -2,7 +2,7 @@
 
     python scripts/pages/relations.py [--model NAME] [--data TINY-IMAGENET -o OUT]
 
-With --data, of validation pictures of Tiny-ImageNet. A column: 64 patches in their true places, in the places that one
+With --data, of validation images of Tiny-ImageNet. A column: 64 patches in their true places, in the places that one
 patch gives them, in those that agree best with all pairs, and how uncertain each patch is, bright where it is.
 """
 
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import partzoo
-from partzoo.data.folders import load_pictures
+from partzoo.data.folders import load_images
 from partzoo.models.part.model import Part
 
 ROOT = Path(__file__).parents[2]
@@ -25,23 +25,23 @@ PHOTOGRAPHS = ("ibis", "motorbike", "sunflower", "dolphin", "cat", "astronaut")
 COUNT, SIDE, GAP = 8, 160, 6
 
 
-def validation_pictures(data: Path) -> list[Image.Image]:
+def validation_images(data: Path) -> list[Image.Image]:
     """Eight, evenly over the classes."""
-    pictures = load_pictures(data, "val", side=64)
-    numbers = torch.linspace(0, len(pictures) - 1, COUNT).long()
-    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures.batch(numbers)]
+    images = load_images(data, "val", side=64)
+    numbers = torch.linspace(0, len(images) - 1, COUNT).long()
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images.batch(numbers)]
 
 
-def column(picture: Path | Image.Image, model: Part, seed: int) -> tuple[Image.Image, str, float]:
-    """A picture's panels above each other, its errors in words, and the last of them beside that of the middle."""
-    relations = partzoo.relate(picture, model=model, seed=seed)
+def column(image: Path | Image.Image, model: Part, seed: int) -> tuple[Image.Image, str, float]:
+    """An image's panels above each other, its errors in words, and the last of them beside that of the middle."""
+    relations = partzoo.relate(image, model=model, seed=seed)
     one, every = relations.assemble(0), relations.assemble()
     spread = relations.uncertainty_map()
     low, high = np.nanmin(spread), np.nanmax(spread)
     grey = np.nan_to_num(55 + 200 * (spread - low) / (high - low))
     shade = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     panels = [
-        panel.resize((SIDE, SIDE), Image.Resampling.BICUBIC) for panel in (one.truth, one.picture, every.picture, shade)
+        panel.resize((SIDE, SIDE), Image.Resampling.BICUBIC) for panel in (one.truth, one.image, every.image, shade)
     ]
     found = Image.new("RGB", (SIDE, len(panels) * (SIDE + GAP) - GAP), "white")
     for place, panel in enumerate(panels):
@@ -61,15 +61,13 @@ def column(picture: Path | Image.Image, model: Part, seed: int) -> tuple[Image.I
 @click.option("--data", type=click.Path(path_type=Path, exists=True))
 @click.option("-o", "--out", default=ROOT / "docs" / "images" / "relations.jpg", type=click.Path(path_type=Path))
 def main(model: str, data: Path | None, out: Path) -> None:
-    pictures = (
-        validation_pictures(data) if data else [ROOT / "examples" / "images" / f"{name}.jpg" for name in PHOTOGRAPHS]
-    )
+    images = validation_images(data) if data else [ROOT / "examples" / "images" / f"{name}.jpg" for name in PHOTOGRAPHS]
     loaded, columns, ratios = partzoo.load(model), [], []
-    for number, picture in enumerate(pictures):
-        panels, told, ratio = column(picture, loaded, number)
+    for number, image in enumerate(images):
+        panels, told, ratio = column(image, loaded, number)
         columns.append(panels)
         ratios.append(ratio)
-        sys.stdout.write(f"{picture.stem if data is None else number}: {told}\n")
+        sys.stdout.write(f"{image.stem if data is None else number}: {told}\n")
     page = Image.new("RGB", (len(columns) * (SIDE + GAP) - GAP, columns[0].height), "white")
     for place, panels in enumerate(columns):
         page.paste(panels, (place * (SIDE + GAP), 0))

@@ -108,8 +108,8 @@ def test_the_plain_relative_encoder_computes_the_same_as_ours():
 def test_the_plain_patches_are_cut_where_they_say():
     preprocess = Preprocess()
     pixels = part_step._pixels(1, 32)
-    picture = part_step.Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
-    patches, positions = part_step.PlainPatches(8, preprocess.mean, preprocess.std)(picture)
+    image = part_step.Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
+    patches, positions = part_step.PlainPatches(8, preprocess.mean, preprocess.std)(image)
     x, y = positions[5].int().tolist()
     assert patches.shape == (16, 3, 8, 8)
     assert torch.allclose(patches[5], preprocess.normalize(pixels[:, :, y : y + 8, x : x + 8])[0], atol=1e-6)
@@ -134,27 +134,27 @@ def test_the_profile_names_operators_and_shares(tmp_path):
     assert "PART training step" in text and "aten::" in text and "%" in text
 
 
-def test_growth_is_the_most_pictures_over_the_next_fewer(monkeypatch):
+def test_growth_is_the_most_images_over_the_next_fewer(monkeypatch):
     figures = {100: (0.5, 9.0), 1_000: (0.2, 10.0), 10_000: (0.1, 12.0)}
     calls = []
 
     def cost(work, folder, model):
         calls.append((work, int(folder.name), len(list(folder.iterdir()))))
-        return dict(zip(("seconds_a_picture", "mebibytes"), figures[int(folder.name) * 100 // 2], strict=True))
+        return dict(zip(("seconds_per_image", "mebibytes"), figures[int(folder.name) * 100 // 2], strict=True))
 
-    monkeypatch.setattr(growth, "PICTURES", (2, 20, 200))
+    monkeypatch.setattr(growth, "IMAGES", (2, 20, 200))
     monkeypatch.setattr(growth, "cost_in_its_own_process", cost)
     time, memory, *_ = growth.outcomes(False, 9)
     assert calls[:3] == [("extract_features", n, n) for n in (2, 20, 200)]
     assert len(calls) == 2 * 3
     assert (time["ratio"], time["met"], time["ours"]["per_second"]) == (0.5, True, 10.0)
     assert (memory["ratio"], memory["met"], memory["peer"]["mebibytes"]) == (1.2, False, 10.0)
-    assert memory["facts"]["by_pictures"] == {"2": 9.0, "20": 10.0, "200": 12.0}
-    assert runner.line(memory).startswith("extract_features, 200 pictures, peak memory: 1.20 times the memory of")
+    assert memory["facts"]["by_images"] == {"2": 9.0, "20": 10.0, "200": 12.0}
+    assert runner.line(memory).startswith("extract_features, 200 images, peak memory: 1.20 times the memory of")
 
 
 def test_the_cost_of_a_work_counts_from_the_loaded_model_and_sees_its_peak(monkeypatch, tmp_path):
-    growth.write_pictures(tmp_path / "few", 2)
+    growth.write_images(tmp_path / "few", 2)
     held = np.ones(2**24)  # 128 MiB from before
     monkeypatch.setitem(growth.WORKS, "waste", lambda folder, encoder: np.ones(2**26).sum())
     # 512 MiB, less what the system takes back from this process meanwhile.
@@ -163,9 +163,9 @@ def test_the_cost_of_a_work_counts_from_the_loaded_model_and_sees_its_peak(monke
 
 
 def test_a_process_of_its_own_reports_back(tmp_path):
-    growth.write_pictures(tmp_path / "few", 1)
+    growth.write_images(tmp_path / "few", 1)
     found = growth.cost_in_its_own_process("extract_features", tmp_path / "few", "toy-vit")
-    assert found["seconds_a_picture"] > 0 and 0.1 <= found["mebibytes"] < 500
+    assert found["seconds_per_image"] > 0 and 0.1 <= found["mebibytes"] < 500
 
 
 @pytest.fixture
@@ -183,9 +183,9 @@ def record():
             (one, [0.3], [0.1]),
         )
     ]
-    for unit, figures in (("seconds_a_picture", (0.004, 0.003, 0.0033)), ("mebibytes", (17.0, 18.0, 27.0))):
-        by_pictures = {number: [figure] for number, figure in zip(growth.PICTURES, figures, strict=True)}
-        cases.append({"row": "growth", **growth._outcome("fit_parts", unit, by_pictures, False)})
+    for unit, figures in (("seconds_per_image", (0.004, 0.003, 0.0033)), ("mebibytes", (17.0, 18.0, 27.0))):
+        by_images = {number: [figure] for number, figure in zip(growth.IMAGES, figures, strict=True)}
+        cases.append({"row": "growth", **growth._outcome("fit_parts", unit, by_images, False)})
     return {"quick": False, "repetitions": 2, "hardware": hardware | {"torch": "2", "timm": "1"}, "cases": cases}
 
 
@@ -196,8 +196,8 @@ def test_a_record_becomes_tables_of_ratios_and_of_growth(record):
     assert "| int8: cosine 0.9991, parts agree on 99.87 % of pixels | a\\|b | 1.50 times" in text
     assert "| 3.00 times the time (3.00 to 3.00), 0.3 s | at most 1.5: missed; under 1 s: met |" in text
     assert "1.50 times the memory (1.50 to 1.50), 27 MiB | at most 1.1: missed |" in text
-    assert "| pictures | 100 | 1,000 | 10,000 |" in text
-    assert "| fit_parts: milliseconds a picture | 4.0 | 3.0 | 3.3 |" in text
+    assert "| images | 100 | 1,000 | 10,000 |" in text
+    assert "| fit_parts: milliseconds per image | 4.0 | 3.0 | 3.3 |" in text
     assert "| fit_parts: peak memory, MiB | 17 | 18 | 27 |" in text
 
 

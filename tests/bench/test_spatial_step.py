@@ -23,10 +23,10 @@ def test_the_plain_pairs_are_those_of_training(count):
 def test_the_plain_patches_are_where_they_say():
     config = SpatialConfig(size=32, patch_size=12, mean=(0.0,) * 3, std=(1.0,) * 3)
     made = spatial_step.PlainViews(config)
-    made.colours = lambda picture: torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    made.colours = lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     ramp = np.linspace(0, 250, 32)
-    picture = Image.fromarray(np.stack(np.broadcast_arrays(ramp[:, None], ramp, 0.0), axis=2).astype(np.uint8))
-    views, patches, places = made(picture)
+    image = Image.fromarray(np.stack(np.broadcast_arrays(ramp[:, None], ramp, 0.0), axis=2).astype(np.uint8))
+    views, patches, places = made(image)
     assert len(views) == 4 and len(patches) == 2
     for patch, (top, left) in zip(patches, places, strict=True):
         found = patch[:2].mean((1, 2)) * 255 / 250 * 31

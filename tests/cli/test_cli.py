@@ -20,7 +20,7 @@ TOY = ("--model", "toy-vit")
 
 @pytest.fixture
 def set_of_two(tmp_path):
-    """A folder with two small pictures of one name."""
+    """A folder with two small images of one name."""
     for folder, source in (("a", CAT), ("b", IBIS)):
         (tmp_path / "set" / folder).mkdir(parents=True)
         with Image.open(source) as image:
@@ -60,7 +60,7 @@ def test_a_doubtful_foreground_is_said_in_one_line(tmp_path):
     ran = partzoo("discover", tmp_path / "blank.png", "-k", 2, *TOY)
     assert ran.code == 0 and "The foreground is doubtful in" in ran.err and "blank.png" in ran.err
     about = json.loads(partzoo("discover", IBIS, "-k", 2, *TOY, "--json").out)
-    assert about["pictures"][0]["quality"] > 0.7
+    assert about["images"][0]["quality"] > 0.7
 
 
 @pytest.mark.parametrize("ending", [".index.png", ".npz"])
@@ -69,8 +69,8 @@ def test_discover_writes_what_parts_load_reads(tmp_path, ending):
     about = json.loads(ran.out)
     parts = Parts.load(tmp_path / f"parts{ending}")
     assert about["k"] == parts.k == 4
-    assert [each["part"] for each in about["pictures"][0]["parts"]] == list(parts.present)
-    assert [each["pixels"] for each in about["pictures"][0]["parts"]] == parts.areas[parts.areas > 0].tolist()
+    assert [each["part"] for each in about["images"][0]["parts"]] == list(parts.present)
+    assert [each["pixels"] for each in about["images"][0]["parts"]] == parts.areas[parts.areas > 0].tolist()
 
 
 def test_discover_without_an_output_only_tells(tmp_path, monkeypatch):
@@ -80,13 +80,13 @@ def test_discover_without_an_output_only_tells(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_of_one_name_get_files_of_their_own(set_of_two, tmp_path):
+def test_images_of_one_name_get_files_of_their_own(set_of_two, tmp_path):
     ran = partzoo("discover", set_of_two, "-k", 3, *TOY, "-o", tmp_path / "out", "--format", ".npz")
     assert ran.code == 0, ran.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bird-2.npz", "bird.npz"]
 
 
-def test_many_pictures_make_one_coco_file(set_of_two, tmp_path):
+def test_many_images_make_one_coco_file(set_of_two, tmp_path):
     pytest.importorskip("pycocotools")
     ran = partzoo("discover", set_of_two / "**" / "*.png", "-k", 3, *TOY, "-o", tmp_path / "parts.json")
     assert ran.code == 0, ran.err
@@ -117,7 +117,7 @@ def test_a_saved_vocabulary_gives_the_same_parts_again(set_of_two, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
-def test_features_are_written_with_the_pictures_names(set_of_two, tmp_path, ending):
+def test_features_are_written_with_the_images_names(set_of_two, tmp_path, ending):
     out = tmp_path / f"features{ending}"
     ran = partzoo("features", set_of_two, *TOY, "-o", out)
     assert ran.code == 0, ran.err
@@ -176,7 +176,7 @@ def test_training_makes_a_model_that_discover_takes(tmp_path):
     ran = partzoo(*arguments, "--steps", 1)
     assert ran.code == 0, ran.err
     ran = partzoo(*arguments, "--steps", 2, "--resume")
-    assert ran.code == 0 and "2 steps and 4 pictures" in ran.out, ran.err
+    assert ran.code == 0 and "2 steps and 4 images" in ran.out, ran.err
     ran = partzoo("discover", IBIS, "--model", run / "model.safetensors", "-k", 2, "--json")
     assert ran.code == 0 and json.loads(ran.out)["k"] == 2, ran.err
 

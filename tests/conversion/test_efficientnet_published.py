@@ -6,7 +6,7 @@ import torch
 import partzoo
 from partzoo.conversion.efficientnet import FIRST, LATER
 from partzoo.errors import WeightsError
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 from partzoo.images.preprocess import to_tensor
 from partzoo.models.efficientnet import scaled_depths
 from partzoo.models.registry import find
@@ -55,5 +55,5 @@ def test_another_depth_is_refused():
 @pytest.mark.parametrize("image", sorted(SEEN))
 def test_the_released_parent_knows_what_the_examples_show(image):
     model = partzoo.load("efficientnet-lite0.in1k", device="cpu", dtype="float32")
-    x = to_tensor(open_picture(EXAMPLES / f"{image}.jpg"), (224, 224), model.preprocess)[None]
+    x = to_tensor(open_image(EXAMPLES / f"{image}.jpg"), (224, 224), model.preprocess)[None]
     assert SEEN[image] & set(model.classify(x)[0].topk(5).indices.tolist())

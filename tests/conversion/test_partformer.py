@@ -18,8 +18,8 @@ from partzoo.train.losses.partformer import VGG_WEIGHTS
 from partzoo.train.tasks.partformer import PartFormerTask
 
 CASES = Path(__file__).parent.parent / "parity" / "partformer"
-PICTURES = Path(__file__).parents[2] / "examples" / "images"
-CLASSES = torch.tensor([3, 107])  # of PartImageNet's two pictures
+IMAGES = Path(__file__).parents[2] / "examples" / "images"
+CLASSES = torch.tensor([3, 107])  # of PartImageNet's two images
 ALPHAS = {"celeba": 2.0, "cub": 0.5, "partimage": 1.5}
 WEIGHTS = {"reconstruction": 1, "concentration": 0.3, "area": 0.5, "consistency": 0.01}
 
@@ -39,7 +39,7 @@ def published_order(x):
 
 
 class Seen:
-    """The one frozen encoder of all cases: it looks at each picture once."""
+    """The one frozen encoder of all cases: it looks at each image once."""
 
     def __init__(self, encoder):
         self.encoder, self.tokens = encoder, {}
@@ -67,7 +67,7 @@ def converted(variant, parts=4):
 
 
 @cache
-def inference_pictures():
+def inference_images():
     blocks = torch.from_numpy(normal("partformer/infer/blocks", (1, 3, 16, 16)))
     blocks = blocks.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
     return torch.cat([image("partformer/infer/image", (1, 3, 256, 256)), blocks])
@@ -96,7 +96,7 @@ def test_dino_s_features_are_the_published_ones(strong):
     ("celeba", "celeba", 4), ("celeba_k8", "celeba", 8), ("cub", "cub", 4), ("partimage", "partimage", 4),
 ])  # fmt: skip
 def test_maps_and_representations_are_the_published_ones(name, variant, parts):
-    expected, x, model = case(f"infer_{name}"), inference_pictures(), converted(variant, parts)
+    expected, x, model = case(f"infer_{name}"), inference_images(), converted(variant, parts)
     several = {"classes": CLASSES} if variant == "partimage" else {}
     near(model.encoder.encode(x).maps()[:, ::12, ::4, ::4], expected["dino_subset"], 3e-5)
     near(model.features(x)[:, :, ::4, ::4], expected["F_subset"], 3e-5)
@@ -164,7 +164,7 @@ def test_a_training_step_has_the_published_terms_and_gradients(variant, monkeypa
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_lower_precision_finds_the_same_parts(dtype):
-    x, expected = inference_pictures()[:1], torch.from_numpy(case("infer_celeba")["argmax"][:1]).long()
+    x, expected = inference_images()[:1], torch.from_numpy(case("infer_celeba")["argmax"][:1]).long()
     model = partzoo.convert(published("celeba"), device="cpu", dtype=dtype)
     maps = published_order(model.part_maps(x, size=(128, 128)))
     assert (maps.argmax(1) == expected).float().mean() > 0.99
@@ -172,7 +172,7 @@ def test_lower_precision_finds_the_same_parts(dtype):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_trained_weights_find_the_same_parts_in_lower_precision(dtype):
-    pixels = [Image.open(path).convert("RGB").resize((128, 128)) for path in sorted(PICTURES.glob("*.jpg"))]
+    pixels = [Image.open(path).convert("RGB").resize((128, 128)) for path in sorted(IMAGES.glob("*.jpg"))]
     pixels = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
     exact, rough = (partzoo.load("partformer-resnet18.faces-k8", device="cpu", dtype=d) for d in ("float32", dtype))
     x = exact.preprocess.normalize(pixels)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from partzoo.data.folders import load_pictures
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.folders import load_images
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import ImageError, UsageError
 from partzoo.train.augmentation.geometry import random_crop_flip
 
@@ -16,20 +16,20 @@ def save(path, size, value):
     Image.new("RGB", size, (value, value, value)).save(path)
 
 
-def test_subfolders_are_classes_and_pictures_are_cut_square(tmp_path):
+def test_subfolders_are_classes_and_images_are_cut_square(tmp_path):
     for split in ("train", "val"):
         for number, name in enumerate("ab"):
             save(tmp_path / split / name / "1.png", (30, 50), 100 + number)
-    pictures = load_pictures(tmp_path, "val", side=16)
-    assert (len(pictures), pictures.classes, pictures.labels.tolist()) == (2, ["a", "b"], [0, 1])
-    batch = pictures.batch(torch.tensor([1, 0]))
+    images = load_images(tmp_path, "val", side=16)
+    assert (len(images), images.classes, images.labels.tolist()) == (2, ["a", "b"], [0, 1])
+    batch = images.batch(torch.tensor([1, 0]))
     assert batch.shape == (2, 3, 16, 16) and batch[:, 0, 0, 0].tolist() == [101, 100]
 
 
-def test_a_flat_folder_has_no_labels_and_every_tenth_picture_is_held_out(tmp_path):
+def test_a_flat_folder_has_no_labels_and_every_tenth_image_is_held_out(tmp_path):
     for i in range(20):
         save(tmp_path / f"{i:02}.png", (8, 8), i)
-    train, held_out = load_pictures(tmp_path, side=8), load_pictures(tmp_path, "val", side=8)
+    train, held_out = load_images(tmp_path, side=8), load_images(tmp_path, "val", side=8)
     assert train.labels is None
     assert (len(train), len(held_out)) == (18, 2)
     assert held_out.batch(torch.arange(2))[:, 0, 0, 0].tolist() == [0, 10]
@@ -41,11 +41,11 @@ def test_sheets_are_read_as_far_as_they_are_there(tmp_path):
     Image.fromarray(sheet).save(tmp_path / "train-00.avif", quality=100, subsampling="4:4:4")
     np.save(tmp_path / "train-labels.npy", np.arange(50, dtype=np.uint8))
     (tmp_path / "classes.json").write_text(json.dumps([{"wnid": "n1", "words": "one"}]))
-    pictures = load_pictures(tmp_path)
-    assert len(pictures) == 6 and pictures.labels.tolist() == list(range(6)) and pictures.classes == ["one"]
+    images = load_images(tmp_path)
+    assert len(images) == 6 and images.labels.tolist() == list(range(6)) and images.classes == ["one"]
     decoded = np.asarray(Image.open(tmp_path / "train-00.avif").convert("RGB"))
-    assert np.array_equal(pictures.batch(torch.tensor([4]))[0].permute(1, 2, 0), decoded[64:, 64:128])
-    assert load_pictures(tmp_path, side=32, limit=5).batch(torch.arange(5)).shape == (5, 3, 32, 32)
+    assert np.array_equal(images.batch(torch.tensor([4]))[0].permute(1, 2, 0), decoded[64:, 64:128])
+    assert load_images(tmp_path, side=32, limit=5).batch(torch.arange(5)).shape == (5, 3, 32, 32)
 
 
 def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
@@ -54,44 +54,44 @@ def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
         Image.fromarray(tiles.swapaxes(1, 2).reshape(32, 48, 3)).save(tmp_path / f"{name}.avif", quality=100)
         np.savez(tmp_path / f"{name}.npz", person=np.arange(5))
     for split in ("train", "val"):
-        pictures = load_pictures(tmp_path, split, side=8)
-        assert len(pictures) == 5 and pictures.labels is None
-        seen = pictures.batch(torch.arange(5))
+        images = load_images(tmp_path, split, side=8)
+        assert len(images) == 5 and images.labels is None
+        seen = images.batch(torch.arange(5))
         assert seen.shape == (5, 3, 8, 8)
         assert torch.allclose(seen[:, 0, 4, 4].float(), 40 * torch.arange(5.0), atol=3)
     np.savez(tmp_path / "train.npz", person=np.arange(7000))
-    with pytest.raises(UsageError, match="too small for the 7000 pictures"):
-        load_pictures(tmp_path)
+    with pytest.raises(UsageError, match="too small for the 7000 images"):
+        load_images(tmp_path)
 
 
 def test_epochs_are_permutations_and_start_where_they_are_told():
-    pictures = PictureSet.from_pixels(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), None, [])
-    stream = pictures.epochs(4, seed=0)
+    images = ImageSet.from_pixels(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), None, [])
+    stream = images.epochs(4, seed=0)
     seen = torch.cat([next(stream) for _ in range(5)])
     assert sorted(seen[:10].tolist()) == sorted(seen[10:].tolist()) == list(range(10))
     assert seen[:10].tolist() != seen[10:].tolist()
-    assert torch.equal(next(pictures.epochs(4, seed=0, start=8)), seen[8:12])
+    assert torch.equal(next(images.epochs(4, seed=0, start=8)), seen[8:12])
 
 
-def test_pictures_are_read_as_everywhere_else(tmp_path):
+def test_images_are_read_as_everywhere_else(tmp_path):
     grey = np.full((8, 8), 40_000, np.uint16)
     Image.fromarray(grey).save(tmp_path / "a.png")
     Image.fromarray(grey).save(tmp_path / "b.png")
-    assert load_pictures(tmp_path, side=8).batch(torch.tensor([0])).unique().tolist() == [156]
+    assert load_images(tmp_path, side=8).batch(torch.tensor([0])).unique().tolist() == [156]
 
 
 def test_bad_data_is_one_clear_error(tmp_path):
     with pytest.raises(UsageError, match="is not a folder"):
-        load_pictures(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="holds no pictures"):
-        load_pictures(tmp_path)
+        load_images(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="holds no images"):
+        load_images(tmp_path)
     (tmp_path / "a.jpg").write_text("text")
     (tmp_path / "b.jpg").write_text("text")
-    with pytest.raises(ImageError, match=r"b\.jpg cannot be read as a picture"):
-        load_pictures(tmp_path).batch(torch.tensor([0]))
+    with pytest.raises(ImageError, match=r"b\.jpg cannot be read as an image"):
+        load_images(tmp_path).batch(torch.tensor([0]))
 
 
-def test_crops_and_flips_keep_the_picture_s_values():
+def test_crops_and_flips_keep_the_image_s_values():
     ramp = torch.linspace(0, 1, 64).expand(50, 3, 64, 64).contiguous()
     out = random_crop_flip(ramp, 32, scale=(0.5, 1.0), generator=torch.Generator().manual_seed(0))
     assert out.shape == (50, 3, 32, 32)
@@ -99,5 +99,5 @@ def test_crops_and_flips_keep_the_picture_s_values():
     assert (slopes > 0).any() and (slopes < 0).any()
     assert slopes.abs().min() > 0.45 and slopes.abs().max() < 1.05
     whole = random_crop_flip(ramp, 64, scale=(1.0, 1.0), generator=torch.Generator().manual_seed(0))
-    for picture in whole:
-        assert torch.allclose(picture, ramp[0], atol=1e-5) or torch.allclose(picture, ramp[0].flip(-1), atol=1e-5)
+    for image in whole:
+        assert torch.allclose(image, ramp[0], atol=1e-5) or torch.allclose(image, ramp[0].flip(-1), atol=1e-5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from partzoo.data.folders import load_pictures
+from partzoo.data.folders import load_images
 from partzoo.errors import UsageError
 
 
@@ -12,7 +12,7 @@ def write(file, found):
 
 
 def planes(side, value):
-    """A picture as the binary files store it: red is ``value``, green 20, blue 30."""
+    """An image as the binary files store it: red is ``value``, green 20, blue 30."""
     return np.repeat(np.array([[value], [20], [30]], np.uint8), side * side, axis=1).tobytes()
 
 
@@ -35,32 +35,32 @@ def stl10(folder, splits):
 @pytest.mark.parametrize("within", ["", "cifar-10-batches-bin"])
 def test_cifar_is_training_data(tmp_path, within):
     cifar10(tmp_path)
-    train = load_pictures(tmp_path / within, side=32)
+    train = load_images(tmp_path / within, side=32)
     assert train.batch(torch.arange(5))[:, 0, 3, 4].tolist() == [1, 2, 3, 4, 5]
     assert train.labels.tolist() == [1, 0, 1, 0, 1] and train.classes == ["plane", "car"]
-    held_out = load_pictures(tmp_path / within, "val", side=16)
+    held_out = load_images(tmp_path / within, "val", side=16)
     assert held_out.batch(torch.arange(1)).shape == (1, 3, 16, 16) and held_out.batch(torch.arange(1))[0, 0, 0, 0] == 9
-    assert len(load_pictures(tmp_path / within, side=32, limit=3)) == 3
+    assert len(load_images(tmp_path / within, side=32, limit=3)) == 3
 
 
-def test_stl10_trains_on_its_unlabelled_pictures_where_they_are_there(tmp_path):
+def test_stl10_trains_on_its_unlabelled_images_where_they_are_there(tmp_path):
     stl10(tmp_path / "all", ["train", "test", "unlabeled"])
     stl10(tmp_path / "some", ["train", "test"])
-    unlabelled, labelled = (load_pictures(tmp_path / name, side=96) for name in ("all", "some"))
+    unlabelled, labelled = (load_images(tmp_path / name, side=96) for name in ("all", "some"))
     assert unlabelled.labels is None and unlabelled.batch(torch.arange(2))[:, 0, 0, 0].tolist() == [2, 2]
     assert labelled.labels.tolist() == [0, 1] and labelled.batch(torch.arange(2))[:, 0, 0, 0].tolist() == [0, 0]
-    assert load_pictures(tmp_path / "all", "val", side=96).batch(torch.arange(1))[0, 0, 0, 0] == 1
+    assert load_images(tmp_path / "all", "val", side=96).batch(torch.arange(1))[0, 0, 0, 0] == 1
 
 
 def test_a_folder_of_several_sets_is_refused(tmp_path):
     cifar10(tmp_path)
     stl10(tmp_path, ["train", "test"])
     with pytest.raises(UsageError, match="holds cifar-10, stl-10: give the folder of one"):
-        load_pictures(tmp_path)
+        load_images(tmp_path)
 
 
 def test_other_folders_are_not_taken_for_them(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "meta").mkdir()
-    with pytest.raises(UsageError, match="holds no pictures"):
-        load_pictures(tmp_path)
+    with pytest.raises(UsageError, match="holds no images"):
+        load_images(tmp_path)

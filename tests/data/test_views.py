@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity.synthetic import picture
+from parity.synthetic import image
 from PIL import Image
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as tv
@@ -43,7 +43,7 @@ def tensor(image):
 
 
 @pytest.mark.parametrize("side", [64, 20])
-def test_crops_are_torchvision_s_of_pil_pictures(side):
+def test_crops_are_torchvision_s_of_pil_images(side):
     pixels = noise(6, 64, 48)
     boxes = torch.tensor(
         [[0, 0, 64, 48], [3, 5, 20, 31], [10, 0, 54, 17], [60, 44, 4, 4], [1, 2, 33, 40], [7, 9, 1, 1]]
@@ -99,7 +99,7 @@ def test_hues_greys_and_blends_are_torchvision_s():
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
-def test_each_picture_is_jittered_in_its_own_order():
+def test_each_image_is_jittered_in_its_own_order():
     generator = torch.Generator().manual_seed(0)
     x = noise(24, 8, 8) / 255
     order = torch.rand(24, 4, generator=generator).argsort(1)
@@ -117,7 +117,7 @@ def test_each_picture_is_jittered_in_its_own_order():
         torch.testing.assert_close(result, each, atol=1e-5, rtol=0)
 
 
-def test_colours_are_drawn_for_each_picture():
+def test_colours_are_drawn_for_each_image():
     x = (noise(1, 4, 4) / 255).repeat(4000, 1, 1, 1)
     found = random_colours(x, generator=torch.Generator().manual_seed(0))
     kept = (found == x).flatten(1).all(1).float().mean()
@@ -127,7 +127,7 @@ def test_colours_are_drawn_for_each_picture():
     assert len(found.flatten(1).unique(dim=0)) > 3000
     x = torch.full((4000, 3, 1, 1), 0.25)
     shade = random_colours(x, generator=torch.Generator().manual_seed(0))[:, 0, 0, 0]
-    changed = shade[shade != 0.25] / 0.25  # of plain grey pictures, brightness alone is seen
+    changed = shade[shade != 0.25] / 0.25  # of plain grey images, brightness alone is seen
     assert changed.min() == pytest.approx(0.2, abs=0.01) and changed.max() == pytest.approx(1.8, abs=0.01)
     assert changed.mean() == pytest.approx(1, abs=0.03)
 
@@ -151,7 +151,7 @@ def test_changes_and_their_order_are_drawn_as_torchvision_s(monkeypatch):
 
 def test_patches_are_the_published_ones():
     expected = np.load(CASES / "g_training_patches.npz")
-    pixels = (255 * torch.from_numpy(picture("spatial/tiny", (1, 3, 64, 64))) + 0.5).floor().double()
+    pixels = (255 * torch.from_numpy(image("spatial/tiny", (1, 3, 64, 64))) + 0.5).floor().double()
     config = SpatialConfig()
 
     def normalized(x):
@@ -177,7 +177,7 @@ def test_patches_are_the_published_ones():
     )
 
 
-def test_enlarged_patches_are_windows_of_the_picture_that_pil_enlarges():
+def test_enlarged_patches_are_windows_of_the_image_that_pil_enlarges():
     pixels, corners = noise(3, 32, 32), torch.tensor([[0, 0], [53, 53], [17, 40]])
     found = enlarged_patches(pixels.double(), corners, 85)
     for each, (top, left), result in zip(pixels, corners.tolist(), found, strict=True):

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 import partzoo
 from partzoo.discovery.describe import View, angles, at_work, centred, cielab, cropped, position, within_frame
 from partzoo.discovery.refine import resize
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 
 
 def test_cielab_of_known_colours():
@@ -35,7 +35,7 @@ def test_cropped_keeps_what_lies_within_the_frame():
 @pytest.mark.parametrize("size", [(8, 8), (17, 300), (300, 17), (1, 1)])
 def test_working_size_suits_model_and_cells(size):
     model = partzoo.load("toy-vit")
-    pixels, batch = at_work(Picture(np.zeros((*size, 3), np.uint8)), model, 64)
+    pixels, batch = at_work(OpenedImage(np.zeros((*size, 3), np.uint8)), model, 64)
     assert pixels.shape[1:] == batch.shape[2:] and all(side % model.patch == 0 for side in pixels.shape[1:])
 
 

@@ -20,7 +20,7 @@ from partzoo.models.sharing import save_pretrained
 
 
 class Columns(PartModel):
-    """Parts are columns of equal width, where the picture is bright; the looks of each are as given."""
+    """Parts are columns of equal width, where the image is bright; the looks of each are as given."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -43,7 +43,7 @@ THIRDS = [[1, 0], [0, 1], [0.1, 1]]  # the last two look alike
 
 
 class Classes(PartModel):
-    """Halves of the picture: upper and lower in class 0, left and right in class 1."""
+    """Halves of the image: upper and lower in class 0, left and right in class 1."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
     config = SimpleNamespace(parts=2, classes=2)
@@ -107,10 +107,10 @@ def test_where_no_k_is_said_few_parts_are_all_and_many_become_eight():
 
 def test_parts_keep_the_models_numbers_whatever_their_areas(partformer):
     """Part i is the model's part i, alone, among others and in any order."""
-    pictures = noise(4, (64, 64))
-    together = partzoo.discover_parts(pictures, model=partformer, refine=False)
-    turned = partzoo.discover_parts(pictures[::-1], None, model=partformer, refine=False)[::-1]
-    for pixels, parts, again in zip(pictures, together, turned, strict=True):
+    images = noise(4, (64, 64))
+    together = partzoo.discover_parts(images, model=partformer, refine=False)
+    turned = partzoo.discover_parts(images[::-1], None, model=partformer, refine=False)[::-1]
+    for pixels, parts, again in zip(images, together, turned, strict=True):
         assert parts == again == partzoo.discover_parts(pixels, None, model=partformer, refine=False)
         x = partformer.preprocess.normalize(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
         maps = partformer.part_maps(x, size=(64, 64))[0]
@@ -137,23 +137,23 @@ def test_every_part_has_a_place_after_joining(k):
         assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
 
 
-def test_the_own_vocabulary_costs_no_look_at_the_pictures():
+def test_the_own_vocabulary_costs_no_look_at_the_images():
     model = Columns(THIRDS)
-    for pictures in (bright(), [bright(), bright()]):
-        assert partzoo.fit_parts(pictures, model=model).numbering == (1, 2, 3)
+    for images in (bright(), [bright(), bright()]):
+        assert partzoo.fit_parts(images, model=model).numbering == (1, 2, 3)
     assert model.seen == 0
     partzoo.discover_parts([bright(), bright()], None, model=model)
     assert model.seen == 2
 
 
 def test_a_vocabulary_labels_as_the_call_that_it_is_from():
-    model, pictures = Columns(THIRDS), [bright(), bright((20, 20), 3)]
+    model, images = Columns(THIRDS), [bright(), bright((20, 20), 3)]
     for k in (None, 2):
-        vocabulary = partzoo.fit_parts(pictures, k, model=model)
-        for pixels, parts in zip(pictures, partzoo.discover_parts(pictures, k, model=model), strict=True):
+        vocabulary = partzoo.fit_parts(images, k, model=model)
+        for pixels, parts in zip(images, partzoo.discover_parts(images, k, model=model), strict=True):
             assert parts == partzoo.discover_parts(pixels, vocabulary=vocabulary, model=model)
     with pytest.raises(UsageError, match="no name"):
-        partzoo.discover_parts(pictures, vocabulary=vocabulary)
+        partzoo.discover_parts(images, vocabulary=vocabulary)
 
 
 @pytest.mark.parametrize("k", [None, 2])
@@ -176,17 +176,17 @@ def test_a_vocabulary_of_another_number_of_parts_is_an_error():
 
 
 def test_batch_size_does_not_change_labels(partformer):
-    pictures = [*noise(3), *noise(2, (64, 40))]
-    one = partzoo.discover_parts(pictures, 3, model=partformer, batch_size=1)
+    images = [*noise(3), *noise(2, (64, 40))]
+    one = partzoo.discover_parts(images, 3, model=partformer, batch_size=1)
     for batch_size in (2, 64):
-        assert partzoo.discover_parts(pictures, 3, model=partformer, batch_size=batch_size) == one
+        assert partzoo.discover_parts(images, 3, model=partformer, batch_size=batch_size) == one
 
 
-def test_a_picture_smaller_than_the_parts_are_many_is_no_error():
+def test_a_image_smaller_than_the_parts_are_many_is_no_error():
     assert partzoo.discover_parts(np.full((1, 1, 3), 250, np.uint8), model=Columns(THIRDS)).labels.shape == (1, 1)
 
 
-def test_the_class_of_each_picture_says_which_parts_are_meant():
+def test_the_class_of_each_image_says_which_parts_are_meant():
     pixels = bright((40, 40), 0)
     upper, left = partzoo.discover_parts([pixels, pixels], model=Classes(), classes=[0, 1], refine=False)
     assert upper.labels[5, 5] == upper.labels[5, 35] == 1 and upper.labels[35, 5] == 2
@@ -203,10 +203,10 @@ def test_the_class_of_each_picture_says_which_parts_are_meant():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"parts of 2 classes of things: say which each picture shows, with classes=, 0 to 1"),
+        ({}, r"parts of 2 classes of things: say which each image shows, with classes=, 0 to 1"),
         ({"classes": 2}, "classes=2: this model knows the classes 0 to 1"),
         ({"classes": -1}, "classes=-1"), ({"classes": "bird"}, "'bird'"), ({"classes": 0.5}, "0.5"),
-        ({"classes": [0, 1]}, r"one for each of the 1 pictures"),
+        ({"classes": [0, 1]}, r"one for each of the 1 images"),
         ({"classes": 0, "k": 1}, "k=1: the parts of several classes cannot be joined"),
         ({"classes": 0, "model": Columns(THIRDS)}, "this one is none: leave it"),
     ],
@@ -238,14 +238,14 @@ def test_of_a_model_of_one_class_none_is_asked():
 def test_the_command_asks_for_the_class_and_gives_few_parts_unasked(tmp_path):
     torch.manual_seed(0)
     model = partzoo.load("partformer-resnet18", pretrained=False, dtype="float32", parts=3, classes=2, size=64)
-    name, picture = save_pretrained(model, tmp_path / "model"), tmp_path / "noise.png"
-    Image.fromarray(noise(1)[0]).save(picture)
+    name, image = save_pretrained(model, tmp_path / "model"), tmp_path / "noise.png"
+    Image.fromarray(noise(1)[0]).save(image)
     out = tmp_path / "parts.npz"
-    assert "parts of 2 classes" in command("discover", picture, "--model", name).err
-    assert command("discover", picture, "--model", name, "--class", 1, "-o", out).code == 0
-    assert partzoo.Parts.load(out) == partzoo.discover_parts(picture, model=str(name), classes=1)
-    own = command("discover", picture, "--model", name, "--class", 1, "-k", "own", "--json")
+    assert "parts of 2 classes" in command("discover", image, "--model", name).err
+    assert command("discover", image, "--model", name, "--class", 1, "-o", out).code == 0
+    assert partzoo.Parts.load(out) == partzoo.discover_parts(image, model=str(name), classes=1)
+    own = command("discover", image, "--model", name, "--class", 1, "-k", "own", "--json")
     assert own.code == 0 and '"k": 3' in own.out
-    assert "neither a whole number nor 'auto' nor 'own'" in command("discover", picture, "-k", "all").err
-    refused = command("discover", picture, "--model", name, "--class", 1, "-k", 8)
+    assert "neither a whole number nor 'auto' nor 'own'" in command("discover", image, "-k", "all").err
+    refused = command("discover", image, "--model", name, "--class", 1, "-k", 8)
     assert refused.code == 2 and "knows 3 parts" in refused.err

@@ -36,7 +36,7 @@ def test_the_thing_is_separated_from_its_ground_and_divided(encoder):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (1, 40), (17, 300), (300, 17), (224, 224), (500, 700)])
-def test_labels_have_the_pictures_own_size(encoder, size):
+def test_labels_have_the_images_own_size(encoder, size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     parts = partzoo.discover_parts(pixels, 1 if size == (1, 1) else 4, model=encoder)
     assert parts.labels.shape == size and parts.labels.max() <= 4
@@ -49,7 +49,7 @@ def test_labels_are_the_arg_max_of_the_scores(encoder):
     assert (parts.scores.argmax(0) == parts.labels).mean() > 0.999
 
 
-def test_the_same_picture_gives_the_same_labels_in_another_process(encoder, tmp_path):
+def test_the_same_image_gives_the_same_labels_in_another_process(encoder, tmp_path):
     np.save(tmp_path / "scene.npy", scene())
     code = (
         "import sys, numpy as np, partzoo; "
@@ -63,28 +63,28 @@ def test_the_same_picture_gives_the_same_labels_in_another_process(encoder, tmp_
 
 
 def test_batch_size_and_order_do_not_change_labels(encoder):
-    pictures = [scene(i, at=(10 + 5 * i, 20)) for i in range(5)]
-    first = partzoo.discover_parts(pictures, 3, model=encoder, batch_size=1)
+    images = [scene(i, at=(10 + 5 * i, 20)) for i in range(5)]
+    first = partzoo.discover_parts(images, 3, model=encoder, batch_size=1)
     for batch_size in (2, 3, 64):
-        again = partzoo.discover_parts(pictures[::-1], 3, model=encoder, batch_size=batch_size)[::-1]
+        again = partzoo.discover_parts(images[::-1], 3, model=encoder, batch_size=batch_size)[::-1]
         assert all(np.array_equal(a.labels, b.labels) for a, b in zip(first, again, strict=True))
 
 
-def test_part_3_is_the_same_part_in_all_pictures(encoder):
-    pictures = [scene(i, at=(10 + 5 * i, 20 + 4 * i)) for i in range(4)]
-    for i, parts in enumerate(partzoo.discover_parts(pictures, 2, model=encoder)):
+def test_part_3_is_the_same_part_in_all_images(encoder):
+    images = [scene(i, at=(10 + 5 * i, 20 + 4 * i)) for i in range(4)]
+    for i, parts in enumerate(partzoo.discover_parts(images, 2, model=encoder)):
         centre = 10 + 5 * i + 22
         reds = parts.labels[centre, 20 + 4 * i + 10]
-        assert reds == partzoo.discover_parts(pictures, 2, model=encoder)[0].labels[32, 30] and reds > 0
+        assert reds == partzoo.discover_parts(images, 2, model=encoder)[0].labels[32, 30] and reds > 0
 
 
 def test_a_saved_vocabulary_labels_alike(encoder, tmp_path):
-    pictures = [scene(i) for i in range(3)]
-    vocabulary = partzoo.fit_parts(pictures, 3, model="toy-vit")
+    images = [scene(i) for i in range(3)]
+    vocabulary = partzoo.fit_parts(images, 3, model="toy-vit")
     vocabulary.save(tmp_path / "v.safetensors")
     again = partzoo.PartVocabulary.load(tmp_path / "v.safetensors")
-    for picture, parts in zip(pictures, partzoo.discover_parts(pictures, 3, model=encoder), strict=True):
-        assert np.array_equal(partzoo.discover_parts(picture, vocabulary=again).labels, parts.labels)
+    for image, parts in zip(images, partzoo.discover_parts(images, 3, model=encoder), strict=True):
+        assert np.array_equal(partzoo.discover_parts(image, vocabulary=again).labels, parts.labels)
 
 
 def test_another_models_vocabulary_is_an_error(encoder):
@@ -94,7 +94,7 @@ def test_another_models_vocabulary_is_an_error(encoder):
         partzoo.discover_parts(scene(), vocabulary=vocabulary, model=other)
 
 
-def test_one_picture_is_divided_as_its_own_vocabulary_says(encoder):
+def test_one_image_is_divided_as_its_own_vocabulary_says(encoder):
     vocabulary = partzoo.fit_parts(scene(), 4, model="toy-vit")
     alone = partzoo.discover_parts(scene(), 4, model=encoder)
     assert np.array_equal(partzoo.discover_parts(scene(), vocabulary=vocabulary).labels, alone.labels)
@@ -106,7 +106,7 @@ def test_parts_are_numbered_by_area(encoder):
         assert (np.diff(areas) <= 0).all()
 
 
-def test_a_blank_picture_has_no_parts(encoder):
+def test_a_blank_image_has_no_parts(encoder):
     blank = np.full((40, 60, 3), 130, np.uint8)
     for background in ("auto", None):
         parts = partzoo.discover_parts(blank, 8, model=encoder, background=background)
@@ -121,7 +121,7 @@ def test_auto_k_is_in_its_range(encoder):
     assert 2 <= partzoo.discover_parts(scene(), "auto", model=encoder).k <= 12
 
 
-def test_progress_counts_the_pictures(encoder):
+def test_progress_counts_the_images(encoder):
     seen = []
     partzoo.discover_parts([scene(0), scene(1)], 2, model=encoder, progress=lambda *pair: seen.append(pair))
     assert seen[-1] == (2, 2)
@@ -141,6 +141,6 @@ def test_bad_arguments_are_named(encoder, arguments, message):
         partzoo.discover_parts(scene(), model=encoder, **arguments)
 
 
-def test_a_picture_with_nan_is_an_error(encoder):
+def test_a_image_with_nan_is_an_error(encoder):
     with pytest.raises(ImageError, match="NaN"):
         partzoo.discover_parts(np.full((20, 20, 3), np.nan), model=encoder)

@@ -12,7 +12,7 @@ def edge(height=32, width=48, at=20):
     return guide
 
 
-def test_a_rough_map_snaps_to_the_edge_of_the_picture():
+def test_a_rough_map_snaps_to_the_edge_of_the_image():
     guide = edge()
     rough = torch.zeros(1, 32, 48)
     rough[:, :, 23:] = 1

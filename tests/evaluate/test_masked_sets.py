@@ -32,16 +32,16 @@ def test_a_foreground_is_measured_beside_its_floor(data):
     found = {}
     for model, background in (("toy-vit", "boundary"), ("centred-box", "auto")):
         record = evaluate(model, "horses", data, background=background)
-        assert record["pictures"] == 2 and record["split"] == "report"
+        assert record["images"] == 2 and record["split"] == "report"
         found[model] = record["runs"][0]["metrics"]
     assert found["toy-vit"]["iou"] > 90 > found["centred-box"]["iou"]
     assert found["toy-vit"]["max_f"] > 90 and found["toy-vit"]["mae"] < 20
-    assert evaluate("toy-vit", "horses", data, background="boundary", split="train")["pictures"] == 6
+    assert evaluate("toy-vit", "horses", data, background="boundary", split="train")["images"] == 6
 
 
 def test_a_foreground_model_is_measured_by_its_name(data):
     record = evaluate("foreground-lite0.masks", "horses", data, limit=1)
-    assert record["pictures"] == 1 and len(record["weights_sha256"]) == 64
+    assert record["images"] == 1 and len(record["weights_sha256"]) == 64
     assert record["command"].startswith("partzoo eval foreground-lite0.masks --protocol horses")
 
 

@@ -157,7 +157,7 @@ def test_labels_by_class_refuses_what_does_not_fit(labels, categories):
         labels_by_class(labels, categories, 2)
 
 
-def test_foreground_iou_is_the_mean_over_pictures():
+def test_foreground_iou_is_the_mean_over_images():
     true = np.array([[[1, 1, 0]], [[0, 0, 0]], [[1, 0, 0]]])
     pred = np.array([[[0, 2, 3]], [[0, 0, 0]], [[0, 0, 1]]])
     once = ForegroundIoU().update(true, pred)
@@ -168,7 +168,7 @@ def test_foreground_iou_is_the_mean_over_pictures():
         ForegroundIoU().update(true, pred[:2])
 
 
-def test_presence_is_the_share_of_pictures_with_each_part():
+def test_presence_is_the_share_of_images_with_each_part():
     labels = np.array([[[0, 1], [1, 1]], [[0, 0], [1, 2]], [[0, 0], [0, 0]], [[2, 2], [2, 2]]])
     assert Presence(3).update(labels).shares().tolist() == [0.5, 0.5, 0.0]
     assert Presence(3).update(labels[:1]).update(labels[1:]).shares().tolist() == [0.5, 0.5, 0.0]
@@ -186,7 +186,7 @@ def test_stability_is_the_mean_over_pairs_of_seeds():
     assert stability([one, renamed, other], 1) == pytest.approx(expected)
 
 
-def test_stability_pools_pictures_of_any_size_read_one_at_a_time():
+def test_stability_pools_images_of_any_size_read_one_at_a_time():
     maps = np.array([[0, 0, 1, 1]]), np.array([[0, 1], [1, 1]])
     others = np.array([[0, 0, 0, 1]]), np.array([[0, 1], [1, 1]])
     table = Contingency(2, 2)
@@ -195,7 +195,7 @@ def test_stability_pools_pictures_of_any_size_read_one_at_a_time():
     assert stability([iter(maps), iter(others)], 1) == (table.nmi(), table.ari())
 
 
-def test_stability_asks_for_two_seeds_and_the_same_pictures():
+def test_stability_asks_for_two_seeds_and_the_same_images():
     maps = np.zeros((2, 3, 3), dtype=int)
     with pytest.raises(UsageError, match="two seeds"):
         stability([maps], 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity.synthetic import normal, picture
+from parity.synthetic import image, normal
 
 from partzoo.evaluate.metrics import Contingency, foreground_labels, labels_by_class
 from partzoo.evaluate.parts.landmark_error import Places, landmark_error
@@ -26,17 +26,17 @@ def background_first(maps):
 
 
 def mpae_maps(name, shape):
-    return background_first(picture(f"mpae/{name}/maps", shape))
+    return background_first(image(f"mpae/{name}/maps", shape))
 
 
-def partformer_maps(name, pictures):
-    small = 3 * torch.from_numpy(normal(f"partformer/eval/{name}", (pictures, 5, 8, 8)))
+def partformer_maps(name, images):
+    small = 3 * torch.from_numpy(normal(f"partformer/eval/{name}", (images, 5, 8, 8)))
     maps = torch.nn.functional.interpolate(small, size=(128, 128), mode="bilinear", align_corners=False)
     return background_first(maps.softmax(1).numpy())
 
 
-def partformer_landmarks(name, pictures, count, spread):
-    return np.clip(128 + spread * normal(f"partformer/eval/{name}", (pictures, count, 2)), 1, 255)
+def partformer_landmarks(name, images, count, spread):
+    return np.clip(128 + spread * normal(f"partformer/eval/{name}", (images, count, 2)), 1, 255)
 
 
 def percent(table):
@@ -44,7 +44,7 @@ def percent(table):
 
 
 def at_landmarks(maps, points, side, visible=None):
-    """NMI, ARI, FG-NMI and FG-ARI of two pictures at a time."""
+    """NMI, ARI, FG-NMI and FG-ARI of two images at a time."""
     truth = np.broadcast_to(np.arange(points.shape[1]), points.shape[:2])
     visible = np.ones_like(truth, bool) if visible is None else visible
     figures = []
@@ -91,7 +91,7 @@ def test_mpae_at_the_landmarks_of_celeba(mpae):
 
 def test_mpae_on_the_masks_of_partimagenet(mpae):
     found = mpae_maps("evaluation/partimagenet", (4, 9, 128, 128)).argmax(1)
-    truth = picture("mpae/evaluation/partimagenet/truth", (4, 6, 128, 128)).argmax(1)
+    truth = image("mpae/evaluation/partimagenet/truth", (4, 6, 128, 128)).argmax(1)
     figures = percent(Contingency(6, 9).update(truth, found))
     figures += percent(Contingency(6, 6).update(np.minimum(truth, 4), truth))
     names = ("NMI", "ARI", "merged_NMI", "merged_ARI")
@@ -148,9 +148,9 @@ def test_partformer_error_on_celeba(partformer):
 
 def test_the_lineage_s_error_on_celeba(lineage):
     places = []
-    for split, pictures in (("fit", 40), ("test", 12)):
-        centroids = soft_centroids(mpae_maps(f"nme/celeba/{split}", (pictures, 5, 128, 128)))
-        points = 224 * logistic(normal(f"mpae/nme/celeba/{split}/points", (pictures, 5, 2)))
+    for split, images in (("fit", 40), ("test", 12)):
+        centroids = soft_centroids(mpae_maps(f"nme/celeba/{split}", (images, 5, 128, 128)))
+        points = 224 * logistic(normal(f"mpae/nme/celeba/{split}/points", (images, 5, 2)))
         places.append(Places(224 / 128 * centroids, points))
     assert np.abs(centroids - lineage["celeba_centroids_test"]).max() < 1e-3
     assert np.nanmean(landmark_error(CELEBA, *places, 224)) == pytest.approx(lineage["celeba_nme_percent"], abs=1e-4)
@@ -158,17 +158,17 @@ def test_the_lineage_s_error_on_celeba(lineage):
 
 def test_the_lineage_s_error_on_cub_with_invisible_landmarks_and_inactive_parts(lineage):
     places = []
-    for split, pictures in (("fit", 40), ("test", 12)):
+    for split, images in (("fit", 40), ("test", 12)):
         name = f"mpae/nme/cub/{split}"
-        strength = np.where(normal(f"{name}/present", (pictures, 5)) > -0.5, 1, np.float32(0.3))
-        maps = background_first(picture(f"{name}/maps", (pictures, 5, 64, 64)) * strength[..., None, None])
-        points = (448 * logistic(normal(f"{name}/points", (pictures, 5, 2)))).astype(np.float32)
-        x, y, width, height = logistic(normal(f"{name}/box", (pictures, 4))).T
+        strength = np.where(normal(f"{name}/present", (images, 5)) > -0.5, 1, np.float32(0.3))
+        maps = background_first(image(f"{name}/maps", (images, 5, 64, 64)) * strength[..., None, None])
+        points = (448 * logistic(normal(f"{name}/points", (images, 5, 2)))).astype(np.float32)
+        x, y, width, height = logistic(normal(f"{name}/box", (images, 4))).T
         places.append(
             Places(
                 soft_centroids(maps) * 448 / 64,
                 points,
-                normal(f"{name}/visible", (pictures, 5)) > -0.5,
+                normal(f"{name}/visible", (images, 5)) > -0.5,
                 active_parts(maps, CUB.active),
                 np.stack([100 * x, 100 * y, 150 + 200 * width, 150 + 200 * height], axis=1),
             )

@@ -11,7 +11,7 @@ COMMAND = "partzoo eval toy --protocol faces68 --data DIR"
 def record(model: str, runs: list, **changes) -> dict:
     """A result as the runner writes it; runs are (k, seed, metrics)."""
     named = [{"k": k, "seed": seed, "metrics": metrics, "seconds": 1.0} for k, seed, metrics in runs]
-    fixed = {"format": 1, "protocol": "faces68", "split": "report", "setting": "default", "pictures": 489}
+    fixed = {"format": 1, "protocol": "faces68", "split": "report", "setting": "default", "images": 489}
     return fixed | {"model": model, "command": COMMAND, "hardware": {}, "runs": named} | changes
 
 
@@ -22,7 +22,7 @@ def lines(markdown: str) -> list[list[str]]:
 def test_seeds_become_mean_and_sample_standard_deviation():
     runs = [(8, 0, {"nmi5": 1.0}), (8, 1, {"nmi5": 3.0}), (8, 2, {"nmi5": 5.0})]
     (row,) = rows([record("toy", runs)])
-    assert (row.mean, row.std, row.seeds, row.pictures, row.k) == (3.0, 2.0, 3, 489, 8)
+    assert (row.mean, row.std, row.seeds, row.images, row.k) == (3.0, 2.0, 3, 489, 8)
 
 
 def test_one_seed_has_no_standard_deviation():

@@ -20,7 +20,7 @@ def faces(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures_by_class(tmp_path_factory):
+def images_by_class(tmp_path_factory):
     """Tiny-ImageNet's official layout with two classes."""
     folder, draw = tmp_path_factory.mktemp("tin"), np.random.default_rng(0)
     (folder / "wnids.txt").write_text("n01\nn02\n")
@@ -47,7 +47,7 @@ def test_the_record_says_what_was_measured_and_how(faces, tmp_path):
     record = small(faces, out=tmp_path / "deep" / "result.json")
     assert record == json.loads((tmp_path / "deep" / "result.json").read_text())
     assert record["command"] == "partzoo eval toy-vit --protocol faces68 --data DIR -k 2 --seeds 2 --size 64"
-    assert (record["split"], record["pictures"], record["setting"]) == ("report", 3, "size=64")
+    assert (record["split"], record["images"], record["setting"]) == ("report", 3, "size=64")
     assert [(each["k"], each["seed"]) for each in record["runs"]] == [(2, 0), (2, 1), (2, None)]
     assert record["hardware"]["cores"] >= 1
 
@@ -97,7 +97,7 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     file = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
     lines = file.read_text().splitlines()
     assert file == tmp_path / "faces68.csv"
-    assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,pictures,command"
+    assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,images,command"
     assert {line.split(",")[0] for line in lines[1:]} == {
         "toy-vit", "random-weights", "colour-position", "efficientnet-lite0.in1k",
     }  # fmt: skip
@@ -112,16 +112,16 @@ def test_own_parts_are_asked_of_models_that_have_some(monkeypatch):
         assert [run._can_give(model, k) for k in (None, 8, 9)] == able
 
 
-def test_features_are_measured_by_a_class_protocol(pictures_by_class, tmp_path):
+def test_features_are_measured_by_a_class_protocol(images_by_class, tmp_path):
     options = {"seeds": 2, "out": tmp_path / "result.json"}
-    record = run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, **options)
+    record = run.evaluate("toy-vit", "tiny-imagenet", images_by_class, **options)
     assert record["command"] == "partzoo eval toy-vit --protocol tiny-imagenet --data DIR --seeds 2"
     by_seed = {each["seed"]: set(each["metrics"]) for each in record["runs"]}
     assert by_seed[None] == {"knn", "linear"} and {"linear_sgd", "mse_x", "antisymmetry"} <= by_seed[0] == by_seed[1]
     with pytest.raises(UsageError, match="reported on val, not on 'dev'"):
-        run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, split="dev")
+        run.evaluate("toy-vit", "tiny-imagenet", images_by_class, split="dev")
     with pytest.raises(UsageError, match="background, size, refine and rotate are for parts"):
-        run.evaluate("toy-vit", "tiny-imagenet", pictures_by_class, size=64)
+        run.evaluate("toy-vit", "tiny-imagenet", images_by_class, size=64)
 
 
 def test_detections_are_measured_from_their_file(tmp_path):
@@ -133,7 +133,7 @@ def test_detections_are_measured_from_their_file(tmp_path):
     (tmp_path / "annotations/instances_val2017.json").write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps([found]))
     record = run.evaluate(str(tmp_path / "found.json"), "coco-detection", tmp_path)
-    assert record["runs"][0]["metrics"]["ap"] == pytest.approx(100) and record["pictures"] == 1
+    assert record["runs"][0]["metrics"]["ap"] == pytest.approx(100) and record["images"] == 1
     with pytest.raises(UsageError, match="takes a JSON file of detections"):
         run.evaluate("toy-vit", "coco-detection", tmp_path)
     with pytest.raises(UsageError, match="in Python"):
@@ -144,7 +144,7 @@ def test_the_command_prints_figures_and_writes_the_record(faces, tmp_path):
     out = tmp_path / "result.json"
     arguments = ("--protocol", "faces68", "--data", faces, "-k", "2", "--seeds", "1", "--size", "64", "-o", out)
     ran = command("eval", "toy-vit", *arguments)
-    assert ran.code == 0 and "NMI 5" in ran.out and "report split, 3 pictures" in ran.out and "None" not in ran.out
+    assert ran.code == 0 and "NMI 5" in ran.out and "report split, 3 images" in ran.out and "None" not in ran.out
     assert json.loads(command("eval", "toy-vit", *arguments, "--json").out) == json.loads(out.read_text())
 
 

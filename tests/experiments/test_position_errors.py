@@ -18,12 +18,12 @@ def script():
 def ran(script, tmp_path_factory):
     """Where the script was run, and with what."""
     folder = tmp_path_factory.mktemp("position-errors")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     draw = np.random.default_rng(0)
     for number in range(40):
         pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "pictures" / f"{number:02}.png")
-    options = ["--data", folder / "pictures", "-o", folder / "out", "--tiny"]
+        Image.fromarray(pixels).save(folder / "images" / f"{number:02}.png")
+    options = ["--data", folder / "images", "-o", folder / "out", "--tiny"]
     options = [str(each) for each in (*options, "--results", folder / "results", "--images", folder / "images")]
     CliRunner().invoke(script.main, options, catch_exceptions=False)
     return folder, options

@@ -34,7 +34,7 @@ def ran(script, tmp_path_factory):
 def test_every_method_and_seed_is_measured_with_every_number_of_patches(script, ran):
     rows = script.read(ran[0] / "results" / "linear.csv")
     assert len(rows) == 2 * (2 + 6 + 6 + 1 + 1)
-    assert {row["pictures"] for row in rows if row["method"] != "random"} == {"2"}
+    assert {row["images"] for row in rows if row["method"] != "random"} == {"2"}
     assert all(0 <= float(row[figure]) <= 100 for row in rows for figure in ("linear", "linear_sgd"))
     assert (ran[0] / "images" / "spatial-patches.png").stat().st_size > 1000
 

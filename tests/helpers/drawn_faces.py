@@ -11,7 +11,7 @@ SIDE = 160
 
 
 def write_faces(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    """Write ``split.avif`` and ``split.npz`` for every split and its number of pictures."""
+    """Write ``split.avif`` and ``split.npz`` for every split and its number of images."""
     rng = np.random.default_rng(seed)
     for split, count in counts.items():
         sheet = Image.new("RGB", (4 * SIDE, -(-count // 4) * SIDE))

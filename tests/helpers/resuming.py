@@ -9,20 +9,20 @@ import torch
 from partzoo.train.loop import fit
 
 
-def check_resumed_run(make, pictures, options, folder):
+def check_resumed_run(make, images, options, folder):
     """Both end with the same tensors.
 
     Args:
         make: gives the task, anew but the same each time.
-        pictures: trained on.
+        images: trained on.
         options: of the loop, with a budget of four steps.
         folder: gets the runs ``whole`` and ``half``.
     """
     whole, half, resumed = make(), make(), make()
-    fit(whole, pictures, options, folder / "whole", progress=False)
+    fit(whole, images, options, folder / "whole", progress=False)
     steps = count(1)
     half.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if next(steps) == 2 else None)
-    assert fit(half, pictures, options, folder / "half", progress=False).step == 2
-    assert fit(resumed, pictures, options, folder / "half", resume=True, progress=False).step == 4
+    assert fit(half, images, options, folder / "half", progress=False).step == 2
+    assert fit(resumed, images, options, folder / "half", resume=True, progress=False).step == 4
     state = resumed.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())

@@ -43,7 +43,7 @@ def record_of(model: nn.Module, files: tuple[WeightFile, ...], **changes) -> Wei
         "recipe": "none",
         "command": "python -m pytest",
         "seed": 1,
-        "budget": {"hardware": "any CPU", "minutes": 0.0, "pictures_seen": 0},
+        "budget": {"hardware": "any CPU", "minutes": 0.0, "images_seen": 0},
         "metrics": ({"name": "top-1", "value": 0.125, "protocol": "none", "command": "none"},),
         "golden": golden(model),
     }

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from partzoo.errors import ImageError, ShapeError, UsageError
-from partzoo.images.opening import Picture, open_picture, open_pictures
+from partzoo.images.opening import OpenedImage, open_image, open_images
 from partzoo.images.preprocess import to_tensor, working_size
 
 SIZES = [(8, 8), (17, 300), (300, 17), (1, 1), (224, 224)]
@@ -38,7 +38,7 @@ def encoded(image, form="PNG", **options) -> bytes:
 
 
 def pixels(source) -> np.ndarray:
-    return open_picture(source).pixels
+    return open_image(source).pixels
 
 
 def test_every_holder_gives_the_same_pixels(rgb, tmp_path):
@@ -59,18 +59,18 @@ def test_every_holder_gives_the_same_pixels(rgb, tmp_path):
         holders += [bytearray(path.read_bytes()), rgb / 255, rgb.astype(np.uint16) * 257, tensor / 255]
         holders += [(tensor.double() / 255).requires_grad_(), np.asfortranarray(rgb), rgb[::-1][::-1]]
         for holder in holders:
-            picture = open_picture(holder)
-            assert picture.size == (17, 30)
-            assert picture.pixels.dtype == np.uint8
-            np.testing.assert_array_equal(picture.pixels, rgb)
-    assert open_picture(path).name == str(path)
-    assert open_picture(picture) is picture
+            image = open_image(holder)
+            assert image.size == (17, 30)
+            assert image.pixels.dtype == np.uint8
+            np.testing.assert_array_equal(image.pixels, rgb)
+    assert open_image(path).name == str(path)
+    assert open_image(image) is image
 
 
 def test_pixels_are_a_copy(rgb):
     for holder in (rgb, Image.fromarray(rgb), torch.from_numpy(rgb).permute(2, 0, 1)):
-        picture = open_picture(holder)
-        picture.pixels[:] = 0
+        image = open_image(holder)
+        image.pixels[:] = 0
         np.testing.assert_array_equal(pixels(holder), rgb)
         assert rgb.any()
 
@@ -82,7 +82,7 @@ def test_formats_open(form):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_the_picture_upright(rgb, orientation):
+def test_exif_orientation_turns_the_image_upright(rgb, orientation):
     turn = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -100,7 +100,7 @@ def test_exif_orientation_turns_the_picture_upright(rgb, orientation):
     np.testing.assert_array_equal(pixels(Image.open(io.BytesIO(data))), turn(rgb))
 
 
-def test_broken_exif_does_not_hide_the_picture(rgb):
+def test_broken_exif_does_not_hide_the_image(rgb):
     np.testing.assert_array_equal(pixels(encoded(rgb, exif=b"Exif\0\0nonsense, not TIFF")), rgb)
 
 
@@ -159,7 +159,7 @@ def test_16_bit_colour_png():
 def test_float_tiff_and_32_bit_integers():
     np.testing.assert_array_equal(pixels(Image.fromarray(np.full((2, 2), 0.2, np.float32))), 51)
     with pytest.raises(ImageError, match="16 bits"):
-        open_picture(Image.fromarray(np.full((2, 2), 70_000, np.int32)))
+        open_image(Image.fromarray(np.full((2, 2), 70_000, np.int32)))
 
 
 def test_animations_give_their_first_frame():
@@ -171,7 +171,7 @@ def test_animations_give_their_first_frame():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_are_kept(size):
-    assert open_picture(encoded(np.zeros((*size, 3), np.uint8))).size == size
+    assert open_image(encoded(np.zeros((*size, 3), np.uint8))).size == size
 
 
 BAD_ARRAYS = {
@@ -193,7 +193,7 @@ BAD_ARRAYS = {
 def test_bad_arrays_are_one_clear_error(what):
     array, message = BAD_ARRAYS[what]
     with pytest.raises((ImageError, ShapeError), match=message) as caught:
-        open_picture(array)
+        open_image(array)
     assert_one_sentence(caught)
 
 
@@ -206,7 +206,7 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
     jpeg, png = encoded(noise, "JPEG"), encoded(noise)
     wrong = [
         (tmp_path / "none.jpg", "No such file"),
-        (file("text.jpg", b"hello, I am no picture"), "no picture that Pillow can read"),
+        (file("text.jpg", b"hello, I am no image"), "no image that Pillow can read"),
         (file("cut.jpg", jpeg[: len(jpeg) // 2]), "damaged or cut short"),
         (file("cut.png", png[: len(png) // 2]), "damaged or cut short"),
         (file("header.png", png[:20]), "damaged|Pillow can read"),
@@ -221,12 +221,12 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
         (b"", "0 bytes"),
         (io.StringIO("text"), "mode 'rb'"),
         (Image.new("RGB", (0, 5)), "no pixels"),
-        (None, "picture is of type NoneType"),
+        (None, "image is of type NoneType"),
         (7, "type int"),
     ]
     for source, message in wrong:
         with pytest.raises(ImageError, match=message) as caught:
-            open_picture(source)
+            open_image(source)
         assert_one_sentence(caught)
         if isinstance(source, Path):
             assert source.name in str(caught.value)
@@ -238,7 +238,7 @@ def test_unreadable_file(monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ImageError, match=r"Cannot read 'secret\.png': Permission denied") as caught:
-        open_picture("secret.png")
+        open_image("secret.png")
     assert_one_sentence(caught)
 
 
@@ -246,11 +246,11 @@ def test_unreadable_file(monkeypatch):
 @given(data=st.data())
 def test_damaged_bytes_raise_only_image_errors(data):
     form = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"]))
-    picture = bytearray(encoded(np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8), form))
+    image = bytearray(encoded(np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8), form))
     for _ in range(data.draw(st.integers(1, 6))):
-        picture[data.draw(st.integers(0, len(picture) - 1))] = data.draw(st.integers(0, 255))
+        image[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = open_picture(bytes(picture[: data.draw(st.integers(1, len(picture)))]))
+        found = open_image(bytes(image[: data.draw(st.integers(1, len(image)))]))
     except ImageError:
         return
     assert found.pixels.dtype == np.uint8
@@ -261,17 +261,17 @@ def test_too_many_pixels_are_refused_before_decoding(monkeypatch):
     bomb = encoded(Image.new("1", (20_000, 4_000)))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(ImageError, match="4000 x 20000: more than 1,000,000 pixels") as caught:
-        open_picture(bomb, max_pixels=1_000_000)
+        open_image(bomb, max_pixels=1_000_000)
     assert_one_sentence(caught)
     with pytest.raises(ImageError, match="pixels"):
-        open_picture(Image.new("L", (300, 300)), max_pixels=89_999)
+        open_image(Image.new("L", (300, 300)), max_pixels=89_999)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 14_000])
 def test_default_limits_stop_bombs(side):
     with pytest.raises(ImageError, match="pixels"):
-        open_picture(encoded(Image.new("1", (side, side))))
+        open_image(encoded(Image.new("1", (side, side))))
 
 
 def test_too_many_bytes(rgb, tmp_path):
@@ -279,7 +279,7 @@ def test_too_many_bytes(rgb, tmp_path):
     path.write_bytes(encoded(rgb))
     for source in (path, path.read_bytes(), io.BytesIO(path.read_bytes())):
         with pytest.raises(ImageError, match="more than 100 bytes") as caught:
-            open_picture(source, max_bytes=100)
+            open_image(source, max_bytes=100)
         assert_one_sentence(caught)
 
 
@@ -321,10 +321,10 @@ def site(tmp_path, rgb):
 
 def test_url(site, rgb):
     for address in (f"{site}/bird.png", f"{site}/moved"):
-        picture = open_picture(address)
-        np.testing.assert_array_equal(picture.pixels, rgb)
-        assert picture.name == address
-    assert open_pictures(f"{site}/bird.png")[1]
+        image = open_image(address)
+        np.testing.assert_array_equal(image.pixels, rgb)
+        assert image.name == address
+    assert open_images(f"{site}/bird.png")[1]
 
 
 def test_url_errors(site):
@@ -337,34 +337,34 @@ def test_url_errors(site):
         ("http://127.0.0.1/a b.jpg", "Cannot download"),
     ]:
         with pytest.raises(ImageError, match=message) as caught:
-            open_picture(address)
+            open_image(address)
         assert_one_sentence(caught)
     for address in (f"{site}/endless", f"{site}/bird.png"):
         with pytest.raises(ImageError, match="more than 100 bytes"):
-            open_picture(address, max_bytes=100)
+            open_image(address, max_bytes=100)
 
 
-def test_folder_is_recursive_sorted_and_leaves_out_what_is_no_picture(tmp_path, rgb):
+def test_folder_is_recursive_sorted_and_leaves_out_what_is_no_image(tmp_path, rgb):
     for name in ("b.png", "a.PNG", "sub/c.jpg", ".hidden.png", ".cache/d.png", "notes.txt"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encoded(rgb, "JPEG" if name.endswith("jpg") else "PNG"))
-    found, single = open_pictures(tmp_path)
+    found, single = open_images(tmp_path)
     assert not single
-    assert [Path(picture.name).relative_to(tmp_path).as_posix() for picture in found] == [
+    assert [Path(image.name).relative_to(tmp_path).as_posix() for image in found] == [
         "a.PNG",
         "b.png",
         "sub/c.jpg",
     ]
-    assert [found.name(i) for i in range(3)] == [picture.name for picture in found]
-    assert [p.name for p in open_pictures(f"{tmp_path}/*.png")[0]] == [str(tmp_path / "b.png")]
-    assert len(open_pictures(f"{tmp_path}/**/*")[0]) == 3
-    assert len(open_pictures([tmp_path / "b.png", tmp_path, f"{tmp_path}/*.png"])[0]) == 5
+    assert [found.name(i) for i in range(3)] == [image.name for image in found]
+    assert [p.name for p in open_images(f"{tmp_path}/*.png")[0]] == [str(tmp_path / "b.png")]
+    assert len(open_images(f"{tmp_path}/**/*")[0]) == 3
+    assert len(open_images([tmp_path / "b.png", tmp_path, f"{tmp_path}/*.png"])[0]) == 5
     assert len(found[1:]) == 2
     assert found[-1].name == found[2].name
     for empty in (tmp_path / ".cache" / "none*", f"{tmp_path}/*.gif"):
-        with pytest.raises(ImageError, match="No pictures in"):
-            open_pictures(empty)
+        with pytest.raises(ImageError, match="No images in"):
+            open_images(empty)
     with pytest.raises(IndexError):
         found[3]
 
@@ -372,7 +372,7 @@ def test_folder_is_recursive_sorted_and_leaves_out_what_is_no_picture(tmp_path, 
 def test_a_file_named_like_a_glob_is_a_file(tmp_path, rgb):
     path = tmp_path / "bird[1].png"
     path.write_bytes(encoded(rgb))
-    found, single = open_pictures(str(path))
+    found, single = open_images(str(path))
     assert single
     assert found[0].size == (17, 30)
 
@@ -386,24 +386,24 @@ def test_what_is_single(rgb):
         data,
         io.BytesIO(data),
         Image.fromarray(rgb),
-        Picture(rgb),
+        OpenedImage(rgb),
     ):
-        found, single = open_pictures(one)
+        found, single = open_images(one)
         assert single and len(found) == 1 and found[0].pixels.ndim == 3
     many = [[rgb], (rgb, data), np.stack([rgb, rgb]), torch.zeros(2, 3, 4, 4), iter([data, data])]
     for source in many:
-        found, single = open_pictures(source)
+        found, single = open_images(source)
         assert not single
-        assert all(picture.pixels.ndim == 3 for picture in found)
-    assert found[1].name == "picture 2"
+        assert all(image.pixels.ndim == 3 for image in found)
+    assert found[1].name == "image 2"
     with pytest.raises(ImageError, match="empty"):
-        open_pictures([])
+        open_images([])
 
 
-def test_ten_thousand_pictures_stay_in_constant_memory(tmp_path):
+def test_ten_thousand_images_stay_in_constant_memory(tmp_path):
     path = tmp_path / "one.bmp"
     Image.new("RGB", (64, 64)).save(path)
-    found, _ = open_pictures([path] * 10_000)
+    found, _ = open_images([path] * 10_000)
     assert len(found) == 10_000
     gc.collect()
     tracemalloc.start()
@@ -435,9 +435,9 @@ def test_working_size_by_example():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_to_tensor_has_the_size_asked_for(size):
-    picture = open_picture(np.random.default_rng(0).random(size))
+    image = open_image(np.random.default_rng(0).random(size))
     h, w = working_size(size, 64, 8)
-    x = to_tensor(picture, (h, w), Preprocess)
+    x = to_tensor(image, (h, w), Preprocess)
     assert x.shape == (3, h, w) and x.dtype == torch.float32 and x.is_contiguous()
     assert torch.isfinite(x).all()
 
@@ -447,9 +447,9 @@ def test_to_tensor_normalizes_and_antialiases():
     x = to_tensor(grey, (10, 12), Preprocess)
     expected = (128 / 255 - torch.tensor(Preprocess.mean)) / torch.tensor(Preprocess.std)
     torch.testing.assert_close(x[:, 3, 4], expected)
-    torch.testing.assert_close(x, to_tensor(Picture(grey), (5, 24), Preprocess)[:, :1, :1].expand_as(x))
+    torch.testing.assert_close(x, to_tensor(OpenedImage(grey), (5, 24), Preprocess)[:, :1, :1].expand_as(x))
     chequered = np.indices((64, 64)).sum(0) % 2 * np.uint8(255)
-    small = to_tensor(open_picture(chequered.astype(np.uint8)), (8, 8), Preprocess)
+    small = to_tensor(open_image(chequered.astype(np.uint8)), (8, 8), Preprocess)
     assert small[0].std() < 0.05
     with pytest.raises(UsageError, match="bicubic"):
         to_tensor(grey, (8, 8), type("P", (Preprocess,), {"interpolation": "cubical"}))

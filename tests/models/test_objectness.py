@@ -16,7 +16,7 @@ def test_probabilities_lie_on_the_last_layers_grid():
     assert found.shape == (10, 14) and ((found > 0) & (found < 1)).all()
 
 
-def test_evidence_moves_with_a_mirrored_picture():
+def test_evidence_moves_with_a_mirrored_image():
     maps, lab = maps_and_colours()
     there = Objectness.evidence(maps, lab).view(10, 14, -1)
     mirrored = Objectness.evidence([each.flip(2) for each in maps], lab.flip(2)).view(10, 14, -1)

@@ -96,5 +96,5 @@ def converted(size):
 
 
 def image(name, shape):
-    """A drawn picture as a published model takes it."""
+    """A drawn image as a published model takes it."""
     return Preprocess().normalize(255 * torch.from_numpy(picture(name, shape)))

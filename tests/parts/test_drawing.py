@@ -59,7 +59,7 @@ def test_palette_has_k_different_colours_and_keeps_its_beginning(k):
     assert len(np.unique(colours[:101], axis=0)) == min(k + 1, 101)
 
 
-def test_part_colours_do_not_depend_on_the_pictures_hue():
+def test_part_colours_do_not_depend_on_the_images_hue():
     labels = np.ones((20, 20), int)
     red, green = np.zeros((2, 20, 20, 3), np.uint8)
     red[..., 0], green[..., 1] = 196, 100  # equally bright
@@ -158,7 +158,7 @@ def test_a_saved_overlay_is_large_enough_to_see():
     assert drawing.scale_to_see((1, 1)) == 800
 
 
-def test_overlay_does_not_write_into_the_picture():
+def test_overlay_does_not_write_into_the_image():
     image = np.full((300, 60, 3), 100, np.uint8)
     labels = np.arange(300 * 60).reshape(300, 60) // 6000
     drawing.overlay(image, labels, 2)

@@ -98,7 +98,7 @@ def test_coco_json_is_what_pycocotools_reads(parts, tmp_path, capsys):
             np.testing.assert_array_equal(mask, expected)
 
 
-def test_coco_of_several_pictures():
+def test_coco_of_several_images():
     several = [Parts(np.array([[0, 1, 2]]), source="a.jpg"), Parts(np.array([[2], [2]]), source="b.jpg")]
     data = coco.to_coco(several, "polygons")
     assert [(a["id"], a["image_id"], a["category_id"]) for a in data["annotations"]] == [

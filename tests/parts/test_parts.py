@@ -18,7 +18,7 @@ label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_s
 
 @pytest.fixture
 def parts():
-    """A 6 x 8 picture: part 1 a 2 x 3 block, part 2 one pixel, part 3 absent, part 4 in two pieces."""
+    """A 6 x 8 image: part 1 a 2 x 3 block, part 2 one pixel, part 3 absent, part 4 in two pieces."""
     labels = np.zeros((6, 8), int)
     labels[1:3, 2:5] = 1
     labels[4, 7] = 2
@@ -123,7 +123,7 @@ def test_scores_are_computed_once_and_only_when_asked():
         Parts(np.array([[1]]), scores=lambda: np.ones((2, 2, 2))).scores  # noqa: B018
 
 
-def test_crops_are_the_boxes_of_the_picture(parts):
+def test_crops_are_the_boxes_of_the_image(parts):
     crops = parts.crops()
     assert list(crops) == [1, 2, 4]
     np.testing.assert_array_equal(crops[1], parts.image[1:3, 2:5])
@@ -158,7 +158,7 @@ def test_reprs(parts):
     assert "data:image/png;base64," in page
 
 
-def test_notebook_picture_is_small():
+def test_notebook_image_is_small():
     with Image.open(io.BytesIO(Parts(np.ones((1000, 2000), int))._repr_png_())) as image:
         assert image.size == (640, 320)
 

@@ -20,7 +20,7 @@ def noise(seed, height=64, width=64):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_two_pictures_have_one_relation_which_is_the_model_s(model, tmp_path):
+def test_two_images_have_one_relation_which_is_the_model_s(model, tmp_path):
     a, b = noise(0), noise(1)
     Image.fromarray(a).save(tmp_path / "a.png")
     found = relate_images(tmp_path / "a.png", Image.fromarray(b), model=model)
@@ -32,7 +32,7 @@ def test_two_pictures_have_one_relation_which_is_the_model_s(model, tmp_path):
     assert found.distance == pytest.approx(np.hypot(*found.shift), rel=1e-5)
 
 
-def test_many_pictures_are_related_pair_by_pair_or_to_one(model, monkeypatch):
+def test_many_images_are_related_pair_by_pair_or_to_one(model, monkeypatch):
     monkeypatch.setattr("partzoo.relations.images.BATCH", 2)
     many = [noise(seed, 50 + seed, 70) for seed in range(5)]
     pairs = relate_images(many, many[::-1], model=model)
@@ -57,20 +57,20 @@ def test_patches_of_an_additive_model_stand_small_on_empty_ground():
     assert found != relate_images(a, b, model=model)
 
 
-def test_a_mirrored_part_of_a_picture_is_most_like_its_own():
+def test_a_mirrored_part_of_a_image_is_most_like_its_own():
     files = sorted(Path(__file__).parents[2].joinpath("examples/images").glob("*.jpg"))
-    pictures = [Image.open(file).convert("RGB") for file in files]
-    assert len(pictures) == 6
-    for number, picture in enumerate(pictures):
-        width, height = picture.size
-        view = ImageOps.mirror(picture).crop((0, 0, 4 * width // 5, 4 * height // 5))
-        same = [found.same for found in relate_images([view] * 6, pictures)]
+    images = [Image.open(file).convert("RGB") for file in files]
+    assert len(images) == 6
+    for number, image in enumerate(images):
+        width, height = image.size
+        view = ImageOps.mirror(image).crop((0, 0, 4 * width // 5, 4 * height // 5))
+        same = [found.same for found in relate_images([view] * 6, images)]
         assert same.index(max(same)) == number and max(same) > 0.9
 
 
-def test_training_makes_views_of_a_picture_the_same(tmp_path):
-    """Two plain colours are told apart after a few steps on pictures of one colour each."""
-    from partzoo.data.image_sets import PictureSet
+def test_training_makes_views_of_a_image_the_same(tmp_path):
+    """Two plain colours are told apart after a few steps on images of one colour each."""
+    from partzoo.data.image_sets import ImageSet
     from partzoo.train.loop import LoopOptions, fit
     from partzoo.train.tasks.spatial import SpatialTask
 
@@ -82,19 +82,19 @@ def test_training_makes_views_of_a_picture_the_same(tmp_path):
     options = LoopOptions(steps=30, batch_size=16, lr=3e-3, weight_decay=0.0)
     fit(
         SpatialTask(model, views=4, patches=2),
-        PictureSet.from_pixels(texture, None, []),
+        ImageSet.from_pixels(texture, None, []),
         options,
         tmp_path,
         progress=False,
     )
-    pictures = [each.permute(1, 2, 0).numpy() for each in texture]
-    same = relate_images(pictures, pictures, model=model)
-    other = relate_images(pictures, pictures[2:] + pictures[:2], model=model)
+    images = [each.permute(1, 2, 0).numpy() for each in texture]
+    same = relate_images(images, images, model=model)
+    other = relate_images(images, images[2:] + images[:2], model=model)
     assert np.mean([each.same for each in same]) > np.mean([each.same for each in other]) + 0.2
 
 
 def test_wrong_arguments_are_one_clear_error(model):
-    with pytest.raises(UsageError, match="3 and 2 pictures make no pairs"):
+    with pytest.raises(UsageError, match="3 and 2 images make no pairs"):
         relate_images([noise(0)] * 3, [noise(0)] * 2, model=model)
     with pytest.raises(UsageError, match="a model of Spatial Reasoning, not PatchResNet"):
         relate_images(noise(0), noise(1), model="patchresnet14.tin")

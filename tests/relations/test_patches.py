@@ -24,7 +24,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     """Blurred noise, 90 high and 120 wide."""
     noise = Image.fromarray(RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     return np.asarray(noise.resize((120, 90), Image.Resampling.BICUBIC))
@@ -41,12 +41,12 @@ def known(count=7, noise=0.0):
 
 
 @pytest.mark.parametrize("reference", [0, 3, "median", "least-squares"])
-def test_true_translations_rebuild_the_picture(reference):
+def test_true_translations_rebuild_the_image(reference):
     relations = known()
     np.testing.assert_allclose(relations.positions(reference), relations.centres, atol=1e-6)
     found = relations.assemble(reference)
     assert found.error == pytest.approx(0, abs=1e-6)
-    assert found.picture.tobytes() == found.truth.tobytes()
+    assert found.image.tobytes() == found.truth.tobytes()
     assert relations.error == pytest.approx(0, abs=1e-6)
     assert relations.symmetry_error() == pytest.approx(0, abs=1e-6)
     assert relations.symmetry_correlation() == pytest.approx((1, 1))
@@ -111,8 +111,8 @@ def test_the_order_is_from_top_left_to_bottom_right():
 
 
 @pytest.mark.parametrize("sampling", ["off-grid", "on-grid", "multi-scale"])
-def test_a_picture_is_related_in_its_own_pixels(picture, model, sampling):
-    relations = partzoo.relate(picture, n=12, model=model, sampling=sampling)
+def test_a_image_is_related_in_its_own_pixels(image, model, sampling):
+    relations = partzoo.relate(image, n=12, model=model, sampling=sampling)
     side = 120 * 8 / 32
     sizes = relations.boxes[:, 2:] - relations.boxes[:, :2]
     assert len(relations) == 12 and relations.translations.shape == (12, 12, 2)
@@ -123,14 +123,14 @@ def test_a_picture_is_related_in_its_own_pixels(picture, model, sampling):
         np.testing.assert_allclose(sizes, side, atol=1e-4)
     if sampling == "on-grid":
         assert {tuple(box) for box in relations.boxes[:, :2]} == {(30 * x, 30 * y) for x in range(4) for y in range(3)}
-    again = partzoo.relate(picture, n=12, model=model, sampling=sampling)
+    again = partzoo.relate(image, n=12, model=model, sampling=sampling)
     np.testing.assert_array_equal(relations.translations, again.translations)
 
 
-def test_translations_are_the_model_s_in_patches_of_the_picture(picture, model):
+def test_translations_are_the_model_s_in_patches_of_the_image(image, model):
     boxes = [[0, 0, 30, 30], [60, 30, 90, 60], [10, 50, 50, 70]]
-    relations = partzoo.relate(picture, boxes, model=model)
-    crops = [np.asarray(Image.fromarray(picture).resize((8, 8), Image.Resampling.BICUBIC, box=tuple(b))) for b in boxes]
+    relations = partzoo.relate(image, boxes, model=model)
+    crops = [np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BICUBIC, box=tuple(b))) for b in boxes]
     x = model.preprocess.normalize(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2))[None]
     expected = model.relate(x)[0].reshape(3, 3, 2) * 30
     np.testing.assert_allclose(relations.translations, expected.numpy(), rtol=1e-5, atol=1e-5)
@@ -138,52 +138,52 @@ def test_translations_are_the_model_s_in_patches_of_the_picture(picture, model):
     assert relations.patches[2].shape == (20, 40, 3)
 
 
-def test_four_targets_are_measured_by_the_reference(picture):
+def test_four_targets_are_measured_by_the_reference(image):
     torch.manual_seed(0)
     model = partzoo.load(
         "part-vitt8", pretrained=False, device="cpu", dtype="float32", dim=24, depth=1, heads=3, targets=4
     )
     boxes = np.array([[0, 0, 30, 30], [60, 30, 80, 70]], float)
-    relations = partzoo.relate(picture, boxes, model=model)
-    crops = [np.asarray(Image.fromarray(picture).resize((8, 8), Image.Resampling.BICUBIC, box=tuple(b))) for b in boxes]
+    relations = partzoo.relate(image, boxes, model=model)
+    crops = [np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BICUBIC, box=tuple(b))) for b in boxes]
     x = model.preprocess.normalize(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2))[None]
     expected = model.relate(x)[0].reshape(2, 2, 4).numpy()
     np.testing.assert_allclose(relations.translations[1], expected[1, :, :2] * [20, 40], rtol=1e-5)
     np.testing.assert_allclose(relations.ratios, expected[..., 2:], rtol=1e-5)
 
 
-def test_patches_lie_where_the_weights_are(picture, model):
+def test_patches_lie_where_the_weights_are(image, model):
     weights = np.zeros((90, 120))
     weights[30:50, 40:80] = 1
-    x, y = partzoo.relate(picture, n=30, model=model, weights=weights).centres.T
+    x, y = partzoo.relate(image, n=30, model=model, weights=weights).centres.T
     assert ((x >= 40) & (x <= 80) & (y >= 30) & (y <= 50)).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 200), (300, 9), (8, 8), (64, 64)])
 @pytest.mark.parametrize("sampling", ["off-grid", "on-grid", "multi-scale"])
-def test_pictures_of_any_shape(size, sampling, model):
+def test_images_of_any_shape(size, sampling, model):
     pixels = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
     relations = partzoo.relate(pixels, n=6, model=model, sampling=sampling)
     assert np.isfinite(relations.uncertainty()).all()
-    assert relations.assemble().picture.size == size[::-1]
+    assert relations.assemble().image.size == size[::-1]
     assert relations.uncertainty_map().shape == size
 
 
-def test_patches_of_different_pictures_are_assembled(picture, model):
-    patches = [picture[:30, :30], picture[::-1][20:60, 50:80], Image.fromarray(255 - picture[30:60, 60:90])]
+def test_patches_of_different_images_are_assembled(image, model):
+    patches = [image[:30, :30], image[::-1][20:60, 50:80], Image.fromarray(255 - image[30:60, 60:90])]
     found = partzoo.assemble(patches, model=model)
-    assert found.truth is None and found.error is None and found.side_by_side() is found.picture
+    assert found.truth is None and found.error is None and found.side_by_side() is found.image
     halves = np.array([[15, 15], [15, 20], [15, 15]])
     low, high = (found.centres - halves).min(0), (found.centres + halves).max(0)
     np.testing.assert_allclose(low, 0, atol=1e-6)
-    assert found.picture.size == tuple(np.ceil(high).astype(int))
+    assert found.image.size == tuple(np.ceil(high).astype(int))
     single = partzoo.assemble(patches, model=model, reference=1)
     assert single.centres.shape == (3, 2)
 
 
-def test_the_figures_show_what_they_say(picture, model):
-    off_grid = partzoo.relate(picture, n=9, model=model)
-    on_grid = partzoo.relate(picture, model=model, sampling="on-grid")
+def test_the_figures_show_what_they_say(image, model):
+    off_grid = partzoo.relate(image, n=9, model=model)
+    on_grid = partzoo.relate(image, model=model, sampling="on-grid")
     assert assemblies(off_grid, on_grid).width > 4 * 512
     assert off_grid.draw_uncertainty().width > 3 * 512
     beside = off_grid.assemble().side_by_side()
@@ -195,20 +195,20 @@ def test_the_figures_show_what_they_say(picture, model):
     assert ordered.draw_matrices().width > PatchRelations(ordered.translations, ordered.patches).draw_matrices().width
 
 
-def test_the_command_draws_all_figures(tmp_path, picture):
-    Image.fromarray(picture).save(tmp_path / "photo.png")
+def test_the_command_draws_all_figures(tmp_path, image):
+    Image.fromarray(image).save(tmp_path / "photo.png")
     ran = command("relate", tmp_path / "photo.png", "-o", tmp_path / "out", "-n", 9, "--model", "toy-vit")
     assert ran.code == 0, ran.err
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [f"figure-{i}.png" for i in (4, 5, 6)]
     assert "9 patches" in ran.out
     shown = json.loads(command("relate", tmp_path / "photo.png", "-n", 9, "--model", "toy-vit", "--json").out)
-    relations = partzoo.relate(picture, n=9, model="toy-vit")
+    relations = partzoo.relate(image, n=9, model="toy-vit")
     assert shown["error"] == pytest.approx(relations.error, rel=1e-4)
     assert shown["symmetry_error"] == pytest.approx(relations.symmetry_error(), rel=1e-4)
 
 
-def test_the_command_imports_nothing_slow_but_torch(tmp_path, picture):
-    Image.fromarray(picture).save(tmp_path / "photo.png")
+def test_the_command_imports_nothing_slow_but_torch(tmp_path, image):
+    Image.fromarray(image).save(tmp_path / "photo.png")
     code = (
         "import sys; from partzoo.cli import relate\n"
         f"relate.callback({str(tmp_path / 'photo.png')!r}, {str(tmp_path)!r}, 64, 0, None, False)\n"
@@ -229,37 +229,37 @@ def test_the_command_imports_nothing_slow_but_torch(tmp_path, picture):
         ({"n": 1}, "n=1"),
         ({"n": 2.5}, "n=2.5"),
         ({"boxes": [[0, 0, np.nan, 10], [0, 0, 10, 10]]}, "Box 0 is"),
-        ({"boxes": [[-1, 0, 10, 10], [0, 0, 10, 10]]}, "inside the picture"),
+        ({"boxes": [[-1, 0, 10, 10], [0, 0, 10, 10]]}, "inside the image"),
         ({"sampling": "hexagonal"}, "off-grid, on-grid, multi-scale"),
         ({"weights": np.ones((3, 3))}, r"must be \(90, 120\)"),
         ({"weights": -np.ones((90, 120))}, "zero or above"),
         ({"sampling": "on-grid", "weights": np.ones((90, 120))}, "leave weights out"),
     ],
 )
-def test_wrong_arguments_are_named(picture, model, options, message):
+def test_wrong_arguments_are_named(image, model, options, message):
     with pytest.raises(UsageError, match=message):
-        partzoo.relate(picture, model=model, **options)
+        partzoo.relate(image, model=model, **options)
 
 
-def test_other_models_and_references_are_named(picture, model):
+def test_other_models_and_references_are_named(image, model):
     with pytest.raises(UsageError, match=r"patchresnet14 does not relate patches: pass a PART model"):
-        partzoo.relate(picture, model=partzoo.load("patchresnet14", pretrained=False))
+        partzoo.relate(image, model=partzoo.load("patchresnet14", pretrained=False))
     with pytest.raises(UsageError, match=r"'mean': it is a patch, 0\.\.6, or 'median' or 'least-squares'"):
         known().assemble("mean")
     with pytest.raises(UsageError, match="two or more"):
-        partzoo.assemble([picture], model=model)
-    loose = PatchRelations(np.zeros((2, 2, 2)), [picture[:8, :8]] * 2)
-    with pytest.raises(UsageError, match="needs patches of one picture"):
+        partzoo.assemble([image], model=model)
+    loose = PatchRelations(np.zeros((2, 2, 2)), [image[:8, :8]] * 2)
+    with pytest.raises(UsageError, match="needs patches of one image"):
         loose.uncertainty_map()
     with pytest.raises(ShapeError, match=r"translations are \(2, 2, 2\)"):
-        PatchRelations(np.zeros((2, 2, 2)), [picture] * 3)
+        PatchRelations(np.zeros((2, 2, 2)), [image] * 3)
     with pytest.raises(ShapeError, match="two or more, not 1"):
-        PatchRelations(np.zeros((1, 1, 2)), [picture])
+        PatchRelations(np.zeros((1, 1, 2)), [image])
     with pytest.raises(UsageError, match="not finite"):
-        PatchRelations(np.full((2, 2, 2), np.nan), [picture] * 2)
+        PatchRelations(np.full((2, 2, 2), np.nan), [image] * 2)
 
 
-def test_pictures_are_turned_upright_and_grey_ones_related_too(model):
+def test_images_are_turned_upright_and_grey_ones_related_too(model):
     grey = Image.fromarray(RNG.integers(0, 256, (60, 90), dtype=np.uint8))
     turned, file = Image.Exif(), io.BytesIO()
     turned[0x0112] = 6  # a quarter to the right
@@ -270,13 +270,13 @@ def test_pictures_are_turned_upright_and_grey_ones_related_too(model):
     np.testing.assert_array_equal(found.translations, upright.translations)
 
 
-def test_a_model_may_be_a_file(picture, tmp_path):
+def test_a_model_may_be_a_file(image, tmp_path):
     torch.manual_seed(0)
     sizes = {"dim": 24, "depth": 1, "heads": 3}
     part = partzoo.load("part-vitt8", pretrained=False, device="cpu", dtype="float32", **sizes)
     write_weights(tmp_path / "part.safetensors", part.state_dict(), "part-vitt8", part.config)
-    found, patches = partzoo.relate(picture, n=5, model=tmp_path / "part.safetensors"), [picture[:30, :30], picture]
-    np.testing.assert_allclose(found.translations, partzoo.relate(picture, n=5, model=part).translations, atol=1e-4)
+    found, patches = partzoo.relate(image, n=5, model=tmp_path / "part.safetensors"), [image[:30, :30], image]
+    np.testing.assert_allclose(found.translations, partzoo.relate(image, n=5, model=part).translations, atol=1e-4)
     assert partzoo.assemble(patches, model=tmp_path / "part.safetensors").centres.shape == (2, 2)
 
 
@@ -288,7 +288,7 @@ def test_patches_that_look_alike_lie_nowhere_in_particular(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_any_precision_relates_nearly_the_same(picture, model, dtype):
-    exact = partzoo.relate(picture, n=9, model=model).translations
-    coarse = partzoo.relate(picture, n=9, model=partzoo.load("toy-vit", device="cpu", dtype=dtype)).translations
+def test_any_precision_relates_nearly_the_same(image, model, dtype):
+    exact = partzoo.relate(image, n=9, model=model).translations
+    coarse = partzoo.relate(image, n=9, model=partzoo.load("toy-vit", device="cpu", dtype=dtype)).translations
     assert np.abs(exact - coarse).max() < 0.05 * np.abs(exact).max() + 0.5

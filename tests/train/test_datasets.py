@@ -1,4 +1,4 @@
-"""Pictures to train on in the official layouts of data sets, on miniatures of them."""
+"""Images to train on in the official layouts of data sets, on miniatures of them."""
 
 import io
 import json
@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from partzoo.data.folders import load_pictures
+from partzoo.data.folders import load_images
 from partzoo.errors import ImageError, UsageError
 from partzoo.evaluate.protocols import celeba, cub
-from partzoo.train.datasets import LAYOUTS, DataOptions, read_pictures
+from partzoo.train.datasets import LAYOUTS, DataOptions, read_images
 
 
-def write_picture(file, value, height=20, width=40):
+def write_image(file, value, height=20, width=40):
     """Grey at the left, black at the right half."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((height, width, 3), value, np.uint8)
@@ -26,13 +26,13 @@ def write_picture(file, value, height=20, width=40):
 
 def write_celeba(root):
     for number in (1, 2, 3):
-        write_picture(root / f"img_celeba/{number}.jpg", 50 * number)
+        write_image(root / f"img_celeba/{number}.jpg", 50 * number)
     (root / "cele_train_lm.txt").write_text("1.jpg,1,2,3,4,5,6,7,8,9,10\n3.jpg,1,2,3,4,5,6,7,8,9,10\n")
 
 
 def write_aflw(root):
     for number in (1, 3):
-        write_picture(root / f"output/{number}.jpg", 50 * number)
+        write_image(root / f"output/{number}.jpg", 50 * number)
     (root / "aflw_train_images.txt").write_text("1.jpg\n3.jpg\n")
     savemat(root / "aflw_train_keypoints.mat", {"gt": np.zeros((2, 5, 2))})
 
@@ -40,7 +40,7 @@ def write_aflw(root):
 def write_cub(root):
     names = ["001.Black_footed_Albatross/1.jpg", "002.Laysan_Albatross/2.jpg", "002.Laysan_Albatross/3.jpg"]
     for number, name in enumerate(names, 1):
-        write_picture(root / "images" / name, 50 * number)
+        write_image(root / "images" / name, 50 * number)
     (root / "images.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(names, 1)))
     (root / "train_test_split.txt").write_text("1 1\n2 0\n3 1\n")
     (root / "bounding_boxes.txt").write_text("".join(f"{i} 0 0 40 20\n" for i in (1, 2, 3)))
@@ -52,7 +52,7 @@ def write_cub(root):
 def write_deepfashion(root):
     folder = root / "Anno/segmentation"
     for number in (1, 3):
-        write_picture(folder / f"img_highres/{number}.jpg", 50 * number)
+        write_image(folder / f"img_highres/{number}.jpg", 50 * number)
     listed = {"images": [{"id": i, "file_name": f"img_highres/{i}.jpg"} for i in (1, 3)]}
     (folder / "DeepFashion_segmentation_train.json").write_text(json.dumps(listed))
 
@@ -66,20 +66,20 @@ def coco(names):
 
 def write_ood(root):
     for number, name in ((1, "n01/n01_1.JPEG"), (2, "n01/n01_bare.JPEG"), (3, "n02/n02_3.JPEG")):
-        write_picture(root / "train" / name, 50 * number)
+        write_image(root / "train" / name, 50 * number)
     (root / "train_train.json").write_text(coco(["n01/n01_1.JPEG", "n01/n01_bare.JPEG", "n02/n02_3.JPEG"]))
 
 
 def write_seg(root):
     for number, name in ((1, "n01_1.JPEG"), (2, "n01_bare.JPEG"), (3, "n02_3.JPEG")):
-        write_picture(root / "images/train" / name, 50 * number)
+        write_image(root / "images/train" / name, 50 * number)
     (root / "annotations/train").mkdir(parents=True)
     (root / "annotations/train/train.json").write_text(coco(["n01_1.JPEG", "n01_bare.JPEG", "n02_3.JPEG"]))
 
 
 def write_by_class(root):
     for number, name in ((1, "train_train/n01/a.JPEG"), (2, "train_test/n02/b.JPEG"), (3, "train_train/n02/c.JPEG")):
-        write_picture(root / name, 50 * number)
+        write_image(root / name, 50 * number)
     (root / "train.json").write_text(coco(["a", "b", "c"]))
     rows = ("0\t0\t4\tn01\ta.JPEG", "1\t1\t2\tn02\tb.JPEG", "2\t0\t2\tn02\tc.JPEG")
     (root / "newdset.txt").write_text("\n".join(rows))
@@ -98,30 +98,30 @@ MINIATURES = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_layout_gives_its_training_pictures_with_their_classes(layout, tmp_path):
+def test_a_layout_gives_its_training_images_with_their_classes(layout, tmp_path):
     write, labels, classes = MINIATURES[layout]
     write(tmp_path)
-    pictures = read_pictures(tmp_path, DataOptions(layout=layout), 16)
-    batch = pictures.batch(torch.arange(len(pictures)))
+    images = read_images(tmp_path, DataOptions(layout=layout), 16)
+    batch = images.batch(torch.arange(len(images)))
     assert batch.shape == (2, 3, 16, 16) and batch[:, 0, 0, 0].tolist() == [50, 150]
-    assert (pictures.labels is None and labels is None) or pictures.labels.tolist() == labels
-    assert pictures.classes == classes
+    assert (images.labels is None and labels is None) or images.labels.tolist() == labels
+    assert images.classes == classes
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_folder_of_another_layout_says_what_to_get(layout, tmp_path):
     with pytest.raises(UsageError, match=r"needs .*which is not there\. .*--data DIR"):
-        read_pictures(tmp_path, DataOptions(layout=layout), 16)
+        read_images(tmp_path, DataOptions(layout=layout), 16)
 
 
 @pytest.mark.parametrize(
     ("layout", "write", "load"), [("celeba", write_celeba, celeba.load), ("cub", write_cub, cub.load)]
 )
-def test_squashed_pictures_are_the_frames_that_are_measured_on(layout, write, load, tmp_path):
+def test_squashed_images_are_the_frames_that_are_measured_on(layout, write, load, tmp_path):
     write(tmp_path)
-    pictures = read_pictures(tmp_path, DataOptions(layout=layout, frame="squash"), 16)
-    seen = pictures.batch(torch.tensor([0]))[0].permute(1, 2, 0).numpy().astype(int)
-    measured = load(tmp_path, "train", side=16)[0].picture.astype(int)
+    images = read_images(tmp_path, DataOptions(layout=layout, frame="squash"), 16)
+    seen = images.batch(torch.tensor([0]))[0].permute(1, 2, 0).numpy().astype(int)
+    measured = load(tmp_path, "train", side=16)[0].image.astype(int)
     assert seen[:, 3, 0].tolist() == [50] * 16 and seen[:, 12, 0].tolist() == [0] * 16
     if layout == "celeba":
         assert (seen == measured).all()
@@ -129,18 +129,18 @@ def test_squashed_pictures_are_the_frames_that_are_measured_on(layout, write, lo
         assert np.abs(seen - measured)[:, [0, 3, 12, 15]].max() <= 1
 
 
-def test_the_frame_is_the_centre_or_all_of_a_picture(tmp_path):
-    write_picture(tmp_path / "a.png", 100, 16, 64)
-    write_picture(tmp_path / "b.png", 100, 16, 64)
+def test_the_frame_is_the_centre_or_all_of_a_image(tmp_path):
+    write_image(tmp_path / "a.png", 100, 16, 64)
+    write_image(tmp_path / "b.png", 100, 16, 64)
     crop, squash = (
-        read_pictures(tmp_path, DataOptions(frame=frame), 16).batch(torch.tensor([0]))[0, 0, 8]
+        read_images(tmp_path, DataOptions(frame=frame), 16).batch(torch.tensor([0]))[0, 0, 8]
         for frame in ("crop", "squash")
     )
     assert crop.tolist() == squash.tolist() == [100] * 8 + [0] * 8
-    write_picture(tmp_path / "b.png", 100, 64, 16)
+    write_image(tmp_path / "b.png", 100, 64, 16)
     Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[:, None, None] * 4, (1, 16, 3))).save(tmp_path / "b.png")
     rows = {
-        frame: read_pictures(tmp_path, DataOptions(frame=frame), 16).batch(torch.tensor([0]))[0, 0, :, 8]
+        frame: read_images(tmp_path, DataOptions(frame=frame), 16).batch(torch.tensor([0]))[0, 0, :, 8]
         for frame in ("crop", "squash")
     }
     assert rows["crop"].tolist() == [4 * row for row in range(24, 40)]
@@ -150,32 +150,32 @@ def test_the_frame_is_the_centre_or_all_of_a_picture(tmp_path):
 def test_categories_are_chosen_numbered_anew_and_left_out(tmp_path):
     for value, name in enumerate("abc"):
         for number in range(3):
-            write_picture(tmp_path / f"train/{name}/{number}.png", 50 + value)
-    chosen = read_pictures(tmp_path, DataOptions(categories=("c", "a")), 8)
+            write_image(tmp_path / f"train/{name}/{number}.png", 50 + value)
+    chosen = read_images(tmp_path, DataOptions(categories=("c", "a")), 8)
     assert chosen.classes == ["c", "a"] and chosen.labels.tolist() == [1, 1, 1, 0, 0, 0]
     assert chosen.batch(torch.tensor([0, 5]))[:, 0, 0, 0].tolist() == [50, 52]
-    left = read_pictures(tmp_path, DataOptions(exclude=("b", "nothing"), limit=3), 8)
+    left = read_images(tmp_path, DataOptions(exclude=("b", "nothing"), limit=3), 8)
     assert left.classes == ["a", "c"] and left.labels.tolist() == [0, 0, 1]
     with pytest.raises(UsageError, match=r"has no class 'bb'; the closest it has is 'b'"):
-        read_pictures(tmp_path, DataOptions(categories=("bb",)), 8)
+        read_images(tmp_path, DataOptions(categories=("bb",)), 8)
 
 
-def test_classes_of_pictures_without_any_are_an_error(tmp_path):
+def test_classes_of_images_without_any_are_an_error(tmp_path):
     write_celeba(tmp_path)
     with pytest.raises(UsageError, match="has no classes"):
-        read_pictures(tmp_path, DataOptions(layout="celeba", exclude=("a",)), 8)
+        read_images(tmp_path, DataOptions(layout="celeba", exclude=("a",)), 8)
 
 
 def test_a_tar_is_read_as_the_tree_it_holds(tmp_path):
     folder, file = tmp_path / "tree", tmp_path / "images.tar"
     for name in ("ant", "bee"):
         for number in range(10):
-            write_picture(folder / f"{name}/{number}.png", 10 + number)
-    (folder / "ant/notes.txt").write_text("no picture")
+            write_image(folder / f"{name}/{number}.png", 10 + number)
+    (folder / "ant/notes.txt").write_text("no image")
     with tarfile.open(file, "w") as tar:
         tar.add(folder, "101_ObjectCategories")
     for split in ("train", "val"):
-        packed, loose = (load_pictures(path, split, side=8) for path in (file, folder))
+        packed, loose = (load_images(path, split, side=8) for path in (file, folder))
         assert len(packed) == len(loose) == {"train": 18, "val": 2}[split]
         assert packed.classes == ["ant", "bee"] and torch.equal(packed.labels, loose.labels)
         everything = torch.arange(len(packed))
@@ -186,22 +186,22 @@ def test_a_damaged_tar_is_one_clear_error(tmp_path):
     file = tmp_path / "images.tar"
     file.write_bytes(b"no tar")
     with pytest.raises(UsageError, match=r"images\.tar cannot be read"):
-        load_pictures(file)
+        load_images(file)
     with tarfile.open(file, "w"):
         pass
-    with pytest.raises(UsageError, match=r"images\.tar holds no pictures"):
-        load_pictures(file)
+    with pytest.raises(UsageError, match=r"images\.tar holds no images"):
+        load_images(file)
     with tarfile.open(file, "w") as tar:
         for number in range(2):
             entry = tarfile.TarInfo(f"{number}.jpg")
             entry.size = 4
             tar.addfile(entry, io.BytesIO(b"text"))
-    with pytest.raises(ImageError, match="picture 1 of 1 cannot be read as a picture"):
-        load_pictures(file).batch(torch.tensor([0]))
+    with pytest.raises(ImageError, match="image 1 of 1 cannot be read as an image"):
+        load_images(file).batch(torch.tensor([0]))
 
 
 def test_a_limit_is_spread_over_the_classes_of_a_tree(tmp_path):
     for name in "abcd":
         for number in range(5):
-            write_picture(tmp_path / f"train/{name}/{number}.png", 10)
-    assert load_pictures(tmp_path, side=8, limit=4).labels.tolist() == [0, 1, 2, 3]
+            write_image(tmp_path / f"train/{name}/{number}.png", 10)
+    assert load_images(tmp_path, side=8, limit=4).labels.tolist() == [0, 1, 2, 3]

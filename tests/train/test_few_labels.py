@@ -1,4 +1,4 @@
-"""The experiment with few labels: same pictures for all, rows that are kept, means over seeds."""
+"""The experiment with few labels: same images for all, rows that are kept, means over seeds."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_every_parent_count_and_seed_is_a_row_and_is_run_once(folder, parent, tm
     assert [(r["parent"], r["per_class"], r["seed"]) for r in rows] == [
         (label, count, seed) for count in (2, 3) for seed in (0, 1) for label in ("part", "scratch")
     ]
-    assert {row["pictures"] for row in rows} == {2} and {row["steps"] for row in rows} == {2} and rows == told
+    assert {row["images"] for row in rows} == {2} and {row["steps"] for row in rows} == {2} and rows == told
     more = few_labels(folder, parents, tmp_path / "out", seeds=(0, 1, 2), every=2, **options)
     assert more[:8] == rows and len(more) == 12 and len(told) == 12
     assert (tmp_path / "out" / TABLE).read_text().count("\n") == 13

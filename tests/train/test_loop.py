@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError, WeightsError
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
@@ -19,10 +19,10 @@ from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.part import PartTask
 
 
-def pictures(count=20, side=32):
+def images(count=20, side=32):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
-    return PictureSet.from_pixels(pixels, torch.arange(count) % 4, list("abcd"))
+    return ImageSet.from_pixels(pixels, torch.arange(count) % 4, list("abcd"))
 
 
 def toy():
@@ -37,14 +37,14 @@ def options(steps, **values):
 
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     whole, half = toy(), toy()
-    fit(whole, pictures(), options(8), tmp_path / "whole", progress=False)
+    fit(whole, images(), options(8), tmp_path / "whole", progress=False)
     log = tmp_path / "half" / "log.csv"
     timer = threading.Thread(target=_stop_after, args=(log, 3))
     timer.start()
-    state = fit(half, pictures(), options(8), tmp_path / "half", progress=False)
+    state = fit(half, images(), options(8), tmp_path / "half", progress=False)
     timer.join()
     resumed = toy()
-    end = fit(resumed, pictures(), options(8), tmp_path / "half", resume=True, progress=False)
+    end = fit(resumed, images(), options(8), tmp_path / "half", resume=True, progress=False)
     assert 0 < state.step <= 8 and end.step == 8
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -64,32 +64,32 @@ def test_a_run_in_two_pieces_equals_a_whole_one_with_channels_last(optimizer, tm
     whole = small_classifier()
     whole.small_until = 0.0
     halves = [copy.deepcopy(whole) for _ in range(2)]
-    fit(whole, pictures(), options(6, **settings), tmp_path / "whole", progress=False)
-    fit(halves[0], pictures(), options(3, **settings), tmp_path / "half", progress=False)
-    fit(halves[1], pictures(), options(6, **settings), tmp_path / "half", resume=True, progress=False)
+    fit(whole, images(), options(6, **settings), tmp_path / "whole", progress=False)
+    fit(halves[0], images(), options(3, **settings), tmp_path / "half", progress=False)
+    fit(halves[1], images(), options(6, **settings), tmp_path / "half", resume=True, progress=False)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, halves[1].state_dict()[name]), name
 
 
 def test_checkpoints_of_the_first_release_are_read(tmp_path):
-    fit(toy(), pictures(), options(2), tmp_path, progress=False)
+    fit(toy(), images(), options(2), tmp_path, progress=False)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    progress = {"step": 2, "pictures": 8, "seconds": 1.5, "loss": 0.5, "finished": False}
+    progress = {"step": 2, "images": 8, "seconds": 1.5, "loss": 0.5, "finished": False}
     save_file(tensors, tmp_path / CHECKPOINT, {"progress": json.dumps(progress)})
-    assert fit(toy(), pictures(), options(3), tmp_path, resume=True, progress=False).step == 3
+    assert fit(toy(), images(), options(3), tmp_path, resume=True, progress=False).step == 3
 
 
 def test_the_model_file_loads(tmp_path):
     task = toy()
-    fit(task, pictures(), options(2), tmp_path, progress=False)
+    fit(task, images(), options(2), tmp_path, progress=False)
     loaded = load(tmp_path / "model.safetensors", dtype="float32")
     assert loaded.config.dim == 24
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in task.model.state_dict().items())
 
 
 def test_the_log_has_a_row_for_each_step_and_the_rate_falls_to_zero(tmp_path):
-    fit(toy(), pictures(), options(10, warmup=0.2), tmp_path, progress=False)
+    fit(toy(), images(), options(10, warmup=0.2), tmp_path, progress=False)
     rows = list(csv.DictReader(open(tmp_path / "log.csv")))
     assert [int(row["step"]) for row in rows] == list(range(1, 11))
     rates = [float(row["lr"]) for row in rows]
@@ -113,13 +113,13 @@ def test_the_rate_follows_its_schedule(settings, rates):
     assert {done: rate(done, chosen) for done in rates} == pytest.approx(rates)
 
 
-def test_an_epoch_sees_every_picture_once_and_steps_fall_between_epochs(tmp_path):
+def test_an_epoch_sees_every_image_once_and_steps_fall_between_epochs(tmp_path):
     settings = {"schedule": "multistep", "milestones": (0.5,), "warmup": 0.0}
     state = fit(
-        toy(), pictures(12), LoopOptions(epochs=2, batch_size=4, log_steps=1, lr=0.1, **settings), tmp_path,
+        toy(), images(12), LoopOptions(epochs=2, batch_size=4, log_steps=1, lr=0.1, **settings), tmp_path,
         progress=False,
     )  # fmt: skip
-    assert (state.step, state.pictures, state.finished) == (6, 24, True)
+    assert (state.step, state.images, state.finished) == (6, 24, True)
     rates = [float(row["lr"]) for row in csv.DictReader(open(tmp_path / "log.csv"))]
     assert rates == pytest.approx([0.1] * 3 + [0.02] * 3)
 
@@ -131,7 +131,7 @@ def test_weight_decay_is_of_matrices_or_of_everything(decay, kept, tmp_path):
     gains = [module.weight for module in task.modules() if isinstance(module, torch.nn.LayerNorm)]
     before = [gain.detach().clone() for gain in gains]
     settings = {"lr": 1e-3, "weight_decay": 500.0, "decay": decay, "schedule": "constant", "warmup": 0.0}
-    fit(task, pictures(), options(1, **settings), tmp_path, progress=False)
+    fit(task, images(), options(1, **settings), tmp_path, progress=False)
     assert all(torch.allclose(now, kept * then, atol=2e-3) for now, then in zip(gains, before, strict=True))
 
 
@@ -141,7 +141,7 @@ def test_clipping_can_be_off(tmp_path):
         torch.manual_seed(0)
         task = small_classifier()
         settings = {"clip_grad": clip, "optimizer": "sgd", "lr": 0.01, "warmup": 0.0, "weight_decay": 0.0}
-        fit(task, pictures(), options(1, **settings), tmp_path / str(number), progress=False)
+        fit(task, images(), options(1, **settings), tmp_path / str(number), progress=False)
         ends.append(next(task.model.parameters()).detach())
     assert torch.equal(ends[0], ends[2]) and not torch.equal(ends[0], ends[1])
 
@@ -154,7 +154,7 @@ def small_classifier():
 
 @pytest.mark.parametrize("make", [toy, small_classifier])
 def test_one_step_reaches_every_parameter_and_lowers_the_loss(make):
-    task, data = make(), pictures(8)
+    task, data = make(), images(8)
 
     def loss():
         generator = torch.Generator().manual_seed(1)
@@ -170,13 +170,13 @@ def test_one_step_reaches_every_parameter_and_lowers_the_loss(make):
 
 
 def test_a_run_is_not_overwritten_and_a_damaged_checkpoint_is_refused(tmp_path):
-    fit(toy(), pictures(), options(1), tmp_path, progress=False)
+    fit(toy(), images(), options(1), tmp_path, progress=False)
     with pytest.raises(UsageError, match="holds a run already: add --resume"):
-        fit(toy(), pictures(), options(1), tmp_path, progress=False)
+        fit(toy(), images(), options(1), tmp_path, progress=False)
     checkpoint = tmp_path / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="does not continue this run"):
-        fit(toy(), pictures(), options(2), tmp_path, resume=True, progress=False)
+        fit(toy(), images(), options(2), tmp_path, resume=True, progress=False)
 
 
 def test_the_budget_is_steps_minutes_or_epochs():
@@ -207,12 +207,12 @@ def test_precision_is_chosen_for_each_run(tmp_path):
     for precision in ("bf16", "fp32"):
         task = toy()
         task.model.blocks[0].register_forward_hook(lambda *said: seen.append(said[2].dtype))
-        fit(task, pictures(), options(1, precision=precision), tmp_path / precision, progress=False)
+        fit(task, images(), options(1, precision=precision), tmp_path / precision, progress=False)
     assert seen == [torch.bfloat16, torch.float32]
     with pytest.raises(UsageError, match="precision='fp8'"):
         options(1, precision="fp8")
 
 
 def test_minutes_are_a_budget_too(tmp_path):
-    state = fit(toy(), pictures(), LoopOptions(minutes=0.02, batch_size=4), tmp_path, progress=False)
+    state = fit(toy(), images(), LoopOptions(minutes=0.02, batch_size=4), tmp_path, progress=False)
     assert 1.2 <= state.seconds < 5 and state.step > 0 and state.finished

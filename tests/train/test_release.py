@@ -46,9 +46,9 @@ def test_a_release_is_complete(name, figures, data, clone):
     jsonschema.validate(json.loads((clone / NAME).read_text()), schema)
     assert figures <= {metric["name"] for metric in record.metrics}
     assert record.labels_used == (record.recipe == "patchresnet14.tin")
-    assert record.budget["pictures_seen"] == 2 * read_recipe(name).loop["batch_size"]
+    assert record.budget["images_seen"] == 2 * read_recipe(name).loop["batch_size"]
     assert record.command == f"partzoo train --release {name} --data DIR --steps 2 --held-out 20"
-    assert "20 held-out pictures" in record.metrics[0]["protocol"]
+    assert "20 held-out images" in record.metrics[0]["protocol"]
     base = clone / "partzoo" if record.bundled else clone
     loaded = load(base / record.files[0].path, dtype="float32")
     assert check_golden(loaded, record.golden) < 1e-3
@@ -58,7 +58,7 @@ def test_a_part_model_is_measured_on_the_faces_it_was_trained_on(clone, tmp_path
     faces = write_faces(tmp_path, {"train": 16, "dev": 4, "report": 4})
     record = release("partformer-resnet18.faces-k8", data=faces, out=clone / "run", steps=1, progress=False, root=clone)
     assert {"nmi5", "fg_ari68", "nme", "presence"} <= {metric["name"] for metric in record.metrics}
-    assert record.metrics[0]["protocol"] == "faces68, K = 8, 4 pictures of the report split, per cent"
+    assert record.metrics[0]["protocol"] == "faces68, K = 8, 4 images of the report split, per cent"
     assert record.config["parts"] == 8 and record.parents == ("patchresnet14.tin",)
 
 

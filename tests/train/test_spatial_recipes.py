@@ -14,7 +14,7 @@ PAPER = {
 
 
 def cifar10(folder, count):
-    """The binary version of CIFAR-10, a batch of so many noisy pictures in each file."""
+    """The binary version of CIFAR-10, a batch of so many noisy images in each file."""
     draw = np.random.default_rng(0)
     root = folder / "cifar-10-batches-bin"
     root.mkdir(parents=True)
@@ -46,9 +46,9 @@ def test_a_recipe_trains_on_the_official_files_of_cifar(tmp_path, task, config, 
         "spatial", data=data, out=tmp_path / "run", recipe="spatial-resnet32.cifar10", model="spatial-conv4",
         epochs=1, batch_size=5, task=task, config=config, progress=False,
     )  # fmt: skip
-    assert (state.step, state.pictures) == (2, 10)
+    assert (state.step, state.images) == (2, 10)
     again = partzoo.load(tmp_path / "run/model.safetensors", dtype="float32")
     assert again.config == model.config and again.config.additive == bool(config) and again.config.size == 32
-    picture = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    x = again.preprocess.normalize(torch.from_numpy(picture).permute(2, 0, 1)[None])
+    image = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    x = again.preprocess.normalize(torch.from_numpy(image).permute(2, 0, 1)[None])
     assert again.represent(x).shape == (1, 64 * width)

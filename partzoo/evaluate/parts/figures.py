@@ -27,7 +27,7 @@ from partzoo.evaluate.parts.landmarks import (
 )
 from partzoo.evaluate.parts.rotation import rotated
 from partzoo.evaluate.protocols.base import PartProtocol
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 from partzoo.progress import ProgressCallback
 
 Key = tuple[int | str, int]  # k, seed
@@ -46,11 +46,11 @@ def part_figures(
     rotate: float = 0.0,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Figures of every k and seed, from one pass over the pictures.
+    """Figures of every k and seed, from one pass over the images.
 
     The vocabulary is the one that :func:`partzoo.fit_parts` would fit on the protocol's fitting split. A learned part
     model has its own, whatever the seed: it is evaluated once for each k. One with parts of several classes is told the
-    class of each picture, and its parts differ from class to class.
+    class of each image, and its parts differ from class to class.
 
     Args:
         finder: model with settings.
@@ -59,25 +59,25 @@ def part_figures(
         k: numbers of parts; None is a learned part model's own.
         seeds: of the clustering.
         split: in place of the one that the protocol reports on.
-        limit: at most so many pictures of each split.
-        rotate: degrees, counter-clockwise, that the reported pictures are turned by; see :mod:`.rotation`. What is
+        limit: at most so many images of each split.
+        rotate: degrees, counter-clockwise, that the reported images are turned by; see :mod:`.rotation`. What is
             fitted is fitted on upright ones.
         progress: told what is done, how much, and of how much.
 
     Returns:
         ``[{"k", "seed", "metrics", "intervals"}]``, in per cent, ``seed`` None for the agreement of all seeds; and the
-        number of pictures that were reported on. See :meth:`Tally.figures` and :meth:`Tally.intervals`.
+        number of images that were reported on. See :meth:`Tally.figures` and :meth:`Tally.intervals`.
 
     Raises:
         UsageError: the data is not there, or k does not fit.
     """
-    fit = protocol.load(Path(data), protocol.fit)[: _least(protocol.fit_pictures, limit)]
+    fit = protocol.load(Path(data), protocol.fit)[: _least(protocol.fit_images, limit)]
     report = protocol.load(Path(data), split or protocol.report)[:limit]
     if rotate:
         report = Examples(report, partial(rotated, degrees=rotate, protocol=protocol))
     seeds = [0] if finder.learned else list(seeds)
     asked = list(dict.fromkeys(map(finder.asked, k)))
-    vocabularies = fitted(finder, _Pictures(fit), asked, seeds, progress=_told(progress, "vocabulary"))
+    vocabularies = fitted(finder, _OpenedImages(fit), asked, seeds, progress=_told(progress, "vocabulary"))
     tallies = {key: Tally(protocol, vocabulary.k, finder.classes) for key, vocabulary in vocabularies.items()}
     if protocol.error is not None:
         for example, scores in _found(finder, protocol, fit, vocabularies, _told(progress, "regression")):
@@ -106,11 +106,11 @@ def part_figures(
 
 
 def _mirrored(example: Example) -> Example:
-    return replace(example, picture=np.ascontiguousarray(example.picture[:, ::-1]))
+    return replace(example, image=np.ascontiguousarray(example.image[:, ::-1]))
 
 
 class Tally:
-    """Figures of one labelling of a protocol's pictures, gathered as they pass.
+    """Figures of one labelling of a protocol's images, gathered as they pass.
 
     Args:
         protocol: its rules.
@@ -129,15 +129,15 @@ class Tally:
         self._groups: list[int] = []
 
     def learn(self, example: Example, scores: np.ndarray) -> None:
-        """One picture of the fitting split: its part centroids and its landmarks."""
+        """One image of the fitting split: its part centroids and its landmarks."""
         self._fit.append(self._place(example, scores))
 
     def count(self, example: Example, scores: np.ndarray, mirror: np.ndarray | None = None) -> np.ndarray:
-        """One picture of the reported split, scores ``(k + 1, h, w)``, background first; returns its label map.
+        """One image of the reported split, scores ``(k + 1, h, w)``, background first; returns its label map.
 
         ``mirror`` are the scores of the mirror image, where the protocol asks for them.
         """
-        labels, self._side = scores.argmax(0), example.picture.shape[0]
+        labels, self._side = scores.argmax(0), example.image.shape[0]
         self.presence.update(labels[None])
         best = foreground_labels(scores) if self.k else labels
         if example.mask is not None:
@@ -168,14 +168,14 @@ class Tally:
             found |= {name.format("nmi"): 100 * table.nmi(), name.format("ari"): 100 * table.ari()}
         if self._report:
             found["nme"] = float(np.nanmean(self.errors()))
-        if self.foreground.pictures:
+        if self.foreground.images:
             found["foreground_iou"] = 100 * self.foreground.iou()
         if self.labelled:
             found["mirrored"] = 100 * self.kept / self.labelled
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
     def intervals(self) -> dict[str, list[float]]:
-        """Figures of the first reading in 95 of 100 draws of other groups; none where all pictures are one group."""
+        """Figures of the first reading in 95 of 100 draws of other groups; none where all images are one group."""
         first = next(iter(self.protocol.readings))
         found = {}
         for name in (f"{{}}{first}", f"fg_{{}}{first}"):
@@ -188,7 +188,7 @@ class Tally:
         return found
 
     def errors(self) -> np.ndarray:
-        """Error of each landmark in each reported picture, ``(N, L)`` in per cent, NaN where it does not count."""
+        """Error of each landmark in each reported image, ``(N, L)`` in per cent, NaN where it does not count."""
         return landmark_error(self.protocol.error, _joined(self._fit), _joined(self._report), self._side)
 
     def _table(self) -> Contingency:
@@ -210,14 +210,14 @@ class Tally:
         if self.protocol.grid is None:
             at = labels_at(labels[None], points)[0]
         else:
-            at = labels_on_grid(labels[None], points, example.picture.shape[0])[0]
+            at = labels_on_grid(labels[None], points, example.image.shape[0])[0]
         visible = np.ones(len(at), bool) if example.visible is None else example.visible
         return at, visible & (at != OUTSIDE)
 
     def _place(self, example: Example, scores: np.ndarray) -> Places:
-        """Parts and the landmarks of the first reading in one picture, a batch of one."""
+        """Parts and the landmarks of the first reading in one image, a batch of one."""
         rules = self.protocol.error
-        height, width = example.picture.shape[:2]
+        height, width = example.image.shape[:2]
         if rules.centroids == "soft":
             centroids = soft_centroids(scores[None])
         else:
@@ -236,8 +236,8 @@ def _joined(places: Sequence[Places]) -> Places:
     return Places(*(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
-class _Pictures(Sequence):
-    """The pictures of examples, read when asked for."""
+class _OpenedImages(Sequence):
+    """The images of examples, read when asked for."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
@@ -245,8 +245,8 @@ class _Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> Picture:
-        return Picture(self.examples[index].picture)
+    def __getitem__(self, index: int) -> OpenedImage:
+        return OpenedImage(self.examples[index].image)
 
 
 def _found(
@@ -256,11 +256,11 @@ def _found(
     vocabularies: dict[Key, PartVocabulary],
     tell: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Example, dict[Key, np.ndarray]]]:
-    """Every example with its scores ``(k + 1, h, w)`` by each vocabulary; one picture is held at a time."""
+    """Every example with its scores ``(k + 1, h, w)`` by each vocabulary; one image is held at a time."""
     for index in range(len(examples)):
         example = examples[index]
-        view = finder.look(Picture(example.picture), example.category if finder.classes else None)
-        size = (protocol.grid,) * 2 if protocol.grid else example.picture.shape[:2]
+        view = finder.look(OpenedImage(example.image), example.category if finder.classes else None)
+        size = (protocol.grid,) * 2 if protocol.grid else example.image.shape[:2]
         yield example, {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}
         if tell:
             tell(index + 1, len(examples))

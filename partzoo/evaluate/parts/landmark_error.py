@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where parts and landmarks lie in the pictures of a split; all in the frame's pixels.
+    """Where parts and landmarks lie in the images of a split; all in the frame's pixels.
 
     Attributes:
         centroids: ``(N, K, 2)`` x, y of each part, NaN where absent.
@@ -71,7 +71,7 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
 
 
 def error_scale(rule: str, places: Places, side: float) -> np.ndarray:
-    """The length that errors in each picture are divided by, ``(N,)``; for ``"box"`` width and height ``(N, 2)``.
+    """The length that errors in each image are divided by, ``(N,)``; for ``"box"`` width and height ``(N, 2)``.
 
     Args:
         rule: ``"inter-ocular"`` (landmarks 0 and 1), ``"box"``, ``"diagonal"`` (of the box) or ``"edge"`` (frame).

@@ -18,7 +18,7 @@ def labels_at(labels: ArrayLike, points: ArrayLike) -> np.ndarray:
         points: ``(N, L, 2)`` x, y in pixels; pixel (row, column) is the point (column, row).
 
     Returns:
-        ``(N, L)`` int64; -1 where the point lies outside the picture.
+        ``(N, L)`` int64; -1 where the point lies outside the image.
 
     Raises:
         ShapeError: shapes do not agree.
@@ -68,7 +68,7 @@ def part_centroids(labels: ArrayLike, k: int) -> np.ndarray:
         k: number of parts.
 
     Returns:
-        ``(N, k, 2)`` float64 x, y in pixels; NaN where a picture lacks the part.
+        ``(N, k, 2)`` float64 x, y in pixels; NaN where an image lacks the part.
 
     Raises:
         UsageError: a label above k, or below 0.
@@ -79,8 +79,8 @@ def part_centroids(labels: ArrayLike, k: int) -> np.ndarray:
     _, height, width = labels.shape
     y, x = (axis.ravel() for axis in np.mgrid[:height, :width])
     centroids = np.empty((len(labels), k, 2))
-    for picture, centroid in zip(labels.reshape(len(labels), -1).astype(np.int64), centroids, strict=True):
-        counts, sum_x, sum_y = (np.bincount(picture, weights, k + 1)[1:] for weights in (None, x, y))
+    for image, centroid in zip(labels.reshape(len(labels), -1).astype(np.int64), centroids, strict=True):
+        counts, sum_x, sum_y = (np.bincount(image, weights, k + 1)[1:] for weights in (None, x, y))
         with np.errstate(invalid="ignore"):
             centroid[:] = np.stack([sum_x / counts, sum_y / counts], axis=1)
     return centroids
@@ -126,8 +126,8 @@ def _parts_of(maps: ArrayLike) -> np.ndarray:
 class LandmarkRegression:
     """Landmarks as a linear function of all part centroids: least squares over the fitting split.
 
-    A landmark is fitted on the pictures that show it. A part that a picture lacks takes its mean over these
-    pictures; one that none of them shows tells nothing. Where centroids are collinear, the solution of least
+    A landmark is fitted on the images that show it. A part that an image lacks takes its mean over these
+    images; one that none of them shows tells nothing. Where centroids are collinear, the solution of least
     norm is taken.
 
     Args:
@@ -141,7 +141,7 @@ class LandmarkRegression:
 
     Raises:
         ShapeError: shapes do not agree.
-        UsageError: a landmark is visible in no picture.
+        UsageError: a landmark is visible in no image.
 
     Source: PartFormer, section 4.2; ``standardize`` as in its code for CelebA and, with ``visible`` and ``active``, in
         PDiscoFormer's for CUB.
@@ -171,7 +171,7 @@ class LandmarkRegression:
         visible = _visible(visible, landmarks)
         if not visible.any(0).all():
             raise UsageError(
-                f"Landmark {visible.any(0).argmin()} is visible in none of the {len(visible)} fitting pictures; "
+                f"Landmark {visible.any(0).argmin()} is visible in none of the {len(visible)} fitting images; "
                 f"fit on more."
             )
         self.fits = [
@@ -205,7 +205,7 @@ class LandmarkRegression:
 
 
 class _Line:
-    """One least-squares fit: all its landmarks are seen in all its pictures."""
+    """One least-squares fit: all its landmarks are seen in all its images."""
 
     def __init__(self, centroids: np.ndarray, present: np.ndarray, landmarks: np.ndarray, standardize: bool) -> None:
         counted = ~np.isnan(centroids) if standardize else np.repeat(present[..., None], 2, axis=2)
@@ -229,7 +229,7 @@ class _Line:
 def landmark_distances(
     predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
 ) -> np.ndarray:
-    """Euclidean distance of each predicted landmark from the true one over a length of its picture, in per cent.
+    """Euclidean distance of each predicted landmark from the true one over a length of its image, in per cent.
 
     Args:
         predicted: ``(N, L, 2)``, pixels.
@@ -242,7 +242,7 @@ def landmark_distances(
 
     Raises:
         ShapeError: shapes do not agree.
-        UsageError: no landmark counts, or a picture that counts has a scale of 0.
+        UsageError: no landmark counts, or an image that counts has a scale of 0.
     """
     predicted, landmarks, scale = (np.asarray(a, np.float64) for a in (predicted, landmarks, scale))
     if predicted.shape != landmarks.shape or scale.shape not in (landmarks.shape[:1], (*landmarks.shape[:1], 2)):
@@ -250,7 +250,7 @@ def landmark_distances(
     scale = np.broadcast_to(scale.reshape(len(scale), 1, -1), landmarks.shape)
     seen = np.ones(landmarks.shape[:2], bool) if visible is None else _visible(visible, landmarks)
     if not seen.any() or not (scale[seen] > 0).all():
-        raise UsageError("An error needs a visible landmark, and a scale above 0 in every picture that shows one.")
+        raise UsageError("An error needs a visible landmark, and a scale above 0 in every image that shows one.")
     found = np.full(landmarks.shape[:2], np.nan)
     found[seen] = 100 * np.linalg.norm((predicted - landmarks)[seen] / scale[seen], axis=-1)
     return found
@@ -261,7 +261,7 @@ def normalized_mean_error(
 ) -> float:
     """Mean of :func:`landmark_distances` over all landmarks that count, in per cent.
 
-    Source: PartFormer, section 4.2, eq. 10; pictures that show fewer landmarks count less, as in PDiscoFormer's code.
+    Source: PartFormer, section 4.2, eq. 10; images that show fewer landmarks count less, as in PDiscoFormer's code.
     """
     return float(np.nanmean(landmark_distances(predicted, landmarks, scale, visible)))
 

@@ -1,6 +1,6 @@
-"""Pictures turned before they are measured, with their landmarks or masks: do parts turn with the thing?
+"""Images turned before they are measured, with their landmarks or masks: do parts turn with the thing?
 
-Source: PartFormer, section 4.5, table 7, which turns all pictures by -30, -15, 15 or 30 degrees.
+Source: PartFormer, section 4.5, table 7, which turns all images by -30, -15, 15 or 30 degrees.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from partzoo.evaluate.protocols.base import PartProtocol
 
 
 def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example:
-    """An example turned about the middle of its picture.
+    """An example turned about the middle of its image.
 
     What comes in from outside is black, and background in masks. A box keeps its width and height and turns with its
-    middle. Where maps are read on a grid, landmarks that leave the picture count as invisible; where they are read in
-    the picture's own pixels, the protocol leaves those out itself.
+    middle. Where maps are read on a grid, landmarks that leave the image count as invisible; where they are read in
+    the image's own pixels, the protocol leaves those out itself.
 
     Args:
         example: in the protocol's frame.
         degrees: counter-clockwise.
         protocol: whose rules say where points are counted from, and what is background.
     """
-    height, width = example.picture.shape[:2]
+    height, width = example.image.shape[:2]
     edge = 0.0 if protocol.grid else 0.5  # points are counted from the border, or from the first pixel's centre
     middle = np.array([width, height]) / 2 - edge
 
@@ -35,8 +35,8 @@ def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example
         c, s = cos(radians(degrees)), sin(radians(degrees))
         return (points - middle) @ np.array([[c, -s], [s, c]]) + middle
 
-    picture = Image.fromarray(example.picture).rotate(degrees, Image.Resampling.BILINEAR)
-    changes = {"picture": np.asarray(picture)}
+    image = Image.fromarray(example.image).rotate(degrees, Image.Resampling.BILINEAR)
+    changes = {"image": np.asarray(image)}
     if example.points is not None:
         points = changes["points"] = turn(example.points)
         inside = ((points > 0) & (points <= (width, height))).all(1)

@@ -1,4 +1,4 @@
-"""Pictures turned, shifted, scaled and sheared, and a square of them erased: what a probe may be trained on."""
+"""Images turned, shifted, scaled and sheared, and a square of them erased: what a probe may be trained on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from partzoo.data.warp import warp
 
 
 def affine_matrices(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, side: int) -> Tensor:
-    """Where each pixel of warped pictures is read from, as torchvision's ``affine`` reads it.
+    """Where each pixel of warped images is read from, as torchvision's ``affine`` reads it.
 
     Args:
         angle, shear: ``(B,)`` radians; positive angles turn clockwise, a shear is along x.
         shift: ``(B, 2)`` x and y, in pixels.
         scale: ``(B,)``.
-        side: of the pictures, in pixels.
+        side: of the images, in pixels.
 
     Returns:
-        ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the picture, for
+        ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the image, for
         :func:`partzoo.data.warp.warp`.
     """
     cos, sin, tan = angle.cos(), angle.sin(), shear.tan()
@@ -41,15 +41,15 @@ def random_affine(
     shear: float = 10.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Some pictures turned, shifted, scaled and sheared at random, each in its own way, black outside.
+    """Some images turned, shifted, scaled and sheared at random, each in its own way, black outside.
 
     Args:
         pixels: ``(B, C, S, S)`` float.
-        warped: part of the pictures that are.
+        warped: part of the images that are.
         degrees, shear: largest angles, either way.
         shift: largest shift along x and along y, a part of the side; whole pixels.
         scale: range.
-        generator: source of randomness, on the pictures' device.
+        generator: source of randomness, on the images' device.
 
     Source: Spatial Reasoning, section 4.3 and figure 4; the numbers as in its published code.
     """
@@ -67,12 +67,12 @@ def random_affine(
 def random_erasing(
     pixels: Tensor, *, erased: float = 0.5, area: float = 0.111, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Some normalized pictures ``(B, C, S, S)`` with a square of zeros, the data's mean, at a random place.
+    """Some normalized images ``(B, C, S, S)`` with a square of zeros, the data's mean, at a random place.
 
     Args:
-        erased: part of the pictures that have one.
-        area: of the square, a part of the picture's.
-        generator: source of randomness, on the pictures' device.
+        erased: part of the images that have one.
+        area: of the square, a part of the image's.
+        generator: source of randomness, on the images' device.
 
     Source: as for :func:`random_affine`.
     """

@@ -16,8 +16,8 @@ from partzoo.models.spatial.model import Spatial
 from partzoo.progress import ProgressCallback
 
 NEIGHBOURS = 20
-POSITION_PICTURES = 5000  # that PART's positions are asked of
-RELATED_PICTURES = 1000  # that Spatial Reasoning's relations are asked of, six views and patches of each
+POSITION_IMAGES = 5000  # that PART's positions are asked of
+RELATED_IMAGES = 1000  # that Spatial Reasoning's relations are asked of, six views and patches of each
 
 
 def classify_figures(
@@ -29,25 +29,25 @@ def classify_figures(
     limit: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Figures of frozen features: the mean patch token of every picture, in the model's own size and normalization.
+    """Figures of frozen features: the mean patch token of every image, in the model's own size and normalization.
 
     ``knn`` is a weighted vote of the 20 nearest of the whole training split, ``linear`` the closed form, and both
     are the same for every seed; ``linear_sgd`` is trained by the protocol's ``probe`` with each seed. PART models add
     ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
-    patches, on positions drawn by each seed in the first 5,000 test pictures; models of Spatial Reasoning ``same``,
+    patches, on positions drawn by each seed in the first 5,000 test images; models of Spatial Reasoning ``same``,
     ``shift_error`` and ``constant_shift_error``, on views and patches of the first 1,000.
 
     Args:
         model: any encoder.
-        protocol: where pictures come from and how the trained probe is set.
+        protocol: where images come from and how the trained probe is set.
         data: its folder.
         seeds: of the trained probe and of the positions.
-        limit: at most so many pictures of each split.
+        limit: at most so many images of each split.
         progress: told what is done, how much, and of how much.
 
     Returns:
         Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, accuracies in per cent;
-        and the number of test pictures.
+        and the number of test images.
 
     Raises:
         UsageError: the data is not there.
@@ -56,8 +56,8 @@ def classify_figures(
     data = Path(data)
     train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
     bank, queries = (
-        pooled_features(model, pictures, progress=lambda done, total, name=name: report(name, done, total))
-        for pictures, name in ((train, "training features"), (test, "test features"))
+        pooled_features(model, images, progress=lambda done, total, name=name: report(name, done, total))
+        for images, name in ((train, "training features"), (test, "test features"))
     )
     neighbours = min(NEIGHBOURS, len(bank))
     overall = {
@@ -69,10 +69,10 @@ def classify_figures(
         report("probes", done, len(seeds))
         figures = {"linear_sgd": sgd_probe(bank, train.labels, queries, test.labels, seed=seed, **protocol.probe)}
         if isinstance(model, Part):
-            positions = part_positions(model, test, seed=seed, limit=POSITION_PICTURES)
+            positions = part_positions(model, test, seed=seed, limit=POSITION_IMAGES)
             figures |= {name: value for name, value in positions.items() if name != "loss"}
         if isinstance(model, Spatial):
-            figures |= spatial_relations(model, test, seed=seed, limit=RELATED_PICTURES)
+            figures |= spatial_relations(model, test, seed=seed, limit=RELATED_IMAGES)
         runs.append({"k": None, "seed": seed, "metrics": figures})
     report("probes", len(seeds), len(seeds))
     return runs, len(test)

@@ -1,4 +1,4 @@
-"""A model on held-out pictures: its pooled features, and the figures that a release's record states."""
+"""A model on held-out images: its pooled features, and the figures that a release's record states."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.evaluate.probes.knn import knn_accuracy
 from partzoo.evaluate.probes.positions import antisymmetry, position_error
 from partzoo.images.preprocess import Preprocess
@@ -19,16 +19,14 @@ from partzoo.models.spatial.model import Spatial
 from partzoo.models.spatial.pairs import PairSampler
 
 
-def batches(
-    model: Encoder, pictures: PictureSet, size: int, limit: int | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers of pictures, and their uint8 pixels, in the model's size and on its device."""
+def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of images, and their uint8 pixels, in the model's size and on its device."""
     preprocess: Preprocess = model.preprocess
     device = next((each.device for each in model.parameters()), None)
-    count = len(pictures) if limit is None else min(limit, len(pictures))
+    count = len(images) if limit is None else min(limit, len(images))
     for numbers in torch.arange(count).split(size):
-        pixels = pictures.batch(numbers).to(device)
-        if pictures.side != preprocess.size:
+        pixels = images.batch(numbers).to(device)
+        if images.side != preprocess.size:
             mode = preprocess.interpolation if preprocess.interpolation != "lanczos" else "bicubic"
             resized = interpolate(pixels.float(), (preprocess.size,) * 2, mode=mode, antialias=True)
             pixels = resized.round().clamp(0, 255).byte()
@@ -36,17 +34,17 @@ def batches(
 
 
 def normalized_batches(
-    model: Encoder, pictures: PictureSet, size: int, limit: int | None = None
+    model: Encoder, images: ImageSet, size: int, limit: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers of pictures, and their pixels normalized, in the model's size and on its device."""
-    for numbers, pixels in batches(model, pictures, size, limit):
+    """Numbers of images, and their pixels normalized, in the model's size and on its device."""
+    for numbers, pixels in batches(model, images, size, limit):
         yield numbers, model.preprocess.normalize(pixels)
 
 
 @torch.inference_mode()
 def part_positions(
     model: Part,
-    pictures: PictureSet,
+    images: ImageSet,
     *,
     sampling: Sampling = "off-grid",
     seed: int = 0,
@@ -57,11 +55,11 @@ def part_positions(
 
     Args:
         model: encoder and relative encoder.
-        pictures: held out; resized to the model's size.
+        images: held out; resized to the model's size.
         sampling: see :func:`partzoo.models.part.sampling.sample`.
         seed: of the positions.
-        batch_size: pictures at a time.
-        limit: use only the first so many pictures.
+        batch_size: images at a time.
+        limit: use only the first so many images.
 
     Returns:
         ``mse_x``, ``mse_y``, ``distance`` in patches, the same of the constant predictor, ``loss``, and the
@@ -74,13 +72,13 @@ def part_positions(
     generator = torch.Generator(parameter.device).manual_seed(seed)
     totals: dict[str, float] = {}
     seen = 0
-    for _, pixels in normalized_batches(model, pictures, batch_size, limit):
+    for _, pixels in normalized_batches(model, images, batch_size, limit):
         drawn = sample(pixels, model.patch, sampling, sizes=model.config.targets == 4, generator=generator)
         predicted = model.relate(drawn.patches.to(parameter.dtype))
         matrices = predicted[..., :2].unflatten(1, (drawn.boxes.shape[1],) * 2)
         figures = position_error(predicted, drawn.targets) | {
             "antisymmetry": antisymmetry(matrices),
-            # The way back of two other patches of the picture: patches are in no order.
+            # The way back of two other patches of the image: patches are in no order.
             "random_antisymmetry": antisymmetry(matrices, matrices.roll((2, 2), (1, 2))),
         }
         if model.config.targets == 4:
@@ -98,29 +96,29 @@ def part_positions(
 
 @torch.inference_mode()
 def spatial_relations(
-    model: Spatial, pictures: PictureSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
+    model: Spatial, images: ImageSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
 ) -> dict[str, float]:
-    """What a model of Spatial Reasoning says of views and patches as in its training, four and two of each picture.
+    """What a model of Spatial Reasoning says of views and patches as in its training, four and two of each image.
 
     Args:
         model: backbone and relation module.
-        pictures: held out; resized to the model's size.
+        images: held out; resized to the model's size.
         seed: of views and patches.
-        batch_size: pictures at a time, M: a negative is a view of another picture among them.
-        limit: use only the first so many pictures.
+        batch_size: images at a time, M: a negative is a view of another image among them.
+        limit: use only the first so many images.
 
     Returns:
-        ``same``, of pairs of views, half of them of one picture, those told right; ``shift_error``, mean distance
-        between predicted and true shift of two patches of a picture, which do not overlap where two have room, and
-        ``constant_shift_error``, of always saying (0, 0), the mean. In per cent, of pairs and of the picture's side.
-        A last batch of one picture, which has no negatives, is left out.
+        ``same``, of pairs of views, half of them of one image, those told right; ``shift_error``, mean distance
+        between predicted and true shift of two patches of an image, which do not overlap where two have room, and
+        ``constant_shift_error``, of always saying (0, 0), the mean. In per cent, of pairs and of the image's side.
+        A last batch of one image, which has no negatives, is left out.
 
     Source: Spatial Reasoning, section 3.2.
     """
     sampler = PairSampler(model, apart=2 * model.config.patch_size <= model.config.size)
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     totals, seen = torch.zeros(3), 0
-    for _, pixels in batches(model, pictures, batch_size, limit):
+    for _, pixels in batches(model, images, batch_size, limit):
         if len(pixels) == 1:
             break
         pairs, predicted, targets = sampler.related(pixels, generator)
@@ -136,21 +134,21 @@ def spatial_relations(
 @torch.inference_mode()
 def pooled_features(
     model: Encoder,
-    pictures: PictureSet,
+    images: ImageSet,
     *,
     batch_size: int = 100,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Mean of the patch tokens of every picture, ``(N, C)`` float32; pictures are resized to the model's size."""
-    found = torch.empty(len(pictures), model.dim)
-    for numbers, x in normalized_batches(model, pictures, batch_size):
+    """Mean of the patch tokens of every image, ``(N, C)`` float32; images are resized to the model's size."""
+    found = torch.empty(len(images), model.dim)
+    for numbers, x in normalized_batches(model, images, batch_size):
         found[numbers] = model.encode(x).patch.mean(1).float().cpu()
         if progress:
-            progress(int(numbers[-1]) + 1, len(pictures))
+            progress(int(numbers[-1]) + 1, len(images))
     return found
 
 
-def knn(model: Encoder, bank: PictureSet, queries: PictureSet, *, neighbours: int = 20) -> float:
+def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 20) -> float:
     """Top-1 accuracy in per cent of a weighted vote of nearest neighbours on frozen pooled features."""
     return knn_accuracy(
         pooled_features(model, queries), queries.labels, pooled_features(model, bank), bank.labels,
@@ -159,10 +157,10 @@ def knn(model: Encoder, bank: PictureSet, queries: PictureSet, *, neighbours: in
 
 
 @torch.inference_mode()
-def top1(model: Encoder, pictures: PictureSet, *, batch_size: int = 100) -> float:
+def top1(model: Encoder, images: ImageSet, *, batch_size: int = 100) -> float:
     """Accuracy in per cent of the model's own classifier."""
     hits = sum(
-        (model.classify(x).argmax(1).cpu() == pictures.labels[numbers]).sum().item()
-        for numbers, x in normalized_batches(model, pictures, batch_size)
+        (model.classify(x).argmax(1).cpu() == images.labels[numbers]).sum().item()
+        for numbers, x in normalized_batches(model, images, batch_size)
     )
-    return 100 * hits / len(pictures)
+    return 100 * hits / len(images)

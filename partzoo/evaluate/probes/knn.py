@@ -22,7 +22,7 @@ def knn_classify(
     temperature: float = 0.07,
     batch_size: int = 256,
 ) -> Tensor:
-    """Class of each picture by its nearest training pictures.
+    """Class of each image by its nearest training images.
 
     Nearest by cosine. ``"weighted"`` votes count exp(cosine / temperature), as in Wu et al., "Unsupervised
     feature learning via non-parametric instance discrimination", CVPR 2018, section 3.4; ``"plain"`` votes
@@ -35,7 +35,7 @@ def knn_classify(
         neighbours: how many vote; at most N.
         vote: how they count.
         temperature: of the weighted vote.
-        batch_size: pictures at a time; the result does not depend on it.
+        batch_size: images at a time; the result does not depend on it.
 
     Returns:
         ``(M,)`` int64.
@@ -50,7 +50,7 @@ def knn_classify(
             f"and labels {tuple(train_labels.shape)} do not agree."
         )
     if not 1 <= neighbours <= len(train_features):
-        raise UsageError(f"neighbours={neighbours}: there are {len(train_features)} training pictures.")
+        raise UsageError(f"neighbours={neighbours}: there are {len(train_features)} training images.")
     if vote not in ("weighted", "plain"):
         raise UsageError(f"vote={vote!r}: it is 'weighted' or 'plain'.")
     bank, labels = normalize(train_features.float(), dim=1), train_labels.long()
@@ -66,6 +66,6 @@ def knn_classify(
 
 
 def knn_accuracy(features: Tensor, labels: Tensor, train_features: Tensor, train_labels: Tensor, **options) -> float:
-    """Share of pictures, in per cent, that :func:`knn_classify` gives the class in ``labels`` (M,)."""
+    """Share of images, in per cent, that :func:`knn_classify` gives the class in ``labels`` (M,)."""
     found = knn_classify(features, train_features, train_labels, **options)
     return 100 * (found == labels).double().mean().item()

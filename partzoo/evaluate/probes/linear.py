@@ -84,7 +84,7 @@ def ridge(features: Tensor, labels: Tensor, penalty: float) -> LinearClassifier:
 def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
     """Ridge regression of one-hot targets whose penalty the training split itself chooses.
 
-    Every tenth training picture (number 0, 10, 20, ...) is held out; penalties of 1e-7, 1e-6, ..., 10 times the mean
+    Every tenth training image (number 0, 10, 20, ...) is held out; penalties of 1e-7, 1e-6, ..., 10 times the mean
     eigenvalue of the features' Gram matrix are fitted on the rest; the best on the held-out tenth, the largest of
     equals, is fitted once more on all of the training split. Multiplying the features by a number changes nothing.
 
@@ -160,7 +160,7 @@ class SgdProbe:
     Args:
         channels, classes: of the features and of what they are.
         epochs: how many there will be, for the schedule.
-        batch_size: pictures in a step.
+        batch_size: images in a step.
         lr: learning rate.
         optimizer: ``"adam"``, or ``"sgd"`` with momentum 0.9.
         schedule: ``"constant"``, or ``"cosine"`` from ``lr`` to 0 over all epochs.
@@ -240,12 +240,12 @@ def sgd_probe(
     ``schedule="cosine"`` and ``standardize=True`` (their batch normalization without learned scale).
 
     Args:
-        features: ``(N, C)`` of the training pictures.
+        features: ``(N, C)`` of the training images.
         labels: ``(N,)`` int64, values from 0.
         test_features: ``(M, C)``.
         test_labels: ``(M,)``.
-        epochs: passes over the training pictures.
-        standardize: give each channel mean 0 and deviation 1 over the training pictures.
+        epochs: passes over the training images.
+        standardize: give each channel mean 0 and deviation 1 over the training images.
         seed: of the layer's weights and of the orders.
         **options: of :class:`SgdProbe`.
 

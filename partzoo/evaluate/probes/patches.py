@@ -1,4 +1,4 @@
-"""A Spatial Reasoning model by a protocol of classes: probes on the picture and n patches of it, for several n."""
+"""A Spatial Reasoning model by a protocol of classes: probes on the image and n patches of it, for several n."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.affine import random_affine, random_erasing
 from partzoo.evaluate.probes.held_out import normalized_batches
@@ -32,26 +32,26 @@ def patch_figures(
     limit: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Accuracies of probes on frozen features of every picture and n patches of it, for several n in one pass.
+    """Accuracies of probes on frozen features of every image and n patches of it, for several n in one pass.
 
     ``linear_patchesN`` is the closed form on features as they are, ``linear_sgd_patchesN`` the protocol's trained
     probe with each seed. With ``augment`` there is ``affine_sgd_patchesN`` instead of both: each epoch of the trained
-    probe sees the training pictures anew, half of them turned, shifted, scaled and sheared, and half with a square
+    probe sees the training images anew, half of them turned, shifted, scaled and sheared, and half with a square
     erased; all probes see the same ones.
 
     Args:
         model: of Spatial Reasoning.
-        protocol: where pictures come from and how the trained probe is set.
+        protocol: where images come from and how the trained probe is set.
         data: its folder.
         patches: numbers n, as :meth:`partzoo.models.spatial.model.Spatial.represent` takes them.
         seeds: of the trained probe.
-        augment: train the probe on augmented pictures.
-        limit: at most so many pictures of each split.
+        augment: train the probe on augmented images.
+        limit: at most so many images of each split.
         progress: told what is done, how much, and of how much.
 
     Returns:
         Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, in per cent; and the number of
-        test pictures.
+        test images.
 
     Raises:
         UsageError: the model is of another family or has no such numbers, or the data is not there.
@@ -68,8 +68,8 @@ def patch_figures(
     numbers = sorted({window for each in patches for window in WINDOWS[each]})
     columns = {each: [0, *(1 + numbers.index(window) for window in WINDOWS[each])] for each in patches}
 
-    def features(pictures: PictureSet, name: str, generator: torch.Generator | None = None) -> Tensor:
-        return window_features(model, pictures, numbers, generator, progress=partial(report, name))
+    def features(images: ImageSet, name: str, generator: torch.Generator | None = None) -> Tensor:
+        return window_features(model, images, numbers, generator, progress=partial(report, name))
 
     def chosen(found: Tensor, each: int) -> Tensor:
         return found[:, columns[each]].flatten(1)
@@ -83,7 +83,7 @@ def patch_figures(
         for each in patches
         for seed in seeds
     }
-    labels, truth = (pictures.labels.to(held_out.device) for pictures in (train, test))
+    labels, truth = (images.labels.to(held_out.device) for images in (train, test))
     epochs = next(iter(probes.values())).epochs
     for epoch in range(epochs):
         drawn = torch.Generator(held_out.device).manual_seed(epoch)
@@ -110,33 +110,33 @@ def patch_figures(
 @torch.inference_mode()
 def window_features(
     model: Spatial,
-    pictures: PictureSet,
+    images: ImageSet,
     numbers: Sequence[int],
     augment: torch.Generator | None = None,
     *,
     batch_size: int = 100,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Features of pictures and of windows of them, ``(N, 1 + n, F)`` float32 on the model's device.
+    """Features of images and of windows of them, ``(N, 1 + n, F)`` float32 on the model's device.
 
     Args:
         model: of Spatial Reasoning.
-        pictures: resized to the model's size.
+        images: resized to the model's size.
         numbers: of n windows of its 3 x 3 grid, row by row.
-        augment: where given, pictures are warped and erased at random by it, on the model's device.
-        batch_size: pictures at a time.
+        augment: where given, images are warped and erased at random by it, on the model's device.
+        batch_size: images at a time.
         progress: told how many are done, of how many.
     """
     grid = model.windows(9) if numbers else []
-    found = torch.empty(len(pictures), 1 + len(numbers), model.dim, device=next(model.parameters()).device)
-    for rows, x in normalized_batches(model, pictures, batch_size):
+    found = torch.empty(len(images), 1 + len(numbers), model.dim, device=next(model.parameters()).device)
+    for rows, x in normalized_batches(model, images, batch_size):
         if augment is not None:
             x = random_erasing(_warped(model, x, augment), generator=augment)
         if numbers:
             x = torch.cat([x[:, None], model.crops(x, [grid[number] for number in numbers])], dim=1).flatten(0, 1)
         found[rows] = model.features(x).float().unflatten(0, (len(rows), -1))
         if progress:
-            progress(int(rows[-1]) + 1, len(pictures))
+            progress(int(rows[-1]) + 1, len(images))
     return found
 
 

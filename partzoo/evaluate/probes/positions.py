@@ -12,7 +12,7 @@ def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
     """PART's errors, in patch units, and those of the constant predictor.
 
     The constant predictor says 0: translations of unordered pairs are symmetric about it. For uniform
-    positions in a picture of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a
+    positions in an image of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a
     mean over pairs, so that equal batches may be averaged.
 
     Args:

@@ -1,4 +1,4 @@
-"""Protocols by name: where data lies, how pictures are framed, which rules figures follow; a module per family."""
+"""Protocols by name: where data lies, how images are framed, which rules figures follow; a module per family."""
 
 from __future__ import annotations
 

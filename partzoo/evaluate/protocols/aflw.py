@@ -11,7 +11,7 @@ from partzoo.data.reading import Example, Examples, check_split, need, read_mat,
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.celeba import ERROR
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 SPLITS = ("train", "test")
 LANDMARKS = 5
@@ -33,18 +33,18 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     check_split("aflw", split, SPLITS)
     names, points = f"aflw_{split}_images.txt", f"aflw_{split}_keypoints.mat"
     data = need("aflw", data, ("output", names, points), GET)
-    files = read_rows(data / names, "picture", lambda row: data / "output" / " ".join(row))
+    files = read_rows(data / names, "image", lambda row: data / "output" / " ".join(row))
     landmarks = np.asarray(read_mat(data / points, "gt"), np.float64)[..., ::-1]  # y comes first in the file
     if landmarks.shape != (len(files), LANDMARKS, 2):
         raise UsageError(
-            f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} pictures of {data / names}: it must "
+            f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} images of {data / names}: it must "
             f"be {(len(files), LANDMARKS, 2)}. Get both files anew."
         )
     return Examples(list(zip(files, landmarks, strict=True)), partial(_example, side=side))
 
 
 def _example(face: tuple[Path, np.ndarray], side: int) -> Example:
-    pixels = open_picture(face[0]).pixels
+    pixels = open_image(face[0]).pixels
     return Example(squash_plain(pixels, side), face[1] * stretch(pixels, side))
 
 

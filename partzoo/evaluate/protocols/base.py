@@ -1,4 +1,4 @@
-"""What a protocol is: where its data lies, how a picture is framed, which rules its figures follow."""
+"""What a protocol is: where its data lies, how an image is framed, which rules its figures follow."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PartProtocol:
         background: true label of the background in masks, which the FG- figures leave out.
         mirrored: also count how many labelled pixels keep their part in the mirror image.
         classes: how many classes parts are counted in apart, by ``Example.category``; 1: in all together.
-        fit_pictures: how many pictures of ``fit`` are used; None: all.
+        fit_images: how many images of ``fit`` are used; None: all.
         source: paper and section, or code, that the rules are from.
         rules: the same rules in a few sentences, for the docs.
         get: what to download, and how the folder must look.
@@ -69,4 +69,4 @@ class PartProtocol:
     background: int | None = None
     mirrored: bool = False
     classes: int = 1
-    fit_pictures: int | None = None
+    fit_images: int | None = None

@@ -9,13 +9,13 @@ import numpy as np
 
 from partzoo.data.reading import Example, Examples, check_split, need, read_rows, squash_plain, stretch
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 LISTS = {"train": "cele_train_lm.txt", "mafl-train": "MAFL_train_lm.txt", "mafl-test": "MAFL_test_lm.txt"}
 LANDMARKS = 5
 GET = (
-    "Give a folder with img_celeba/, the in-the-wild pictures of CelebA (https://mmlab.ie.cuhk.edu.hk/projects/"
-    f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, lines 'picture,x1,y1,...,x5,y5', as "
+    "Give a folder with img_celeba/, the in-the-wild images of CelebA (https://mmlab.ie.cuhk.edu.hk/projects/"
+    f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, lines 'image,x1,y1,...,x5,y5', as "
     "https://github.com/Jiahao-UTS/UnsupervisedPart publishes them (--data DIR)."
 )
 
@@ -30,7 +30,7 @@ def load(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """The same, but a coordinate outside the picture becomes 0.5, as PartFormer's code has it."""
+    """The same, but a coordinate outside the image becomes 0.5, as PartFormer's code has it."""
     return _faces(data, split, partial(_example, side=side, outside=0.5))
 
 
@@ -41,12 +41,12 @@ def _faces(data: str | Path, split: str, read) -> Examples:
     def face(row: list[str]) -> tuple[Path, np.ndarray]:
         return data / "img_celeba" / row[0].strip(), np.array([float(x) for x in row[1:]]).reshape(LANDMARKS, 2)
 
-    return Examples(read_rows(data / LISTS[split], "picture,x1,y1,...,x5,y5", face, ","), read)
+    return Examples(read_rows(data / LISTS[split], "image,x1,y1,...,x5,y5", face, ","), read)
 
 
 def _example(face: tuple[Path, np.ndarray], side: int, outside: float | None = None) -> Example:
     file, landmarks = face
-    pixels = open_picture(file).pixels
+    pixels = open_image(file).pixels
     points = landmarks * stretch(pixels, side)
     if outside is not None:
         points = np.where((points > 0) & (points <= side), points, outside)
@@ -55,7 +55,7 @@ def _example(face: tuple[Path, np.ndarray], side: int, outside: float | None = N
 
 ERROR = LandmarkError("inter-ocular", centroids="soft", standardize=True)
 _RULES = (
-    "The lists' faces cover at least 30 % of the picture. The whole picture is squashed to {side} x {side} (bilinear "
+    "The lists' faces cover at least 30 % of the image. The whole image is squashed to {side} x {side} (bilinear "
     "without antialiasing), landmarks with it; all five count: eyes, nose, mouth corners. Maps are read on a "
     "128 x 128 grid, nearest cell; a point outside reads zeros. NMI and ARI of the 283 MAFL test faces. NME: soft "
     "centroids of the foreground maps, z-scores of centroids and landmarks on {fit}, least squares without "

@@ -1,4 +1,4 @@
-"""Protocols that ask frozen features for the class of a picture: Tiny-ImageNet, CIFAR, STL-10."""
+"""Protocols that ask frozen features for the class of an image: Tiny-ImageNet, CIFAR, STL-10."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from partzoo.data import stl10, tiny_imagenet
 from partzoo.data.cifar import CIFAR10_FILES, cifar100_files
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 
 # One linear layer, Adam at a constant 1e-3, no feature scaling, accuracy after the last epoch.
 LINEAR_PROBE = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "optimizer": "adam"}
@@ -17,13 +17,13 @@ LINEAR_PROBE = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "optimizer": "adam
 
 @dataclass(frozen=True)
 class ClassProtocol:
-    """Classes of pictures, by features that were learned elsewhere.
+    """Classes of images, by features that were learned elsewhere.
 
     Attributes:
         name: as ``partzoo eval --protocol`` takes it.
-        load: ``(folder, split, limit)`` -> pictures with labels; ``limit`` is None or at most so many, a fair sample.
+        load: ``(folder, split, limit)`` -> images with labels; ``limit`` is None or at most so many, a fair sample.
         classes: how many there are.
-        side: height and width of the data's own pictures; a model sees them resized to its own size and normalized
+        side: height and width of the data's own images; a model sees them resized to its own size and normalized
             its own way.
         source: paper and section, or page, that data and rules are from.
         rules: the same rules in a few sentences, for the docs.
@@ -33,7 +33,7 @@ class ClassProtocol:
     """
 
     name: str
-    load: Callable[[Path, str, int | None], PictureSet]
+    load: Callable[[Path, str, int | None], ImageSet]
     classes: int
     side: int
     source: str
@@ -45,7 +45,7 @@ class ClassProtocol:
 
 
 _RULES = (
-    "Features are the mean patch token of each {side} x {side} picture, resized to the model's size. Fitted on {train} "
+    "Features are the mean patch token of each {side} x {side} image, resized to the model's size. Fitted on {train} "
     "and reported on {test}: 20 nearest neighbours by cosine, weighted; ridge regression of one-hot targets; one "
     "linear layer trained by Adam at 1e-3 for 100 epochs in batches of 128, without feature scaling, last epoch."
 )
@@ -59,7 +59,7 @@ TINY_IMAGENET = ClassProtocol(
     side=tiny_imagenet.SIDE,
     test="val",
     source=_SPATIAL + "; data: Stanford CS231n's Tiny ImageNet challenge",
-    rules=_RULES.format(side=64, train="train (100,000 pictures)", test="val (10,000)"),
+    rules=_RULES.format(side=64, train="train (100,000 images)", test="val (10,000)"),
     get=tiny_imagenet.GET,
 )
 
@@ -71,7 +71,7 @@ def _cifar(name: str, classes: int, files: Any) -> ClassProtocol:
         classes=classes,
         side=32,
         source=_SPATIAL + "; data: Krizhevsky, 'Learning multiple layers of features from tiny images', 2009",
-        rules=_RULES.format(side=32, train="train (50,000 pictures)", test="test (10,000)"),
+        rules=_RULES.format(side=32, train="train (50,000 images)", test="test (10,000)"),
         get=files.get,
     )
 
@@ -86,6 +86,6 @@ STL10 = ClassProtocol(
     classes=10,
     side=stl10.SIDE,
     source=_SPATIAL + "; data: Coates et al., 'An analysis of single-layer networks', AISTATS 2011",
-    rules=_RULES.format(side=96, train="train (5,000 pictures)", test="test (8,000)"),
+    rules=_RULES.format(side=96, train="train (5,000 images)", test="test (8,000)"),
     get=stl10.GET,
 )

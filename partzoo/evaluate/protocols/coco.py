@@ -1,4 +1,4 @@
-"""``coco-detection``: boxes found in COCO's pictures against its annotations."""
+"""``coco-detection``: boxes found in COCO's images against its annotations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DetectionProtocol:
 
         Args:
             detections: a list, or a JSON file with one, in COCO's results format: ``image_id``, ``category_id``,
-                ``bbox`` (x, y, width, height in the picture's pixels) and ``score`` each.
+                ``bbox`` (x, y, width, height in the image's pixels) and ``score`` each.
             data: the folder with ``annotations/``.
             split: None is ``test``.
 
@@ -66,7 +66,7 @@ class DetectionProtocol:
         with contextlib.redirect_stdout(io.StringIO()):
             truth = coco.COCO(str(file))
             if unknown := {detection["image_id"] for detection in found} - set(truth.imgs):
-                raise UsageError(f"Detections name the picture {min(unknown)}, which {file} has not.")
+                raise UsageError(f"Detections name the image {min(unknown)}, which {file} has not.")
             if not found:
                 return dict.fromkeys(_FIGURES, 0.0)
             scorer = evaluation.COCOeval(truth, truth.loadRes(found), "bbox")
@@ -80,11 +80,11 @@ class DetectionProtocol:
 
 
 def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """What one of torchvision's detectors found in a picture, in COCO's results format.
+    """What one of torchvision's detectors found in an image, in COCO's results format.
 
     Args:
-        image_id: COCO's number of the picture.
-        found: ``boxes`` (N, 4) as left, top, right, bottom in the picture's pixels, ``labels`` and ``scores`` (N,).
+        image_id: COCO's number of the image.
+        found: ``boxes`` (N, 4) as left, top, right, bottom in the image's pixels, ``labels`` and ``scores`` (N,).
         categories: COCO's number of each label from 1 on, label 0 being the background; None: labels are numbers.
 
     Returns:
@@ -125,7 +125,7 @@ COCO_DETECTION = DetectionProtocol(
     source="PART, section 8.1; Lin et al., 'Microsoft COCO: Common Objects in Context', ECCV 2014",
     rules=(
         "Average precision of boxes on val2017 by COCO's own code: AP over IoU 0.50 to 0.95, AP50 and AP75, at most "
-        "100 boxes a picture. The paper finetunes Mask R-CNN in ViTDet's configuration on train2017, 12 epochs at "
+        "100 boxes an image. The paper finetunes Mask R-CNN in ViTDet's configuration on train2017, 12 epochs at "
         "1,024 px."
     ),
     get=(

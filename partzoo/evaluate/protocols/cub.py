@@ -13,7 +13,7 @@ import numpy as np
 from partzoo.data.reading import Example, Examples, check_split, need, read_rows, sample, squash, squash_plain, stretch
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 LANDMARKS = 15
 SPLITS = ("train", "test")
@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Bird:
-    """One picture's annotation, in the picture's own pixels."""
+    """One image's annotation, in the image's own pixels."""
 
     file: Path
     category: int
@@ -54,7 +54,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     check_split("cub", split, SPLITS)
     data = need("cub", data, ("images", *LISTS), GET)
     images, splits, boxes, parts = (data / name for name in LISTS)
-    files = dict(read_rows(images, "id class/picture", lambda row: (int(row[0]), (_class(row[1]), row[1]))))
+    files = dict(read_rows(images, "id class/image", lambda row: (int(row[0]), (_class(row[1]), row[1]))))
     train = _per_bird(splits, "id 0-or-1", files, lambda row: int(row[1]))
     box = _per_bird(boxes, "id x y width height", files, lambda row: _floats(row[1:5], 4))
     points = {bird: np.full((LANDMARKS, 3), np.nan) for bird in files}
@@ -65,7 +65,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     read_rows(parts, "id part x y visible", note)
     short = next((bird for bird, found in points.items() if np.isnan(found).any()), None)
     if short is not None:
-        raise UsageError(f"{parts} lacks landmarks of picture {short}. Get the file anew.")
+        raise UsageError(f"{parts} lacks landmarks of image {short}. Get the file anew.")
     return Examples(
         [
             Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
@@ -77,10 +77,10 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """Picture's id -> what a list says of it; each has one line."""
+    """Image's id -> what a list says of it; each has one line."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
-        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} pictures. Get the file anew.")
+        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Get the file anew.")
     return found
 
 
@@ -91,7 +91,7 @@ def _known(field: str, files: dict) -> int:
 
 
 def _class(path: str) -> int:
-    """Number, from 0, of the class whose folder a picture lies in: ``001.Black_footed_Albatross/...``."""
+    """Number, from 0, of the class whose folder an image lies in: ``001.Black_footed_Albatross/...``."""
     return int(path.partition(".")[0]) - 1
 
 
@@ -100,14 +100,14 @@ def _floats(fields: list[str], count: int) -> np.ndarray:
 
 
 def _mpae_example(bird: Bird, side: int) -> Example:
-    pixels = open_picture(bird.file).pixels
+    pixels = open_image(bird.file).pixels
     scale = stretch(pixels, side)
     box = tuple(bird.box * np.tile(scale, 2))
     return Example(squash(pixels, side), bird.points * scale, bird.visible, box=box, category=bird.category)
 
 
 def _partformer_example(bird: Bird, side: int) -> Example:
-    pixels = open_picture(bird.file).pixels
+    pixels = open_image(bird.file).pixels
     scale = stretch(pixels, side) * side / (side - 1)
     at = np.arange(side) * (side - 1) / side
     points = bird.points * scale
@@ -124,7 +124,7 @@ def _partformer_example(bird: Bird, side: int) -> Example:
 _ERROR = LandmarkError("box", centroids="soft", standardize=True, active=0.5)
 _ERROR_RULES = (
     " NME, which the code does not compute, is taken as PDiscoFormer's does: soft centroids and landmarks over the "
-    "bounding box, z-scores on the training split, each landmark on the pictures that show it, a part whose map "
+    "bounding box, z-scores on the training split, each landmark on the images that show it, a part whose map "
     "stays at or below 0.5 counts as absent, least squares without intercept, mean distance over the visible "
     "landmarks of the test split."
 )
@@ -137,7 +137,7 @@ CUB = PartProtocol(
     error=_ERROR,
     source="MPAE, section 4 and its code (CUB); NME: PDiscoFormer's code",
     rules=(
-        "The official split. The whole picture, no box crop, is squashed to 448 x 448 (antialiased bilinear), "
+        "The official split. The whole image, no box crop, is squashed to 448 x 448 (antialiased bilinear), "
         "landmarks with it. Maps are read on a 128 x 128 grid: nearest cell of each visible landmark, a point on the "
         "far border reading zeros; the landmark's number against the arg-max over all channels, and over the "
         "foreground's alone (FG-)." + _ERROR_RULES
@@ -153,7 +153,7 @@ CUB_PARTFORMER = PartProtocol(
     error=_ERROR,
     source="PartFormer, section 4.2 and its code (CUB-F); NME: PDiscoFormer's code",
     rules=(
-        "As cub, but in a frame of 256 x 256: squashed without antialiasing, then picture and landmarks enlarged by "
+        "As cub, but in a frame of 256 x 256: squashed without antialiasing, then image and landmarks enlarged by "
         "256/255 as the code's warp does; a landmark with a coordinate at or below 0 or above 256 counts as "
         "invisible. The paper gives NME over the bounding box and no more." + _ERROR_RULES
     ),

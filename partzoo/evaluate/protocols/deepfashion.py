@@ -18,7 +18,7 @@ from partzoo.data.reading import (
 )
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 LISTS = {"train": ("train",), "test": ("query", "gallery")}
 GRID = 128
@@ -44,7 +44,7 @@ COLOURS = {
 GET = (
     "Ask for the In-shop Clothes Retrieval Benchmark at https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/"
     "InShopRetrieval.html and give its folder: Anno/segmentation/ with DeepFashion_segmentation_train.json, _query "
-    "and _gallery, and img_highres_seg.zip unpacked there, so that pictures and their NAME_segment.png lie in "
+    "and _gallery, and img_highres_seg.zip unpacked there, so that images and their NAME_segment.png lie in "
     "Anno/segmentation/img_highres/ (--data DIR)."
 )
 
@@ -58,26 +58,26 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     check_split("deepfashion", split, tuple(LISTS))
     lists = [f"Anno/segmentation/DeepFashion_segmentation_{name}.json" for name in LISTS[split]]
     data = need("deepfashion", data, (*lists, "Anno/segmentation/img_highres"), GET)
-    pictures = []
+    images = []
     for name in lists:
         try:
-            pictures += [image["file_name"] for image in read_json(data / name)["images"]]
+            images += [image["file_name"] for image in read_json(data / name)["images"]]
         except (KeyError, TypeError) as error:
             raise UsageError(
                 f"{data / name} must list 'images', each with a 'file_name'. Get the file anew."
             ) from error
     folder = data / "Anno/segmentation"
-    return Examples([folder / picture for picture in pictures], partial(_example, side=side))
+    return Examples([folder / image for image in images], partial(_example, side=side))
 
 
 def _example(file: Path, side: int) -> Example:
     mask = _labels(file.with_name(f"{file.stem}_segment.png"))
-    return Example(squash_plain(open_picture(file).pixels, side), mask=squash_mask(mask, GRID))
+    return Example(squash_plain(open_image(file).pixels, side), mask=squash_mask(mask, GRID))
 
 
 def _labels(file: Path) -> np.ndarray:
     """``(H, W)`` labels of a parsing mask, numbered as in ``COLOURS``."""
-    codes = open_picture(file).pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    codes = open_image(file).pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1)
     known = np.array(list(COLOURS.values())) @ (1 << 16, 1 << 8, 1)
     order = known.argsort()
     found = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
@@ -97,7 +97,7 @@ DEEPFASHION = PartProtocol(
     rules=(
         "Training list to fit on, query and gallery lists to report on. NMI and ARI of all pixels against the parsing "
         "masks' 15 classes and background; FG-: the pixels of the 15 classes, arg-max over the foreground channels. "
-        "The paper says no more; ours, after its other sets: the whole picture squashed to 256 x 256 without "
+        "The paper says no more; ours, after its other sets: the whole image squashed to 256 x 256 without "
         "antialiasing, masks to 128 x 128, nearest, where maps are read."
     ),
     get=GET,

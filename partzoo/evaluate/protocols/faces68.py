@@ -5,10 +5,10 @@ The data is a folder of ``train``, ``dev`` and ``report``, each an AVIF sheet of
 (n,). The splits share no person: choose on ``dev``, report on ``report``.
 
 - NMI and ARI: the label of the pixel nearest to each landmark against the landmark's number, pooled over the
-  split, background being a label like any other; landmarks outside the picture are dropped. ``5``: eye
+  split, background being a label like any other; landmarks outside the image are dropped. ``5``: eye
   centres, nose tip, mouth corners. ``68``: all.
 - FG-NMI and FG-ARI: the same with the arg-max over the foreground scores only.
-- NME: part centroids -> the five points, by a linear regression fitted on 1,000 training pictures; over the
+- NME: part centroids -> the five points, by a linear regression fitted on 1,000 training images; over the
   distance between the eyes.
 """
 
@@ -32,7 +32,7 @@ SPLITS = ("train", "dev", "report")
 
 GET = (
     f"Give the folder that holds train, dev and report, each an .avif sheet of {SIDE} x {SIDE} tiles and an .npz "
-    "with 'landmarks' and 'person' (--data DIR). The pictures are frames of the YouTube Faces set with 68 keypoints."
+    "with 'landmarks' and 'person' (--data DIR). The images are frames of the YouTube Faces set with 68 keypoints."
 )
 
 
@@ -41,25 +41,25 @@ class Faces(Sequence):
     """One split: a sequence of examples, and all of it as arrays (a sheet is one file, so it is read at once).
 
     Attributes:
-        pictures: ``(n, 160, 160, 3)`` uint8.
+        images: ``(n, 160, 160, 3)`` uint8.
         landmarks: ``(n, 68, 2)`` float64, x, y in pixels.
-        person: ``(n,)`` int; several pictures of one person are alike, so resample by person for error bars.
+        person: ``(n,)`` int; several images of one person are alike, so resample by person for error bars.
     """
 
-    pictures: np.ndarray
+    images: np.ndarray
     landmarks: np.ndarray
     person: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return Faces(self.pictures[index], self.landmarks[index], self.person[index])
-        return Example(self.pictures[index], self.landmarks[index], group=int(self.person[index]))
+            return Faces(self.images[index], self.landmarks[index], self.person[index])
+        return Example(self.images[index], self.landmarks[index], group=int(self.person[index]))
 
     def head(self, count: int | None) -> Faces:
-        """The first pictures, all for None; the sheets are shuffled: any of them are a fair sample."""
+        """The first images, all for None; the sheets are shuffled: any of them are a fair sample."""
         return self[:count]
 
 
@@ -74,8 +74,8 @@ def load(data: str | Path, split: Literal["train", "dev", "report"]) -> Faces:
     data = need("faces68", data, (f"{split}.avif", f"{split}.npz"), GET)
     with np.load(data / f"{split}.npz") as arrays:
         landmarks, person = arrays["landmarks"].astype(np.float64), arrays["person"].astype(np.int64)
-    with Image.open(data / f"{split}.avif") as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+    with Image.open(data / f"{split}.avif") as image:
+        pixels = np.asarray(image.convert("RGB"))
     rows, columns = pixels.shape[0] // SIDE, pixels.shape[1] // SIDE
     if rows * columns < len(person) or landmarks.shape != (len(person), 68, 2):
         raise UsageError(
@@ -100,14 +100,14 @@ FACES68 = PartProtocol(
     dev="dev",
     readings={"5": five_points, "68": np.asarray},
     error=LandmarkError("inter-ocular"),
-    fit_pictures=1000,
+    fit_images=1000,
     source="partzoo; after the five-point protocols of CelebA and AFLW (PartFormer, section 4.2)",
     rules=(
         "160 x 160 crops around one face; the splits share no person. The label of the pixel nearest to a landmark "
         "against the landmark's number, pooled over the split, background being a label like any other; landmarks "
-        "outside the picture are dropped. 5: eye centres, nose tip, mouth corners; 68: all. FG-: arg-max over the "
-        "foreground scores alone. NME: hard part centroids, an absent part at its mean over the fitting pictures, "
-        "to the five points by least squares with intercept fitted on 1,000 training pictures; over the distance "
+        "outside the image are dropped. 5: eye centres, nose tip, mouth corners; 68: all. FG-: arg-max over the "
+        "foreground scores alone. NME: hard part centroids, an absent part at its mean over the fitting images, "
+        "to the five points by least squares with intercept fitted on 1,000 training images; over the distance "
         "between the eyes."
     ),
     get=GET,

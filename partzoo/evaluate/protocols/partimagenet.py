@@ -22,7 +22,7 @@ from partzoo.data.reading import (
 )
 from partzoo.errors import UsageError, require
 from partzoo.evaluate.protocols.base import PartProtocol
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 PARTS = BACKGROUND = 40
 GRID = 128
@@ -45,8 +45,8 @@ GET_PARTFORMER = (
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture and its annotations as COCO's JSON has them: ``(height, width)`` and one dictionary each."""
+class AnnotatedImage:
+    """An image and its annotations as COCO's JSON has them: ``(height, width)`` and one dictionary each."""
 
     file: Path
     size: tuple[int, int]
@@ -55,7 +55,7 @@ class Picture:
 
 
 def load_ood(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Pictures squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
+    """Images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
 
     Raises:
         UsageError: no such split, or the data is not there or damaged.
@@ -78,38 +78,38 @@ def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
     """The same of PDiscoNet's preparation, framed as PartFormer does, each with its class."""
     check_split("partimagenet-partformer", split, SPLITS)
     data = need("partimagenet-partformer", data, ("newdset.txt", "train.json", f"train_{split}"), GET_PARTFORMER)
-    pictures = _pictures(data / "train.json", data)
+    images = _images(data / "train.json", data)
 
-    def row(fields: list[str]) -> Picture | None:
+    def row(fields: list[str]) -> AnnotatedImage | None:
         number, is_test, label, folder, name = fields
-        known = pictures[int(number)]
+        known = images[int(number)]
         if int(is_test) != (split == "test"):
             return None
-        return Picture(data / f"train_{split}" / folder / name, known.size, known.annotations, int(label))
+        return AnnotatedImage(data / f"train_{split}" / folder / name, known.size, known.annotations, int(label))
 
     try:
-        rows = read_rows(data / "newdset.txt", "index, test, label, class, picture, with tabs between", row, "\t")
+        rows = read_rows(data / "newdset.txt", "index, test, label, class, image, with tabs between", row, "\t")
     except KeyError as error:
-        raise UsageError(f"{data / 'newdset.txt'} names picture {error}, which {data / 'train.json'} lacks.") from error
+        raise UsageError(f"{data / 'newdset.txt'} names image {error}, which {data / 'train.json'} lacks.") from error
     return Examples([each for each in rows if each], partial(_partformer_example, side=side))
 
 
 def _annotated(file: Path, folder: Path, side: int) -> Examples:
-    """Pictures with an annotation that counts; those without have no truth and are left out.
+    """Images with an annotation that counts; those without have no truth and are left out.
 
     Classes are numbered in the order of their names, with which files' names begin.
     """
-    pictures = [each for each in _pictures(file, folder).values() if any(map(_counts, each.annotations))]
-    if not pictures:
-        raise UsageError(f"{file} has no picture with annotated parts. Get the file anew.")
-    names = [each.file.name.partition("_")[0] for each in pictures]
+    images = [each for each in _images(file, folder).values() if any(map(_counts, each.annotations))]
+    if not images:
+        raise UsageError(f"{file} has no image with annotated parts. Get the file anew.")
+    names = [each.file.name.partition("_")[0] for each in images]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-    pictures = [replace(each, category=numbers[name]) for each, name in zip(pictures, names, strict=True)]
-    return Examples(pictures, partial(_mpae_example, side=side))
+    images = [replace(each, category=numbers[name]) for each, name in zip(images, names, strict=True)]
+    return Examples(images, partial(_mpae_example, side=side))
 
 
-def _pictures(file: Path, folder: Path) -> dict[int, Picture]:
-    """Image id -> picture, of a COCO file."""
+def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
+    """Image id -> image, of a COCO file."""
     found, annotations = read_json(file), {}
     try:
         for each in found["annotations"]:
@@ -119,7 +119,7 @@ def _pictures(file: Path, folder: Path) -> dict[int, Picture]:
                 )
             annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
         return {
-            each["id"]: Picture(
+            each["id"]: AnnotatedImage(
                 folder / each["file_name"], (each["height"], each["width"]), annotations.get(each["id"], ())
             )
             for each in found["images"]
@@ -168,18 +168,18 @@ def _rasterized(annotation: dict, size: tuple[int, int]) -> np.ndarray:
     return coco.decode(shape)
 
 
-def _truth(picture: Picture) -> np.ndarray:
-    return squash_mask(part_mask(picture.annotations, picture.size), GRID)
+def _truth(image: AnnotatedImage) -> np.ndarray:
+    return squash_mask(part_mask(image.annotations, image.size), GRID)
 
 
-def _mpae_example(picture: Picture, side: int) -> Example:
-    pixels = squash(open_picture(picture.file).pixels, side)
-    return Example(pixels, mask=_truth(picture), category=picture.category)
+def _mpae_example(image: AnnotatedImage, side: int) -> Example:
+    pixels = squash(open_image(image.file).pixels, side)
+    return Example(pixels, mask=_truth(image), category=image.category)
 
 
-def _partformer_example(picture: Picture, side: int) -> Example:
-    pixels = squash_plain(open_picture(picture.file).pixels, side)
-    return Example(pixels, mask=_truth(picture), category=picture.category)
+def _partformer_example(image: AnnotatedImage, side: int) -> Example:
+    pixels = squash_plain(open_image(image.file).pixels, side)
+    return Example(pixels, mask=_truth(image), category=image.category)
 
 
 _MASKS = (
@@ -189,9 +189,9 @@ _MASKS = (
     "floor(i H / 128)), where maps are read."
 )
 _MPAE = (
-    " The picture is squashed to 224 x 224 (antialiased bilinear)."
+    " The image is squashed to 224 x 224 (antialiased bilinear)."
     + _MASKS
-    + " Pictures without such an annotation are left out. NMI and ARI of all pixels, background included, pooled over "
+    + " Images without such an annotation are left out. NMI and ARI of all pixels, background included, pooled over "
     "the test split. FG-, which the code does not have, is ours: pixels of the 40 parts, arg-max over the foreground "
     "channels."
 )
@@ -227,9 +227,9 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
     classes=CLASSES,
     source="PartFormer, sections 4.1 and 4.2, and its code (PartImageNet)",
     rules=(
-        "The picture is squashed to 256 x 256 without antialiasing; parts of each class are counted apart."
+        "The image is squashed to 256 x 256 without antialiasing; parts of each class are counted apart."
         + _MASKS
-        + " Pictures without annotation are all background. NMI and ARI of all pixels, background included. Here we "
+        + " Images without annotation are all background. NMI and ARI of all pixels, background included. Here we "
         "part from the code, which rasterizes by skimage, gives the parts of an annotation with several polygons to "
         "wrong categories, and counts part 0 of class 1 as background."
     ),

@@ -1,4 +1,4 @@
-"""``pascal-part``: parts of the things in VOC 2010's pictures."""
+"""``pascal-part``: parts of the things in VOC 2010's images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from partzoo.data.reading import Example, Examples, check_split, need, read_mat, read_rows, squash, squash_mask
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
-from partzoo.images.opening import open_picture
+from partzoo.images.opening import open_image
 
 GRID = 128
 SPLITS = ("train", "val")
@@ -60,7 +60,7 @@ LABELS = {
 
 
 def load(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Pictures squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train (4,998) or val (5,105).
+    """Images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train (4,998) or val (5,105).
 
     Raises:
         UsageError: no such split, or the data is not there or damaged.
@@ -69,24 +69,24 @@ def load(data: str | Path, split: str, side: int = 224) -> Examples:
     check_split("pascal-part", split, SPLITS)
     listed = f"{VOC}/ImageSets/Main/{split}.txt"
     data = need("pascal-part", data, ("Annotations_Part", f"{VOC}/JPEGImages", listed), GET)
-    names = read_rows(data / listed, "picture", lambda row: row[0])
-    pictures = [
+    names = read_rows(data / listed, "image", lambda row: row[0])
+    images = [
         Annotated(data / VOC / "JPEGImages" / f"{name}.jpg", data / "Annotations_Part" / f"{name}.mat")
         for name in names
     ]
-    return Examples(pictures, partial(_example, side=side))
+    return Examples(images, partial(_example, side=side))
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """A picture and the file that holds its parts."""
+    """An image and the file that holds its parts."""
 
-    picture: Path
+    image: Path
     annotation: Path
 
 
 def _example(files: Annotated, side: int) -> Example:
-    pixels = open_picture(files.picture).pixels
+    pixels = open_image(files.image).pixels
     return Example(squash(pixels, side), mask=squash_mask(part_mask(files.annotation, pixels.shape[:2]), GRID))
 
 
@@ -95,7 +95,7 @@ def part_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
 
     Args:
         file: one of the data's ``.mat`` files.
-        size: ``(height, width)`` of its picture.
+        size: ``(height, width)`` of its image.
 
     Returns:
         ``(height, width)`` int64.
@@ -106,7 +106,7 @@ def part_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(size, np.int64)
     for thing, name, pixels in _parts(file):
         if pixels.shape != size:
-            raise UsageError(f"{file}: the mask of {name} is {pixels.shape}, its picture {size}. Get both anew.")
+            raise UsageError(f"{file}: the mask of {name} is {pixels.shape}, its image {size}. Get both anew.")
         label = LABELS.get((thing, name.partition("_")[0]))
         if label is not None:
             mask[pixels > 0] = label
@@ -140,7 +140,7 @@ PASCAL_PART = PartProtocol(
         "Neither paper reports it: the rules are ours, after MPAE's for PartImageNet. VOC 2010's train split to fit "
         f"on, val to report on. Truth: the {len(LABELS)} pairs of class and part of the data's part2ind.m, like parts "
         "(wheel_1, wheel_2) being one, and background; later parts lie over earlier ones; pixels of a thing without "
-        "parts, and of parts that part2ind.m does not name, are background. The whole picture is squashed to 224 x 224 "
+        "parts, and of parts that part2ind.m does not name, are background. The whole image is squashed to 224 x 224 "
         "(antialiased bilinear), masks to 128 x 128, nearest, where maps are read. NMI and ARI of all pixels; FG-: "
         "pixels of parts, arg-max over the foreground channels."
     ),

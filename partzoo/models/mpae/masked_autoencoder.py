@@ -1,4 +1,4 @@
-"""MPAE's restoration branch: a few visible patches, the rest filled with part descriptors, decoded to a picture."""
+"""MPAE's restoration branch: a few visible patches, the rest filled with part descriptors, decoded to an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MaskedAutoencoder(nn.Module):
     Args:
         patch: side of a patch of the input, in pixels.
         restored: side of a patch of the output, in pixels.
-        side: patches along a side of the pictures it is trained on.
+        side: patches along a side of the images it is trained on.
         width, depth, heads: of the encoder.
         dim: of descriptors, and width of the decoder.
         decoder_depth, decoder_heads: of the decoder.
@@ -48,7 +48,7 @@ class MaskedAutoencoder(nn.Module):
         self.apply(_initialize)
 
     def forward(self, x: Tensor, filler: Tensor, kept: Tensor) -> Tensor:
-        """Restored pictures.
+        """Restored images.
 
         Args:
             x: ``(B, 3, H, W)``, normalized, H and W multiples of the patch.

@@ -1,7 +1,7 @@
-"""MPAE: part descriptors that name the features of a frozen encoder, and stand in for the hidden patches of a picture.
+"""MPAE: part descriptors that name the features of a frozen encoder, and stand in for the hidden patches of an image.
 
 Xia et al., "Unsupervised part discovery via descriptor-based masked image restoration with optimized constraints",
-ICCV 2025. A small transformer with part embeddings gives K + 1 descriptors of a picture, the background's first here;
+ICCV 2025. A small transformer with part embeddings gives K + 1 descriptors of an image, the background's first here;
 their softmax similarity to the compressed features of a frozen encoder is the part maps (equation 1).
 """
 
@@ -31,11 +31,11 @@ class MpaeConfig:
         parts: K, without the background.
         encoder: name of an encoder of the zoo or of timm; it stays as it is, and its grid is that of the maps.
         levels: its layers whose features are compressed, side by side; none is what it gives.
-        standardize: bring each channel of these features to mean 0 and variance 1 over the pictures trained on, for
+        standardize: bring each channel of these features to mean 0 and variance 1 over the images trained on, for
             encoders that do not end in a norm: what all places share hides what tells them apart.
         classes: 0 for one vocabulary of parts; else each class has K of its own (table 6, K = 4 N_c), the background
             is shared.
-        size: side of the pictures, in pixels, a multiple of the encoder's patch.
+        size: side of the images, in pixels, a multiple of the encoder's patch.
         dim: channels of descriptors and compressed features.
         width, depth, heads: of the descriptor extractor.
         masked_width, masked_depth, masked_heads: of the encoder of visible patches.
@@ -130,7 +130,7 @@ class Mpae(PartModel):
             return similarity.softmax(1)
 
     def restore(self, x: Tensor, maps: Tensor, parts: Tensor, kept: Tensor) -> Tensor:
-        """Normalized pictures ``(B, 3, s, t)`` from visible patches ``kept`` (B, n) of ``x`` and descriptors elsewhere.
+        """Normalized images ``(B, 3, s, t)`` from visible patches ``kept`` (B, n) of ``x`` and descriptors elsewhere.
 
         Source: equation 2: a hidden patch is filled with the mean of the descriptors, weighted by its maps.
         """
@@ -146,13 +146,13 @@ class Mpae(PartModel):
         generator: torch.Generator | None = None,
         classes: Tensor | None = None,
     ) -> Tensor:
-        """Normalized pictures ``(B, 3, s, t)`` restored from a random few of their patches.
+        """Normalized images ``(B, 3, s, t)`` restored from a random few of their patches.
 
         Args:
             x: ``(B, 3, H, W)``; any size.
             ratio: part of the patches that is hidden.
             parts: descriptors ``(B, K + 1, dim)`` to fill hidden patches with; None is ``x``'s.
-            generator: source of randomness, on the pictures' device.
+            generator: source of randomness, on the images' device.
             classes: ``(B,)`` int64, of a model with several.
         """
         x = pad_to_multiple(x, self.preprocess.multiple)
@@ -164,7 +164,7 @@ class Mpae(PartModel):
 
 @register(family="mpae", config=MpaeConfig())
 def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
-    """MPAE over DINOv2's ViT-B/14 with registers: the paper's, for pictures of 448 or 224 pixels."""
+    """MPAE over DINOv2's ViT-B/14 with registers: the paper's, for images of 448 or 224 pixels."""
     return Mpae(config)
 
 
@@ -174,5 +174,5 @@ def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
                       masked_width=192, masked_heads=3, decoder_heads=3),
 )  # fmt: skip
 def mpae_patchresnet14(config: MpaeConfig) -> Mpae:
-    """MPAE over the zoo's small residual network, for pictures of 64 to 128 pixels."""
+    """MPAE over the zoo's small residual network, for images of 64 to 128 pixels."""
     return Mpae(config)

@@ -31,18 +31,18 @@ SHARED = ("dim", "depth", "heads", "patch")
 
 @dataclass(frozen=True)
 class PartClassifierConfig:
-    """Size of the vision transformer and of its pictures, and what it is finetuned for.
+    """Size of the vision transformer and of its images, and what it is finetuned for.
 
     Attributes:
         dim, depth, heads, patch: as in :class:`partzoo.models.part.model.PartConfig`.
-        size: side in pixels of the pictures that the position embeddings are learned on.
+        size: side in pixels of the images that the position embeddings are learned on.
         classes: how many there are; 0 is a backbone without class token and head.
         names: of the classes, where they are known.
         positions: patches have learned position embeddings; without, they are a set, as in pretraining, which is the
             weaker of the paper's two labelled baselines.
-        drop_path: part of the pictures whose last block is left out in training, less for the blocks before.
+        drop_path: part of the images whose last block is left out in training, less for the blocks before.
         window: side in patches of the windows that all blocks but four, evenly spread, attend in; 0: all attend to the
-            whole picture. For backbones alone (ViTDet, section 3).
+            whole image. For backbones alone (ViTDet, section 3).
         relative: attention also adds learned relative positions, which are zero at first. For backbones alone (ViTDet,
             appendix).
     """
@@ -184,7 +184,7 @@ class PartClassifier(Encoder):
 
     @in_precision
     def classify(self, x: Tensor) -> Tensor:
-        """Class logits ``(B, classes)`` of normalized pictures, from the class token.
+        """Class logits ``(B, classes)`` of normalized images, from the class token.
 
         Raises:
             UsageError: the model was made without classes.
@@ -237,41 +237,41 @@ def _attend_in_windows(
 
 @register(family="part", config=PartClassifierConfig(dim=64, depth=6, heads=1))
 def part_classifier_vitn8(config: PartClassifierConfig) -> PartClassifier:
-    """64 channels and 6 blocks over 8 x 8 patches of 64-pixel pictures with classes, from PART or from scratch."""
+    """64 channels and 6 blocks over 8 x 8 patches of 64-pixel images with classes, from PART or from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig())
 def part_classifier_vitt8(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-Ti over 8 x 8 patches of 64-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    """ViT-Ti over 8 x 8 patches of 64-pixel images with classes, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=384, heads=6))
 def part_classifier_vits8(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-S over 8 x 8 patches of 64-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    """ViT-S over 8 x 8 patches of 64-pixel images with classes, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=768, heads=12))
 def part_classifier_vitb8(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-B over 8 x 8 patches of 64-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    """ViT-B over 8 x 8 patches of 64-pixel images with classes, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=384, heads=6, patch=4, size=32, classes=100))
 def part_classifier_vits4(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-S over 4 x 4 patches of 32-pixel pictures with classes: the paper's CIFAR-100 classifier."""
+    """ViT-S over 4 x 4 patches of 32-pixel images with classes: the paper's CIFAR-100 classifier."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=384, heads=6, patch=16, size=224, classes=1000))
 def part_classifier_vits16(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-S over 16 x 16 patches of 224-pixel pictures with classes, finetuned from PART or trained from scratch."""
+    """ViT-S over 16 x 16 patches of 224-pixel images with classes, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=768, heads=12, patch=16, size=224, classes=1000))
 def part_classifier_vitb16(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-B over 16 x 16 patches of 224-pixel pictures with classes: the paper's ImageNet classifier."""
+    """ViT-B over 16 x 16 patches of 224-pixel images with classes: the paper's ImageNet classifier."""
     return PartClassifier(config)

@@ -23,7 +23,7 @@ from partzoo.models.registry import register
 
 @dataclass(frozen=True)
 class PartConfig:
-    """Size of the vision transformer and of its pictures, and what tells how patches lie (PART, sections 4, 5, 8.1).
+    """Size of the vision transformer and of its images, and what tells how patches lie (PART, sections 4, 5, 8.1).
 
     ``relative_encoder`` is ``"cross-attention"``, ``"pairwise-mlp"`` or ``"mlp"`` (section 5.3). ``projections``
     chooses the attention module of Vaswani et al. for the first (learned query, key, value and output projections,
@@ -44,7 +44,7 @@ class PartConfig:
 class Part(Encoder):
     """Vision transformer over a set of patches, with its relative encoder.
 
-    ``encode`` and ``forward_intermediates`` take pictures and use the patches of the ordinary grid;
+    ``encode`` and ``forward_intermediates`` take images and use the patches of the ordinary grid;
     ``encode_patches`` takes any set of patches, and ``relate`` says how they lie.
     """
 
@@ -110,41 +110,41 @@ class Part(Encoder):
 
 @register(family="part", config=PartConfig(dim=64, depth=6, heads=1), aliases=["part-vitn"])
 def part_vitn8(config: PartConfig) -> Part:
-    """PART, 64 channels and 6 blocks over 8 x 8 patches of 64-pixel pictures: what larger ones grow from."""
+    """PART, 64 channels and 6 blocks over 8 x 8 patches of 64-pixel images: what larger ones grow from."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(), aliases=["part-vitt"])
 def part_vitt8(config: PartConfig) -> Part:
-    """PART, ViT-Ti over 8 x 8 patches of 64-pixel pictures."""
+    """PART, ViT-Ti over 8 x 8 patches of 64-pixel images."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=384, heads=6), aliases=["part-vits"])
 def part_vits8(config: PartConfig) -> Part:
-    """PART, ViT-S over 8 x 8 patches of 64-pixel pictures."""
+    """PART, ViT-S over 8 x 8 patches of 64-pixel images."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=768, heads=12), aliases=["part-vitb"])
 def part_vitb8(config: PartConfig) -> Part:
-    """PART, ViT-B over 8 x 8 patches of 64-pixel pictures."""
+    """PART, ViT-B over 8 x 8 patches of 64-pixel images."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=384, heads=6, patch=4, size=32))
 def part_vits4(config: PartConfig) -> Part:
-    """PART, ViT-S over 4 x 4 patches of 32-pixel pictures: the paper's CIFAR-100 model."""
+    """PART, ViT-S over 4 x 4 patches of 32-pixel images: the paper's CIFAR-100 model."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=384, heads=6, patch=16, size=224))
 def part_vits16(config: PartConfig) -> Part:
-    """PART, ViT-S over 16 x 16 patches of 224-pixel pictures."""
+    """PART, ViT-S over 16 x 16 patches of 224-pixel images."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=768, heads=12, patch=16, size=224))
 def part_vitb16(config: PartConfig) -> Part:
-    """PART, ViT-B over 16 x 16 patches of 224-pixel pictures: the paper's ImageNet model."""
+    """PART, ViT-B over 16 x 16 patches of 224-pixel images: the paper's ImageNet model."""
     return Part(config)

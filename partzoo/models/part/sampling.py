@@ -1,6 +1,6 @@
-"""Patches off the grid: positions, pixels and relative targets, a batch at a time, of pictures and of signals.
+"""Patches off the grid: positions, pixels and relative targets, a batch at a time, of images and of signals.
 
-Boxes are ``(B, N, 4)`` left, top, width, height in pixels of a picture ``(B, C, H, W)``, or ``(B, N, 2)`` start and
+Boxes are ``(B, N, 4)`` left, top, width, height in pixels of an image ``(B, C, H, W)``, or ``(B, N, 2)`` start and
 length in samples of a signal ``(B, C, T)``: D first coordinates and D sizes, for D = 2 or 1 dimensions.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 4, "Sampling" and "Objective", section 5.1
@@ -54,10 +54,10 @@ def sample(
     weights: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Sample:
-    """Draw patches and pairs for each picture or signal of a batch.
+    """Draw patches and pairs for each image or signal of a batch.
 
     Args:
-        pixels: pictures ``(B, C, H, W)`` or signals ``(B, C, T)``.
+        pixels: images ``(B, C, H, W)`` or signals ``(B, C, T)``.
         patch: side P of the patches that the encoder takes, in pixels (samples).
         sampling: ``"off-grid"``, real positions, uniform where the patch lies inside; ``"integer"``, the same at whole
             pixels, faster; ``"on-grid"``, all cells of the grid in random order (PART-grid); ``"multi-scale"``, width
@@ -71,7 +71,7 @@ def sample(
 
     Raises:
         UsageError: no such sampling, or numbers that do not fit.
-        ShapeError: the pictures hold no patch, or weights of another size.
+        ShapeError: the images hold no patch, or weights of another size.
 
     Source: PART, section 4, "Sampling", section 5.1 (ii), figure 7.
     """
@@ -118,13 +118,13 @@ def sample_positions(
     """Top-left corners of off-grid patches, uniform over the places where a patch lies wholly inside.
 
     Args:
-        batch: pictures B.
+        batch: images B.
         count: patches N for each.
-        size: height and width of the pictures in pixels; ``(T,)`` for signals.
+        size: height and width of the images in pixels; ``(T,)`` for signals.
         patch: side P of a patch in pixels.
         continuous: real positions in [0, W - P]; otherwise whole pixels.
         weights: ``(B, H, W)`` or ``(H, W)``, zero or above: density of the patches' centres, among the places inside.
-            A mask of an object gives patches on it, its complement patches of the background. A picture whose weights
+            A mask of an object gives patches on it, its complement patches of the background. An image whose weights
             are zero wherever a centre may be is sampled uniformly.
         generator: source of randomness, on ``device``.
         device: where the positions are drawn.
@@ -158,7 +158,7 @@ def grid_positions(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Top-left corners ``(B, N, D)`` int64 of all cells of the grid, for each picture in its own random order.
+    """Top-left corners ``(B, N, D)`` int64 of all cells of the grid, for each image in its own random order.
 
     Source: PART, section 5.3, "Sampling strategies" and figure 7 (PART-grid).
     """
@@ -178,7 +178,7 @@ def sample_boxes(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Boxes of many scales and aspects: each side uniform in P/2..2P (and at most the picture's), wholly inside.
+    """Boxes of many scales and aspects: each side uniform in P/2..2P (and at most the image's), wholly inside.
 
     Args:
         batch, count, size, patch, weights, generator, device: as for :func:`sample_positions`.
@@ -198,7 +198,7 @@ def sample_boxes(
 
 
 def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
-    """Cut patches of P pixels out of a batch of pictures or signals.
+    """Cut patches of P pixels out of a batch of images or signals.
 
     Args:
         pixels: ``(B, C, H, W)`` or ``(B, C, T)``, any dtype.
@@ -232,7 +232,7 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
 def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     """Resize the content of boxes to patches of P pixels, with antialiasing.
 
-    A triangle filter as wide as the shrinking, along each axis, over the whole picture: what Pillow's
+    A triangle filter as wide as the shrinking, along each axis, over the whole image: what Pillow's
     ``resize(..., BILINEAR, box=...)`` does. Boxes of P pixels give what :func:`gather_patches` gives.
 
     Args:
@@ -310,11 +310,11 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
 
 
 def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """How many boxes hold each pixel's centre; where none does, sampling has masked the picture.
+    """How many boxes hold each pixel's centre; where none does, sampling has masked the image.
 
     Args:
         boxes: ``(B, N, 2D)``.
-        size: height and width of the pictures, or ``(T,)``.
+        size: height and width of the images, or ``(T,)``.
 
     Returns:
         ``(B, H, W)`` or ``(B, T)`` int64.

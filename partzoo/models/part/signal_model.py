@@ -46,7 +46,7 @@ class SignalPreprocess:
 
     def __getattr__(self, name: str) -> Any:
         if name in {field.name for field in fields(Preprocess)}:
-            raise UsageError("This model takes signals, not pictures: see docs/signals.md.")
+            raise UsageError("This model takes signals, not images: see docs/signals.md.")
         raise AttributeError(name)
 
 

@@ -1,7 +1,7 @@
 """PartFormer: part representations from a transformer, matched with the features of every place.
 
 Xia et al., "Unsupervised part discovery via dual representation alignment", TPAMI 2024. A transformer with part
-embeddings in place of a class token gives K + 1 representations of a picture, the background's first; a feature
+embeddings in place of a class token gives K + 1 representations of an image, the background's first; a feature
 encoder gives a vector for each place; their softmax similarity is the part maps (equation 2).
 """
 
@@ -45,9 +45,9 @@ class PartFormerConfig:
         cosine: compare by cosine, with a learned factor in place of ``tau``.
         classes: 0 for one category of things; else each class has parts of its own, the background is shared, and
             positions are learned.
-        size: side of the pictures, in pixels.
+        size: side of the images, in pixels.
         stride: the part transformer sees every so manieth pixel.
-        reconstruction: side of the decoder's pictures, in pixels.
+        reconstruction: side of the decoder's images, in pixels.
         upsampling: of the decoder.
         interpolate: maps finer than the grid of features compare upsampled features; else every place has what its
             cell has (table 11).
@@ -101,7 +101,7 @@ class PartFormer(PartModel):
         return self
 
     def view(self, x: Tensor) -> Tensor:
-        """What the part transformer sees of pictures ``(B, 3, H, W)``: every ``stride``-th pixel."""
+        """What the part transformer sees of images ``(B, 3, H, W)``: every ``stride``-th pixel."""
         return x[..., :: self.config.stride, :: self.config.stride]
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -134,13 +134,13 @@ class PartFormer(PartModel):
             return (similarity if size is None else _upsample(similarity, size)).softmax(1)
 
     def decode(self, maps: Tensor, parts: Tensor) -> Tensor:
-        """Pictures ``(B, 3, s, s)``, normalized, from part maps and representations (equation 3 and the decoder)."""
+        """Images ``(B, 3, s, s)``, normalized, from part maps and representations (equation 3 and the decoder)."""
         synthetic = torch.einsum("bnhw,bnc->bchw", maps, parts.to(maps.dtype))
         return self.decoder(synthetic.contiguous(memory_format=torch.channels_last))
 
     @in_precision
     def reconstruct(self, x: Tensor, parts: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
-        """Normalized pictures ``(B, 3, s, s)`` with the shapes of ``x`` and the looks of ``parts``, or its own."""
+        """Normalized images ``(B, 3, s, s)`` with the shapes of ``x`` and the looks of ``parts``, or its own."""
         x = pad_to_multiple(x, self.preprocess.multiple)
         parts = self.parts_of(x, classes) if parts is None else parts
         return self.decode(self.match(parts, self.features(x)), parts)
@@ -177,7 +177,7 @@ def _compress(kind: str, inputs: int, dim: int) -> nn.Module:
 
 
 def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
-    """From maps to pictures ``factor`` times as large, a power of two (section 3.1)."""
+    """From maps to images ``factor`` times as large, a power of two (section 3.1)."""
     if factor < 1 or factor & (factor - 1):
         raise UsageError("reconstruction must be 1, 2, 4 or 8 times the side of the grid of features.")
 
@@ -195,7 +195,7 @@ def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
 
 @register(family="partformer", config=PartFormerConfig())
 def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
-    """PartFormer with the first stage of a ResNet-18, 128-pixel pictures, trainable from scratch."""
+    """PartFormer with the first stage of a ResNet-18, 128-pixel images, trainable from scratch."""
     return PartFormer(config)
 
 
@@ -204,7 +204,7 @@ def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(parts=4, encoder="dino-vits8", compress="norm-relu", size=256, stride=2),
 )
 def partformer_vits8(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over DINO's ViT-S/8: the paper's, for pictures of 256 pixels."""
+    """PartFormer over DINO's ViT-S/8: the paper's, for images of 256 pixels."""
     return PartFormer(config)
 
 
@@ -213,5 +213,5 @@ def partformer_vits8(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(encoder="patchresnet14.tin", levels=(0, 1), compress="norm-relu", reconstruction=64),
 )
 def partformer_patchresnet14(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over both levels of the zoo's small residual network, for pictures of 128 pixels."""
+    """PartFormer over both levels of the zoo's small residual network, for images of 128 pixels."""
     return PartFormer(config)

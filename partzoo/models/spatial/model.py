@@ -1,8 +1,8 @@
-"""Spatial Reasoning: small convolutional encoders that learned how far apart patches of a picture lie.
+"""Spatial Reasoning: small convolutional encoders that learned how far apart patches of an image lie.
 
 Albert, Eskofier and Zanca, "From patches to objects: exploiting spatial reasoning for better visual representations",
-2024. A backbone gives one vector for a picture or an enlarged patch of it; a relation module says of two vectors
-whether they are of one picture, and how far apart they lie in it.
+2024. A backbone gives one vector for an image or an enlarged patch of it; a relation module says of two vectors
+whether they are of one image, and how far apart they lie in it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ WINDOWS = {
 
 @dataclass(frozen=True)
 class SpatialConfig:
-    """Network and pictures of a Spatial Reasoning model.
+    """Network and images of a Spatial Reasoning model.
 
     Attributes:
         backbone: key of :data:`partzoo.models.spatial.backbones.BACKBONES`.
-        size: side of the pictures, in pixels; patches are enlarged to it.
-        patch_size: side of the patches in such a picture. The paper names 24 of 64 (section 4.1); 12 of 32 and 36 of
+        size: side of the images, in pixels; patches are enlarged to it.
+        patch_size: side of the patches in such an image. The paper names 24 of 64 (section 4.1); 12 of 32 and 36 of
             96 are taken in proportion.
-        additive: patches are not enlarged but stand on an empty picture (section 4.4).
+        additive: patches are not enlarged but stand on an empty image (section 4.4).
         aggregation: how the relation module joins two features; ``"cat"`` is the paper's. The others do not tell the
             first from the second, and learn how far patches lie apart in each direction, without sign.
         mean, std: of the data, per channel of pixels in 0..1; by default those published for Tiny-ImageNet.
@@ -53,14 +53,14 @@ class SpatialConfig:
 
     @property
     def enlarged(self) -> int:
-        """Side of the picture when its patches have the picture's own side, in pixels."""
+        """Side of the image when its patches have the image's own side, in pixels."""
         return int(self.size / self.patch_size * self.size)
 
     @property
     def unit(self) -> float:
-        """What a position of 1 is, as a part of the picture's side.
+        """What a position of 1 is, as a part of the image's side.
 
-        As published for 64 pixels: 128 pixels of the enlarged picture, here twice the side; for additive patches, the
+        As published for 64 pixels: 128 pixels of the enlarged image, here twice the side; for additive patches, the
         range of their places.
         """
         return 1 - self.patch_size / self.size if self.additive else 2 * self.size / self.enlarged
@@ -84,7 +84,7 @@ class RelationModule(nn.Module):
 
         Returns:
             ``(P, 3)``: how far a lies below and to the right of b, in :attr:`SpatialConfig.unit`; the logit of their
-            being of different pictures. (The published order; the paper counts the logit as the first.) Where features
+            being of different images. (The published order; the paper counts the logit as the first.) Where features
             are not concatenated, the first two have no sign.
 
         Raises:
@@ -104,12 +104,12 @@ class RelationModule(nn.Module):
 
 @dataclass(frozen=True)
 class SpatialRelations:
-    """How pictures or patches relate, pair by pair.
+    """How images or patches relate, pair by pair.
 
     Attributes:
-        same: ``(B,)`` probability that both are of the same picture.
-        shift: ``(B, 2)``, x and y from the second to the first, in sides of the picture they are patches of. Whole
-            pictures have no place: the model learned about (0, 0) for views of one, and ``SpatialConfig.unit`` in
+        same: ``(B,)`` probability that both are of the same image.
+        shift: ``(B, 2)``, x and y from the second to the first, in sides of the image they are patches of. Whole
+            images have no place: the model learned about (0, 0) for views of one, and ``SpatialConfig.unit`` in
             both for different ones.
         distance: ``(B,)`` length of the shift.
     """
@@ -130,7 +130,7 @@ class Spatial(Encoder):
             raise UsageError(f"backbone={config.backbone!r}: it is {', '.join(map(repr, BACKBONES))}.")
         if config.patch_size < 1 or config.enlarged < config.size + 2:
             most = next(side for side in range(config.size, 0, -1) if config.size**2 // side >= config.size + 2)
-            raise UsageError(f"patch_size={config.patch_size}: 1 to {most} pixels of a picture of {config.size}.")
+            raise UsageError(f"patch_size={config.patch_size}: 1 to {most} pixels of an image of {config.size}.")
         self.config = config
         self.backbone = BACKBONES[config.backbone]()
         self.relation = RelationModule(self.backbone.dim, config.aggregation)
@@ -151,7 +151,7 @@ class Spatial(Encoder):
 
     @in_precision
     def features(self, x: Tensor) -> Tensor:
-        """One vector ``(B, F)`` for each normalized picture ``(B, 3, H, W)``, of any size, without padding."""
+        """One vector ``(B, F)`` for each normalized image ``(B, 3, H, W)``, of any size, without padding."""
         return self._maps(x)[-1].mean((2, 3))
 
     def _maps(self, x: Tensor) -> list[Tensor]:
@@ -159,9 +159,9 @@ class Spatial(Encoder):
         return self.backbone(x if self.training else x.contiguous(memory_format=torch.channels_last))
 
     def windows(self, patches: int) -> list[tuple[int, int]]:
-        """Top and left of the patches of :meth:`represent` in the enlarged picture, in pixels.
+        """Top and left of the patches of :meth:`represent` in the enlarged image, in pixels.
 
-        They stand on a 3 x 3 grid, row by row, whose last lines stay a pixel or two inside the picture (as published).
+        They stand on a 3 x 3 grid, row by row, whose last lines stay a pixel or two inside the image (as published).
 
         Raises:
             UsageError: there is no such number of patches.
@@ -169,37 +169,37 @@ class Spatial(Encoder):
         if isinstance(patches, bool) or not isinstance(patches, int) or patches not in WINDOWS:
             raise UsageError(f"patches={patches!r}: it is one of {', '.join(map(str, WINDOWS))}.")
         if patches and self.config.additive:
-            raise UsageError(f"patches={patches!r}: a model of additive patches sees a picture in one pass, patches=0.")
+            raise UsageError(f"patches={patches!r}: a model of additive patches sees an image in one pass, patches=0.")
         step = int((self.config.enlarged - self.config.size) / 2) - 1
         return [(window // 3 * step, window % 3 * step) for window in WINDOWS[patches]]
 
     def crops(self, x: Tensor, windows: list[tuple[int, int]]) -> Tensor:
-        """Patches ``(B, n, 3, S, S)`` at these windows of pictures ``(B, 3, S, S)`` enlarged bilinearly."""
+        """Patches ``(B, n, 3, S, S)`` at these windows of images ``(B, 3, S, S)`` enlarged bilinearly."""
         size, side = self.config.size, self.config.enlarged
         enlarged = interpolate(x, (side, side), mode="bilinear", align_corners=False)
         return torch.stack([enlarged[..., y : y + size, x : x + size] for y, x in windows], dim=1)
 
     @in_precision
     def represent(self, x: Tensor, patches: int | None = None) -> Tensor:
-        """Features of whole pictures, followed by those of patches of them.
+        """Features of whole images, followed by those of patches of them.
 
         Args:
-            x: normalized pictures ``(B, 3, S, S)``, S the configured size.
+            x: normalized images ``(B, 3, S, S)``, S the configured size.
             patches: how many, 0, 1, 3, 5, 7 or 9: more see more and take longer. None is the paper's: 9, and 0 for a
                 model of additive patches.
 
         Returns:
-            ``(B, (patches + 1) * F)``: the picture, then its patches in the order of :meth:`windows`.
+            ``(B, (patches + 1) * F)``: the image, then its patches in the order of :meth:`windows`.
 
         Raises:
-            ShapeError: the pictures have another size.
+            ShapeError: the images have another size.
             UsageError: there is no such number of patches, or the model's patches are additive.
 
         Source: section 3.3; which patches, section 4.3.
         """
         size = self.config.size
         if tuple(x.shape[2:]) != (size, size):
-            raise ShapeError(f"represent takes pictures of {size}x{size} pixels, not {x.shape[2]}x{x.shape[3]}.")
+            raise ShapeError(f"represent takes images of {size}x{size} pixels, not {x.shape[2]}x{x.shape[3]}.")
         windows = self.windows((0 if self.config.additive else 9) if patches is None else patches)
         if windows:
             x = torch.cat([x[:, None], self.crops(x, windows)], dim=1).flatten(0, 1)
@@ -207,13 +207,13 @@ class Spatial(Encoder):
 
     @in_precision
     def relate_images(self, a: Tensor, b: Tensor) -> SpatialRelations:
-        """Whether pictures, or patches enlarged to a picture's size, are of one picture, and how far apart they lie.
+        """Whether images, or patches enlarged to an image's size, are of one image, and how far apart they lie.
 
         Args:
             a, b: normalized, ``(B, 3, H, W)`` each.
         """
         if len(a) != len(b):
-            raise ShapeError(f"{len(a)} pictures cannot be paired with {len(b)}.")
+            raise ShapeError(f"{len(a)} images cannot be paired with {len(b)}.")
         found = self.relation(self.features(a), self.features(b)).float()
         shift = found[:, :2].flip(1) * self.config.unit
         return SpatialRelations(torch.sigmoid(-found[:, 2]), shift, shift.norm(dim=1))
@@ -221,29 +221,29 @@ class Spatial(Encoder):
 
 @register(family="spatial", config=SpatialConfig("conv4"))
 def spatial_conv4(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, four convolutions, 32 or 64-pixel pictures, features at stride 8."""
+    """Spatial Reasoning, four convolutions, 32 or 64-pixel images, features at stride 8."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet8"))
 def spatial_resnet8(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-8, 32 or 64-pixel pictures, features at strides 1, 2 and 4."""
+    """Spatial Reasoning, ResNet-8, 32 or 64-pixel images, features at strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet32"))
 def spatial_resnet32(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-32, 32 or 64-pixel pictures, features at strides 1, 2 and 4: the paper's."""
+    """Spatial Reasoning, ResNet-32, 32 or 64-pixel images, features at strides 1, 2 and 4: the paper's."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet56"))
 def spatial_resnet56(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-56, 32 or 64-pixel pictures, features at strides 1, 2 and 4."""
+    """Spatial Reasoning, ResNet-56, 32 or 64-pixel images, features at strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet34", 96, 36, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
 def spatial_resnet34(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-34, 96-pixel pictures, features at strides 4 to 32: the paper's for STL-10."""
+    """Spatial Reasoning, ResNet-34, 96-pixel images, features at strides 4 to 32: the paper's for STL-10."""
     return Spatial(config)

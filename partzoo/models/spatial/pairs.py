@@ -60,7 +60,7 @@ class PairSampler:
             )
 
     def related(self, pixels: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor, Tensor]:
-        """Pairs of views and patches of pictures ``(M, 3, S, S)`` uint8, what the model says of them, and what is true.
+        """Pairs of views and patches of images ``(M, 3, S, S)`` uint8, what the model says of them, and what is true.
 
         The last two are ``(P, 3)``.
         """
@@ -72,11 +72,11 @@ class PairSampler:
 
     @torch.no_grad()
     def batch(self, pixels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Views and patches of a batch of pictures.
+        """Views and patches of a batch of images.
 
         Args:
             pixels: ``(M, 3, S, S)`` uint8.
-            generator: source of randomness, on the pictures' device.
+            generator: source of randomness, on the images' device.
 
         Returns:
             ``((K + N) * M, 3, S, S)`` normalized, view by view and then patch by patch; ``(N * M, 2)`` positions of
@@ -113,7 +113,7 @@ class Pairs:
 
     Attributes:
         first, second: ``(P,)`` int64, rows.
-        different: ``(P,)`` float32, 1 where they are of different pictures, else 0.
+        different: ``(P,)`` float32, 1 where they are of different images, else 0.
         views: so many rows, the first ones, are of views; the others are of patches.
     """
 
@@ -125,40 +125,40 @@ class Pairs:
 
 @cache
 def shifted_pairs(
-    pictures: int, views: int, patches: int, patch_negatives: bool = False, device: str | torch.device = "cpu"
+    images: int, views: int, patches: int, patch_negatives: bool = False, device: str | torch.device = "cpu"
 ) -> Pairs:
     """Pairs of a step, by shifting.
 
-    For each two groups a < b: every picture's pair, then, as negatives, a against b shifted by so many pictures. The
+    For each two groups a < b: every image's pair, then, as negatives, a against b shifted by so many images. The
     shift grows by one with each two groups and never is a multiple of M (but for M = 1, whose negatives are positives).
 
     Args:
-        pictures, views, patches: M, K and N.
+        images, views, patches: M, K and N.
         patch_negatives: shift patches too, as the published code does; the paper does not.
         device: where the pairs are.
 
     Source: section 3.2, equation 2: M (K^2 - K) pairs of views, M (N^2 - N) / 2 of patches.
     """
     with torch.inference_mode(False):  # what is remembered here serves training too
-        return _shifted_pairs(pictures, views, patches, patch_negatives, device)
+        return _shifted_pairs(images, views, patches, patch_negatives, device)
 
 
-def _shifted_pairs(pictures: int, views: int, patches: int, patch_negatives: bool, device: str | torch.device) -> Pairs:
-    own = torch.arange(pictures)
+def _shifted_pairs(images: int, views: int, patches: int, patch_negatives: bool, device: str | torch.device) -> Pairs:
+    own = torch.arange(images)
     first, second, different = [], [], []
     for start, groups, negatives in ((0, views, True), (views, patches, patch_negatives)):
         shift = 1
         for a, b in combinations(range(start, start + groups), 2):
-            first.append(a * pictures + own)
-            second.append(b * pictures + own)
-            different.append(torch.zeros(pictures))
+            first.append(a * images + own)
+            second.append(b * images + own)
+            different.append(torch.zeros(images))
             if negatives:
-                first.append(a * pictures + own)
-                second.append(b * pictures + (own - shift) % pictures)
-                different.append(torch.ones(pictures))
-                shift = shift % max(pictures - 1, 1) + 1
+                first.append(a * images + own)
+                second.append(b * images + (own - shift) % images)
+                different.append(torch.ones(images))
+                shift = shift % max(images - 1, 1) + 1
     joined = (torch.cat(rows).to(device) for rows in (first, second, different))
-    return Pairs(*joined, views=views * pictures)
+    return Pairs(*joined, views=views * images)
 
 
 def relation_targets(pairs: Pairs, positions: Tensor, *, signed: bool = True) -> Tensor:
@@ -171,8 +171,8 @@ def relation_targets(pairs: Pairs, positions: Tensor, *, signed: bool = True) ->
             which does not tell the first of two features from the second.
 
     Returns:
-        ``(P, 3)`` float32: the difference of positions, and 1 for different pictures. Pairs of views, and patches of
-        different pictures, have the last for the first two.
+        ``(P, 3)`` float32: the difference of positions, and 1 for different images. Pairs of views, and patches of
+        different images, have the last for the first two.
 
     Source: section 3.2, "pseudo targets".
     """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from partzoo.data.views import crop_resize, cut, random_boxes
 
-CHUNK = 64  # pictures that one process gets at a time; what is drawn does not depend on how many processes there are
+CHUNK = 64  # images that one process gets at a time; what is drawn does not depend on how many processes there are
 
 
 @contextmanager
@@ -44,14 +44,14 @@ def random_crops(
     padding: int = 0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """A random part of each picture in the picture's size, half of them mirrored.
+    """A random part of each image in the image's size, half of them mirrored.
 
     Args:
         pixels: ``(B, 3, S, S)`` uint8.
         scale: range of a crop's part of the area.
-        padding: instead of resizing crops, shift pictures by up to so many pixels over black, as DeiT's code does with
-            pictures of 32 pixels; 0: crops.
-        generator: source of randomness, on the pictures' device.
+        padding: instead of resizing crops, shift images by up to so many pixels over black, as DeiT's code does with
+            images of 32 pixels; 0: crops.
+        generator: source of randomness, on the images' device.
 
     Returns:
         ``(B, 3, S, S)`` uint8, bilinear with antialias.
@@ -68,11 +68,11 @@ def random_crops(
 
 
 class RandAugment:
-    """timm's RandAugment of whole batches, picture by picture on the CPU.
+    """timm's RandAugment of whole batches, image by image on the CPU.
 
     Args:
         policy: timm's text for it; DeiT's is ``"rand-m9-mstd0.5-inc1"``.
-        mean: colour that fills what comes from outside the picture, per channel in 0..1.
+        mean: colour that fills what comes from outside the image, per channel in 0..1.
         workers: processes that share the work; 0: none but this one.
 
     Source: Cubuk et al., "RandAugment", 2020.
@@ -84,19 +84,19 @@ class RandAugment:
         self._pool = ProcessPoolExecutor(workers, get_context("forkserver")) if workers else None
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
-        """Pictures ``(B, 3, S, S)`` uint8, augmented as the seed says."""
-        pictures = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+        """Images ``(B, 3, S, S)`` uint8, augmented as the seed says."""
+        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
         jobs = [(*self._arguments, chunk, seed + number) for number, chunk in enumerate(chunks)]
         found = np.concatenate(list((self._pool.map if self._pool else map)(_augmented, jobs)))
         return torch.from_numpy(found).permute(0, 3, 1, 2).to(pixels.device)
 
 
 def _augmented(job: tuple[str, tuple[int, int, int], np.ndarray, int]) -> np.ndarray:
-    policy, colour, pictures, seed = job
-    change = _policy(policy, colour, pictures.shape[1])
+    policy, colour, images, seed = job
+    change = _policy(policy, colour, images.shape[1])
     with seeded(seed):
-        return np.stack([np.asarray(change(Image.fromarray(picture))) for picture in pictures])
+        return np.stack([np.asarray(change(Image.fromarray(image))) for image in images])
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device, without a loop over pictures."""
+"""Augmentation of whole batches on their device, without a loop over images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from partzoo.data.warp import warp
 def random_crop_flip(
     pixels: Tensor, side: int, *, scale: tuple[float, float] = (0.75, 1.0), generator: torch.Generator | None = None
 ) -> Tensor:
-    """Crop a random square out of each picture, resize it, and flip half of them.
+    """Crop a random square out of each image, resize it, and flip half of them.
 
     Args:
         pixels: ``(B, 3, H, W)`` float.
         side: height and width of the result in pixels.
-        scale: range of the square's side, as a part of the picture's.
-        generator: source of randomness, on the pictures' device.
+        scale: range of the square's side, as a part of the image's.
+        generator: source of randomness, on the images' device.
 
     Returns:
         ``(B, 3, side, side)``, sampled bilinearly.
@@ -36,19 +36,19 @@ def random_crop_flip(
 def similarity_matrices(
     scale: Tensor, angle: Tensor, shift: Tensor, side: int, box: tuple[float, float, float] | None = None
 ) -> Tensor:
-    """Where each pixel of warped pictures is read from.
+    """Where each pixel of warped images is read from.
 
-    A pixel q of the result lies at ``c + L s t + (L s / side) R (q - side / 2)`` in the picture, c and L being the
+    A pixel q of the result lies at ``c + L s t + (L s / side) R (q - side / 2)`` in the image, c and L being the
     box's centre and side, and R turning x towards y (clockwise, as y points down).
 
     Args:
         scale, angle: ``(B,)``, s, and radians.
         shift: ``(B, 2)``, t, x and y as a part of the box's scaled side.
-        side: of the pictures, in pixels.
-        box: left, top and side in pixels; None is the whole picture.
+        side: of the images, in pixels.
+        box: left, top and side in pixels; None is the whole image.
 
     Returns:
-        ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the picture.
+        ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the image.
 
     Source: PartFormer, section 4.3, as published with its code.
     """
@@ -71,13 +71,13 @@ def random_similarity(
     shift: float = 0.05,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Each picture turned, scaled and shifted at random, black where nothing of it comes to lie.
+    """Each image turned, scaled and shifted at random, black where nothing of it comes to lie.
 
     Args:
         pixels: ``(B, C, S, S)`` float.
         degrees: standard deviation of the angle, which is cut at ``max_degrees``.
         scale, shift: standard deviation and cut of the scale, and of the shift as a part of the side.
-        generator: source of randomness, on the pictures' device.
+        generator: source of randomness, on the images' device.
 
     Source: PartFormer, section 4.3; the distributions as published with its code.
     """
@@ -92,6 +92,6 @@ def random_similarity(
 
 
 def random_flip(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Half of the pictures ``(B, C, H, W)``, at random, mirrored left to right."""
+    """Half of the images ``(B, C, H, W)``, at random, mirrored left to right."""
     flipped = torch.randint(0, 2, (len(pixels), 1, 1, 1), generator=generator, device=pixels.device).bool()
     return torch.where(flipped, pixels.flip(-1), pixels)

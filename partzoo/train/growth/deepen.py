@@ -29,7 +29,7 @@ def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatia
         small: trained, in float32.
         entry: architecture of the large model.
         config: its configuration: a ResNet whose stages have the small one's widths and at least its blocks. Its
-            pictures and patches may have another size, all else is equal.
+            images and patches may have another size, all else is equal.
 
     Returns:
         The large model, with random state taken from torch's generator.

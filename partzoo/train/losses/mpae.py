@@ -1,6 +1,6 @@
 """The objectives of MPAE.
 
-Part maps have the background first, as everywhere in partzoo. Sums over a picture's cells that the paper leaves as they
+Part maps have the background first, as everywhere in partzoo. Sums over an image's cells that the paper leaves as they
 are, are means here, so that a weight serves every size.
 """
 
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
-PRESENT = 1e-3  # a part is in a picture when its area in cells is above this
+PRESENT = 1e-3  # a part is in an image when its area in cells is above this
 
 
-def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_picture: bool = True) -> Tensor:
-    """How much is missing for each part to appear in each group of pictures, and for some part in each picture.
+def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_image: bool = True) -> Tensor:
+    """How much is missing for each part to appear in each group of images, and for some part in each image.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities of the foreground parts.
-        group: pictures in a group; the last one may be smaller. None is the whole batch.
+        group: images in a group; the last one may be smaller. None is the whole batch.
         pool: side of the averages of neighbouring cells that are looked at; 1 is the paper's, 3 the published code's.
-        every_picture: ask for a part in each picture too; without it, and with ``group=None``, this is the presence
+        every_image: ask for a part in each image too; without it, and with ``group=None``, this is the presence
             loss of PDiscoFormer (Aniraj et al., ECCV 2024).
 
     Returns:
@@ -34,12 +34,12 @@ def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_pic
     terms = []
     for chunk in peaks.split(group or len(peaks)):
         absent = 1 - chunk.amax(0).mean()
-        terms.append(absent + 1 - chunk.amax(1).mean() if every_picture else absent)
+        terms.append(absent + 1 - chunk.amax(1).mean() if every_image else absent)
     return torch.stack(terms).mean()
 
 
 def background_loss(background: Tensor, *, pool: int = 3) -> Tensor:
-    """How much is missing for the background to appear near the border of each picture.
+    """How much is missing for the background to appear near the border of each image.
 
     Args:
         background: ``(B, h, w)`` its probability.
@@ -72,7 +72,7 @@ def region_features(maps: Tensor, features: Tensor) -> Tensor:
 
 
 def present_parts(maps: Tensor) -> Tensor:
-    """Which parts are in which pictures: ``(B, K, h, w)`` probabilities -> ``(B, K)`` bool."""
+    """Which parts are in which images: ``(B, K, h, w)`` probabilities -> ``(B, K)`` bool."""
     return maps.detach().sum((2, 3)) > PRESENT
 
 

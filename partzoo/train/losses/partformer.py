@@ -20,7 +20,7 @@ def perceptual_loss(
     """Mean absolute difference of feature maps, layer by layer, added up.
 
     Args:
-        found, target: a network's maps of reconstructions and of pictures, layer by layer.
+        found, target: a network's maps of reconstructions and of images, layer by layer.
         weights: of the layers (``VGG_WEIGHTS`` are the published ones); None divides each layer by the mean absolute
             activation of its target, so that all layers of any network count alike.
 
@@ -89,7 +89,7 @@ def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, mar
 
     Args:
         parts: ``(B, K, D)`` representations of the foreground parts.
-        prototypes: ``(K, D)``, or ``(B, K, D)`` where pictures are of several classes.
+        prototypes: ``(K, D)``, or ``(B, K, D)`` where images are of several classes.
         scale: factor of the cosines.
         margin: added to the angle of the right pairs, in radians.
 

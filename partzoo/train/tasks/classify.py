@@ -11,12 +11,12 @@ from partzoo.train.loop import Task
 
 
 class ClassifyTask(Task):
-    """Cross-entropy with label smoothing on randomly cropped and flipped pictures.
+    """Cross-entropy with label smoothing on randomly cropped and flipped images.
 
     Args:
         model: the network.
         smoothing: of the labels.
-        small_side, small_until: pictures are resized to ``small_side`` pixels for the first part of the
+        small_side, small_until: images are resized to ``small_side`` pixels for the first part of the
             budget, which makes the early steps cheaper; afterwards they have the model's own size.
     """
 

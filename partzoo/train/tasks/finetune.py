@@ -16,7 +16,7 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor, nn
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import top1
 from partzoo.files import write_aside
@@ -25,14 +25,14 @@ from partzoo.models.loading import load
 from partzoo.models.part.classifier import PartClassifier, PartClassifierConfig
 from partzoo.models.part.model import Part
 from partzoo.train.augmentation.deit import RandAugment, random_crops, seeded
-from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.loop import Task
 
 HELD_OUT = "held-out.json"
 
 
 class FinetuneTask(Task):
-    """Cross-entropy of classes from the class token, on augmented pictures.
+    """Cross-entropy of classes from the class token, on augmented images.
 
     Args:
         model: the network, over a pretrained encoder or not.
@@ -40,10 +40,10 @@ class FinetuneTask(Task):
         smoothing: of the labels.
         mixup, cutmix: alpha of the one and of the other, of which each batch gets one at random; 0 leaves it out.
         policy: RandAugment's, in timm's words; empty leaves it out.
-        erasing: part of the pictures that a rectangle is erased from.
+        erasing: part of the images that a rectangle is erased from.
         scale: range of a random crop's part of the area.
-        padding: shift pictures by up to so many pixels in place of crops; 0: crops.
-        repeats: so many pictures of a batch are one picture, augmented apart (repeated augmentation).
+        padding: shift images by up to so many pixels in place of crops; 0: crops.
+        repeats: so many images of a batch are one image, augmented apart (repeated augmentation).
         workers: processes for RandAugment besides this one.
 
     Raises:
@@ -93,10 +93,10 @@ class FinetuneTask(Task):
         return {"loss": loss, "accuracy": hits.float().mean()}
 
     def augmented(self, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Normalized pictures, and their classes: numbers ``(B,)``, or shares ``(B, classes)`` of mixed pictures.
+        """Normalized images, and their classes: numbers ``(B,)``, or shares ``(B, classes)`` of mixed images.
 
         Raises:
-            UsageError: an odd number of pictures is to be mixed.
+            UsageError: an odd number of images is to be mixed.
         """
         if self.mix and len(pixels) % 2:
             raise UsageError(f"mixup and cutmix need an even batch size, not {len(pixels)}: set loop.batch_size.")
@@ -105,7 +105,7 @@ class FinetuneTask(Task):
             pixels, labels = (
                 each[:count].repeat_interleave(self.repeats, dim=0)[: len(each)] for each in (pixels, labels)
             )
-            # Mixup pairs a batch with its reverse: repeats of a picture must not meet.
+            # Mixup pairs a batch with its reverse: repeats of an image must not meet.
             order = torch.randperm(len(pixels), generator=generator, device=pixels.device)
             pixels, labels = pixels[order], labels[order]
         pixels = random_crops(pixels, scale=self.scale, padding=self.padding, generator=generator)
@@ -152,26 +152,26 @@ def parent_of(name: str | Path) -> Part:
     return part
 
 
-def held_out(data: str | Path, options: DataOptions, trained: PictureSet) -> PictureSet:
-    """The held-out pictures of a folder, their labels numbered as those that were trained on.
+def held_out(data: str | Path, options: DataOptions, trained: ImageSet) -> ImageSet:
+    """The held-out images of a folder, their labels numbered as those that were trained on.
 
     Raises:
-        UsageError: there are none, or they have a class that the training pictures have not.
+        UsageError: there are none, or they have a class that the training images have not.
     """
-    pictures = read_pictures(data, options, trained.side, split="val")
-    if pictures.labels is None:
-        raise UsageError(f"--data {data} has held-out pictures without labels.")
+    images = read_images(data, options, trained.side, split="val")
+    if images.labels is None:
+        raise UsageError(f"--data {data} has held-out images without labels.")
     numbers = {name: number for number, name in enumerate(trained.classes)}
-    if strange := [name for name in pictures.classes if name not in numbers]:
-        raise UsageError(f"--data {data} holds out pictures of {strange[0]!r}, which it does not train on.")
-    kept = torch.tensor([numbers[name] for name in pictures.classes])
-    pictures.labels, pictures.classes = kept[pictures.labels], trained.classes
-    return pictures
+    if strange := [name for name in images.classes if name not in numbers]:
+        raise UsageError(f"--data {data} holds out images of {strange[0]!r}, which it does not train on.")
+    kept = torch.tensor([numbers[name] for name in images.classes])
+    images.labels, images.classes = kept[images.labels], trained.classes
+    return images
 
 
-def write_top1(model: PartClassifier, pictures: PictureSet, out: str | Path) -> dict[str, Any]:
-    """Accuracy in per cent on held-out pictures, also in ``held-out.json`` of the run's folder."""
-    figures = {"top1": round(top1(model, pictures), 2), "pictures": len(pictures)}
+def write_top1(model: PartClassifier, images: ImageSet, out: str | Path) -> dict[str, Any]:
+    """Accuracy in per cent on held-out images, also in ``held-out.json`` of the run's folder."""
+    figures = {"top1": round(top1(model, images), 2), "images": len(images)}
     with write_aside(Path(out, HELD_OUT)) as file:
         file.write((json.dumps(figures) + "\n").encode())
     return figures

@@ -1,4 +1,4 @@
-"""MPAE's training: pictures restored from a few of their patches and their part descriptors."""
+"""MPAE's training: images restored from a few of their patches and their part descriptors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MpaeTask(Task):
     Args:
         model: what is trained; of its frozen encoder, the pretrained weights are brought.
         mask_ratio: hidden part of the patches (table 5); 1 hides them all.
-        group: pictures in a mini-group.
+        group: images in a mini-group.
         presence: of foreground parts: ``"group"`` is equation 4, ``"batch"`` the presence loss of PDiscoFormer,
             ``"area"`` PartFormer's area loss (table 6).
         restoration, foreground, background, semantic, variation, entropy: weights of the losses; 0 leaves one out
@@ -55,7 +55,7 @@ class MpaeTask(Task):
         pool: cells along a side that presence is averaged over: 3 as published, 1 as in the paper.
         over_regions: the paper's form of equation 7 in place of the published code's.
         scale, margin: s and m of equation 7.
-        augment: views flipped, turned, scaled and shifted at random; else the pictures as they are.
+        augment: views flipped, turned, scaled and shifted at random; else the images as they are.
     """
 
     CONFIG = MpaeConfig
@@ -119,7 +119,7 @@ class MpaeTask(Task):
     ) -> dict[str, Tensor]:
         several = self.model.config.classes > 1
         if several and labels is None:
-            raise UsageError(f"Training parts of {self.model.config.classes} classes needs pictures with labels.")
+            raise UsageError(f"Training parts of {self.model.config.classes} classes needs images with labels.")
         if self.augment:
             pixels = random_view(pixels.float(), generator)
         x = self.model.preprocess.normalize(pixels)
@@ -131,7 +131,7 @@ class MpaeTask(Task):
         """The terms of the objective.
 
         Args:
-            x: normalized pictures ``(B, 3, H, W)`` of whole patches.
+            x: normalized images ``(B, 3, H, W)`` of whole patches.
             kept: ``(B, n)``, the patches that stay visible.
             classes: ``(B,)`` int64, of a model with several; losses then take the k-th parts of all classes for one.
 
@@ -160,7 +160,7 @@ class MpaeTask(Task):
         if self.presence == "area":
             return area_loss(things, self.alpha)
         grouped = self.presence == "group"
-        return foreground_loss(things, self.group if grouped else None, pool=self.pool, every_picture=grouped)
+        return foreground_loss(things, self.group if grouped else None, pool=self.pool, every_image=grouped)
 
     def _semantic(self, things: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
         """Equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
@@ -170,7 +170,7 @@ class MpaeTask(Task):
             return semantic_loss(regions, descriptors, present, **self.semantics)
 
     def _difference(self, restored: Tensor, x: Tensor) -> Tensor:
-        """Equation 3, at the size of the restored pictures."""
+        """Equation 3, at the size of the restored images."""
         restored = restored.float()
         target = interpolate(x.float(), restored.shape[-2:], mode="bilinear", align_corners=False)
         difference = self.pixels * l1_loss(restored, target)
@@ -183,7 +183,7 @@ class MpaeTask(Task):
 
 
 def random_view(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Pictures ``(B, 3, S, S)`` float flipped, turned, scaled and shifted at random, black outside.
+    """Images ``(B, 3, S, S)`` float flipped, turned, scaled and shifted at random, black outside.
 
     Source: MPAE's published training: up to 15 degrees, 5 per cent of the side and of the scale, evenly drawn.
     """

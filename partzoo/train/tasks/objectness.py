@@ -1,8 +1,8 @@
-"""Teach an encoder what a thing is, from pictures without labels or masks.
+"""Teach an encoder what a thing is, from images without labels or masks.
 
-The teacher is the classical boundary prior, picture by picture, weighted by how sure it is; the pupil,
-:class:`partzoo.models.objectness.Objectness`, sees all pictures together. In a second round a new pupil learns from the
-first, whose answers follow the pictures' edges by then.
+The teacher is the classical boundary prior, image by image, weighted by how sure it is; the pupil,
+:class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new pupil learns from the
+first, whose answers follow the images' edges by then.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from partzoo.data.folders import picture_files
+from partzoo.data.folders import image_files
 from partzoo.discovery.describe import CELL, at_work, cielab, cropped, within_frame
 from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
 from partzoo.discovery.refine import resize
 from partzoo.errors import UsageError
-from partzoo.images.opening import Picture, open_pictures
+from partzoo.images.opening import OpenedImage, open_images
 from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg
 from partzoo.models.registry import find
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
 from partzoo.weights.tensors import write_weights
 
-SIZE = 224  # longer side of a picture at work, in pixels
-CELLS = 400  # drawn from each picture
+SIZE = 224  # longer side of an image at work, in pixels
+CELLS = 400  # drawn from each image
 CERTAIN = 0.9  # of Otsu's threshold, above which the teacher sees a thing
 
 
 def lesson(
-    picture: Picture, model: PatchResNetFg, generator: torch.Generator, *, taught: bool = False
+    image: OpenedImage, model: PatchResNetFg, generator: torch.Generator, *, taught: bool = False
 ) -> tuple[Tensor, Tensor, float]:
-    """Evidence ``(n, inputs)`` of cells of a picture, what the teacher says of them ``(n,)``, and how sure it is.
+    """Evidence ``(n, inputs)`` of cells of an image, what the teacher says of them ``(n,)``, and how sure it is.
 
     The teacher is the boundary prior, or the model itself once it is ``taught``.
     """
-    pixels, batch = at_work(picture, model, SIZE)
+    pixels, batch = at_work(image, model, SIZE)
     inside = within_frame(pixels, model.preprocess.multiple)
     maps = [layer[0].float() for layer in model.forward_intermediates(batch)]
     lab = cielab(avg_pool2d(pixels, CELL))
@@ -62,27 +62,25 @@ def lesson(
     return evidence[drawn].half(), truth[drawn], sure
 
 
-def teach(
-    model: PatchResNetFg, pictures: Any, options: LoopOptions, *, rounds: int = 2, progress: bool = True
-) -> float:
+def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: int = 2, progress: bool = True) -> float:
     """Fit a model's objectness, in place; its features stay as they are.
 
     Args:
         model: with a trained encoder.
-        pictures: what :func:`partzoo.images.opening.open_pictures` takes; some hundreds or more, one thing in most.
+        images: what :func:`partzoo.images.opening.open_images` takes; some hundreds or more, one thing in most.
         options: steps a round, batch size (cells), learning rate, weight decay and seed.
         rounds: the first learns from the boundary prior, each later one from the one before.
-        progress: show a bar over the pictures.
+        progress: show a bar over the images.
 
     Returns:
         The loss at the end, mean binary cross-entropy against the last teacher.
     """
     generator = torch.Generator().manual_seed(options.seed)
-    pictures, _ = open_pictures(pictures)
+    images, _ = open_images(images)
     for done in range(rounds):
-        bar = tqdm(pictures, desc=f"round {done + 1}", disable=not progress)
+        bar = tqdm(images, desc=f"round {done + 1}", disable=not progress)
         with torch.inference_mode():
-            lessons = [lesson(picture, model, generator, taught=done > 0) for picture in bar]
+            lessons = [lesson(image, model, generator, taught=done > 0) for image in bar]
         loss = _learn(model.objectness, lessons, options, generator)
     return loss
 
@@ -132,20 +130,20 @@ def train_objectness(
     encoder: str, data: str | Path, out: str | Path, options: LoopOptions, *,
     exclude: Sequence[str] = (), limit: int | None = None, rounds: int = 2, progress: bool = True,
 ) -> tuple[PatchResNetFg, Progress]:  # fmt: skip
-    """Teach an encoder's objectness from a folder of pictures; see :func:`teach`.
+    """Teach an encoder's objectness from a folder of images; see :func:`teach`.
 
     Args:
         encoder: what :func:`partzoo.load` takes; a patchresnet14 with trained weights.
-        data: folder of pictures, read with its subfolders.
+        data: folder of images, read with its subfolders.
         out: folder that gets ``model.safetensors``.
         options: steps, batch size (cells), learning rate, weight decay and seed.
         exclude: subfolders to leave out.
-        limit: at most so many pictures, spread evenly.
+        limit: at most so many images, spread evenly.
         rounds: see :func:`teach`.
         progress: show a bar.
 
     Returns:
-        The model and the run's account; its pictures are those the teacher saw.
+        The model and the run's account; its images are those the teacher saw.
 
     Raises:
         UsageError: the budget is in minutes, or the folder cannot be made.
@@ -153,7 +151,7 @@ def train_objectness(
     began = time.monotonic()
     if options.steps is None:
         raise UsageError("'objectness' takes its budget as --steps, not as --minutes.")
-    files = [file for file in picture_files(data) if not set(file.relative_to(data).parts) & set(exclude)]
+    files = [file for file in image_files(data) if not set(file.relative_to(data).parts) & set(exclude)]
     count = min(len(files), limit or len(files))
     files = [files[i * len(files) // count] for i in range(count)]
     out = run_folder(out)

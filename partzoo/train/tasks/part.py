@@ -20,7 +20,7 @@ class PartTask(Task):
 
     Args:
         model: encoder and relative encoder.
-        pairs: ordered pairs of patches for each picture; 0 is all of them (PART, figure 8).
+        pairs: ordered pairs of patches for each image; 0 is all of them (PART, figure 8).
         sampling: where the patches lie; see :func:`partzoo.models.part.sampling.sample`.
 
     Raises:

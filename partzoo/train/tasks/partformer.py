@@ -1,4 +1,4 @@
-"""PartFormer's training: two views of a picture, each reconstructed with the other's part representations."""
+"""PartFormer's training: two views of an image, each reconstructed with the other's part representations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PartFormerTask(Task):
             the published code does so for several classes only.
         degrees: standard deviation of the views' rotation; it is cut at twice as much.
 
-    Of a model with several classes (``model.config.classes``), pictures' labels choose the parts.
+    Of a model with several classes (``model.config.classes``), images' labels choose the parts.
     """
 
     CONFIG = PartFormerConfig
@@ -86,7 +86,7 @@ class PartFormerTask(Task):
     ) -> dict[str, Tensor]:
         several = self.model.config.classes > 1
         if several and labels is None:
-            raise UsageError(f"Training parts of {self.model.config.classes} classes needs pictures with labels.")
+            raise UsageError(f"Training parts of {self.model.config.classes} classes needs images with labels.")
         pixels = random_flip(pixels.float(), generator)
         turn = {"degrees": self.degrees, "max_degrees": 2 * self.degrees, "generator": generator}
         views = [self.model.preprocess.normalize(random_similarity(pixels, **turn)) for _ in range(2)]
@@ -96,7 +96,7 @@ class PartFormerTask(Task):
         """The terms of equation 9, each the mean of both directions.
 
         Args:
-            first, second: normalized views of the same pictures, ``(B, 3, S, S)``.
+            first, second: normalized views of the same images, ``(B, 3, S, S)``.
             classes: ``(B,)`` int64, of a model with several.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Pretraining by Spatial Reasoning: are two views of one picture, and how far apart do two patches of it lie?"""
+"""Pretraining by Spatial Reasoning: are two views of one image, and how far apart do two patches of it lie?"""
 
 from __future__ import annotations
 

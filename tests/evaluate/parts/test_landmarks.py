@@ -109,7 +109,7 @@ def test_an_absent_part_counts_as_its_mean_over_the_fitting_split():
     )
 
 
-def test_a_part_that_no_fitting_picture_shows_is_ignored():
+def test_a_part_that_no_fitting_image_shows_is_ignored():
     landmarks = np.random.default_rng(3).uniform(0, 160, (20, 2, 2))
     centroids = np.concatenate([landmarks, np.full((20, 1, 2), np.nan)], axis=1)
     regression = LandmarkRegression(centroids, landmarks)
@@ -172,7 +172,7 @@ def test_the_rounding_of_a_part_that_never_moves_is_not_fitted(standardize):
     assert np.allclose(predicted, landmarks.mean(0), atol=1e-6)
 
 
-def test_a_landmark_that_no_fitting_picture_shows_is_refused():
+def test_a_landmark_that_no_fitting_image_shows_is_refused():
     visible = np.array([[True, False], [True, False]])
     with pytest.raises(UsageError, match="Landmark 1 is visible in none of the 2"):
         LandmarkRegression(np.zeros((2, 1, 2)), np.zeros((2, 2, 2)), visible)

@@ -17,7 +17,7 @@ from partzoo.evaluate import run
 from partzoo.evaluate.parts.figures import part_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import PartProtocol
-from partzoo.images.opening import Picture
+from partzoo.images.opening import OpenedImage
 from partzoo.models.sharing import save_pretrained
 
 
@@ -33,7 +33,7 @@ def partformer(**config):
     return model
 
 
-def test_own_parts_need_no_pass_over_the_fitting_pictures_but_the_regressions(faces):
+def test_own_parts_need_no_pass_over_the_fitting_images_but_the_regressions(faces):
     told = []
     finder = make_finder(partformer(parts=3))
     runs, _ = part_figures(
@@ -55,11 +55,11 @@ def test_where_no_k_is_said_a_model_is_asked_for_what_it_knows(faces, tmp_path, 
 @pytest.mark.parametrize("k", [3, 2])
 def test_unrefined_scores_are_the_maps_as_the_model_upsamples_them(faces, k):
     """As the papers read them: similarities upsampled, then their softmax; parts that are joined add up."""
-    model, picture = partformer(parts=3), Picture(get("faces68").load(faces, "report")[0].picture[:128, :128])
+    model, image = partformer(parts=3), OpenedImage(get("faces68").load(faces, "report")[0].image[:128, :128])
     finder = make_finder(model, refine=False, size=64)
-    view = finder.look(picture)
+    view = finder.look(image)
     vocabulary = finder.fit([finder.sample(view, 0)], k)
-    x = at_work(picture, model, 64)[1]
+    x = at_work(image, model, 64)[1]
     maps = model.part_maps(x, size=(128, 128))[0]
     numbers = np.array([0, *vocabulary.numbering])
     maps = torch.stack([maps[numbers == number].sum(0) for number in range(k + 1)])
@@ -73,19 +73,19 @@ def test_the_record_says_that_nothing_was_refined(faces):
     assert coarse["runs"] != run.evaluate("toy-vit", "faces68", faces, **options)["runs"]
 
 
-def test_a_model_of_several_classes_is_told_the_class_of_each_picture():
+def test_a_model_of_several_classes_is_told_the_class_of_each_image():
     draw = np.random.default_rng(0)
-    picture, mask = draw.integers(0, 256, (64, 64, 3), dtype=np.uint8), draw.integers(0, 3, (16, 16))
+    image, mask = draw.integers(0, 256, (64, 64, 3), dtype=np.uint8), draw.integers(0, 3, (16, 16))
     rules = PartProtocol(
         "drawn", lambda *_: [], 3, source="", rules="", get="", grid=16, background=2, classes=2
     )  # fmt: skip
 
     def figures(model, *categories):
-        examples = [Example(picture, mask=mask, category=category) for category in categories]
+        examples = [Example(image, mask=mask, category=category) for category in categories]
         changed = PartProtocol(**(vars(rules) | {"load": lambda *_: examples}))
         return part_figures(make_finder(model), changed, ".", k=[None], seeds=[0])[0][0]["metrics"]
 
     of = partial(figures, partformer(parts=3, classes=2))
     assert of(0) != of(1) and of(0, 1) != of(0, 0)
-    with pytest.raises(UsageError, match="say which each picture shows"):
+    with pytest.raises(UsageError, match="say which each image shows"):
         of(None)

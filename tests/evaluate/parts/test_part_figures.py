@@ -12,7 +12,7 @@ from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 
 POINTS = np.array([[4.0, 4.0], [12.0, 4.0], [8.0, 12.0]])
-PICTURE = np.zeros((16, 16, 3), np.uint8)
+IMAGE = np.zeros((16, 16, 3), np.uint8)
 
 
 def protocol(**changes) -> PartProtocol:
@@ -37,10 +37,10 @@ def parts_at(points: np.ndarray, side: int = 16) -> np.ndarray:
 def tally(rules: PartProtocol, shifts, k: int = 3) -> dict[str, float]:
     found = Tally(rules, k)
     for shift in shifts:
-        example = Example(PICTURE, POINTS + shift)
+        example = Example(IMAGE, POINTS + shift)
         found.learn(example, scores(parts_at(POINTS + shift), k))
     for shift in shifts:
-        found.count(Example(PICTURE, POINTS + shift), scores(parts_at(POINTS + shift), k))
+        found.count(Example(IMAGE, POINTS + shift), scores(parts_at(POINTS + shift), k))
     return found.figures()
 
 
@@ -57,14 +57,14 @@ def test_a_part_at_every_landmark_scores_full_marks():
 def test_invisible_landmarks_and_those_outside_are_left_out():
     rules = Tally(protocol(error=None), 3)
     outside = np.array([[4.0, 4.0], [30.0, 4.0], [8.0, 12.0]])
-    rules.count(Example(PICTURE, outside, visible=np.array([True, True, False])), scores(parts_at(POINTS), 3))
+    rules.count(Example(IMAGE, outside, visible=np.array([True, True, False])), scores(parts_at(POINTS), 3))
     assert rules.tables["{}"][0].counts.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_foreground_figures_ask_the_best_part_where_background_wins():
     maps = scores(np.zeros((16, 16), int), 3) + 0.1 * scores(parts_at(POINTS), 3)
     found = Tally(protocol(error=None), 3)
-    found.count(Example(PICTURE, POINTS), maps)
+    found.count(Example(IMAGE, POINTS), maps)
     assert found.figures()["nmi"] == 0 and found.figures()["fg_nmi"] == pytest.approx(100)
 
 
@@ -72,7 +72,7 @@ def test_masks_are_compared_pixel_by_pixel_with_and_without_background():
     mask = np.array([[0, 0, 1, 1], [2, 2, 2, 2]])
     labels = np.array([[1, 1, 2, 2], [0, 0, 0, 3]])
     found = Tally(protocol(error=None, background=2, grid=4), 3)
-    found.count(Example(PICTURE, mask=mask), scores(labels, 3))
+    found.count(Example(IMAGE, mask=mask), scores(labels, 3))
     figures = found.figures()
     assert found.tables["{}"][0].counts.tolist() == [[0, 2, 0, 0], [0, 0, 2, 0], [3, 0, 0, 1]]
     assert found.tables["fg_{}"][0].counts.tolist() == [[0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]]
@@ -85,7 +85,7 @@ def test_parts_of_each_class_are_counted_apart_where_protocol_or_model_says_so(o
     mask = np.array([[0, 0, 1, 1]])
     found = Tally(protocol(error=None, background=2, classes=of_protocol), 2, of_model)
     for category in (0, 1):
-        found.count(Example(PICTURE, mask=mask, category=category), scores(np.array([[0, 1, 2, 2]]), 2))
+        found.count(Example(IMAGE, mask=mask, category=category), scores(np.array([[0, 1, 2, 2]]), 2))
     assert found.tables["{}"][0].counts.tolist() == [[2, 1, 0, 1, 0], [0, 0, 2, 0, 2], [0, 0, 0, 0, 0]]
 
 
@@ -94,7 +94,7 @@ def test_maps_on_a_grid_are_read_by_the_published_rule():
     grid[2, 2], grid[2, 6], grid[6, 4] = 1, 2, 3
     found = Tally(protocol(grid=8, error=None), 3)
     # rint(5/16*8 - 0.5) = 2, rint(13/16*8 - 0.5) = 6, rint(9/16*8 - 0.5) = 4
-    found.count(Example(PICTURE, np.array([[5.0, 5.0], [13.0, 5.0], [9.0, 13.0]])), scores(grid, 3))
+    found.count(Example(IMAGE, np.array([[5.0, 5.0], [13.0, 5.0], [9.0, 13.0]])), scores(grid, 3))
     assert found.tables["{}"][0].counts.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
@@ -105,7 +105,7 @@ def test_centroids_on_a_grid_come_back_in_the_frames_pixels():
         grid = np.zeros((8, 8), int)
         grid[3, column] = 1
         for take in (found.learn, found.count):
-            take(Example(PICTURE, np.array([[2.0 * column, 6.0]])), scores(grid, 1))
+            take(Example(IMAGE, np.array([[2.0 * column, 6.0]])), scores(grid, 1))
     assert found.figures()["nme"] < 1e-6
     assert found._fit[0].centroids.tolist() == [[[2.0, 6.0]]]
 
@@ -118,12 +118,12 @@ def faces(tmp_path_factory):
 def test_one_pass_gives_what_fit_parts_and_discover_parts_give(faces):
     model = partzoo.load("toy-vit", device="cpu", dtype="float32")
     rules = get("faces68")
-    runs, pictures = part_figures(make_finder(model, size=64), rules, faces, k=[2, 3], seeds=[0, 1])
-    assert pictures == 4
+    runs, images = part_figures(make_finder(model, size=64), rules, faces, k=[2, 3], seeds=[0, 1])
+    assert images == 4
     assert [(run["k"], run["seed"]) for run in runs] == [(2, 0), (3, 0), (2, 1), (3, 1), (2, None), (3, None)]
     train, report = (rules.load(faces, split) for split in ("train", "report"))
-    vocabulary = partzoo.fit_parts(list(train.pictures), k=3, model=model, size=64, seed=1)
-    found = partzoo.discover_parts(list(report.pictures), vocabulary=vocabulary, model=model)
+    vocabulary = partzoo.fit_parts(list(train.images), k=3, model=model, size=64, seed=1)
+    found = partzoo.discover_parts(list(report.images), vocabulary=vocabulary, model=model)
     by_hand = Tally(dataclasses.replace(rules, error=None), 3)
     for example, parts in zip(report, found, strict=True):
         assert (by_hand.count(example, parts.scores) == parts.labels).all()

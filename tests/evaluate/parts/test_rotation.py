@@ -23,23 +23,23 @@ def faces(tmp_path_factory):
 def test_landmarks_stay_on_what_they_mark(faces, degrees):
     for example in faces68.load(faces, "dev"):
         turned = rotated(example, degrees, FACES)
-        assert turned.picture.shape == example.picture.shape and turned.visible is None
+        assert turned.image.shape == example.image.shape and turned.visible is None
         left, right, *_ = faces68.five_points(turned.points)
         mouth = turned.points[48:68].mean(0)
         for point, colour in ((left, EYE), (right, EYE), (mouth, MOUTH)):
             x, y = np.rint(point).astype(int)
-            assert np.abs(turned.picture[y, x].astype(int) - colour).max() < 40
+            assert np.abs(turned.image[y, x].astype(int) - colour).max() < 40
         angle = np.degrees(np.arctan2(left[1] - right[1], right[0] - left[0]))
         assert angle == pytest.approx(degrees)  # the right eye rises: counter-clockwise
 
 
 @pytest.mark.parametrize(("protocol", "edge"), [(FACES, 1), (CUB, 0)])
 def test_a_quarter_turn_is_exact(protocol, edge):
-    """Points count from the first pixel's centre in the picture's pixels, and from the border on a grid."""
-    picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-    example = Example(picture, np.array([[3.0, 5.0], [16.0, 2.0]]), box=(2.0, 4.0, 6.0, 2.0))
+    """Points count from the first pixel's centre in the image's pixels, and from the border on a grid."""
+    image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    example = Example(image, np.array([[3.0, 5.0], [16.0, 2.0]]), box=(2.0, 4.0, 6.0, 2.0))
     turned = rotated(example, 90, protocol)
-    assert (turned.picture == np.rot90(picture)).all()
+    assert (turned.image == np.rot90(image)).all()
     assert np.allclose(turned.points, [[5, 20 - edge - 3], [2, 20 - edge - 16]])
     assert np.allclose(turned.box, (5 - 3, 20 - edge - 5 - 1, 6, 2))
 
@@ -61,7 +61,7 @@ def test_landmarks_that_leave_a_grid_are_invisible():
     assert rotated(hidden, 0, CUB).visible.tolist() == [True, True, False]
 
 
-def test_the_record_names_the_angle_and_only_reported_pictures_turn(faces):
+def test_the_record_names_the_angle_and_only_reported_images_turn(faces):
     options = {"k": [3], "seeds": 1, "size": 64}
     upright, turned = (run.evaluate("colour-position", "faces68", faces, rotate=r, **options) for r in (0, -15))
     assert turned["setting"] == "size=64,rotate=-15" and turned["command"].endswith("--size 64 --rotate -15")

@@ -36,7 +36,7 @@ def test_draws_are_distributed_as_torchvision_s():
         torch.testing.assert_close(middle[:, axis].std(), theirs[:, axis].std(), atol=0.3, rtol=0)
 
 
-def test_half_of_the_pictures_are_warped_and_half_have_a_square_erased():
+def test_half_of_the_images_are_warped_and_half_have_a_square_erased():
     x = torch.rand(2000, 3, 32, 32, generator=generator()) + 1
     kept = (random_affine(x, generator=generator(1)) == x).flatten(1).all(1)
     assert kept.float().mean() == pytest.approx(0.5, abs=0.04)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes import classes
 from partzoo.evaluate.probes.classes import classify_figures
@@ -33,7 +33,7 @@ class MeanColour(Encoder):
         return Tokens(tokens, tokens[:, :0], (2, 2))
 
 
-def pictures(data, split, limit=None):
+def images(data, split, limit=None):
     """Three colours, one a class, with some noise."""
     count = {"train": 60, "test": 30}[split]
     count = count if limit is None else min(limit, count)
@@ -41,11 +41,11 @@ def pictures(data, split, limit=None):
     labels = np.arange(count) % 3
     pixels = rng.integers(0, 60, (count, 3, 8, 8), dtype=np.uint8)
     pixels[np.arange(count), labels] += 150
-    return PictureSet.from_pixels(torch.from_numpy(pixels), torch.from_numpy(labels), list("abc"))
+    return ImageSet.from_pixels(torch.from_numpy(pixels), torch.from_numpy(labels), list("abc"))
 
 
 PROTOCOL = ClassProtocol(
-    name="colours", load=pictures, classes=3, side=8, source="", rules="", get="",
+    name="colours", load=images, classes=3, side=8, source="", rules="", get="",
     probe={"epochs": 60, "batch_size": 16, "lr": 1e-2},
 )  # fmt: skip
 
@@ -60,20 +60,20 @@ def test_features_that_tell_the_classes_score_full_marks(tmp_path):
     ]
 
 
-def test_every_picture_is_encoded_once_for_all_seeds(tmp_path):
+def test_every_image_is_encoded_once_for_all_seeds(tmp_path):
     model = MeanColour()
     classify_figures(model, PROTOCOL, tmp_path, seeds=range(3), limit=20)
     assert model.seen == [(20, 3, 8, 8), (20, 3, 8, 8)]
 
 
-def test_pictures_are_resized_to_the_models_size():
+def test_images_are_resized_to_the_models_size():
     model = MeanColour(size=12)
-    features = pooled_features(model, pictures("", "test"), batch_size=8)
+    features = pooled_features(model, images("", "test"), batch_size=8)
     assert {shape[2:] for shape in model.seen} == {(12, 12)} and features.dtype == torch.float32
-    assert torch.allclose(features, pooled_features(MeanColour(), pictures("", "test")), atol=0.15)
+    assert torch.allclose(features, pooled_features(MeanColour(), images("", "test")), atol=0.15)
 
 
-def test_progress_counts_pictures_and_seeds(tmp_path):
+def test_progress_counts_images_and_seeds(tmp_path):
     told = []
     classify_figures(MeanColour(), PROTOCOL, tmp_path, seeds=range(2), limit=20, progress=lambda *now: told.append(now))
     assert told == [
@@ -87,26 +87,26 @@ def small_part():
 
 
 def test_part_models_are_asked_for_positions_by_each_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(classes, "POSITION_PICTURES", 12)
+    monkeypatch.setattr(classes, "POSITION_IMAGES", 12)
     runs, _ = classify_figures(small_part(), PROTOCOL, tmp_path, seeds=[0, 7])
     first, second = (run["metrics"] for run in runs[1:])
     errors = ["mse_x", "mse_y", "distance"]
     names = [*errors, *(f"constant_{name}" for name in errors), "antisymmetry", "random_antisymmetry"]
     assert list(first) == ["linear_sgd", *names] and first["mse_x"] != second["mse_x"]
-    again = part_positions(small_part(), pictures("", "test", 12), seed=7)
+    again = part_positions(small_part(), images("", "test", 12), seed=7)
     assert {name: second[name] for name in names} == pytest.approx({name: again[name] for name in names}, rel=1e-5)
 
 
 def test_untrained_positions_are_no_better_than_their_floors():
-    found = part_positions(small_part(), pictures("", "test"))
-    # Of 4 x 4 patches in a picture: variance 9 / 6 each way.
+    found = part_positions(small_part(), images("", "test"))
+    # Of 4 x 4 patches in an image: variance 9 / 6 each way.
     assert found["constant_mse_x"] == pytest.approx(1.5, rel=0.15)
     assert found["mse_x"] > 0.9 * found["constant_mse_x"]
     assert found["loss"] == pytest.approx((found["mse_x"] + found["mse_y"]) / 2)
 
 
 def test_positions_are_told_in_the_models_precision():
-    exact, rounded = (part_positions(small_part().to(dtype), pictures("", "test")) for dtype in (None, torch.bfloat16))
+    exact, rounded = (part_positions(small_part().to(dtype), images("", "test")) for dtype in (None, torch.bfloat16))
     assert rounded["constant_mse_x"] == exact["constant_mse_x"] and rounded["mse_x"] != exact["mse_x"]
     assert rounded["mse_x"] == pytest.approx(exact["mse_x"], rel=0.01)
 
@@ -123,10 +123,10 @@ def test_spatial_models_are_asked_for_relations_by_each_seed(tmp_path):
     assert first["constant_shift_error"] != second["constant_shift_error"]
 
 
-def test_large_patches_may_overlap_and_a_single_picture_has_no_negatives():
+def test_large_patches_may_overlap_and_a_single_image_has_no_negatives():
     model = small_spatial(patch_size=20)
-    found = spatial_relations(model, pictures("", "test", 8), batch_size=4)
-    assert found == spatial_relations(model, pictures("", "test", 9), batch_size=4)
+    found = spatial_relations(model, images("", "test", 8), batch_size=4)
+    assert found == spatial_relations(model, images("", "test", 9), batch_size=4)
 
 
 @pytest.mark.parametrize("additive", [False, True])
@@ -136,10 +136,10 @@ def test_who_knows_the_relations_makes_no_error(additive, monkeypatch):
     monkeypatch.setattr(
         spatial, "relation_targets", lambda *given, **how: drawn.append(relation_targets(*given, **how)) or drawn[-1]
     )
-    guessed = spatial_relations(model, pictures("", "test", 8), seed=3)
+    guessed = spatial_relations(model, images("", "test", 8), seed=3)
     truths = iter(list(drawn))
     model.relation.forward = lambda a, b: next(truths) - torch.tensor([0, 0, 0.5])
-    known = spatial_relations(model, pictures("", "test", 8), seed=3)
+    known = spatial_relations(model, images("", "test", 8), seed=3)
     assert known["same"] == 100 > guessed["same"] and known["shift_error"] < 1e-4 < guessed["shift_error"]
     # Two patches of 3/8 of the side each, side by side at least: 3/8 to sqrt(2) 5/8 of the side apart.
     assert 37 < known["constant_shift_error"] == guessed["constant_shift_error"] < 89
@@ -147,7 +147,7 @@ def test_who_knows_the_relations_makes_no_error(additive, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_positions_are_drawn_where_the_model_is():
-    assert part_positions(small_part().cuda(), pictures("", "test"))["constant_mse_x"] == pytest.approx(1.5, rel=0.15)
+    assert part_positions(small_part().cuda(), images("", "test"))["constant_mse_x"] == pytest.approx(1.5, rel=0.15)
 
 
 class Knowing(Part):
@@ -164,7 +164,7 @@ def test_true_translations_have_no_error_and_no_asymmetry():
     model = Knowing(PartConfig(dim=24, depth=1, heads=2, patch=2, size=8))
     # A step of one patch is 16 of 255.
     model.preprocess = Preprocess(size=8, mean=(0, 0, 0), std=(16 / 255,) * 3)
-    found = part_positions(model, PictureSet.from_pixels(ramp, None, []))
+    found = part_positions(model, ImageSet.from_pixels(ramp, None, []))
     assert found["distance"] < 0.1 * found["constant_distance"]
     assert found["antisymmetry"] < 1e-5 < 1 < found["random_antisymmetry"]
 

@@ -81,7 +81,7 @@ def test_closed_form_penalizes_more_where_channels_are_noise():
     assert closed_form(features, labels).accuracy(features, labels) == 100
 
 
-def test_closed_form_takes_the_penalty_that_is_best_on_a_tenth_and_fits_all_pictures():
+def test_closed_form_takes_the_penalty_that_is_best_on_a_tenth_and_fits_all_images():
     features, labels = clusters(100, channels=60, noise=3.0)
     rest = torch.arange(100) % 10 != 0
 

@@ -20,7 +20,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cifar(tmp_path_factory):
-    """CIFAR-100's binary files: two pictures of noise for each split and a few names."""
+    """CIFAR-100's binary files: two images of noise for each split and a few names."""
     folder, draw = tmp_path_factory.mktemp("data") / "cifar-100-binary", np.random.default_rng(0)
     folder.mkdir()
     for kind, count in (("fine", 100), ("coarse", 20)):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import partzoo
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.linear import closed_form, sgd_probe
 from partzoo.evaluate.probes.patches import patch_figures, window_features
@@ -11,18 +11,18 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 PROBE = {"epochs": 3, "batch_size": 8, "lr": 1e-2}
 
 
-def pictures(count, seed):
+def images(count, seed):
     """Two kinds: the upper left or the lower right corner is bright."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 90, (count, 3, 32, 32), generator=generator)
     labels = torch.arange(count) % 2
     pixels[labels == 0, :, :12, :12] += 150
     pixels[labels == 1, :, 20:, 20:] += 150
-    return PictureSet.from_pixels(pixels.byte(), labels, ["upper", "lower"])
+    return ImageSet.from_pixels(pixels.byte(), labels, ["upper", "lower"])
 
 
 def load(folder, split, limit):
-    return pictures(min(limit or 40, 40), 0) if split == "train" else pictures(20, 1)
+    return images(min(limit or 40, 40), 0) if split == "train" else images(20, 1)
 
 
 PROTOCOL = ClassProtocol("corners", load, 2, 32, source="", rules="", get="", probe=PROBE)
@@ -50,12 +50,12 @@ def test_every_number_has_the_figures_of_its_own_representation(model):
             assert runs[1 + seed]["metrics"][f"linear_sgd_patches{n}"] == pytest.approx(expected, abs=5.1)
 
 
-def test_patches_see_what_the_mean_over_the_picture_does_not(model):
+def test_patches_see_what_the_mean_over_the_image_does_not(model):
     runs, _ = patch_figures(model, PROTOCOL, "", patches=[0, 9], seeds=[0])
     assert runs[0]["metrics"]["linear_patches9"] == 100
 
 
-def test_an_augmented_probe_sees_other_pictures_in_every_epoch(model, monkeypatch):
+def test_an_augmented_probe_sees_other_images_in_every_epoch(model, monkeypatch):
     seen = []
     told = []
 
@@ -69,12 +69,12 @@ def test_an_augmented_probe_sees_other_pictures_in_every_epoch(model, monkeypatc
     (run,) = runs
     assert set(run["metrics"]) == {"affine_sgd_patches0", "affine_sgd_patches1"}
     test, *epochs = seen
-    plain = window_features(model, pictures(40, 0), [4])
+    plain = window_features(model, images(40, 0), [4])
     assert len(epochs) == 3 and epochs[0].shape == plain.shape == (40, 2, 64)
     changed = (epochs[0] - plain).abs().amax((1, 2)) > 1e-4
     assert 0.5 < changed.float().mean() < 1
     assert not torch.equal(epochs[0], epochs[1])
-    assert torch.allclose(test, window_features(model, pictures(20, 1), [4]))
+    assert torch.allclose(test, window_features(model, images(20, 1), [4]))
     assert ("epoch 3 of 3", 40, 40) in told
     again, _ = patch_figures(model, PROTOCOL, "", **options)
     assert again == runs

@@ -70,7 +70,7 @@ def test_position_error_by_hand():
     )
 
 
-def test_constant_predictor_on_an_eight_by_eight_picture():
+def test_constant_predictor_on_an_eight_by_eight_image():
     generator = torch.Generator().manual_seed(0)
     positions = torch.rand(2, 200_000, 2, generator=generator) * 7
     errors = position_error(torch.zeros(200_000, 2), positions[0] - positions[1])

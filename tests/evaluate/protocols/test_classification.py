@@ -15,10 +15,10 @@ PROTOCOLS = [TINY_IMAGENET, CIFAR10, CIFAR100, CIFAR100_20, STL10]
 
 
 def planes(red: int, green: int, blue: int) -> np.ndarray:
-    """A 32 x 32 picture as CIFAR stores it; its top right pixel is white."""
-    picture = np.repeat([[red], [green], [blue]], 1024, axis=1).astype(np.uint8)
-    picture[:, 31] = 255
-    return picture.reshape(-1)
+    """A 32 x 32 image as CIFAR stores it; its top right pixel is white."""
+    image = np.repeat([[red], [green], [blue]], 1024, axis=1).astype(np.uint8)
+    image[:, 31] = 255
+    return image.reshape(-1)
 
 
 def write(file, found):
@@ -26,8 +26,8 @@ def write(file, found):
     file.write_bytes(found if isinstance(found, bytes) else pickle.dumps(found, protocol=2))
 
 
-def expect_cifar_pixels(pictures, reds):
-    pixels = pictures.batch(torch.arange(len(pictures)))
+def expect_cifar_pixels(images, reds):
+    pixels = images.batch(torch.arange(len(images)))
     assert pixels.dtype == torch.uint8 and pixels.shape == (len(reds), 3, 32, 32)
     assert pixels[:, :, 5, 7].tolist() == [[red, 20, 30] for red in reds]
     assert pixels[:, :, 0, 31].unique().tolist() == [255] and pixels[0, 0, 31, 0] == reds[0]
@@ -131,11 +131,11 @@ def test_truncated_cifar_files_are_refused(tmp_path):
 
 
 def stl10(folder):
-    """Two pictures: brightness grows down the rows in red, along the columns in green; blue is the number."""
+    """Two images: brightness grows down the rows in red, along the columns in green; blue is the number."""
     y, x = np.mgrid[:96, :96].astype(np.uint8)
-    pictures = np.stack([np.stack([y, x, np.full_like(x, i)]) for i in range(2)])
+    images = np.stack([np.stack([y, x, np.full_like(x, i)]) for i in range(2)])
     for split in ("train", "test", "unlabeled"):
-        write(folder / f"stl10_binary/{split}_X.bin", pictures.swapaxes(2, 3).tobytes())
+        write(folder / f"stl10_binary/{split}_X.bin", images.swapaxes(2, 3).tobytes())
     for split in ("train", "test"):
         write(folder / f"stl10_binary/{split}_y.bin", bytes([1, 10]))
     write(folder / "stl10_binary/class_names.txt", b"airplane\nbird")
@@ -150,7 +150,7 @@ def test_stl10_is_stored_column_by_column(tmp_path):
     assert unlabelled.labels is None and len(unlabelled) == 1
 
 
-def test_stl10_that_lacks_pictures_is_refused(tmp_path):
+def test_stl10_that_lacks_images_is_refused(tmp_path):
     stl10(tmp_path)
     write(tmp_path / "stl10_binary/train_y.bin", bytes([1, 2, 3]))
     with pytest.raises(UsageError, match=r"train_X\.bin"):
@@ -159,7 +159,7 @@ def test_stl10_that_lacks_pictures_is_refused(tmp_path):
 
 @pytest.fixture
 def tiny(tmp_path):
-    """Three classes of four pictures; the grey of a picture is 50 times its class, plus 5 in validation."""
+    """Three classes of four images; the grey of an image is 50 times its class, plus 5 in validation."""
     root = tmp_path / "tiny-imagenet-200"
     rows = []
     for number, name in enumerate(["n03", "n01", "n02"]):
@@ -174,9 +174,9 @@ def tiny(tmp_path):
     return tmp_path
 
 
-def expect_greys(pictures, offset):
-    grey = pictures.batch(torch.arange(len(pictures)))[:, 0, 30, 30]
-    assert torch.equal(grey, (pictures.labels * 50 + offset).byte())
+def expect_greys(images, offset):
+    grey = images.batch(torch.arange(len(images)))[:, 0, 30, 30]
+    assert torch.equal(grey, (images.labels * 50 + offset).byte())
 
 
 def test_tiny_imagenet_in_its_official_folder(tiny):
@@ -187,7 +187,7 @@ def test_tiny_imagenet_in_its_official_folder(tiny):
     expect_greys(val, 5)
 
 
-def test_tiny_imagenet_with_sorted_validation_pictures(tiny):
+def test_tiny_imagenet_with_sorted_validation_images(tiny):
     root = tiny / "tiny-imagenet-200"
     for line in (root / "val/val_annotations.txt").read_text().splitlines():
         file, name = line.split("\t")[:2]

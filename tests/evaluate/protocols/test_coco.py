@@ -10,13 +10,13 @@ from partzoo.evaluate.protocols.coco import COCO_DETECTION, results
 pytest.importorskip("pycocotools")
 
 
-def box(picture, bbox, category=1, **more):
-    return {"image_id": picture, "category_id": category, "bbox": bbox, **more}
+def box(image, bbox, category=1, **more):
+    return {"image_id": image, "category_id": category, "bbox": bbox, **more}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two pictures with a box of 40 x 40 each, in the official layout."""
+    """Two images with a box of 40 x 40 each, in the official layout."""
     boxes = [box(1, [10, 10, 40, 40]), box(2, [20, 30, 40, 40])]
     truth = {
         "images": [{"id": i, "width": 100, "height": 100} for i in (1, 2)],
@@ -60,7 +60,7 @@ def test_no_detections_score_nothing(folder):
     [
         ([{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "number 0 must be a record of image_id, category_id"),
         ([box(1, [0, 0, 1], score=1)], "not x, y, width, height"),
-        ([box(7, [0, 0, 1, 1], score=1)], "the picture 7, which"),
+        ([box(7, [0, 0, 1, 1], score=1)], "the image 7, which"),
         (["box"], "number 0 must be a record"),
     ],
 )

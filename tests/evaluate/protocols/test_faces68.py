@@ -31,15 +31,15 @@ def folder(tmp_path_factory):
 
 def test_splits_are_cut_from_the_sheets_in_order(folder):
     dev = faces68.load(folder, "dev")
-    assert len(dev) == 6 and dev.pictures.shape == (6, SIDE, SIDE, 3) and dev.landmarks.shape == (6, 68, 2)
+    assert len(dev) == 6 and dev.images.shape == (6, SIDE, SIDE, 3) and dev.landmarks.shape == (6, 68, 2)
     shift = dev.landmarks[:, 0] - 20
-    assert np.abs(dev.pictures[:, 80, 80, :2] / 4.0 - shift).max() < 1
+    assert np.abs(dev.images[:, 80, 80, :2] / 4.0 - shift).max() < 1
 
 
 def test_a_split_is_a_sequence_of_examples(folder):
     dev = faces68.load(folder, "dev")
     example = dev[-1]
-    assert (example.picture == dev.pictures[5]).all() and (example.points == dev.landmarks[5]).all()
+    assert (example.image == dev.images[5]).all() and (example.points == dev.landmarks[5]).all()
     assert example.group == 5 and example.mask is None and example.visible is None
     assert len(dev[:4]) == 4 and dev[2:][1].group == 3
     assert [len(take(example.points)) for take in faces68.FACES68.readings.values()] == [5, 68]

@@ -11,7 +11,7 @@ from partzoo.errors import UsageError
 from partzoo.evaluate.protocols import deepfashion, partimagenet, pascal_part
 
 
-def write_picture(file, pixels):
+def write_image(file, pixels):
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, np.uint8)).save(file, format="PNG")
 
@@ -25,15 +25,15 @@ def grey(height, width):
 
 @pytest.fixture
 def people(tmp_path):
-    """Pictures of 64 x 32; the mask is a dress in the left half, a face at the top right, background below."""
+    """Images of 64 x 32; the mask is a dress in the left half, a face at the top right, background below."""
     folder = tmp_path / "Anno/segmentation"
     mask = np.zeros((64, 32, 3))
     mask[:, :16], mask[:16, 16:] = (16, 78, 139), (245, 222, 179)
     for name in ("train", "query", "gallery"):
-        picture = f"img_highres/WOMEN/Dresses/{name}.jpg"
-        write_picture(folder / picture, grey(64, 32))
-        write_picture(folder / f"img_highres/WOMEN/Dresses/{name}_segment.png", mask)
-        listed = {"images": [{"id": 1, "file_name": picture}], "annotations": []}
+        image = f"img_highres/WOMEN/Dresses/{name}.jpg"
+        write_image(folder / image, grey(64, 32))
+        write_image(folder / f"img_highres/WOMEN/Dresses/{name}_segment.png", mask)
+        listed = {"images": [{"id": 1, "file_name": image}], "annotations": []}
         (folder / f"DeepFashion_segmentation_{name}.json").write_text(json.dumps(listed))
     return tmp_path
 
@@ -42,20 +42,20 @@ def test_deepfashion_masks_come_from_their_colours(people):
     train, test = (deepfashion.load(people, split) for split in ("train", "test"))
     assert (len(train), len(test)) == (1, 2)
     person = test[1]
-    assert person.picture.shape == (256, 256, 3) and person.mask.shape == (128, 128)
+    assert person.image.shape == (256, 256, 3) and person.mask.shape == (128, 128)
     dress, face = (list(deepfashion.COLOURS).index(name) for name in ("dress", "face"))
     assert (person.mask[:, :64] == dress).all()
     assert (person.mask[:32, 64:] == face).all() and (person.mask[32:, 64:] == 0).all()
 
 
 def test_every_colour_of_deepfashion_has_its_own_label(tmp_path):
-    write_picture(tmp_path / "all.png", [list(deepfashion.COLOURS.values())])
+    write_image(tmp_path / "all.png", [list(deepfashion.COLOURS.values())])
     assert deepfashion._labels(tmp_path / "all.png").tolist() == [list(range(16))]
 
 
 def test_a_colour_that_stands_for_nothing_names_the_mask(people):
     mask = people / "Anno/segmentation/img_highres/WOMEN/Dresses/train_segment.png"
-    write_picture(mask, np.full((64, 32, 3), (1, 2, 255)))
+    write_image(mask, np.full((64, 32, 3), (1, 2, 255)))
     with pytest.raises(UsageError, match=r"train_segment\.png has the colour #0102ff"):
         deepfashion.load(people, "train")[0]
 
@@ -85,7 +85,7 @@ def annotation(image, category, polygons, bbox=(0, 0, 1, 1), area=10.0, iscrowd=
 
 
 def coco(images, annotations):
-    """Pictures of 16 x 32 with these names."""
+    """Images of 16 x 32 with these names."""
     listed = [{"id": i, "file_name": name, "height": 16, "width": 32} for i, name in images.items()]
     return json.dumps({"images": listed, "annotations": annotations, "categories": []})
 
@@ -127,22 +127,22 @@ def test_four_numbers_are_the_annotations_box_and_run_lengths_are_read():
 
 def ood(folder, annotations):
     for name in ("n01/a.JPEG", "n01/b.JPEG"):
-        write_picture(folder / "train" / name, grey(16, 32))
+        write_image(folder / "train" / name, grey(16, 32))
     (folder / "train_test.json").write_text(coco({10: "n01/a.JPEG", 11: "n01/b.JPEG"}, annotations))
 
 
 def seg(folder, annotations):
     for name in ("a.JPEG", "b.JPEG"):
-        write_picture(folder / "images/test" / name, grey(16, 32))
+        write_image(folder / "images/test" / name, grey(16, 32))
     (folder / "annotations/test").mkdir(parents=True)
     (folder / "annotations/test/test.json").write_text(coco({10: "a.JPEG", 11: "b.JPEG"}, annotations))
 
 
 @pytest.mark.parametrize(("layout", "load"), [(ood, partimagenet.load_ood), (seg, partimagenet.load_seg)])
-def test_pictures_with_parts_are_squashed_and_those_without_left_out(tmp_path, layout, load):
+def test_images_with_parts_are_squashed_and_those_without_left_out(tmp_path, layout, load):
     layout(tmp_path, [annotation(11, 0, [rectangle(8, 0, 8, 4)]), annotation(10, 0, [LEFT], area=0)])
     test = load(tmp_path, "test")
-    assert len(test) == 1 and test[0].picture.shape == (224, 224, 3)
+    assert len(test) == 1 and test[0].image.shape == (224, 224, 3)
     expected = np.full((128, 128), 40)
     expected[:32, 32:64] = 0
     assert (test[0].mask == expected).all()
@@ -151,7 +151,7 @@ def test_pictures_with_parts_are_squashed_and_those_without_left_out(tmp_path, l
 def test_classes_are_those_that_files_are_named_by(tmp_path):
     files = {1: "n07_1.JPEG", 2: "n03_1.JPEG", 3: "n07_2.JPEG"}
     for name in files.values():
-        write_picture(tmp_path / "images/test" / name, grey(16, 32))
+        write_image(tmp_path / "images/test" / name, grey(16, 32))
     (tmp_path / "annotations/test").mkdir(parents=True)
     listed = coco(files, [annotation(number, 0, [LEFT]) for number in files])
     (tmp_path / "annotations/test/test.json").write_text(listed)
@@ -163,7 +163,7 @@ def test_classes_are_those_that_files_are_named_by(tmp_path):
     [
         (coco({1: "a"}, [annotation(1, 40, [LEFT])]), r"category_id 40; parts are 0\.\.39"),
         (json.dumps({"images": []}), r"train_test\.json is not in COCO's format \(KeyError\('annotations'\)\)"),
-        (coco({1: "a"}, []), r"train_test\.json has no picture with annotated parts"),
+        (coco({1: "a"}, []), r"train_test\.json has no image with annotated parts"),
         ("[]", r"train_test\.json holds a list"),
     ],
 )
@@ -176,27 +176,27 @@ def test_a_damaged_partimagenet_list_is_named(tmp_path, text, message):
 
 @pytest.fixture
 def by_class(tmp_path):
-    write_picture(tmp_path / "train_train/n01/a.JPEG", grey(16, 32))
+    write_image(tmp_path / "train_train/n01/a.JPEG", grey(16, 32))
     for name in ("b.JPEG", "c.JPEG"):
-        write_picture(tmp_path / "train_test/n02" / name, grey(16, 32))
+        write_image(tmp_path / "train_test/n02" / name, grey(16, 32))
     (tmp_path / "train.json").write_text(coco({0: "a", 1: "b", 2: "c"}, [annotation(1, 6, [RIGHT])]))
     rows = ("0\t0\t0\tn01\ta.JPEG", "1\t1\t108\tn02\tb.JPEG", "2\t1\t108\tn02\tc.JPEG")
     (tmp_path / "newdset.txt").write_text("\n".join(rows))
     return tmp_path
 
 
-def test_partformers_pictures_have_their_class_and_stay_without_parts(by_class):
+def test_partformers_images_have_their_class_and_stay_without_parts(by_class):
     train, test = (partimagenet.load_partformer(by_class, split) for split in ("train", "test"))
     assert [each.category for each in train] == [0] and [each.category for each in test] == [108, 108]
-    assert test[0].picture.shape == (256, 256, 3)
+    assert test[0].image.shape == (256, 256, 3)
     assert (test[0].mask[:, :64] == 40).all() and (test[0].mask[:, 64:] == 6).all()
     assert set(test[1].mask.flat) == {40}
 
 
-def test_a_picture_that_the_annotations_lack_is_named(by_class):
+def test_a_image_that_the_annotations_lack_is_named(by_class):
     listed = by_class / "newdset.txt"
     listed.write_text("7\t0\t0\tn01\ta.JPEG\n")
-    with pytest.raises(UsageError, match=r"newdset\.txt names picture 7, which .*train\.json lacks"):
+    with pytest.raises(UsageError, match=r"newdset\.txt names image 7, which .*train\.json lacks"):
         partimagenet.load_partformer(by_class, "train")
     listed.write_text("0 0 0 n01 a.JPEG\n")
     with pytest.raises(UsageError, match=r"newdset\.txt, line 1"):
@@ -239,7 +239,7 @@ def voc(tmp_path):
     (sets / "train.txt").write_text("2008_000001\n")
     (sets / "val.txt").write_text("2008_000002\n2008_000003\n")
     for i in (1, 2, 3):
-        write_picture(tmp_path / f"VOCdevkit/VOC2010/JPEGImages/2008_00000{i}.jpg", grey(16, 32))
+        write_image(tmp_path / f"VOCdevkit/VOC2010/JPEGImages/2008_00000{i}.jpg", grey(16, 32))
     whole, half = slice(None), slice(0, 8)
     sides = part("leftside", whole, slice(0, 16))
     wheels = [part("wheel_1", half, slice(0, 8)), part("wheel_2", half, slice(8, 16))]
@@ -252,7 +252,7 @@ def voc(tmp_path):
 def test_pascals_later_parts_lie_over_earlier_ones_and_like_parts_are_one(voc):
     train, val = (pascal_part.load(voc, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (1, 2)
-    assert val[0].picture.shape == (224, 224, 3)
+    assert val[0].image.shape == (224, 224, 3)
     label = pascal_part.LABELS
     expected = np.zeros((128, 128), int)
     expected[64:, :64] = label["bus", "leftside"]
@@ -274,8 +274,8 @@ def test_pascals_labels_are_one_for_each_class_and_part():
 
 def test_damaged_pascal_annotations_are_named(voc):
     val = pascal_part.load(voc, "val")
-    write_picture(voc / "VOCdevkit/VOC2010/JPEGImages/2008_000002.jpg", grey(9, 9))
-    with pytest.raises(UsageError, match=r"2008_000002\.mat: the mask of leftside is \(16, 32\), its picture \(9, 9\)"):
+    write_image(voc / "VOCdevkit/VOC2010/JPEGImages/2008_000002.jpg", grey(9, 9))
+    with pytest.raises(UsageError, match=r"2008_000002\.mat: the mask of leftside is \(16, 32\), its image \(9, 9\)"):
         val[0]
     savemat(voc / "Annotations_Part/2008_000003.mat", {"anno": struct([{"imname": "x"}])})
     with pytest.raises(UsageError, match=r"2008_000003\.mat is not one of Pascal-Part's"):

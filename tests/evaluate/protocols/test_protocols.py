@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity.synthetic import picture as synthetic_picture
+from parity.synthetic import image as synthetic_image
 from PIL import Image
 from scipy.io import savemat
 
@@ -24,7 +24,7 @@ PART_PROTOCOLS = {
 LABEL_MAPS = {"cars", "celebamask", "clothing"}  # tested in test_masked_sets.py
 
 
-def write_picture(file, height, width):
+def write_image(file, height, width):
     """Red is 4 x, green 8 y: a place can be read from its colour."""
     y, x = np.mgrid[:height, :width]
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def write_picture(file, height, width):
 
 
 def place(frame, height, width):
-    """Red and green that ``write_picture`` puts at each pixel of a square frame, by its centre."""
+    """Red and green that ``write_image`` puts at each pixel of a square frame, by its centre."""
     side = len(frame)
     at = (np.arange(side) + 0.5) / side
     return np.clip(4 * (at * width - 0.5), 0, 4 * (width - 1)), np.clip(8 * (at * height - 0.5), 0, 8 * (height - 1))
@@ -78,7 +78,7 @@ def test_an_unknown_split_names_the_splits(protocol, tmp_path):
 
 
 def test_squashing_as_opencv_agrees_to_a_grey_level():
-    photo = np.rint(255 * synthetic_picture("partformer/pair/photo", (1, 3, 200, 180)))[0].transpose(1, 2, 0)
+    photo = np.rint(255 * synthetic_image("partformer/pair/photo", (1, 3, 200, 180)))[0].transpose(1, 2, 0)
     reference = np.load(PARITY / "partformer/resized.npz")["resized_subset"].astype(int)
     assert np.abs(squash_plain(photo.astype(np.uint8), 256)[::8, ::8] - reference).max() <= 1
 
@@ -106,10 +106,10 @@ def test_masks_are_read_at_the_nearest_lower_pixel():
 
 @pytest.fixture
 def birds(tmp_path):
-    """Three pictures, 20 high and 40 wide; landmark p of bird b lies at (p, b), the odd ones being visible."""
+    """Three images, 20 high and 40 wide; landmark p of bird b lies at (p, b), the odd ones being visible."""
     names = ["001.Albatross/a.jpg", "001.Albatross/b.jpg", "007.Auklet/c.jpg"]
     for name in names:
-        write_picture(tmp_path / "images" / name, 20, 40)
+        write_image(tmp_path / "images" / name, 20, 40)
     (tmp_path / "images.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(names, 1)))
     (tmp_path / "train_test_split.txt").write_text("1 1\n2 0\n3 0\n")
     (tmp_path / "bounding_boxes.txt").write_text("1 0 0 40 20\n2 1 2 3 4\n3 10.0 5.0 20.0 10.0\n")
@@ -123,9 +123,9 @@ def test_cub_birds_are_squashed_with_their_landmarks(birds):
     train, test = (cub.load(birds, split) for split in ("train", "test"))
     assert len(train) == 1 and len(test) == 2
     bird = test[1]
-    assert bird.picture.shape == (448, 448, 3) and bird.category == 6
-    red, green = place(bird.picture, 20, 40)
-    assert np.abs(bird.picture[224, :, 0] - red).max() < 2 and np.abs(bird.picture[:, 224, 1] - green).max() < 2
+    assert bird.image.shape == (448, 448, 3) and bird.category == 6
+    red, green = place(bird.image, 20, 40)
+    assert np.abs(bird.image[224, :, 0] - red).max() < 2 and np.abs(bird.image[:, 224, 1] - green).max() < 2
     assert np.allclose(bird.points, [[p * 448 / 40, 3 * 448 / 20] for p in range(1, 16)])
     assert bird.visible.tolist() == [bool(p % 2) for p in range(1, 16)]
     assert bird.box == pytest.approx((112, 112, 224, 224))
@@ -133,7 +133,7 @@ def test_cub_birds_are_squashed_with_their_landmarks(birds):
 
 def test_cub_frames_have_the_side_that_is_asked_for(birds):
     bird = cub.load(birds, "test", side=80)[0]
-    assert bird.picture.shape == (80, 80, 3)
+    assert bird.image.shape == (80, 80, 3)
     assert bird.points[3].tolist() == [8, 8] and bird.box == (2, 8, 6, 16)
 
 
@@ -146,9 +146,9 @@ def test_partformers_cub_is_enlarged_and_drops_landmarks_on_the_border(birds):
     assert bird.points[0] == pytest.approx([0.5, 3 * 12.8 * zoom]) and bird.points[2, 0] == 0.5
     assert bird.visible.tolist() == [False, False, False, False] + [bool(p % 2) for p in range(5, 16)]
     assert bird.box == pytest.approx(np.array([64, 64, 128, 128]) * zoom)
-    red, _ = place(bird.picture, 20, 40)
+    red, _ = place(bird.image, 20, 40)
     at = np.arange(256) * 255 / 256
-    assert np.abs(bird.picture[128, :, 0] - np.interp(at, np.arange(256), red)).max() <= 1
+    assert np.abs(bird.image[128, :, 0] - np.interp(at, np.arange(256), red)).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_partformers_cub_is_enlarged_and_drops_landmarks_on_the_border(birds):
     [
         ("parts/part_locs.txt", "1 3 3.0", "1 16 3.0", r"part_locs\.txt, line 3: '1 16 3\.0 1\.0 1'"),
         ("parts/part_locs.txt", "1 3 3.0", "9 3 3.0", r"part_locs\.txt, line 3"),
-        ("parts/part_locs.txt", "3 15 15.0 3.0 1\n", "", r"part_locs\.txt lacks landmarks of picture 3"),
+        ("parts/part_locs.txt", "3 15 15.0 3.0 1\n", "", r"part_locs\.txt lacks landmarks of image 3"),
         ("bounding_boxes.txt", "3 4", "3", r"bounding_boxes\.txt, line 2: '2 1 2 3' is not 'id x y width height'"),
         ("bounding_boxes.txt", "1 0 0 40 20\n", "", r"bounding_boxes\.txt has lines for 2 of the 3"),
         ("images.txt", "007.Auklet", "Auklet", r"images\.txt, line 3"),
@@ -174,8 +174,8 @@ def test_cub_lists_that_are_damaged_say_where(birds, file, old, new, message):
 @pytest.fixture
 def faces(tmp_path):
     """A face of 40 rows and 20 columns in every list, its landmarks at (x, 2 x)."""
-    write_picture(tmp_path / "img_celeba/000001.jpg", 20, 40)
-    write_picture(tmp_path / "img_celeba/000002.jpg", 40, 20)
+    write_image(tmp_path / "img_celeba/000001.jpg", 20, 40)
+    write_image(tmp_path / "img_celeba/000002.jpg", 40, 20)
     (tmp_path / "cele_train_lm.txt").write_text("000001.jpg,1,2,3,4,5,6,7,8,9,10\n")
     (tmp_path / "MAFL_train_lm.txt").write_text("000001.jpg,1,2,3,4,5,6,7,8,9,10\n000002.jpg,1,2,3,4,5,6,7,8,9,10\n\n")
     (tmp_path / "MAFL_test_lm.txt").write_text("000002.jpg,1,2,2,4,3,6,4,8,0,40.5\n")
@@ -188,16 +188,16 @@ def test_celeba_is_fitted_and_tested_on_mafl(faces):
     assert len(fit) == 2 and len(test) == 1
     assert np.allclose(fit[0].points[0], [1 * 224 / 40, 2 * 224 / 20])
     assert np.allclose(test[0].points, np.array([[1, 2], [2, 4], [3, 6], [4, 8], [0, 40.5]]) * [11.2, 5.6])
-    assert test[0].visible is None and test[0].picture.shape == (224, 224, 3)
-    red, green = place(test[0].picture, 40, 20)
-    assert np.abs(test[0].picture[9, :, 0] - red).max() <= 1
+    assert test[0].visible is None and test[0].image.shape == (224, 224, 3)
+    red, green = place(test[0].image, 40, 20)
+    assert np.abs(test[0].image[9, :, 0] - red).max() <= 1
     # Green of rows beyond 31 wraps round.
-    assert np.abs(test[0].picture[:170, 9, 1] - green[:170]).max() <= 1
+    assert np.abs(test[0].image[:170, 9, 1] - green[:170]).max() <= 1
 
 
 def test_partformers_celeba_has_its_frame_and_moves_coordinates_outside(faces):
     face = celeba.load_partformer(faces, "mafl-test")[0]
-    assert face.picture.shape == (256, 256, 3)
+    assert face.image.shape == (256, 256, 3)
     assert np.allclose(face.points[:2], [[12.8, 12.8], [25.6, 25.6]]) and face.points[4].tolist() == [0.5, 0.5]
 
 
@@ -210,11 +210,11 @@ def test_celeba_lists_that_are_damaged_say_where(faces):
         celeba.load(faces, "mafl-test")
 
 
-def test_pictures_are_opened_when_asked_for(faces):
+def test_images_are_opened_when_asked_for(faces):
     fit = celeba.load(faces, "mafl-train")
     (faces / "img_celeba/000002.jpg").unlink()
     assert [len(each) for each in (fit, fit[1:], fit[:9])] == [2, 1, 2]
-    assert fit[0].picture.shape == fit[:1][-1].picture.shape
+    assert fit[0].image.shape == fit[:1][-1].image.shape
     with pytest.raises(ImageError, match=r"000002\.jpg"):
         fit[1]
 
@@ -227,7 +227,7 @@ def aflw_faces(tmp_path):
     for split, count in {"train": 2, "test": 1}.items():
         names = [f"{split}{i}.jpg" for i in range(count)]
         for name in names:
-            write_picture(tmp_path / "output" / name, 20, 40)
+            write_image(tmp_path / "output" / name, 20, 40)
         (tmp_path / f"aflw_{split}_images.txt").write_text("\n".join(names))
         points = np.arange(10.0 * count).reshape(count, 5, 2)
         savemat(tmp_path / f"aflw_{split}_keypoints.mat", {"gt": points, "hw": np.full((count, 2), (20, 40))})
@@ -236,13 +236,13 @@ def aflw_faces(tmp_path):
 
 def test_aflw_landmarks_are_stored_with_y_first(aflw_faces):
     train, test = (aflw.load(aflw_faces, split) for split in ("train", "test"))
-    assert (len(train), len(test)) == (2, 1) and test[0].picture.shape == (256, 256, 3)
+    assert (len(train), len(test)) == (2, 1) and test[0].image.shape == (256, 256, 3)
     assert np.allclose(train[1].points[0], [11 * 256 / 40, 10 * 256 / 20])
 
 
 def test_aflw_files_that_do_not_fit_are_refused(aflw_faces):
     (aflw_faces / "aflw_train_images.txt").write_text("train0.jpg\n")
-    with pytest.raises(UsageError, match=r"keypoints\.mat holds 'gt' \(2, 5, 2\) for the 1 pictures"):
+    with pytest.raises(UsageError, match=r"keypoints\.mat holds 'gt' \(2, 5, 2\) for the 1 images"):
         aflw.load(aflw_faces, "train")
     (aflw_faces / "aflw_test_keypoints.mat").write_bytes(b"MATLAB 5.0 and then nothing")
     with pytest.raises(UsageError, match=r"aflw_test_keypoints\.mat holds no readable 'gt'"):

@@ -130,7 +130,7 @@ def test_the_whole_model_gives_the_published_maps(parts, size, step):
 
 
 @pytest.mark.parametrize("size", [224, 448])
-def test_restored_pictures_are_the_published_ones(size):
+def test_restored_images_are_the_published_ones(size):
     expected, side = case("restore"), size // 14
     names = {name: shape for name, shape in shapes_of((8, size)).items() if name.startswith("Decoder.")}
     names |= {"compress_layer.weight": (256, 768, 1, 1), "Transformer.conv1.weight": (256, 3, 14, 14)}
@@ -176,7 +176,7 @@ def test_at_the_trained_size_no_table_is_resampled(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 96), (61, 75)])
-def test_maps_are_probabilities_for_pictures_of_any_size(size):
+def test_maps_are_probabilities_for_images_of_any_size(size):
     model, x = small(), torch.randn(2, 3, *size)
     maps, whole = model(x), model.part_maps(x, size=size)
     assert maps.shape == (2, 4, -(-size[0] // 8), -(-size[1] // 8)) and whole.shape == (2, 4, *size)
@@ -230,7 +230,7 @@ def test_with_all_patches_hidden_the_descriptors_alone_are_restored():
     assert torch.equal(model(a, filler, nothing), model(b, filler, nothing))
 
 
-def test_looks_of_another_picture_can_be_filled_in():
+def test_looks_of_another_image_can_be_filled_in():
     model, (a, b) = small(), torch.randn(2, 1, 3, 64, 64)
     own, lent = (model.reconstruct(a, 0.9, parts, torch.Generator().manual_seed(0))
                  for parts in (None, model.descriptors(b)))  # fmt: skip
@@ -331,7 +331,7 @@ def test_a_state_that_is_no_mpae_is_refused():
         from_published(drawn(shapes_of("tiny")))
 
 
-def test_it_finds_its_own_parts_in_pictures():
+def test_it_finds_its_own_parts_in_images():
     pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     several = discover_parts([pixels, pixels[:, ::-1]], k=None, model=small())
     assert all(parts.k == 3 and parts.labels.shape == (90, 120) for parts in several)

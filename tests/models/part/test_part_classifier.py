@@ -77,7 +77,7 @@ def test_windows_keep_blocks_apart_but_for_four(part):
     assert (first[1] != other[1]).any(1).all()
 
 
-def test_a_window_as_large_as_the_picture_is_no_window():
+def test_a_window_as_large_as_the_image_is_no_window():
     torch.manual_seed(0)
     model = PartClassifier(PartClassifierConfig(**(TINY | {"depth": 8}), classes=0, window=3)).eval()
     x = torch.randn(1, 3, 24, 24)

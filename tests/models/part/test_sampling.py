@@ -28,7 +28,7 @@ def seeded(seed=0):
 
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(1, 8), st.booleans(), st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_patches_lie_inside_the_picture(height, width, patch, continuous, weighted):
+def test_patches_lie_inside_the_image(height, width, patch, continuous, weighted):
     weights = torch.rand(3, height, width) if weighted else None
     corners = sample_positions(3, 50, (height, width), patch, continuous=continuous, weights=weights)
     assert corners.shape == (3, 50, 2)
@@ -39,7 +39,7 @@ def test_patches_lie_inside_the_picture(height, width, patch, continuous, weight
 
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(2, 8), st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_boxes_lie_inside_the_picture_and_keep_their_sizes(height, width, patch, weighted):
+def test_boxes_lie_inside_the_image_and_keep_their_sizes(height, width, patch, weighted):
     weights = torch.rand(height, width) if weighted else None
     corners, sizes = sample_boxes(3, 50, (height, width), patch, weights=weights).chunk(2, -1)
     room = torch.tensor([width, height])
@@ -109,7 +109,7 @@ def test_weights_of_zero_everywhere_inside_are_uniform(continuous):
 def test_the_grid_is_taken_whole_and_in_random_order():
     corners = grid_positions(2, (24, 18), 8, generator=seeded())
     cells = {(x, y) for x in (0, 8) for y in (0, 8, 16)}
-    assert [set(map(tuple, picture.tolist())) for picture in corners] == [cells, cells]
+    assert [set(map(tuple, image.tolist())) for image in corners] == [cells, cells]
     assert not torch.equal(corners[0], corners[1])
     first = grid_positions(6_000, (16, 16), 8, generator=seeded())[:, 0]
     counts = torch.bincount(first[:, 0] // 8 + first[:, 1] // 4, minlength=4)
@@ -141,10 +141,10 @@ def test_boxes_are_resampled_as_by_pillow():
     boxes = sample_boxes(2, 20, (40, 50), 8, generator=seeded())
     patches = resample_boxes(pixels, boxes, 8)
     for b in range(2):
-        picture = Image.fromarray(pixels[b, 0].numpy())
+        image = Image.fromarray(pixels[b, 0].numpy())
         for n in range(20):
             x, y, w, h = boxes[b, n].tolist()
-            resized = picture.resize((8, 8), Image.Resampling.BILINEAR, box=(x, y, min(x + w, 50), min(y + h, 40)))
+            resized = image.resize((8, 8), Image.Resampling.BILINEAR, box=(x, y, min(x + w, 50), min(y + h, 40)))
             np.testing.assert_allclose(patches[b, n, 0].numpy(), np.asarray(resized), atol=2e-4)
 
 
@@ -264,6 +264,6 @@ def test_wrong_options_are_named(options, message):
         sample(torch.zeros(2, 3, 24, 24), 8, **options)
 
 
-def test_a_picture_smaller_than_a_patch_is_named():
+def test_a_image_smaller_than_a_patch_is_named():
     with pytest.raises(ShapeError, match=r"\(1, 3, 4, 24\)"):
         sample(torch.zeros(1, 3, 4, 24), 8)

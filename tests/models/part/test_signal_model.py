@@ -91,15 +91,15 @@ def test_it_is_saved_and_loaded_like_the_others(tmp_path, classes):
     assert partzoo.load(file, dtype="int8", device="cpu")(x).isfinite().all()
 
 
-def test_pictures_are_refused_in_one_sentence():
+def test_images_are_refused_in_one_sentence():
     model = made()
-    picture = np.zeros((64, 64, 3), np.uint8)
+    image = np.zeros((64, 64, 3), np.uint8)
     for call in (
-        lambda: partzoo.extract_features(picture, model=model),
-        lambda: partzoo.extract_features(picture, model=model, size=64),
-        lambda: partzoo.discover_parts(picture, k=2, model=model, background=None),
+        lambda: partzoo.extract_features(image, model=model),
+        lambda: partzoo.extract_features(image, model=model, size=64),
+        lambda: partzoo.discover_parts(image, k=2, model=model, background=None),
     ):
-        with pytest.raises(UsageError, match=r"takes signals, not pictures|must be \(B, 6"):
+        with pytest.raises(UsageError, match=r"takes signals, not images|must be \(B, 6"):
             call()
     with pytest.raises(ShapeError, match=r"must be \(B, 6, a multiple of 100\), not \(1, 3, 64, 64\)"):
         model.encode(torch.zeros(1, 3, 64, 64))

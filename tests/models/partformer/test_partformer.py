@@ -7,7 +7,7 @@ import pytest
 import torch
 from parity.published_mpae import drawn
 from parity.published_partformer import transformer_shapes
-from parity.synthetic import parameter, picture
+from parity.synthetic import image, parameter
 
 from partzoo.conversion.partformer import renamed
 from partzoo.errors import UsageError
@@ -32,7 +32,7 @@ def published_transformer(parts, classes=0):
 
 
 def half(name, count):
-    pixels = torch.from_numpy(picture(name, (count, 3, 256, 256)))
+    pixels = torch.from_numpy(image(name, (count, 3, 256, 256)))
     return Preprocess().normalize(255 * pixels)[..., ::2, ::2]
 
 
@@ -92,7 +92,7 @@ def test_positions_are_the_published_table_at_its_size_and_resampled_elsewhere()
 
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 96), (75, 140)])
-def test_maps_are_probabilities_for_pictures_of_any_size(size):
+def test_maps_are_probabilities_for_images_of_any_size(size):
     model, x = partformer(parts=3), torch.randn(2, 3, *size)
     with torch.no_grad():
         maps, whole = model(x), model.part_maps(x, size=size)
@@ -220,7 +220,7 @@ def test_classes_that_are_missing_or_do_not_fit_are_one_clear_error(method):
     with pytest.raises(UsageError, match="parts of 3 classes: say which with classes="):
         several(x)
     for wrong in ([0, 3], [-1, 0], [1], [0.0, 1.0], [[0], [1]]):
-        with pytest.raises(UsageError, match=r"2 whole numbers in 0\.\.2, one for each picture"):
+        with pytest.raises(UsageError, match=r"2 whole numbers in 0\.\.2, one for each image"):
             several(x, classes=torch.tensor(wrong))
     with pytest.raises(UsageError, match="this one has parts of one"):
         one(x, classes=torch.tensor([0, 0]))

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity.synthetic import normal, parameter, picture
+from parity.synthetic import image, normal, parameter
 from torch.nn.functional import linear
 
 import partzoo
@@ -42,7 +42,7 @@ def spatial(backbone, **config) -> Spatial:
 
 
 def drawn(name, shape):
-    return torch.from_numpy(picture(name, shape))
+    return torch.from_numpy(image(name, shape))
 
 
 def assert_near(found, expected, tolerance):
@@ -104,7 +104,7 @@ def test_seven_patches_are_the_plus_and_two_stated_corners():
     assert_near(model.features(crops).flatten(), expected["n7_features"], 1e-5)
 
 
-def test_patches_are_cut_from_the_enlarged_picture_as_published():
+def test_patches_are_cut_from_the_enlarged_image_as_published():
     model, expected = spatial("conv4"), cases("e_inference")
     x = model.preprocess.normalize(tiny()[1])
     assert_near(model.crops(x, model.windows(9))[0, 4], expected["centre_patch"], 1e-5)
@@ -129,7 +129,7 @@ def test_representations_of_a_batch_and_their_classes_are_the_published_ones():
         assert_near(linear(found, weight, bias), expected[f"n{count}_logits"], 1e-5)
 
 
-def test_a_batch_is_represented_as_its_pictures_one_by_one():
+def test_a_batch_is_represented_as_its_images_one_by_one():
     model = spatial("conv4")
     x = torch.randn(3, 3, 64, 64)
     found = model.represent(x, 5)
@@ -138,7 +138,7 @@ def test_a_batch_is_represented_as_its_pictures_one_by_one():
     assert model.represent(x).shape == (3, 10 * 64)
 
 
-def test_a_model_of_additive_patches_sees_a_picture_once():
+def test_a_model_of_additive_patches_sees_a_image_once():
     model = spatial("conv4", additive=True)
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(model.represent(x), model.features(x))
@@ -151,14 +151,14 @@ def test_positions_are_in_the_published_unit():
     assert SpatialConfig(additive=True).unit * 64 == pytest.approx(40)
 
 
-def test_pictures_are_related_in_sides_of_a_picture_x_first():
+def test_images_are_related_in_sides_of_a_image_x_first():
     model = spatial("conv4")
     a, b = torch.randn(2, 3, 3, 64, 64)
     found, raw = model.relate_images(a, b), model.relation(model.features(a), model.features(b))
     torch.testing.assert_close(found.shift, model.config.unit * raw[:, [1, 0]])
     torch.testing.assert_close(found.distance, found.shift.square().sum(1).sqrt())
     torch.testing.assert_close(found.same, 1 / (1 + raw[:, 2].exp()))
-    with pytest.raises(ShapeError, match="3 pictures cannot be paired with 2"):
+    with pytest.raises(ShapeError, match="3 images cannot be paired with 2"):
         model.relate_images(a, b[:2])
 
 
@@ -205,7 +205,7 @@ def test_resnet34_has_the_names_of_torchvision():
 @pytest.mark.parametrize(
     ("backbone", "strides"), [("conv4", (2, 4, 8, 8)), ("resnet8", (1, 2, 4)), ("resnet34", (4, 8, 16, 32))]
 )
-def test_pictures_of_any_size_have_dense_features(backbone, strides):
+def test_images_of_any_size_have_dense_features(backbone, strides):
     model = spatial(backbone)
     height, width = 3 * model.patch, 5 * model.patch
     x = torch.randn(1, 3, height - 1, width)
@@ -231,9 +231,9 @@ def test_wrong_arguments_are_one_clear_error():
         model.relation(torch.randn(64), torch.randn(64))
     with pytest.raises(ShapeError, match=r"not \(2, 64\) and \(3, 64\)"):
         model.relation(torch.randn(2, 64), torch.randn(3, 64))
-    with pytest.raises(ShapeError, match="takes pictures of 64x64 pixels, not 32x64"):
+    with pytest.raises(ShapeError, match="takes images of 64x64 pixels, not 32x64"):
         model.represent(torch.randn(1, 3, 32, 64))
-    with pytest.raises(UsageError, match="patch_size=63: 1 to 62 pixels of a picture of 64"):
+    with pytest.raises(UsageError, match="patch_size=63: 1 to 62 pixels of an image of 64"):
         Spatial(SpatialConfig(patch_size=63))
     Spatial(SpatialConfig("conv4", patch_size=62))
     with pytest.raises(UsageError, match="backbone='resnet18'"):
@@ -244,7 +244,7 @@ def test_wrong_arguments_are_one_clear_error():
 
 def test_parts_and_features_come_from_spatial_models():
     model = spatial("resnet8")
-    pixels = (255 * picture("spatial/photograph", (1, 3, 80, 100))[0].transpose(1, 2, 0)).astype(np.uint8)
+    pixels = (255 * image("spatial/photograph", (1, 3, 80, 100))[0].transpose(1, 2, 0)).astype(np.uint8)
     features = partzoo.extract_features(pixels, model=model)
     assert features.dense.shape[2] == 64 and features.grid == (13, 16)
     parts = partzoo.discover_parts(pixels, k=3, model=model, size=64)
@@ -252,7 +252,7 @@ def test_parts_and_features_come_from_spatial_models():
 
 
 @pytest.mark.parametrize("backbone", SIDES)
-def test_every_architecture_is_loaded_by_name_and_represents_its_own_pictures(backbone):
+def test_every_architecture_is_loaded_by_name_and_represents_its_own_images(backbone):
     model = partzoo.load(f"spatial-{backbone}", pretrained=False, device="cpu", dtype="float32")
     config = model.config
     assert (config.size, config.patch_size) == ((96, 36) if backbone == "resnet34" else (64, 24))

@@ -39,7 +39,7 @@ def test_a_deeper_model_has_the_features_and_relations_of_the_small_one(backbone
     torch.testing.assert_close(large.relation(found, found.flip(0)), small.relation(wanted, wanted.flip(0)))
 
 
-def test_pictures_may_grow_too_and_places_keep_their_meaning():
+def test_images_may_grow_too_and_places_keep_their_meaning():
     large = deepen(trained(), find("spatial-resnet32"), SpatialConfig("resnet32", 64, 24))
     assert large.config.size == 64 and large.config.unit == pytest.approx(SMALL.unit, rel=0.01)
 

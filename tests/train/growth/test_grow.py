@@ -89,19 +89,19 @@ def test_what_cannot_grow_is_named(changes, message):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     rng = np.random.default_rng(0)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for number in range(6):
-        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / f"pictures/{number}.png")
-    return tmp_path / "pictures"
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / f"images/{number}.png")
+    return tmp_path / "images"
 
 
-def test_training_starts_as_the_model_it_grows_from(pictures, tmp_path):
+def test_training_starts_as_the_model_it_grows_from(images, tmp_path):
     small = trained(SMALL)
     write_weights(tmp_path / "small.safetensors", small.state_dict(), "part-vitt8", small.config)
     sizes = ["--set", "config.dim=48", "--set", "config.depth=4", "--set", "config.heads=4", "--set", "config.size=24"]
-    run = ["--data", pictures, "--model", "part-vits8", "--steps", 1, "--batch-size", 2, "--lr", 1e-12, *sizes]
+    run = ["--data", images, "--model", "part-vits8", "--steps", 1, "--batch-size", 2, "--lr", 1e-12, *sizes]
     ran = partzoo("train", "part", *run, "--grow-from", tmp_path / "small.safetensors", "-o", tmp_path / "out")
     assert ran.code == 0, ran.err
     patches = torch.randn(1, 9, 3, 8, 8)
@@ -111,8 +111,8 @@ def test_training_starts_as_the_model_it_grows_from(pictures, tmp_path):
     assert "small.safetensors" in (tmp_path / "out" / "recipe.toml").read_text()
 
 
-def test_a_model_grows_only_from_its_own_method(pictures, tmp_path):
-    run = ["--data", pictures, "--steps", 1, "-o", tmp_path / "out", "--grow-from"]
+def test_a_model_grows_only_from_its_own_method(images, tmp_path):
+    run = ["--data", images, "--steps", 1, "-o", tmp_path / "out", "--grow-from"]
     ran = partzoo("train", "partformer", *run, "part-vitt8.tin")
     assert ran.code == 2 and "only 'part' and 'spatial' grow" in ran.err
     ran = partzoo("train", "spatial", *run, "part-vitt8.tin")

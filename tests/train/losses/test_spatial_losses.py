@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parity.synthetic import normal, parameter, picture
+from parity.synthetic import image, normal, parameter
 
 from partzoo.models.loading import build
 from partzoo.models.registry import find
@@ -34,14 +34,14 @@ def sizes(tag):
 @pytest.mark.parametrize("tag", ["M3K3N2", "M4K4N3", "M2K3N4", "M5K4N2", "M1K3N2"])
 def test_pairs_and_targets_are_the_published_ones(tag):
     expected = np.load(CASES / "c_aggregation.npz")
-    pictures, views, patches = sizes(tag)
-    pairs = shifted_pairs(pictures, views, patches, patch_negatives=True)
+    images, views, patches = sizes(tag)
+    pairs = shifted_pairs(images, views, patches, patch_negatives=True)
     assert torch.stack([pairs.first, pairs.second], dim=1).tolist() == expected[f"{tag}_pairs"].tolist()
     positions = torch.from_numpy(
-        normal(f"spatial/positions/{pictures}-{views}-{patches}", (patches * pictures, 2)).astype(np.float64)
+        normal(f"spatial/positions/{images}-{views}-{patches}", (patches * images, 2)).astype(np.float64)
     )
     assert_near(relation_targets(pairs, positions), expected[f"{tag}_targets"], 1e-6)
-    of_views = pairs.second < views * pictures
+    of_views = pairs.second < views * images
     negative = int(pairs.different[of_views].sum())
     counts = [int(of_views.sum()), int((~of_views).sum()), int(of_views.sum()) - negative, negative]
     assert counts == expected[f"{tag}_counts"].tolist()
@@ -88,13 +88,13 @@ def test_the_focal_loss_by_hand():
 @pytest.mark.parametrize("alpha", [1, 2])
 def test_the_loss_and_its_gradients_are_the_published_ones(tag, alpha):
     expected = np.load(CASES / "d_loss.npz")
-    (pictures, views, patches), dim = sizes(tag), int(tag[7:])
-    features = normal(f"spatial/features/{tag}", ((views + patches) * pictures, dim))
+    (images, views, patches), dim = sizes(tag), int(tag[7:])
+    features = normal(f"spatial/features/{tag}", ((views + patches) * images, dim))
     features = torch.from_numpy(features).requires_grad_()
-    drawn = normal(f"spatial/positions/{tag}", (patches * pictures, 2)).astype(np.float64)
+    drawn = normal(f"spatial/positions/{tag}", (patches * images, 2)).astype(np.float64)
     positions = torch.from_numpy(1 / (1 + np.exp(-drawn)))
     relation = published(RelationModule(dim), "relation.").train()
-    pairs = shifted_pairs(pictures, views, patches, patch_negatives=True)
+    pairs = shifted_pairs(images, views, patches, patch_negatives=True)
     predicted = relation(features[pairs.first], features[pairs.second])
     targets = relation_targets(pairs, positions)
     terms = relation_loss(predicted, targets, alpha)
@@ -113,20 +113,20 @@ def test_the_loss_and_its_gradients_are_the_published_ones(tag, alpha):
 def test_a_training_step_is_the_published_one(tag):
     expected = np.load(CASES / "d2_training_step.npz")
     backbone, side, size = tag.split("_")
-    side, (pictures, views, patches) = int(side), sizes(size)
+    side, (images, views, patches) = int(side), sizes(size)
     entry = find(f"spatial-{backbone}")
     model = build(entry, entry.config).train()
     published(model.backbone)
     published(model.relation, "relation.")
     names = [f"aug{k}" for k in range(views)] + [f"patch{n}" for n in range(patches)]
     x = torch.from_numpy(
-        np.concatenate([picture(f"spatial/step/{tag}/{name}", (pictures, 3, side, side)) for name in names])
+        np.concatenate([image(f"spatial/step/{tag}/{name}", (images, 3, side, side)) for name in names])
     )
-    drawn = normal(f"spatial/step/{tag}/positions", (patches * pictures, 2)).astype(np.float64)
+    drawn = normal(f"spatial/step/{tag}/positions", (patches * images, 2)).astype(np.float64)
     positions = torch.from_numpy(1 / (1 + np.exp(-drawn)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     features = model.features(x)
-    pairs = shifted_pairs(pictures, views, patches, patch_negatives=True)
+    pairs = shifted_pairs(images, views, patches, patch_negatives=True)
     predicted = model.relation(features[pairs.first], features[pairs.second])
     loss = relation_loss(predicted, relation_targets(pairs, positions), alpha=1)["loss"]
     loss.backward()

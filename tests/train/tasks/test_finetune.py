@@ -18,7 +18,7 @@ from partzoo.models.part.model import PartConfig
 from partzoo.models.registry import find
 from partzoo.train.augmentation import deit
 from partzoo.train.augmentation.deit import CHUNK, RandAugment, random_crops, seeded
-from partzoo.train.datasets import DataOptions, read_pictures
+from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.loop import LoopOptions, _optimizer
 from partzoo.train.run import RECIPE, read_recipe, train
 from partzoo.train.tasks.finetune import FinetuneTask
@@ -30,7 +30,7 @@ PLAIN = {"mixup": 0.0, "cutmix": 0.0, "policy": "", "erasing": 0.0, "scale": [0.
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Classes that differ in colour, 20 pictures each: two are held out."""
+    """Classes that differ in colour, 20 images each: two are held out."""
     root, draw = tmp_path_factory.mktemp("classes"), np.random.default_rng(0)
     for number, name in enumerate(("blue", "green", "red")):
         (root / name).mkdir()
@@ -67,8 +67,8 @@ def test_finetuning_learns_classes_and_the_result_is_loaded_and_classifies(folde
     )  # fmt: skip
     assert ran.code == 0, ran.err
     figures = json.loads((tmp_path / "run/held-out.json").read_text())
-    assert figures["pictures"] == 6 and figures["top1"] > 80
-    assert f"Top-1 on 6 held-out pictures: {figures['top1']:.2f} %." in ran.out
+    assert figures["images"] == 6 and figures["top1"] > 80
+    assert f"Top-1 on 6 held-out images: {figures['top1']:.2f} %." in ran.out
     model = zoo.load(tmp_path / "run/model.safetensors", device="cpu", dtype="float32")
     assert model.config.names == ("blue", "green", "red") and model.architecture == "part-classifier-vitt8"
     x = model.preprocess.normalize(torch.tensor([200, 30, 30], dtype=torch.uint8)[:, None, None].expand(1, 3, 40, 32))
@@ -98,21 +98,21 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, parent, tmp_path
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
-def test_few_pictures_of_each_class_are_drawn_by_the_seed(folder):
+def test_few_images_of_each_class_are_drawn_by_the_seed(folder):
     def drawn(count, seed):
-        return read_pictures(folder, DataOptions(per_class=count), 32, seed=seed)
+        return read_images(folder, DataOptions(per_class=count), 32, seed=seed)
 
     first, again, other = drawn(4, 0), drawn(4, 0), drawn(4, 1)
     assert torch.bincount(first.labels).tolist() == [4, 4, 4]
     assert first.files == again.files and set(first.files) != set(other.files)
     assert len(drawn(100, 0)) == 54
-    unseen = read_pictures(folder, DataOptions(per_class=4), 32, split="val")
+    unseen = read_images(folder, DataOptions(per_class=4), 32, split="val")
     assert len(unseen) == 6 and not set(unseen.files) & set(drawn(100, 0).files)
     with pytest.raises(UsageError, match=r"per_class=0: it is at least 1"):
         drawn(0, 0)
 
 
-def test_tiny_imagenet_s_official_validation_pictures_are_held_out(tmp_path):
+def test_tiny_imagenet_s_official_validation_images_are_held_out(tmp_path):
     for name in ("n1", "n2"):
         (tmp_path / "train" / name / "images").mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "train" / name / "images" / "0.JPEG")
@@ -121,7 +121,7 @@ def test_tiny_imagenet_s_official_validation_pictures_are_held_out(tmp_path):
     for file, _ in rows:
         Image.new("RGB", (64, 64)).save(tmp_path / "val/images" / file)
     (tmp_path / "val/val_annotations.txt").write_text("".join(f"{file}\t{name}\t0\t0\t1\t1\n" for file, name in rows))
-    unseen = read_pictures(tmp_path, DataOptions(), 32, split="val")
+    unseen = read_images(tmp_path, DataOptions(), 32, split="val")
     assert unseen.labels.tolist() == [1, 0] and unseen.classes == ["n1", "n2"]
     assert unseen.batch(torch.arange(2)).shape == (2, 3, 32, 32)
 
@@ -171,14 +171,14 @@ def test_mixed_labels_are_smoothed_shares():
         task().augmented(pixels[:3], torch.arange(3), generator())
 
 
-def test_repeats_are_one_picture_augmented_apart():
+def test_repeats_are_one_image_augmented_apart():
     pixels = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=generator())
     made = task(**PLAIN | {"scale": (0.3, 0.5), "repeats": 3})
     x, labels = made.augmented(pixels, torch.arange(6) % 5, generator())
     assert sorted(labels.tolist()) == [0, 0, 0, 1, 1, 1] and len(x.unique(dim=0)) == 6
 
 
-def test_shifted_pictures_are_parts_of_the_padded_ones():
+def test_shifted_images_are_parts_of_the_padded_ones():
     pixels = torch.arange(1, 17, dtype=torch.uint8).view(1, 1, 4, 4).expand(64, 3, 4, 4).contiguous()
     shifted = random_crops(pixels, padding=1, generator=generator())
     padded = torch.nn.functional.pad(pixels[0, 0], (1,) * 4)
@@ -223,7 +223,7 @@ def test_what_cannot_be_is_one_clear_error(folder, tmp_path, method, options, me
         train(method, data=folder, out=tmp_path / "run", steps=1, progress=False, **options)
 
 
-def test_pictures_without_classes_are_an_error(tmp_path):
+def test_images_without_classes_are_an_error(tmp_path):
     for number in range(3):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
     with pytest.raises(UsageError, match="'finetune' needs one subfolder per class"):

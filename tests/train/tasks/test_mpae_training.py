@@ -12,7 +12,7 @@ from parity.synthetic import normal
 from PIL import Image
 
 from partzoo.conversion.mpae import RENAMED
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.loading import build, load
@@ -124,13 +124,13 @@ def test_vgg_has_five_levels():
 def test_presence_by_hand():
     maps = torch.zeros(3, 2, 2, 2)
     maps[0, 0, 0, 0], maps[0, 1, 0, 0], maps[1, 0, 1, 1], maps[2, 1, 0, 1] = 0.8, 0.2, 0.6, 0.4
-    # Groups (0, 1) and (2,): parts at best (0.8, 0.2) and (0, 0.4), pictures at best (0.8, 0.6) and (0.4,).
+    # Groups (0, 1) and (2,): parts at best (0.8, 0.2) and (0, 0.4), images at best (0.8, 0.6) and (0.4,).
     expected = ((1 - 0.5 + 1 - 0.7) + (1 - 0.2 + 1 - 0.4)) / 2
     assert foreground_loss(maps, 2, pool=1).item() == pytest.approx(expected)
-    # The whole batch: parts (0.8, 0.4), pictures (0.8, 0.6, 0.4).
+    # The whole batch: parts (0.8, 0.4), images (0.8, 0.6, 0.4).
     assert foreground_loss(maps, None, pool=1).item() == pytest.approx(1 - 0.6 + 1 - 0.6)
-    assert foreground_loss(maps, None, pool=1, every_picture=False).item() == pytest.approx(1 - 0.6)
-    # Averages of all four cells: parts (0.2, 0.1), pictures (0.2, 0.15, 0.1).
+    assert foreground_loss(maps, None, pool=1, every_image=False).item() == pytest.approx(1 - 0.6)
+    # Averages of all four cells: parts (0.2, 0.1), images (0.2, 0.15, 0.1).
     assert foreground_loss(maps, None, pool=2).item() == pytest.approx(1 - 0.15 + 1 - 0.15)
 
 
@@ -236,9 +236,9 @@ CASES_OF_A_STEP = [
 ]
 
 
-@pytest.mark.parametrize(("name", "size", "pictures", "group", "ratio"), CASES_OF_A_STEP)
-def test_a_step_has_the_published_terms_and_gradients(name, size, pictures, group, ratio, vgg, monkeypatch):
-    case, (count, side) = np.load(CASES / f"{name}.npz"), pictures
+@pytest.mark.parametrize(("name", "size", "images", "group", "ratio"), CASES_OF_A_STEP)
+def test_a_step_has_the_published_terms_and_gradients(name, size, images, group, ratio, vgg, monkeypatch):
+    case, (count, side) = np.load(CASES / f"{name}.npz"), images
     task = published_task(size, vgg, monkeypatch, group=group)
     noise = torch.from_numpy(normal(f"mpae/{name}/noise", (count, (side // 14) ** 2)))
     terms = task.losses(image(f"mpae/{name}/image", (count, 3, side, side)), visible_patches(noise, ratio))
@@ -359,19 +359,19 @@ def test_ablations_train(small, options):
     assert not {name for name, value in options.items() if name in LOSSES and not value} & set(terms)
 
 
-def test_with_parts_of_each_class_a_picture_trains_those_of_its_own(small):
+def test_with_parts_of_each_class_a_image_trains_those_of_its_own(small):
     task = small(classes=3)
     step_of(task)["loss"].backward()
     reached = task.model.extractor.part_embed.grad.abs().sum(1) > 0
     assert reached.tolist() == [True] + 6 * [True] + 3 * [False]
-    with pytest.raises(UsageError, match="parts of 3 classes needs pictures with labels"):
+    with pytest.raises(UsageError, match="parts of 3 classes needs images with labels"):
         task(drawn_pixels(), None, 0.0, torch.Generator())
 
 
 def test_a_resumed_run_equals_an_undisturbed_one(small, tmp_path):
-    pictures = PictureSet.from_pixels(drawn_pixels(8), None, [])
+    images = ImageSet.from_pixels(drawn_pixels(8), None, [])
     options = LoopOptions(steps=4, batch_size=4, log_steps=1, lr=1e-3, precision="fp32")
-    check_resumed_run(small, pictures, options, tmp_path)
+    check_resumed_run(small, images, options, tmp_path)
     logs = [(tmp_path / run / "log.csv").read_text().splitlines() for run in ("whole", "half")]
     without_clock = [[line.split(",")[:2] + line.split(",")[3:] for line in log] for log in logs]
     assert without_clock[0] == without_clock[1]
@@ -392,7 +392,7 @@ def test_views_are_drawn_within_their_bounds():
     assert (views[:, :, 0, 0] < 50).any() and views[:, :, ::39, ::39].std() > 0
 
 
-def test_a_folder_of_pictures_becomes_a_model_that_loads(tmp_path):
+def test_a_folder_of_images_becomes_a_model_that_loads(tmp_path):
     for i, pixels in enumerate(drawn_pixels(6)):
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
     recipe = read_recipe("mpae-patchresnet14.faces-k8")

@@ -6,7 +6,7 @@ import torch
 from helpers.command_line import partzoo
 from PIL import Image
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import part_positions
 from partzoo.models.loading import load
@@ -19,7 +19,7 @@ TINY = {"dim": 24, "depth": 1, "heads": 3, "size": 32}
 
 
 def gradients(count=8):
-    """Pictures whose red is x and whose green is y: where a patch lies can be read off it."""
+    """Images whose red is x and whose green is y: where a patch lies can be read off it."""
     place = (torch.arange(32) * 8).byte()
     red, green = place.expand(32, 32), place[:, None].expand(32, 32)
     return torch.stack([red, green, torch.full((32, 32), 128, dtype=torch.uint8)]).expand(count, -1, -1, -1)
@@ -84,7 +84,7 @@ def test_wrong_options_are_named(options):
 def test_position_errors_are_those_of_x_and_y_under_any_sampling(sampling):
     torch.manual_seed(0)
     model = Part(PartConfig(**TINY, targets=4)).eval()
-    found = part_positions(model, PictureSet.from_pixels(gradients(4), None, []), sampling=sampling)
+    found = part_positions(model, ImageSet.from_pixels(gradients(4), None, []), sampling=sampling)
     assert found["loss"] == pytest.approx((found["mse_x"] + found["mse_y"]) / 2)
     ratio = 1.75 - (1.25 * math.log(4) / 1.5) ** 2  # variance of that of two sides uniform in P/2..2P
     assert found["constant_mse_w"] == pytest.approx(ratio if sampling == "multi-scale" else 0, abs=0.1)
@@ -95,13 +95,13 @@ def test_position_errors_are_those_of_x_and_y_under_any_sampling(sampling):
 
 def test_the_command_chooses_sampling_encoder_and_targets(tmp_path):
     rng = np.random.default_rng(0)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for number in range(4):
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"pictures/{number}.png")
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f"images/{number}.png")
     config = {**TINY, "relative_encoder": "pairwise-mlp", "targets": 4}
     settings = [f"config.{key}={value}" for key, value in config.items()] + ["sampling=multi-scale", "pairs=0"]
     options = [word for setting in settings for word in ("--set", setting)]
-    ran = partzoo("train", "part", "--data", tmp_path / "pictures", "--steps", 2, "-o", tmp_path / "out", *options)
+    ran = partzoo("train", "part", "--data", tmp_path / "images", "--steps", 2, "-o", tmp_path / "out", *options)
     assert ran.code == 0, ran.err
     found = load(tmp_path / "out" / "model.safetensors", device="cpu").config
     assert (found.relative_encoder, found.targets) == ("pairwise-mlp", 4)

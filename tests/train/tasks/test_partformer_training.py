@@ -6,9 +6,9 @@ import pytest
 import timm
 import torch
 from helpers.resuming import check_resumed_run
-from parity.synthetic import normal, parameter, picture
+from parity.synthetic import image, normal, parameter
 
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.data.warp import warp
 from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
@@ -66,7 +66,7 @@ def test_the_perceptual_loss_is_the_published_one(published):
 
     @torch.no_grad()
     def layers(name):
-        x = Preprocess().normalize(255 * torch.from_numpy(picture(f"partformer/loss/{name}", (2, 3, 256, 256))))
+        x = Preprocess().normalize(255 * torch.from_numpy(image(f"partformer/loss/{name}", (2, 3, 256, 256))))
         x, kept = x[..., ::2, ::2], []
         for index, layer in enumerate(features[:30]):
             x = layer(x)
@@ -136,7 +136,7 @@ def test_warps_are_the_published_matrices():
     for name, box in BOXES.items():
         matrices = torch.cat([similarity_matrices(scale, angle, shift, 256, box), last], dim=1)
         assert np.abs(matrices.inverse()[:, :2].numpy() - case[f"matrix_{name}"]).max() < 1e-4
-    photo = np.round(255 * picture("partformer/pair/photo", (1, 3, 200, 180))).astype(np.uint8)
+    photo = np.round(255 * image("partformer/pair/photo", (1, 3, 200, 180))).astype(np.uint8)
     resized = torch.nn.functional.interpolate(torch.from_numpy(photo).float(), (256, 256), mode="bilinear")
     resized = resized.round().expand(3, -1, -1, -1)
     warped = warp(resized, similarity_matrices(scale, angle, shift, 256)).round()
@@ -164,7 +164,7 @@ def task(config=None, architecture="partformer-resnet18", **options):
 
 
 def faces(count=4):
-    x = torch.from_numpy(picture("train/partformer", (count, 3, 64, 64)))
+    x = torch.from_numpy(image("train/partformer", (count, 3, 64, 64)))
     return (255 * x).to(torch.uint8)
 
 
@@ -265,7 +265,7 @@ def test_labels_choose_the_parts_and_classes_never_compete():
     assert used.tolist() == [True] + [True] * 3 + [False] * 3 + [True] * 3
     used = trained.prototypes.grad.abs().sum((1, 2)) > 0
     assert used.tolist() == [True, False, True]
-    with pytest.raises(UsageError, match="parts of 3 classes needs pictures with labels"):
+    with pytest.raises(UsageError, match="parts of 3 classes needs images with labels"):
         step(trained)
     with pytest.raises(UsageError, match=r"in 0\.\.2"):
         step(trained, labels=torch.tensor([0, 1, 2, 3]))
@@ -274,8 +274,8 @@ def test_labels_choose_the_parts_and_classes_never_compete():
 
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     options = LoopOptions(steps=4, batch_size=4, log_steps=1, lr=1e-3, precision="fp32", channels_last=True)
-    pictures = PictureSet.from_pixels(faces(8), None, [])
-    check_resumed_run(task, pictures, options, tmp_path)
+    images = ImageSet.from_pixels(faces(8), None, [])
+    check_resumed_run(task, images, options, tmp_path)
 
 
 def test_a_trained_encoder_starts_from_random_weights_and_a_frozen_one_from_its_own():

@@ -207,8 +207,8 @@ def test_sample_efficiency_writes_a_row_for_each_training_and_goes_on(nights, ca
         sample_efficiency(pretrained, nights, tmp_path, **(options | {"steps": 2}))
     with pytest.raises(UsageError, match="has 3 besides the 2 held out"):
         sample_efficiency(pretrained, nights, tmp_path / "more", **(options | {"subjects": (4,)}))
-    with pytest.raises(UsageError, match="takes pictures"):
-        sample_efficiency("part-vitt8.tin", nights, tmp_path / "picture", **options)
+    with pytest.raises(UsageError, match="takes images"):
+        sample_efficiency("part-vitt8.tin", nights, tmp_path / "image", **options)
 
 
 def test_few_windows_of_each_night_are_labelled(nights, cache, pretrained, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import partzoo
-from partzoo.data.image_sets import PictureSet
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.models.loading import load
 from partzoo.models.spatial.model import Spatial, SpatialConfig
@@ -26,19 +26,19 @@ def task(patches=2, **config):
     return SpatialTask(model, patches=patches)
 
 
-def pictures(count, side=32):
+def images(count, side=32):
     return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def gradients(count, side=32):
-    """Pictures whose red is the row and whose green is the column, without noise."""
+    """Images whose red is the row and whose green is the column, without noise."""
     ramp = torch.linspace(0, 250, side).expand(side, side)
     return torch.stack([ramp.T, ramp, torch.zeros(side, side)]).byte().repeat(count, 1, 1, 1)
 
 
 @pytest.mark.parametrize("additive", [False, True])
 def test_a_batch_is_views_and_then_patches(additive):
-    x, positions = task(patches=3, additive=additive).sampler.batch(pictures(5), torch.Generator().manual_seed(0))
+    x, positions = task(patches=3, additive=additive).sampler.batch(images(5), torch.Generator().manual_seed(0))
     assert x.shape == ((4 + 3) * 5, 3, 32, 32) and x.isfinite().all()
     assert positions.shape == (3 * 5, 2) and positions.min() >= 0 and positions.max() <= 1
     if additive:
@@ -68,13 +68,13 @@ def test_positions_are_the_published_ones(kind, count, monkeypatch):
     subject = SpatialTask(Spatial(SpatialConfig("conv4", additive=additive)), patches=count)
     corners = torch.from_numpy(expected * (40 if additive else 128)).round().long()
     monkeypatch.setattr("partzoo.models.spatial.pairs.patch_corners", lambda *_, **__: corners[None])
-    _, positions = subject.sampler.batch(pictures(1, 64), torch.Generator().manual_seed(0))
+    _, positions = subject.sampler.batch(images(1, 64), torch.Generator().manual_seed(0))
     np.testing.assert_allclose(positions, expected, atol=1e-6)
 
 
-def test_additive_patches_stand_anywhere_in_the_picture():
+def test_additive_patches_stand_anywhere_in_the_image():
     subject = SpatialTask(Spatial(SpatialConfig("conv4", additive=True)), patches=3)
-    x, _ = subject.sampler.batch(pictures(200, 64), torch.Generator().manual_seed(0))
+    x, _ = subject.sampler.batch(images(200, 64), torch.Generator().manual_seed(0))
     filled = (x[4 * 200 :] != 0).any(1)
     for places in (filled.any(2).int().argmax(1), filled.any(1).int().argmax(1)):
         assert places.min() == 0 and places.max() == 64 - 24
@@ -84,15 +84,15 @@ def test_half_of_the_views_are_mirrored(monkeypatch):
     flips = []
     crops = "partzoo.models.spatial.pairs.crop_resize"
     monkeypatch.setattr(crops, lambda pixels, boxes, side, flipped: flips.append(flipped) or pixels)
-    task(patches=0).sampler.batch(pictures(500), torch.Generator().manual_seed(0))
+    task(patches=0).sampler.batch(images(500), torch.Generator().manual_seed(0))
     assert flips[0].shape == (2000,) and flips[0].float().mean() == pytest.approx(0.5, abs=0.04)
 
 
 def test_what_inference_leaves_behind_serves_training():
     subject = task(patches=3)
     with torch.inference_mode():
-        subject(pictures(7), None, 0.0, torch.Generator().manual_seed(0))
-    subject(pictures(7), None, 0.0, torch.Generator().manual_seed(0))["loss"].backward()
+        subject(images(7), None, 0.0, torch.Generator().manual_seed(0))
+    subject(images(7), None, 0.0, torch.Generator().manual_seed(0))["loss"].backward()
 
 
 @pytest.mark.parametrize("aggregation", ["sum", "mean", "max"])
@@ -103,20 +103,20 @@ def test_without_an_order_distances_are_learned_without_sign(aggregation, monkey
         "partzoo.train.tasks.spatial.relation_loss",
         lambda predicted, targets, *rest: told.append(targets) or relation_loss(predicted, targets, *rest),
     )
-    SpatialTask(model)(pictures(6), None, 0.0, torch.Generator().manual_seed(0))
+    SpatialTask(model)(images(6), None, 0.0, torch.Generator().manual_seed(0))
     assert told[0][:, :2].min() == 0 < told[0][-6:, :2].max()
 
 
 def test_plain_relational_reasoning_has_no_patches_and_no_positions():
     subject = task(patches=0)
-    x, positions = subject.sampler.batch(pictures(3))
+    x, positions = subject.sampler.batch(images(3))
     assert len(x) == 12 and len(positions) == 0
-    terms = subject(pictures(3), None, 0.0, torch.Generator().manual_seed(0))
+    terms = subject(images(3), None, 0.0, torch.Generator().manual_seed(0))
     assert torch.equal(terms["loss"], terms["same"])
 
 
 def overlapping(positions, config):
-    """Which of the pictures' first two patches overlap."""
+    """Which of the images' first two patches overlap."""
     first, second = (positions * config.unit * config.size).unflatten(0, (2, -1))
     return ((first - second).abs() < config.patch_size - 1e-3).all(1)
 
@@ -124,8 +124,8 @@ def overlapping(positions, config):
 @pytest.mark.parametrize("additive", [False, True])
 def test_the_first_two_patches_overlap_only_where_they_may(additive):
     model = Spatial(SpatialConfig("conv4", size=32, patch_size=12, additive=additive))
-    _, kept = SpatialTask(model).sampler.batch(pictures(300), torch.Generator().manual_seed(0))
-    _, free = SpatialTask(model, apart=False).sampler.batch(pictures(300), torch.Generator().manual_seed(0))
+    _, kept = SpatialTask(model).sampler.batch(images(300), torch.Generator().manual_seed(0))
+    _, free = SpatialTask(model, apart=False).sampler.batch(images(300), torch.Generator().manual_seed(0))
     assert not overlapping(kept, model.config).any()
     assert 0.5 < overlapping(free, model.config).float().mean() < 0.9
 
@@ -135,7 +135,7 @@ def test_the_first_two_patches_overlap_only_where_they_may(additive):
 def test_every_aggregation_trains_with_and_without_patch_negatives(aggregation, patch_negatives):
     model = Spatial(SpatialConfig("conv4", size=32, patch_size=12, aggregation=aggregation))
     subject = SpatialTask(model, views=2, patches=3, patch_negatives=patch_negatives)
-    terms = subject(pictures(4), None, 0.0, torch.Generator().manual_seed(0))
+    terms = subject(images(4), None, 0.0, torch.Generator().manual_seed(0))
     terms["loss"].backward()
     assert terms["loss"].isfinite()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -143,13 +143,13 @@ def test_every_aggregation_trains_with_and_without_patch_negatives(aggregation, 
 
 def test_a_step_is_drawn_from_its_generator():
     subject = task()
-    x, again, other = (subject.sampler.batch(pictures(3), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    x, again, other = (subject.sampler.batch(images(3), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(x, again) and not torch.equal(x, other)
 
 
-def test_training_learns_to_tell_pictures_apart(tmp_path):
+def test_training_learns_to_tell_images_apart(tmp_path):
     colours = torch.rand(12, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 255
-    data = PictureSet.from_pixels(((colours + pictures(12)) / 2).byte(), None, [])
+    data = ImageSet.from_pixels(((colours + images(12)) / 2).byte(), None, [])
     options = LoopOptions(
         steps=25, batch_size=12, lr=3e-3, weight_decay=0.0, clip_grad=float("inf"), log_steps=1,
         channels_last=True,
@@ -166,8 +166,8 @@ def test_wrong_settings_are_one_clear_error():
     model = Spatial(SpatialConfig("conv4", size=32, patch_size=17))
     with pytest.raises(UsageError, match=r"patch_size=17: two patches do not fit.*apart=False"):
         SpatialTask(model)
-    assert SpatialTask(Spatial(SpatialConfig("conv4", 32, 16))).sampler.batch(pictures(3))[1].shape == (6, 2)
-    assert SpatialTask(model, apart=False).sampler.batch(pictures(3))[1].shape == (6, 2)
+    assert SpatialTask(Spatial(SpatialConfig("conv4", 32, 16))).sampler.batch(images(3))[1].shape == (6, 2)
+    assert SpatialTask(model, apart=False).sampler.batch(images(3))[1].shape == (6, 2)
     assert SpatialTask(model, patches=0).alpha == 0
     with pytest.raises(UsageError, match="views=1, patches=2"):
         SpatialTask(model, views=1)
@@ -175,9 +175,9 @@ def test_wrong_settings_are_one_clear_error():
 
 @pytest.mark.parametrize("additive", [False, True])
 def test_recipes_train_models_that_find_parts(additive, tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    for number, each in enumerate(pictures(4, 64)):
+    for number, each in enumerate(images(4, 64)):
         Image.fromarray(each.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
     recipe = "spatial-resnet32.tin-additive" if additive else None
     out = tmp_path / "run"

@@ -24,12 +24,12 @@ def taught():
     torch.manual_seed(0)
     model = with_objectness(partzoo.load("patchresnet14", pretrained=False, device="cpu", dtype="float32"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    pictures = [Image.fromarray(scene(seed)[0]) for seed in range(12)]
-    loss = teach(model, pictures, LoopOptions(steps=60, batch_size=512, lr=3e-3), rounds=2, progress=False)
+    images = [Image.fromarray(scene(seed)[0]) for seed in range(12)]
+    loss = teach(model, images, LoopOptions(steps=60, batch_size=512, lr=3e-3), rounds=2, progress=False)
     return model, before, loss
 
 
-def test_the_pupil_finds_things_in_pictures_it_has_not_seen(taught):
+def test_the_pupil_finds_things_in_images_it_has_not_seen(taught):
     model, _, loss = taught
     assert loss < 0.3
     pixels, mask = scene(99)
