@@ -4,7 +4,8 @@ from functools import cache
 
 import numpy as np
 import torch
-from parity.synthetic import parameter, picture
+from parity.synthetic import image as synthetic_image
+from parity.synthetic import parameter
 from timm.models import build_model_with_cfg, register_model
 from timm.models.vision_transformer import VisionTransformer
 
@@ -97,4 +98,4 @@ def converted(size):
 
 def image(name, shape):
     """A drawn image as a published model takes it."""
-    return Preprocess().normalize(255 * torch.from_numpy(picture(name, shape)))
+    return Preprocess().normalize(255 * torch.from_numpy(synthetic_image(name, shape)))
