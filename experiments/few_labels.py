@@ -17,7 +17,8 @@ import torch
 
 from partzoo.cli.command import table
 from partzoo.train.few_labels import few_labels, means
-from partzoo.train.run import Recipe, train
+from partzoo.train.recipe import Recipe
+from partzoo.train.run import train
 
 PRETRAINING = {"optimizer": "muon", "lr": 2e-3, "betas": [0.9, 0.95], "batch_size": 32}
 FINETUNING = {"batch_size": 64, "lr": 1e-3, "warmup": 0.05}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import safe_open
@@ -22,18 +22,16 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.files import path_aside
-from partzoo.models.base import Encoder
-from partzoo.models.loading import build
 from partzoo.models.precision import default_device, has_bf16
-from partzoo.models.registry import Architecture
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
-from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.muon import Muon
 from partzoo.weights.tensors import write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from partzoo.train.tasks.base import Task
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
@@ -107,44 +105,6 @@ class Progress:
     finished: bool = False
 
 
-class Task(nn.Module):
-    """A model and what it is trained for.
-
-    ``forward(pixels, labels, done, generator)`` takes uint8 images ``(B, 3, S, S)``, or what else ``read`` brings,
-    labels ``(B,)`` or None, the part of the budget that is done in 0..1 and a generator on the images' device; it
-    returns the terms of the loss, of which ``"loss"`` is minimized. ``CONFIG`` configures the architectures that it
-    trains, ``DATA`` how its data is read; parameters whose names end like one of ``UNDECAYED`` count as vectors to
-    ``LoopOptions.decay``; Muon leaves those of the modules ``ENDS`` to AdamW, as its authors advise for the first and
-    last layers.
-    """
-
-    CONFIG: ClassVar[type]
-    DATA: ClassVar[type] = DataOptions
-    UNDECAYED: ClassVar[tuple[str, ...]] = ()
-    examples: Examples | None = None  # what it is trained on, once :func:`fit` has begun
-    ENDS: ClassVar[tuple[str, ...]] = ()
-    model: Encoder
-
-    @staticmethod
-    def read(folder: str | Path, options: Any, config: Any, seed: int) -> Examples:
-        """What a model of this configuration is trained on; ``options`` are of the type ``DATA``."""
-        return read_images(folder, options, config.size, seed=seed)
-
-    @classmethod
-    def start(cls, entry: Architecture, config: Any, parent: str | None) -> nn.Module:
-        """The model that training starts with: random weights, where a method takes nothing from a ``parent``."""
-        return build(entry, config)
-
-    def rate_factor(self, name: str) -> float:
-        """What the learning rate is multiplied by for the parameter of this name."""
-        return 1.0
-
-    def forward(
-        self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-
 def fit(
     task: Task,
     images: Examples,
@@ -180,7 +140,6 @@ def fit(
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
-    task.examples = images
     state, count = Progress(), len(images)
     if resume and (out / CHECKPOINT).exists():
         state = _restore(task, optimizer, out / CHECKPOINT)

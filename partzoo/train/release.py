@@ -29,7 +29,8 @@ from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
 from partzoo.system.hardware import hardware
-from partzoo.train.run import read_recipe, train
+from partzoo.train.recipe import read_recipe
+from partzoo.train.run import train
 from partzoo.weights.manifest import NAME, WeightRecord, add_record
 from partzoo.weights.release_files import golden, pack
 

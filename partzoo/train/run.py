@@ -1,11 +1,8 @@
-"""``partzoo train``: a method, an architecture, a folder of images and a budget become a run."""
+"""``partzoo train``: a method, an architecture, a folder of data and a budget become a trained model."""
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from dataclasses import asdict, dataclass, field
-from importlib.resources import files
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,109 +12,37 @@ from torch import nn
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, require
 from partzoo.files import write_aside
-from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import Architecture, find
-from partzoo.settings import check_tables, named, to_toml, types_of
-from partzoo.train.datasets import DataOptions
-from partzoo.train.growth.grow import grown
-from partzoo.train.loop import LoopOptions, Progress, Task, fit, run_folder
-from partzoo.train.tasks.classify import ClassifyTask
-from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of, write_top1
-from partzoo.train.tasks.foreground import ForegroundTask
-from partzoo.train.tasks.mpae import MpaeTask
-from partzoo.train.tasks.objectness import train_objectness
-from partzoo.train.tasks.part import PartTask
-from partzoo.train.tasks.part_signals import PartSignalsTask
-from partzoo.train.tasks.partformer import PartFormerTask
-from partzoo.train.tasks.spatial import SpatialTask
+from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
+from partzoo.train.loop import LoopOptions, Progress, run_folder
+from partzoo.train.recipe import BUDGET, Recipe, read_recipe
+from partzoo.train.tasks import find_method, methods
+from partzoo.train.tasks.base import Task
 
-METHODS: dict[str, type[Task] | None] = {
-    "part": PartTask,
-    "part-signals": PartSignalsTask,
-    "partformer": PartFormerTask,
-    "mpae": MpaeTask,
-    "spatial": SpatialTask,
-    "classify": ClassifyTask,
-    "finetune": FinetuneTask,
-    "foreground": ForegroundTask,
-    "objectness": None,
-}
-DEFAULTS = {
-    "part": "part-vitn8.tin",
-    "part-signals": "part-vit1d.physionet",
-    "partformer": "partformer-resnet18.faces-k8",
-    "mpae": "mpae-patchresnet14.faces-k8",
-    "spatial": "spatial-resnet8.tin",
-    "classify": "patchresnet14.tin",
-    "finetune": "part-classifier-vitt8.tin",
-    "foreground": "foreground-lite0.masks",
-    "objectness": "patchresnet14-fg.caltech101",
-}
-GROWN = ("part", "spatial")
 RECIPE = "recipe.toml"
-BUDGET = ("minutes", "steps", "epochs")
-OF_RECORDS = ("name", "terms", "labels_used", "masks_used")  # of a recipe's data, which a run's may not be
-NOT_SET = ("exclude", "limit", "progress")  # of objectness' parameters: the data's, and the screen's
+RECORDED = ("name", "terms", "labels_used", "masks_used")  # what a recipe's data states for a release's record alone
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A training's settings, as a file under ``partzoo/train/recipes`` or in a run's folder states them.
+class Settings:
+    """What a run is to do, checked against the settings that there are.
 
     Attributes:
-        method: key of :data:`METHODS`, or ``"objectness"``.
-        architecture: what is trained.
-        parent: weights that training starts from.
-        minutes, steps, epochs: the budget; one of them.
-        config: values of the architecture's configuration.
-        loop: values of :class:`LoopOptions`.
-        task: values of the method's task.
-        data: values of :class:`partzoo.train.datasets.DataOptions`, for signals of
-            :class:`partzoo.train.windows.SignalOptions`.
+        kind: task of the method.
+        entry: architecture to train.
+        parent: model that training starts from.
+        task, config: values of the task and of the architecture's configuration.
+        options: budget and optimizer.
+        reading: how the data is read, an instance of ``kind.DATA``.
     """
 
-    method: str
-    architecture: str
-    parent: str | None = None
-    minutes: float | None = None
-    steps: int | None = None
-    epochs: float | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    loop: dict[str, Any] = field(default_factory=dict)
-    task: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-def recipes() -> list[str]:
-    """Names of the recipes that come with partzoo."""
-    return sorted(
-        file.name.removesuffix(".toml")
-        for file in files("partzoo.train").joinpath("recipes").iterdir()
-        if file.name.endswith(".toml")
-    )
-
-
-def read_recipe(name: str | Path) -> Recipe:
-    """A recipe by name, or from a ``.toml`` file.
-
-    Raises:
-        UsageError: no such recipe, or it has a key that recipes do not have.
-    """
-    text = _recipe_text(name)
-    try:
-        return Recipe(**tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, TypeError) as error:
-        raise UsageError(f"The recipe {name} cannot be read: {error}.") from error
-
-
-def _recipe_text(name: str | Path) -> str:
-    if str(name) in recipes():
-        return files("partzoo.train").joinpath("recipes", f"{name}.toml").read_text()
-    if Path(name).suffix == ".toml" and Path(name).is_file():
-        return Path(name).read_text()
-    close = difflib.get_close_matches(str(name), recipes(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UsageError(f"There is no recipe {str(name)!r}.{hint} Those that come with partzoo: {', '.join(recipes())}.")
+    kind: type[Task]
+    entry: Architecture
+    parent: str | None
+    task: dict[str, Any]
+    config: dict[str, Any]
+    options: LoopOptions
+    reading: Any
 
 
 def train(
@@ -145,7 +70,7 @@ def train(
 ) -> tuple[nn.Module, Progress]:
     """Train a model on a folder of images.
 
-    The run's folder gets ``recipe.toml``, all settings as they were, from which the run can be repeated.
+    The run's folder gets ``recipe.toml`` with all settings, from which the run can be repeated.
 
     Args:
         method: ``"part"``, ``"part-signals"`` (on recordings; see :mod:`partzoo.train.windows`), ``"partformer"``,
@@ -153,131 +78,172 @@ def train(
             :mod:`partzoo.train.masked_images`), ``"classify"`` and ``"finetune"`` (which need one subfolder per class),
             or ``"objectness"`` (a foreground head beside a trained encoder; see
             :mod:`partzoo.train.tasks.objectness`).
-        data: the folder, as :func:`partzoo.train.datasets.read_images` reads it.
-        out: folder of the run; ``model.safetensors`` in it is what :func:`partzoo.load` takes.
-        recipe: settings by name or file; None is those of the run that is resumed, or the method's small one.
+        data: folder of the data, as the method's task reads it; for most, see
+            :func:`partzoo.train.datasets.read_images`.
+        out: folder of the run; :func:`partzoo.load` takes the ``model.safetensors`` in it.
+        recipe: settings by name or file; None is the recipe of the run that is resumed, or the method's small one.
         model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
         grow_from: for ``"part"`` and ``"spatial"``, a smaller trained model whose outputs the model starts with, in
             place of the recipe's parent; see :mod:`partzoo.train.growth.grow`. ``"none"`` starts from random weights.
         parent: for ``"finetune"``, the PART model whose encoder is finetuned, in place of the recipe's; ``"none"``
             trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out images.
-        k: number of parts in place of the recipe's, of a model that learns parts.
+        k: number of parts in place of the recipe's, for a model that learns parts.
         minutes, steps, epochs: the budget in place of the recipe's, over all pieces of a resumed run.
         resume: continue the run in ``out``.
-        limit: use at most so many images.
+        limit: use at most this many images.
         threads: CPU threads of torch.
-        seed: of weights, order, sampling; 0 where no recipe says otherwise.
+        seed: random seed of weights, order and sampling; 0 where no recipe gives another.
         progress: show a bar.
         task: values of the method's task in place of the recipe's, such as ``{"exchange": False}``.
         config: values of the architecture's configuration in place of the recipe's.
-        reading: values of :class:`partzoo.train.datasets.DataOptions` in place of the recipe's.
-        **loop: values of :class:`LoopOptions` in place of the recipe's; None keeps them.
+        reading: values of the task's ``DATA`` in place of the recipe's.
+        **loop: values of :class:`LoopOptions` in place of the recipe's; None keeps the recipe's.
 
     Returns:
-        The trained model and where the run stands.
+        The trained model, and where the run stands.
 
     Raises:
-        UsageError: an argument is wrong, or the data does not serve the method.
+        UsageError: an argument is wrong, or the data does not suit the method.
     """
-    if method not in METHODS:
-        raise UsageError(f"There is no method {method!r}; those there are: {', '.join(METHODS)}.")
-    if not isinstance(recipe, Recipe):
-        own = Path(out, RECIPE)
-        recipe = read_recipe(recipe or (own if resume and own.is_file() else DEFAULTS[method]))
-    if recipe.method != method:
-        raise UsageError(f"This recipe trains by {recipe.method!r}, not by {method!r}.")
-    if parent is not None and method != "finetune":
-        raise UsageError(f"parent={parent!r}: only 'finetune' starts from a model that is named so.")
-    start, parent, name = grow_from or parent, recipe.parent, recipe.architecture
-    if model is not None:
-        parent, name = (model, name) if method == "objectness" else (parent, model)
-    if grow_from is not None and method not in GROWN:
-        raise UsageError(f"grow_from={grow_from!r}: only 'part' and 'spatial' grow a model from a smaller one.")
-    parent = None if start == "none" else start or parent
-    sizes, part = {}, None
-    if method == "finetune" and parent:
-        if model is not None:
-            raise UsageError(f"model={model!r}: what is finetuned has the size of {parent}; or set parent to 'none'.")
-        part = parent_of(parent)
-        sizes = {each: getattr(part.config, each) for each in (*SHARED, "size")}
-        name = classifier_of(part.architecture)
-    entry = find(name)
-    if METHODS[method] is not None and METHODS[method].CONFIG is not type(entry.config):
-        raise UsageError(f"{entry.name} cannot be trained by {method!r}.")
-    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    if all(value is None for value in budget.values()):
-        budget = {each: getattr(recipe, each) for each in BUDGET}
+    kind = find_method(method)
+    recipe = _recipe(kind, recipe, Path(out), resume)
     given = {
-        "task": recipe.task | (task or {}),
-        "config": sizes | recipe.config | (config or {}) | ({} if k is None else {"parts": k}),
-        "loop": recipe.loop | {key: value for key, value in (loop | {"seed": seed}).items() if value is not None},
-        "data": recipe.data | (reading or {}) | ({} if limit is None else {"limit": limit}),
+        "task": task or {},
+        "config": (config or {}) | _given(parts=k),
+        "loop": _given(**loop, seed=seed),
+        "data": (reading or {}) | _given(limit=limit),
     }
-    given = check_tables(method, given, setting_types(method, entry))
-    options, read = LoopOptions(**budget, **given["loop"]), data_options(method)(**given["data"])
+    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    starts = {"model": model, "grow_from": grow_from, "parent": parent}
+    settings = _settings(kind, recipe, starts, budget, given)
     if threads:
         torch.set_num_threads(threads)
-
-    def record(config: dict[str, Any]) -> None:
-        """What the run was, in its folder."""
-        head = {"method": method, "architecture": entry.name, "parent": parent} | budget
-        loop = {key: value for key, value in asdict(options).items() if key not in BUDGET}
-        defaults = named(METHODS[method] or train_objectness)
-        task = {name: value for name, value in defaults.items() if name not in NOT_SET} | given["task"]
-        read_as = {key: value for key, value in asdict(read).items() if key not in OF_RECORDS} | {"name": str(data)}
-        text = to_toml(head | {"config": config, "loop": loop, "task": task, "data": read_as})
-        with write_aside(run_folder(out, fresh=not resume) / RECIPE) as file:
-            file.write(text.encode())
-
-    if method == "objectness":
-        record(given["config"])
-        limits = {"exclude": read.exclude, "limit": read.limit}
-        return train_objectness(parent, data, out, options, **limits, **given["task"], progress=progress)
-    kind = METHODS[method]
-    images = kind.read(data, read, entry.configure(given["config"]), options.seed)
-    if method in ("classify", "finetune"):
-        if images.labels is None:
-            raise UsageError(f"--data {data} has no labels: {method!r} needs one subfolder per class.")
-        given["config"]["classes"] = len(images.classes)
-    unseen = None
-    if method == "finetune":
-        given["config"]["names"] = tuple(images.classes)
-        unseen = held_out(data, read, images)
-    chosen = entry.configure(given["config"])
-    _check_classes(chosen, images, data)
-    torch.manual_seed(options.seed)
-    if part is not None:
-        network = PartClassifier.from_part(part, **asdict(chosen))
-    else:
-        network = grown(parent, entry, chosen) if method in GROWN and parent else kind.start(entry, chosen, parent)
-    made = kind(network, **given["task"])
-    record(asdict(chosen))
-    state = fit(made, images, options, out, resume=resume, progress=progress)
-    if unseen is not None and state.finished:
-        processes = require("accelerate", "train").PartialState()
-        if processes.is_main_process:
-            write_top1(made.model, unseen, out)
-        processes.wait_for_everyone()
+    examples, chosen = _data(settings, data)
+    made = _start(settings, chosen)
+    made.prepare(data, settings.reading, examples)
+    _record(settings, asdict(made.model.config), data, run_folder(out, fresh=not resume))
+    state = made.fit(examples, settings.options, out, resume=resume, progress=progress)
+    if state.finished:
+        _finish(made, out)
     return made.model, state
 
 
 def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]:
-    """Names and types of all that can be set in a training of an architecture, by the recipe's table."""
-    kinds = types_of(METHODS[method] or train_objectness)
-    task = {name: kind for name, kind in kinds.items() if name not in NOT_SET}
+    """Names and types of everything that can be set in a training of an architecture, by the recipe's table."""
+    kind = find_method(method)
     loop = {name: kind for name, kind in types_of(LoopOptions).items() if name not in BUDGET}
-    data = types_of(data_options(method))
-    return {"task": task, "config": types_of(type(entry.config)), "loop": loop, "data": data}
+    return {"task": types_of(kind), "config": types_of(type(entry.config)), "loop": loop, "data": types_of(kind.DATA)}
 
 
-def data_options(method: str) -> type:
-    """The dataclass of how a method's data is read."""
-    return DataOptions if METHODS[method] is None else METHODS[method].DATA
+def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, resume: bool) -> Recipe:
+    """The recipe to train by: a named one, that of the run to resume, or the method's own."""
+    if not isinstance(recipe, Recipe):
+        own = out / RECIPE
+        recipe = read_recipe(recipe or (own if resume and own.is_file() else kind.RECIPE))
+    if recipe.method != kind.METHOD:
+        raise UsageError(
+            f"The recipe trains by {recipe.method!r}, not by {kind.METHOD!r}. Name another recipe or method."
+        )
+    return recipe
 
 
-def _check_classes(config: Any, images: Examples, data: str | Path) -> None:
-    """A model with parts of each class needs to know every image's."""
-    classes = getattr(config, "classes", 0)
-    if classes > 1 and (images.labels is None or images.labels.max() >= classes):
-        has = "no classes" if images.labels is None else f"{len(images.classes)} classes"
-        raise UsageError(f"config.classes={classes}, but --data {data} has {has}: give that number, or 0.")
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _settings(
+    kind: type[Task],
+    recipe: Recipe,
+    starts: dict[str, str | None],
+    budget: dict[str, float | None],
+    given: dict[str, dict[str, Any]],
+) -> Settings:
+    """The recipe's settings, with those that the caller gave in their place, checked.
+
+    Args:
+        kind: task of the method.
+        recipe: settings where nothing else is given.
+        starts: the arguments ``model``, ``grow_from`` and ``parent`` of :func:`train`.
+        budget: its arguments ``minutes``, ``steps`` and ``epochs``.
+        given: settings in place of the recipe's, by table.
+    """
+    entry, parent, inherited = _beginning(kind, recipe, starts)
+    if kind.CONFIG is not type(entry.config):
+        raise UsageError(f"{entry.name} cannot be trained by {kind.METHOD!r}. Name another architecture or method.")
+    # A budget replaces the recipe's as a whole: minutes by a caller and epochs by a recipe would be two budgets.
+    if all(value is None for value in budget.values()):
+        budget = {each: getattr(recipe, each) for each in BUDGET}
+    tables = {table: getattr(recipe, table) | given[table] for table in TABLES}
+    tables["config"] = inherited | tables["config"]
+    tables = check_tables(kind.METHOD, tables, setting_types(kind.METHOD, entry))
+    options, reading = LoopOptions(**budget, **tables["loop"]), kind.DATA(**tables["data"])
+    return Settings(kind, entry, parent, tables["task"], tables["config"], options, reading)
+
+
+def _beginning(
+    kind: type[Task], recipe: Recipe, starts: dict[str, str | None]
+) -> tuple[Architecture, str | None, dict[str, Any]]:
+    """Architecture, the model that training starts from, and the configuration values that this one dictates."""
+    for option in ("grow_from", "parent"):
+        if starts[option] is not None and option != kind.START:
+            takers = " and ".join(repr(name) for name, each in methods().items() if each.START == option)
+            raise UsageError(f"{option}={starts[option]!r}: it is an option of {takers} alone. Leave it out.")
+    parent = starts.get(kind.START) or recipe.parent
+    if parent == "none":
+        parent = None
+    architecture = None if kind.START == "model" else starts["model"]
+    inherited = kind.inherit(parent) if parent else None
+    if inherited is None:
+        return find(architecture or recipe.architecture), parent, {}
+    if architecture is not None:
+        raise UsageError(
+            f"model={architecture!r}, but the size is that of the parent {parent}. Leave model out, or set parent to "
+            "'none'."
+        )
+    return find(inherited[0]), parent, inherited[1]
+
+
+def _data(settings: Settings, folder: str | Path) -> tuple[Examples, Any]:
+    """The training data, and the model's configuration, which may depend on it."""
+    kind, entry = settings.kind, settings.entry
+    examples = kind.read(folder, settings.reading, entry.configure(settings.config), settings.options.seed)
+    if kind.NEEDS_LABELS and examples.labels is None:
+        raise UsageError(f"--data {folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
+    config = entry.configure(settings.config | kind.config_from(examples))
+    # A model with parts for each class looks them up by the image's label; other models' classes are no such key.
+    classes = config.classes if hasattr(config, "parts") else 0
+    if classes > 1 and (examples.labels is None or examples.labels.max() >= classes):
+        has = "no classes" if examples.labels is None else f"{len(examples.classes)} classes"
+        raise UsageError(f"config.classes={classes}, but --data {folder} has {has}. Set config.classes to that, or 0.")
+    return examples, config
+
+
+def _start(settings: Settings, config: Any) -> Task:
+    """The task, its model with the weights that training starts with."""
+    # From here on, weights are drawn from torch's own generator: a seed gives a model only if nothing draws between.
+    torch.manual_seed(settings.options.seed)
+    return settings.kind(settings.kind.start(settings.entry, config, settings.parent), **settings.task)
+
+
+def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: Path) -> None:
+    """Write the run's recipe, before training, so that a run which is stopped can be continued by its own."""
+    options, reading = asdict(settings.options), asdict(settings.reading)
+    head = {"method": settings.kind.METHOD, "architecture": settings.entry.name, "parent": settings.parent}
+    tables = {
+        "config": config,
+        "loop": {name: value for name, value in options.items() if name not in BUDGET},
+        "task": named(settings.kind) | settings.task,
+        # A release's record must not speak of data that the run was not trained on.
+        "data": {name: value for name, value in reading.items() if name not in RECORDED} | {"name": str(data)},
+    }
+    text = to_toml(head | {name: options[name] for name in BUDGET} | tables)
+    with write_aside(out / RECIPE) as file:
+        file.write(text.encode())
+
+
+def _finish(made: Task, out: str | Path) -> None:
+    """One process measures the model; the others wait, as leaving would end the group under it."""
+    processes = require("accelerate", "train").PartialState()
+    if processes.is_main_process:
+        made.finish(out)
+    processes.wait_for_everyone()

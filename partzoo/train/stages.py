@@ -22,7 +22,8 @@ from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.settings import to_toml
-from partzoo.train.loop import LoopOptions, Task, fit
+from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.tasks.base import Task
 from partzoo.train.windows import SignalOptions, labelled, read_nights
 
 TABLE, SETTINGS = "stages.csv", "settings.toml"

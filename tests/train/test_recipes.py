@@ -16,18 +16,9 @@ from partzoo.errors import UsageError
 from partzoo.models.registry import find, split_tag
 from partzoo.settings import check_tables, checked, parse_settings, to_toml, types_of
 from partzoo.train.loop import LoopOptions
-from partzoo.train.run import (
-    BUDGET,
-    DEFAULTS,
-    METHODS,
-    RECIPE,
-    Recipe,
-    data_options,
-    read_recipe,
-    recipes,
-    setting_types,
-    train,
-)
+from partzoo.train.recipe import BUDGET, Recipe, read_recipe, recipes
+from partzoo.train.run import RECIPE, setting_types, train
+from partzoo.train.tasks import methods
 from partzoo.weights.tensors import read_state
 
 SMALL = {"dim": 24, "depth": 1, "heads": 2, "size": 32}
@@ -44,12 +35,12 @@ def built(name, config):
 def test_a_recipe_is_one_of_a_registered_architecture_and_all_its_settings_exist(name):
     recipe = read_recipe(name)
     entry = find(recipe.architecture)
-    assert recipe.method in METHODS
+    assert recipe.method in methods()
     assert split_tag(name)[0] == recipe.architecture == entry.name and split_tag(name)[1]
     given = {table: getattr(recipe, table) for table in ("task", "config", "loop", "data")}
     given = check_tables(recipe.method, given, setting_types(recipe.method, entry))
     LoopOptions(**{each: getattr(recipe, each) for each in BUDGET}, **given["loop"])
-    data = data_options(recipe.method)(**given["data"])
+    data = methods()[recipe.method].DATA(**given["data"])
     assert data.name and data.terms
     built(entry.name, entry.configure(given["config"]))
 
@@ -199,8 +190,8 @@ def shown():
 def test_settings_that_the_docs_show_are_settings_there_are(line):
     method, *words = shlex.split(line)[2:]
     options = list(pairwise(words))
-    name = dict(options).get("--recipe", DEFAULTS[method])
-    recipe = read_recipe(name if name in recipes() else DEFAULTS[method])
+    name = dict(options).get("--recipe", methods()[method].RECIPE)
+    recipe = read_recipe(name if name in recipes() else methods()[method].RECIPE)
     assert recipe.method == method
     given = parse_settings([value for option, value in options if option == "--set"])
     entry = find(recipe.architecture)

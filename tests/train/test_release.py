@@ -10,8 +10,9 @@ from partzoo.errors import UsageError
 from partzoo.evaluate import protocols
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
+from partzoo.train.recipe import read_recipe
 from partzoo.train.release import metrics, release
-from partzoo.train.run import read_recipe, train
+from partzoo.train.run import train
 from partzoo.weights.manifest import NAME, PACKAGE, manifest
 from partzoo.weights.release_files import check_golden
 
@@ -64,7 +65,7 @@ def test_a_part_model_is_measured_on_the_faces_it_was_trained_on(clone, tmp_path
 
 def test_wrong_settings_are_one_clear_error(data, tmp_path):
     for arguments, message in [
-        ({"method": "parts"}, "There is no method 'parts'; those there are: part, "),
+        ({"method": "parts"}, "Unknown method 'parts'. The methods are classify, finetune, "),
         ({"method": "part", "recipe": "part-vitt8.tim"}, r"Did you mean 'part-vitt8\.tin'"),
         ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
         ({"method": "part", "speed": 3}, "no setting .loop.speed. of part"),

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import partzoo
-from partzoo.train.run import read_recipe, train
+from partzoo.train.recipe import read_recipe
+from partzoo.train.run import train
 
 PAPER = {
     "spatial-resnet32.cifar10": (32, 12, 200),

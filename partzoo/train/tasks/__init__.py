@@ -1,1 +1,34 @@
-"""The objectives: what each method draws from a batch and which loss it descends."""
+"""The training methods, one module each: what a method draws from a batch, and which loss it minimizes.
+
+A module here with a :class:`partzoo.train.tasks.base.Task` that has a ``METHOD`` adds a method to ``partzoo train``;
+nothing else has to be touched, apart from a recipe for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+
+from partzoo.errors import UsageError
+from partzoo.train.tasks.base import Task
+
+
+@functools.cache
+def methods() -> dict[str, type[Task]]:
+    """Every method's task by the method's name, in alphabetical order."""
+    modules = [importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)]
+    classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    tasks = {kind.METHOD: kind for kind in classes if issubclass(kind, Task) and kind.METHOD}
+    return dict(sorted(tasks.items()))
+
+
+def find_method(name: str) -> type[Task]:
+    """The task of a method.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    if name not in methods():
+        raise UsageError(f"Unknown method {name!r}. The methods are {', '.join(methods())}.")
+    return methods()[name]

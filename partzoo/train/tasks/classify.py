@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from partzoo.models.patchresnet import PatchResNet, PatchResNetConfig
 from partzoo.train.augmentation.geometry import random_crop_flip
-from partzoo.train.loop import Task
+from partzoo.train.tasks.base import Task
 
 
 class ClassifyTask(Task):
@@ -20,7 +20,10 @@ class ClassifyTask(Task):
             budget, which makes the early steps cheaper; afterwards they have the model's own size.
     """
 
+    METHOD = "classify"
+    RECIPE = "patchresnet14.tin"
     CONFIG = PatchResNetConfig
+    NEEDS_LABELS = True
 
     def __init__(
         self, model: PatchResNet, *, smoothing: float = 0.1, small_side: int = 48, small_until: float = 0.6

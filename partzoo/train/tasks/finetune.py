@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor, nn
 
-from partzoo.data.image_sets import ImageSet
+from partzoo.data.image_sets import Examples, ImageSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import top1
 from partzoo.files import write_aside
 from partzoo.models.layers import train_fast
 from partzoo.models.loading import load
-from partzoo.models.part.classifier import PartClassifier, PartClassifierConfig
+from partzoo.models.part.classifier import SHARED, PartClassifier, PartClassifierConfig, classifier_of
 from partzoo.models.part.model import Part
+from partzoo.models.registry import Architecture
 from partzoo.train.augmentation.deit import RandAugment, random_crops, seeded
 from partzoo.train.datasets import DataOptions, read_images
-from partzoo.train.loop import Task
+from partzoo.train.tasks.base import Task
 
 HELD_OUT = "held-out.json"
 
@@ -50,7 +52,11 @@ class FinetuneTask(Task):
         UsageError: a value is out of its range.
     """
 
+    METHOD = "finetune"
+    RECIPE = "part-classifier-vitt8.tin"
     CONFIG = PartClassifierConfig
+    START = "parent"
+    NEEDS_LABELS = True
     UNDECAYED = ("cls_token", "pos_embed")
 
     def __init__(
@@ -79,6 +85,35 @@ class FinetuneTask(Task):
         self.erase = RandomErasing(erasing, mode="pixel", device="cpu") if erasing else None
         mixing = {"mixup_alpha": mixup, "cutmix_alpha": cutmix, "label_smoothing": smoothing}
         self.mix = Mixup(**mixing, num_classes=model.config.classes) if mixup or cutmix else None
+        self.unseen: ImageSet | None = None
+
+    @classmethod
+    def inherit(cls, parent: str) -> tuple[str, dict[str, Any]]:
+        part = parent_of(parent)
+        return classifier_of(part.architecture), {name: getattr(part.config, name) for name in (*SHARED, "size")}
+
+    @classmethod
+    def config_from(cls, examples: Examples) -> dict[str, Any]:
+        return super().config_from(examples) | {"names": tuple(examples.classes)}
+
+    @classmethod
+    def start(cls, entry: Architecture, config: PartClassifierConfig, parent: str | None) -> nn.Module:
+        """The encoder of a PART model, all else with random weights; without a parent, all of it."""
+        if not parent:
+            return super().start(entry, config, parent)
+        # Loading may draw random numbers, and the new layers' weights should depend on the seed alone.
+        with torch.random.fork_rng(devices=[]):
+            part = parent_of(parent)
+        return PartClassifier.from_part(part, **asdict(config))
+
+    def prepare(self, folder: str | Path, options: DataOptions, examples: ImageSet) -> None:
+        """Read the held-out images before training, so that a folder without any is refused in time."""
+        self.unseen = held_out(folder, options, examples)
+
+    def finish(self, out: str | Path) -> None:
+        """Write the accuracy on the held-out images to ``held-out.json``."""
+        if self.unseen is not None:
+            write_top1(self.model, self.unseen, out)
 
     def rate_factor(self, name: str) -> float:
         return layer_rate(name, len(self.model.blocks), self.layer_decay)

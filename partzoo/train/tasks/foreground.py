@@ -14,9 +14,9 @@ from partzoo.models.foreground import ForegroundConfig, ForegroundModel
 from partzoo.models.loading import build, load
 from partzoo.models.registry import Architecture
 from partzoo.train.augmentation.masked import random_colours, random_view
-from partzoo.train.loop import Task
 from partzoo.train.losses.foreground import pyramid_loss
 from partzoo.train.masked_images import MaskedImages, MaskedOptions, read_masked
+from partzoo.train.tasks.base import Task
 
 STORED = 320  # side of the squares that examples are kept as, in pixels
 SIZES = (192, 224, 224, 256)  # of the views, one drawn for each step; multiples of 32
@@ -35,9 +35,10 @@ class ForegroundTask(Task):
         teacher_weight: what an example whose mask a teacher drew counts.
     """
 
+    METHOD = "foreground"
+    RECIPE = "foreground-lite0.masks"
     CONFIG = ForegroundConfig
     DATA = MaskedOptions
-    examples: MaskedImages | None
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class ForegroundTask(Task):
         self.model.architecture = model.architecture
         self.encoder_rate, self.teacher_weight = encoder_rate, teacher_weight
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.examples: MaskedImages | None = None
 
     @staticmethod
     def read(folder: str | Path, options: Any, config: Any, seed: int) -> MaskedImages:
@@ -70,6 +72,10 @@ class ForegroundTask(Task):
             heir = model if "heads.0.weight" in state else model.encoder
             heir.load_state_dict({name: state[name] for name in heir.state_dict()})
         return model
+
+    def prepare(self, folder: str | Path, options: Any, examples: MaskedImages) -> None:
+        """Keep the examples: a step needs the aspects and the teachers of its own."""
+        self.examples = examples
 
     def rate_factor(self, name: str) -> float:
         return self.encoder_rate if name.startswith("student.encoder.") else 1.0

@@ -15,7 +15,6 @@ from partzoo.models.loading import load
 from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.mpae.model import Mpae, MpaeConfig
 from partzoo.train.augmentation.geometry import random_flip, similarity_matrices
-from partzoo.train.loop import Task
 from partzoo.train.losses.mpae import (
     background_loss,
     entropy_loss,
@@ -27,6 +26,7 @@ from partzoo.train.losses.mpae import (
 )
 from partzoo.train.losses.partformer import area_loss, concentration_loss, perceptual_loss
 from partzoo.train.perceptual import perceptual_levels
+from partzoo.train.tasks.base import Task
 
 VGG_WEIGHTS = (5 / 32, 5 / 16, 5 / 8, 5 / 4, 5)
 DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest, of the views
@@ -58,6 +58,8 @@ class MpaeTask(Task):
         augment: views flipped, turned, scaled and shifted at random; else the images as they are.
     """
 
+    METHOD = "mpae"
+    RECIPE = "mpae-patchresnet14.faces-k8"
     CONFIG = MpaeConfig
 
     def __init__(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,107 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from partzoo.data.folders import image_files
+from partzoo.data.image_sets import ImageSet, at_most
 from partzoo.discovery.describe import CELL, at_work, cielab, cropped, within_frame
 from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
 from partzoo.discovery.refine import resize
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.models.loading import build, load
-from partzoo.models.objectness import Objectness, PatchResNetFg
-from partzoo.models.registry import find
+from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
+from partzoo.models.registry import Architecture, find
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
+from partzoo.train.tasks.base import Task
 from partzoo.weights.tensors import write_weights
 
 SIZE = 224  # longer side of an image at work, in pixels
 CELLS = 400  # drawn from each image
 CERTAIN = 0.9  # of Otsu's threshold, above which the teacher sees a thing
+
+
+@dataclass(frozen=True)
+class ObjectnessOptions:
+    """Which images an objectness is taught on.
+
+    Attributes:
+        exclude: names of subfolders to leave out.
+        limit: use at most this many images, spread evenly.
+        name, terms, labels_used: for the record of a released weight.
+    """
+
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None
+    name: str = ""
+    terms: str = ""
+    labels_used: bool = False
+
+
+class ObjectnessTask(Task):
+    """A foreground head beside a trained encoder, taught by :func:`teach` rather than in the common loop.
+
+    Args:
+        model: encoder with a head.
+        rounds: rounds of teaching; see :func:`teach`.
+    """
+
+    METHOD = "objectness"
+    RECIPE = "patchresnet14-fg.caltech101"
+    CONFIG = PatchResNetFgConfig
+    DATA = ObjectnessOptions
+    START = "model"
+    model: PatchResNetFg
+
+    def __init__(self, model: PatchResNetFg, *, rounds: int = 2) -> None:
+        super().__init__()
+        self.model, self.rounds = model, rounds
+
+    @classmethod
+    def inherit(cls, parent: str) -> tuple[str, dict[str, Any]]:
+        encoder = load(parent, device="cpu", dtype="float32")
+        return f"{encoder.architecture}-fg", dataclasses.asdict(encoder.config)
+
+    @staticmethod
+    def read(folder: str | Path, options: ObjectnessOptions, config: PatchResNetFgConfig, seed: int) -> ImageSet:
+        """All images of a folder and its subfolders: none is held out, as nothing is measured on them."""
+        files = [file for file in image_files(folder) if not set(file.relative_to(folder).parts) & set(options.exclude)]
+        images = ImageSet(files, config.size, None, [])
+        return images if options.limit is None else at_most(images, options.limit)
+
+    @classmethod
+    def start(cls, entry: Architecture, config: PatchResNetFgConfig, parent: str | None) -> PatchResNetFg:
+        """The parent, with an untaught head beside it.
+
+        Raises:
+            UsageError: there is no parent, or the configuration is not the parent's own.
+        """
+        if parent is None:
+            raise UsageError("'objectness' needs a trained encoder. Name one with --model.")
+        model = with_objectness(load(parent, device="cpu", dtype="float32"), config.hidden)
+        if model.config != config:
+            raise UsageError(f"The configuration of {parent} stays as it is. Set config.hidden alone.")
+        return model
+
+    def fit(
+        self,
+        examples: ImageSet,
+        options: LoopOptions,
+        out: str | Path,
+        *,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> Progress:
+        """Teach the head; the steps are those of a round, and a step's images are cells.
+
+        Raises:
+            UsageError: the budget is not in steps.
+        """
+        began = time.monotonic()
+        if options.steps is None:
+            raise UsageError("'objectness' takes its budget as --steps, not as --minutes or --epochs.")
+        out = run_folder(out)
+        loss = teach(self.model, examples.files, options, rounds=self.rounds, progress=progress)
+        write_weights(out / MODEL, self.model.state_dict(), self.model.architecture, self.model.config)
+        return Progress(options.steps, len(examples), time.monotonic() - began, loss, finished=True)
 
 
 def lesson(
@@ -124,38 +212,3 @@ def with_objectness(encoder: nn.Module, hidden: int = 32) -> PatchResNetFg:
     missing, unexpected = model.load_state_dict(encoder.state_dict(), strict=False)
     assert not unexpected and all(name.startswith("objectness.") for name in missing)
     return model.eval().requires_grad_(False)
-
-
-def train_objectness(
-    encoder: str, data: str | Path, out: str | Path, options: LoopOptions, *,
-    exclude: Sequence[str] = (), limit: int | None = None, rounds: int = 2, progress: bool = True,
-) -> tuple[PatchResNetFg, Progress]:  # fmt: skip
-    """Teach an encoder's objectness from a folder of images; see :func:`teach`.
-
-    Args:
-        encoder: what :func:`partzoo.load` takes; a patchresnet14 with trained weights.
-        data: folder of images, read with its subfolders.
-        out: folder that gets ``model.safetensors``.
-        options: steps, batch size (cells), learning rate, weight decay and seed.
-        exclude: subfolders to leave out.
-        limit: at most so many images, spread evenly.
-        rounds: see :func:`teach`.
-        progress: show a bar.
-
-    Returns:
-        The model and the run's account; its images are those the teacher saw.
-
-    Raises:
-        UsageError: the budget is in minutes, or the folder cannot be made.
-    """
-    began = time.monotonic()
-    if options.steps is None:
-        raise UsageError("'objectness' takes its budget as --steps, not as --minutes.")
-    files = [file for file in image_files(data) if not set(file.relative_to(data).parts) & set(exclude)]
-    count = min(len(files), limit or len(files))
-    files = [files[i * len(files) // count] for i in range(count)]
-    out = run_folder(out)
-    model = with_objectness(load(encoder, device="cpu", dtype="float32"))
-    loss = teach(model, files, options, rounds=rounds, progress=progress)
-    write_weights(out / MODEL, model.state_dict(), model.architecture, model.config)
-    return model, Progress(options.steps, len(files), time.monotonic() - began, loss, finished=True)

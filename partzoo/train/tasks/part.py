@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.models.layers import train_fast
 from partzoo.models.part.model import Part, PartConfig
 from partzoo.models.part.sampling import SAMPLINGS, Sampling, sample
-from partzoo.train.loop import Task
+from partzoo.models.registry import Architecture
+from partzoo.train.growth.grow import grown
 from partzoo.train.losses.part import relative_position_loss
+from partzoo.train.tasks.base import Task
 
 
 class PartTask(Task):
@@ -27,7 +29,10 @@ class PartTask(Task):
         UsageError: no such sampling, or fewer than 0 pairs.
     """
 
+    METHOD = "part"
+    RECIPE = "part-vitn8.tin"
     CONFIG = PartConfig
+    START = "grow_from"
     ENDS = ("patch_embed", "relative_encoder")
 
     def __init__(self, model: Part, *, pairs: int = 2048, sampling: Sampling = "integer") -> None:
@@ -40,6 +45,11 @@ class PartTask(Task):
         train_fast(model.blocks, (model.config.size // model.patch) ** 2)
         self.pairs = pairs
         self.sampling = sampling
+
+    @classmethod
+    def start(cls, entry: Architecture, config: PartConfig, parent: str | None) -> nn.Module:
+        """Random weights, or those of a smaller model grown to this size."""
+        return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator

@@ -10,8 +10,8 @@ from torch import Tensor
 from partzoo.errors import UsageError
 from partzoo.models.part.sampling import SAMPLINGS, Sampling, sample
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
-from partzoo.train.loop import Task
 from partzoo.train.losses.part import relative_position_loss
+from partzoo.train.tasks.base import Task
 from partzoo.train.windows import SignalOptions, WindowSet, read_windows
 
 
@@ -27,6 +27,8 @@ class PartSignalsTask(Task):
         UsageError: no such sampling, fewer than 0 pairs, or a model that was finetuned.
     """
 
+    METHOD = "part-signals"
+    RECIPE = "part-vit1d.physionet"
     CONFIG = SignalPartConfig
     DATA = SignalOptions
     ENDS = ("patch_embed", "relative_encoder")

@@ -13,9 +13,9 @@ from partzoo.errors import UsageError
 from partzoo.models.loading import load
 from partzoo.models.partformer.model import PartFormer, PartFormerConfig
 from partzoo.train.augmentation.geometry import random_flip, random_similarity
-from partzoo.train.loop import Task
 from partzoo.train.losses.partformer import area_loss, concentration_loss, consistency_loss, perceptual_loss
 from partzoo.train.perceptual import perceptual_levels
+from partzoo.train.tasks.base import Task
 
 
 class PartFormerTask(Task):
@@ -37,6 +37,8 @@ class PartFormerTask(Task):
     Of a model with several classes (``model.config.classes``), images' labels choose the parts.
     """
 
+    METHOD = "partformer"
+    RECIPE = "partformer-resnet18.faces-k8"
     CONFIG = PartFormerConfig
 
     def __init__(

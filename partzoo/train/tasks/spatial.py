@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from partzoo.models.registry import Architecture
 from partzoo.models.spatial.model import Spatial, SpatialConfig
 from partzoo.models.spatial.pairs import PairSampler
-from partzoo.train.loop import Task
+from partzoo.train.growth.grow import grown
 from partzoo.train.losses.spatial import relation_loss
+from partzoo.train.tasks.base import Task
 
 
 class SpatialTask(Task):
@@ -21,7 +23,10 @@ class SpatialTask(Task):
         focus: gamma of the focal loss, 2 in relational reasoning as it was published; 0 is the plain cross-entropy.
     """
 
+    METHOD = "spatial"
+    RECIPE = "spatial-resnet8.tin"
     CONFIG = SpatialConfig
+    START = "grow_from"
 
     def __init__(
         self,
@@ -38,6 +43,11 @@ class SpatialTask(Task):
         self.model = model
         self.sampler = PairSampler(model, views=views, patches=patches, patch_negatives=patch_negatives, apart=apart)
         self.alpha, self.focus = alpha if patches else 0.0, focus
+
+    @classmethod
+    def start(cls, entry: Architecture, config: SpatialConfig, parent: str | None) -> nn.Module:
+        """Random weights, or those of a smaller model grown to this size."""
+        return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator

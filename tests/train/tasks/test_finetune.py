@@ -20,7 +20,8 @@ from partzoo.train.augmentation import deit
 from partzoo.train.augmentation.deit import CHUNK, RandAugment, random_crops, seeded
 from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.loop import LoopOptions, _optimizer
-from partzoo.train.run import RECIPE, read_recipe, train
+from partzoo.train.recipe import read_recipe
+from partzoo.train.run import RECIPE, train
 from partzoo.train.tasks.finetune import FinetuneTask
 from partzoo.weights.tensors import write_weights
 
@@ -212,8 +213,8 @@ def test_a_failure_puts_random_states_back():
     ("method", "options", "message"),
     [
         ("finetune", {"parent": "patchresnet14.tin"}, r"patchresnet14\.tin is no PART model"),
-        ("part", {"parent": "part-vitt8"}, r"only 'finetune' starts from"),
-        ("finetune", {"model": "part-classifier-vits8"}, r"has the size of part-vitt8\.tin; or set parent to 'none'"),
+        ("part", {"parent": "part-vitt8"}, r"an option of 'finetune' alone"),
+        ("finetune", {"model": "part-classifier-vits8"}, r"that of the parent part-vitt8\.tin\. Leave model out"),
         ("finetune", {"reading": {"layout": "cub"}, "parent": "none"}, r"cub"),
         ("finetune", {"task": {"layer_decay": 2.0}, "parent": "none"}, r"layer_decay lies in 0\.\.1"),
     ],

@@ -31,7 +31,8 @@ from partzoo.train.losses.mpae import (
 )
 from partzoo.train.losses.partformer import perceptual_loss
 from partzoo.train.perceptual import perceptual_levels
-from partzoo.train.run import read_recipe, train
+from partzoo.train.recipe import read_recipe
+from partzoo.train.run import train
 from partzoo.train.tasks.mpae import VGG_WEIGHTS, MpaeTask, random_view
 
 CASES = Path(__file__).parents[2] / "parity" / "mpae"

@@ -12,8 +12,10 @@ from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.signals import write_nights
-from partzoo.train.run import METHODS, read_recipe, train
+from partzoo.train.recipe import read_recipe
+from partzoo.train.run import train
 from partzoo.train.stages import COLUMNS, StagesTask, few_of_each, means, sample_efficiency, with_classes
+from partzoo.train.tasks import methods
 from partzoo.train.tasks.part_signals import PartSignalsTask
 from partzoo.train.windows import SignalOptions, WindowSet, labelled, read_nights, read_windows
 
@@ -155,7 +157,7 @@ def test_options_are_checked():
 def test_the_recipe_has_the_paper_s_settings():
     recipe = read_recipe("part-vit1d.physionet")
     config = find(recipe.architecture).config
-    assert METHODS[recipe.method] is PartSignalsTask and recipe.epochs == 1000 and recipe.data["held_out"] == 200
+    assert methods()[recipe.method] is PartSignalsTask and recipe.epochs == 1000 and recipe.data["held_out"] == 200
     assert (config.channels, config.size, config.patch, config.patches) == (6, 30 * 100, 100, 40)
 
 

@@ -1,0 +1,74 @@
+"""Recipes: the settings of a training, by name or in a TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from partzoo.errors import UsageError
+
+BUDGET = ("minutes", "steps", "epochs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a training, as a file under ``partzoo/train/recipes`` or in a run's folder states them.
+
+    Attributes:
+        method: name of the method, a key of :func:`partzoo.train.tasks.methods`.
+        architecture: architecture to train.
+        parent: model that training starts from.
+        minutes, steps, epochs: the budget, one of the three.
+        config: values of the architecture's configuration.
+        loop: values of :class:`partzoo.train.loop.LoopOptions`.
+        task: values of the method's task.
+        data: values of the dataclass that says how the method's data is read, such as
+            :class:`partzoo.train.datasets.DataOptions`.
+    """
+
+    method: str
+    architecture: str
+    parent: str | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    loop: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that come with partzoo."""
+    return sorted(
+        file.name.removesuffix(".toml")
+        for file in files("partzoo.train").joinpath("recipes").iterdir()
+        if file.name.endswith(".toml")
+    )
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """Read a recipe by name, or from a ``.toml`` file.
+
+    Raises:
+        UsageError: there is no such recipe, or it has a key that recipes do not have.
+    """
+    text = _recipe_text(name)
+    try:
+        return Recipe(**tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise UsageError(f"The recipe {name} cannot be read: {error}. Correct the file.") from error
+
+
+def _recipe_text(name: str | Path) -> str:
+    if str(name) in recipes():
+        return files("partzoo.train").joinpath("recipes", f"{name}.toml").read_text()
+    if Path(name).suffix == ".toml" and Path(name).is_file():
+        return Path(name).read_text()
+    close = difflib.get_close_matches(str(name), recipes(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UsageError(f"Unknown recipe {str(name)!r}.{hint} The recipes are {', '.join(recipes())}.")
