@@ -9,15 +9,13 @@ DATA is the folder with ``masks/``. A figure is the mean over seeds of the clust
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from partzoo.discovery import cluster
-from partzoo.discovery.finder import Finder
-from partzoo.discovery.pipeline import make_finder
+from partzoo.discovery.factory import make_finder
 from partzoo.evaluate import protocols
 from partzoo.evaluate.parts.figures import part_figures
 
@@ -62,12 +60,12 @@ def main() -> None:
     for name, changes in ROWS.items():
         if not any(word in name for word in chosen.only.split(",")):
             continue
-        settings = dataclasses.replace(default.settings, **{k: v for k, v in changes.items() if k != "more"})
+        finder = default.with_settings(**{k: v for k, v in changes.items() if k != "more"})
         cells = []
         for each in SETS:
             with groups(changes.get("more", cluster.MORE)):
                 runs, _ = part_figures(
-                    Finder(default.model, settings, default.seer), protocols.get(each), chosen.data, k=[K],
+                    finder, protocols.get(each), chosen.data, k=[K],
                     seeds=range(chosen.seeds), split=chosen.split, limit=chosen.limit,
                 )  # fmt: skip
             found = [[run["metrics"][figure] for figure in FIGURES] for run in runs if run["seed"] is not None]

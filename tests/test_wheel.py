@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from partzoo.discovery.pipeline import FOREGROUND
+from partzoo.discovery.factory import FOREGROUND
 from partzoo.features import DEFAULT_MODEL
 from partzoo.weights.manifest import NAME
 

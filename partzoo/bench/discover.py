@@ -10,7 +10,8 @@ import torch
 
 from partzoo.bench.photograph import photograph
 from partzoo.bench.runner import Case
-from partzoo.discovery.pipeline import default_size, discover_parts
+from partzoo.discovery.factory import default_size
+from partzoo.discovery.pipeline import discover_parts
 from partzoo.features import DEFAULT_MODEL
 from partzoo.images.opening import open_image
 from partzoo.images.preprocess import to_tensor, working_size

@@ -143,7 +143,8 @@ def _find(
     """Parts of each image; of many, so that the memory of a few suffices."""
     from tqdm import tqdm
 
-    from partzoo.discovery.pipeline import discover_parts, fit_parts, looking_model
+    from partzoo.discovery.factory import inference_model
+    from partzoo.discovery.pipeline import discover_parts, fit_parts
     from partzoo.discovery.vocabulary import PartVocabulary
 
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
@@ -158,7 +159,7 @@ def _find(
         return
     encoder: nn.Module | str | None = options["model"] or words.settings.model or None
     if isinstance(encoder, str):
-        encoder = looking_model(encoder)
+        encoder = inference_model(encoder)
     with tqdm(total=len(images), desc="finding them", unit="image", disable=hidden) as bar:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
@@ -234,7 +235,7 @@ def _about(parts: Parts, source: str, target: Path | str | None) -> dict[str, An
 
 def _warn(found: list[dict[str, Any]]) -> None:
     """One line on stderr for the images whose foreground is doubtful."""
-    from partzoo.discovery.describe import DOUBTFUL
+    from partzoo.discovery.segmentation import DOUBTFUL
 
     doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
     if doubtful:

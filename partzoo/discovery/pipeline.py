@@ -1,48 +1,41 @@
-"""`discover_parts` and `fit_parts`: image -> features -> foreground -> parts -> maps -> labels."""
+"""`discover_parts` and `fit_parts`: each image is opened, viewed, encoded, segmented, described, labelled.
+
+Each stage is a value that the next one takes: ``OpenedImage``, ``View``, ``Encoded`` with its ``Foreground``,
+``Descriptors``, ``PartVocabulary``, ``Parts``. The first four are one *look* of a finder at one image.
+"""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
 
-from partzoo.discovery.describe import View
-from partzoo.discovery.finder import DEFAULT_K, Finder
-from partzoo.discovery.foreground import METHODS
-from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UnknownModelError, UsageError
-from partzoo.features import DEFAULT_MODEL, encoder_of
+from partzoo.discovery.factory import Background, finder_of, make_finder
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage, open_images
-from partzoo.models.folding import folded
-from partzoo.models.foreground import ForegroundModel
-from partzoo.models.loading import load
-from partzoo.models.registry import find, list_models
 from partzoo.parts.parts import Parts
-from partzoo.weights.folder import stored_model
 
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
-FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
-FEATURES, COLOUR, PLACE = 0.8, 0.15, 0.05  # weights in a descriptor, see docs/discovery.md
-COARSEST, CELLS = 32, 28  # the stride from which two levels are compared; cells along the longer side, for finer ones
+KEPT_BYTES = 2**27  # of what the networks found while fitting, kept for labelling
 
 Progress = Callable[[int, int], None]
 
 
 def discover_parts(
     images: Any,
-    k: int | Literal["auto"] | None = DEFAULT_K,
+    k: int | Literal["auto"] | None = None,
     *,
     model: str | nn.Module | None = None,
     vocabulary: PartVocabulary | None = None,
     classes: int | Sequence[int] | None = None,
-    background: str | bool | None = "auto",
+    background: Background = "auto",
     size: int | None = None,
     refine: bool = True,
     seed: int = 0,
@@ -56,20 +49,21 @@ def discover_parts(
     Args:
         images: one image or many, as :func:`partzoo.images.opening.open_images` takes them: path, URL, PIL image,
             array, tensor, bytes, file object; a sequence of these, a folder or a glob.
-        k: how many parts to look for. An image with fewer gives fewer, a blank one none. ``"auto"``: the k in 2..12
-            whose clusters have the highest mean silhouette. A learned part model has parts of its own: None and
-            ``"auto"`` take them, as it numbers them, a smaller k joins the most similar ones in these images, a
-            larger one is an error. Where no k is said, one with fewer than 8 gives its own.
+        k: how many parts to look for: by default 8, and of a learned part model its own, as it numbers them. An image
+            with fewer gives fewer, a blank one none. ``"auto"``: the k in 2..12 whose clusters have the highest mean
+            silhouette. Of a learned part model, a smaller k joins the parts that are most similar in these images, and
+            a larger one is an error.
         model: name or module; the bundled default if None.
         vocabulary: what :func:`fit_parts` found. It brings its own k, background, size and refine.
         classes: number of the class that each image shows, or one for all: of a part model that has parts of several
             classes (``model.config.classes``), each with parts of its own.
-        background: how the foreground is found: a foreground model by name, or one of
+        background: how the foreground is found: a foreground model or its name, or one of
             ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the model that did best (docs/discovery.md); None or
             False takes everything for foreground.
-        size: longer side at work, in pixels: a larger one shows smaller parts and takes longer.
+        size: longer side at which the encoder sees the image, in pixels: a larger one shows smaller parts and takes
+            longer.
         refine: follow the image's edges.
-        seed: of the clustering.
+        seed: random seed of the clustering.
         batch_size: images read ahead while one is at work, which bounds memory. Each goes through the model alone:
             batches bring no speed on a CPU, and so labels cannot depend on them.
         progress: called with the number of images labelled and of all.
@@ -82,29 +76,27 @@ def discover_parts(
         UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing.
     """
     opened, single = open_images(images)
-    if vocabulary is not None:
-        finder = _finder_of(vocabulary, model)
-    else:
-        finder = make_finder(model, background, size, refine)
-        k = finder.asked(k)
+    finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
     categories = _categories(classes, len(opened), finder)
-    if vocabulary is None and not single:
-        vocabulary = fitted(finder, opened, [k], [seed], batch_size)[k, seed]
-    found = []
-    ahead = read_ahead(opened, range(len(opened)), batch_size, progress)
-    for image, category in zip(ahead, categories, strict=True):
-        view = finder.look(image, category)
-        alone = vocabulary is None
-        found.append(_alone(finder, image, view, k, seed)[0] if alone else finder.parts(image, view, vocabulary))
-    return found[0] if single else found
+    if single and vocabulary is None:
+        k = finder.asked(k)
+        for image in read_ahead(opened, [0], batch_size, progress):
+            found = finder.label_alone(image, finder.look(image, categories[0]), k, seed)[0]
+        return found
+    kept = Kept()
+    if vocabulary is None:
+        k = finder.asked(k)
+        vocabulary = fitted(finder, opened, [k], [seed], batch_size, kept=kept)[k, seed]
+    labelled = list(label_images(finder, opened, vocabulary, categories, batch_size, progress, kept))
+    return labelled[0] if single else labelled
 
 
 def fit_parts(
     images: Any,
-    k: int | Literal["auto"] | None = DEFAULT_K,
+    k: int | Literal["auto"] | None = None,
     *,
     model: str | nn.Module | None = None,
-    background: str | bool | None = "auto",
+    background: Background = "auto",
     size: int | None = None,
     refine: bool = True,
     seed: int = 0,
@@ -124,8 +116,45 @@ def fit_parts(
     finder = make_finder(model, background, size, refine)
     k = finder.asked(k)
     if single and not finder.knows(k):
-        return _alone(finder, opened[0], finder.look(opened[0]), k, seed)[1]
+        return finder.label_alone(opened[0], finder.look(opened[0]), k, seed)[1]
     return fitted(finder, opened, [k], [seed], batch_size, progress)[k, seed]
+
+
+class Kept:
+    """What the networks found in images, by their index, so that labelling need not run them again.
+
+    It takes at most ``KEPT_BYTES`` of memory, however many images there are; those beyond are looked at twice.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, Any] = {}
+        self._room = KEPT_BYTES
+
+    def add(self, index: int, encoded: Any) -> None:
+        """Keep what :meth:`Finder.kept` gave, if there is room."""
+        if encoded is not None and encoded.bytes <= self._room:
+            self._found[index] = encoded
+            self._room -= encoded.bytes
+
+    def pop(self, index: int) -> Any:
+        """What was kept of an image, which is forgotten; None where nothing was."""
+        return self._found.pop(index, None)
+
+
+def label_images(
+    finder: Finder,
+    images: Sequence[OpenedImage],
+    vocabulary: PartVocabulary,
+    categories: Sequence[int | None],
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
+) -> Iterator[Parts]:
+    """Label images one by one with a vocabulary, in the memory of a few."""
+    kept = kept or Kept()
+    ahead = read_ahead(images, range(len(images)), batch_size, progress)
+    for index, (image, category) in enumerate(zip(ahead, categories, strict=True)):
+        yield finder.label(image, finder.look(image, category, kept.pop(index)), vocabulary)
 
 
 def read_ahead(
@@ -153,98 +182,6 @@ def read_ahead(
                 future.cancel()
 
 
-def make_finder(
-    model: str | nn.Module | None = None,
-    background: str | bool | None = "auto",
-    size: int | None = None,
-    refine: bool = True,
-) -> Finder:
-    """What finds parts with a model; arguments and errors are those of :func:`discover_parts`."""
-    if size is not None and size < 1:
-        raise UsageError(f"size={size} must be at least 1 pixel.")
-    encoder = looking_model(model)
-    name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
-    if hasattr(encoder, "part_maps"):
-        return Finder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
-    method = _method(background, encoder)
-    settings = Settings(name, size or default_size(encoder), *blend(encoder), method, refine)
-    return Finder(encoder, settings, foreground_model(method))
-
-
-def looking_model(model: str | nn.Module | None) -> nn.Module:
-    """The encoder of a name, made fast to look with; a module of the caller's stays as it is."""
-    encoder = encoder_of(model)
-    return encoder if isinstance(model, nn.Module) else folded(encoder)
-
-
-def _method(background: str | bool | None, encoder: nn.Module) -> str:
-    """The name of a foreground method or model."""
-    if background is None or background is False:
-        return "none"
-    if background is True or background == "auto":
-        return FOREGROUND
-    if background == "objectness" and not hasattr(encoder, "objectness"):
-        raise UsageError("background='objectness' needs an encoder with that head: patchresnet14-fg.caltech101.")
-    if background in METHODS or is_foreground_model(background):
-        return background
-    known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
-    raise UsageError(f"Unknown background {background!r}: it is 'auto', None, or one of {known}.")
-
-
-def is_foreground_model(name: str) -> bool:
-    """Whether a name, a folder or a file is a foreground model's."""
-    stored = stored_model(name) if Path(name).exists() else None
-    try:
-        return find(stored[0] if stored else name).family == "foreground"
-    except UnknownModelError:
-        return False
-
-
-def foreground_model(method: str) -> ForegroundModel | None:
-    """The foreground model that a method names; None for the other methods.
-
-    A released one is kept for the next call; a folder or a file may hold another model by then.
-    """
-    if method in METHODS:
-        return None
-    return folded(load(method)) if Path(method).exists() else _released(method)
-
-
-@functools.lru_cache(maxsize=2)
-def _released(name: str) -> ForegroundModel:
-    return folded(load(name))
-
-
-def _finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
-    name = vocabulary.settings.model
-    if model is None and not name:
-        raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    encoder = looking_model(name if model is None else model)
-    method = _method(vocabulary.settings.background, encoder)
-    finder = Finder(encoder, vocabulary.settings, foreground_model(method))
-    if len(vocabulary.numbering) != finder.own:
-        raise UsageError(
-            f"The vocabulary is of a model with {len(vocabulary.numbering)} learned parts, this one has {finder.own}: "
-            "use the model that the vocabulary was fitted with."
-        )
-    return finder
-
-
-def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Which layers of an encoder are compared, and the weights of each, of colour and of place.
-
-    It is the last layer; of a network whose last map is as coarse as stride 32, a third is the map before it.
-    """
-    if len(encoder.reductions) > 1 and encoder.reductions[-1] >= COARSEST:
-        return (-2, -1), (FEATURES / 3, 2 * FEATURES / 3, COLOUR, PLACE)
-    return (-1,), (FEATURES, COLOUR, PLACE)
-
-
-def default_size(encoder: nn.Module) -> int:
-    """Longer side at work, in pixels: 28 cells of the encoder's grid, but 224 to 448 pixels."""
-    return min(max(CELLS * encoder.patch, 224), 448)
-
-
 def _categories(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
     """The class of each image; None for all of a model whose parts are the same in every class."""
     if classes is None:
@@ -257,18 +194,6 @@ def _categories(classes: int | Sequence[int] | None, count: int, finder: Finder)
     return np.broadcast_to(numbers, count).tolist()
 
 
-def _alone(finder: Finder, image: OpenedImage, view: View, k: int | str, seed: int) -> tuple[Parts, PartVocabulary]:
-    if isinstance(k, int) and not finder.learned:
-        (height, width), cells = image.size, view.inside.numel()
-        if k > height * width:
-            raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} image: use fewer.")
-        if k > cells:
-            raise UsageError(
-                f"k={k} exceeds the {cells} cells of this image at work. Use k <= {cells} or a larger size."
-            )
-    return finder.parts_alone(image, view, k, seed)
-
-
 def fitted(
     finder: Finder,
     images: Sequence[OpenedImage],
@@ -276,12 +201,22 @@ def fitted(
     seeds: Sequence[int],
     batch_size: int = 8,
     progress: Progress | None = None,
+    kept: Kept | None = None,
 ) -> dict[tuple[int | str, int], PartVocabulary]:
-    """A vocabulary for each k, as ``Finder.asked`` gives it, and each seed, from one pass over the images; from none
-    where a learned part model knows them all."""
+    """A vocabulary for each k and each seed, from one pass over the images.
+
+    Args:
+        finder: what looks and fits.
+        images: what is looked at; a learned part model that knows every k needs none.
+        ks: numbers of parts, as :meth:`Finder.asked` gives them.
+        seeds: random seeds of sampling and clustering.
+        batch_size: images read ahead.
+        progress: called with the number of images looked at and of all.
+        kept: is given what the networks found, for :func:`label_images`.
+    """
     samples: list[list[Tensor]] = [[] for _ in seeds]
     if not all(map(finder.knows, ks)):
-        samples = _draw_samples(finder, images, seeds, batch_size, progress)
+        samples = _draw_samples(finder, images, seeds, batch_size, progress, kept)
     return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
 
 
@@ -291,13 +226,16 @@ def _draw_samples(
     seeds: Sequence[int],
     batch_size: int,
     progress: Progress | None,
+    kept: Kept | None,
 ) -> list[list[Tensor]]:
     """For each seed a bounded sample of the images' cells, in an order that depends on their contents alone."""
-    chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int)
+    chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
     drawn = []
-    for image in read_ahead(images, chosen.tolist(), batch_size, progress):
-        view = finder.look(image)
+    for index, image in zip(chosen, read_ahead(images, chosen, batch_size, progress), strict=True):
+        look = finder.look(image)
+        if kept is not None:
+            kept.add(index, finder.kept(look))
         digest = hashlib.sha256(image.pixels.tobytes()).digest()
-        drawn.append((digest, [finder.sample(view, FIT_CELLS // len(chosen), seed) for seed in seeds]))
+        drawn.append((digest, [finder.sample(look, FIT_CELLS // len(chosen), seed) for seed in seeds]))
     drawn.sort(key=lambda pair: pair[0])
     return [[samples[i] for _, samples in drawn] for i in range(len(seeds))]

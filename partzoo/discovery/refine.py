@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import ShapeError
 
+RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units of colours in 0..1
 STRIP = 2**23  # map values upsampled at once, so that memory does not grow with the image
 
 
@@ -19,6 +20,12 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
         return maps
     smaller = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
     return interpolate(maps[None], size, mode="bilinear", align_corners=False, antialias=smaller)[0]
+
+
+def follow_edges(maps: Tensor, pixels: Tensor) -> Tensor:
+    """Maps ``(K, h, w)`` in 0..1 refined along the edges of an image ``(3, H, W)``, at its size."""
+    guide = resize(pixels, maps.shape[1:])
+    return guided_filter(guide, maps, radius=RADIUS, epsilon=EPSILON, fine=pixels).clamp_(0, 1)
 
 
 def guided_filter(

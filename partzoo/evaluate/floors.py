@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
-from partzoo.discovery.pipeline import make_finder
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
@@ -52,11 +50,10 @@ def floor_encoder(name: str) -> nn.Module:
 
 def floor_finder(name: str, background: str | None = None, size: int | None = None) -> Finder:
     """Finder of a floor: everything is foreground, unless a method or a foreground model is named."""
-    finder = make_finder(random_weights(), background, size)
-    settings = dataclasses.replace(finder.settings, model=name)
-    if name == COLOUR:
-        colour, position = settings.weights[-2:]
-        without = tuple(0.0 for _ in settings.layers)
-        alone = (colour / (colour + position), position / (colour + position))
-        settings = dataclasses.replace(settings, weights=(*without, *alone))
-    return Finder(finder.model, settings, finder.seer)
+    finder = make_finder(random_weights(), background, size).with_settings(model=name)
+    if name != COLOUR:
+        return finder
+    weights = finder.settings.weights
+    colour, position = weights[-2:]
+    alone = (colour / (colour + position), position / (colour + position))
+    return finder.with_settings(weights=(*(0.0 for _ in weights[:-2]), *alone))

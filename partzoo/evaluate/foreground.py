@@ -61,8 +61,8 @@ def finder_scorer(finder: Finder) -> Scorer:
     """What a finder takes for foreground, along the image's edges, and its quality."""
 
     def score(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-        view = finder.look(OpenedImage(pixels))
-        return finder.foreground(view, pixels.shape[:2]), view.quality
+        look = finder.look(OpenedImage(pixels))
+        return finder.foreground(look, pixels.shape[:2]), look.quality
 
     return score
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from partzoo.discovery.factory import is_foreground_model, make_finder
 from partzoo.discovery.finder import Finder
-from partzoo.discovery.pipeline import is_foreground_model, make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import BOX, COLOUR, FLOORS, floor_encoder, floor_finder
 from partzoo.evaluate.foreground import Scorer, box_scorer, finder_scorer, foreground_figures
@@ -224,7 +223,7 @@ def _finder(model: str, background: str | None, size: int | None, refine: bool) 
         finder = floor_finder(model, None if background == "auto" else background, size)
     else:
         finder = make_finder(load(model, dtype="float32"), background, size)
-    return Finder(finder.model, dataclasses.replace(finder.settings, model=model, refine=refine), finder.seer)
+    return finder.with_settings(model=model, refine=refine)
 
 
 def _scorer(model: str, background: str | None, size: int | None, refine: bool) -> tuple[str, Scorer]:

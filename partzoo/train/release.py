@@ -5,15 +5,14 @@ Training by the recipe of that name, evaluation on held-out images, packing, gol
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from partzoo.data.folders import load_images
-from partzoo.discovery.finder import Finder
-from partzoo.discovery.pipeline import make_finder
+from partzoo.discovery.factory import make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols
 from partzoo.evaluate.foreground import finder_scorer, foreground_figures
@@ -165,8 +164,7 @@ def metrics(
 
 def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) -> list[dict[str, Any]]:
     """Figures of a foreground model on those sets of the protocols that the folder holds, along images' edges."""
-    finder = make_finder(background="none")
-    finder = Finder(finder.model, replace(finder.settings, background="model"), model)
+    finder = make_finder(background=model)
     found = [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
     for name in ("ecssd", "pascal-s", "horses"):
         rules = protocols.get(name)

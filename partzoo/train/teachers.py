@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, normalize
 
-from partzoo.discovery.describe import CELL, cielab
+from partzoo.discovery.colours import cielab
 from partzoo.discovery.foreground import (
     background_and_contrast,
     colour_distance,
@@ -19,6 +19,7 @@ from partzoo.discovery.foreground import (
     superpixels,
     things,
 )
+from partzoo.discovery.views import CELL
 from partzoo.images.preprocess import working_size
 from partzoo.models.efficientnet import STRIDE, EfficientNetLite
 from partzoo.models.foreground import ForegroundModel

@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import partzoo
-from partzoo.discovery.describe import at_least_something, certainty
-from partzoo.discovery.pipeline import FOREGROUND, blend, default_size, is_foreground_model
+from partzoo.discovery.factory import FOREGROUND, blend, default_size, is_foreground_model
+from partzoo.discovery.segmentation import at_least_something, certainty
 from partzoo.errors import UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL
 from partzoo.hub import save_pretrained

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 import partzoo
-from partzoo.discovery.finder import Finder
+from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.vocabulary import Settings
 from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
@@ -97,12 +97,12 @@ def test_a_larger_k_is_an_error_that_says_what_is_possible():
             call(bright(), 8, model=Columns(THIRDS))
 
 
-def test_where_no_k_is_said_few_parts_are_all_and_many_become_eight():
+def test_without_k_a_part_model_gives_all_its_parts():
     assert partzoo.discover_parts(bright(), model=Columns(THIRDS)).k == 3
     assert partzoo.fit_parts(bright(), model=Columns(THIRDS)).k == 3
     sixteen = Columns(torch.randn(16, 5, generator=torch.Generator().manual_seed(0)).tolist())
-    assert partzoo.discover_parts(bright(), model=sixteen).k == 8
-    assert partzoo.discover_parts([bright()], model=sixteen)[0].k == 8
+    assert partzoo.discover_parts(bright(), model=sixteen).k == 16
+    assert partzoo.discover_parts([bright()], model=sixteen)[0].k == 16
 
 
 def test_parts_keep_the_models_numbers_whatever_their_areas(partformer):
@@ -130,7 +130,7 @@ def test_joined_parts_keep_the_order_of_the_first_of_each():
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_every_part_has_a_place_after_joining(k):
     """Whichever of two equal cosines is found first: products of matrices are not symmetric to the last bit."""
-    finder = Finder(Columns([[0.0]] * 7), Settings("", 32))
+    finder = LearnedFinder(Columns([[0.0]] * 7), Settings("", 32))
     for seed in range(40):
         descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))
         numbering = finder.fit([descriptors], k).numbering
@@ -203,7 +203,7 @@ def test_the_class_of_each_image_says_which_parts_are_meant():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"parts of 2 classes of things: say which each image shows, with classes=, 0 to 1"),
+        ({}, r"parts of 2 classes of objects: say which each image shows, with classes=, 0 to 1"),
         ({"classes": 2}, "classes=2: this model knows the classes 0 to 1"),
         ({"classes": -1}, "classes=-1"), ({"classes": "bird"}, "'bird'"), ({"classes": 0.5}, "0.5"),
         ({"classes": [0, 1]}, r"one for each of the 1 images"),

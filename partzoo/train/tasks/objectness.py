@@ -22,9 +22,11 @@ from tqdm import tqdm
 
 from partzoo.data.folders import image_files
 from partzoo.data.image_sets import ImageSet, at_most
-from partzoo.discovery.describe import CELL, at_work, cielab, cropped, within_frame
+from partzoo.discovery.colours import cielab
 from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
+from partzoo.discovery.frames import cropped, within_frame
 from partzoo.discovery.refine import resize
+from partzoo.discovery.views import CELL, view_image
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.models.loading import build, load
@@ -131,7 +133,8 @@ def lesson(
 
     The teacher is the boundary prior, or the model itself once it is ``taught``.
     """
-    pixels, batch = at_work(image, model, SIZE)
+    view = view_image(image, model, SIZE)
+    pixels, batch = view.pixels, view.batch
     inside = within_frame(pixels, model.preprocess.multiple)
     maps = [layer[0].float() for layer in model.forward_intermediates(batch)]
     lab = cielab(avg_pool2d(pixels, CELL))

@@ -10,8 +10,8 @@ from torch import nn
 
 import partzoo
 from partzoo.data.reading import Example
-from partzoo.discovery.describe import at_work
-from partzoo.discovery.pipeline import make_finder
+from partzoo.discovery.factory import make_finder
+from partzoo.discovery.views import view_image
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
 from partzoo.evaluate.parts.figures import part_figures
@@ -59,7 +59,7 @@ def test_unrefined_scores_are_the_maps_as_the_model_upsamples_them(faces, k):
     finder = make_finder(model, refine=False, size=64)
     view = finder.look(image)
     vocabulary = finder.fit([finder.sample(view, 0)], k)
-    x = at_work(image, model, 64)[1]
+    x = view_image(image, model, 64).batch
     maps = model.part_maps(x, size=(128, 128))[0]
     numbers = np.array([0, *vocabulary.numbering])
     maps = torch.stack([maps[numbers == number].sum(0) for number in range(k + 1)])

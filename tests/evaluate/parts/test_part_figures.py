@@ -6,7 +6,7 @@ from helpers.drawn_faces import write_faces
 
 import partzoo
 from partzoo.data.reading import Example
-from partzoo.discovery.pipeline import make_finder
+from partzoo.discovery.factory import make_finder
 from partzoo.evaluate.parts.figures import Tally, part_figures
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol

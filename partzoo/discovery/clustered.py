@@ -1,0 +1,179 @@
+"""Parts of an encoder's features: clusters of descriptors within the foreground."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from partzoo.discovery.cluster import merged_kmeans, spherical_kmeans
+from partzoo.discovery.descriptors import Descriptors, describe
+from partzoo.discovery.finder import Finder, checked
+from partzoo.discovery.labels import argmax_inside, by_area, contest
+from partzoo.discovery.segmentation import Foreground, segment
+from partzoo.discovery.views import View, view_image
+from partzoo.discovery.vocabulary import PartVocabulary, Settings
+from partzoo.errors import UsageError
+from partzoo.images.opening import OpenedImage
+from partzoo.models.foreground import ForegroundModel
+from partzoo.parts.parts import Parts
+
+DEFAULT_K = 8
+SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
+AUTO_K = range(2, 13)
+AUTO_CELLS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the networks found in one image.
+
+    Attributes:
+        layers: unit features ``(C, h_i, w_i)`` of each chosen layer.
+        foreground: on the grid of cells.
+    """
+
+    layers: tuple[Tensor, ...]
+    foreground: Foreground
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return sum(each.numel() * each.element_size() for each in (*self.layers, self.foreground.score))
+
+
+@dataclass(frozen=True, eq=False)
+class DescribedImage:
+    """One image as a clustered finder sees it.
+
+    Attributes:
+        pixels: ``(3, H, W)``, 0..1, at working size.
+        encoded: what the networks found in it.
+        descriptors: of its cells.
+    """
+
+    pixels: Tensor
+    encoded: Encoded
+    descriptors: Descriptors
+
+    @property
+    def quality(self) -> float:
+        """How certain the foreground is, 0..1."""
+        return self.encoded.foreground.quality
+
+
+class ClusteredFinder(Finder[DescribedImage]):
+    """Finds parts by clustering an encoder's descriptors.
+
+    Args:
+        model: the encoder.
+        settings: how an image becomes descriptors.
+        network: the foreground model that ``settings.background`` names, if it names one.
+    """
+
+    def __init__(self, model: nn.Module, settings: Settings, network: ForegroundModel | None = None) -> None:
+        super().__init__(model, settings)
+        self.network = network
+
+    def with_settings(self, **changes: Any) -> ClusteredFinder:
+        return ClusteredFinder(self.model, dataclasses.replace(self.settings, **changes), self.network)
+
+    def asked(self, k: int | str | None) -> int | Literal["auto"]:
+        return checked(DEFAULT_K if k is None else k)
+
+    def knows(self, k: int | str) -> bool:
+        return False
+
+    def look(self, image: OpenedImage, category: int | None = None, encoded: Encoded | None = None) -> DescribedImage:
+        with torch.inference_mode():
+            view = view_image(image, self.model, self.settings.size)
+            encoded = encoded or self.encode(image, view)
+            score = encoded.foreground.score
+            descriptors = describe(view.pixels, encoded.layers, score, centre=self.settings.centre)
+        return DescribedImage(view.pixels, encoded, descriptors)
+
+    def encode(self, image: OpenedImage, view: View) -> Encoded:
+        """Run the encoder and what finds the foreground."""
+        method, layers = self.settings.background, list(self.settings.layers)
+        needs_all = method == "objectness"
+        maps = [
+            layer[0].float() for layer in self.model.forward_intermediates(view.batch, None if needs_all else layers)
+        ]
+        foreground = segment(image, view, maps, method, self.model, self.network)
+        chosen = [maps[i] for i in layers] if needs_all else maps
+        return Encoded(tuple(normalize(layer.cpu(), dim=0) for layer in chosen), foreground)
+
+    def kept(self, look: DescribedImage) -> Encoded:
+        return look.encoded
+
+    def sample(self, look: DescribedImage, count: int, seed: int = 0) -> Tensor:
+        return look.descriptors.sample(count, seed, self.settings.weights)
+
+    def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
+        """Fit a vocabulary to what :meth:`sample` drew; parts are numbered by their cells, ties by the first one."""
+        points = torch.cat(list(samples))
+        if not len(points):
+            return PartVocabulary(points, self.settings)
+        clusters = merged_kmeans(points, best_k(points, seed) if k == "auto" else k, seed=seed)
+        order = by_area(clusters.labels.numpy(), len(clusters.centres))
+        return PartVocabulary(clusters.centres[order], self.settings)
+
+    def label_alone(
+        self, image: OpenedImage, look: DescribedImage, k: int | str, seed: int = 0
+    ) -> tuple[Parts, PartVocabulary]:
+        """Divide one image by itself; parts are numbered by their pixels, ties by the first one.
+
+        Raises:
+            UsageError: k exceeds the image's pixels or cells.
+        """
+        (height, width), cells = image.size, look.descriptors.inside.numel()
+        if k != "auto" and k > height * width:
+            raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} image: use fewer.")
+        if k != "auto" and k > cells:
+            raise UsageError(
+                f"k={k} exceeds the {cells} cells of this image at work. Use k <= {cells} or a larger size."
+            )
+        vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
+        coarse = self.maps(look, vocabulary)
+        labels = self._labels(coarse, look.pixels, image.size)
+        order = by_area(labels[labels > 0] - 1, vocabulary.k)
+        vocabulary = dataclasses.replace(vocabulary, centres=vocabulary.centres[order])
+        coarse = coarse[[0, *(order + 1)]]
+        labels = np.concatenate([[0], order.argsort() + 1])[labels]
+        return self._parts(image, look, vocabulary, coarse, labels), vocabulary
+
+    def maps(self, look: DescribedImage, vocabulary: PartVocabulary) -> Tensor:
+        """``(K + 1, h, w)``: the foreground's score and each part's share of it."""
+        cosines = look.descriptors.similarities(vocabulary.centres, self.settings.weights)
+        return torch.cat([self.foreground_map(look), (SHARPNESS * cosines).softmax(0)])
+
+    def foreground_map(self, look: DescribedImage) -> Tensor:
+        return look.encoded.foreground.score[None]
+
+    def descriptors(self, look: DescribedImage, vocabulary: PartVocabulary) -> Tensor:
+        return vocabulary.centres
+
+    argmax = staticmethod(argmax_inside)
+    shares = staticmethod(contest)
+
+
+def best_k(points: Tensor, seed: int) -> int:
+    """The k in 2..12 with the highest mean silhouette, distances being 1 - cosine to the centres.
+
+    Source: Rousseeuw, "Silhouettes", 1987, in the centre-based form of Hruschka et al. ("simplified silhouette").
+    """
+    points = points[:: -(-len(points) // AUTO_CELLS)]
+    best = (-2.0, 1)
+    for k in AUTO_K:
+        centres = spherical_kmeans(points, k, seed=seed, restarts=2).centres
+        if len(centres) < 2:
+            break
+        near, next_near = (1 - (normalize(points, dim=1) @ centres.T).topk(2, dim=1).values.T).clamp(min=1e-6)
+        best = max(best, (float((1 - near / next_near).mean()), k), key=lambda pair: pair[0])
+    return best[1]

@@ -1,0 +1,135 @@
+"""Descriptors of one image's cells: features, colour and place in one vector, whose cosines are weighted sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, normalize
+
+from partzoo.discovery.colours import cielab
+from partzoo.discovery.refine import resize
+from partzoo.discovery.views import CELL
+from partzoo.errors import UsageError
+
+COLOUR_ANGLE = (0.02, 0.03, 0.03)  # radians per unit of L, a, b
+POSITION_ANGLE = 0.7  # radians per unit of place, see position()
+
+
+@dataclass(frozen=True, eq=False)
+class Descriptors:
+    """Descriptors of one image, as blocks on grids of their own.
+
+    Attributes:
+        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, on its own grid.
+        colour: ``(6, h, w)`` unit vectors whose dot products fall with the difference of the colours.
+        position: ``(4, h, w)``, likewise with the distance of the places.
+        score: ``(h, w)``, foreground from 0.5 on.
+    """
+
+    layers: tuple[Tensor, ...]
+    colour: Tensor
+    position: Tensor
+    score: Tensor
+
+    @property
+    def inside(self) -> Tensor:
+        """``(rows, columns)`` bool: cells of the last layer's grid that are mostly foreground; where there is none,
+        those that have any."""
+        share = resize(((self.score >= 0.5).float())[None], self.layers[-1].shape[1:])[0]
+        return share >= 0.5 if (share >= 0.5).any() else share > 0
+
+    @property
+    def blocks(self) -> tuple[Tensor, ...]:
+        """Layers, colour and position: unit vectors ``(C, rows, columns)``, each block on its own grid."""
+        return *self.layers, self.colour, self.position
+
+    def sample(self, count: int, seed: int, weights: Sequence[float]) -> Tensor:
+        """Unit descriptors ``(n, D)`` of the foreground's cells among about ``count`` drawn from the last layer's grid.
+
+        They are the blocks side by side, each of length ``sqrt(weight)``, so that a cosine of descriptors is the
+        weighted sum of the blocks' cosines.
+        """
+        inside = self.inside
+        cells = inside.flatten().nonzero()[:, 0]
+        drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
+        cells = cells[drawn[: ceil(len(cells) * min(count / inside.numel(), 1))].sort().values]
+        parts = [w**0.5 * normalize(resize(b, inside.shape), dim=0) for b, w in zip(self.blocks, weights, strict=True)]
+        return torch.cat(parts).flatten(1).T[cells]
+
+    def similarities(self, centres: Tensor, weights: Sequence[float]) -> Tensor:
+        """Cosines ``(K, h, w)`` of the cells' descriptors with centres ``(K, D)``.
+
+        They are computed on each block's own grid, then upsampled and added: the cosine is a sum over the blocks, and
+        upsampling is linear.
+        """
+        found = torch.zeros(len(centres), *self.score.shape)
+        channels = sum(len(block) for block in self.blocks)
+        if centres.shape[1] != channels:
+            raise UsageError(
+                f"The vocabulary's descriptors have {centres.shape[1]} channels, this model's have {channels}: "
+                "use the model that the vocabulary was fitted with."
+            )
+        for block, centre, weight in zip(
+            self.blocks, centres.split([len(block) for block in self.blocks], dim=1), weights, strict=True
+        ):
+            if weight and len(centre):
+                maps = (centre @ block.flatten(1)).unflatten(1, block.shape[1:])
+                found += weight**0.5 * resize(maps, found.shape[1:])
+        return found
+
+
+def describe(pixels: Tensor, layers: Sequence[Tensor], score: Tensor, *, centre: bool = False) -> Descriptors:
+    """Descriptors of an image's cells.
+
+    Args:
+        pixels: ``(3, H, W)``, 0..1, at working size.
+        layers: unit features ``(C, h_i, w_i)``.
+        score: ``(h, w)``, foreground from 0.5 on.
+        centre: subtract from the features their mean over the foreground.
+    """
+    kept = tuple(centred(layer, score) for layer in layers) if centre else tuple(layers)
+    return Descriptors(kept, angles(cielab(avg_pool2d(pixels, CELL)), COLOUR_ANGLE), position(score), score)
+
+
+def centred(layer: Tensor, score: Tensor) -> Tensor:
+    """Features ``(C, h, w)`` less their mean over the image's foreground, of unit length.
+
+    What all of an object has in common does not distinguish its parts, and differs between images with light and kind.
+    """
+    inside = resize((score >= 0.5).float()[None], layer.shape[1:])
+    inside = inside if inside.any() else torch.ones_like(inside)
+    return normalize(layer - (layer * inside).sum((1, 2), keepdim=True) / inside.sum(), dim=0)
+
+
+def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
+    """Values ``(D, h, w)`` as unit vectors ``(2 D, h, w)``: their cosine falls with the difference of the values."""
+    turned = values * torch.as_tensor(scale, dtype=torch.float32).view(-1, 1, 1)
+    return torch.cat([turned.cos(), turned.sin()]) / len(values) ** 0.5
+
+
+def position(score: Tensor) -> Tensor:
+    """Places as :func:`angles`: height and distance from the middle, in standard deviations of the foreground.
+
+    Left and right count as one, so that a mirrored image has the same parts.
+    """
+    rows, columns = score.shape
+    inside = (score >= 0.5).float()
+    x, y, spread = _centre(inside if inside.any() else torch.ones_like(inside))
+    unit = spread.clamp(min=1)
+    across = ((torch.arange(columns) - x) / unit).abs()
+    down = (torch.arange(rows) - y) / unit
+    place = torch.stack([across.expand(rows, -1), down[:, None].expand(-1, columns)])
+    return angles(place, POSITION_ANGLE)
+
+
+def _centre(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre of mass (x, y) of a map and the standard deviation around it, mean of both axes."""
+    area, across, down = weight.sum(), weight.sum(0), weight.sum(1)
+    x, y = torch.arange(len(across)), torch.arange(len(down))
+    at_x, at_y = (x * across).sum() / area, (y * down).sum() / area
+    variance = ((x - at_x) ** 2 * across).sum() + ((y - at_y) ** 2 * down).sum()
+    return at_x, at_y, (variance / (2 * area)).sqrt()

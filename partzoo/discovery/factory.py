@@ -1,0 +1,116 @@
+"""Choosing a finder: the encoder or part model, its settings, and what finds the foreground."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from torch import nn
+
+from partzoo.discovery.clustered import ClusteredFinder
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.foreground import METHODS
+from partzoo.discovery.learned import LearnedFinder
+from partzoo.discovery.vocabulary import PartVocabulary, Settings
+from partzoo.errors import UnknownModelError, UsageError
+from partzoo.features import DEFAULT_MODEL, encoder_of
+from partzoo.models.folding import folded
+from partzoo.models.foreground import ForegroundModel
+from partzoo.models.loading import load
+from partzoo.models.part_model import PartModel
+from partzoo.models.registry import find, list_models
+from partzoo.weights.folder import stored_model
+
+FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
+FEATURES, COLOUR, PLACE = 0.8, 0.15, 0.05  # weights in a descriptor, see docs/discovery.md
+COARSEST, CELLS = 32, 28  # the stride from which two levels are compared; cells along the longer side, for finer ones
+
+Background = str | bool | ForegroundModel | None
+
+
+def make_finder(
+    model: str | nn.Module | None = None, background: Background = "auto", size: int | None = None, refine: bool = True
+) -> Finder:
+    """A finder of parts with a model; arguments and errors are those of :func:`partzoo.discover_parts`."""
+    if size is not None and size < 1:
+        raise UsageError(f"size={size} must be at least 1 pixel.")
+    encoder = inference_model(model)
+    name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
+    if isinstance(encoder, PartModel):
+        return LearnedFinder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
+    method, network = foreground_of(background, encoder)
+    settings = Settings(name, size or default_size(encoder), *blend(encoder), method, refine)
+    return ClusteredFinder(encoder, settings, network)
+
+
+def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
+    """The finder that a vocabulary was fitted with; ``model`` in place of the model that its settings name."""
+    settings = vocabulary.settings
+    if model is None and not settings.model:
+        raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
+    encoder = inference_model(settings.model if model is None else model)
+    own = encoder.config.parts if isinstance(encoder, PartModel) else 0
+    if len(vocabulary.numbering) != own:
+        raise UsageError(
+            f"The vocabulary is of a model with {len(vocabulary.numbering)} learned parts, this one has {own}: "
+            "use the model that the vocabulary was fitted with."
+        )
+    if isinstance(encoder, PartModel):
+        return LearnedFinder(encoder, settings)
+    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder)[1])
+
+
+def inference_model(model: str | nn.Module | None) -> nn.Module:
+    """The encoder with a name, batch norms folded for speed; a module of the caller's stays as it is."""
+    encoder = encoder_of(model)
+    return encoder if isinstance(model, nn.Module) else folded(encoder)
+
+
+def foreground_of(background: Background, encoder: nn.Module) -> tuple[str, ForegroundModel | None]:
+    """The name of a foreground method or model, and the model where it is one.
+
+    A released model is kept for the next call; a folder or a file is read anew, since it may hold another model by
+    then.
+    """
+    if isinstance(background, ForegroundModel):
+        return "", background
+    if background is None or background is False:
+        return "none", None
+    name = FOREGROUND if background is True or background == "auto" else background
+    if name == "objectness" and not hasattr(encoder, "objectness"):
+        raise UsageError("background='objectness' needs an encoder with that head: patchresnet14-fg.caltech101.")
+    if name in METHODS:
+        return name, None
+    if is_foreground_model(name):
+        return name, folded(load(name)) if Path(name).exists() else _released(name)
+    known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
+    raise UsageError(f"Unknown background {name!r}: it is 'auto', None, or one of {known}.")
+
+
+@functools.lru_cache(maxsize=2)
+def _released(name: str) -> ForegroundModel:
+    return folded(load(name))
+
+
+def is_foreground_model(name: str) -> bool:
+    """Whether a name, a folder or a file is a foreground model's."""
+    stored = stored_model(name) if Path(name).exists() else None
+    try:
+        return find(stored[0] if stored else name).family == "foreground"
+    except UnknownModelError:
+        return False
+
+
+def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Which layers of an encoder are compared, and the weights of each, of colour and of place.
+
+    It is the last layer; of a network whose last map is as coarse as stride 32, a third is the map before it.
+    """
+    if len(encoder.reductions) > 1 and encoder.reductions[-1] >= COARSEST:
+        return (-2, -1), (FEATURES / 3, 2 * FEATURES / 3, COLOUR, PLACE)
+    return (-1,), (FEATURES, COLOUR, PLACE)
+
+
+def default_size(encoder: nn.Module) -> int:
+    """Longer side at work, in pixels: 28 cells of the encoder's grid, but 224 to 448 pixels."""
+    return min(max(CELLS * encoder.patch, 224), 448)

@@ -1,0 +1,158 @@
+"""Parts that a learned part model knows, as it numbers them, or joined until fewer are left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from partzoo.discovery.finder import Finder, checked
+from partzoo.discovery.labels import argmax
+from partzoo.discovery.views import view_image
+from partzoo.discovery.vocabulary import PartVocabulary, Settings
+from partzoo.errors import UsageError
+from partzoo.images.opening import OpenedImage
+from partzoo.models.part_model import PartModel
+from partzoo.parts.parts import Parts
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedImage:
+    """One image as a learned part model sees it.
+
+    Attributes:
+        pixels: ``(3, H, W)``, 0..1, at working size.
+        maps: ``(K + 1, h, w)`` on the model's grid, background first.
+        descriptors: ``(K + 1, D)``, background first.
+        match: size -> maps at that size, upsampled as the model does it.
+        quality: always 1: the model's background is not a separate step.
+    """
+
+    pixels: Tensor
+    maps: Tensor
+    descriptors: Tensor
+    match: Callable[[tuple[int, int] | None], Tensor]
+    quality: float = 1.0
+
+
+class LearnedFinder(Finder[MatchedImage]):
+    """Finds the parts that a part model has learned."""
+
+    learned = True
+
+    def __init__(self, model: PartModel, settings: Settings) -> None:
+        super().__init__(model, settings)
+        self.own = model.config.parts
+        classes = getattr(model.config, "classes", 0)
+        self.classes = classes if classes > 1 else 0
+
+    def with_settings(self, **changes: Any) -> LearnedFinder:
+        return LearnedFinder(self.model, dataclasses.replace(self.settings, **changes))
+
+    def asked(self, k: int | str | None) -> int:
+        """How many parts to look for; None and ``"auto"`` are all that the model knows."""
+        k = checked(k)
+        if k is None or k == "auto":
+            return self.own
+        if k > self.own:
+            raise UsageError(f"k={k}: this model knows {self.own} parts. Use k <= {self.own}, or k=None for all.")
+        if k < self.own and self.classes:
+            raise UsageError(f"k={k}: the parts of several classes cannot be joined. Use k=None for all {self.own}.")
+        return k
+
+    def knows(self, k: int | Literal["auto"]) -> bool:
+        return k == self.own
+
+    def look(self, image: OpenedImage, category: int | None = None, encoded: None = None) -> MatchedImage:
+        """Run the model on an image, alone.
+
+        Raises:
+            UsageError: the model has parts of several classes, and the image's is missing or none of them.
+        """
+        if self.classes and category is None:
+            raise UsageError(
+                f"This model has parts of {self.classes} classes of objects: say which each image shows, "
+                f"with classes=, 0 to {self.classes - 1}."
+            )
+        if self.classes and not 0 <= category < self.classes:
+            raise UsageError(f"classes={category}: this model knows the classes 0 to {self.classes - 1}.")
+        view = view_image(image, self.model, self.settings.size)
+        classes = None if category is None else torch.tensor([category], device=view.batch.device)
+
+        @torch.inference_mode()
+        def match(size: tuple[int, int] | None) -> Tensor:
+            return maps(size)[0].float().cpu()
+
+        with torch.inference_mode():
+            descriptors, maps = self.model.descriptors_and_maps(view.batch, classes)
+            return MatchedImage(view.pixels, match(None), descriptors[0].float().cpu(), match)
+
+    def kept(self, look: MatchedImage) -> None:
+        return None
+
+    def sample(self, look: MatchedImage, count: int, seed: int = 0) -> Tensor:
+        """Descriptors ``(K, D)`` of the model's parts in the image."""
+        return look.descriptors[1:]
+
+    def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
+        """The model's own parts, the most similar ones joined until k are left; no samples are needed for all."""
+        return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
+
+    def label_alone(
+        self, image: OpenedImage, look: MatchedImage, k: int | str, seed: int = 0
+    ) -> tuple[Parts, PartVocabulary]:
+        vocabulary = self.fit([self.sample(look, 0, seed)], k, seed)
+        return self.label(image, look, vocabulary), vocabulary
+
+    def maps(self, look: MatchedImage, vocabulary: PartVocabulary) -> Tensor:
+        """``(K + 1, h, w)``: the model's maps, background first, added up for parts that are joined."""
+        return _joined(look.maps, vocabulary)
+
+    def scores(self, look: MatchedImage, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
+        """``(K + 1, *size)`` scores that sum to one, background first.
+
+        Without refinement they are upsampled as the model does it.
+        """
+        if not self.settings.refine:
+            return _joined(look.match(size), vocabulary)
+        return super().scores(look, vocabulary, size)
+
+    def foreground_map(self, look: MatchedImage) -> Tensor:
+        return 1 - look.maps[:1]
+
+    def descriptors(self, look: MatchedImage, vocabulary: PartVocabulary) -> Tensor:
+        numbers, own = torch.tensor(vocabulary.numbering), look.descriptors[1:]
+        return torch.stack([own[numbers == part].mean(0) for part in range(1, vocabulary.k + 1)])
+
+    argmax = staticmethod(argmax)
+
+    @staticmethod
+    def shares(maps: Tensor) -> Tensor:
+        return maps
+
+    def _numbering(self, samples: Sequence[Tensor], k: int | str) -> tuple[int, ...]:
+        """The part (1..k) that each of the model's own belongs to.
+
+        The two most similar groups are joined until k are left; a group's similarity is that of its mean descriptor,
+        so that a joined part competes as one. Groups keep the order of the first part of each.
+        """
+        groups = [[i] for i in range(self.own)]
+        if not self.knows(k):
+            descriptors = normalize(torch.stack(list(samples)).mean(0), dim=1)
+        while len(groups) > k:
+            centres = normalize(torch.stack([descriptors[group].mean(0) for group in groups]), dim=1)
+            a, b = sorted(divmod(int((centres @ centres.T).fill_diagonal_(-2).argmax()), len(groups)))
+            groups[a] += groups.pop(b)
+        number = {part: i for i, group in enumerate(groups, start=1) for part in group}
+        return tuple(number[i] for i in range(self.own))
+
+
+def _joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
+    """Maps of the model's own parts, added up to those of the vocabulary."""
+    groups = torch.tensor([0, *vocabulary.numbering])
+    return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)

@@ -1,0 +1,107 @@
+"""Foreground of one image, by a foreground model or by a method that needs none, and how certain it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import lcm
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, normalize
+
+from partzoo.discovery.colours import cielab
+from partzoo.discovery.foreground import Cells, foreground, halved_at
+from partzoo.discovery.frames import cropped, within_frame
+from partzoo.discovery.refine import resize
+from partzoo.discovery.views import CELL, View
+from partzoo.images.opening import OpenedImage
+from partzoo.models.foreground import ForegroundModel
+
+DOUBTFUL = 0.7  # quality below which a foreground is doubtful, see docs/discovery.md
+LIKELIEST = 0.6  # share of the highest probability that counts as foreground where nothing reaches one half
+BLANK = 2.0  # an image whose CIELAB channels all span less than this shows nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Foreground:
+    """Foreground of one image on the grid of cells.
+
+    Attributes:
+        score: ``(h, w)`` float32, 0..1, foreground from 0.5 on.
+        quality: how certain it is, 0..1, see :func:`certainty`.
+    """
+
+    score: Tensor
+    quality: float
+
+
+def segment(
+    image: OpenedImage,
+    view: View,
+    maps: Sequence[Tensor],
+    method: str,
+    model: nn.Module,
+    network: ForegroundModel | None = None,
+) -> Foreground:
+    """Separate an image's foreground from its background.
+
+    Args:
+        image: the image, which a foreground model looks at in its own size.
+        view: the same image at its working size.
+        maps: features ``(C, h_i, w_i)`` of the encoder's layers, coarsest last; ``"objectness"`` needs all of them.
+        method: key of :data:`partzoo.discovery.foreground.METHODS`; not used with a foreground model.
+        model: the encoder.
+        network: a foreground model.
+    """
+    lab = cielab(avg_pool2d(view.pixels, CELL))
+    size = lab.shape[1:]
+    if (lab.amax((1, 2)) - lab.amin((1, 2))).max() < BLANK:
+        return Foreground(torch.zeros(size), 0.0)
+    if network is not None:
+        found = resize(network.probability(image.pixels)[None], size)[0]
+        return Foreground(at_least_something(found), certainty(found))
+    inside = within_frame(view.pixels, lcm(model.preprocess.multiple, CELL))
+    rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
+    cells = _cells(method, model, maps, lab, inside, view.pixels.shape[1:])
+    score = torch.zeros(size)
+    score[rows, columns] = torch.from_numpy(foreground(method, cells))
+    return Foreground(score, certainty(score))
+
+
+def certainty(score: Tensor) -> float:
+    """How certain a foreground is, 0..1: its expected intersection over union, if its probabilities are right.
+
+    It is the sum of the probabilities inside over the area inside plus the sum of the probabilities outside.
+    """
+    inside = score >= 0.5
+    if not inside.any():
+        return 0.0
+    return float(score[inside].sum() / (inside.sum() + score[~inside].sum()))
+
+
+def at_least_something(found: Tensor) -> Tensor:
+    """Probabilities bent so that an image in which nothing reaches one half still has its likeliest foreground."""
+    threshold = min(0.5, LIKELIEST * float(found.max()))
+    return torch.from_numpy(halved_at(found.numpy(), threshold))
+
+
+def _cells(
+    method: str,
+    model: nn.Module,
+    maps: Sequence[Tensor],
+    lab: Tensor,
+    inside: tuple[slice, slice],
+    working: tuple[int, int],
+) -> Cells:
+    """What a method looks at: the cells inside the frame."""
+    rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
+    size = lab[0, rows, columns].shape
+    objectness = features = None
+    if method == "objectness":
+        found = model.objectness(*cropped(maps, lab.to(maps[0].device), inside, working))
+        objectness = resize(found.float().cpu()[None], size)[0].numpy()
+    elif method == "ncut":
+        found = cropped([normalize(maps[-1].cpu(), dim=0)], lab, inside, working)[0][0]
+        features = resize(found - found.mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
+    return Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, objectness)

@@ -1,0 +1,38 @@
+"""An image at its working size, as pixels and as a model takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lcm
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from partzoo.images.opening import OpenedImage
+from partzoo.images.preprocess import working_size
+
+CELL = 4  # working pixels between neighbouring cells of the grid on which foreground, colour and place are known
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An image at its working size.
+
+    Attributes:
+        pixels: ``(3, H, W)`` float32, 0..1, on the CPU.
+        batch: ``(1, 3, H, W)`` normalized, on the model's device.
+    """
+
+    pixels: Tensor
+    batch: Tensor
+
+
+def view_image(image: OpenedImage, model: nn.Module, size: int) -> View:
+    """Resize an image to a longer side of about ``size`` pixels, in multiples that suit the model and the grid."""
+    preprocess = model.preprocess
+    height, width = working_size(image.size, size, lcm(preprocess.multiple, CELL))
+    resized = Image.fromarray(image.pixels).resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
+    x = torch.from_numpy(np.array(resized).transpose(2, 0, 1).copy())
+    return View(x.float() / 255, preprocess.normalize(x[None].to(next(model.parameters()).device)))
