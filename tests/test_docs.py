@@ -22,8 +22,8 @@ from partzoo.cli import main
 from partzoo.errors import UsageError
 from partzoo.evaluate import reproduction
 from partzoo.evaluate.floors import FLOORS
+from partzoo.evaluate.measurement import digest
 from partzoo.evaluate.report import read_csv, rows, write_csv
-from partzoo.evaluate.run import digest
 from partzoo.features import DEFAULT_MODEL
 from partzoo.weights.manifest import NAME, PACKAGE, WeightFile, manifest
 

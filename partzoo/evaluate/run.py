@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from partzoo.discovery.factory import is_foreground_model, make_finder
-from partzoo.discovery.finder import Finder
 from partzoo.errors import UsageError
-from partzoo.evaluate.floors import BOX, COLOUR, FLOORS, floor_encoder, floor_finder
-from partzoo.evaluate.foreground import Scorer, box_scorer, finder_scorer, foreground_figures
-from partzoo.evaluate.parts.figures import part_figures
-from partzoo.evaluate.probes.classes import classify_figures
-from partzoo.evaluate.probes.patches import patch_figures
+from partzoo.evaluate.floors import BOX, COLOUR, FLOORS
+from partzoo.evaluate.foreground_measurement import ForegroundMeasurement
+from partzoo.evaluate.measurement import Measurement, Request
+from partzoo.evaluate.parts.measurement import PartMeasurement
+from partzoo.evaluate.probes.measurement import ClassMeasurement
 from partzoo.evaluate.protocols import get
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
-from partzoo.evaluate.protocols.coco import DetectionProtocol
+from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import write_aside
-from partzoo.models.folding import folded
-from partzoo.models.loading import load
 from partzoo.models.registry import find
 from partzoo.progress import ProgressCallback
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
 from partzoo.weights.manifest import manifest
 
-PARTS = (4, 8, 16)  # how many are looked for where nothing else is said
+MEASUREMENTS: dict[type, type[Measurement]] = {
+    PartProtocol: PartMeasurement,
+    ForegroundProtocol: ForegroundMeasurement,
+    ClassProtocol: ClassMeasurement,
+    DetectionProtocol: DetectionMeasurement,
+}
 
 
 def evaluate(
@@ -86,55 +82,28 @@ def evaluate(
     Raises:
         UsageError: no such protocol, an option does not fit it, or the data is not there.
     """
-    rules = get(protocol)
+    rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
-        raise UsageError(f"seeds={seeds} must be at least 1.")
-    asks_for_parts = isinstance(rules, PartProtocol | ForegroundProtocol)
-    if not asks_for_parts and (background, size, refine, rotate) != ("auto", None, True, 0):
-        raise UsageError(f"background, size, refine and rotate are for parts, which {protocol} does not ask for.")
-    if (patches is not None and not isinstance(rules, ClassProtocol)) or (augment and patches is None):
-        raise UsageError("patches are for protocols of classes, and augment goes with patches.")
-    if isinstance(rules, ClassProtocol) and split not in (None, rules.test):
-        raise UsageError(f"{protocol} is fitted on {rules.train} and reported on {rules.test}, not on {split!r}.")
-    chosen: dict[str, Any] = {"split": split or _reported(rules), "limit": limit}
-    if isinstance(rules, PartProtocol):
-        finder = _finder(model, background, size, refine)
-        k = _numbers(finder) if k is None else list(k)
-        weights, chosen = digest(finder.model), chosen | {"k": k, "seeds": seeds}
-        folded(finder.model)
-        options = {"k": k, "seeds": range(seeds), "split": split, "limit": limit, "rotate": rotate}
-        measure = partial(part_figures, finder, rules, data, progress=progress, **options)
-    elif isinstance(rules, ForegroundProtocol):
-        weights, scorer = _scorer(model, background, size, refine)
-        measure = partial(foreground_figures, scorer, rules, data, split=split, limit=limit, progress=progress)
-    elif isinstance(rules, ClassProtocol):
-        encoder = floor_encoder(model) if model in FLOORS else load(model, dtype="float32")
-        weights, chosen = digest(encoder), chosen | {"seeds": seeds}
-        options = {"seeds": range(seeds), "limit": limit, "progress": progress}
-        measure = partial(classify_figures, encoder, rules, data, **options)
-        if patches is not None:
-            chosen |= {"patches": list(patches), "augment": augment}
-            measure = partial(patch_figures, encoder, rules, data, patches=patches, augment=augment, **options)
-    elif isinstance(rules, DetectionProtocol):
-        weights = _sha256(Path(model))
-        measure = partial(_detection_figures, rules, Path(model), data, split)
-    else:
-        raise UsageError(
-            f"{protocol} measures models finetuned on its stages: run 'partzoo stages MODEL --data DIR -o OUT', "
-            f"or in Python partzoo.evaluate.protocols.get({protocol!r}).evaluate(model.stages, data)."
-        )
+        raise UsageError(f"seeds={seeds}: at least one is needed.")
+    request = Request(
+        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit
+    )
+    kind.check(request)
+    made = kind(rules, request)
     record = {
         "format": FORMAT,
         "protocol": protocol,
         "model": model,
         "setting": _setting(background, size, refine, rotate),
-        "weights_sha256": weights,
-        **chosen,
+        "weights_sha256": made.weights,
+        "split": split or kind.reported_split(rules),
+        "limit": limit,
+        **made.identity,
     }
     if out is not None and (known := _known(Path(out), record)):
         return known
     with kept_memory():
-        runs, images = measure()
+        runs, images = made.measure(progress)
     record |= {"images": images, "command": _command(record), "hardware": hardware(), "runs": runs}
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -209,42 +178,19 @@ def _foreground_rows() -> list[tuple[str, dict[str, Any]]]:
     return [*found, ("patchresnet14-fg.caltech101", {"background": "objectness", "size": None})]
 
 
-def digest(model: nn.Module) -> str:
-    """sha256 over names, shapes and bytes of a model's weights, whatever file they came from."""
-    total = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
+def measurement_of(protocol: str) -> type[Measurement]:
+    """How a model is measured by a protocol.
 
-
-def _finder(model: str, background: str | None, size: int | None, refine: bool) -> Finder:
-    if model in FLOORS:
-        finder = floor_finder(model, None if background == "auto" else background, size)
-    else:
-        finder = make_finder(load(model, dtype="float32"), background, size)
-    return finder.with_settings(model=model, refine=refine)
-
-
-def _scorer(model: str, background: str | None, size: int | None, refine: bool) -> tuple[str, Scorer]:
-    """The digest of what finds a foreground, and its scorer; a foreground model is taken with the default encoder."""
-    if model == BOX:
-        return "", box_scorer
-    if is_foreground_model(model):
-        finder = _finder(DEFAULT_MODEL, model, size, refine)
-        folded(finder.model)
-        return digest(load(model, dtype="float32")), finder_scorer(finder)
-    finder = _finder(model, background, size, refine)
-    weights = digest(finder.model)
-    folded(finder.model)
-    return weights, finder_scorer(finder)
-
-
-def _numbers(finder: Finder) -> list[int]:
-    """How many parts are looked for where nothing else is said."""
-    if not finder.learned:
-        return list(PARTS)
-    return [k for k in PARTS if k < finder.own and not finder.classes] + [finder.own]
+    Raises:
+        UsageError: there is no such protocol, or it measures no model as it is.
+    """
+    kind = MEASUREMENTS.get(type(get(protocol)))
+    if kind is None:
+        raise UsageError(
+            f"{protocol} measures models finetuned on its stages: run 'partzoo stages MODEL --data DIR -o OUT', "
+            f"or in Python partzoo.evaluate.protocols.get({protocol!r}).evaluate(model.stages, data)."
+        )
+    return kind
 
 
 def _can_give(model: str, k: int | None) -> bool:
@@ -252,27 +198,6 @@ def _can_give(model: str, k: int | None) -> bool:
     record = manifest().get(model)
     known = record.config.get("parts") if record else None
     return k is not None if known is None else k is None or k <= known
-
-
-def _detection_figures(
-    rules: DetectionProtocol, detections: Path, data: str | Path, split: str | None
-) -> tuple[list[dict[str, Any]], int]:
-    figures = rules.average_precision(detections, data, split=split)
-    images = {each["image_id"] for each in json.loads(detections.read_text())}
-    return [{"k": None, "seed": None, "metrics": figures}], len(images)
-
-
-def _reported(rules: Any) -> str:
-    """The split that a protocol reports on."""
-    if isinstance(rules, ForegroundProtocol):
-        return rules.split
-    return rules.report if isinstance(rules, PartProtocol) else getattr(rules, "test", "test")
-
-
-def _sha256(file: Path) -> str:
-    if not file.is_file():
-        raise UsageError(f"{file} is not there: this protocol takes a JSON file of detections for its MODEL.")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _setting(background: str | None, size: int | None, refine: bool = True, rotate: float = 0.0) -> str:
@@ -307,7 +232,7 @@ def _command(record: dict[str, Any]) -> str:
         parts += ["--patches", ",".join(map(str, record["patches"]))] + ["--augment"] * record["augment"]
     if record["setting"] != DEFAULT:
         parts += [f"--{option.replace('=', ' ')}" for option in record["setting"].split(",")]
-    if record["split"] != _reported(get(record["protocol"])):
+    if record["split"] != measurement_of(record["protocol"]).reported_split(get(record["protocol"])):
         parts += ["--split", record["split"]]
     if record["limit"]:
         parts += ["--limit", str(record["limit"])]

@@ -15,7 +15,8 @@ from partzoo.data.folders import load_images
 from partzoo.discovery.factory import make_finder
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols
-from partzoo.evaluate.foreground import finder_scorer, foreground_figures
+from partzoo.evaluate.foreground import foreground_figures
+from partzoo.evaluate.foreground_measurement import model_scorer
 from partzoo.evaluate.parts.figures import part_figures
 from partzoo.evaluate.probes.held_out import knn, part_positions, top1
 from partzoo.evaluate.protocols.base import PartProtocol
@@ -164,12 +165,12 @@ def metrics(
 
 def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) -> list[dict[str, Any]]:
     """Figures of a foreground model on those sets of the protocols that the folder holds, along images' edges."""
-    finder = make_finder(background=model)
+    scorer = model_scorer(model)
     found = [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
     for name in ("ecssd", "pascal-s", "horses"):
         rules = protocols.get(name)
         try:
-            runs, images = foreground_figures(finder_scorer(finder), rules, data)
+            runs, images = foreground_figures(scorer, rules, data)
         except UsageError:
             continue
         which = f"{name}, {images} images of the {rules.split} split, per cent"

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import partzoo
+from partzoo.discovery.factory import make_finder
 from partzoo.errors import UsageError
+from partzoo.evaluate.foreground import finder_scorer
+from partzoo.evaluate.foreground_measurement import model_scorer
 from partzoo.evaluate.run import evaluate
 
 
@@ -43,6 +47,20 @@ def test_a_foreground_model_is_measured_by_its_name(data):
     record = evaluate("foreground-lite0.masks", "horses", data, limit=1)
     assert record["images"] == 1 and len(record["weights_sha256"]) == 64
     assert record["command"].startswith("partzoo eval foreground-lite0.masks --protocol horses")
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_a_foreground_model_alone_finds_what_it_finds_beside_an_encoder(refine):
+    network = partzoo.load("foreground-lite0.masks", device="cpu")
+    finder = make_finder(background=network, refine=refine)
+    rng = np.random.default_rng(1)
+    for size in ((90, 120), (64, 301)):
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        pixels[20:60, 10:50] = (250, 30, 40)
+        (score, quality), (other, its) = (
+            scorer(pixels) for scorer in (model_scorer(network, refine=refine), finder_scorer(finder))
+        )
+        assert quality == its and np.array_equal(score, other)
 
 
 def test_parts_are_measured_against_label_maps(data):

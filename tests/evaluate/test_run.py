@@ -12,6 +12,8 @@ import partzoo
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
 from partzoo.evaluate.floors import FLOORS, Thumbnail, floor_finder, random_weights
+from partzoo.evaluate.measurement import digest
+from partzoo.evaluate.parts import measurement as parts
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def test_a_result_that_is_there_is_not_measured_again_unless_something_changed(f
     out = tmp_path / "result.json"
     first = small(faces, out=out)
     measured = []
-    monkeypatch.setattr(run, "part_figures", lambda *_, **__: measured.append(1) or ([], 0))
+    monkeypatch.setattr(parts, "part_figures", lambda *_, **__: measured.append(1) or ([], 0))
     assert small(faces, out=out) == first and not measured
     small(faces, out=out, seeds=3)
     assert measured == [1]
@@ -72,13 +74,13 @@ def test_another_file_is_not_overwritten(faces, tmp_path):
 
 def test_the_digest_follows_the_weights_alone():
     one, same = (partzoo.load("toy-vit", device="cpu", dtype="float32") for _ in range(2))
-    assert run.digest(one) == run.digest(same)
+    assert digest(one) == digest(same)
     next(same.parameters()).data.flatten()[0] += 1e-3
-    assert run.digest(one) != run.digest(same)
+    assert digest(one) != digest(same)
 
 
 def test_floors_need_no_trained_weights(faces):
-    assert run.digest(random_weights()) == run.digest(random_weights())
+    assert digest(random_weights()) == digest(random_weights())
     finder = floor_finder("colour-position")
     assert sum(finder.settings.weights) == pytest.approx(1) and finder.settings.weights[0] == 0
     assert finder.settings.background == "none"
@@ -120,7 +122,7 @@ def test_features_are_measured_by_a_class_protocol(images_by_class, tmp_path):
     assert by_seed[None] == {"knn", "linear"} and {"linear_sgd", "mse_x", "antisymmetry"} <= by_seed[0] == by_seed[1]
     with pytest.raises(UsageError, match="reported on val, not on 'dev'"):
         run.evaluate("toy-vit", "tiny-imagenet", images_by_class, split="dev")
-    with pytest.raises(UsageError, match="background, size, refine and rotate are for parts"):
+    with pytest.raises(UsageError, match="size cannot be set for tiny-imagenet, whose options are patches, augment"):
         run.evaluate("toy-vit", "tiny-imagenet", images_by_class, size=64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 from partzoo.data.reading import need
 from partzoo.errors import UsageError, require
+from partzoo.evaluate.measurement import Measurement, Request, Run
+from partzoo.progress import ProgressCallback
 
 _FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 _FIELDS = ("image_id", "category_id", "bbox", "score")
@@ -77,6 +80,26 @@ class DetectionProtocol:
             name: 100 * float(value) if value >= 0 else float("nan")
             for name, value in zip(_FIGURES, scorer.stats, strict=False)
         }
+
+
+class DetectionMeasurement(Measurement):
+    """Average precision of a JSON file of detections, which stands in place of the model."""
+
+    def __init__(self, rules: DetectionProtocol, request: Request) -> None:
+        self.rules, self.request = rules, request
+        self.detections = Path(request.model)
+        if not self.detections.is_file():
+            raise UsageError(f"{self.detections} is not there: {rules.name} takes a JSON file of detections for MODEL.")
+        self.weights, self.identity = hashlib.sha256(self.detections.read_bytes()).hexdigest(), {}
+
+    @staticmethod
+    def reported_split(rules: DetectionProtocol) -> str:
+        return rules.test
+
+    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+        figures = self.rules.average_precision(self.detections, self.request.data, split=self.request.split)
+        images = {each["image_id"] for each in json.loads(self.detections.read_text())}
+        return [{"k": None, "seed": None, "metrics": figures}], len(images)
 
 
 def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] | None = None) -> list[dict[str, Any]]:

@@ -70,5 +70,5 @@ def test_the_record_names_the_angle_and_only_reported_images_turn(faces):
 
 
 def test_classes_have_no_rotation(faces):
-    with pytest.raises(UsageError, match="refine and rotate are for parts"):
+    with pytest.raises(UsageError, match="rotate cannot be set for tiny-imagenet"):
         run.evaluate("toy-vit", "tiny-imagenet", faces, rotate=15)

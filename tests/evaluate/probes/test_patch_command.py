@@ -7,6 +7,7 @@ from helpers.command_line import partzoo as command
 import partzoo
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
+from partzoo.evaluate.probes import measurement
 from partzoo.models.sharing import save_pretrained
 
 
@@ -47,15 +48,18 @@ def test_the_curve_over_patches_is_one_command(model, cifar, tmp_path):
 
 def test_records_of_augmented_probes_say_so(model, cifar, monkeypatch):
     chosen = {}
-    monkeypatch.setattr(run, "patch_figures", lambda *_, **options: chosen.update(options) or ([], 0))
+    monkeypatch.setattr(measurement, "patch_figures", lambda *_, **options: chosen.update(options) or ([], 0))
     record = run.evaluate(str(model), "cifar-100", cifar, seeds=1, patches=[9], augment=True)
     assert chosen["augment"] and chosen["patches"] == [9]
     assert record["command"].endswith("--seeds 1 --patches 9 --augment")
 
 
 def test_patches_where_they_do_not_belong_are_refused(model, cifar):
-    for options in ({"protocol": "faces68", "patches": [9]}, {"protocol": "cifar-100", "augment": True}):
-        with pytest.raises(UsageError, match="patches are for protocols of classes, and augment goes with patches"):
+    for options, message in (
+        ({"protocol": "faces68", "patches": [9]}, "patches cannot be set for faces68"),
+        ({"protocol": "cifar-100", "augment": True}, "an option of probes on patches"),
+    ):
+        with pytest.raises(UsageError, match=message):
             run.evaluate(str(model), data=cifar, **options)
     ran = command("eval", "--all", "--protocol", "cifar-100", "--data", str(cifar), "--patches", "9")
     assert ran.code == 2 and "--patches and --augment are not for --all" in ran.err

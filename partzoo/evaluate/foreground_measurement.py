@@ -1,0 +1,76 @@
+"""How a model is measured by a protocol of foregrounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from partzoo.discovery.factory import default_size, is_foreground_model
+from partzoo.discovery.refine import follow_edges, strips
+from partzoo.discovery.segmentation import segment
+from partzoo.discovery.views import view_image
+from partzoo.evaluate.floors import BOX
+from partzoo.evaluate.foreground import Scorer, box_scorer, finder_scorer, foreground_figures
+from partzoo.evaluate.measurement import Measurement, Request, Run, digest
+from partzoo.evaluate.parts.measurement import requested_finder
+from partzoo.evaluate.protocols.masks import ForegroundProtocol
+from partzoo.images.opening import OpenedImage
+from partzoo.models.folding import folded
+from partzoo.models.foreground import ForegroundModel
+from partzoo.models.loading import load
+from partzoo.progress import ProgressCallback
+
+
+class ForegroundMeasurement(Measurement):
+    """Figures of a foreground: that of a foreground model, of an encoder with a method, or a floor."""
+
+    OPTIONS = ("background", "size", "refine")
+
+    def __init__(self, rules: ForegroundProtocol, request: Request) -> None:
+        self.rules, self.request = rules, request
+        self.weights, self.scorer = _scorer(request)
+        self.identity = {}
+
+    @staticmethod
+    def reported_split(rules: ForegroundProtocol) -> str:
+        return rules.split
+
+    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+        asked = self.request
+        return foreground_figures(
+            self.scorer, self.rules, asked.data, split=asked.split, limit=asked.limit, progress=progress
+        )
+
+
+def _scorer(request: Request) -> tuple[str, Scorer]:
+    """The digest of what finds a foreground, and its scorer."""
+    if request.model == BOX:
+        return "", box_scorer
+    if is_foreground_model(request.model):
+        weights = digest(load(request.model, dtype="float32"))
+        return weights, model_scorer(folded(load(request.model)), request.size, request.refine)
+    finder = requested_finder(request)
+    weights = digest(finder.model)
+    folded(finder.model)
+    return weights, finder_scorer(finder)
+
+
+def model_scorer(model: ForegroundModel, size: int | None = None, refine: bool = True) -> Scorer:
+    """What a foreground model finds, in the same way as in :func:`partzoo.discover_parts`, but without an encoder.
+
+    Args:
+        model: the foreground model.
+        size: longer side of the image whose edges are followed, in pixels; by default that of the model's encoder.
+        refine: follow the image's edges.
+    """
+    side = size or default_size(model.encoder)
+
+    @torch.inference_mode()
+    def score(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+        image = OpenedImage(pixels)
+        view = view_image(image, model, side)
+        found = segment(image, view, (), "", model, model)
+        maps = follow_edges(found.score[None], view.pixels) if refine else found.score[None]
+        return np.concatenate([strip[0].numpy() for strip in strips(maps, image.size)]), found.quality
+
+    return score

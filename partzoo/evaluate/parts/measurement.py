@@ -1,0 +1,58 @@
+"""How a model is measured by a protocol of parts."""
+
+from __future__ import annotations
+
+from partzoo.discovery.factory import make_finder
+from partzoo.discovery.finder import Finder
+from partzoo.evaluate.floors import FLOORS, floor_finder
+from partzoo.evaluate.measurement import Measurement, Request, Run, digest
+from partzoo.evaluate.parts.figures import part_figures
+from partzoo.evaluate.protocols.base import PartProtocol
+from partzoo.models.folding import folded
+from partzoo.models.loading import load
+from partzoo.progress import ProgressCallback
+
+PARTS = (4, 8, 16)  # numbers of parts to look for by default
+
+
+class PartMeasurement(Measurement):
+    """Figures of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
+
+    OPTIONS = ("background", "size", "refine", "rotate")
+
+    def __init__(self, rules: PartProtocol, request: Request) -> None:
+        self.rules, self.request = rules, request
+        self.finder = requested_finder(request)
+        self.k = default_numbers(self.finder) if request.k is None else list(request.k)
+        # The record names the weights as they are stored; folding the batch norms changes them.
+        self.weights = digest(self.finder.model)
+        folded(self.finder.model)
+        self.identity = {"k": self.k, "seeds": request.seeds}
+
+    @staticmethod
+    def reported_split(rules: PartProtocol) -> str:
+        return rules.report
+
+    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+        asked = self.request
+        return part_figures(
+            self.finder, self.rules, asked.data, k=self.k, seeds=range(asked.seeds), split=asked.split,
+            limit=asked.limit, rotate=asked.rotate, progress=progress,
+        )  # fmt: skip
+
+
+def requested_finder(request: Request) -> Finder:
+    """The finder of a model or of a floor."""
+    background, size = request.background, request.size
+    if request.model in FLOORS:
+        finder = floor_finder(request.model, None if background == "auto" else background, size)
+    else:
+        finder = make_finder(load(request.model, dtype="float32"), background, size)
+    return finder.with_settings(model=request.model, refine=request.refine)
+
+
+def default_numbers(finder: Finder) -> list[int | None]:
+    """Numbers of parts to look for: 4, 8 and 16; of a learned part model its own, and those that are smaller."""
+    if not finder.learned:
+        return list(PARTS)
+    return [k for k in PARTS if k < finder.own and not finder.classes] + [finder.own]
