@@ -15,6 +15,10 @@ from partzoo.parts.drawing import palette
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from partzoo.models.base import Model
+    from partzoo.models.layers import Block
+    from partzoo.models.part_transformer import PartTransformer
+
 GAP = 4  # pixels between two of the images that draw_attention lays out
 
 
@@ -41,21 +45,21 @@ def part_attention(
     """
     import torch
 
-    model = encoder_of(model)
-    transformer = _part_transformer(model)
+    found = encoder_of(model)
+    transformer = _part_transformer(found)
     count = len(transformer.blocks)
     if layer is not None and layer not in range(-count, count):
         raise UsageError(f"layer={layer}: this model's part transformer has {count}, 0..{count - 1} or -{count}..-1.")
-    blocks = transformer.blocks if layer is None else [transformer.blocks[layer]]
-    x = model_input(open_image(image), model)
+    blocks = list(transformer.blocks) if layer is None else [transformer.blocks[layer]]
+    x = model_input(open_image(image), found)
     chosen = {} if classes is None else {"classes": torch.tensor([classes], device=x.device)}
     projected: list[Tensor] = []
     grid: list[int] = []
-    hooks = [block.attn.qkv.register_forward_hook(lambda _, __, found: projected.append(found)) for block in blocks]
-    hooks.append(transformer.patch_embed.register_forward_hook(lambda _, __, found: grid.extend(found.shape[-2:])))
+    hooks = [block.attn.qkv.register_forward_hook(lambda _, __, values: projected.append(values)) for block in blocks]
+    hooks.append(transformer.patch_embed.register_forward_hook(lambda _, __, values: grid.extend(values.shape[-2:])))
     try:
         with torch.inference_mode():
-            parts = model.descriptors(x, **chosen).shape[1]
+            parts = found.descriptors(x, **chosen).shape[1]
             attention = torch.stack([_of_parts(*pair, parts) for pair in zip(blocks, projected, strict=True)]).mean(0)
     finally:
         for hook in hooks:
@@ -82,20 +86,20 @@ def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Im
     colours[0] = 255
     page = Image.new("RGB", (len(maps) * (width + GAP) - GAP, height), "white")
     for number, (each, colour) in enumerate(zip(maps, colours, strict=True)):
-        strength = Image.fromarray(np.float32(each / max(each.max(), 1e-12)))
-        strength = np.asarray(strength.resize((width, height), Image.Resampling.BILINEAR))[..., None]
+        scaled = Image.fromarray(np.float32(each / max(each.max(), 1e-12)))
+        strength = np.asarray(scaled.resize((width, height), Image.Resampling.BILINEAR))[..., None]
         tile = grey * (1 - strength) + colour * strength
         page.paste(Image.fromarray(tile.astype(np.uint8)), (number * (width + GAP), 0))
     return page
 
 
-def _of_parts(block: nn.Module, projected: Tensor, parts: int) -> Tensor:
+def _of_parts(block: Block, projected: Tensor, parts: int) -> Tensor:
     """Attention ``(K + 1, N)`` of part tokens to all, mean over the heads, from the projections ``(1, N, 3 C)``."""
     queries, keys, _ = projected[0].float().unflatten(1, (3, block.attn.num_heads, -1)).permute(1, 2, 0, 3)
     return (block.attn.scale * queries[:, :parts] @ keys.mT).softmax(-1).mean(0)
 
 
-def _part_transformer(model: nn.Module) -> nn.Module:
+def _part_transformer(model: Model) -> PartTransformer:
     from partzoo.models.mpae.model import Mpae
     from partzoo.models.partformer.model import PartFormer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from partzoo.images.preprocess import to_tensor, working_size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from partzoo.models.base import Model
 
 DEFAULT_MODEL = "efficientnet-lite0.in1k"
 
@@ -35,7 +37,7 @@ class Features:
     @property
     def grid(self) -> tuple[int, int]:
         """``(rows, columns)`` of cells."""
-        return self.dense.shape[:2]
+        return self.dense.shape[0], self.dense.shape[1]
 
     def centres(self) -> np.ndarray:
         """``(h, w, 2)`` float32: x, y of each cell's centre in the image's own pixels."""
@@ -75,20 +77,20 @@ def extract_features(
         with torch.inference_mode():
             maps = encoder.encode(x).maps() if layer is None else encoder.forward_intermediates(x, [layer])[0]
         dense = maps[0].float().permute(1, 2, 0).cpu().numpy().copy()
-        found.append(Features(dense, dense.mean((0, 1)), image.size, tuple(x.shape[2:])))
+        found.append(Features(dense, dense.mean((0, 1)), image.size, (x.shape[2], x.shape[3])))
     return found[0] if single else found
 
 
-def model_input(image: OpenedImage, model: nn.Module, size: int | None = None) -> Tensor:
+def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Tensor:
     """An image ``(1, 3, h, w)`` as a model takes it, on its device; ``size`` as for :func:`extract_features`."""
     working = working_size(image.size, size or model.preprocess.size, model.preprocess.multiple)
     return to_tensor(image, working, model.preprocess)[None].to(next(model.parameters()).device)
 
 
-def encoder_of(model: str | nn.Module | None) -> nn.Module:
+def encoder_of(model: str | nn.Module | None) -> Model:
     """The module itself, or the one that a name stands for; the bundled default for None."""
     if model is None or isinstance(model, str):
         from partzoo.models.loading import load
 
         return load(model or DEFAULT_MODEL)
-    return model.eval()
+    return cast("Model", model.eval())  # modules that merely have the methods of an encoder serve as well

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from partzoo.errors import UsageError
+from partzoo.models.base import Encoder
 from partzoo.models.layers import ChannelNorm
 from partzoo.models.part.classifier import PartClassifier
 from partzoo.models.part.model import Part
-
-if TYPE_CHECKING:
-    from partzoo.models.base import Encoder
 
 STRIDES = (4, 8, 16, 32)
 Style = Literal["torchvision", "detectron2"]
@@ -114,20 +112,23 @@ def feature_pyramid(
         UsageError: no such style, or positions are asked for of another model than PART.
         WeightsError: weights are missing.
     """
-    if not isinstance(model, nn.Module):
+    if isinstance(model, nn.Module):
+        encoder: nn.Module = model
+    else:
         from partzoo.models.loading import load
 
-        model = load(model, dtype="float32")
+        encoder = load(model, dtype="float32")
+    if not isinstance(encoder, Encoder):
+        raise UsageError(f"A feature pyramid stands on an encoder, not on a {type(encoder).__name__}: pass an encoder.")
+    device = next(encoder.parameters()).device
     if positions is not None:
-        if not isinstance(model, Part):
-            raise UsageError(f"positions={positions}: only a PART model lacks them, not {model.architecture}.")
-        device = next(model.parameters()).device
+        if not isinstance(encoder, Part):
+            raise UsageError(f"positions={positions}: only a PART model lacks them, not {encoder.architecture}.")
         options = {"size": positions, "window": window, "relative": relative, "drop_path": drop_path}
-        model = PartClassifier.from_part(model, classes=0, **options).to(device)
+        encoder = PartClassifier.from_part(encoder, classes=0, **options)
     elif window or relative or drop_path:
         raise UsageError(f"window={window}, relative={relative} and drop_path={drop_path} go with positions.")
-    pyramid = FeaturePyramid(model, out_channels, style)
-    return pyramid.to(next(model.parameters()).device).float().train().requires_grad_(True)
+    return FeaturePyramid(encoder, out_channels, style).to(device).float().train().requires_grad_(True)
 
 
 def _level(dim: int, doublings: int, out_channels: int) -> nn.Sequential:

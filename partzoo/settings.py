@@ -8,7 +8,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -46,10 +46,10 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def types_of(kind: type | Callable) -> dict[str, Any]:
     """Annotations of a dataclass's fields, or of the parameters of a function or class that are named in calls."""
-    if hasattr(kind, "__dataclass_fields__"):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return {field.name: hints[field.name] for field in fields(kind)}
-    hints = get_type_hints(kind.__init__ if isinstance(kind, type) else kind)
+    hints = get_type_hints(kind.__init__ if inspect.isclass(kind) else kind)
     return {name: hints[name] for name in named(kind)}
 
 

@@ -43,18 +43,18 @@ def swap_parts(
 
     from partzoo.models.partformer.model import PartFormer
 
-    model = encoder_of(model)
-    if not isinstance(model, PartFormer):
-        raise UsageError(f"{model.architecture} is no PartFormer: only PartFormers draw images from their parts.")
-    count = model.config.parts
+    found = encoder_of(model)
+    if not isinstance(found, PartFormer):
+        raise UsageError(f"{found.architecture} is no PartFormer: only PartFormers draw images from their parts.")
+    count = found.config.parts
     rows = list(range(1, count + 1) if parts is None else parts)
     if any(row not in range(1, count + 1) for row in rows):
         raise UsageError(f"parts={rows}: this model's parts are 1..{count}.")
-    shape, looks = (model_input(open_image(image), model) for image in (a, b))
+    shape, looks = (model_input(open_image(image), found) for image in (a, b))
     chosen = None if classes is None else torch.tensor([classes], device=shape.device)
     with torch.inference_mode():
-        mixed = model.descriptors(shape, classes=chosen)
-        mixed[:, rows] = model.descriptors(looks, classes=chosen)[:, rows]
-        drawn = model.reconstruct(shape, mixed, classes=chosen)[0].float().cpu()
-    levels = model.preprocess.denormalize(drawn).round().clamp(0, 255)
+        mixed = found.descriptors(shape, classes=chosen)
+        mixed[:, rows] = found.descriptors(looks, classes=chosen)[:, rows]
+        drawn = found.reconstruct(shape, mixed, classes=chosen)[0].float().cpu()
+    levels = found.preprocess.denormalize(drawn).round().clamp(0, 255)
     return levels.byte().permute(1, 2, 0).numpy()

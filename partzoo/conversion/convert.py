@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from partzoo.conversion import backbones as timm_published
 from partzoo.conversion import efficientnet as efficientnet_published
@@ -17,6 +17,7 @@ from partzoo.conversion import partformer as partformer_published
 from partzoo.conversion import spatial as spatial_published
 from partzoo.conversion.reading import is_state, looks_like, read_checkpoint, unwrapped
 from partzoo.errors import WeightsError
+from partzoo.models.base import Model
 from partzoo.models.loading import assign
 from partzoo.models.precision import Precision, default_device, set_precision
 from partzoo.models.registry import find
@@ -52,7 +53,7 @@ def convert(
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
     **config: Any,
-) -> nn.Module:
+) -> Model:
     """A model of the zoo from a checkpoint of its method's authors, in evaluation mode and frozen.
 
     Args:
@@ -87,7 +88,7 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
         WeightsError: it is nothing that is known; the message says what it looks like.
     """
     named = isinstance(source, (str, Path))
-    state = unwrapped(read_checkpoint(source) if named else source)
+    state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
     parts = list(state.values()) if isinstance(state, Mapping) and spatial_published.recognizes(state) else [state]
     family = next((f for f in FAMILIES if f.recognizes(state)), None) if all(map(is_state, parts)) else None
     if family is None:
@@ -112,7 +113,7 @@ def assemble(
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
     **config: Any,
-) -> nn.Module:
+) -> Model:
     """The model of what :func:`recognize` found; arguments as in :func:`convert`, ``source`` for errors alone."""
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)

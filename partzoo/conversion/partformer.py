@@ -126,8 +126,8 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             found[name] = value
     positions = found.pop("transformer.pos_embed")[0]
     if several:
-        parts = [found.pop(f"transformer.{ground}_embedding") for ground in ("background", "foreground")]
-        found["transformer.part_embed"] = torch.cat(parts)
+        grounds = [found.pop(f"transformer.{ground}_embedding") for ground in ("background", "foreground")]
+        found["transformer.part_embed"] = torch.cat(grounds)
         found["scale"] = state["logit_scale"]
     else:
         parts = found.pop("transformer.class_embedding")[0]

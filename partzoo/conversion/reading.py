@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher")
 PARTS = ("backbone", "relation")  # of Spatial Reasoning
 SHOWN = 3
 DAMAGED = "no whole checkpoint of torch or safetensors: fetch it again."
+_SCALAR: Any = np.float64(0).__reduce__()[0]
 # What training scripts leave beside the weights: their options, and scores that are numpy's numbers.
-HARMLESS = [
+HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8")),
-    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
 
 

@@ -114,13 +114,20 @@ def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:
         with tarfile.open(file) as tar:
             found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
             names = _part(sorted(found), split)
-            contents = [tar.extractfile(found[name]).read() for name in names]
+            contents = [_content(tar, found[name]) for name in names]
     except (tarfile.TarError, OSError) as error:
         raise UsageError(f"--data {file} cannot be read: {error}.") from error
     if not names:
         raise UsageError(f"--data {file} holds no images.")
     root = commonpath([PurePath(name).parent for name in names])
     return ImageSet(contents, side, *_classes([PurePath(name).relative_to(root) for name in names]), frame)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = tar.extractfile(member)
+    if opened is None:
+        raise OSError(f"{member.name} is not a file")
+    return opened.read()
 
 
 def _part(files: list, split: str) -> list:

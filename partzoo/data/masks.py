@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import overload
 
 import numpy as np
 from PIL import Image
@@ -34,7 +35,7 @@ class MaskedImage:
     mask: np.ndarray
 
 
-class MaskedSet(Sequence):
+class MaskedSet(Sequence[MaskedImage]):
     """A set's images in the order of their names, read when they are asked for.
 
     Args:
@@ -63,7 +64,15 @@ class MaskedSet(Sequence):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> MaskedImage:
+    @overload
+    def __getitem__(self, index: int) -> MaskedImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[MaskedImage]: ...
+
+    def __getitem__(self, index: int | slice) -> MaskedImage | list[MaskedImage]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
         name = self.names[index]
         pixels = open_image(self._read(self._images[name]), name=f"{self.path}: {name}").pixels
         with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:

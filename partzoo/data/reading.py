@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from PIL import Image
@@ -39,7 +39,7 @@ class Example:
     group: int = 0
 
 
-class Examples(Sequence):
+class Examples(Sequence[Example]):
     """Examples made when they are asked for, so that any number of them takes the memory of one.
 
     Args:
@@ -53,7 +53,13 @@ class Examples(Sequence):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Examples: ...
+
+    def __getitem__(self, index: int | slice) -> Example | Examples:
         if isinstance(index, slice):
             return Examples(self.records[index], self.read)
         return self.read(self.records[index])

@@ -37,12 +37,14 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     need("stl-10", data, needed, GET)
     row = 3 * SIDE * SIDE
     size = (data / f"{split}_X.bin").stat().st_size
-    labels = torch.from_numpy(np.fromfile(data / f"{split}_y.bin", np.uint8).astype(np.int64) - 1) if labelled else None
-    if not size or size % row or (labelled and len(labels) != size // row):
+    labels = None
+    if labelled:
+        labels = torch.from_numpy(np.fromfile(data / f"{split}_y.bin", np.uint8).astype(np.int64) - 1)
+    if not size or size % row or (labels is not None and len(labels) != size // row):
         raise UsageError(f"{data / f'{split}_X.bin'} does not hold {SIDE} x {SIDE} images, one a label. {GET}")
     count = size // row if limit is None else min(limit, size // row)
     stored = np.memmap(data / f"{split}_X.bin", np.uint8, "r", shape=(count, 3, SIDE, SIDE))
     # Planes are stored column by column.
     planes = torch.from_numpy(np.ascontiguousarray(stored.swapaxes(2, 3)))
     names = (data / "class_names.txt").read_text().split()
-    return ImageSet.from_pixels(planes, labels[:count] if labelled else None, names)
+    return ImageSet.from_pixels(planes, None if labels is None else labels[:count], names)

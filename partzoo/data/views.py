@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -17,6 +18,13 @@ PIL_UNIT = 1 << 22  # what PIL counts the weights of 8-bit pixels in
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
+class Draw(TypedDict):
+    """Keyword arguments of torch's random functions: the source of randomness, and the device of the result."""
+
+    generator: torch.Generator | None
+    device: torch.device | str | None
+
+
 def random_boxes(
     count: int,
     size: tuple[int, int],
@@ -24,7 +32,7 @@ def random_boxes(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     generator: torch.Generator | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Random boxes of an image, as torchvision's ``RandomResizedCrop`` draws them.
 
@@ -40,7 +48,7 @@ def random_boxes(
         ``(B, 4)`` int64: top, left, height, width. The first of ten draws that fits, else as much of the image's
         middle as the ratios allow.
     """
-    draw = {"generator": generator, "device": device}
+    draw: Draw = {"generator": generator, "device": device}
     height, width = size
     areas = height * width * torch.empty(count, 10, device=device).uniform_(*scale, generator=generator)
     ratios = torch.empty(count, 10, device=device).uniform_(*map(math.log, ratio), generator=generator).exp()
@@ -163,7 +171,7 @@ def patch_corners(
     side: int,
     *,
     generator: torch.Generator | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Random corners of patches, of which the first two do not overlap.
 
@@ -180,7 +188,7 @@ def patch_corners(
 
     Source: Spatial Reasoning, section 3.1.
     """
-    draw = {"generator": generator, "device": device}
+    draw: Draw = {"generator": generator, "device": device}
     corners = torch.randint(places, (count, patches, 2), **draw)
     if patches > 1 and side:
         pairs, far, near = (pairs.to(device) for pairs in _pairs_along(places, side))
@@ -264,7 +272,7 @@ def random_colours(
 
     Source: Spatial Reasoning, section 3.1, after Patacchiola and Storkey.
     """
-    draw = {"generator": generator, "device": pixels.device}
+    draw: Draw = {"generator": generator, "device": pixels.device}
     count = len(pixels)
     neutral = pixels.new_tensor([1, 1, 1, 0])
     spread = (2 * torch.rand(count, 4, **draw) - 1) * pixels.new_tensor(strength)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image
@@ -36,7 +36,7 @@ class OpenedImage:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-class OpenedImages(Sequence):
+class OpenedImages(Sequence[OpenedImage]):
     """Images opened when they are asked for, so that any number of them takes the memory of one."""
 
     def __init__(self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> None:
@@ -46,7 +46,13 @@ class OpenedImages(Sequence):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> OpenedImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> OpenedImages: ...
+
+    def __getitem__(self, index: int | slice) -> OpenedImage | OpenedImages:
         if isinstance(index, slice):
             return OpenedImages([self.sources[i] for i in range(*index.indices(len(self)))], **self.limits)
         index = range(len(self))[index]
@@ -128,7 +134,7 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
         return OpenedImages([source] if single else source, **limits), single
     holds_one = isinstance(source, (OpenedImage, Image.Image, bytes, bytearray, memoryview)) or hasattr(source, "read")
     if not holds_one and isinstance(source, Iterable) and not hasattr(source, "__array__"):
-        sources = []
+        sources: list[Any] = []
         for item in source:
             files = _expand(item) if isinstance(item, (str, os.PathLike)) else None
             sources.extend([item] if files is None else files)
@@ -163,8 +169,8 @@ def _expand(source: str | os.PathLike) -> list[Path] | None:
         return None
     path = Path(source).expanduser()
     if path.is_dir():
-        found = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
-        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        below = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
+        found = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     elif glob.has_magic(str(path)) and not path.exists():
         found = [Path(file) for file in glob.glob(str(path), recursive=True)]
     else:

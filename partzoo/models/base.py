@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from einops import rearrange
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 
 from partzoo.errors import ShapeError, UsageError
 from partzoo.images.preprocess import Preprocess
+
+Options = ParamSpec("Options")
+Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound="Encoder")
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,21 @@ class Tokens:
         """The patch tokens as a map ``(B, C, rows, columns)``."""
         return rearrange(self.patch, "b (h w) c -> b c h w", h=self.grid[0])
 
+    @classmethod
+    def from_maps(cls, maps: Tensor) -> Tokens:
+        """The cells of maps ``(B, C, rows, columns)`` as patch tokens, without prefix tokens."""
+        batch, channels, rows, columns = maps.shape
+        patch = rearrange(maps, "b c h w -> b (h w) c")
+        return cls(patch, maps.new_zeros(batch, 0, channels), (rows, columns))
 
-def in_precision(method):
+
+def in_precision(
+    method: Callable[Concatenate[Kind, Tensor, Options], Result],
+) -> Callable[Concatenate[Kind, Tensor, Options], Result]:
     """Run an encoder's method on input ``x`` in the precision that ``load(dtype=...)`` chose."""
 
     @functools.wraps(method)
-    def run(self: Encoder, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def run(self: Kind, x: Tensor, *args: Options.args, **kwargs: Options.kwargs) -> Result:
         self.check_input(x)
         if self.autocast is None:
             return method(self, x.to(next(self.parameters()).dtype), *args, **kwargs)
@@ -47,29 +61,41 @@ def in_precision(method):
     return run
 
 
-class Encoder(nn.Module):
-    """A backbone: dense features of images of any size.
+class Model(nn.Module):
+    """What every model of the zoo has in common.
 
     Attributes:
         architecture: registered name.
-        config: the frozen dataclass it was built from.
-        dim: channels C of the tokens.
-        patch: pixels between neighbouring tokens of :meth:`encode`.
+        config: the frozen dataclass that the model was built from.
         preprocess: what the input must be.
-        autocast: dtype of mixed precision, None for the parameters' own.
-        reductions: stride of each map of :meth:`forward_intermediates`, where they differ.
-        keep_float: submodules that ``dtype="int8"`` leaves as they are: their weights are read directly, or they must
-            be exact.
+        autocast: dtype of mixed precision; None computes in the dtype of the parameters.
+        keep_float: submodules that ``dtype="int8"`` does not quantize, because their weights are read directly or
+            because they must be exact.
     """
 
     architecture: str = ""
     config: Any
-    dim: int
-    patch: int
     preprocess: Preprocess
     autocast: torch.dtype | None = None
-    reductions: tuple[int, ...] = ()
     keep_float: tuple[str, ...] = ()
+
+    if TYPE_CHECKING:
+        # A name decides at run time which class partzoo.load returns, and with it which methods there are.
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Encoder(Model):
+    """A backbone: dense features of images of any size.
+
+    Attributes:
+        dim: channels C of the tokens.
+        patch: pixels between neighbouring tokens of :meth:`encode`.
+        reductions: strides of the maps of :meth:`forward_intermediates`, in pixels; empty where all are ``patch``.
+    """
+
+    dim: int
+    patch: int
+    reductions: tuple[int, ...] = ()
 
     def check_input(self, x: Tensor) -> None:
         """Raise a ShapeError if ``x`` is not what the encoder takes."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -116,8 +115,7 @@ class EfficientNetLite(Encoder):
 
     @in_precision
     def encode(self, x: Tensor) -> Tokens:
-        maps = self.levels(pad_to_multiple(x, STRIDE))[-1]
-        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+        return Tokens.from_maps(self.levels(pad_to_multiple(x, STRIDE))[-1])
 
     @in_precision
     def forward_intermediates(

@@ -32,7 +32,10 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    weight, bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None, "a norm without running statistics cannot be folded"
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
+    )
     convolution.weight = nn.Parameter(weight.detach(), requires_grad=False)
     convolution.bias = nn.Parameter(bias.detach(), requires_grad=False)

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import ShapeError
 from partzoo.images.preprocess import to_tensor, working_size
-from partzoo.models.base import pad_to_multiple
+from partzoo.models.base import Model, pad_to_multiple
 from partzoo.models.efficientnet import LEVELS, STRIDE, EfficientNetLite, EfficientNetLiteConfig
 from partzoo.models.registry import register
 
@@ -38,17 +38,10 @@ class ForegroundConfig:
     size: int = 288
 
 
-class ForegroundModel(nn.Module):
-    """Probability that a pixel belongs to what the image is about.
+class ForegroundModel(Model):
+    """Probability that a pixel belongs to the foreground of an image."""
 
-    Attributes:
-        architecture, config, preprocess: as every model of the zoo has them.
-    """
-
-    architecture: str = ""
-    autocast = None
     frozen = False  # the encoder's tensors are the model's own
-    keep_float: tuple[str, ...] = ()
 
     def __init__(self, config: ForegroundConfig) -> None:
         super().__init__()
@@ -70,7 +63,8 @@ class ForegroundModel(nn.Module):
     def logits(self, x: Tensor) -> list[Tensor]:
         """Logits ``(B, 1, h, w)`` at strides 2, 4, 8, 16 and 32 of ``x``, whose sides are multiples of 32."""
         levels = self.encoder.levels(x)
-        found, above = [], None
+        found: list[Tensor] = []
+        above = None
         for i in reversed(range(len(levels))):
             here = self.lateral[i](levels[i])
             if above is None:

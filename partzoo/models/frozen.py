@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from partzoo.errors import UsageError
 from partzoo.models.base import Encoder
 from partzoo.models.registry import find, split_tag
 from partzoo.weights.folder import stored_model
@@ -20,6 +21,7 @@ def frozen_encoder(name: str) -> Encoder:
     Raises:
         UnknownModelError: there is none of this name.
         WeightsError: the folder or file holds no model of the zoo.
+        UsageError: the model of this name is not an encoder.
     """
     if (stored := stored_model(name)) is not None:
         architecture, config, _ = stored
@@ -29,6 +31,10 @@ def frozen_encoder(name: str) -> Encoder:
         records = (record for record in manifest().values() if record.architecture == entry.name)
         config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
     encoder = entry.build(entry.configure(config))
+    if not isinstance(encoder, Encoder):
+        raise UsageError(
+            f"encoder={name!r}: {entry.name} is not an encoder. See partzoo.list_models(family='encoder')."
+        )
     encoder.architecture = entry.name
     return encoder.eval().requires_grad_(False)
 

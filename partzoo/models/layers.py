@@ -6,7 +6,8 @@ models and torchvision's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Block(nn.Module):
     Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
     """
 
+    relative: nn.Module  # relative positions in the attention, of models that have them
+
     def __init__(
         self,
         dim: int,
@@ -50,6 +53,22 @@ class Block(nn.Module):
         """Tokens ``(B, N, dim)``; ``attend`` stands in for the block's attention, of normalized tokens."""
         x = x + self.drop_path((attend or self.attn)(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Blocks(nn.ModuleList):
+    """A ``ModuleList`` of :class:`Block`, also for type checkers."""
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[Block]: ...
+
+        @overload
+        def __getitem__(self, idx: slice) -> Blocks: ...
+
+        @overload
+        def __getitem__(self, idx: int) -> Block: ...
+
+        def __getitem__(self, idx: int | slice) -> Block | Blocks: ...
 
 
 class Attention(nn.Module):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from partzoo.errors import UnknownModelError, WeightsError
-from partzoo.models.base import Encoder
+from partzoo.models.base import Encoder, Model
 from partzoo.models.precision import Precision, default_device, set_precision
 from partzoo.models.registry import Architecture, find, split_tag
 from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
@@ -51,7 +51,7 @@ def load(
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
     **config: Any,
-) -> nn.Module:
+) -> Model:
     """A model of the zoo, in evaluation mode and frozen.
 
     Args:
@@ -113,7 +113,7 @@ def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
     return Source(entry, record.config, lambda _: read_state(resolve(record, **hub)), record.name)
 
 
-def build(entry: Architecture, config: Any) -> nn.Module:
+def build(entry: Architecture, config: Any) -> Model:
     """A module with random parameters; seeded ones for architectures that need no weights."""
     if entry.needs_weights:
         model = entry.build(config)
@@ -125,7 +125,7 @@ def build(entry: Architecture, config: Any) -> nn.Module:
     return model
 
 
-def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> nn.Module:
+def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> Model:
     """Build on the meta device and give the module the tensors themselves.
 
     Args:
@@ -151,7 +151,7 @@ def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: s
     return model
 
 
-def has_frozen_encoder(model: nn.Module) -> bool:
+def has_frozen_encoder(model: Model) -> bool:
     """Whether a model stands over another encoder of the zoo, which its configuration names and which stays as it is.
 
     Its files may do without the encoder's tensors, those whose names begin with :data:`ENCODER`.

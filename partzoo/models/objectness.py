@@ -12,6 +12,7 @@ CVPR 2014 (``partzoo.discovery.foreground``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class PatchResNetFgConfig(PatchResNetConfig):
 
 class Objectness(nn.Module):
     """Probability that a place belongs to a thing, from maps of features and colours."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, widths: tuple[int, ...], hidden: int) -> None:
         super().__init__()
@@ -58,7 +62,7 @@ class Objectness(nn.Module):
             maps: features ``(C, h_i, w_i)`` of each layer; the last one's grid is the result's.
             lab: CIELAB colours ``(3, h, w)``.
         """
-        height, width = grid = maps[-1].shape[1:]
+        height, width = grid = maps[-1].shape[1], maps[-1].shape[2]
         units = [normalize(_pooled(layer, grid), dim=0) for layer in maps]
         found = []
         for unit in units:
@@ -85,7 +89,8 @@ class PatchResNetFg(PatchResNet):
 def _pooled(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """A map ``(C, h, w)`` on a grid that divides its own."""
     rows, columns = x.shape[1] // grid[0], x.shape[2] // grid[1]
-    return sum(x[:, i::rows, j::columns] for i in range(rows) for j in range(columns)) / (rows * columns)
+    shifted = (x[:, i::rows, j::columns] for i in range(rows) for j in range(columns))
+    return reduce(torch.add, shifted) / (rows * columns)
 
 
 def _border(x: Tensor) -> Tensor:

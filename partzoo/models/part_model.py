@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from einops import rearrange
 from torch import Tensor
 
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
@@ -49,8 +48,8 @@ class PartModel(Encoder):
             if size is None:
                 rows, columns = (-(-side // self.patch) for side in inner)
                 return self.match(parts, features)[..., :rows, :columns]
-            whole = tuple(round(n * o / i) for n, o, i in zip(size, outer, inner, strict=True))
-            return self.match(parts, features, whole)[..., : size[0], : size[1]]
+            height, width = (round(n * o / i) for n, o, i in zip(size, outer, inner, strict=True))
+            return self.match(parts, features, (height, width))[..., : size[0], : size[1]]
 
         return parts, maps
 
@@ -71,8 +70,7 @@ class PartModel(Encoder):
 
     @in_precision
     def encode(self, x: Tensor) -> Tokens:
-        maps = self.features(pad_to_multiple(x, self.preprocess.multiple))
-        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+        return Tokens.from_maps(self.features(pad_to_multiple(x, self.preprocess.multiple)))
 
     def forward_intermediates(
         self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
-from partzoo.models.layers import FEW_PATCHES, BasicBlock, Block, QuickGELU
+from partzoo.models.layers import FEW_PATCHES, BasicBlock, Block, Blocks, QuickGELU
 
 WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # of PartFormer's transformer
 
@@ -28,8 +28,9 @@ class ResNetStem(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for block in self.layer1:
-            nn.init.zeros_(block.bn2.weight)
+        for block in self.layer1.children():
+            if isinstance(block, BasicBlock):
+                nn.init.zeros_(block.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer1(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
@@ -72,7 +73,7 @@ class PartTransformer(nn.Module):
         positions = torch.cat([of_parts, sine_positions(side, width)])
         self.positions = nn.Parameter(positions, requires_grad=placed or classes > 0)
         self.norm_pre = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width, heads, eps=1e-5, activation=QuickGELU) for _ in range(depth))
+        self.blocks = Blocks(Block(width, heads, eps=1e-5, activation=QuickGELU) for _ in range(depth))
         for block in self.blocks:
             block.attn.fused_attn = side**2 > FEW_PATCHES
         self.norm = nn.LayerNorm(width)
@@ -86,7 +87,7 @@ class PartTransformer(nn.Module):
         """
         patches = self.patch_embed(x)
         of_parts, of_patches = self.positions[: -(self.side**2)], self.positions[-(self.side**2) :]
-        table = resampled(of_patches, self.side, patches.shape[-2:])
+        table = resampled(of_patches, self.side, (patches.shape[2], patches.shape[3]))
         patches = patches.flatten(2).mT + table.to(patches.dtype)
         parts = part_tokens(self.part_embed, self.parts, len(x), classes)
         if self.placed:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from einops import rearrange
 from torch import Tensor, nn
 
 from partzoo.images.preprocess import Preprocess
@@ -63,8 +62,7 @@ class PatchResNet(Encoder):
 
     @in_precision
     def encode(self, x: Tensor) -> Tokens:
-        maps = self._maps(x)[-1]
-        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+        return Tokens.from_maps(self._maps(x)[-1])
 
     @in_precision
     def forward_intermediates(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 from partzoo.errors import UsageError
+from partzoo.models.base import Model
 
 Precision = Literal["auto", "int8", "float32", "bfloat16", "float16"] | torch.dtype
+
+Kind = TypeVar("Kind", bound=Model)
 
 
 def default_device() -> torch.device:
@@ -46,7 +49,7 @@ def explain(device: torch.device) -> tuple[str, str]:
     return "float32", f"no AMX on this {device.type}, where bfloat16 is no faster than float32"
 
 
-def set_precision(model: nn.Module, dtype: Precision, device: torch.device) -> nn.Module:
+def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
     """Put a model on a device in a precision.
 
     Args:
@@ -75,7 +78,7 @@ def set_precision(model: nn.Module, dtype: Precision, device: torch.device) -> n
     return model.to(device, chosen)
 
 
-def _quantize(model: nn.Module) -> nn.Module:
+def _quantize(model: Kind) -> Kind:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic

@@ -14,14 +14,18 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from partzoo.errors import UnknownModelError, UsageError
 from partzoo.weights.manifest import manifest
 from partzoo.weights.store import available
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from partzoo.models.base import Model
+
+Maker = TypeVar("Maker", bound="Callable[[Any], Model]")
 
 _ARCHITECTURES: dict[str, Architecture] = {}
 _PREFIXES: dict[str, Callable[[str], Architecture]] = {}
@@ -45,7 +49,7 @@ class Architecture:
     name: str
     family: str
     config: Any
-    build: Callable[[Any], nn.Module]
+    build: Callable[[Any], Model]
     aliases: tuple[str, ...] = ()
     needs_weights: bool = True
     fetch: Callable[..., dict[str, Tensor]] | None = None
@@ -79,14 +83,14 @@ def register(
     aliases: Iterable[str] = (),
     needs_weights: bool = True,
     fetch: Callable[..., dict[str, Tensor]] | None = None,
-):
+) -> Callable[[Maker], Maker]:
     """Register the decorated maker as an architecture.
 
     The maker's name, with hyphens for underscores, is the architecture's; it takes the configuration and
     returns the module. The arguments are those of :class:`Architecture`.
     """
 
-    def decorate(build: Callable[[Any], nn.Module]) -> Callable[[Any], nn.Module]:
+    def decorate(build: Maker) -> Maker:
         name = build.__name__.replace("_", "-")
         if name in _ARCHITECTURES:
             raise ValueError(f"{name} is registered twice")
@@ -96,7 +100,7 @@ def register(
     return decorate
 
 
-def register_prefix(prefix: str):
+def register_prefix(prefix: str) -> Callable[[Callable[[str], Architecture]], Callable[[str], Architecture]]:
     """Register the decorated function as what finds the architectures whose names begin with ``prefix``.
 
     It takes the whole name and returns the :class:`Architecture`, or raises :class:`UnknownModelError`.

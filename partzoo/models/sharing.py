@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError, WeightsError
 from partzoo.files import path_aside
+from partzoo.models.base import Model
 from partzoo.models.loading import ENCODER, has_frozen_encoder, load
-from partzoo.models.registry import aliases, architectures
+from partzoo.models.registry import Architecture, aliases, architectures
 from partzoo.weights.card import card
 from partzoo.weights.folder import CONFIG, WEIGHTS
-from partzoo.weights.hub_file import first_line
+from partzoo.weights.hub_file import first_line, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.store import find_record
 from partzoo.weights.tensors import write_weights
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 SHARD_BYTES = 5_000_000_000
 
 
 def save_pretrained(
-    model: nn.Module,
+    model: Model,
     folder: str | Path,
     *,
     record: WeightRecord | str | None = None,
@@ -57,7 +57,7 @@ def save_pretrained(
 
 
 def _save(
-    model: nn.Module,
+    model: Model,
     folder: Path,
     record: WeightRecord | str | None,
     dtype: torch.dtype | None,
@@ -93,7 +93,7 @@ def _save(
     return folder
 
 
-def from_pretrained(repo_or_folder: str | Path, **options: Any) -> nn.Module:
+def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
     """A model from a folder of :func:`save_pretrained` or from a Hub repository.
 
     Args:
@@ -112,7 +112,7 @@ def from_pretrained(repo_or_folder: str | Path, **options: Any) -> nn.Module:
 
 
 def push_to_hub(
-    model: nn.Module,
+    model: Model,
     repo: str,
     *,
     record: WeightRecord | str | None = None,
@@ -143,6 +143,7 @@ def push_to_hub(
     from huggingface_hub import errors as hub
 
     api = HfApi(token=token)
+    refused: tuple[type[Exception], ...] = (hub.LocalTokenNotFoundError, *hub_errors())
     with tempfile.TemporaryDirectory(prefix="partzoo-") as folder:
         _save(model, Path(folder), record, dtype, repo)
         try:
@@ -150,7 +151,7 @@ def push_to_hub(
             commit = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=message)
         except hub.HFValidationError as error:
             raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
-        except (*hub.HfHubHTTPError.__bases__, hub.LocalTokenNotFoundError) as error:
+        except refused as error:
             raise WeightsError(
                 f"{repo} cannot be written ({first_line(error)}): run 'hf auth login', or set HF_TOKEN to a "
                 "token with the right to write."
@@ -158,15 +159,15 @@ def push_to_hub(
     return commit.oid
 
 
-def makers() -> dict[str, Callable[..., nn.Module]]:
+def makers() -> dict[str, Callable[..., Model]]:
     """A function for each architecture and alias, by its name with underscores: what ``hubconf.py`` shows."""
     entries = architectures()
     targets = {name: name for name in entries} | aliases()
     return {_identifier(name): _maker(name, entries[target]) for name, target in targets.items()}
 
 
-def _maker(name: str, entry: Any) -> Callable[..., nn.Module]:
-    def make(pretrained: bool = True, **kwargs: Any) -> nn.Module:
+def _maker(name: str, entry: Architecture) -> Callable[..., Model]:
+    def make(pretrained: bool = True, **kwargs: Any) -> Model:
         return load(name, pretrained=pretrained, **kwargs)
 
     make.__name__ = make.__qualname__ = _identifier(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -63,6 +63,8 @@ class TimmEncoder(Encoder):
     float32. Convolutional networks give the map of one stage (the last by default) as tokens.
     """
 
+    model: Any  # timm's networks share no class that has all of these attributes
+
     def __init__(self, config: TimmConfig) -> None:
         import timm
 
@@ -92,8 +94,8 @@ class TimmEncoder(Encoder):
             self.model._pos_embed = partial(_embed_positions, self.model)
         self.preprocess = Preprocess(
             size=data["input_size"][-1],
-            mean=tuple(config.mean or data["mean"]),
-            std=tuple(config.std or data["std"]),
+            mean=_triple(config.mean or data["mean"]),
+            std=_triple(config.std or data["std"]),
             interpolation=data["interpolation"] if data["interpolation"] != "random" else "bicubic",
             multiple=multiple,
         )
@@ -101,8 +103,7 @@ class TimmEncoder(Encoder):
     @in_precision
     def encode(self, x: Tensor) -> Tokens:
         if not self.transformer:
-            maps = self._stages(x)[self.config.stage]
-            return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+            return Tokens.from_maps(self._stages(x)[self.config.stage])
         tokens = self.model.forward_features(x)
         prefix = self.model.num_prefix_tokens
         grid = (-(-x.shape[2] // self.patch), -(-x.shape[3] // self.patch))
@@ -146,9 +147,16 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
 
 def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
     """Class token and patches ``(B, rows, columns, C)`` with positions, in place of timm's ``_pos_embed``."""
-    table = dino_positions(model.pos_embed, model.patch_embed.grid_size, patches.shape[1:3])
+    rows, columns = patches.shape[1:3]
+    assert model.pos_embed is not None and model.cls_token is not None, "TimmEncoder has checked that"
+    table = dino_positions(model.pos_embed, model.patch_embed.grid_size, (rows, columns))
     tokens = torch.cat([model.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], dim=1)
     return model.pos_drop(tokens + table)
+
+
+def _triple(values: Iterable[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 @register_prefix(PREFIX)
@@ -203,8 +211,8 @@ def fetch_weights(config: TimmConfig, **hub: Any) -> dict[str, Tensor]:
         file = hub_file(record.hf_hub_id, "model.safetensors", name=name, cached_first=True, **hub)
     except FileNotFoundError as error:
         raise WeightsError(f"{error}: pass another tag, or pretrained=False.") from error
-    heads = record.classifier or ()
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    named = record.classifier or ()
+    heads = (named,) if isinstance(named, str) else tuple(named)
     state = read_state([file])
     kept = {k: v for k, v in state.items() if not any(k == h or k.startswith(f"{h}.") for h in heads)}
     return {f"model.{key}": value for key, value in kept.items()}

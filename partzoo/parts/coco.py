@@ -33,7 +33,8 @@ def to_coco(several: Sequence[Parts], segmentation: Literal["rle", "polygons"] =
     if len({parts.names for parts in several}) > 1:
         raise UsageError("These images do not share their parts: find the parts of all in one call.")
     outlines = _rle if segmentation == "rle" else polygons
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for image_id, parts in enumerate(several, 1):
         height, width = parts.size
         images.append({"id": image_id, "file_name": parts.source, "height": height, "width": width})
@@ -93,18 +94,19 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
         partner[order[0::2]], partner[order[1::2]] = order[1::2], order[0::2]
 
     starts_region = (se[y, x] == 1).tolist()
-    xs, ys, across, down = x.tolist(), y.tolist(), across.tolist(), down.tolist()
+    xs, ys, beside, below_or_above = x.tolist(), y.tolist(), across.tolist(), down.tolist()
     seen = [False] * len(xs)
     found = []
     for first in range(len(xs)):
         if seen[first]:
             continue
-        ring, corner = [], first
+        ring: list[int] = []
+        corner = first
         while not seen[corner]:
-            other = across[corner]
+            other = beside[corner]
             seen[corner] = seen[other] = True
             ring += [xs[corner], ys[corner], xs[other], ys[other]]
-            corner = down[other]
+            corner = below_or_above[other]
         if starts_region[first]:
             found.append(ring)
     return found

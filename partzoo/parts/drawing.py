@@ -42,7 +42,8 @@ def palette(k: int) -> np.ndarray:
     colours = [(0, 0, 0), *COLOURS[:k]]
     for i in range(len(COLOURS), k):
         hue, saturation = (i * 0.6180339887) % 1, (0.9, 0.55)[i // 3 % 2]
-        colours.append(tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, (0.35, 0.55, 0.75)[i % 3], saturation)))
+        red, green, blue = colorsys.hls_to_rgb(hue, (0.35, 0.55, 0.75)[i % 3], saturation)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
     return np.array(colours, np.uint8)
 
 
@@ -101,16 +102,18 @@ def enlarged(labels: np.ndarray, scale: int) -> np.ndarray:
     """Labels ``(H * scale, W * scale)`` with smooth outlines: each pixel goes to the label whose mask, enlarged
     bicubically, is highest there."""
     size = (labels.shape[1] * scale, labels.shape[0] * scale)
-    best, winner = None, None
-    for label in np.unique(labels):
-        mask = Image.fromarray((labels == label) * np.uint8(255)).resize(size, Image.Resampling.BICUBIC)
-        height = np.asarray(mask)
-        if best is None:
-            best, winner = height.copy(), np.full(height.shape, label, labels.dtype)
-            continue
+    first, *others = np.unique(labels)
+    best = _enlarged_mask(labels == first, size)
+    winner = np.full(best.shape, first, labels.dtype)
+    for label in others:
+        height = _enlarged_mask(labels == label, size)
         winner[height > best] = label
-        np.maximum(best, height, out=best)
+        best = np.maximum(best, height)
     return winner
+
+
+def _enlarged_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BICUBIC))
 
 
 def scale_to_see(size: tuple[int, int]) -> int:
@@ -160,9 +163,9 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
 
 def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
     """Parts in their colour over the image in grey, whose hues cannot change theirs; the rest faded."""
-    alpha = np.float32(alpha)
+    strength = np.float32(alpha)
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
-    parts = grey * (1 - alpha) + colours[labels] * alpha
+    parts = grey * (1 - strength) + colours[labels] * strength
     faded = (image + grey) * np.float32(0.35)
     return np.where(labels[..., None] > 0, parts, faded).astype(np.uint8)
 

@@ -33,7 +33,7 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None) -> Non
         with write_aside(path) as file:
             image.save(file, "PNG")
     elif name.endswith(".npz"):
-        arrays = {
+        arrays: dict[str, Any] = {
             "labels": parts.labels,
             "k": np.array(parts.k),
             "names": np.array(parts.names, dtype=np.str_),

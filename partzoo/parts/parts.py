@@ -8,7 +8,7 @@ import os
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -70,7 +70,7 @@ class Parts:
             raise ShapeError(f"image must be {(*labels.shape, 3)} uint8, as the labels are {labels.shape}.")
         self._image = None if image is None else _frozen(image)
         self._descriptors = None if descriptors is None else _frozen(descriptors)
-        if descriptors is not None and (self._descriptors.ndim != 2 or len(self._descriptors) != k):
+        if self._descriptors is not None and (self._descriptors.ndim != 2 or len(self._descriptors) != k):
             raise ShapeError(f"descriptors are {self._descriptors.shape}; for k={k} they must be ({k}, D).")
         self._names = tuple(f"part {i}" for i in range(1, k + 1)) if names is None else tuple(map(str, names))
         if len(self._names) != k:
@@ -97,7 +97,7 @@ class Parts:
     @property
     def size(self) -> tuple[int, int]:
         """``(height, width)`` in pixels."""
-        return self._labels.shape
+        return self._labels.shape[0], self._labels.shape[1]
 
     @property
     def scores(self) -> np.ndarray | None:
@@ -177,8 +177,9 @@ class Parts:
         Raises:
             UsageError: alpha is outside 0..1, or scale below 1.
         """
-        how = {"alpha": alpha, "outlines": outlines, "numbers": numbers, "scale": scale}
-        return drawing.overlay(self._image, self._labels, self.k, **how)
+        return drawing.overlay(
+            self._image, self._labels, self.k, alpha=alpha, outlines=outlines, numbers=numbers, scale=scale
+        )
 
     def plot(self) -> Figure:
         """A matplotlib figure: the image, the overlay, and a legend with the areas.
@@ -275,7 +276,7 @@ class Parts:
     def __hash__(self) -> int:
         return hash((self.k, self.names, self.size, self._labels.tobytes()))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         fields = ("k", "image", "scores", "descriptors", "names", "source", "quality")
         return partial(Parts, **{field: getattr(self, field) for field in fields}), (self.labels,)
 

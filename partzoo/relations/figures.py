@@ -49,18 +49,18 @@ def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int
             (f"by patch {reference}: {one.error:.0f} px off", one.image),
             (f"by all patches: {every.error:.0f} px off", every.image),
         ]
-        rows.append(row([(title, _within(panel, PANEL)) for title, panel in panels]))
+        rows.append(row([(title, _within(panel, PANEL)) for title, panel in panels if panel is not None]))
     return _stack(rows)
 
 
-def uncertainty(relations: PatchRelations) -> Image.Image:
+def uncertainty(relations: PatchRelations, pixels: np.ndarray, boxes: np.ndarray) -> Image.Image:
     """Figure 5: a certain (orange) and an uncertain (yellow) patch, and where all references place them."""
     spread = relations.uncertainty()
     certain, uncertain = int(spread.argmin()), int(spread.argmax())
-    image = _within(Image.fromarray(relations.image), PANEL)
-    scale = image.width / relations.image.shape[1]
+    image = _within(Image.fromarray(pixels), PANEL)
+    scale = image.width / pixels.shape[1]
     seen = relations.seen_from() * scale
-    boxes = relations.boxes * scale
+    boxes = boxes * scale
     first = image.copy()
     panels = [("a certain and an uncertain patch", first)]
     for name, index, colour in (("certain", certain, CERTAIN), ("uncertain", uncertain, UNCERTAIN)):
@@ -131,8 +131,8 @@ def _mosaic(patches: Sequence[np.ndarray]) -> Image.Image:
 def _within(image: Image.Image, side: int) -> Image.Image:
     """An image whose longer side is ``side``; small ones are enlarged."""
     scale = side / max(image.size)
-    size = tuple(max(round(length * scale), 1) for length in image.size)
-    return image.resize(size, Image.Resampling.LANCZOS)
+    width, height = (max(round(length * scale), 1) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _stack(rows: Sequence[Image.Image]) -> Image.Image:

@@ -9,7 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ from partzoo.relations import figures
 ROUNDS = 50  # of the medians, which settle in about ten
 
 Reference = int | Literal["median", "least-squares"]
+Value = TypeVar("Value")
 
 
 class PatchRelations:
@@ -107,16 +108,17 @@ class PatchRelations:
 
         Source: PART, section 5.1 (i), for a single reference.
         """
+        centres = self.centres
         if reference in ("median", "least-squares"):
             # Normal equations of sum (p_j - p_i - t_ij)^2: 2 N p_j = sum_i (t_ij - t_ji) for p of mean 0.
             places = (self.translations - self.translations.swapaxes(0, 1)).mean(0) / 2
             if reference == "median":
                 places = self._medians(places)
-            return places + (0 if self.boxes is None else self.centres.mean(0))
+            return places if centres is None else places + centres.mean(0)
         index = self._patch(reference)
         places = self.translations[index].copy()
         places[index] = 0
-        return places + (0 if self.boxes is None else self.centres[index])
+        return places if centres is None else places + centres[index]
 
     def assemble(self, reference: Reference = "least-squares") -> Assembly:
         """The image rebuilt from its patches where the predictions place them, and the true one beside it.
@@ -126,18 +128,18 @@ class PatchRelations:
 
         Source: PART, section 5.1 (i) and figure 4.
         """
-        places = self.positions(reference)
-        if self.image is None:
+        places, centres = self.positions(reference), self.centres
+        if self.image is None or centres is None:
             halves = np.array([patch.shape[1::-1] for patch in self.patches]) / 2
             low, high = (places - halves).min(0), (places + halves).max(0)
             size = np.ceil(high - low).astype(int)
             return Assembly(figures.place(self.patches, places - low, tuple(size[::-1])), places - low)
         size = self.image.shape[:2]
-        distance = np.linalg.norm(places - self.centres, axis=1)
+        distance = np.linalg.norm(places - centres, axis=1)
         return Assembly(
             figures.place(self.patches, places, size),
             places,
-            figures.place(self.patches, self.centres, size),
+            figures.place(self.patches, centres, size),
             float(distance.mean()),
         )
 
@@ -148,7 +150,8 @@ class PatchRelations:
 
         Source: PART, section 5.1 (iii) and figure 5.
         """
-        places = self.positions() if self.boxes is None else self.centres
+        centres = self.centres
+        places = self.positions() if centres is None else centres
         return places[:, None] + self.translations
 
     def uncertainty(self) -> np.ndarray:
@@ -167,9 +170,9 @@ class PatchRelations:
         Raises:
             UsageError: the patches come from no one image.
         """
-        image = self._known(self.image, "The map of uncertainty")
+        image, boxes = (self._known(value, "The map of uncertainty") for value in (self.image, self.boxes))
         total, count = np.zeros((2, *image.shape[:2]), np.float32)
-        for value, (left, top, right, bottom) in zip(self.uncertainty(), whole_pixels(self.boxes), strict=True):
+        for value, (left, top, right, bottom) in zip(self.uncertainty(), whole_pixels(boxes), strict=True):
             total[top:bottom, left:right] += value
             count[top:bottom, left:right] += 1
         with np.errstate(invalid="ignore"):
@@ -193,14 +196,16 @@ class PatchRelations:
         lengths = np.sqrt((there**2).sum(0) * (back**2).sum(0))
         varying = lengths > 1e-9 * len(there)
         found = np.divide((there * back).sum(0), lengths, out=np.full(2, np.nan), where=varying)
-        return tuple(found.tolist())
+        x, y = found.tolist()
+        return x, y
 
     def order(self) -> np.ndarray:
         """Numbers of the patches from top-left to bottom-right: by rows as high as a patch, then from the left.
 
         Places are the true ones where they are known, else those of least squares.
         """
-        places = self.positions() if self.boxes is None else self.centres
+        centres = self.centres
+        places = self.positions() if centres is None else centres
         rows = np.floor((places[:, 1] - places[:, 1].min()) / np.mean([patch.shape[0] for patch in self.patches]))
         return np.lexsort((places[:, 0], rows))
 
@@ -210,8 +215,8 @@ class PatchRelations:
         Raises:
             UsageError: the patches come from no one image.
         """
-        self._known(self.image, "Figure 5")
-        return figures.uncertainty(self)
+        image, boxes = (self._known(value, "Figure 5") for value in (self.image, self.boxes))
+        return figures.uncertainty(self, image, boxes)
 
     def draw_matrices(self) -> Image.Image:
         """Figure 6: matrices of x and y, predicted and true, with ordered and with shuffled patches.
@@ -244,7 +249,7 @@ class PatchRelations:
             )
         return int(reference)
 
-    def _known(self, value: np.ndarray | None, what: str) -> np.ndarray:
+    def _known(self, value: Value | None, what: str) -> Value:
         if value is None:
             raise UsageError(f"{what} needs patches of one image: use partzoo.relate(image).")
         return value

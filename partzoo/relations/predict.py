@@ -117,14 +117,15 @@ def model_of(model: str | Path | Part | None) -> Part:
     """
     from partzoo.models.part.model import Part
 
+    found: object = model
     if model is None or isinstance(model, (str, Path)):
         from partzoo.models.loading import load
 
-        model = load(model or DEFAULT_MODEL)
-    if not isinstance(model, Part):
-        name = getattr(model, "architecture", "") or type(model).__name__
+        found = load(model or DEFAULT_MODEL)
+    if not isinstance(found, Part):
+        name = getattr(found, "architecture", "") or type(found).__name__
         raise UsageError(f"{name} does not relate patches: pass a PART model, for example model='part-vitn'.")
-    return model.eval()
+    return found.eval()
 
 
 def _side(model: Part) -> tuple[int, int]:
@@ -180,11 +181,12 @@ def _own_boxes(
         cell = np.array(size[::-1]) / cells[::-1]
         return np.concatenate([corners * cell, (corners + 1) * cell], axis=1)
     side = min(side, *size)
-    drawn = {"weights": _density(weights, size), "generator": generator}
+    density = _density(weights, size)
     if sampling == "multi-scale":
-        boxes = sample_boxes(1, n, size, side, **drawn)[0].double().numpy()
+        boxes = sample_boxes(1, n, size, side, weights=density, generator=generator)[0].double().numpy()
     else:
-        corners = sample_positions(1, n, size, side, continuous=True, **drawn)[0].double().numpy()
+        places = sample_positions(1, n, size, side, continuous=True, weights=density, generator=generator)
+        corners = places[0].double().numpy()
         boxes = np.concatenate([corners, np.full_like(corners, side)], axis=1)
     high = np.minimum(boxes[:, :2] + boxes[:, 2:], size[::-1])
     return np.concatenate([boxes[:, :2], high], axis=1)

@@ -17,7 +17,8 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile"
 
 def hardware() -> dict[str, Any]:
     """The machine and the versions that a figure depends on, and how busy it is."""
-    known, flags = {}, set()
+    known: dict[str, str] = {}
+    flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for entry in cpuinfo.read_text().splitlines():

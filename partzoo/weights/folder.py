@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import WeightsError
-from partzoo.weights.hub_file import hub_file
+from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.tensors import INDEX, read_header, shards
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -57,12 +57,12 @@ def fetch_repo(
     Raises:
         WeightsError: the repository cannot be had, or is none of partzoo's.
     """
-    options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    options: HubOptions = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     try:
-        config = hub_file(repo, CONFIG, revision=revision, **options)
+        config = hub_file(repo, CONFIG, **options)
         read_config(config)
         folder = config.parent
-        pinned = options | {"revision": folder.name}  # the commit: all files are of one
+        pinned: HubOptions = {**options, "revision": folder.name}  # the commit: all files are of one
         if not weights or (folder / WEIGHTS).is_file():
             return folder
         index = folder / f"model{INDEX}"

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict
 
 from partzoo.errors import WeightsError
+
+
+class HubOptions(TypedDict, total=False):
+    """Options of :func:`partzoo.load` that are passed on to :func:`hub_file`, which says what they mean."""
+
+    revision: str | None
+    cache_dir: str | Path | None
+    local_files_only: bool
 
 
 def hub_file(
@@ -69,11 +78,17 @@ def hub_file(
         raise FileNotFoundError(f"The Hub has no {where}") from error
     except hub.HFValidationError as error:
         raise WeightsError(f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name.") from error
-    # The bases are the errors of the HTTP library that this version of huggingface_hub uses.
-    except hub.HfHubHTTPError.__bases__ as error:
+    except hub_errors() as error:
         raise WeightsError(
             f"{where} cannot be fetched ({first_line(error)}): try again, or check HF_ENDPOINT."
         ) from error
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """Errors of the HTTP library that the installed version of huggingface_hub uses."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
 
 
 def first_line(error: BaseException) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,8 +23,33 @@ FAITHFUL = 0.9999
 SAMPLED = 16
 
 
+class Released(Protocol):
+    """A model of the zoo, by what a release needs of it: this package lies below the models and imports none."""
+
+    architecture: str
+    config: Any
+    preprocess: Any
+
+    def __call__(self, *inputs: Tensor) -> Any: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
+
+@runtime_checkable
+class WithParts(Protocol):
+    """A part model: its maps are a softmax over products of features and descriptors."""
+
+    def part_maps(self, *inputs: Tensor) -> Tensor: ...
+
+    def encode(self, x: Tensor) -> Any: ...
+
+    def descriptors(self, *inputs: Tensor) -> Tensor: ...
+
+
 @torch.no_grad()
-def storage_dtype(model: nn.Module, x: Tensor | None = None) -> torch.dtype:
+def storage_dtype(model: Released, x: Tensor | None = None) -> torch.dtype:
     """The smallest precision that keeps the features: bfloat16, float16, else float32.
 
     Args:
@@ -48,7 +73,7 @@ def storage_dtype(model: nn.Module, x: Tensor | None = None) -> torch.dtype:
 
 def pack(
     name: str,
-    model: nn.Module,
+    model: Released,
     *,
     dtype: torch.dtype | None = None,
     bundled: bool = False,
@@ -87,8 +112,8 @@ def pack(
     return tuple(_describe(file, base) for file in written)
 
 
-def _vectors(model: nn.Module, x: Tensor) -> Tensor:
-    if hasattr(model, "part_maps"):
+def _vectors(model: Released, x: Tensor) -> Tensor:
+    if isinstance(model, WithParts):
         return torch.cat([model.encode(x).patch, model.descriptors(*_arguments(model, x))], dim=1)
     return model(x)
 
@@ -100,7 +125,7 @@ def golden_input(shape: Sequence[int], seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def golden(model: nn.Module, shape: Sequence[int] | None = None, seed: int = 0) -> dict[str, Any]:
+def golden(model: Released, shape: Sequence[int] | None = None, seed: int = 0) -> dict[str, Any]:
     """A model's output for a fixed input, small enough for the manifest.
 
     Args:
@@ -128,7 +153,7 @@ def golden(model: nn.Module, shape: Sequence[int] | None = None, seed: int = 0) 
     }
 
 
-def check_golden(model: nn.Module, recorded: dict[str, Any], tolerance: float = 1e-3) -> float:
+def check_golden(model: Released, recorded: dict[str, Any], tolerance: float = 1e-3) -> float:
     """Compare a model's output with the one in its record.
 
     Args:
@@ -159,13 +184,13 @@ def check_golden(model: nn.Module, recorded: dict[str, Any], tolerance: float = 
     return share
 
 
-def _input_of(model: nn.Module) -> list[int]:
+def _input_of(model: Released) -> list[int]:
     return [1, *model.preprocess.shape]
 
 
-def _arguments(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+def _arguments(model: object, x: Tensor) -> tuple[Tensor, ...]:
     """What a model is called with: images, and the first class for each where every class has parts of its own."""
-    several = hasattr(model, "part_maps") and getattr(getattr(model, "config", None), "classes", 0) > 1
+    several = isinstance(model, WithParts) and getattr(getattr(model, "config", None), "classes", 0) > 1
     return (x, torch.zeros(len(x), dtype=torch.int64)) if several else (x,)
 
 

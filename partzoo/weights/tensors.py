@@ -13,6 +13,7 @@ from partzoo.files import path_aside
 
 if TYPE_CHECKING:
     import torch
+    from safetensors import safe_open
     from torch import Tensor, nn
 
 INDEX = ".safetensors.index.json"
@@ -90,7 +91,8 @@ def write_weights(
         WeightsError: a file cannot be written.
     """
     path = Path(path)
-    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
+    is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
+    values = dataclasses.asdict(config) if is_config else dict(config)
     header = {"format": "pt", "architecture": architecture, "config": json.dumps(values)}
     tensors = _apart(rounded(state, dtype))
     if max_bytes is None or sum(value.nbytes for value in tensors.values()) <= max_bytes:
@@ -161,7 +163,7 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"
 
 
-def _open(file: Path):
+def _open(file: Path) -> safe_open:
     from safetensors import SafetensorError, safe_open
 
     try:

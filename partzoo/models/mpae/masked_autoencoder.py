@@ -5,7 +5,7 @@ from __future__ import annotations
 from einops import rearrange
 from torch import Tensor, nn
 
-from partzoo.models.layers import Block
+from partzoo.models.layers import Block, Blocks
 from partzoo.models.part_transformer import resampled, sine_positions
 
 
@@ -60,7 +60,7 @@ class MaskedAutoencoder(nn.Module):
 
         Source: MPAE, equation 2.
         """
-        grid = filler.shape[-2:]
+        grid = filler.shape[2], filler.shape[3]
         tokens = self.decoder_embed(self.encode(x, kept))
         filled = rearrange(filler, "b c h w -> b (h w) c").to(tokens.dtype)
         filled = filled.scatter(1, _rows(kept, tokens.shape[-1]), tokens)
@@ -73,7 +73,7 @@ class MaskedAutoencoder(nn.Module):
     def encode(self, x: Tensor, kept: Tensor) -> Tensor:
         """Tokens ``(B, n, width)`` of the visible patches, in the order of ``kept``."""
         patches = self.patch_embed(x)
-        positions = resampled(self.positions, self.side, patches.shape[-2:])
+        positions = resampled(self.positions, self.side, (patches.shape[2], patches.shape[3]))
         patches = patches.flatten(2).mT + positions.to(patches.dtype)
         tokens = patches.gather(1, _rows(kept, patches.shape[-1]))
         if not kept.shape[1]:
@@ -98,8 +98,8 @@ def visible_patches(noise: Tensor, ratio: float) -> Tensor:
     return noise.argsort(dim=1)[:, : int(noise.shape[1] * (1 - ratio))]
 
 
-def _blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
-    blocks = nn.ModuleList(Block(width, heads, eps=1e-5) for _ in range(depth))
+def _blocks(width: int, depth: int, heads: int) -> Blocks:
+    blocks = Blocks(Block(width, heads, eps=1e-5) for _ in range(depth))
     for block in blocks:
         block.attn.fused_attn = False
     return blocks

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
-from partzoo.models.layers import Block
+from partzoo.models.layers import Attention, Block, Blocks
 from partzoo.models.part.model import Part
 from partzoo.models.part_transformer import resampled
 from partzoo.models.registry import register
@@ -83,7 +83,7 @@ class PartClassifier(Encoder):
             self.head = nn.Linear(config.dim, config.classes)
         if config.positions:
             self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + self.side**2, config.dim))
-        self.blocks = nn.ModuleList(
+        self.blocks = Blocks(
             Block(config.dim, config.heads, drop_path=config.drop_path * i / max(config.depth - 1, 1))
             for i in range(config.depth)
         )
@@ -223,7 +223,7 @@ class RelativePositions(nn.Module):
 
 
 def _attend_in_windows(
-    attention: nn.Module, tokens: Tensor, bias: Callable[[Tensor], Tensor] | None, grid: tuple[int, int], side: int
+    attention: Attention, tokens: Tensor, bias: Callable[[Tensor], Tensor] | None, grid: tuple[int, int], side: int
 ) -> Tensor:
     """Attention inside windows of ``side`` x ``side`` patches, the last ones padded with zeros."""
     rows, columns = grid

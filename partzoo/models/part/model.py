@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
-from partzoo.models.layers import Block
+from partzoo.models.layers import Block, Blocks
 from partzoo.models.part.relative import build_relative_encoder
 from partzoo.models.registry import register
 
@@ -58,7 +58,7 @@ class Part(Encoder):
         self.dim, self.patch = config.dim, config.patch
         self.preprocess = Preprocess(size=config.size, multiple=config.patch)
         self.patch_embed = nn.Linear(3 * config.patch**2, config.dim)
-        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
+        self.blocks = Blocks(Block(config.dim, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.relative_encoder = build_relative_encoder(
             config.relative_encoder,

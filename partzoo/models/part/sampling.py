@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from partzoo.data.views import Draw
 from partzoo.errors import ShapeError, UsageError
 
 Sampling = Literal["off-grid", "integer", "on-grid", "multi-scale"]
@@ -78,7 +79,7 @@ def sample(
     size = tuple(pixels.shape[2:])
     _check(pixels, patch, sampling, count, pairs, weights)
     cells = torch.Size(side // patch for side in size).numel()
-    draw = {"generator": generator, "device": pixels.device}
+    draw: Draw = {"generator": generator, "device": pixels.device}
     if sampling == "on-grid":
         boxes = _square(grid_positions(len(pixels), size, patch, **draw), patch)
     elif sampling == "multi-scale":
@@ -108,7 +109,7 @@ def sample_positions(
     batch: int,
     count: int,
     size: Sequence[int],
-    patch: int,
+    patch: float,
     *,
     continuous: bool = False,
     weights: Tensor | None = None,
@@ -142,7 +143,7 @@ def sample_positions(
         sides = torch.full((batch, count, len(size)), float(patch), device=device)
         return _weighted_corners(weights.expand(batch, *size), sides, generator)
     for axis, side in enumerate(size, start=-len(size)):
-        weights = weights.narrow(axis, patch // 2, side - patch + 1)
+        weights = weights.narrow(axis, int(patch // 2), int(side - patch + 1))
     flat = weights.expand(batch, *weights.shape[-len(size) :]).flatten(1).float()
     flat = torch.where(flat.sum(1, keepdim=True) > 0, flat, 1.0)
     chosen = torch.multinomial(flat, count, replacement=True, generator=generator)
@@ -172,7 +173,7 @@ def sample_boxes(
     batch: int,
     count: int,
     size: Sequence[int],
-    patch: int,
+    patch: float,
     *,
     weights: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -215,7 +216,9 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
         for axis in range(2, pixels.ndim):
             windows = windows.unfold(axis, patch, 1)
         index = torch.arange(batch, device=pixels.device)[:, None]
-        return windows[(index, slice(None), *reversed(positions.unbind(-1)))]
+        # No annotation of torch's admits tuples whose length is known only at run time.
+        chosen: Any = (index, slice(None), *reversed(positions.unbind(-1)))
+        return windows[chosen]
     pixels = pixels if pixels.is_floating_point() else pixels.float()
     size = positions.new_tensor(list(reversed(pixels.shape[2:])))
     steps = torch.arange(patch, device=pixels.device) + 0.5
@@ -251,7 +254,12 @@ def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
 
 
 def sample_pairs(
-    batch: int, tokens: int, count: int, *, generator: torch.Generator | None = None, device=None
+    batch: int,
+    tokens: int,
+    count: int,
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Ordered pairs (reference, target) of different tokens, uniform over all of them.
 

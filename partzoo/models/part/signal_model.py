@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from partzoo.errors import ShapeError, UsageError
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision
-from partzoo.models.layers import Block
+from partzoo.models.layers import Block, Blocks
 from partzoo.models.part.relative import build_relative_encoder
 from partzoo.models.registry import register
 
@@ -77,6 +77,7 @@ class SignalPart(Encoder):
     Windows are ``(B, channels, size)``, each channel with mean 0 and deviation 1.
     """
 
+    preprocess: Any  # a SignalPreprocess, which tells functions of images that it is not for them
     keep_float = ("relative_encoder",)
 
     def __init__(self, config: SignalPartConfig) -> None:
@@ -90,7 +91,7 @@ class SignalPart(Encoder):
         self.dim, self.patch = config.dim, config.patch
         self.preprocess = SignalPreprocess(config.channels, config.size)
         self.patch_embed = nn.Linear(config.channels * config.patch, config.dim)
-        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
+        self.blocks = Blocks(Block(config.dim, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         if config.classes:
             self.class_token = nn.Parameter(torch.empty(1, 1, config.dim))

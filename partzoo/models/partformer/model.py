@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, normalize
 
 from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
-from partzoo.models.base import in_precision, pad_to_multiple
+from partzoo.models.base import Encoder, in_precision, pad_to_multiple
 from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.layers import ChannelNorm
 from partzoo.models.part_model import PartModel
@@ -77,10 +77,12 @@ class PartFormer(PartModel):
         self.config = config
         self.dim = config.dim
         self.encoder, self.frozen = _encoder(config)
-        stem = isinstance(self.encoder, ResNetStem)
-        shape = (self.encoder.dim, self.encoder.patch) if stem else frozen_shape(self.encoder, config.levels)
-        channels, self.patch = shape
-        preprocess = Preprocess(multiple=self.patch) if stem else self.encoder.preprocess
+        if isinstance(self.encoder, ResNetStem):
+            channels, self.patch = self.encoder.dim, self.encoder.patch
+            preprocess = Preprocess(multiple=self.patch)
+        else:
+            channels, self.patch = frozen_shape(self.encoder, config.levels)
+            preprocess = self.encoder.preprocess
         multiple = lcm(preprocess.multiple, PATCH * config.stride)
         self.preprocess = replace(preprocess, size=config.size, multiple=multiple)
         self.compress = _compress(config.compress, channels, config.dim)
@@ -150,7 +152,7 @@ def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _encoder(config: PartFormerConfig) -> tuple[nn.Module, bool]:
+def _encoder(config: PartFormerConfig) -> tuple[Encoder | ResNetStem, bool]:
     """The feature encoder, and whether it stays as it is."""
     if config.encoder == "stem":
         if config.levels:

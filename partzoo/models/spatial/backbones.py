@@ -7,6 +7,7 @@ names of the published checkpoints; ResNet-34's are also torchvision's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ def _initialize(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-BACKBONES = {
+BACKBONES: dict[str, Callable[[], Conv4 | ResNet]] = {
     "conv4": Conv4,
     "resnet8": partial(ResNet, (1, 1, 1)),
     "resnet32": partial(ResNet, (5, 5, 5)),

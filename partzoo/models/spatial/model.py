@@ -135,12 +135,11 @@ class Spatial(Encoder):
         self.backbone = BACKBONES[config.backbone]()
         self.relation = RelationModule(self.backbone.dim, config.aggregation)
         self.dim, self.patch = self.backbone.dim, self.backbone.stride
-        self.preprocess = Preprocess(config.size, tuple(config.mean), tuple(config.std), "bilinear", self.patch)
+        self.preprocess = Preprocess(config.size, config.mean, config.std, "bilinear", self.patch)
 
     @in_precision
     def encode(self, x: Tensor) -> Tokens:
-        maps = self._maps(pad_to_multiple(x, self.patch))[-1]
-        return Tokens(rearrange(maps, "b c h w -> b (h w) c"), maps.new_zeros(len(x), 0, self.dim), maps.shape[-2:])
+        return Tokens.from_maps(self._maps(pad_to_multiple(x, self.patch))[-1])
 
     @in_precision
     def forward_intermediates(

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from partzoo.data.views import (
+    Draw,
     crop_resize,
     cut,
     enlarged_patches,
@@ -82,11 +83,11 @@ class PairSampler:
             ``((K + N) * M, 3, S, S)`` normalized, view by view and then patch by patch; ``(N * M, 2)`` positions of
             the patches, top and left, in :attr:`SpatialConfig.unit`.
         """
-        draw = {"generator": generator, "device": pixels.device}
+        draw: Draw = {"generator": generator, "device": pixels.device}
         config, count = self.model.config, len(pixels)
         pixels = pixels.float()
         rows = self.views * count
-        boxes = random_boxes(rows, tuple(pixels.shape[2:]), **draw)
+        boxes = random_boxes(rows, (pixels.shape[2], pixels.shape[3]), **draw)
         flipped = torch.rand(rows, **draw) < 0.5
         views = crop_resize(pixels.repeat(self.views, 1, 1, 1), boxes, config.size, flipped)
         if not self.patches:
@@ -157,8 +158,8 @@ def _shifted_pairs(images: int, views: int, patches: int, patch_negatives: bool,
                 second.append(b * images + (own - shift) % images)
                 different.append(torch.ones(images))
                 shift = shift % max(images - 1, 1) + 1
-    joined = (torch.cat(rows).to(device) for rows in (first, second, different))
-    return Pairs(*joined, views=views * images)
+    rows, others, labels = (torch.cat(each).to(device) for each in (first, second, different))
+    return Pairs(rows, others, labels, views=views * images)
 
 
 def relation_targets(pairs: Pairs, positions: Tensor, *, signed: bool = True) -> Tensor:
