@@ -39,7 +39,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
       partzoo bench discover -o bench.json --plot bench.png
       partzoo bench --quick                    tiny inputs: only shows that it runs
     \b
-    Rows: cold-load, features, discover, part-step, growth
+    Rows: cold-load, features, discover, mpae, part-step, spatial-step, growth
     """,
 )
 @click.argument("rows", nargs=-1, metavar="[ROW]...")

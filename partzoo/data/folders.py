@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tarfile
 from os.path import commonpath
 from pathlib import Path, PurePath
 
@@ -15,8 +14,9 @@ from torch import Tensor
 
 from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
 from partzoo.data.official import official_images
+from partzoo.data.tars import tar_images
 from partzoo.errors import ImageError, UsageError
-from partzoo.images.opening import SUFFIXES, open_images
+from partzoo.images.opening import open_images
 
 
 def load_images(
@@ -110,24 +110,11 @@ def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> ImageSet:
 
 
 def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:
-    try:
-        with tarfile.open(file) as tar:
-            found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
-            names = _part(sorted(found), split)
-            contents = [_content(tar, found[name]) for name in names]
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"--data {file} cannot be read: {error}.") from error
-    if not names:
+    images = tar_images(file, lambda names: _part(list(names), split))
+    if not images:
         raise UsageError(f"--data {file} holds no images.")
-    root = commonpath([PurePath(name).parent for name in names])
-    return ImageSet(contents, side, *_classes([PurePath(name).relative_to(root) for name in names]), frame)
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    opened = tar.extractfile(member)
-    if opened is None:
-        raise OSError(f"{member.name} is not a file")
-    return opened.read()
+    root = commonpath([PurePath(name).parent for name in images])
+    return ImageSet([*images.values()], side, *_classes([PurePath(name).relative_to(root) for name in images]), frame)
 
 
 def _part(files: list, split: str) -> list:

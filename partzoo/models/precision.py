@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal, TypeVar
 
 import torch
@@ -79,13 +78,12 @@ def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
 
 
 def _quantize(model: Kind) -> Kind:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+    # Deprecated, and torch says so; what it recommends in its place is torchao, another package.
+    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
-        chosen = {
-            name: per_channel_dynamic_qconfig
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and not name.startswith(model.keep_float)
-        }
-        return quantize_dynamic(model, chosen, inplace=True)
+    chosen = {
+        name: per_channel_dynamic_qconfig
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(model.keep_float)
+    }
+    return quantize_dynamic(model, chosen, inplace=True)

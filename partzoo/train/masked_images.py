@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
+from partzoo.data.tars import tar_images
 from partzoo.errors import UsageError
-from partzoo.images.opening import SUFFIXES, open_image, open_images
+from partzoo.images.opening import open_image, open_images
 from partzoo.train.teachers import Teacher, teacher_of
 
 AREA = (0.02, 0.85)  # of the image, which a teacher's mask covers; others are not used
@@ -162,12 +162,7 @@ def _sources(path: Path, exclude: Sequence[str]) -> list[Path | bytes]:
     """The images in a folder or a tar, in the order of their names, as what ``open_image`` takes."""
     if path.is_dir():
         return [file for file in open_images(path)[0].sources if file.name not in exclude]
-    try:
-        with tarfile.open(path) as tar:
-            found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
-            return [tar.extractfile(found[name]).read() for name in sorted(found) if Path(name).name not in exclude]
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"{path} is neither a folder nor a tar: {error}.") from error
+    return list(tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude]).values())
 
 
 def _square(pixels: np.ndarray, mask: np.ndarray, side: int) -> Tensor:

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from partzoo import Parts, PartVocabulary, list_models
+from partzoo.bench import ROWS
 from partzoo.cli import diagnosis as doctor
 from partzoo.cli import main
 
@@ -192,6 +193,11 @@ def test_bench_tells_what_it_measured(monkeypatch):
     ran = partzoo("bench", "discover", "--quick", "--repetitions", 2, "-o", "record.json")
     assert ran.out == "discover: 1.00 times the peer\n"
     assert calls == [(("discover",), 2, "record.json", True)]
+
+
+def test_the_help_of_bench_names_every_row():
+    text = partzoo("bench", "--help").out
+    assert all(row in text for row in ROWS)
 
 
 def test_doctor_tells_the_same_to_people_and_programs():

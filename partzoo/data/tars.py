@@ -1,0 +1,35 @@
+"""Images in a tar."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from partzoo.errors import UsageError
+from partzoo.images.opening import SUFFIXES
+
+
+def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, bytes]:
+    """Encoded images of a tar by their names.
+
+    Args:
+        file: the tar, compressed or not.
+        choose: which of the names, sorted, to read.
+
+    Raises:
+        UsageError: the file cannot be read as a tar.
+    """
+    try:
+        with tarfile.open(file) as tar:
+            found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
+            return {name: _content(tar, found[name]) for name in choose(sorted(found))}
+    except (tarfile.TarError, OSError) as error:
+        raise UsageError(f"--data {file} cannot be read as a tar: {error}. Get the file anew.") from error
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = tar.extractfile(member)
+    if opened is None:
+        raise OSError(f"{member.name} is not a file")
+    return opened.read()
