@@ -6,6 +6,8 @@ image's own size.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from partzoo.bench.photograph import photograph
@@ -16,6 +18,7 @@ from partzoo.features import DEFAULT_MODEL
 from partzoo.images.opening import open_image
 from partzoo.images.preprocess import to_tensor, working_size
 from partzoo.models.loading import load
+from partzoo.parts.parts import Parts
 
 
 def cases(quick: bool = False) -> list[Case]:
@@ -28,7 +31,7 @@ def cases(quick: bool = False) -> list[Case]:
     x = to_tensor(image, working, encoder.preprocess)[None].to(next(encoder.parameters()).device)
 
     def ours():
-        return discover_parts(pixels, k=8, model=encoder).labels
+        return cast(Parts, discover_parts(pixels, k=8, model=encoder)).labels
 
     facts = {
         "image": what,

@@ -9,7 +9,7 @@ weights (the last case, where there are any) is what to go by.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -22,7 +22,7 @@ from partzoo.discovery.cluster import spherical_kmeans
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
-from partzoo.models.precision import has_amx, has_bf16, set_precision
+from partzoo.models.precision import Precision, has_amx, has_bf16, set_precision
 from partzoo.models.registry import list_models
 
 SIDE, PARTS = 224, 8
@@ -38,14 +38,14 @@ def cases(quick: bool = False) -> list[Case]:
     for name in names:
         torch.manual_seed(0)
         theirs = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
-        ours = load(f"timm/{name}", pretrained=False, device="cpu", dtype="float32")
+        ours = cast(Encoder, load(f"timm/{name}", pretrained=False, device="cpu", dtype="float32"))
         ours.model.load_state_dict(theirs.state_dict())
         x = _images(ours.preprocess, 64 if quick else SIDE)
         for device in devices:
             peer = deepcopy(theirs).to(device).forward_features
             found += _against(name, deepcopy(ours).to(device), peer, x.to(device), "timm, float32, eager")
     if not quick and any(trained.startswith(f"{TRAINED}.") for trained in list_models(pretrained=True)):
-        encoder = load(TRAINED, device="cpu", dtype="float32")
+        encoder = cast(Encoder, load(TRAINED, device="cpu", dtype="float32"))
         x = _images(encoder.preprocess, SIDE)
         found += _against(f"{TRAINED} (trained)", encoder, encoder.forward_features, x, "itself, float32")[1:]
     return found
@@ -61,7 +61,7 @@ def _precisions(device: torch.device) -> dict[str, float | None]:
 
 def converted(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
     """A copy of an encoder on a device, in a precision by its name here."""
-    model = set_precision(deepcopy(encoder), "float32" if precision == AUTOCAST else precision, device)
+    model = set_precision(deepcopy(encoder), cast(Precision, "float32" if precision == AUTOCAST else precision), device)
     if precision == AUTOCAST:
         model.autocast = torch.bfloat16
     return model

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -22,9 +22,9 @@ from torch import nn
 
 from partzoo.bench.memory import in_its_own_process, rise
 from partzoo.bench.photograph import photograph
-from partzoo.bench.runner import Comparison, compared
+from partzoo.bench.runner import Comparison, Unit, compared
 from partzoo.discovery.pipeline import FIT_IMAGES, fit_parts
-from partzoo.features import DEFAULT_MODEL, extract_features
+from partzoo.features import DEFAULT_MODEL, Features, extract_features
 from partzoo.images.opening import open_images
 from partzoo.models.loading import load
 
@@ -42,11 +42,12 @@ def outcomes(quick: bool, _: int) -> Iterator[dict[str, Any]]:
             write_images(Path(folder, str(number)), number)
         for work in WORKS:
             runs = {number: [measured(work, Path(folder, str(number)), model)] for number in numbers}
-            for unit in ("seconds_per_image", "mebibytes"):
+            units: tuple[Unit, ...] = ("seconds_per_image", "mebibytes")
+            for unit in units:
                 yield _outcome(work, unit, {n: [run[unit] for run in runs[n]] for n in numbers}, quick)
 
 
-def _outcome(work: str, unit: str, figures: dict[int, list[float]], quick: bool) -> dict[str, Any]:
+def _outcome(work: str, unit: Unit, figures: dict[int, list[float]], quick: bool) -> dict[str, Any]:
     *_, fewer, most = figures
     what = Comparison(
         f"{work}, {most:,} images, {'peak memory' if unit == 'mebibytes' else 'time'}",
@@ -74,7 +75,10 @@ def write_images(folder: Path, number: int) -> None:
 
 
 def _extract(folder: Path, encoder: nn.Module) -> np.ndarray:
-    return sum(extract_features(image, model=encoder).pooled for image in open_images(folder)[0])
+    total: Any = 0
+    for image in open_images(folder)[0]:
+        total = total + cast(Features, extract_features(image, model=encoder)).pooled
+    return total
 
 
 def _fit(folder: Path, encoder: nn.Module) -> Any:

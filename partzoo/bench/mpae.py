@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers import LayerScale
@@ -60,7 +60,8 @@ class PlainMpae(nn.Module):
     def __init__(self, model: Mpae) -> None:
         super().__init__()
         self.encoder, self.compress = deepcopy(model.encoder), model.compress
-        for module in self.encoder.modules():
+        modules: Iterable[Any] = self.encoder.modules()
+        for module in modules:
             if hasattr(module, "fused_attn"):
                 module.fused_attn = False
         self.extractor = _plain(model.extractor)
@@ -77,7 +78,7 @@ def _plain(extractor: PartTransformer) -> PartTransformer:
     plain = deepcopy(extractor)
     for i, block in enumerate(extractor.blocks):
         width, attention = block.norm1.normalized_shape[0], block.attn
-        written = PlainAttentionBlock(width, attention.num_heads)
+        written: Any = PlainAttentionBlock(width, attention.num_heads)
         written.attention.in_proj_weight, written.attention.in_proj_bias = attention.qkv.weight, attention.qkv.bias
         written.attention.out_proj = attention.proj
         written.norm1, written.norm2 = block.norm1, block.norm2
@@ -149,10 +150,10 @@ def _setup(quick: bool) -> tuple[Mpae, Tensor]:
     torch.manual_seed(0)
     if quick:
         small = {"dim": 32, "width": 32, "heads": 2, "depth": 1, "masked_heads": 2, "decoder_heads": 2}
-        config = {"encoder": "timm/test_vit", "parts": 3, "size": 96, "masked_width": 32, **small}
+        config: dict[str, Any] = {"encoder": "timm/test_vit", "parts": 3, "size": 96, "masked_width": 32, **small}
     else:
         config = {"parts": PARTS, "size": SIDE}
-    model = load("mpae-vitb14reg", pretrained=False, device=CPU, dtype="float32", **config)
+    model = cast(Mpae, load("mpae-vitb14reg", pretrained=False, device=CPU, dtype="float32", **config))
     for module in model.encoder.modules():
         if isinstance(module, LayerScale):
             nn.init.ones_(module.gamma)

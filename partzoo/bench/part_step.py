@@ -45,8 +45,8 @@ class PlainPatches:
         for _ in range(width * height // self.patch**2):
             x, y = (int(self.rng.integers(0, side - self.patch + 1)) for side in (width, height))
             crop = image.crop((x, y, x + self.patch, y + self.patch))
-            crop = np.array(crop.resize((self.patch, self.patch), Image.Resampling.BILINEAR))
-            patches.append((torch.from_numpy(crop).permute(2, 0, 1).float() / 255 - self.mean) / self.std)
+            resized = np.array(crop.resize((self.patch, self.patch), Image.Resampling.BILINEAR))
+            patches.append((torch.from_numpy(resized).permute(2, 0, 1).float() / 255 - self.mean) / self.std)
             positions.append([x, y])
         return torch.stack(patches), torch.tensor(positions, dtype=torch.float32)
 

@@ -29,7 +29,8 @@ ROWS = {
     "spatial-step": "partzoo.bench.spatial_step",
     "growth": "partzoo.bench.growth",
 }
-UNITS = {"seconds": "s", "seconds_per_image": "s per image", "mebibytes": "MiB"}
+Unit = Literal["seconds", "seconds_per_image", "mebibytes"]
+UNITS: dict[Unit, str] = {"seconds": "s", "seconds_per_image": "s per image", "mebibytes": "MiB"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Comparison:
     peer_is: str
     target: float | None = None
     measure: Literal["speedup", "cost"] = "speedup"
-    unit: Literal["seconds", "seconds_per_image", "mebibytes"] = "seconds"
+    unit: Unit = "seconds"
     items: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -95,11 +96,12 @@ def run(
         raise UsageError(f"Unknown row {unknown[0]!r} of the bench; the rows are {', '.join(ROWS)}.")
     if repetitions < 1:
         raise UsageError(f"repetitions={repetitions}: measure at least one pair.")
-    record = {"quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": []}
+    cases: list[dict[str, Any]] = []
+    record = {"quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
     for name in names:
         for outcome in _outcomes(name, quick, repetitions):
             result = {"row": name, **outcome}
-            record["cases"].append(result)
+            cases.append(result)
             if progress:
                 progress(line(result))
     if out is not None:
@@ -150,7 +152,7 @@ def line(result: dict[str, Any]) -> str:
     unit = result["unit"]
     cost = "times the memory of" if unit == "mebibytes" else "times the time of"
     what = "times as fast as" if result["measure"] == "speedup" else cost
-    target = {True: ", target met", False: ", target missed"}.get(result.get("met"), "")
+    target = (", target met" if result["met"] else ", target missed") if "met" in result else ""
     return (
         f"{result['name']}: {result['ratio']:.2f} {what} the peer "
         f"({result['ratio_min']:.2f} to {result['ratio_max']:.2f}; "

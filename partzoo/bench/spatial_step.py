@@ -127,7 +127,7 @@ def plain_step(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], fl
 def our_task(config: SpatialConfig) -> SpatialTask:
     torch.manual_seed(0)
     task = SpatialTask(Spatial(config), views=VIEWS, patches=PATCHES)
-    return task.to(default_device(), memory_format=torch.channels_last).train()
+    return task.to(default_device()).to(memory_format=torch.channels_last).train()
 
 
 def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:

@@ -12,9 +12,8 @@ from partzoo.cli.command import Command, check_place
 from partzoo.errors import PartzooError, UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from partzoo.conversion.convert import Published
+    from partzoo.models.base import Model
 
 
 @click.command(
@@ -82,7 +81,7 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"{folder} holds other things than a model of partzoo: choose an empty or a new folder.")
 
 
-def _described(model: nn.Module, family: str) -> str:
+def _described(model: Model, family: str) -> str:
     config = model.config
     words = [f"{model.architecture} ({family})"]
     if hasattr(config, "parts"):
@@ -98,7 +97,7 @@ def _rest(found: Published) -> str:
     return f", {len(found.unused)} left out ({', '.join(found.unused[:4])}{', ...' if len(found.unused) > 4 else ''})"
 
 
-def _backbone(model: nn.Module, stored: bool, inside: bool) -> str:
+def _backbone(model: Model, stored: bool, inside: bool) -> str:
     """What becomes of the frozen encoder.
 
     Raises:
@@ -120,7 +119,7 @@ def _backbone(model: nn.Module, stored: bool, inside: bool) -> str:
     return f"{name}, named in the folder; its weights equal those in the file"
 
 
-def _is_the_named(model: nn.Module) -> bool | None:
+def _is_the_named(model: Model) -> bool | None:
     """Whether the frozen encoder is the one that its name brings; None where that one is not on this machine."""
     import torch
 

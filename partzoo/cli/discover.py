@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -108,7 +108,8 @@ def discover(
     for path in filter(None, (out, save_vocabulary)):
         check_place(Path(path))
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
-    found, written = [], []
+    found: list[dict[str, Any]] = []
+    written: list[Parts] = []
     if k is not None:
         options["k"] = None if k == "own" else k
     for parts in _find(opened, single, vocabulary, save_vocabulary, category, options, as_json):
@@ -118,7 +119,7 @@ def discover(
         elif out:
             written.append(parts)
         found.append(_about(parts, opened.name(len(found)), target or out))
-    if written:
+    if out and written:
         _save_together(written, out)
     _warn(found)
     if as_json:
@@ -155,7 +156,7 @@ def _find(
     if words is not None and save_vocabulary:
         words.save(save_vocabulary)
     if words is None:
-        yield discover_parts(images[0], classes=category, **options)
+        yield cast("Parts", discover_parts(images[0], classes=category, **options))
         return
     encoder: nn.Module | str | None = options["model"] or words.settings.model or None
     if isinstance(encoder, str):
@@ -163,9 +164,10 @@ def _find(
     with tqdm(total=len(images), desc="finding them", unit="image", disable=hidden) as bar:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
-            yield from discover_parts(
+            found = discover_parts(
                 chunk, model=encoder, vocabulary=words, classes=category, progress=lambda *_: bar.update()
             )
+            yield from cast("list[Parts]", found)
 
 
 def _show(bar: Any, done: int, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -86,7 +86,7 @@ def evaluate(
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run
 
-    chosen = {"k": k, "seeds": seeds, "split": split, "limit": limit}
+    chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit}
     with _progress(quiet=as_json) as progress:
         if everything:
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
@@ -95,7 +95,7 @@ def evaluate(
             file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
-                model, protocol, data, background=background, size=size, refine=refine, rotate=rotate,
+                str(model), protocol, data, background=background, size=size, refine=refine, rotate=rotate,
                 patches=patches, augment=augment, out=out, progress=progress, **chosen,
             )  # fmt: skip
     if everything:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -55,14 +55,15 @@ def features(
     import numpy as np
     from tqdm import tqdm
 
-    from partzoo.features import encoder_of, extract_features
+    from partzoo.features import Features, encoder_of, extract_features
     from partzoo.images.opening import open_images
 
     opened, _ = open_images(images)
     encoder = encoder_of(model)
-    vectors, sizes, arrays = [], [], {}
+    vectors, sizes = [], []
+    arrays: dict[str, np.ndarray] = {}
     for index in tqdm(range(len(opened)), unit="image", disable=True if as_json or len(opened) == 1 else None):
-        found = extract_features(opened[index], model=encoder, size=size, layer=layer)
+        found = cast(Features, extract_features(opened[index], model=encoder, size=size, layer=layer))
         vectors.append(found.pooled)
         sizes.append(found.size)
         if not pooled:

@@ -65,7 +65,7 @@ def stages(
         what = f"{row['subjects']} subjects, seed {row['seed']}, {row['initial']}"
         click.echo(f"{what}: kappa {float(row['kappa']):.3f}", err=True)
 
-    chosen = {
+    chosen: dict[str, Any] = {
         "subjects": subjects,
         "seeds": seeds,
         "scratch": scratch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -93,8 +94,8 @@ def train(
     """Train a model by METHOD on a folder of images, within a budget of minutes, steps or epochs."""
     if (method is None) == (release is None):
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
-    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    common = {"data": data, "resume": resume, "threads": threads}
+    budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    common: dict[str, Any] = {"data": data, "resume": resume, "threads": threads}
     if release is not None:
         given = {
             "--model": model,
@@ -118,16 +119,25 @@ def train(
         files = ", ".join(file.path for file in record.files)
         click.echo(f"Released {record.name}: {files}; its record is in weights_manifest.json.")
         return
-    if held_out is not None:
+    if method is None or held_out is not None:
         raise click.UsageError("--held-out is for --release.")
     from partzoo.settings import parse_settings
     from partzoo.train.run import train as run
 
     folder = Path(out or Path("runs", model or method))
     tables = parse_settings(settings)
-    loop = budget | {"batch_size": batch_size, "lr": lr, "precision": precision, "seed": seed} | tables["loop"]
-    chosen = {"task": tables["task"], "config": tables["config"], "reading": tables["data"]}
-    named = {"model": model, "recipe": recipe, "grow_from": grow_from, "parent": parent, "k": k, "limit": limit}
+    loop: dict[str, Any] = (
+        budget | {"batch_size": batch_size, "lr": lr, "precision": precision, "seed": seed} | tables["loop"]
+    )
+    chosen: dict[str, Any] = {"task": tables["task"], "config": tables["config"], "reading": tables["data"]}
+    named: dict[str, Any] = {
+        "model": model,
+        "recipe": recipe,
+        "grow_from": grow_from,
+        "parent": parent,
+        "k": k,
+        "limit": limit,
+    }
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
     done = f"{state.step:,} steps and {state.images:,} images in {state.seconds / 60:.1f} minutes"
     if state.finished:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 
@@ -48,7 +50,8 @@ def _scorer(request: Request) -> tuple[str, Scorer]:
         return "", box_scorer
     if is_foreground_model(request.model):
         weights = digest(load(request.model, dtype="float32"))
-        return weights, model_scorer(folded(load(request.model)), request.size, request.refine)
+        network = cast(ForegroundModel, folded(load(request.model)))
+        return weights, model_scorer(network, request.size, request.refine)
     finder = requested_finder(request)
     weights = digest(finder.model)
     folded(finder.model)

@@ -56,6 +56,10 @@ class Measurement(ABC):
     weights: str
     identity: dict[str, Any]
 
+    @abstractmethod
+    def __init__(self, rules: Any, request: Request) -> None:
+        """Load what the request asks for."""
+
     @classmethod
     def check(cls, request: Request) -> None:
         """Refuse options that this kind of protocol does not have.

@@ -200,10 +200,10 @@ def _rows(record: Mapping[str, Any]) -> list[Row]:
 
 
 def _row(line: Mapping[str, str]) -> Row:
+    std, low, high = (float(line[name]) if line[name] else None for name in ("std", "low", "high"))
     return Row(
         line["model"], line["setting"], int(line["k"]) if line["k"] else None, line["metric"], float(line["mean"]),
-        *(float(line[name]) if line[name] else None for name in ("std", "low", "high")),
-        int(line["seeds"]), int(line["images"]), line["command"],
+        std, low, high, int(line["seeds"]), int(line["images"]), line["command"],
     )  # fmt: skip
 
 
@@ -224,7 +224,9 @@ def _cell(cells: Mapping[tuple[tuple, str], Row], key: tuple, metric: str, best:
     mean = shown(metric, row.mean)
     text = f"**{mean}**" if mean == best else mean
     if intervals:
-        return text if row.low is None else f"{text} [{shown(metric, row.low)}, {shown(metric, row.high)}]"
+        if row.low is None or row.high is None:
+            return text
+        return f"{text} [{shown(metric, row.low)}, {shown(metric, row.high)}]"
     text += f" ± {shown(metric, row.std)}" if row.std is not None else ""
     return text + (f" ({shown(metric, floor.mean)})" if floor else "")
 

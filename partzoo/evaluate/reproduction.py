@@ -95,7 +95,7 @@ def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) 
         found = {each["name"]: each for each in record.metrics}
         if metric not in found:
             raise UsageError(f"The manifest has no {metric} of {record.name}: correct {NOTES.name}.")
-        ours, floor = (found.get(name) for name in (metric, f"{metric}_random_weights"))
+        ours, floor = found[metric], found.get(f"{metric}_random_weights")
         name = f"{label(metric)}: {ours['protocol']}"
         return [name, "", f"{ours['value']:.4g}", "", f"{floor['value']:.4g}" if floor else ""], ours["command"]
     rows = results(protocol)

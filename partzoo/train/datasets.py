@@ -17,6 +17,7 @@ from partzoo.data import tiny_imagenet
 from partzoo.data.folders import load_images
 from partzoo.data.image_sets import Frame, ImageSet, at_most
 from partzoo.errors import UsageError
+from partzoo.evaluate.probes.held_out import labels_of
 from partzoo.evaluate.protocols import aflw, celeba, cub, deepfashion, partimagenet
 
 Layout = Literal[
@@ -104,8 +105,9 @@ def _folder(folder: Path, split: str, side: int, limit: int | None, frame: Frame
 
 def of_each_class(images: ImageSet, count: int, seed: int) -> ImageSet:
     """At most ``count`` images of each class, in the set's order."""
+    labels = labels_of(images)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    chosen = [order[images.labels[order] == number][:count] for number in range(len(images.classes))]
+    chosen = [order[labels[order] == number][:count] for number in range(len(images.classes))]
     return images.select(torch.cat(chosen).sort().values)
 
 
@@ -113,7 +115,7 @@ def _listed(rows: Sequence[Listed], side: int, frame: Frame) -> ImageSet:
     files = [row.file for row in rows]
     if rows[0].number is None:
         return ImageSet(files, side, None, [], frame)
-    names = {row.number: row.category for row in rows}
+    names = {row.number: row.category for row in rows if row.number is not None}
     classes = [names.get(number, "") for number in range(max(names) + 1)]
     return ImageSet(files, side, torch.tensor([row.number for row in rows]), classes, frame)
 

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -121,12 +121,12 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _network(part: Any, first: Any, classes: Sequence[str]) -> PartClassifier:
-    config = {"classes": len(classes), "names": tuple(classes)}
+    config: dict[str, Any] = {"classes": len(classes), "names": tuple(classes)}
     if part is not None:
         return PartClassifier.from_part(part, **config)
     entry = find(classifier_of(first.architecture))
     sizes = {name: getattr(first.config, name) for name in (*SHARED, "size")}
-    return build(entry, entry.configure(sizes | config))
+    return cast(PartClassifier, build(entry, entry.configure(sizes | config)))
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -222,7 +222,7 @@ def _done(state: Progress, options: LoopOptions, count: int) -> float:
     elif options.epochs:
         part = state.images / (options.epochs * count)
     else:
-        part = state.seconds / (60 * options.minutes)
+        part = state.seconds / (60 * (options.minutes or math.inf))
     return min(part, 1.0)
 
 

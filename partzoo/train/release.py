@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -21,7 +21,7 @@ from partzoo.evaluate.parts.figures import part_figures
 from partzoo.evaluate.probes.held_out import knn, part_positions, top1
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.faces68 import FACES68
-from partzoo.models.base import Encoder
+from partzoo.models.base import Encoder, Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import build
 from partzoo.models.objectness import PatchResNetFg
@@ -77,7 +77,7 @@ def release(
         UsageError: no such recipe, or the run was stopped before its budget was spent.
     """
     recipe = read_recipe(name)
-    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     if all(value is None for value in budget.values()):
         budget = {name: getattr(recipe, name) for name in budget}
     model, state = train(
@@ -120,7 +120,7 @@ def release(
 
 
 def metrics(
-    model: Encoder, data: str | Path, loss: float, layout: str = "folder", limit: int = HELD_OUT
+    model: Model, data: str | Path, loss: float, layout: str = "folder", limit: int = HELD_OUT
 ) -> list[dict[str, Any]]:
     """Figures of a model on the held-out images of a folder, beside their floors.
 
@@ -150,16 +150,17 @@ def metrics(
         found = [{"name": name, "value": round(value, 4), "protocol": protocol} for name, value in errors.items()]
     elif hasattr(model, "classify"):
         protocol = f"own classifier, {len(held_out)} held-out images, per cent"
-        found = [{"name": "top1", "value": round(top1(model, held_out), 2), "protocol": protocol}]
+        found = [{"name": "top1", "value": round(top1(cast(Encoder, model), held_out), 2), "protocol": protocol}]
     bank = load_images(data, side=side, limit=2 * limit)
     if held_out.labels is None or bank.labels is None:
         return found
     queries = load_images(data, "val", side=side, limit=2 * limit // 5)
     torch.manual_seed(0)
-    floor = build(find(model.architecture), model.config).eval().requires_grad_(False)
+    untrained = build(find(model.architecture), model.config).eval().requires_grad_(False)
     protocol = f"20 nearest of {len(bank)} training images, {len(queries)} held-out ones, mean patch token, per cent"
-    for name, encoder in (("knn", model), ("knn_random_weights", floor)):
-        found.append({"name": name, "value": round(knn(encoder, bank, queries), 2), "protocol": protocol})
+    for name, encoder in (("knn", model), ("knn_random_weights", untrained)):
+        value = round(knn(cast(Encoder, encoder), bank, queries), 2)
+        found.append({"name": name, "value": value, "protocol": protocol})
     return found
 
 
@@ -182,7 +183,7 @@ def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) ->
     return found
 
 
-def _protocol(model: Encoder, data: str | Path, layout: str) -> PartProtocol | None:
+def _protocol(model: Model, data: str | Path, layout: str) -> PartProtocol | None:
     """What measures parts on the data that a model was trained on."""
     if layout == "folder":
         return FACES68 if Path(data, "report.npz").is_file() else None

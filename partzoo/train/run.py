@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, require
 from partzoo.files import write_aside
+from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
 from partzoo.train.loop import LoopOptions, Progress, run_folder
@@ -67,7 +67,7 @@ def train(
     config: dict[str, Any] | None = None,
     reading: dict[str, Any] | None = None,
     **loop: Any,
-) -> tuple[nn.Module, Progress]:
+) -> tuple[Model, Progress]:
     """Train a model on a folder of images.
 
     The run's folder gets ``recipe.toml`` with all settings, from which the run can be repeated.
@@ -113,7 +113,7 @@ def train(
         "loop": _given(**loop, seed=seed),
         "data": (reading or {}) | _given(limit=limit),
     }
-    budget = {"minutes": minutes, "steps": steps, "epochs": epochs}
+    budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     starts = {"model": model, "grow_from": grow_from, "parent": parent}
     settings = _settings(kind, recipe, starts, budget, given)
     if threads:
@@ -155,7 +155,7 @@ def _settings(
     kind: type[Task],
     recipe: Recipe,
     starts: dict[str, str | None],
-    budget: dict[str, float | None],
+    budget: dict[str, Any],
     given: dict[str, dict[str, Any]],
 ) -> Settings:
     """The recipe's settings, with those that the caller gave in their place, checked.

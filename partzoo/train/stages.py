@@ -9,7 +9,7 @@ import csv
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ class StagesTask(Task):
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
         logits = self.model.classify(pixels, masked=self.masked, generator=generator)
+        assert labels is not None
         accuracy = (logits.argmax(1) == labels).float().mean()
         return {"loss": nn.functional.cross_entropy(logits.float(), labels), "accuracy": accuracy}
 
@@ -70,7 +71,7 @@ def with_classes(pretrained: SignalPart, classes: int, *, scratch: bool = False)
     Source: PART, section 4 ("Transfer") and section 8.1.
     """
     config = dataclasses.replace(pretrained.config, classes=classes)
-    model = build(find(pretrained.architecture), config)
+    model = cast(SignalPart, build(find(pretrained.architecture), config))
     if not scratch:
         kept = {name: value for name, value in pretrained.state_dict().items() if name.startswith(SHARED)}
         model.load_state_dict(model.state_dict() | kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -43,9 +44,9 @@ def teacher_of(name: str) -> Teacher:
         UnknownModelError: there is no such model.
     """
     if name == PRIOR:
-        encoder = load(ENCODER, dtype="float32")
+        encoder = cast(EfficientNetLite, load(ENCODER, dtype="float32"))
         return lambda pixels: prior(pixels, encoder)
-    model = load(name, dtype="float32")
+    model = cast(ForegroundModel, load(name, dtype="float32"))
     return lambda pixels: network(pixels, model)
 
 

@@ -26,7 +26,7 @@ from partzoo.evaluate.parts.landmarks import (
     soft_centroids,
 )
 from partzoo.evaluate.parts.rotation import rotated
-from partzoo.evaluate.protocols.base import PartProtocol
+from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import OpenedImage
 from partzoo.progress import ProgressCallback
 
@@ -84,7 +84,7 @@ def part_figures(
             for key, tally in tallies.items():
                 tally.learn(example, scores[key])
     coarse: dict[Key, list[np.ndarray]] = {key: [] for key in tallies}
-    mirrors = iter(())
+    mirrors: Iterator[dict[Key, np.ndarray]] = iter(())
     if protocol.mirrored:
         mirrors = (scores for _, scores in _found(finder, protocol, Examples(report, _mirrored), vocabularies, None))
     for example, scores in _found(finder, protocol, report, vocabularies, _told(progress, "report")):
@@ -151,7 +151,7 @@ class Tally:
             self._count("fg_{}", example, example.mask[true], self._of_class(best, example)[true])
         else:
             for name, take in self.protocol.readings.items():
-                truth = np.arange(len(take(example.points)))
+                truth = np.arange(len(take(_points(example))))
                 for figure, found in ((f"{{}}{name}", labels), (f"fg_{{}}{name}", best)):
                     at, counted = self._at(example, found, take)
                     self._count(figure, example, truth[counted], at[counted])
@@ -162,7 +162,7 @@ class Tally:
 
     def figures(self) -> dict[str, float]:
         """All figures so far, in per cent."""
-        found = {}
+        found: dict[str, float] = {}
         for name, groups in self.tables.items():
             table = sum(groups.values(), self._table())
             found |= {name.format("nmi"): 100 * table.nmi(), name.format("ari"): 100 * table.ari()}
@@ -177,7 +177,7 @@ class Tally:
     def intervals(self) -> dict[str, list[float]]:
         """Figures of the first reading in 95 of 100 draws of other groups; none where all images are one group."""
         first = next(iter(self.protocol.readings))
-        found = {}
+        found: dict[str, list[float]] = {}
         for name in (f"{{}}{first}", f"fg_{{}}{first}"):
             groups = self.tables.get(name, {})
             if len(groups) > 1:
@@ -189,7 +189,13 @@ class Tally:
 
     def errors(self) -> np.ndarray:
         """Error of each landmark in each reported image, ``(N, L)`` in per cent, NaN where it does not count."""
-        return landmark_error(self.protocol.error, _joined(self._fit), _joined(self._report), self._side)
+        return landmark_error(self._rules, _joined(self._fit), _joined(self._report), self._side)
+
+    @property
+    def _rules(self) -> LandmarkError:
+        """Rules of the landmark error, which are asked for only where the protocol has some."""
+        assert self.protocol.error is not None
+        return self.protocol.error
 
     def _table(self) -> Contingency:
         return Contingency(self.protocol.truths, self.k * self.classes + 1)
@@ -206,7 +212,7 @@ class Tally:
 
     def _at(self, example: Example, labels: np.ndarray, take: Callable) -> tuple[np.ndarray, np.ndarray]:
         """Labels at the landmarks of a reading, and which of them count."""
-        points = take(example.points)[None]
+        points = take(_points(example))[None]
         if self.protocol.grid is None:
             at = labels_at(labels[None], points)[0]
         else:
@@ -216,7 +222,7 @@ class Tally:
 
     def _place(self, example: Example, scores: np.ndarray) -> Places:
         """Parts and the landmarks of the first reading in one image, a batch of one."""
-        rules = self.protocol.error
+        rules = self._rules
         height, width = example.image.shape[:2]
         if rules.centroids == "soft":
             centroids = soft_centroids(scores[None])
@@ -224,7 +230,7 @@ class Tally:
             centroids = part_centroids(scores.argmax(0)[None], self.k)
         return Places(
             centroids * (width / scores.shape[2], height / scores.shape[1]),
-            next(iter(self.protocol.readings.values()))(example.points)[None],
+            next(iter(self.protocol.readings.values()))(_points(example))[None],
             None if example.visible is None else example.visible[None],
             None if rules.active is None else active_parts(scores[None], rules.active),
             None if example.box is None else np.array([example.box]),
@@ -232,11 +238,20 @@ class Tally:
 
 
 def _joined(places: Sequence[Places]) -> Places:
-    columns = ([getattr(each, field.name) for each in places] for field in fields(Places))
-    return Places(*(None if column[0] is None else np.concatenate(column) for column in columns))
+    columns: dict[str, Any] = {field.name: [getattr(each, field.name) for each in places] for field in fields(Places)}
+    joined: dict[str, Any] = {
+        name: None if column[0] is None else np.concatenate(column) for name, column in columns.items()
+    }
+    return Places(**joined)
 
 
-class _OpenedImages(Sequence):
+def _points(example: Example) -> np.ndarray:
+    """The landmarks of an example, which has some where it has no mask."""
+    assert example.points is not None
+    return example.points
+
+
+class _OpenedImages(Sequence[OpenedImage]):
     """The images of examples, read when asked for."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
@@ -245,7 +260,7 @@ class _OpenedImages(Sequence):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> OpenedImage:
+    def __getitem__(self, index: Any) -> Any:
         return OpenedImage(self.examples[index].image)
 
 
@@ -267,7 +282,7 @@ def _found(
 
 
 def _told(progress: ProgressCallback | None, what: str) -> Callable[[int, int], None] | None:
-    return progress and (lambda done, of: progress(what, done, of))
+    return partial(progress, what) if progress else None
 
 
 def _least(*counts: int | None) -> int | None:

@@ -54,5 +54,5 @@ def requested_finder(request: Request) -> Finder:
 def default_numbers(finder: Finder) -> list[int | None]:
     """Numbers of parts to look for: 4, 8 and 16; of a learned part model its own, and those that are smaller."""
     if not finder.learned:
-        return list(PARTS)
-    return [k for k in PARTS if k < finder.own and not finder.classes] + [finder.own]
+        return [*PARTS]
+    return [*(k for k in PARTS if k < finder.own and not finder.classes), finder.own]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from math import cos, radians, sin
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -36,7 +37,7 @@ def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example
         return (points - middle) @ np.array([[c, -s], [s, c]]) + middle
 
     image = Image.fromarray(example.image).rotate(degrees, Image.Resampling.BILINEAR)
-    changes = {"image": np.asarray(image)}
+    changes: dict[str, Any] = {"image": np.asarray(image)}
     if example.points is not None:
         points = changes["points"] = turn(example.points)
         inside = ((points > 0) & (points <= (width, height))).all(1)

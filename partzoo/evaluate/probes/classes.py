@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from partzoo.evaluate.probes.held_out import part_positions, pooled_features, spatial_relations
+from partzoo.evaluate.probes.held_out import labels_of, part_positions, pooled_features, spatial_relations
 from partzoo.evaluate.probes.knn import knn_accuracy
 from partzoo.evaluate.probes.linear import closed_form, sgd_probe
 from partzoo.evaluate.protocols.classification import ClassProtocol
@@ -56,18 +57,19 @@ def classify_figures(
     data = Path(data)
     train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
     bank, queries = (
-        pooled_features(model, images, progress=lambda done, total, name=name: report(name, done, total))
+        pooled_features(model, images, progress=partial(report, name))
         for images, name in ((train, "training features"), (test, "test features"))
     )
+    truth, known = labels_of(test), labels_of(train)
     neighbours = min(NEIGHBOURS, len(bank))
     overall = {
-        "knn": knn_accuracy(queries, test.labels, bank, train.labels, neighbours=neighbours),
-        "linear": closed_form(bank, train.labels).accuracy(queries, test.labels),
+        "knn": knn_accuracy(queries, truth, bank, known, neighbours=neighbours),
+        "linear": closed_form(bank, known).accuracy(queries, truth),
     }
     runs: list[dict[str, Any]] = [{"k": None, "seed": None, "metrics": overall}]
     for done, seed in enumerate(seeds):
         report("probes", done, len(seeds))
-        figures = {"linear_sgd": sgd_probe(bank, train.labels, queries, test.labels, seed=seed, **protocol.probe)}
+        figures = {"linear_sgd": sgd_probe(bank, known, queries, truth, seed=seed, **protocol.probe)}
         if isinstance(model, Part):
             positions = part_positions(model, test, seed=seed, limit=POSITION_IMAGES)
             figures |= {name: value for name, value in positions.items() if name != "loss"}

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from partzoo.data.image_sets import ImageSet
+from partzoo.errors import UsageError
 from partzoo.evaluate.probes.knn import knn_accuracy
 from partzoo.evaluate.probes.positions import antisymmetry, position_error
 from partzoo.images.preprocess import Preprocess
@@ -148,10 +149,21 @@ def pooled_features(
     return found
 
 
+def labels_of(images: ImageSet) -> Tensor:
+    """The labels of images that need some.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if images.labels is None:
+        raise UsageError("These images have no labels. Give one subfolder per class.")
+    return images.labels
+
+
 def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 20) -> float:
     """Top-1 accuracy in per cent of a weighted vote of nearest neighbours on frozen pooled features."""
     return knn_accuracy(
-        pooled_features(model, queries), queries.labels, pooled_features(model, bank), bank.labels,
+        pooled_features(model, queries), labels_of(queries), pooled_features(model, bank), labels_of(bank),
         neighbours=neighbours,
     )  # fmt: skip
 
@@ -159,8 +171,9 @@ def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 
 @torch.inference_mode()
 def top1(model: Encoder, images: ImageSet, *, batch_size: int = 100) -> float:
     """Accuracy in per cent of the model's own classifier."""
+    labels = labels_of(images)
     hits = sum(
-        (model.classify(x).argmax(1).cpu() == images.labels[numbers]).sum().item()
+        (model.classify(x).argmax(1).cpu() == labels[numbers]).sum().item()
         for numbers, x in normalized_batches(model, images, batch_size)
     )
     return 100 * hits / len(images)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import FLOORS, floor_encoder
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
 from partzoo.evaluate.probes.classes import classify_figures
 from partzoo.evaluate.probes.patches import patch_figures
 from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.progress import ProgressCallback
 
@@ -27,7 +30,7 @@ class ClassMeasurement(Measurement):
             )
         self.rules, self.request = rules, request
         model = request.model
-        self.encoder = floor_encoder(model) if model in FLOORS else load(model, dtype="float32")
+        self.encoder = cast(Encoder, floor_encoder(model) if model in FLOORS else load(model, dtype="float32"))
         self.weights, self.identity = digest(self.encoder), {"seeds": request.seeds}
         if request.patches is not None:
             self.identity |= {"patches": list(request.patches), "augment": request.augment}

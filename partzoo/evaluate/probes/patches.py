@@ -13,7 +13,7 @@ from torch import Tensor
 from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.affine import random_affine, random_erasing
-from partzoo.evaluate.probes.held_out import normalized_batches
+from partzoo.evaluate.probes.held_out import labels_of, normalized_batches
 from partzoo.evaluate.probes.linear import SgdProbe, closed_form
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.base import Encoder
@@ -83,7 +83,7 @@ def patch_figures(
         for each in patches
         for seed in seeds
     }
-    labels, truth = (images.labels.to(held_out.device) for images in (train, test))
+    labels, truth = (labels_of(images).to(held_out.device) for images in (train, test))
     epochs = next(iter(probes.values())).epochs
     for epoch in range(epochs):
         drawn = torch.Generator(held_out.device).manual_seed(epoch)

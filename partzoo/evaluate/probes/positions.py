@@ -30,7 +30,7 @@ def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
     if predicted.shape != true.shape or true.ndim < 1 or true.shape[-1] not in (2, 4) or not true.numel():
         raise ShapeError(f"Translations must be two equal (..., 2), not {tuple(predicted.shape)}, {tuple(true.shape)}.")
     predicted, true = predicted[..., :2].double(), true[..., :2].double()
-    errors = {}
+    errors: dict[str, float] = {}
     for prefix, difference in (("", predicted - true), ("constant_", -true)):
         x, y = difference.square().reshape(-1, 2).mean(0).tolist()
         errors |= {f"{prefix}mse_x": x, f"{prefix}mse_y": y}

@@ -128,18 +128,19 @@ def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] |
 def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, Any]]:
     """Copies, with whole numbers for ids: scoring writes into them."""
     origin = "Detections"
+    found: Any = detections
     if isinstance(detections, (str, Path)):
         origin = str(detections)
         try:
-            detections = json.loads(Path(detections).read_text())
+            found = json.loads(Path(detections).read_text())
         except (OSError, ValueError) as error:
-            raise UsageError(f"{origin} is not read as JSON: {error}") from error
-    for number, detection in enumerate(detections):
+            raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it anew.") from error
+    for number, detection in enumerate(found):
         if not isinstance(detection, dict) or any(name not in detection for name in _FIELDS):
             raise UsageError(f"{origin}: number {number} must be a record of {', '.join(_FIELDS)}: {detection!r:.80}")
         if len(detection["bbox"]) != 4:
             raise UsageError(f"{origin}: number {number} has the bbox {detection['bbox']!r}, not x, y, width, height.")
-    return [{name: detection[name] for name in _FIELDS} for detection in detections]
+    return [{name: detection[name] for name in _FIELDS} for detection in found]
 
 
 COCO_DETECTION = DetectionProtocol(

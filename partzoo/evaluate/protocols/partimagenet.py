@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,8 @@ def _annotated(file: Path, folder: Path, side: int) -> Examples:
 
 def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
     """Image id -> image, of a COCO file."""
-    found, annotations = read_json(file), {}
+    found = read_json(file)
+    annotations: dict[int, list[dict[str, Any]]] = {}
     try:
         for each in found["annotations"]:
             if not 0 <= each["category_id"] < PARTS:

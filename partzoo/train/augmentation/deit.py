@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def random_crops(
         ``(B, 3, S, S)`` uint8, bilinear with antialias.
     """
     count, side = len(pixels), pixels.shape[-1]
-    draw = {"generator": generator, "device": pixels.device}
+    draw: dict[str, Any] = {"generator": generator, "device": pixels.device}
     flipped = torch.rand(count, **draw) < 0.5
     if padding:
         corners = torch.randint(2 * padding + 1, (count, 2), **draw)
@@ -79,7 +80,8 @@ class RandAugment:
     """
 
     def __init__(self, policy: str, mean: tuple[float, float, float], workers: int = 0) -> None:
-        self._arguments = policy, tuple(round(255 * value) for value in mean)
+        red, green, blue = (round(255 * value) for value in mean)
+        self._arguments = policy, (red, green, blue)
         # Not forked: this process has threads, and perhaps a GPU.
         self._pool = ProcessPoolExecutor(workers, get_context("forkserver")) if workers else None
 
@@ -88,7 +90,7 @@ class RandAugment:
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
         jobs = [(*self._arguments, chunk, seed + number) for number, chunk in enumerate(chunks)]
-        found = np.concatenate(list((self._pool.map if self._pool else map)(_augmented, jobs)))
+        found = np.concatenate(list(self._pool.map(_augmented, jobs) if self._pool else map(_augmented, jobs)))
         return torch.from_numpy(found).permute(0, 3, 1, 2).to(pixels.device)
 
 

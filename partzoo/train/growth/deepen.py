@@ -9,6 +9,7 @@ Source: Chen et al., "Net2Net: accelerating learning via knowledge transfer" (20
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -42,13 +43,13 @@ def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatia
     if differing:
         told = ", ".join(f"{name}={new[name]!r} for {old[name]!r}" for name in differing)
         raise UsageError(f"{entry.name} differs in {told} from what it grows from.")
-    large = build(entry, config)
+    large = cast(Spatial, build(entry, config))
     if not _fits(small.backbone, large.backbone):
         raise UsageError(f"{entry.name} cannot grow from {small.architecture}: only a ResNet into a deeper one can.")
     for part in ("conv1", "bn1"):
         _copy(small.backbone.get_submodule(part), large.backbone.get_submodule(part))
-    for name in large.backbone.stages:
-        blocks, deeper = small.backbone.get_submodule(name), large.backbone.get_submodule(name)
+    for name in cast(ResNet, large.backbone).stages:
+        blocks, deeper = _stage(small.backbone, name), _stage(large.backbone, name)
         kept = spread(len(blocks), len(deeper))
         for index, block in enumerate(deeper):
             if index in kept:
@@ -69,7 +70,12 @@ def _fits(small: nn.Module, large: nn.Module) -> bool:
         return False
     if small.conv1.weight.shape != large.conv1.weight.shape or small.dim != large.dim:
         return False
-    return all(len(small.get_submodule(name)) <= len(large.get_submodule(name)) for name in small.stages)
+    return all(len(_stage(small, name)) <= len(_stage(large, name)) for name in small.stages)
+
+
+def _stage(network: nn.Module, name: str) -> Any:
+    """The blocks of a stage, in a sequence."""
+    return network.get_submodule(name)
 
 
 @torch.no_grad()

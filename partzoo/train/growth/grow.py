@@ -11,11 +11,13 @@ Source: Chen et al., "Net2Net: accelerating learning via knowledge transfer" (20
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from partzoo.errors import UsageError
+from partzoo.models.layers import Block
 from partzoo.models.loading import build, load
 from partzoo.models.part.model import Part, PartConfig
 from partzoo.models.part.relative import CrossAttentionRelativeEncoder
@@ -44,7 +46,7 @@ def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float =
         UsageError: the configuration cannot be grown from the small one's.
     """
     times = _times(small, entry, config)
-    large = build(entry, config)
+    large = cast(Part, build(entry, config))
     with torch.no_grad():
         _linear(small.patch_embed, large.patch_embed, times, noise, inputs=0)
         kept = spread(len(small.blocks), len(large.blocks))
@@ -60,7 +62,7 @@ def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float =
     return large
 
 
-def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) -> Part | Spatial:
+def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) -> Any:
     """A model to train, grown from the weights that a name or file stands for.
 
     Raises:
@@ -68,9 +70,10 @@ def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) ->
         WeightsError: they cannot be read.
     """
     small = load(name, device="cpu", dtype="float32")
-    for kind, enlarge in ((Part, grow), (Spatial, deepen)):
-        if isinstance(small, kind) and isinstance(config, type(small.config)):
-            return enlarge(small, entry, config)
+    if isinstance(small, Part) and isinstance(config, PartConfig):
+        return grow(small, entry, config)
+    if isinstance(small, Spatial) and isinstance(config, SpatialConfig):
+        return deepen(small, entry, config)
     raise UsageError(f"{name} is no {entry.family} model: {entry.name} cannot grow from it.")
 
 
@@ -92,7 +95,7 @@ def _times(small: Part, entry: Architecture, config: PartConfig) -> int:
     return times
 
 
-def _block(small: nn.Module, large: nn.Module, times: int, noise: float) -> None:
+def _block(small: Block, large: Block, times: int, noise: float) -> None:
     for name in ("norm1", "norm2"):
         _norm(getattr(small, name), getattr(large, name), times)
     _linear(small.attn.qkv, large.attn.qkv, times, noise, outputs=3)
@@ -101,7 +104,7 @@ def _block(small: nn.Module, large: nn.Module, times: int, noise: float) -> None
     _linear(small.mlp.fc2, large.mlp.fc2, times, noise)
 
 
-def _relative(small: nn.Module, large: nn.Module, times: int, noise: float) -> None:
+def _relative(small: Any, large: Any, times: int, noise: float) -> None:
     if not isinstance(small, CrossAttentionRelativeEncoder):
         (name, layer), (_, grown) = next(small.named_children()), next(large.named_children())
         tokens = 2 if name == "pair" else small.patches

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import operator
+from collections.abc import Iterable, Sequence
 from math import cos, pi, sin
 
 import torch
@@ -39,8 +41,13 @@ def perceptual_loss(
         )
     layers = [(a.float(), b.float().detach()) for a, b in zip(found, target, strict=True)]
     if weights is None:
-        return sum(l1_loss(a, b) / b.abs().mean().clamp(min=1e-8) for a, b in layers)
-    return sum(weight * l1_loss(a, b) for weight, (a, b) in zip(weights, layers, strict=True))
+        return total(l1_loss(a, b) / b.abs().mean().clamp(min=1e-8) for a, b in layers)
+    return total(weight * l1_loss(a, b) for weight, (a, b) in zip(weights, layers, strict=True))
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars, one after the other."""
+    return functools.reduce(operator.add, terms)
 
 
 def concentration_loss(maps: Tensor) -> Tensor:

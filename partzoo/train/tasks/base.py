@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from partzoo.data.image_sets import Examples
-from partzoo.models.base import Encoder
+from partzoo.models.base import Model
 from partzoo.models.loading import build
 from partzoo.models.registry import Architecture
 from partzoo.train import loop
@@ -43,7 +43,7 @@ class Task(nn.Module):
     NEEDS_LABELS: ClassVar[bool] = False
     UNDECAYED: ClassVar[tuple[str, ...]] = ()
     ENDS: ClassVar[tuple[str, ...]] = ()
-    model: Encoder
+    model: Model
 
     @classmethod
     def inherit(cls, parent: str) -> tuple[str, dict[str, Any]] | None:
@@ -68,16 +68,16 @@ class Task(nn.Module):
         return {"classes": len(examples.classes)} if cls.NEEDS_LABELS else {}
 
     @classmethod
-    def start(cls, entry: Architecture, config: Any, parent: str | None) -> nn.Module:
+    def start(cls, entry: Architecture, config: Any, parent: str | None) -> Any:
         """The model that training starts with; by default random weights, whatever the parent."""
         return build(entry, config)
 
-    def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
+    def prepare(self, folder: str | Path, options: Any, examples: Any) -> None:
         """Get ready for training on ``examples``, which :meth:`read` read from ``folder`` by ``options``."""
 
     def fit(
         self,
-        examples: Examples,
+        examples: Any,
         options: loop.LoopOptions,
         out: str | Path,
         *,

@@ -24,6 +24,7 @@ class ClassifyTask(Task):
     RECIPE = "patchresnet14.tin"
     CONFIG = PatchResNetConfig
     NEEDS_LABELS = True
+    model: PatchResNet
 
     def __init__(
         self, model: PatchResNet, *, smoothing: float = 0.1, small_side: int = 48, small_until: float = 0.6
@@ -39,6 +40,7 @@ class ClassifyTask(Task):
         preprocess = self.model.preprocess
         side = self.small_side if done < self.small_until else preprocess.size
         x = random_crop_flip(preprocess.normalize(pixels), side, generator=generator)
+        assert labels is not None  # NEEDS_LABELS
         logits = self.model.classify(x.contiguous(memory_format=torch.channels_last))
         loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}

@@ -58,6 +58,7 @@ class FinetuneTask(Task):
     START = "parent"
     NEEDS_LABELS = True
     UNDECAYED = ("cls_token", "pos_embed")
+    model: PartClassifier
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class FinetuneTask(Task):
         return super().config_from(examples) | {"names": tuple(examples.classes)}
 
     @classmethod
-    def start(cls, entry: Architecture, config: PartClassifierConfig, parent: str | None) -> nn.Module:
+    def start(cls, entry: Architecture, config: PartClassifierConfig, parent: str | None) -> PartClassifier:
         """The encoder of a PART model, all else with random weights; without a parent, all of it."""
         if not parent:
             return super().start(entry, config, parent)
@@ -121,6 +122,7 @@ class FinetuneTask(Task):
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        assert labels is not None  # NEEDS_LABELS
         x, goal = self.augmented(pixels, labels, generator)
         logits = self.model.classify(x)
         loss = nn.functional.cross_entropy(logits, goal, label_smoothing=0.0 if self.mix else self.smoothing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ class ForegroundTask(Task):
     RECIPE = "foreground-lite0.masks"
     CONFIG = ForegroundConfig
     DATA = MaskedOptions
+    model: ForegroundModel
+    steps: Tensor
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class ForegroundTask(Task):
     @classmethod
     def start(cls, entry: Architecture, config: ForegroundConfig, parent: str | None) -> ForegroundModel:
         """A new model with the weights of its parent: a foreground model, or an encoder that becomes its own."""
-        model = build(entry, config)
+        model = cast(ForegroundModel, build(entry, config))
         if parent:
             state = load(parent, device="cpu", dtype="float32").state_dict()
             heir = model if "heads.0.weight" in state else model.encoder
@@ -91,6 +93,7 @@ class ForegroundTask(Task):
     ) -> dict[str, Tensor]:
         self._average()
         examples = self.examples
+        assert examples is not None and labels is not None  # fit comes after prepare; labels are the examples' numbers
         aspects, taught = examples.aspects.to(labels.device)[labels], examples.taught.to(labels.device)[labels]
         side = SIZES[int(torch.randint(len(SIZES), (), generator=generator, device=pixels.device))]
         views = random_view(pixels.float() / 255, aspects, side, generator)
@@ -107,5 +110,5 @@ class ForegroundTask(Task):
         keep = min(AVERAGED, float((1 + self.steps) / (10 + self.steps)))
         for mine, theirs in zip(self.model.parameters(), self.student.parameters(), strict=True):
             mine.lerp_(theirs, 1 - keep)
-        for mine, theirs in zip(self.model.buffers(), self.student.buffers(), strict=True):
-            mine.lerp_(theirs, 1 - keep) if mine.is_floating_point() else mine.copy_(theirs)
+        for kept, trained in zip(self.model.buffers(), self.student.buffers(), strict=True):
+            kept.lerp_(trained, 1 - keep) if kept.is_floating_point() else kept.copy_(trained)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate, l1_loss
 
 from partzoo.data.warp import warp
 from partzoo.errors import UsageError
+from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.mpae.model import Mpae, MpaeConfig
@@ -24,7 +25,7 @@ from partzoo.train.losses.mpae import (
     semantic_loss,
     variation_loss,
 )
-from partzoo.train.losses.partformer import area_loss, concentration_loss, perceptual_loss
+from partzoo.train.losses.partformer import area_loss, concentration_loss, perceptual_loss, total
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
@@ -61,6 +62,7 @@ class MpaeTask(Task):
     METHOD = "mpae"
     RECIPE = "mpae-patchresnet14.faces-k8"
     CONFIG = MpaeConfig
+    model: Mpae
 
     def __init__(
         self,
@@ -93,8 +95,8 @@ class MpaeTask(Task):
         if not 0 <= mask_ratio <= 1:
             raise UsageError(f"mask_ratio={mask_ratio}: it lies between 0 and 1.")
         self.model = model
-        self.model.encoder = load(model.config.encoder, device="cpu", dtype="float32")
-        self.network = load(network, device="cpu", dtype="float32") if perceptual else None
+        self.model.encoder = cast(Encoder, load(model.config.encoder, device="cpu", dtype="float32"))
+        self.network = cast(Encoder, load(network, device="cpu", dtype="float32")) if perceptual else None
         self.network_weights = network_weights
         self.weights = {
             "restoration": restoration,
@@ -108,7 +110,7 @@ class MpaeTask(Task):
         self.mask_ratio, self.group, self.presence = mask_ratio, group, presence
         self.pixels, self.perceptual = pixels, perceptual
         self.alpha, self.pool, self.augment = alpha, pool, augment
-        self.semantics = {"over_regions": over_regions, "scale": scale, "margin": margin}
+        self.semantics: dict[str, Any] = {"over_regions": over_regions, "scale": scale, "margin": margin}
 
     def train(self, mode: bool = True) -> MpaeTask:
         super().train(mode)
@@ -155,7 +157,7 @@ class MpaeTask(Task):
             "concentration": lambda: concentration_loss(things),
         }
         terms = {name: term() for name, term in compute.items() if weights[name]}
-        loss = sum(weights[name] * term for name, term in terms.items())
+        loss = total(weights[name] * term for name, term in terms.items())
         return {"loss": loss} | terms | {"background_area": maps[:, 0].mean().detach()}
 
     def _foreground(self, things: Tensor) -> Tensor:

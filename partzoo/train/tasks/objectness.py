@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, view_image
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage, open_images
+from partzoo.models.base import Model
 from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
 from partzoo.models.registry import Architecture, find
@@ -118,12 +119,10 @@ class ObjectnessTask(Task):
             UsageError: the budget is not in steps.
         """
         began = time.monotonic()
-        if options.steps is None:
-            raise UsageError("'objectness' takes its budget as --steps, not as --minutes or --epochs.")
         out = run_folder(out)
         loss = teach(self.model, examples.files, options, rounds=self.rounds, progress=progress)
         write_weights(out / MODEL, self.model.state_dict(), self.model.architecture, self.model.config)
-        return Progress(options.steps, len(examples), time.monotonic() - began, loss, finished=True)
+        return Progress(_steps(options), len(examples), time.monotonic() - began, loss, finished=True)
 
 
 def lesson(
@@ -140,7 +139,8 @@ def lesson(
     lab = cielab(avg_pool2d(pixels, CELL))
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
     regions = superpixels(lab[:, rows, columns].permute(1, 2, 0).numpy())
-    maps, colours = cropped(maps, lab, inside, pixels.shape[1:])
+    height, width = pixels.shape[1:]
+    maps, colours = cropped(maps, lab, inside, (height, width))
     evidence = model.objectness.evidence(maps, colours)
     if taught:
         probability = model.objectness.score(evidence).view(maps[-1].shape[1:])
@@ -148,7 +148,8 @@ def lesson(
         score, sure = learned_sense(regions, probability.numpy())
     else:
         score, sure = boundary_prior(regions)
-    truth = resize(torch.from_numpy(things(regions, score, CERTAIN))[None], maps[-1].shape[1:]).flatten() >= 0.5
+    grid = maps[-1].shape[1], maps[-1].shape[2]
+    truth = resize(torch.from_numpy(things(regions, score, CERTAIN))[None], grid).flatten() >= 0.5
     drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
     return evidence[drawn].half(), truth[drawn], sure
 
@@ -166,6 +167,7 @@ def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: in
     Returns:
         The loss at the end, mean binary cross-entropy against the last teacher.
     """
+    _steps(options)  # fails before the lessons, which take minutes
     generator = torch.Generator().manual_seed(options.seed)
     images, _ = open_images(images)
     for done in range(rounds):
@@ -194,9 +196,9 @@ def _learn(
                 layer.reset_parameters()
     head.requires_grad_(True)
     optimizer = torch.optim.AdamW(head.parameters(), options.lr, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=_steps(options))
     losses = []
-    for _ in range(options.steps):
+    for _ in range(_steps(options)):
         drawn = torch.randint(len(evidence), (options.batch_size,), generator=generator)
         loss = binary_cross_entropy_with_logits(head.logits(evidence[drawn]), truth[drawn], weights[drawn])
         optimizer.zero_grad()
@@ -208,10 +210,17 @@ def _learn(
     return float(np.mean(losses[-100:]))
 
 
-def with_objectness(encoder: nn.Module, hidden: int = 32) -> PatchResNetFg:
+def _steps(options: LoopOptions) -> int:
+    if options.steps is None:
+        raise UsageError("'objectness' takes its budget as --steps, not as --minutes or --epochs.")
+    return options.steps
+
+
+def with_objectness(encoder: Model, hidden: int = 32) -> PatchResNetFg:
     """The encoder, with an untaught head beside it."""
     entry = find(f"{encoder.architecture}-fg")
-    model = build(entry, dataclasses.replace(entry.config, **dataclasses.asdict(encoder.config), hidden=hidden))
+    config = dataclasses.replace(entry.config, **dataclasses.asdict(encoder.config), hidden=hidden)
+    model = cast(PatchResNetFg, build(entry, config))
     missing, unexpected = model.load_state_dict(encoder.state_dict(), strict=False)
     assert not unexpected and all(name.startswith("objectness.") for name in missing)
     return model.eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from partzoo.errors import UsageError
 from partzoo.models.layers import train_fast
@@ -34,6 +34,7 @@ class PartTask(Task):
     CONFIG = PartConfig
     START = "grow_from"
     ENDS = ("patch_embed", "relative_encoder")
+    model: Part
 
     def __init__(self, model: Part, *, pairs: int = 2048, sampling: Sampling = "integer") -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class PartTask(Task):
         self.sampling = sampling
 
     @classmethod
-    def start(cls, entry: Architecture, config: PartConfig, parent: str | None) -> nn.Module:
+    def start(cls, entry: Architecture, config: PartConfig, parent: str | None) -> Part:
         """Random weights, or those of a smaller model grown to this size."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 

@@ -32,6 +32,7 @@ class PartSignalsTask(Task):
     CONFIG = SignalPartConfig
     DATA = SignalOptions
     ENDS = ("patch_embed", "relative_encoder")
+    model: SignalPart
 
     def __init__(self, model: SignalPart, *, pairs: int = 0, sampling: Sampling = "integer") -> None:
         super().__init__()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 
 from partzoo.errors import UsageError
+from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.models.partformer.model import PartFormer, PartFormerConfig
 from partzoo.train.augmentation.geometry import random_flip, random_similarity
-from partzoo.train.losses.partformer import area_loss, concentration_loss, consistency_loss, perceptual_loss
+from partzoo.train.losses.partformer import area_loss, concentration_loss, consistency_loss, perceptual_loss, total
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
@@ -40,6 +41,7 @@ class PartFormerTask(Task):
     METHOD = "partformer"
     RECIPE = "partformer-resnet18.faces-k8"
     CONFIG = PartFormerConfig
+    model: PartFormer
 
     def __init__(
         self,
@@ -61,8 +63,9 @@ class PartFormerTask(Task):
             raise UsageError(f"reconstruction={reconstruction!r}: it is 'perceptual', 'mse' or 'none'.")
         self.model = model
         if model.frozen:
-            model.encoder = load(model.config.encoder, device="cpu", dtype="float32")
-        self.network = load(network, device="cpu", dtype="float32") if reconstruction == "perceptual" else None
+            model.encoder = cast(Encoder, load(model.config.encoder, device="cpu", dtype="float32"))
+        perceptual = reconstruction == "perceptual"
+        self.network = cast(Encoder, load(network, device="cpu", dtype="float32")) if perceptual else None
         self.network_weights = network_weights
         classes = max(model.config.classes, 1)
         self.prototypes = nn.Parameter(torch.empty(classes, model.config.parts, model.dim))
@@ -90,9 +93,9 @@ class PartFormerTask(Task):
         if several and labels is None:
             raise UsageError(f"Training parts of {self.model.config.classes} classes needs images with labels.")
         pixels = random_flip(pixels.float(), generator)
-        turn = {"degrees": self.degrees, "max_degrees": 2 * self.degrees, "generator": generator}
-        views = [self.model.preprocess.normalize(random_similarity(pixels, **turn)) for _ in range(2)]
-        return self.losses(*views, labels if several else None)
+        turn: dict[str, Any] = {"degrees": self.degrees, "max_degrees": 2 * self.degrees, "generator": generator}
+        first, second = (self.model.preprocess.normalize(random_similarity(pixels, **turn)) for _ in range(2))
+        return self.losses(first, second, labels if several else None)
 
     def losses(self, first: Tensor, second: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
         """The terms of equation 9, each the mean of both directions.
@@ -118,15 +121,16 @@ class PartFormerTask(Task):
             "consistency": lambda: consistency_loss(looks[:, 1:], self.prototypes[0 if classes is None else classes]),
         }
         terms = {name: term() for name, term in compute.items() if self.weights[name]}
-        loss = sum(self.weights[name] * term for name, term in terms.items())
+        loss = total(self.weights[name] * term for name, term in terms.items())
         return {"loss": loss} | terms | {"background": maps[:, 0].mean().detach()}
 
     def _difference(self, found: Tensor, view: Tensor) -> Tensor:
         found = found.float()
-        target = adaptive_avg_pool2d(view, found.shape[-2:])
+        height, width = found.shape[-2:]
+        target = adaptive_avg_pool2d(view, (height, width))
         if self.network is None:
             return mse_loss(found, target)
         with torch.no_grad():
             wanted = perceptual_levels(self.network, target, self.model.preprocess)
-        found = perceptual_levels(self.network, found, self.model.preprocess)
-        return perceptual_loss(found, wanted, self.network_weights)
+        levels = perceptual_levels(self.network, found, self.model.preprocess)
+        return perceptual_loss(levels, wanted, self.network_weights)

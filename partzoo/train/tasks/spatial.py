@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from partzoo.models.registry import Architecture
 from partzoo.models.spatial.model import Spatial, SpatialConfig
@@ -27,6 +27,7 @@ class SpatialTask(Task):
     RECIPE = "spatial-resnet8.tin"
     CONFIG = SpatialConfig
     START = "grow_from"
+    model: Spatial
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class SpatialTask(Task):
         self.alpha, self.focus = alpha if patches else 0.0, focus
 
     @classmethod
-    def start(cls, entry: Architecture, config: SpatialConfig, parent: str | None) -> nn.Module:
+    def start(cls, entry: Architecture, config: SpatialConfig, parent: str | None) -> Spatial:
         """Random weights, or those of a smaller model grown to this size."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
