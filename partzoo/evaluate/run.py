@@ -73,7 +73,7 @@ def evaluate(
         augment: train these probes on augmented images, drawn anew in every epoch.
         limit: use at most so many images of each split: for trying out.
         out: JSON file of the record. A file that holds this very evaluation already is kept and read.
-        progress: told what is done, how much, and of how much.
+        progress: called with what is being done, how much of it is done, and the total.
 
     Returns:
         The record: ``model``, ``protocol``, ``setting``, ``split``, ``images``, ``command``, ``weights_sha256``,

@@ -1,6 +1,6 @@
-"""The images that a recipe's ``[data]`` names: anybody's folder, or a data set in its official layout.
+"""The images that a recipe's ``[data]`` names: a folder of your own, or a data set in its official layout.
 
-The layouts are those that ``partzoo eval --protocol`` reads; of their annotations only an image's class is used.
+The layouts are those that ``partzoo eval --protocol`` reads; only an image's class is used of their annotations.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Layout = Literal[
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How training images are read, and what a release's record says of them.
+    """How training images are read, and what a release's record states about them.
 
     Attributes:
         layout: ``"folder"``, as :func:`partzoo.data.folders.load_images` reads one, or a data set's official
             layout, of which the training split is read.
         frame: how an image becomes a square, see :class:`partzoo.data.image_sets.ImageSet`.
-        categories: only images of these classes, numbered in this order; empty is all.
+        categories: classes to use, numbered in this order; empty means all.
         exclude: classes to leave out.
-        limit: at most so many images.
-        per_class: of these at most so many of each class, drawn by the run's seed; None is all.
+        limit: use at most this many images.
+        per_class: use at most this many of them from each class, drawn by the run's random seed; None means all.
         name, terms, labels_used: for the record of a released weight.
     """
 
@@ -62,14 +62,14 @@ class Listed(NamedTuple):
 def read_images(
     folder: str | Path, options: DataOptions, side: int, *, split: Literal["train", "val"] = "train", seed: int = 0
 ) -> ImageSet:
-    """The images to train on, or those held out, ``side`` pixels high and wide.
+    """Read the images to train on, or the held-out ones, ``side`` pixels high and wide.
 
     Args:
-        folder: where they are.
-        options: how they are read; ``limit`` and ``per_class`` are for training.
-        side: in pixels.
-        split: which; only the layout ``"folder"`` holds any out.
-        seed: of the images that ``per_class`` draws.
+        folder: folder of the data.
+        options: how it is read; ``limit`` and ``per_class`` apply to training images alone.
+        side: height and width in pixels.
+        split: training or held-out images; only the layout ``"folder"`` has held-out ones.
+        seed: random seed for ``per_class``.
 
     Raises:
         UsageError: the folder is not in this layout, or lacks a class or the labels that are asked for.
@@ -82,16 +82,18 @@ def read_images(
     elif training:
         images = _listed(LAYOUTS[options.layout](folder), side, options.frame)
     else:
-        raise UsageError(f"data.layout={options.layout!r} holds no images out: only 'folder' does.")
+        raise UsageError(
+            f"data.layout={options.layout!r} has no held-out images. Use 'folder', the only layout that has some."
+        )
     if options.categories or options.exclude:
         images = of_categories(images, options, folder)
     if limit is not None:
         images = at_most(images, limit)
     if options.per_class is not None and training:
         if images.labels is None:
-            raise UsageError(f"--data {folder} has no classes: leave out data.per_class.")
+            raise UsageError(f"--data {folder} has no classes. Leave out data.per_class.")
         if options.per_class < 1:
-            raise UsageError(f"data.per_class={options.per_class}: it is at least 1.")
+            raise UsageError(f"data.per_class={options.per_class}, but it must be at least 1.")
         images = of_each_class(images, options.per_class, seed)
     return images
 
@@ -121,17 +123,17 @@ def _listed(rows: Sequence[Listed], side: int, frame: Frame) -> ImageSet:
 
 
 def of_categories(images: ImageSet, options: DataOptions, folder: str | Path) -> ImageSet:
-    """Images of the classes that the options choose, numbered anew.
+    """Select the images of the classes that the options choose, and number these classes anew.
 
     Raises:
-        UsageError: ``folder``, where they come from, has no classes, or not such a one.
+        UsageError: the images, which were read from ``folder``, have no classes, or lack one that is chosen.
     """
     if images.labels is None:
-        raise UsageError(f"--data {folder} has no classes: leave out data.categories and data.exclude.")
+        raise UsageError(f"--data {folder} has no classes. Leave out data.categories and data.exclude.")
     for name in options.categories:
         if name not in images.classes:
             close = difflib.get_close_matches(name, images.classes, n=1, cutoff=0)
-            raise UsageError(f"--data {folder} has no class {name!r}; the closest it has is {close[0]!r}.")
+            raise UsageError(f"--data {folder} has no class {name!r}. The closest is {close[0]!r}.")
     kept = [name for name in options.categories or images.classes if name and name not in options.exclude]
     numbers = torch.full((len(images.classes),), -1)
     for number, name in enumerate(kept):

@@ -45,35 +45,35 @@ def few_labels(
     """Finetune every parent with few labels, and measure all on the same held-out images.
 
     A seed draws the labelled images, the same ones for every parent, and the random part of the weights. The network
-    that starts from scratch has the size of the first parent that there is.
+    that starts from random weights has the size of the first parent.
 
     Args:
         data: folder with classes and held-out images, see :func:`partzoo.train.datasets.read_images`.
-        parents: what to call it -> what :func:`partzoo.load` takes; None starts from scratch.
-        out: folder of the table ``few-labels.csv``, and of each run. What the table has already is not run again.
-        per_class: labelled images of each class.
-        seeds: of each number.
-        steps: of each training.
-        every: use only every so many classes.
+        parents: label in the table -> model as :func:`partzoo.load` takes it; None starts from random weights.
+        out: folder of the table ``few-labels.csv`` and of each run. Rows that the table has already are not run again.
+        per_class: numbers of labelled images of each class.
+        seeds: random seeds of each training.
+        steps: number of steps of each training.
+        every: use every n-th class only.
         options: how images are read.
         task: values of :class:`FinetuneTask`.
         loop: values of :class:`LoopOptions`.
-        progress: told each row.
+        progress: called with each new row.
 
     Returns:
         Rows of ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``images`` (held out) and ``steps``.
 
     Raises:
-        UsageError: no parent is a model, their sizes of images differ, or the data does not serve.
+        UsageError: no parent is a model, the parents' image sizes differ, or the data has no labels.
     """
     models = {label: parent_of(name) for label, name in parents.items() if name is not None}
     sides = {model.config.size for model in models.values()}
     if len(sides) != 1:
-        raise UsageError(f"Parents take images of {sorted(sides)} pixels: give some of one size.")
+        raise UsageError(f"The parents take images of {sorted(sides)} pixels. Give parents of one size.")
     first, options = next(iter(models.values())), options or DataOptions()
     labelled = read_images(data, options, sides.pop())
     if labelled.labels is None:
-        raise UsageError(f"--data {data} has no labels: few labels need one subfolder per class.")
+        raise UsageError(f"--data {data} has no labels. Give one subfolder per class.")
     if every > 1:
         options = replace(options, categories=tuple(labelled.classes[::every]))
         labelled = of_categories(labelled, options, data)
@@ -138,7 +138,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     try:
         return [{name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)} for line in lines]
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is there and is no such table: choose another folder with -o.") from error
+        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with -o.") from error
 
 
 def _write(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

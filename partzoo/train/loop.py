@@ -43,21 +43,25 @@ class LoopOptions:
 
     Attributes:
         steps, minutes, epochs: the budget, exactly one of them, over all pieces of a resumed run together.
-        batch_size: images in a step of one process.
+        batch_size: number of images in a step of one process.
         optimizer: Adam with decoupled weight decay, Adam, SGD with Nesterov's momentum of 0.9, or Muon, which makes the
             steps of matrices and kernels orthogonal, as large as Adam's, and leaves the rest to AdamW.
         lr: highest learning rate.
-        betas: of the Adams.
-        weight_decay: of what ``decay`` names: ``"matrices"`` and kernels alone, as in DeiT, or ``"all"``.
-        warmup: part of the budget over which the rate rises to ``lr``.
-        schedule: what follows: a ``"cosine"`` to zero at the budget's end, ``"constant"``, or ``"multistep"``, times
-            ``factor`` at each of the ``milestones``, which are parts of the budget like ``warmup``.
-        clip_grad: largest norm of the gradient; 0 leaves it as it is.
-        seed: of weights, order and sampling.
-        checkpoint_minutes: between checkpoints.
-        log_steps: between rows of the log.
-        channels_last: keep kernels and images with their channels last.
-        precision: of the forward's matrix products; ``"auto"`` is bfloat16 where the machine multiplies it natively.
+        betas: decay rates of the moments of Adam, AdamW and Muon.
+        weight_decay: weight decay of the parameters that ``decay`` names.
+        decay: ``"matrices"`` is matrices and kernels alone, as in DeiT; ``"all"`` is all parameters.
+        warmup: part of the budget during which the rate rises to ``lr``.
+        schedule: course of the rate after the warm-up: ``"cosine"`` falls to zero at the end of the budget, ``"constant"``
+            keeps it, and ``"multistep"`` multiplies it by ``factor`` at each of the ``milestones``.
+        milestones: parts of the budget, like ``warmup``.
+        factor: factor of the rate at a milestone.
+        clip_grad: largest norm of the gradient; 0 does not clip.
+        seed: random seed of weights, order and sampling.
+        checkpoint_minutes: minutes between checkpoints.
+        log_steps: steps between rows of the log.
+        channels_last: store kernels and images with their channels last.
+        precision: precision of matrix products in the forward pass; ``"auto"`` is bfloat16 where the machine multiplies
+            it natively, else float32.
     """
 
     steps: int | None = None
@@ -89,14 +93,16 @@ class LoopOptions:
         if budget[0] <= 0 or self.batch_size <= 0:
             raise UsageError("The budget (--steps, --minutes or --epochs) and --batch-size must be above zero.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
-            raise UsageError("warmup and milestones are parts of the budget: they lie between 0 and 1.")
+            raise UsageError(
+                f"warmup={self.warmup}, milestones={self.milestones}: they are parts of the budget and must lie between 0 and 1."
+            )
         if bool(self.milestones) != (self.schedule == "multistep"):
-            raise UsageError("Give milestones with schedule='multistep', and with no other.")
+            raise UsageError("Give milestones with schedule='multistep', and with no other schedule.")
 
 
 @dataclass
 class Progress:
-    """Where a run stands; ``loss`` is the last logged one, ``finished`` whether its budget is spent."""
+    """Where a run stands: ``loss`` is the last one that was logged, ``finished`` whether the budget is spent."""
 
     step: int = 0
     images: int = 0
@@ -120,7 +126,7 @@ def fit(
     ``resume`` continues from), ``log.csv`` and, where tensorboard is installed, its events.
 
     Args:
-        task: what to train; on several processes (``accelerate launch``) each sees its own batches.
+        task: task with the model to train; with several processes (``accelerate launch``) each sees its own batches.
         images: training images.
         options: budget and optimizer.
         out: folder of the run.
@@ -158,6 +164,7 @@ def fit(
             indices = next(batches)[rank::ranks]
             pixels = images.batch(indices).to(accelerator.device, non_blocking=True)
             labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
+            # By step and process alone, so that a resumed run draws what an undisturbed one would have drawn.
             generator = torch.Generator(accelerator.device).manual_seed(
                 (options.seed * 1_000_003 + state.step) * 1_009 + rank
             )
@@ -177,7 +184,7 @@ def fit(
                 values = {name: term.item() for name, term in terms.items()}
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
-                    raise UsageError(f"The loss is {state.loss} at step {state.step}: lower --lr.")
+                    raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower --lr.")
                 log.row(state, group["lr"], values)
                 bar.set_postfix_str(f"loss {state.loss:.3f}, {state.images / state.seconds:.0f} images/s")
             bar.update(_done(state, options, count) - bar.n)
@@ -192,23 +199,23 @@ def fit(
 
 
 def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
-    """The folder of a run, made if need be.
+    """Make the folder of a run, where there is none.
 
     Raises:
-        UsageError: it cannot be made; or it is to be ``fresh`` and holds a run already.
+        UsageError: it cannot be made, or it holds a run already where a ``fresh`` one is needed.
     """
     out = Path(out)
     if fresh and (out / CHECKPOINT).exists():
-        raise UsageError(f"{out} holds a run already: add --resume, or choose another folder with -o.")
+        raise UsageError(f"{out} holds a run already. Add --resume, or choose another folder with -o.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"-o {out} cannot be made: {error.strerror}.") from error
+        raise UsageError(f"-o {out} cannot be made: {error.strerror}. Choose another folder.") from error
     return out
 
 
 def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
-    """The first process's clock, and whether any process was asked to stop: all must leave the loop at one step."""
+    """The clock of the first process, and whether any was asked to stop: all must leave the loop after the same step."""
     if accelerator.num_processes == 1:
         return seconds, stop
     clocks = accelerator.gather(torch.tensor([[seconds, stop]], dtype=torch.float32, device=accelerator.device))
@@ -216,7 +223,7 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
 
 
 def _done(state: Progress, options: LoopOptions, count: int) -> float:
-    """The part of the budget that is spent, of a run over ``count`` images."""
+    """The part of the budget that is spent by a run over ``count`` images."""
     if options.steps:
         part = state.step / options.steps
     elif options.epochs:
@@ -286,7 +293,7 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
             parameter = parameters[int(index)]
-            # Fused optimizers go through memory: moments must lie there as their parameter does.
+            # A fused optimizer walks through memory, so a moment needs the memory layout of its parameter.
             laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             states.setdefault(int(index), {})[name] = laid
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -295,12 +302,12 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
 
 @contextmanager
 def _stop_signal() -> Iterator[list[int]]:
-    """A list that gets the signal's number when the process is asked to stop."""
+    """A list that receives the number of the signal by which the process is asked to stop."""
     received: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)
     try:
         previous = [signal.signal(number, lambda number, _: received.append(number)) for number in signals]
-    except ValueError:
+    except ValueError:  # signals can be handled in the main thread alone
         yield received
         return
     try:

@@ -1,4 +1,4 @@
-"""Training data of a foreground model: sets with masks, and images whose masks a teacher draws."""
+"""Training data of a foreground model: sets with masks, and images for which a teacher draws masks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from partzoo.errors import UsageError
 from partzoo.images.opening import open_image, open_images
 from partzoo.train.teachers import Teacher, teacher_of
 
-AREA = (0.02, 0.85)  # of the image, which a teacher's mask covers; others are not used
+AREA = (0.02, 0.85)  # smallest and largest part of an image that a teacher's mask may cover
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class MaskedOptions:
     """What a foreground model is trained on.
 
     Attributes:
-        sets: names of sets with masks (:class:`partzoo.data.masks.MaskedSet`), of which the training splits are used.
-        shares: how often each is drawn, in proportion; by default equally.
+        sets: names of sets with masks (:class:`partzoo.data.masks.MaskedSet`); their training splits are used.
+        shares: relative frequency of each set in the batches; by default all are equal.
         unlabelled: tars or folders of images without masks, below the data folder.
-        every: only each so manieth image of each of ``unlabelled``.
-        teacher: what draws the masks of ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
-        sure: how sure a teacher must be of a mask.
-        teacher_share: part of the draws that are of ``unlabelled``; 1 where there are no sets.
-        report_only: sets of which nothing may be trained on. Images that are nearly the same as one of them, or as one
+        every: for each of ``unlabelled``, a step n: every n-th image is used.
+        teacher: model that draws masks for ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
+        sure: least confidence of the teacher in a mask that is used.
+        teacher_share: part of a batch that comes from ``unlabelled``; 1 where there are no sets.
+        report_only: sets that may not be trained on at all. Images that are nearly the same as one of theirs, or as one
             of another split of ``sets`` or of ``evaluated``, are left out.
-        evaluated: sets of which only the training split may be trained on.
-        exclude: names of unlabelled images to leave out, such as those that results are judged on.
+        evaluated: sets whose training split alone may be trained on.
+        exclude: names of unlabelled images to leave out, such as those on which results are judged.
         name, terms, labels_used, masks_used: for the record of a released weight.
     """
 
@@ -58,11 +58,11 @@ class MaskedOptions:
 
 
 class MaskedImages(Examples):
-    """Images and masks, squashed to squares in memory.
+    """Images and masks in memory, squashed to squares.
 
     Attributes:
-        labels: ``(N,)``, each example's own number, by which a task finds its ``aspects`` and ``taught``.
-        aspects: ``(N,)`` float32, width over height before an image became a square.
+        labels: ``(N,)``, the number of each example, by which a task finds its ``aspects`` and ``taught``.
+        aspects: ``(N,)`` float32, width over height of each image before it became a square.
         taught: ``(N,)`` bool, whether a teacher drew the mask.
     """
 
@@ -80,7 +80,7 @@ class MaskedImages(Examples):
         return self._pixels[indices]
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Batches drawn with replacement, each set as often as its share says, by seed and position alone."""
+        """Batches drawn with replacement, each set in proportion to its share; seed and position alone decide them."""
         while True:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
             yield torch.multinomial(self._weights, batch_size, replacement=True, generator=generator)
@@ -88,22 +88,22 @@ class MaskedImages(Examples):
 
 
 def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progress: bool = True) -> MaskedImages:
-    """Read what the options name.
+    """Read the images that the options name.
 
     Args:
-        folder: where the sets lie.
-        options: which, and what is left out.
-        side: of the squares, in pixels.
-        progress: show a bar while a teacher draws masks.
+        folder: folder of the sets.
+        options: sets to use, and images to leave out.
+        side: side of the squares in pixels.
+        progress: show a bar while the teacher draws masks.
 
     Raises:
-        UsageError: a set is not there, shares or a teacher are missing, or nothing is left.
+        UsageError: a set, a share or the teacher is missing, or no image is left.
     """
     shares = options.shares or (1.0,) * len(options.sets)
     if len(shares) != len(options.sets):
-        raise UsageError(f"data.shares has {len(shares)} numbers for {len(options.sets)} sets.")
+        raise UsageError(f"data.shares has {len(shares)} numbers for {len(options.sets)} sets. Give one for each.")
     if bool(options.unlabelled) != bool(options.teacher):
-        raise UsageError("data.unlabelled and data.teacher go together.")
+        raise UsageError("data.unlabelled and data.teacher go together. Give both, or neither.")
     known = _known(folder, options)
     squares, aspects, weights = [], [], []
 
@@ -123,10 +123,12 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
             keep(pixels, mask)
     count = len(squares) - labelled
     share = options.teacher_share if labelled else 1.0
-    of_people = (1 - share * bool(count)) / (sum(weights) or 1)
-    weights = [weight * of_people for weight in weights] + [share / max(count, 1)] * count
+    scale = (1 - share * bool(count)) / (sum(weights) or 1)
+    weights = [weight * scale for weight in weights] + [share / max(count, 1)] * count
     if not squares:
-        raise UsageError(f"--data {folder}: nothing is left to train on.")
+        raise UsageError(
+            f"--data {folder}: no image is left to train on. Name more sets, or fewer that may not be trained on."
+        )
     taught = torch.arange(len(squares)) >= labelled
     return MaskedImages(torch.stack(squares), torch.tensor(aspects, dtype=torch.float32), taught, torch.tensor(weights))
 
@@ -142,7 +144,7 @@ def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
 def _taught(
     folder: str | Path, options: MaskedOptions, known: np.ndarray, teacher: Teacher, progress: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images without masks and those that a teacher is sure enough of ``(H, W)`` uint8, 0 to 255."""
+    """Images without masks, each with the teacher's mask ``(H, W)`` uint8, 0 to 255, if the teacher is sure of it."""
     steps = options.every or (1,) * len(options.unlabelled)
     sources = [
         source

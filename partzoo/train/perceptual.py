@@ -14,13 +14,13 @@ from partzoo.models.base import Encoder
 def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None = None) -> list[Tensor]:
     """Feature maps of images, from fine to coarse.
 
-    Of a VGG, what its first convolution at each resolution gives, after the ReLU (relu1_1 to relu5_1 of VGG-19: Johnson
-    et al., "Perceptual losses", ECCV 2016); of any other encoder, all that it has.
+    For a VGG they are the outputs of the first convolution at each resolution, after the ReLU (relu1_1 to relu5_1 of
+    VGG-19: Johnson et al., "Perceptual losses", ECCV 2016); for any other encoder, all of its intermediate maps.
 
     Args:
-        network: whose features are compared.
+        network: encoder whose features are compared.
         x: ``(B, 3, H, W)``, normalized.
-        preprocess: of the model that ``x`` is normalized for; None is the network's own.
+        preprocess: normalization of ``x``; None is the network's own.
     """
     own = network.preprocess
     if preprocess is not None and (preprocess.mean, preprocess.std) != (own.mean, own.std):

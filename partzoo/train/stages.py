@@ -35,7 +35,7 @@ class StagesTask(Task):
     """Cross-entropy of the classes of windows, end to end.
 
     Args:
-        model: with classes; see :func:`with_classes`.
+        model: model with classes; see :func:`with_classes`.
         masked: share of the position embeddings that are left out at random in each window (PART, section 8.1).
     """
 
@@ -64,9 +64,9 @@ def with_classes(pretrained: SignalPart, classes: int, *, scratch: bool = False)
     """A model to finetune: a pretrained one's encoder, with new class token, position embeddings and classifier.
 
     Args:
-        pretrained: the model, which stays as it is.
-        classes: how many.
-        scratch: take over nothing but the configuration.
+        pretrained: pretrained model, which is not changed.
+        classes: number of classes.
+        scratch: take over the configuration alone.
 
     Source: PART, section 4 ("Transfer") and section 8.1.
     """
@@ -96,23 +96,23 @@ def sample_efficiency(
 ) -> list[dict[str, Any]]:
     """Finetune to sleep stages on the nights of few subjects, and measure Cohen's kappa on those held out.
 
-    Each seed draws other subjects, the smaller numbers among the larger ones'. What ``out`` holds already is not done
-    again, so that a run that was stopped goes on.
+    Each seed draws other subjects, a smaller number of them being among a larger one. Rows that ``out`` holds already are
+    not trained again, so that a stopped run continues.
 
     Args:
-        model: pretrained, as :func:`partzoo.load` takes it.
+        model: pretrained model, as :func:`partzoo.load` takes it.
         data: folder in the layout of PhysioNet's challenge of 2018.
-        out: gets ``stages.csv``, a row for each training, and each trained model in a folder of its own.
-        subjects: how many to finetune on; None is all but the test subjects.
-        seeds: 0..seeds-1 are used, of subjects, weights and order.
+        out: folder that gets ``stages.csv`` with a row for each training, and each trained model in a subfolder.
+        subjects: numbers of subjects to finetune on; None means all but the test subjects.
+        seeds: number of random seeds, 0..seeds-1, of subjects, weights and order.
         scratch: train a model of the same size from random weights as well, equally long.
-        test_subjects: held out, the same for all; as many as in pretraining, or less.
-        windows: only so many of each night are labelled, drawn by the seed; None is all, as in the paper.
+        test_subjects: number of held-out subjects, the same for all trainings; at most as many as in pretraining.
+        windows: number of labelled windows of each night, drawn by the seed; None means all, as in the paper.
         masked: see :class:`StagesTask`.
         cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
-        progress: told each row.
+        progress: called with each new row.
         bar: show a bar for each training.
-        **loop: values of :class:`LoopOptions`; 100 epochs, batches of 128, a rate of 5e-4 where nothing is said.
+        **loop: values of :class:`LoopOptions`; by default 100 epochs, batches of 128 and a rate of 5e-4.
 
     Returns:
         The rows of the table.
@@ -122,7 +122,9 @@ def sample_efficiency(
     """
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
-        raise UsageError(f"{model} takes images: name a model that 'partzoo train part-signals' has pretrained.")
+        raise UsageError(
+            f"{model} is not a model of signals. Name one that 'partzoo train part-signals' has pretrained."
+        )
     if not any(loop.get(name) for name in ("steps", "minutes", "epochs")):
         loop["epochs"] = 100
     loop = {"batch_size": 128, "lr": 5e-4} | {name: value for name, value in loop.items() if value is not None}
@@ -130,7 +132,7 @@ def sample_efficiency(
     everyone = sum(len(rules.records(data, split)) for split in ("train", "rest"))
     numbers = [everyone if number is None else number for number in subjects]
     if windows is not None and windows < 1:
-        raise UsageError(f"windows={windows} of each night must be at least 1.")
+        raise UsageError(f"windows={windows}, but each night needs at least 1.")
     if not numbers or min(numbers) < 1 or max(numbers) > everyone:
         raise UsageError(f"subjects={list(subjects)}: {data} has {everyone} besides the {test_subjects} held out.")
     out = Path(out)
@@ -162,7 +164,7 @@ def sample_efficiency(
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
-    """So many windows of each night, or all where it has fewer, drawn by the seed and the night's name."""
+    """At most ``windows`` windows of each night, drawn by the seed and the night's name."""
     found = []
     for night in nights:
         rng = np.random.default_rng([seed, *night.record.encode()])
@@ -197,7 +199,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     said, file = to_toml(settings), out / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != said:
-        raise UsageError(f"{out} holds results of other settings, see {file}: choose another folder with -o.")
+        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with -o.")
     with write_aside(file) as opened:
         opened.write(said.encode())
     if not (out / TABLE).exists():

@@ -28,20 +28,20 @@ from partzoo.signals.preparing import to_windows
 from partzoo.weights.store import cache_folder
 
 AT_ONCE = 4  # nights in preparation; each takes about a gigabyte
-VERSION = "1"  # of how nights are prepared: another one does not take what a cache holds
+VERSION = "1"  # of the preparation; nights in a cache of another version are prepared anew
 
 
 @dataclass(frozen=True)
 class SignalOptions:
-    """How recordings are read, and what a release's record says of them.
+    """How recordings are read, and what a release's record states about them.
 
     Attributes:
         layout: ``"physionet-2018"``, the challenge's folder, of which all subjects but those held out are read, or
             ``"edf"``, all ``.edf`` files of a folder and its subfolders.
-        held_out: subjects of ``"physionet-2018"`` that are kept for the test.
+        held_out: number of subjects of ``"physionet-2018"`` that are kept for the test.
         channels: names of the channels in EDF files.
         cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
-        limit: at most so many windows, spread evenly.
+        limit: use at most this many windows, spread evenly.
         name, terms, labels_used: for the record of a released weight.
     """
 
@@ -59,10 +59,10 @@ class WindowSet(Examples):
     """Windows of several nights.
 
     Args:
-        nights: ``(n, C, T)`` each, floats, in memory or mapped from disk.
+        nights: windows of each night ``(n, C, T)``, floats, in memory or mapped from disk.
         labels: ``(N,)`` int64 over all nights, or None.
         classes: the labels' names.
-        limit: at most so many windows, spread evenly.
+        limit: use at most this many windows, spread evenly.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class WindowSet(Examples):
         total = int(self._ends[-1]) if self._nights else 0
         count = total if limit is None else min(limit, total)
         if not count:
-            raise UsageError("There is no whole window of 30 s in this data.")
+            raise UsageError("This data has no whole window of 30 s. Give longer recordings.")
         self._chosen = np.arange(count) * total // count
         self.labels = None if labels is None else labels[torch.from_numpy(self._chosen)]
         self.classes = list(classes)
@@ -105,7 +105,7 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
     if options.layout == "edf":
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
         if not files:
-            raise UsageError(f"--data {folder} holds no .edf files.")
+            raise UsageError(f"--data {folder} has no .edf files. Give another folder, or data.layout.")
         read, key = (lambda file: to_windows(*read_edf(file, options.channels))), "|".join(options.channels)
     else:
         rules = replace(PHYSIONET_2018, test_subjects=options.held_out)
@@ -139,12 +139,12 @@ def prepared(
     *,
     progress: bool = True,
 ) -> list[tuple[np.ndarray, ...]]:
-    """What ``read`` makes of files, kept on disk: floats as float16, mapped.
+    """Arrays that ``read`` makes of files, kept on disk and mapped into memory, floats as float16.
 
     Args:
         files: recordings; a folder counts by the files in it.
-        read: makes arrays of one.
-        key: what else than the file the arrays depend on.
+        read: makes the arrays of a file.
+        key: what the arrays depend on besides the file.
         cache: folder; empty is ``signals`` in partzoo's own cache.
         progress: show a bar.
     """

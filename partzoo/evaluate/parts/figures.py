@@ -59,10 +59,10 @@ def part_figures(
         k: numbers of parts; None is a learned part model's own.
         seeds: of the clustering.
         split: in place of the one that the protocol reports on.
-        limit: at most so many images of each split.
+        limit: use at most this many images of each split.
         rotate: degrees, counter-clockwise, that the reported images are turned by; see :mod:`.rotation`. What is
             fitted is fitted on upright ones.
-        progress: told what is done, how much, and of how much.
+        progress: called with what is being done, how much of it is done, and the total.
 
     Returns:
         ``[{"k", "seed", "metrics", "intervals"}]``, in per cent, ``seed`` None for the agreement of all seeds; and the

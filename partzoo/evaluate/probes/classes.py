@@ -43,8 +43,8 @@ def classify_figures(
         protocol: where images come from and how the trained probe is set.
         data: its folder.
         seeds: of the trained probe and of the positions.
-        limit: at most so many images of each split.
-        progress: told what is done, how much, and of how much.
+        limit: use at most this many images of each split.
+        progress: called with what is being done, how much of it is done, and the total.
 
     Returns:
         Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, accuracies in per cent;

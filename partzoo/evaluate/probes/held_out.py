@@ -60,7 +60,7 @@ def part_positions(
         sampling: see :func:`partzoo.models.part.sampling.sample`.
         seed: of the positions.
         batch_size: images at a time.
-        limit: use only the first so many images.
+        limit: use only this many images, the first ones.
 
     Returns:
         ``mse_x``, ``mse_y``, ``distance`` in patches, the same of the constant predictor, ``loss``, and the
@@ -106,7 +106,7 @@ def spatial_relations(
         images: held out; resized to the model's size.
         seed: of views and patches.
         batch_size: images at a time, M: a negative is a view of another image among them.
-        limit: use only the first so many images.
+        limit: use only this many images, the first ones.
 
     Returns:
         ``same``, of pairs of views, half of them of one image, those told right; ``shift_error``, mean distance

@@ -164,7 +164,7 @@ class SgdProbe:
         lr: learning rate.
         optimizer: ``"adam"``, or ``"sgd"`` with momentum 0.9.
         schedule: ``"constant"``, or ``"cosine"`` from ``lr`` to 0 over all epochs.
-        seed: of the layer's weights and of the orders.
+        seed: random seed of the layer's weights and of the order of the examples.
         device: where the features are.
 
     Raises:
@@ -246,7 +246,7 @@ def sgd_probe(
         test_labels: ``(M,)``.
         epochs: passes over the training images.
         standardize: give each channel mean 0 and deviation 1 over the training images.
-        seed: of the layer's weights and of the orders.
+        seed: random seed of the layer's weights and of the order of the examples.
         **options: of :class:`SgdProbe`.
 
     Raises:

@@ -46,8 +46,8 @@ def patch_figures(
         patches: numbers n, as :meth:`partzoo.models.spatial.model.Spatial.represent` takes them.
         seeds: of the trained probe.
         augment: train the probe on augmented images.
-        limit: at most so many images of each split.
-        progress: told what is done, how much, and of how much.
+        limit: use at most this many images of each split.
+        progress: called with what is being done, how much of it is done, and the total.
 
     Returns:
         Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, in per cent; and the number of

@@ -50,8 +50,8 @@ def random_crops(
     Args:
         pixels: ``(B, 3, S, S)`` uint8.
         scale: range of a crop's part of the area.
-        padding: instead of resizing crops, shift images by up to so many pixels over black, as DeiT's code does with
-            images of 32 pixels; 0: crops.
+        padding: instead of resizing crops, shift images by up to this many pixels over black, as DeiT's code does with
+            images of 32 pixels; 0 crops.
         generator: source of randomness, on the images' device.
 
     Returns:
@@ -74,7 +74,7 @@ class RandAugment:
     Args:
         policy: timm's text for it; DeiT's is ``"rand-m9-mstd0.5-inc1"``.
         mean: colour that fills what comes from outside the image, per channel in 0..1.
-        workers: processes that share the work; 0: none but this one.
+        workers: number of additional processes that share the work.
 
     Source: Cubuk et al., "RandAugment", 2020.
     """

@@ -42,9 +42,9 @@ def similarity_matrices(
     box's centre and side, and R turning x towards y (clockwise, as y points down).
 
     Args:
-        scale, angle: ``(B,)``, s, and radians.
+        scale, angle: ``(B,)``: s, and the angle in radians.
         shift: ``(B, 2)``, t, x and y as a part of the box's scaled side.
-        side: of the images, in pixels.
+        side: height and width of the images in pixels.
         box: left, top and side in pixels; None is the whole image.
 
     Returns:
@@ -92,6 +92,6 @@ def random_similarity(
 
 
 def random_flip(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Half of the images ``(B, C, H, W)``, at random, mirrored left to right."""
+    """Mirror half of the images ``(B, C, H, W)``, drawn at random, left to right."""
     flipped = torch.randint(0, 2, (len(pixels), 1, 1, 1), generator=generator, device=pixels.device).bool()
     return torch.where(flipped, pixels.flip(-1), pixels)

@@ -15,7 +15,7 @@ def random_view(images: Tensor, aspects: Tensor, side: int, generator: torch.Gen
     Args:
         images: ``(B, C, S, S)`` float, each squashed to a square.
         aspects: ``(B,)``, width over height of each before that.
-        side: of the result in pixels.
+        side: height and width of the result in pixels.
         generator: source of randomness, on the images' device.
 
     Returns:

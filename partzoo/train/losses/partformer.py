@@ -23,14 +23,14 @@ def perceptual_loss(
 
     Args:
         found, target: a network's maps of reconstructions and of images, layer by layer.
-        weights: of the layers (``VGG_WEIGHTS`` are the published ones); None divides each layer by the mean absolute
+        weights: one weight for each layer (``VGG_WEIGHTS`` are the published ones); None divides each layer by the mean absolute
             activation of its target, so that all layers of any network count alike.
 
     Returns:
         A scalar.
 
     Raises:
-        UsageError: there is not one weight for each layer.
+        UsageError: the number of weights differs from that of layers.
 
     Source: PartFormer, equation 7, as mean instead of sum.
     """

@@ -15,9 +15,9 @@ class ClassifyTask(Task):
 
     Args:
         model: the network.
-        smoothing: of the labels.
-        small_side, small_until: images are resized to ``small_side`` pixels for the first part of the
-            budget, which makes the early steps cheaper; afterwards they have the model's own size.
+        smoothing: label smoothing.
+        small_side, small_until: images are resized to ``small_side`` pixels until this part of the budget is spent, which
+            makes the early steps cheaper; afterwards they have the model's own size.
     """
 
     METHOD = "classify"

@@ -37,16 +37,16 @@ class FinetuneTask(Task):
     """Cross-entropy of classes from the class token, on augmented images.
 
     Args:
-        model: the network, over a pretrained encoder or not.
-        layer_decay: every layer learns at so much of the next one's rate, the head at all of it; 1 is DeiT's.
-        smoothing: of the labels.
-        mixup, cutmix: alpha of the one and of the other, of which each batch gets one at random; 0 leaves it out.
-        policy: RandAugment's, in timm's words; empty leaves it out.
-        erasing: part of the images that a rectangle is erased from.
-        scale: range of a random crop's part of the area.
-        padding: shift images by up to so many pixels in place of crops; 0: crops.
-        repeats: so many images of a batch are one image, augmented apart (repeated augmentation).
-        workers: processes for RandAugment besides this one.
+        model: network with a pretrained or a random encoder.
+        layer_decay: factor between the learning rates of a layer and of the next one; DeiT has 1.
+        smoothing: label smoothing.
+        mixup, cutmix: alpha of mixup and of cutmix; each batch gets one of them at random, and 0 leaves one out.
+        policy: RandAugment policy as timm writes it; empty leaves it out.
+        erasing: probability that a rectangle of an image is erased.
+        scale: range of the area of a random crop, as a part of the image's.
+        padding: shift images by up to this many pixels instead of cropping them; 0 crops.
+        repeats: number of copies of an image in a batch, each augmented on its own (repeated augmentation).
+        workers: number of additional processes for RandAugment.
 
     Raises:
         UsageError: a value is out of its range.
@@ -77,7 +77,9 @@ class FinetuneTask(Task):
     ) -> None:
         super().__init__()
         if not 0 < layer_decay <= 1 or min(mixup, cutmix, erasing, smoothing, padding, workers) < 0 or repeats < 1:
-            raise UsageError("layer_decay lies in 0..1, repeats are 1 or more, and nothing else is below 0.")
+            raise UsageError(
+                "layer_decay must lie in 0..1, repeats must be 1 or more, and nothing else may be below 0."
+            )
         self.model = model
         train_fast(model.blocks, model.side**2)
         self.layer_decay, self.smoothing = layer_decay, smoothing
@@ -133,10 +135,10 @@ class FinetuneTask(Task):
         """Normalized images, and their classes: numbers ``(B,)``, or shares ``(B, classes)`` of mixed images.
 
         Raises:
-            UsageError: an odd number of images is to be mixed.
+            UsageError: the number of images to mix is odd.
         """
         if self.mix and len(pixels) % 2:
-            raise UsageError(f"mixup and cutmix need an even batch size, not {len(pixels)}: set loop.batch_size.")
+            raise UsageError(f"mixup and cutmix need an even batch size, not {len(pixels)}. Set loop.batch_size.")
         if self.repeats > 1:
             count = -(-len(pixels) // self.repeats)
             pixels, labels = (
@@ -157,12 +159,12 @@ class FinetuneTask(Task):
 
 
 def layer_rate(name: str, depth: int, decay: float) -> float:
-    """What the learning rate of a transformer's parameter is multiplied by, under layer decay.
+    """Factor of the learning rate of a transformer's parameter under layer decay.
 
     Args:
-        name: of the parameter, of the transformer itself or of a module that holds it.
-        depth: how many blocks the transformer has.
-        decay: what each layer's rate is multiplied by for the layer before it.
+        name: name of the parameter, in the transformer itself or in a module that holds it.
+        depth: number of blocks of the transformer.
+        decay: factor from the rate of a layer to that of the layer before it.
 
     Returns:
         ``decay ** (depth + 1 - layer)``: embeddings are layer 0, blocks 1 to ``depth``, all else ``depth + 1``.
@@ -178,36 +180,38 @@ def layer_rate(name: str, depth: int, decay: float) -> float:
 
 
 def parent_of(name: str | Path) -> Part:
-    """The PART model that a name, folder or file of weights stands for, to finetune.
+    """Load the PART model to finetune, by name, folder or file.
 
     Raises:
-        UsageError: it is of no PART model.
+        UsageError: it is not a PART model.
     """
     part = load(name, device="cpu", dtype="float32")
     if not isinstance(part, Part):
-        raise UsageError(f"{name} is no PART model: 'finetune' starts from one or, with --parent none, from scratch.")
+        raise UsageError(f"{name} is not a PART model. Name one, or train from random weights with --parent none.")
     return part
 
 
 def held_out(data: str | Path, options: DataOptions, trained: ImageSet) -> ImageSet:
-    """The held-out images of a folder, their labels numbered as those that were trained on.
+    """The held-out images of a folder, their labels numbered as those of the training images.
 
     Raises:
-        UsageError: there are none, or they have a class that the training images have not.
+        UsageError: there are none, or they have a class that the training images lack.
     """
     images = read_images(data, options, trained.side, split="val")
     if images.labels is None:
-        raise UsageError(f"--data {data} has held-out images without labels.")
+        raise UsageError(f"--data {data} has held-out images without labels. Give one subfolder per class.")
     numbers = {name: number for number, name in enumerate(trained.classes)}
     if strange := [name for name in images.classes if name not in numbers]:
-        raise UsageError(f"--data {data} holds out images of {strange[0]!r}, which it does not train on.")
+        raise UsageError(
+            f"--data {data} has held-out images of {strange[0]!r} but no training images of it. Add some, or remove these."
+        )
     kept = torch.tensor([numbers[name] for name in images.classes])
     images.labels, images.classes = kept[images.labels], trained.classes
     return images
 
 
 def write_top1(model: PartClassifier, images: ImageSet, out: str | Path) -> dict[str, Any]:
-    """Accuracy in per cent on held-out images, also in ``held-out.json`` of the run's folder."""
+    """Measure the accuracy in per cent on held-out images, and write it to ``held-out.json`` in the run's folder."""
     figures = {"top1": round(top1(model, images), 2), "images": len(images)}
     with write_aside(Path(out, HELD_OUT)) as file:
         file.write((json.dumps(figures) + "\n").encode())

@@ -30,7 +30,7 @@ from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
 VGG_WEIGHTS = (5 / 32, 5 / 16, 5 / 8, 5 / 4, 5)
-DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest, of the views
+DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # the largest that a view gets
 
 
 class MpaeTask(Task):
@@ -41,22 +41,23 @@ class MpaeTask(Task):
     ``presence``, ``concentration``, and the model's ``classes``.
 
     Args:
-        model: what is trained; of its frozen encoder, the pretrained weights are brought.
-        mask_ratio: hidden part of the patches (table 5); 1 hides them all.
-        group: images in a mini-group.
-        presence: of foreground parts: ``"group"`` is equation 4, ``"batch"`` the presence loss of PDiscoFormer,
+        model: model to train; its frozen encoder gets its pretrained weights here.
+        mask_ratio: part of the patches that is hidden (table 5); 1 hides them all.
+        group: number of images in a mini-group.
+        presence: loss that keeps foreground parts present: ``"group"`` is equation 4, ``"batch"`` the presence loss of PDiscoFormer,
             ``"area"`` PartFormer's area loss (table 6).
         restoration, foreground, background, semantic, variation, entropy: weights of the losses; 0 leaves one out
             (table 4).
         concentration: weight of PartFormer's concentration loss, in place of variation and entropy (table 6).
         network: encoder whose features are compared; the paper's is ``"timm/vgg19.tv_in1k"``.
-        network_weights: of its levels (``VGG_WEIGHTS`` as published); None divides each by its targets' mean.
-        pixels, perceptual: weights of the two terms of equation 3; without the second there is no network.
+        network_weights: weights of its levels (``VGG_WEIGHTS`` as published); None divides each level by the mean of
+            its targets.
+        pixels, perceptual: weights of the two terms of equation 3; a second weight of 0 needs no network.
         alpha: area in cells at which the area loss is one half.
         pool: cells along a side that presence is averaged over: 3 as published, 1 as in the paper.
         over_regions: the paper's form of equation 7 in place of the published code's.
         scale, margin: s and m of equation 7.
-        augment: views flipped, turned, scaled and shifted at random; else the images as they are.
+        augment: flip, turn, scale and shift the images at random.
     """
 
     METHOD = "mpae"
@@ -91,9 +92,9 @@ class MpaeTask(Task):
     ) -> None:
         super().__init__()
         if presence not in ("group", "batch", "area"):
-            raise UsageError(f"presence={presence!r}: it is 'group', 'batch' or 'area'.")
+            raise UsageError(f"presence={presence!r}, but it must be 'group', 'batch' or 'area'.")
         if not 0 <= mask_ratio <= 1:
-            raise UsageError(f"mask_ratio={mask_ratio}: it lies between 0 and 1.")
+            raise UsageError(f"mask_ratio={mask_ratio}, but it must lie between 0 and 1.")
         self.model = model
         self.model.encoder = cast(Encoder, load(model.config.encoder, device="cpu", dtype="float32"))
         self.network = cast(Encoder, load(network, device="cpu", dtype="float32")) if perceptual else None
@@ -136,41 +137,42 @@ class MpaeTask(Task):
 
         Args:
             x: normalized images ``(B, 3, H, W)`` of whole patches.
-            kept: ``(B, n)``, the patches that stay visible.
-            classes: ``(B,)`` int64, of a model with several; losses then take the k-th parts of all classes for one.
+            kept: ``(B, n)``, numbers of the patches that stay visible.
+            classes: ``(B,)`` int64, classes of the images, for a model with parts for each class; losses then treat
+                the k-th parts of all classes as one part.
 
         Returns:
-            ``"loss"``, their weighted sum, and each whose weight is not 0; ``"background_area"``, the mean of the
-            background's map, is for the log.
+            ``"loss"``, the weighted sum; each term whose weight is not 0; and, for the log, ``"background_area"``, the
+            mean of the background's map.
         """
         model, weights = self.model, self.weights
         parts, features = model.extractor(x, classes), model.features(x)
         maps = model.match(parts, features)
-        things = maps[:, 1:]
+        foreground = maps[:, 1:]
         compute = {
             "restoration": lambda: self._difference(model.restore(x, maps, parts, kept), x),
-            "foreground": lambda: self._foreground(things),
+            "foreground": lambda: self._foreground(foreground),
             "background": lambda: background_loss(maps[:, 0], pool=self.pool),
-            "semantic": lambda: self._semantic(things, features, parts[:, 1:]),
+            "semantic": lambda: self._semantic(foreground, features, parts[:, 1:]),
             "variation": lambda: variation_loss(maps),
             "entropy": lambda: entropy_loss(maps),
-            "concentration": lambda: concentration_loss(things),
+            "concentration": lambda: concentration_loss(foreground),
         }
         terms = {name: term() for name, term in compute.items() if weights[name]}
         loss = total(weights[name] * term for name, term in terms.items())
         return {"loss": loss} | terms | {"background_area": maps[:, 0].mean().detach()}
 
-    def _foreground(self, things: Tensor) -> Tensor:
+    def _foreground(self, foreground: Tensor) -> Tensor:
         if self.presence == "area":
-            return area_loss(things, self.alpha)
+            return area_loss(foreground, self.alpha)
         grouped = self.presence == "group"
-        return foreground_loss(things, self.group if grouped else None, pool=self.pool, every_image=grouped)
+        return foreground_loss(foreground, self.group if grouped else None, pool=self.pool, every_image=grouped)
 
-    def _semantic(self, things: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
+    def _semantic(self, foreground: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
         """Equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
-        with torch.autocast(things.device.type, enabled=False):
-            regions = region_features(things, features.to(things.dtype))
-            descriptors, present = descriptors.to(things.dtype), present_parts(things)
+        with torch.autocast(foreground.device.type, enabled=False):
+            regions = region_features(foreground, features.to(foreground.dtype))
+            descriptors, present = descriptors.to(foreground.dtype), present_parts(foreground)
             return semantic_loss(regions, descriptors, present, **self.semantics)
 
     def _difference(self, restored: Tensor, x: Tensor) -> Tensor:

@@ -23,19 +23,19 @@ class PartFormerTask(Task):
     """Dual representation alignment (PartFormer, sections 3.1 to 3.3; equation 9).
 
     Args:
-        model: what is trained; of a frozen encoder, the pretrained weights are brought.
-        exchange: reconstruct each view with the other's part representations (off: table 7).
+        model: model to train; a frozen encoder gets its pretrained weights here.
+        exchange: reconstruct each view with the other's part representations (table 7 is without).
         reconstruction: compare features of ``network``, pixels (``"mse"``, table 10), or nothing (``"none"``, table 6).
         network: encoder of the zoo or of timm whose features are compared; ``"timm/vgg19.tv_in1k"`` is the paper's.
-        network_weights: of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), as published
-            ``VGG_WEIGHTS``; None divides each by its targets' mean activation.
+        network_weights: weights of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), as published
+            ``VGG_WEIGHTS``; None divides each level by the mean activation of its targets.
         concentration, area, consistency: weights of the losses; 0 leaves one out (table 6).
         alpha: area in cells at which the area loss is one half (table 9).
         background_area: count the background among the parts that should not vanish, as in the paper's equation 6;
             the published code does so for several classes only.
         degrees: standard deviation of the views' rotation; it is cut at twice as much.
 
-    Of a model with several classes (``model.config.classes``), images' labels choose the parts.
+    In a model with parts for each class (``model.config.classes``), the label of an image chooses its parts.
     """
 
     METHOD = "partformer"
@@ -60,7 +60,7 @@ class PartFormerTask(Task):
     ) -> None:
         super().__init__()
         if reconstruction not in ("perceptual", "mse", "none"):
-            raise UsageError(f"reconstruction={reconstruction!r}: it is 'perceptual', 'mse' or 'none'.")
+            raise UsageError(f"reconstruction={reconstruction!r}, but it must be 'perceptual', 'mse' or 'none'.")
         self.model = model
         if model.frozen:
             model.encoder = cast(Encoder, load(model.config.encoder, device="cpu", dtype="float32"))
@@ -102,23 +102,24 @@ class PartFormerTask(Task):
 
         Args:
             first, second: normalized views of the same images, ``(B, 3, S, S)``.
-            classes: ``(B,)`` int64, of a model with several.
+            classes: ``(B,)`` int64, classes of the images, for a model with parts for each class.
 
         Returns:
-            ``"loss"``, their weighted sum, and each whose weight is not 0; ``"background"``, the share of the
-            background, is for the log.
+            ``"loss"``, the weighted sum; each term whose weight is not 0; and, for the log, ``"background"``, the share
+            of the background.
         """
         model = self.model
         views, classes = torch.cat([first, second]), None if classes is None else classes.repeat(2)
-        looks = model.transformer(model.view(views), classes)
-        looks = looks.roll(len(first), dims=0) if self.exchange else looks
+        # With parts swapped between the views, a part must describe what both have in common.
+        parts = model.transformer(model.view(views), classes)
+        parts = parts.roll(len(first), dims=0) if self.exchange else parts
         features = torch.cat([model.features(view) for view in (first, second)])  # each by its own batch statistics
-        maps = model.match(looks, features)
+        maps = model.match(parts, features)
         compute = {
-            "reconstruction": lambda: self._difference(model.decode(maps, looks), model.view(views)),
+            "reconstruction": lambda: self._difference(model.decode(maps, parts), model.view(views)),
             "concentration": lambda: concentration_loss(maps[:, 1:]),
             "area": lambda: area_loss(maps if self.background_area else maps[:, 1:], self.alpha),
-            "consistency": lambda: consistency_loss(looks[:, 1:], self.prototypes[0 if classes is None else classes]),
+            "consistency": lambda: consistency_loss(parts[:, 1:], self.prototypes[0 if classes is None else classes]),
         }
         terms = {name: term() for name, term in compute.items() if self.weights[name]}
         loss = total(self.weights[name] * term for name, term in terms.items())

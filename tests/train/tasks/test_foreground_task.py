@@ -84,7 +84,7 @@ def test_only_training_splits_are_read_and_copies_of_other_images_are_left_out(f
     found = read_masked(folder, MaskedOptions(sets=("discs",)), 32)
     assert len(found) == 6 and found.batch(torch.arange(2)).shape == (2, 4, 32, 32)
     assert found.aspects[0].item() == pytest.approx(80 / 60) and not found.taught.any()
-    with pytest.raises(UsageError, match="nothing is left"):
+    with pytest.raises(UsageError, match="no image is left"):
         read_masked(folder, MaskedOptions(sets=("discs",), report_only=("discs",)), 32)
 
 
