@@ -5,7 +5,7 @@ scratch on few labelled images of each class, and prints the mean and standard d
 
     python experiments/few_labels.py --data DIR -o runs/few-labels
 
-What was stopped goes on with the same command.
+A stopped run continues with the same command.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ AUGMENTATION = {"scale": (0.5, 1.0), "policy": "", "erasing": 0.0, "mixup": 0.0,
 @click.option("--depth", default=4, show_default=True, help="Blocks; part-vitt8 has 12.")
 @click.option("--steps", default=200, show_default=True, help="Of each finetuning, 64 images each.")
 @click.option("--per-class", default="50,10", show_default=True, help="Labelled images of each class.")
-@click.option("--every", default=10, show_default=True, help="Use every so many classes: 20 of Tiny-ImageNet's 200.")
+@click.option(
+    "--every", default=10, show_default=True, help="Use every n-th class: by default 20 of Tiny-ImageNet's 200."
+)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 def main(

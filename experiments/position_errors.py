@@ -6,7 +6,7 @@ position errors on held-out images, off the grid and on it:
     python experiments/position_errors.py --data DIR -o runs/position-errors
 
 Each setting is two rows of results/part/position-errors.csv, written when it is done, and is not run again.
-With --tiny everything is so small that it says nothing and ends in seconds.
+With --tiny everything is so small that the results are meaningless and it ends in seconds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Setting:
     steps: int = 1000
 
     def network(self) -> Part:
-        """The network, with random weights of the seed."""
+        """The network, with random weights drawn by the seed."""
         entry = find("part-vitt8")
         encoder = "cross-attention" if self.encoder == "bare" else self.encoder
         values = {"relative_encoder": encoder, "projections": self.encoder != "bare", "heads": max(self.dim // 32, 1)}
@@ -72,12 +72,12 @@ class Setting:
         )
 
     def key(self) -> dict[str, str]:
-        """As the columns of a table."""
+        """The setting as columns of a table."""
         return {name: str(value) for name, value in asdict(self).items()}
 
 
 def settings(base: Setting) -> list[Setting]:
-    """All settings, those that say most first."""
+    """All settings, the most informative ones first."""
     found = [replace(base, encoder=encoder) for encoder in ENCODERS]
     found += [replace(base, encoder=encoder, sampling="on-grid") for encoder in ENCODERS[:3]]
     found += [replace(base, pairs=pairs) for pairs in PAIRS]
@@ -135,13 +135,13 @@ def consistency(model: Part, images: ImageSet, sampling: str, limit: int) -> dic
 
 
 def of(rows: Sequence[dict[str, str]], setting: Setting, **more: str) -> list[dict[str, str]]:
-    """Those of a setting."""
+    """The rows of a setting."""
     wanted = (setting.key() | more).items()
     return [row for row in rows if wanted <= row.items()]
 
 
 def tables(base: Setting, rows: Sequence[dict[str, str]]) -> list[str]:
-    """Those of docs/relations.md: relative encoders and samplings, numbers of pairs, four targets."""
+    """The tables of docs/relations.md: relative encoders and samplings, numbers of pairs, four targets."""
     trained = [
         replace(base, encoder=encoder, sampling=sampling) for sampling in ("integer", "on-grid") for encoder in ENCODERS
     ]

@@ -1,4 +1,4 @@
-"""Rows of a CSV that a script measures one after the other, and tables of them for a page."""
+"""Rows of a CSV that a script measures one after the other, and Markdown tables of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partzoo.evaluate import report
 
 
 def read(file: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where it is not there yet."""
+    """The rows of a table; none where there is no table yet."""
     if not file.exists():
         return []
     with file.open(encoding="utf-8", newline="") as opened:
@@ -30,5 +30,5 @@ def append(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of a page."""
+    """A Markdown table."""
     return report.markdown([head, ["---"] * len(head), *rows]) + "\n"

@@ -1,11 +1,11 @@
-"""Whether pretraining by PART helps with few labels, on made-up nights of sleep: docs/signals.md.
+"""Whether pretraining by PART helps with few labels, on synthetic nights of sleep: docs/signals.md.
 
 Writes nights, pretrains a small model on those that are not held out, finetunes it and one from random weights, and
 reads both out as they are, frozen:
 
     python experiments/signals.py -o runs/signals
 
-With --tiny everything is so small that it says nothing and ends in a minute.
+With --tiny everything is so small that the results are meaningless and it ends in a minute.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main(out: Path, pretraining: int, steps: int, seeds: int, tiny: bool, thread
 def read_out(
     file: Path, data: Path, cache: str, subjects: tuple[int | None, ...], seeds: int, test_sleepers: int
 ) -> list[dict[str, Any]]:
-    """Kappa of logistic regressions on what frozen encoders make of the windows that ``sample_efficiency`` draws."""
+    """Kappa of logistic regressions on frozen features of the windows that ``sample_efficiency`` draws."""
     pretrained = load(file, device="cpu", dtype="float32")
     rules = replace(PHYSIONET_2018, test_subjects=test_sleepers, train_subjects=1)
     test = read_nights(rules.records(data, "test"), cache, progress=False)

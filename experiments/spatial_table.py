@@ -6,7 +6,7 @@ several seeds, and probes its frozen features on an image and n patches of it, r
     python experiments/spatial_table.py --data DIR -o runs/spatial-table
 
 What each training gives is written to results/spatial/linear.csv when it is measured, and is not run again; a stopped
-training goes on. With --tiny everything is so small that it says nothing and ends in seconds.
+training continues. With --tiny everything is so small that the results are meaningless and it ends in seconds.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Method:
     """A row of the paper's table 1.
 
     Attributes:
-        title: what its training relates; the last is the published code's additive variant.
+        title: what the training relates; the last row is the published code's additive variant.
         paper: its accuracy there, in per cent, with ``patches`` at inference.
-        patches: of each image at inference.
-        task, config: what it sets; no task for random weights.
+        patches: number of patches of each image at inference.
+        task, config: settings of the method; random weights have no task.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Method:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Of patches that it can be probed with."""
+        """Numbers of patches with which the method can be probed."""
         return (0,) if self.config else tuple(WINDOWS) if self.task else (0, 9)
 
 
@@ -102,7 +102,7 @@ def measured(model: Spatial, data: Path, name: str, seed: int, limit: int) -> li
 
 
 def of(rows: Sequence[dict[str, str]], method: str, patches: int, figure: str = "linear_sgd") -> list[float]:
-    """A figure of all seeds."""
+    """A figure over all seeds."""
     return [float(row[figure]) for row in rows if (row["method"], row["patches"]) == (method, str(patches))]
 
 
@@ -114,7 +114,7 @@ def shown(values: Sequence[float]) -> str:
 
 
 def tables(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Those of docs/spatial.md: the methods as in table 1, and accuracies by number of patches."""
+    """The tables of docs/spatial.md: the methods as in table 1, and accuracies by number of patches."""
     filled = {name: method for name, method in METHODS.items() if any(row["method"] == name for row in rows)}
     methods = [
         (method.title, str(method.patches), f"{method.paper:.2f}",
@@ -129,7 +129,7 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
-    """Figure 4: accuracy by number of patches at inference, the seeds' mean, least and most."""
+    """Figure 4: accuracy by number of patches at inference, mean, lowest and highest over seeds."""
     figure, axis = plt.subplots(figsize=(6, 3.8))
     for name, method in METHODS.items():
         found = {n: values for n in method.numbers if (values := of(rows, name, n))}
@@ -146,7 +146,7 @@ def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
 
 
 def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
-    """A table holds one setting."""
+    """Refuse a table of another setting."""
     if differing := [name for name, value in wanted.items() if row[name] != value]:
         raise click.UsageError(f"{file} holds another {' and '.join(differing)}: give another folder by --results.")
 

@@ -1,4 +1,4 @@
-"""What every optimizer step that is timed ends with."""
+"""The end of every optimizer step that is timed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
-    """Gradients of a loss and one step against them; the loss, so that nothing is left to be computed."""
+    """Take one step of the optimizer and return the loss as a number, so that no computation is left pending."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,8 +1,8 @@
 """Many images beside few: seconds per image and peak memory of ``extract_features`` and ``fit_parts``.
 
 Every number of images has a process of its own. Its peak memory is counted from what it holds once the model is
-loaded. Features are taken one image at a time and handed on, here to a running sum; whoever keeps them pays for
-what is kept.
+loaded. Features are taken one image at a time and handed on, here to a running sum; a caller who
+keeps them needs memory for what is kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TARGET = 1.1  # "the same", with what two runs of one process differ by
 
 
 def outcomes(quick: bool, _: int) -> Iterator[dict[str, Any]]:
-    """The most images against the next fewer: time and memory of each kind of work, one run over so many each."""
+    """Compare the largest number of images with the next smaller one, by time and memory of each kind of work."""
     numbers, model = ((2, 4), "toy-vit") if quick else (IMAGES, DEFAULT_MODEL)
     measured = cost if quick else cost_in_its_own_process
     with TemporaryDirectory(prefix="partzoo-bench-") as folder:

@@ -32,8 +32,10 @@ def in_its_own_process(module: str, *arguments: str) -> Any:
 
 
 def _peak() -> float:
-    """The most MiB that this process has held. Linux's note of this program alone comes first: ``getrusage`` counts
-    what its parent held when the process was made, too."""
+    """The most MiB that this process has held.
+
+    Linux's own count comes first, since ``getrusage`` also counts what the parent held when it made the process.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)

@@ -23,7 +23,7 @@ def check(path: str | Path) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        UsageError: the file's ending is no form of image that is written here.
+        UsageError: the file's ending is not one of a supported format.
     """
     require("matplotlib.figure", "plot")
     if Path(path).suffix.lower() not in FORMATS:

@@ -38,14 +38,14 @@ class Comparison:
     """What is compared with what.
 
     Attributes:
-        name: of both.
-        ours_is, peer_is: what the two sides do, in a few words.
-        target: what the ratio should reach; None where none is set.
+        name: name of the comparison.
+        ours_is, peer_is: short descriptions of what the two sides do.
+        target: ratio to reach; None where there is no target.
         measure: ``"speedup"``, the peer's figure over ours, at least the target; ``"cost"``, our figure over the
             peer's, at most the target.
-        unit: of the figures, a key of ``UNITS``.
-        items: images in a call, where a rate says something.
-        facts: what was checked beside the time: agreement, sizes.
+        unit: unit of the figures, a key of ``UNITS``.
+        items: number of images in a call, where a rate is meaningful.
+        facts: what was checked besides the time: agreement, sizes.
     """
 
     name: str
@@ -82,7 +82,7 @@ def run(
         repetitions: pairs of runs for every case, after one that is not counted; ``growth`` takes one run.
         out: JSON file to write.
         quick: tiny models and inputs, no targets: shows that everything runs, measures nothing of interest.
-        progress: is told about every case, one line.
+        progress: called with one line about every case.
 
     Returns:
         The record: ``hardware``, ``cases`` with figures and ratio (median, min, max over pairs), ``quick``.
@@ -93,9 +93,9 @@ def run(
     names = list(rows) if rows else list(ROWS)
     unknown = [name for name in names if name not in ROWS]
     if unknown:
-        raise UsageError(f"Unknown row {unknown[0]!r} of the bench; the rows are {', '.join(ROWS)}.")
+        raise UsageError(f"Unknown row {unknown[0]!r} of the bench. The rows are {', '.join(ROWS)}.")
     if repetitions < 1:
-        raise UsageError(f"repetitions={repetitions}: measure at least one pair.")
+        raise UsageError(f"repetitions={repetitions}, but at least 1 is needed.")
     cases: list[dict[str, Any]] = []
     record = {"quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
     for name in names:
@@ -161,13 +161,13 @@ def line(result: dict[str, Any]) -> str:
 
 
 def write(record: dict[str, Any], out: Path) -> None:
-    """Write a record aside and rename it, so that no half of it is ever read."""
+    """Write a record, in one step, so that nobody reads half of it."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with path_aside(out) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
-        raise UsageError(f"-o {out} cannot be written: {error.strerror}.") from error
+        raise UsageError(f"-o {out} cannot be written: {error.strerror}. Choose another file.") from error
 
 
 def _outcomes(row: str, quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ from partzoo.cli.training import train
 )
 @click.version_option(package_name="partzoo", message="partzoo %(version)s")
 def main() -> None:
-    """Find the parts in images, and the models that know how parts make up wholes.
+    """Find parts in images, and use models of how parts make up wholes.
 
     Every command explains itself: partzoo COMMAND --help
     """

@@ -1,4 +1,4 @@
-"""What all commands share: ``--debug``, errors of one sentence, exit codes, how data is printed."""
+"""What all commands share: ``--debug``, errors of one sentence, exit codes, printing of data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Group(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         debug: list[bool] = []
-        # The client of the Hub would tell of every retry before our one sentence.
+        # The Hub's client would report every retry before our one sentence.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         try:
             code = super().main(*args, **(extra | {"standalone_mode": False, "obj": debug}))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
       partzoo convert checkpoint.tar -o models/cifar --set size=32
       partzoo convert dino_deitsmall8_pretrain.pth -o models/dino
     \b
-    --set KEY=VALUE: a value of the model's configuration that shapes do not say.
+    --set KEY=VALUE: a value of the model's configuration that does not follow from shapes.
     Then: partzoo discover photo.jpg --model models/celeba-k4 -o parts.png
     """,
 )
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def convert(file: str, out: str, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
     """Write the model in FILE, a checkpoint of its authors, as a folder.
 
-    Read are PartFormer, MPAE and Spatial Reasoning, and the backbones of DINO, DINOv2, MAE and MoCo v3.
+    It reads PartFormer, MPAE and Spatial Reasoning, and the backbones of DINO, DINOv2, MAE and MoCo v3.
 
     FILE is a released file or a training checkpoint. The folder is what 'partzoo discover --model' and partzoo.load
     take. A part model's frozen encoder is not stored in it but named, unless you say --with-backbone.
@@ -78,7 +78,7 @@ def _check_folder(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if names and not (ours and all(name in ("config.json", "README.md") or ".safetensors" in name for name in names)):
-        raise UsageError(f"{folder} holds other things than a model of partzoo: choose an empty or a new folder.")
+        raise UsageError(f"{folder} holds other files than a model of partzoo. Choose an empty or a new folder.")
 
 
 def _described(model: Model, family: str) -> str:
@@ -98,10 +98,10 @@ def _rest(found: Published) -> str:
 
 
 def _backbone(model: Model, stored: bool, inside: bool) -> str:
-    """What becomes of the frozen encoder.
+    """Describe where the weights of the frozen encoder are.
 
     Raises:
-        PartzooError: it would be named, but is another than the one of that name.
+        PartzooError: the folder would name an encoder with other weights than this one's.
     """
     name = model.config.encoder
     if stored:

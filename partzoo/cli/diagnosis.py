@@ -1,4 +1,4 @@
-"""What `partzoo doctor` tells: is everything here that partzoo needs, and how to get what is missing."""
+"""What ``partzoo doctor`` reports: whether everything that partzoo needs is here, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def examine() -> dict[str, Any]:
 
     Returns:
         ``versions``, ``device``, ``caches``, ``weights``, ``extras`` and ``problems``: sentences that each
-        name a fix, empty where all is well. Missing extras are no problem.
+        name a fix, empty where all is well. A missing extra is not a problem.
     """
     needed, extras = _requirements()
     versions = {

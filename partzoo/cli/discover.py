@@ -58,7 +58,11 @@ class PartCount(click.ParamType):
 )
 @images_argument
 @click.option(
-    "-k", "k", type=PartCount(), show_default="8", help="How many parts: a number, auto, or own, those a model knows."
+    "-k",
+    "k",
+    type=PartCount(),
+    show_default="8",
+    help="Number of parts: a number, auto, or own (those of a part model).",
 )
 @click.option(
     "-o",
@@ -141,7 +145,7 @@ def _find(
     options: dict[str, Any],
     quiet: bool,
 ) -> Iterator[Parts]:
-    """Parts of each image; of many, so that the memory of a few suffices."""
+    """Parts of each image, a few images at a time, so that memory does not grow with their number."""
     from tqdm import tqdm
 
     from partzoo.discovery.factory import inference_model
@@ -176,18 +180,18 @@ def _show(bar: Any, done: int, total: int) -> None:
 
 
 def _targets(out: str | None, form: str, images: OpenedImages, single: bool) -> list[Path] | None:
-    """Where each image's parts go; None where nothing is written, or all go into one COCO file."""
+    """The file for each image's parts; None where nothing is written, or all parts go into one COCO file."""
     if out is None:
         return None
     path = Path(out)
     if len(images) == 1 and not path.is_dir() and (single or path.suffix):
         if not path.name.lower().endswith(FORMS):
-            raise UsageError(f"Cannot tell the form of {out!r} by its ending: use one of {', '.join(FORMS)}.")
+            raise UsageError(f"Unknown ending of {out!r}. Use one of {', '.join(FORMS)}.")
         return [path]
     if path.suffix.lower() == ".json":
         return None
     if path.suffix.lower() in (".png", ".npz") and not path.is_dir():
-        raise UsageError(f"-o {out} is one file, and there are {len(images)} images: name a folder, or a .json.")
+        raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
     taken: set[str] = set()
     names = []
     for index in range(len(images)):

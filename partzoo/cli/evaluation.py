@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> list[str]:
-    """Names of protocols that begin so."""
+    """Names of protocols that begin with the text."""
     from partzoo.evaluate.protocols import names
 
     return [name for name in names() if name.startswith(start)]
@@ -39,8 +39,8 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     \b
     MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
     random-weights, colour-position, centred-box.
-    A result that is in --out already is not measured again, so an --all that was stopped goes on.
-    What each protocol asks and where its data comes from: docs/evaluation.md
+    A result that is in --out already is not measured again, so that a stopped --all continues.
+    The protocols, and where their data comes from: docs/evaluation.md
     """,
 )
 @click.argument("model", required=False, shell_complete=complete_weights)
@@ -48,19 +48,20 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--protocol", required=True, shell_complete=complete_protocols, help="Such as faces68 or tiny-imagenet.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
 @click.option(
-    "-k", type=Numbers(word="own"), show_default="4,8,16", help="Parts to look for; own: those that a model knows."
+    "-k",
+    type=Numbers(word="own"),
+    show_default="4,8,16",
+    help="Numbers of parts; own: the number that a part model has.",
 )
-@click.option("--seeds", default=5, show_default=True, help="How many seeds.")
-@click.option("--split", help="In place of the split that the protocol reports on.")
+@click.option("--seeds", default=5, show_default=True, help="Number of random seeds.")
+@click.option("--split", help="Split to report on.  [default: the protocol's]")
 @click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
-@click.option("--size", type=int, help="Longer side at work, in pixels.")
+@click.option("--size", type=int, help="Longer side of the image at working size, in pixels.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the images' edges.")
-@click.option("--rotate", type=float, default=0, help="Turn the reported images by so many degrees.")
-@click.option(
-    "--patches", type=Numbers(least=0), help="Probe on the image and so many patches, such as 0,1,9 (spatial)."
-)
+@click.option("--rotate", type=float, default=0, help="Turn the reported images by this angle in degrees.")
+@click.option("--patches", type=Numbers(least=0), help="Probe on the image and n patches, such as 0,1,9 (spatial).")
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
-@click.option("--limit", type=int, help="At most so many images of each split: to try out.")
+@click.option("--limit", type=int, help="Use at most this many images of each split.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
 @json_option
 def evaluate(
@@ -115,12 +116,12 @@ def evaluate(
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[ProgressCallback]:
-    """A bar for each thing that is done."""
+    """A bar for each stage of the work."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}
 
-    def tell(what: str, done: int, of: int) -> None:
+    def report(what: str, done: int, of: int) -> None:
         if what not in bars:
             for bar in bars.values():
                 bar.close()
@@ -128,7 +129,7 @@ def _progress(quiet: bool) -> Iterator[ProgressCallback]:
         bars[what].update(done - bars[what].n)
 
     try:
-        yield tell
+        yield report
     finally:
         for bar in bars.values():
             bar.close()

@@ -48,9 +48,9 @@ def features(
     pooled: bool,
     as_json: bool,
 ) -> None:
-    """Write the features that a model computes of images, for use elsewhere."""
+    """Write a model's features of images to a file, for use elsewhere."""
     if Path(out).suffix.lower() not in (".npz", ".safetensors"):
-        raise UsageError(f"Cannot tell the form of {out!r} by its ending: use .npz or .safetensors.")
+        raise UsageError(f"Unknown ending of {out!r}. Use .npz or .safetensors.")
     check_place(Path(out))
     import numpy as np
     from tqdm import tqdm

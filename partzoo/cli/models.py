@@ -77,7 +77,7 @@ def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> N
 @click.argument("name", shell_complete=complete_weights)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Tell what the model NAME is: configuration, size, images it takes, where its weights come from."""
+    """Describe the model NAME: configuration, size, images it takes, where its weights come from."""
     import torch
 
     from partzoo.models.registry import find
@@ -131,7 +131,7 @@ def _print_record(record: WeightRecord) -> None:
 
 
 def _records(name: str, entry: Architecture) -> list[WeightRecord]:
-    """The released weights that a name stands for: one where it has a tag, else all of its architecture."""
+    """The released weights of a name: one if it has a tag, else all of its architecture."""
     from partzoo.models.registry import split_tag
     from partzoo.weights.manifest import manifest
 
@@ -164,7 +164,7 @@ def _without_record(name: str, entry: Architecture) -> str:
     Examples:
       partzoo download part-vitt8               is in the package: says so
       partzoo download dinov2-vits14            DINOv2 by Meta, from the Hugging Face Hub
-      partzoo download hf-hub:owner/repo        anybody's repository of partzoo weights
+      partzoo download hf-hub:owner/repo        a repository of partzoo weights
     \b
     Files go to the Hugging Face cache (HF_HOME). Copy that folder to a machine
     without network, and set HF_HUB_OFFLINE=1 there.
@@ -172,7 +172,7 @@ def _without_record(name: str, entry: Architecture) -> str:
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_weights)
 def download(names: tuple[str, ...]) -> None:
-    """Bring weights to this machine, so that they load without a network."""
+    """Download weights to this machine, so that they load without a network."""
     for name in names:
         for line in _download(name):
             click.echo(f"{name}: {line}")

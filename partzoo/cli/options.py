@@ -20,7 +20,7 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
 
 
 class Numbers(click.ParamType):
-    """``4,8,16``: whole numbers from ``least`` on; a ``word`` among them becomes None, whatever number there is."""
+    """``4,8,16``: whole numbers, at least ``least``; a ``word`` among them becomes None."""
 
     name = "NUMBERS"
 

@@ -21,19 +21,25 @@ from partzoo.cli.options import Numbers, complete_weights
       partzoo stages runs/eeg/model.safetensors --data challenge-2018/ --subjects 10 --seeds 1 -o runs/ten
     \b
     In the folder: stages.csv with a row for each training, and the trained models.
-    A run that was stopped goes on with the same command.
+    A stopped run continues with the same command.
     """,
 )
 @click.argument("model", shell_complete=complete_weights)
 @click.option("--data", required=True, type=click.Path(), help="Folder of PhysioNet's challenge of 2018.")
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder for the results.")
 @click.option(
-    "--subjects", type=Numbers(word="all"), default="10,50,100,all", show_default=True, help="To finetune on."
+    "--subjects",
+    type=Numbers(word="all"),
+    default="10,50,100,all",
+    show_default=True,
+    help="Numbers of subjects to finetune on.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Number of random seeds.")
 @click.option("--scratch/--no-scratch", default=True, show_default=True, help="Also train from random weights.")
-@click.option("--test-subjects", type=click.IntRange(min=1), default=200, show_default=True, help="Held out.")
-@click.option("--windows", type=click.IntRange(min=1), help="Labelled ones of each night.  [default: all]")
+@click.option(
+    "--test-subjects", type=click.IntRange(min=1), default=200, show_default=True, help="Number of held-out subjects."
+)
+@click.option("--windows", type=click.IntRange(min=1), help="Number of labelled windows of each night.  [default: all]")
 @click.option("--epochs", type=float, help="Length of each training.  [default: 100]")
 @click.option("--steps", type=int, help="Length of each training in steps, instead of epochs.")
 @click.option("--batch-size", type=int, help="Windows in a step.  [default: 128]")
@@ -61,7 +67,7 @@ def stages(
     if threads:
         torch.set_num_threads(threads)
 
-    def tell(row: dict[str, Any]) -> None:
+    def report(row: dict[str, Any]) -> None:
         what = f"{row['subjects']} subjects, seed {row['seed']}, {row['initial']}"
         click.echo(f"{what}: kappa {float(row['kappa']):.3f}", err=True)
 
@@ -72,7 +78,7 @@ def stages(
         "test_subjects": test_subjects,
         "windows": windows,
     }
-    rows = sample_efficiency(model, data, out, **chosen, cache=cache, progress=tell, bar=True, **loop)
+    rows = sample_efficiency(model, data, out, **chosen, cache=cache, progress=report, bar=True, **loop)
     shown = [
         (each["subjects"], each["initial"], f"{each['kappa']:.3f}",
          "" if each["std"] is None else f"{each['std']:.3f}", each["seeds"])

@@ -14,7 +14,7 @@ from partzoo.cli.options import json_option
 @json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Tell versions, device, precision, caches and weights here, and how to get what is missing.
+    """Report versions, device, precision, caches and weights, and how to get what is missing.
 
     Exit code 1 if something that partzoo needs is missing or damaged.
     """
@@ -37,7 +37,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     Examples:
       partzoo bench                            every row: half an hour or so
       partzoo bench discover -o bench.json --plot bench.png
-      partzoo bench --quick                    tiny inputs: only shows that it runs
+      partzoo bench --quick                    tiny inputs: shows that everything runs
     \b
     Rows: cold-load, features, discover, mpae, part-step, spatial-step, growth
     """,
@@ -45,7 +45,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="Write the record, with the hardware, as JSON.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Draw it, as PNG, SVG or PDF.")
-@click.option("--repetitions", default=7, show_default=True, help="Pairs of runs; the median ratio is told.")
+@click.option("--repetitions", default=7, show_default=True, help="Pairs of runs; the median ratio is reported.")
 @click.option("--quick", is_flag=True, help="Tiny models and inputs, no targets.")
 @json_option
 def bench(

@@ -35,13 +35,13 @@ from partzoo.cli.options import complete_weights
     foreground (images with masks, or a teacher), classify, finetune (one subfolder per class), objectness
     (a foreground head beside a trained encoder, no masks), part-signals (recordings, no labels).
     --set KEY=VALUE: KEY is an option of the method, or config.X of the model, loop.X of the
-    optimizer and its schedule, data.X of reading images; a wrong one lists all.
-    Ctrl-C stops after the step, with a checkpoint that --resume continues.
+    optimizer and its schedule, data.X of how data is read; a wrong KEY lists all.
+    Ctrl-C stops after the current step and saves a checkpoint, from which --resume continues.
     Then: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
     """,
 )
 @click.argument("method", required=False)
-@click.option("--release", metavar="NAME", help="Make the released weight NAME from first to last.")
+@click.option("--release", metavar="NAME", help="Make the released weight NAME: train, measure, pack, record.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of images, read with its subfolders.")
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
@@ -49,7 +49,7 @@ from partzoo.cli.options import complete_weights
     "--grow-from",
     metavar="NAME",
     shell_complete=complete_weights,
-    help="Smaller trained model to start as, or none (part, spatial).",
+    help="Smaller trained model to grow from, or none (part, spatial).",
 )
 @click.option(
     "--parent", metavar="NAME", shell_complete=complete_weights, help="PART model to finetune, or none (finetune)."
@@ -61,12 +61,12 @@ from partzoo.cli.options import complete_weights
 @click.option("--steps", type=int, help="Budget of steps, instead of minutes.")
 @click.option("--epochs", type=float, help="Budget of epochs, instead of minutes.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@click.option("--batch-size", type=int, help="Images in a step.")
+@click.option("--batch-size", type=int, help="Number of images in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16: faster where the machine has it.")
-@click.option("--seed", type=int, help="Of weights, order and sampling.  [default: the recipe's, or 0]")
-@click.option("--limit", type=int, help="Use at most so many images.")
-@click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on so many images.  [default: 5000]")
+@click.option("--seed", type=int, help="Random seed.  [default: the recipe's, or 0]")
+@click.option("--limit", type=int, help="Use at most this many images.")
+@click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on this many images.  [default: 5000]")
 @click.option("--threads", type=int, help="CPU threads.")
 def train(
     method: str | None,
@@ -111,7 +111,9 @@ def train(
             "--limit": limit,
         }
         if fixed := [name for name, value in given.items() if value is not None]:
-            raise click.UsageError(f"{', '.join(fixed)} cannot change with --release: the recipe states it.")
+            raise click.UsageError(
+                f"{', '.join(fixed)} cannot be set with --release, whose recipe states it. Leave it out."
+            )
         from partzoo.train.release import HELD_OUT as MOST
         from partzoo.train.release import release as make
 
@@ -120,7 +122,7 @@ def train(
         click.echo(f"Released {record.name}: {files}; its record is in weights_manifest.json.")
         return
     if method is None or held_out is not None:
-        raise click.UsageError("--held-out is for --release.")
+        raise click.UsageError("--held-out is an option of --release. Leave it out.")
     from partzoo.settings import parse_settings
     from partzoo.train.run import train as run
 
@@ -148,4 +150,4 @@ def train(
             figures = json.loads((folder / HELD_OUT).read_text())
             click.echo(f"Top-1 on {figures['images']:,} held-out images: {figures['top1']:.2f} %.")
     else:
-        click.echo(f"Stopped after {done}. Go on with the same command and --resume.")
+        click.echo(f"Stopped after {done}. Continue with the same command and --resume.")

@@ -1,4 +1,4 @@
-"""How far figures would move with other people in the images: intervals by resampling groups of alike images."""
+"""Intervals of figures by resampling groups of similar images, such as those of one person."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DRAWS, LEVEL = 500, 95.0
 
 
 def draws(groups: int, seed: int = 0) -> np.ndarray:
-    """How often each of so many groups is drawn, with replacement: ``(DRAWS, groups)`` int64."""
+    """How often each of ``groups`` groups is drawn, with replacement: ``(DRAWS, groups)`` int64."""
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), DRAWS)
 
 

@@ -1,4 +1,4 @@
-"""What needs no training: the floors that stand in every table of results."""
+"""Floors: what needs no training, for comparison in every table of results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
 
 RANDOM, COLOUR = "random-weights", "colour-position"
-BOX = "centred-box"  # a floor of foregrounds alone
+BOX = "centred-box"  # a floor for foregrounds alone
 UNTRAINED = "patchresnet14"
 FLOORS = {
     RANDOM: "patchresnet14 with weights drawn by seed 0",
-    COLOUR: "colour and place alone: no network",
+    COLOUR: "colour and position alone, without a network",
 }
 
 

@@ -1,6 +1,6 @@
-"""How well one labelling explains another (NMI, ARI, kappa), how much of a thing is found, which parts occur.
+"""How well one labelling explains another (NMI, ARI, kappa), how much of the foreground is found, which parts occur.
 
-All of them are filled as images pass, in constant memory. With background and FG- variants differ in the
+All of them are filled image by image, in constant memory. With background and FG- variants differ in the
 predictions: the first takes the label map as it is (0 is a cluster like any other), the second takes
 :func:`foreground_labels`, the arg-max over the foreground channels alone, so that every point belongs to some
 part. At landmarks both count the same points; on masks the FG- variant also leaves out the pixels whose truth
@@ -135,7 +135,7 @@ class ForegroundIoU:
         self.total, self.images = 0.0, 0
 
     def update(self, true: ArrayLike, pred: ArrayLike) -> ForegroundIoU:
-        """Count one more batch of masks ``(N, H, W)``, True on the thing; returns itself.
+        """Count one more batch of masks ``(N, H, W)``, True in the foreground; returns itself.
 
         An image without foreground in either counts 1.
 

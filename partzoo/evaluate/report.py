@@ -6,7 +6,7 @@ A record holds every run of one model under one setting::
      "images": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
      "runs": [{"k": 8, "seed": 0, "metrics": {"nmi5": 27.1}}, ...]}
 
-``k`` is null where there are no parts. ``seed`` is null for figures that have none, or are of all seeds together.
+``k`` is null where there are no parts. ``seed`` is null for figures without a seed, or over all seeds.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def key(self) -> tuple[int, str, str]:
-        """What one line of a table stands for."""
+        """What a line of a table is about: K, model and setting."""
         return self.k or 0, self.model, self.setting
 
 
@@ -125,11 +125,11 @@ def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = F
     """A Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
 
     The best of each K is bold, floors included, and all that show the same value. A metric that comes with its own
-    floor, ``constant_`` or ``random_`` before its name, has it in brackets. Columns that say nothing (K where there
+    floor, ``constant_`` or ``random_`` before its name, has it in brackets. Columns without content (K where there
     are no parts, settings where all are the default) are left out.
 
     Args:
-        figures: of one protocol; lines without any of the metrics are left out.
+        figures: rows of one protocol; those without any of the metrics are left out.
         metrics: the columns, by name.
         intervals: show the bounds of each figure in place of its standard deviation.
     """

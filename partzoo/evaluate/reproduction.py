@@ -37,7 +37,7 @@ def cards(records: Mapping[str, WeightRecord], results: Results, written: Mappin
     Args:
         records: the manifest.
         results: the figures of a protocol, by its name.
-        written: :func:`notes`, which must speak of these weights and no others.
+        written: :func:`notes`, which must have entries for these weights and no others.
 
     Raises:
         UsageError: a weight has no card or a card no weight, or a figure that a card asks for is not there.
@@ -73,7 +73,7 @@ def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
 def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> str:
     compared = [_compared(record, asked, results) for asked in card["figures"]]
     lines = [HEAD, ["---"] * len(HEAD), *(cells for cells, _ in compared)]
-    told = [column for column in range(len(HEAD)) if any(cells[column] for cells, _ in compared)]
+    shown_columns = [column for column in range(len(HEAD)) if any(cells[column] for cells, _ in compared)]
     budget = record.budget
     minutes, images = budget.get("minutes"), budget.get("images_seen")
     commands = dict.fromkeys([record.command, *(command for _, command in compared)])
@@ -81,7 +81,7 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
     sections = (
         f"### `{record.name}`",
         f"- Paper: {source}.\n- Ours: {record.data}; {minutes} minutes, {images:,} images, seed {record.seed}.",
-        markdown([line[column] for column in told] for line in lines),
+        markdown([line[column] for column in shown_columns] for line in lines),
         " ".join(card["why"].split()),
         "```bash\n" + "\n".join(commands) + "\n```",
     )

@@ -54,25 +54,25 @@ def evaluate(
     out: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
-    """Figures of a model by a protocol.
+    """Measure a model by a protocol.
 
     Args:
-        model: what :func:`partzoo.load` takes, or one of ``partzoo.evaluate.floors.FLOORS``; for ``coco-detection`` a
-            JSON file of detections.
+        model: a model as :func:`partzoo.load` takes it, or one of ``partzoo.evaluate.floors.FLOORS``; for
+            ``coco-detection`` a JSON file of detections.
         protocol: a name from :func:`partzoo.evaluate.protocols.names`.
         data: the folder with the protocol's data.
-        k: numbers of parts to look for, among them None for a learned part model's own. By default 4, 8 and 16; of a
-            learned part model its own and those below. Part protocols only.
-        seeds: 0..seeds-1 are used: of the clustering, of a probe's training, of PART's positions.
-        split: in place of the one that the protocol reports on.
+        k: numbers of parts to look for; None among them is a learned part model's own number. By default 4, 8 and 16;
+            for a learned part model its own number and those of 4, 8 and 16 that are smaller. Part protocols only.
+        seeds: number of random seeds, 0..seeds-1, of the clustering, of a probe's training, or of PART's positions.
+        split: split to report on, in place of the protocol's.
         background, size, refine: as :func:`partzoo.discover_parts` takes them. With ``refine=False`` the maps of a
             learned part model are its own at the protocol's size, as the papers measure them. Part protocols only.
-        rotate: degrees, counter-clockwise, that the reported images are turned by. Part protocols only.
-        patches: probe a model of Spatial Reasoning on the image and so many patches of it, for each of these numbers
+        rotate: angle in degrees, counter-clockwise, by which the reported images are turned. Part protocols only.
+        patches: probe a model of Spatial Reasoning on the image and n patches of it, for each of these numbers n
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
         augment: train these probes on augmented images, drawn anew in every epoch.
-        limit: use at most so many images of each split: for trying out.
-        out: JSON file of the record. A file that holds this very evaluation already is kept and read.
+        limit: use at most this many images of each split, to try something out.
+        out: JSON file of the record. If it holds the same evaluation already, that record is returned.
         progress: called with what is being done, how much of it is done, and the total.
 
     Returns:
@@ -80,11 +80,11 @@ def evaluate(
         ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: no such protocol, an option does not fit it, or the data is not there.
+        UsageError: there is no such protocol, it does not have an option, or the data is missing.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
-        raise UsageError(f"seeds={seeds}: at least one is needed.")
+        raise UsageError(f"seeds={seeds}, but at least 1 is needed.")
     request = Request(
         model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit
     )
@@ -126,9 +126,9 @@ def evaluate_all(
     Args:
         protocol, data: as :func:`evaluate` takes them.
         out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
-        k: numbers of parts, as :func:`evaluate` takes them; each model is asked for those that it can give.
+        k: numbers of parts, as :func:`evaluate` takes them; each model gets those that it has.
         progress: as :func:`evaluate` takes it; the text begins with the model.
-        **options: of :func:`evaluate`.
+        **options: other arguments of :func:`evaluate`.
 
     Returns:
         The CSV file.
@@ -138,23 +138,23 @@ def evaluate_all(
         label = _setting(**chosen)
         file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
 
-        def tell(what: str, done: int, of: int, label: str = f"{model}, {label}") -> None:
+        def report(what: str, done: int, of: int, label: str = f"{model}, {label}") -> None:
             if progress:
                 progress(f"{label}: {what}", done, of)
 
         if k is not None:
             chosen["k"] = [each for each in k if _can_give(model, each)]
-        records.append(evaluate(model, protocol, data, out=file, progress=tell, **(options | chosen)))
+        records.append(evaluate(model, protocol, data, out=file, progress=report, **(options | chosen)))
     path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
     return path
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
-    """What ``partzoo eval --all`` evaluates: released weights that are not too slow for it, and floors, with settings.
+    """Models and settings of ``partzoo eval --all``: floors, and released weights that are not too slow for it.
 
-    Where parts are asked for, the default model of ``discover_parts`` and the floor of colour and place come also with
-    other ways to find the foreground, and models with parts of several classes do not: those classes are their data's.
+    For protocols of parts, the default model of ``discover_parts`` and the floor of colour and position come with other
+    foreground methods as well. Models with parts for each class are left out: their classes are those of their data.
     """
     if isinstance(get(protocol), ForegroundProtocol):
         return _foreground_rows()
@@ -172,7 +172,7 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
 def _foreground_rows() -> list[tuple[str, dict[str, Any]]]:
     """Foreground models, the head beside patchresnet14, and floors."""
     models = [name for name, each in manifest().items() if find(each.architecture).family == "foreground"]
-    names = [name for name in models if not name.endswith("-first")]  # first trainings are no models to use
+    names = [name for name in models if not name.endswith("-first")]  # a first training is only another's parent
     found = [(name, {"background": "auto", "size": None}) for name in (*names, BOX)]
     found += [(DEFAULT_MODEL, {"background": "boundary", "size": None})]
     return [*found, ("patchresnet14-fg.caltech101", {"background": "objectness", "size": None})]
@@ -182,26 +182,26 @@ def measurement_of(protocol: str) -> type[Measurement]:
     """How a model is measured by a protocol.
 
     Raises:
-        UsageError: there is no such protocol, or it measures no model as it is.
+        UsageError: there is no such protocol, or its models must be finetuned first.
     """
     kind = MEASUREMENTS.get(type(get(protocol)))
     if kind is None:
         raise UsageError(
-            f"{protocol} measures models finetuned on its stages: run 'partzoo stages MODEL --data DIR -o OUT', "
-            f"or in Python partzoo.evaluate.protocols.get({protocol!r}).evaluate(model.stages, data)."
+            f"{protocol} measures models that were finetuned on its stages. Run 'partzoo stages MODEL --data DIR -o "
+            f"OUT', or in Python partzoo.evaluate.protocols.get({protocol!r}).evaluate(model.stages, data)."
         )
     return kind
 
 
 def _can_give(model: str, k: int | None) -> bool:
-    """Whether a released model or a floor can be asked for so many parts, None being those that it has learned."""
+    """Whether a released model or a floor can find k parts; None is the number that it has learned."""
     record = manifest().get(model)
     known = record.config.get("parts") if record else None
     return k is not None if known is None else k is None or k <= known
 
 
 def _setting(background: str | None, size: int | None, refine: bool = True, rotate: float = 0.0) -> str:
-    """What differs from the defaults, in a few words."""
+    """The settings that differ from the defaults."""
     chosen = {
         f"background={background}": background != "auto",
         f"size={size}": size,
@@ -212,14 +212,14 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The record in a file, if it is of this very evaluation."""
+    """The record in a file, if it is of the same evaluation."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         return record if all(record.get(key) == value for key, value in identity.items()) else None
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"-o {file} is there and is no record of an evaluation: choose another file.") from error
+        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
 
 
 def _command(record: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from partzoo.data.image_sets import Frame, ImageSet, at_most
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import labels_of
 from partzoo.evaluate.protocols import aflw, celeba, cub, deepfashion, partimagenet
+from partzoo.train.recipe import DataRecord
 
 Layout = Literal[
     "folder", "aflw", "celeba", "cub", "deepfashion", "partimagenet-ood", "partimagenet-partformer", "partimagenet-seg"
@@ -26,7 +27,7 @@ Layout = Literal[
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(DataRecord):
     """How training images are read, and what a release's record states about them.
 
     Attributes:
@@ -37,7 +38,6 @@ class DataOptions:
         exclude: classes to leave out.
         limit: use at most this many images.
         per_class: use at most this many of them from each class, drawn by the run's random seed; None means all.
-        name, terms, labels_used: for the record of a released weight.
     """
 
     layout: Layout = "folder"
@@ -46,9 +46,6 @@ class DataOptions:
     exclude: tuple[str, ...] = ()
     limit: int | None = None
     per_class: int | None = None
-    name: str = ""
-    terms: str = ""
-    labels_used: bool = False
 
 
 class Listed(NamedTuple):

@@ -68,6 +68,8 @@ def few_labels(
     """
     models = {label: parent_of(name) for label, name in parents.items() if name is not None}
     sides = {model.config.size for model in models.values()}
+    if not models:
+        raise UsageError("Every parent is None. Give at least one that is a model, whose size the others take.")
     if len(sides) != 1:
         raise UsageError(f"The parents take images of {sorted(sides)} pixels. Give parents of one size.")
     first, options = next(iter(models.values())), options or DataOptions()

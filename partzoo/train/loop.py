@@ -51,8 +51,8 @@ class LoopOptions:
         weight_decay: weight decay of the parameters that ``decay`` names.
         decay: ``"matrices"`` is matrices and kernels alone, as in DeiT; ``"all"`` is all parameters.
         warmup: part of the budget during which the rate rises to ``lr``.
-        schedule: course of the rate after the warm-up: ``"cosine"`` falls to zero at the end of the budget, ``"constant"``
-            keeps it, and ``"multistep"`` multiplies it by ``factor`` at each of the ``milestones``.
+        schedule: course of the rate after the warm-up: ``"cosine"`` lets it fall to zero at the end of the budget,
+            ``"constant"`` keeps it, and ``"multistep"`` multiplies it by ``factor`` at each of the ``milestones``.
         milestones: parts of the budget, like ``warmup``.
         factor: factor of the rate at a milestone.
         clip_grad: largest norm of the gradient; 0 does not clip.
@@ -94,7 +94,7 @@ class LoopOptions:
             raise UsageError("The budget (--steps, --minutes or --epochs) and --batch-size must be above zero.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
             raise UsageError(
-                f"warmup={self.warmup}, milestones={self.milestones}: they are parts of the budget and must lie between 0 and 1."
+                f"warmup={self.warmup}, milestones={self.milestones}, but parts of the budget must lie between 0 and 1."
             )
         if bool(self.milestones) != (self.schedule == "multistep"):
             raise UsageError("Give milestones with schedule='multistep', and with no other schedule.")
@@ -215,7 +215,7 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
 
 
 def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
-    """The clock of the first process, and whether any was asked to stop: all must leave the loop after the same step."""
+    """The clock of the first process, and whether any was asked to stop: all must leave the loop at the same step."""
     if accelerator.num_processes == 1:
         return seconds, stop
     clocks = accelerator.gather(torch.tensor([[seconds, stop]], dtype=torch.float32, device=accelerator.device))

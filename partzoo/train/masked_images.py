@@ -17,13 +17,14 @@ from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
 from partzoo.data.tars import tar_images
 from partzoo.errors import UsageError
 from partzoo.images.opening import open_image, open_images
+from partzoo.train.recipe import DataRecord
 from partzoo.train.teachers import Teacher, teacher_of
 
 AREA = (0.02, 0.85)  # smallest and largest part of an image that a teacher's mask may cover
 
 
 @dataclass(frozen=True)
-class MaskedOptions:
+class MaskedOptions(DataRecord):
     """What a foreground model is trained on.
 
     Attributes:
@@ -38,7 +39,6 @@ class MaskedOptions:
             of another split of ``sets`` or of ``evaluated``, are left out.
         evaluated: sets whose training split alone may be trained on.
         exclude: names of unlabelled images to leave out, such as those on which results are judged.
-        name, terms, labels_used, masks_used: for the record of a released weight.
     """
 
     sets: tuple[str, ...] = ()
@@ -51,10 +51,6 @@ class MaskedOptions:
     report_only: tuple[str, ...] = ()
     evaluated: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    name: str = ""
-    terms: str = ""
-    labels_used: bool = False
-    masks_used: bool = False
 
 
 class MaskedImages(Examples):

@@ -42,6 +42,22 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """What a recipe's data states for the record of a released weight; training does not use it.
+
+    Attributes:
+        name: name of the data.
+        terms: terms of its licence.
+        labels_used, masks_used: whether training uses labels or masks, of this data or of a parent's.
+    """
+
+    name: str = ""
+    terms: str = ""
+    labels_used: bool = False
+    masks_used: bool = False
+
+
 def recipes() -> list[str]:
     """Names of the recipes that come with partzoo."""
     return sorted(

@@ -1,4 +1,4 @@
-"""``partzoo train --release NAME``: one released weight from first to last.
+"""``partzoo train --release NAME``: one released weight, from training to its record.
 
 Training by the recipe of that name, evaluation on held-out images, packing, golden output, manifest record.
 """
@@ -34,7 +34,7 @@ from partzoo.train.run import train
 from partzoo.weights.manifest import NAME, WeightRecord, add_record
 from partzoo.weights.release_files import golden, pack
 
-# What comes inside the wheel; other releases lie under checkpoints/.
+# Weights inside the wheel; other releases lie under checkpoints/.
 BUNDLED = (
     "efficientnet-lite0.in1k", "foreground-lite0.masks", "partformer-resnet18.faces-k8", "part-vitn8.tin",
     "spatial-resnet32.tin",
@@ -61,14 +61,14 @@ def release(
     Args:
         name: ``architecture.tag``, which is also the recipe's name.
         data: folder of the training and held-out images.
-        out: folder of the run; an interrupted one goes on with ``resume``.
+        out: folder of the run; an interrupted run continues with ``resume``.
         minutes, steps, epochs: the budget in place of the recipe's.
         resume: continue the run in ``out``.
         threads: CPU threads of torch.
-        held_out: figures are of so many held-out images at most; of kNN, two fifths of them are queries, and twice as
-            many training images their neighbours.
+        held_out: measure on at most this many held-out images; for kNN, two fifths of them are queries, and twice as
+            many training images are candidates for neighbours.
         progress: show a bar.
-        root: clone of the repository that gets the files and the record; None is the one partzoo runs from.
+        root: clone of the repository that gets the files and the record; None is the one that partzoo runs from.
 
     Returns:
         The record that now stands in ``weights_manifest.json``.
@@ -84,7 +84,7 @@ def release(
         recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress, **budget
     )
     if not state.finished:
-        raise UsageError(f"{name} was stopped after {state.images:,} images: add --resume to go on.")
+        raise UsageError(f"{name} was stopped after {state.images:,} images. Add --resume to continue.")
     model = model.cpu().eval().requires_grad_(False)
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
     fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""
@@ -124,9 +124,9 @@ def metrics(
 ) -> list[dict[str, Any]]:
     """Figures of a model on the held-out images of a folder, beside their floors.
 
-    PART's position errors, the classifier's accuracy, kNN beside that of random weights; of a foreground head, the loss
-    it was left with; of a part model, those of the protocol whose data it was trained on or, where there is none, its
-    loss. Each with ``name``, ``value`` and ``protocol``.
+    They are the position errors of PART, the accuracy of a classifier, and kNN accuracy beside that of random weights;
+    for a foreground head, its last loss; for a part model, the figures of the protocol of its training data or, where
+    there is no protocol, its last loss. Each has a ``name``, a ``value`` and a ``protocol``.
     """
     if isinstance(model, PartModel):
         measured = _protocol(model, data, layout)
@@ -184,7 +184,7 @@ def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) ->
 
 
 def _protocol(model: Model, data: str | Path, layout: str) -> PartProtocol | None:
-    """What measures parts on the data that a model was trained on."""
+    """The protocol that measures parts on the data that a model was trained on."""
     if layout == "folder":
         return FACES68 if Path(data, "report.npz").is_file() else None
     own = f"{layout}-{find(model.architecture).family}"

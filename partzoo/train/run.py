@@ -15,17 +15,16 @@ from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
 from partzoo.train.loop import LoopOptions, Progress, run_folder
-from partzoo.train.recipe import BUDGET, Recipe, read_recipe
+from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
 from partzoo.train.tasks import find_method, methods
 from partzoo.train.tasks.base import Task
 
 RECIPE = "recipe.toml"
-RECORDED = ("name", "terms", "labels_used", "masks_used")  # what a recipe's data states for a release's record alone
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is to do, checked against the settings that there are.
+    """What a run does, checked against the settings of its method and architecture.
 
     Attributes:
         kind: task of the method.
@@ -210,7 +209,7 @@ def _data(settings: Settings, folder: str | Path) -> tuple[Examples, Any]:
     if kind.NEEDS_LABELS and examples.labels is None:
         raise UsageError(f"--data {folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
     config = entry.configure(settings.config | kind.config_from(examples))
-    # A model with parts for each class looks them up by the image's label; other models' classes are no such key.
+    # A model with parts for each class looks them up by the image's label; other models with classes do not.
     classes = config.classes if hasattr(config, "parts") else 0
     if classes > 1 and (examples.labels is None or examples.labels.max() >= classes):
         has = "no classes" if examples.labels is None else f"{len(examples.classes)} classes"
@@ -228,13 +227,15 @@ def _start(settings: Settings, config: Any) -> Task:
 def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: Path) -> None:
     """Write the run's recipe, before training, so that a run which is stopped can be continued by its own."""
     options, reading = asdict(settings.options), asdict(settings.reading)
+    recorded = types_of(DataRecord)
     head = {"method": settings.kind.METHOD, "architecture": settings.entry.name, "parent": settings.parent}
     tables = {
         "config": config,
         "loop": {name: value for name, value in options.items() if name not in BUDGET},
         "task": named(settings.kind) | settings.task,
         # A release's record must not speak of data that the run was not trained on.
-        "data": {name: value for name, value in reading.items() if name not in RECORDED} | {"name": str(data)},
+        "data": {name: value for name, value in reading.items() if name not in types_of(DataRecord)}
+        | {"name": str(data)},
     }
     text = to_toml(head | {name: options[name] for name in BUDGET} | tables)
     with write_aside(out / RECIPE) as file:

@@ -96,8 +96,8 @@ def sample_efficiency(
 ) -> list[dict[str, Any]]:
     """Finetune to sleep stages on the nights of few subjects, and measure Cohen's kappa on those held out.
 
-    Each seed draws other subjects, a smaller number of them being among a larger one. Rows that ``out`` holds already are
-    not trained again, so that a stopped run continues.
+    Each seed draws other subjects, and a smaller number of them is part of a larger one. Rows that ``out`` has already
+    are not trained again, so that a stopped run continues.
 
     Args:
         model: pretrained model, as :func:`partzoo.load` takes it.

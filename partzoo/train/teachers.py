@@ -1,4 +1,4 @@
-"""What draws masks for images that have none: a foreground model, or a prior that never saw a mask."""
+"""Teachers, which draw masks for images that have none: a foreground model, or a prior that never saw a mask."""
 
 from __future__ import annotations
 
@@ -26,15 +26,19 @@ from partzoo.models.efficientnet import STRIDE, EfficientNetLite
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 
-Lesson = tuple[np.ndarray, float]  # a mask (H, W) of probabilities, and how sure the teacher is of it, at most 1
+Lesson = tuple[np.ndarray, float]  # a mask (H, W) of probabilities, and the teacher's confidence in it, at most 1
 Teacher = Callable[[np.ndarray], Lesson]
 PRIOR = "prior"
-ENCODER, SIZE, LEVEL = "efficientnet-lite0.in1k", 320, 3  # what the prior looks with, how large, and at which level
+ENCODER, SIZE, LEVEL = (
+    "efficientnet-lite0.in1k",
+    320,
+    3,
+)  # encoder of the prior, longer side in pixels, and level of its features
 FEATURES, COSINE = 0.3, 0.12  # weight of the features in a distance, and the 1 - cosine that is one sigma
 
 
 def teacher_of(name: str) -> Teacher:
-    """A function from an image ``(H, W, 3)`` uint8 to its foreground and how sure that is.
+    """A function from an image ``(H, W, 3)`` uint8 to its foreground and the confidence in it.
 
     Args:
         name: a foreground model by name, folder or file; or ``"prior"``, the boundary prior over colours and the
@@ -51,7 +55,7 @@ def teacher_of(name: str) -> Teacher:
 
 
 def network(pixels: np.ndarray, model: ForegroundModel) -> Lesson:
-    """What a foreground model says of an image, contrasts raised; it is sure as far as few pixels are doubtful."""
+    """The prediction of a foreground model, its contrast raised; the fewer pixels are doubtful, the more confident."""
     found = _at(model.probability(pixels), pixels.shape[:2])
     doubtful = ((found > 0.15) & (found < 0.85)).mean() / max((found > 0.5).mean(), 1e-3)
     return ((found - 0.5) * 1.6 + 0.5).clip(0, 1), 1 - doubtful
@@ -61,8 +65,8 @@ def network(pixels: np.ndarray, model: ForegroundModel) -> Lesson:
 def prior(pixels: np.ndarray, encoder: EfficientNetLite) -> Lesson:
     """Foreground of an image ``(H, W, 3)`` uint8 without anything learned from masks.
 
-    It is the boundary prior, with distances that are seven tenths colour and three tenths features at stride 16; it is
-    sure by how much its score inside lies above that outside.
+    It is the boundary prior, with distances that are seven tenths colour and three tenths features at stride 16. The
+    confidence is the mean score inside the foreground minus the mean score outside.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014; weights and
     level chosen on dev splits (docs/discovery.md).

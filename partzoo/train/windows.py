@@ -25,6 +25,7 @@ from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
 from partzoo.files import write_aside
 from partzoo.signals.edf import read_edf
 from partzoo.signals.preparing import to_windows
+from partzoo.train.recipe import DataRecord
 from partzoo.weights.store import cache_folder
 
 AT_ONCE = 4  # nights in preparation; each takes about a gigabyte
@@ -32,7 +33,7 @@ VERSION = "1"  # of the preparation; nights in a cache of another version are pr
 
 
 @dataclass(frozen=True)
-class SignalOptions:
+class SignalOptions(DataRecord):
     """How recordings are read, and what a release's record states about them.
 
     Attributes:
@@ -42,7 +43,6 @@ class SignalOptions:
         channels: names of the channels in EDF files.
         cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
         limit: use at most this many windows, spread evenly.
-        name, terms, labels_used: for the record of a released weight.
     """
 
     layout: Literal["physionet-2018", "edf"] = "physionet-2018"
@@ -50,9 +50,6 @@ class SignalOptions:
     channels: tuple[str, ...] = CHANNELS
     cache: str = ""
     limit: int | None = None
-    name: str = ""
-    terms: str = ""
-    labels_used: bool = False
 
 
 class WindowSet(Examples):

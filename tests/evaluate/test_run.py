@@ -67,7 +67,7 @@ def test_a_result_that_is_there_is_not_measured_again_unless_something_changed(f
 def test_another_file_is_not_overwritten(faces, tmp_path):
     out = tmp_path / "result.json"
     out.write_text("my notes")
-    with pytest.raises(UsageError, match=r"result\.json is there and is no record"):
+    with pytest.raises(UsageError, match=r"result\.json exists and is not a record"):
         small(faces, out=out)
     assert out.read_text() == "my notes"
 

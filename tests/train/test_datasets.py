@@ -156,7 +156,7 @@ def test_categories_are_chosen_numbered_anew_and_left_out(tmp_path):
     assert chosen.batch(torch.tensor([0, 5]))[:, 0, 0, 0].tolist() == [50, 52]
     left = read_images(tmp_path, DataOptions(exclude=("b", "nothing"), limit=3), 8)
     assert left.classes == ["a", "c"] and left.labels.tolist() == [0, 0, 1]
-    with pytest.raises(UsageError, match=r"has no class 'bb'; the closest it has is 'b'"):
+    with pytest.raises(UsageError, match=r"has no class 'bb'\. The closest is 'b'"):
         read_images(tmp_path, DataOptions(categories=("bb",)), 8)
 
 

@@ -48,7 +48,7 @@ def test_every_parent_count_and_seed_is_a_row_and_is_run_once(folder, parent, tm
     assert more[:8] == rows and len(more) == 12 and len(told) == 12
     assert (tmp_path / "out" / TABLE).read_text().count("\n") == 13
     (tmp_path / "out" / TABLE).write_text("something,else\n1,2\n")
-    with pytest.raises(UsageError, match="no such table"):
+    with pytest.raises(UsageError, match="not a table of this experiment"):
         few_labels(folder, parents, tmp_path / "out", **options)
 
 
@@ -65,5 +65,5 @@ def test_means_are_over_seeds():
 
 
 def test_there_must_be_a_parent(folder, tmp_path):
-    with pytest.raises(UsageError, match="give some of one size"):
+    with pytest.raises(UsageError, match="at least one that is a model"):
         few_labels(folder, {"scratch": None}, tmp_path / "out")

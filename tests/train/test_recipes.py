@@ -171,7 +171,7 @@ def test_settings_stand_in_place_of_the_recipe_s():
     ran = partzoo("train", "partformer", "--data", ".", "--recipe", "partformer-vits8.cub-f", "--set", "alfa=1")
     assert ran.code == 2 and "Did you mean 'alpha'" in ran.err
     ran = partzoo("train", "--release", "part-vitt8.tin", "--data", ".", "--set", "pairs=1")
-    assert ran.code == 2 and "--set cannot change with --release" in ran.err
+    assert ran.code == 2 and "--set cannot be set with --release" in ran.err
 
 
 def test_parts_of_each_class_need_as_many_classes(folder, tmp_path):

@@ -49,19 +49,19 @@ def part_figures(
     """Figures of every k and seed, from one pass over the images.
 
     The vocabulary is the one that :func:`partzoo.fit_parts` would fit on the protocol's fitting split. A learned part
-    model has its own, whatever the seed: it is evaluated once for each k. One with parts of several classes is told the
-    class of each image, and its parts differ from class to class.
+    model has its own, whatever the seed, and is evaluated once for each k. A model with parts for each class gets the
+    class of each image.
 
     Args:
         finder: model with settings.
-        protocol: what is asked, by which rules.
+        protocol: rules of the measurement.
         data: folder of its data.
         k: numbers of parts; None is a learned part model's own.
-        seeds: of the clustering.
-        split: in place of the one that the protocol reports on.
+        seeds: random seeds of the clustering.
+        split: split to report on, in place of the protocol's.
         limit: use at most this many images of each split.
-        rotate: degrees, counter-clockwise, that the reported images are turned by; see :mod:`.rotation`. What is
-            fitted is fitted on upright ones.
+        rotate: angle in degrees, counter-clockwise, by which the reported images are turned; see :mod:`.rotation`.
+            Fitting uses upright images.
         progress: called with what is being done, how much of it is done, and the total.
 
     Returns:
@@ -77,17 +77,17 @@ def part_figures(
         report = Examples(report, partial(rotated, degrees=rotate, protocol=protocol))
     seeds = [0] if finder.learned else list(seeds)
     asked = list(dict.fromkeys(map(finder.asked, k)))
-    vocabularies = fitted(finder, _OpenedImages(fit), asked, seeds, progress=_told(progress, "vocabulary"))
+    vocabularies = fitted(finder, _OpenedImages(fit), asked, seeds, progress=_reporting(progress, "vocabulary"))
     tallies = {key: Tally(protocol, vocabulary.k, finder.classes) for key, vocabulary in vocabularies.items()}
     if protocol.error is not None:
-        for example, scores in _found(finder, protocol, fit, vocabularies, _told(progress, "regression")):
+        for example, scores in _found(finder, protocol, fit, vocabularies, _reporting(progress, "regression")):
             for key, tally in tallies.items():
                 tally.learn(example, scores[key])
     coarse: dict[Key, list[np.ndarray]] = {key: [] for key in tallies}
     mirrors: Iterator[dict[Key, np.ndarray]] = iter(())
     if protocol.mirrored:
         mirrors = (scores for _, scores in _found(finder, protocol, Examples(report, _mirrored), vocabularies, None))
-    for example, scores in _found(finder, protocol, report, vocabularies, _told(progress, "report")):
+    for example, scores in _found(finder, protocol, report, vocabularies, _reporting(progress, "report")):
         mirror = next(mirrors, {})
         for key, tally in tallies.items():
             labels = tally.count(example, scores[key], mirror.get(key))
@@ -115,7 +115,7 @@ class Tally:
     Args:
         protocol: its rules.
         k: number of parts.
-        classes: in how many classes they are counted apart; 0 is as the protocol says.
+        classes: number of classes in which parts are counted apart; 0 takes the protocol's.
     """
 
     def __init__(self, protocol: PartProtocol, k: int, classes: int = 0) -> None:
@@ -269,7 +269,7 @@ def _found(
     protocol: PartProtocol,
     examples: Sequence[Example],
     vocabularies: dict[Key, PartVocabulary],
-    tell: Callable[[int, int], None] | None,
+    report: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Example, dict[Key, np.ndarray]]]:
     """Every example with its scores ``(k + 1, h, w)`` by each vocabulary; one image is held at a time."""
     for index in range(len(examples)):
@@ -277,11 +277,11 @@ def _found(
         view = finder.look(OpenedImage(example.image), example.category if finder.classes else None)
         size = (protocol.grid,) * 2 if protocol.grid else example.image.shape[:2]
         yield example, {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}
-        if tell:
-            tell(index + 1, len(examples))
+        if report:
+            report(index + 1, len(examples))
 
 
-def _told(progress: ProgressCallback | None, what: str) -> Callable[[int, int], None] | None:
+def _reporting(progress: ProgressCallback | None, what: str) -> Callable[[int, int], None] | None:
     return partial(progress, what) if progress else None
 
 

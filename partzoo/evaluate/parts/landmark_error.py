@@ -52,7 +52,7 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
     Args:
         rules: the protocol's; ``centroids`` and ``active`` of it are followed in reading ``fit`` and ``report``.
         fit, report: parts and landmarks of the two splits.
-        side: of the frame, in pixels.
+        side: height and width of the frame in pixels.
 
     Returns:
         ``(N, L)``, NaN where a landmark does not count; the normalized mean error is the mean of the others.
@@ -76,7 +76,7 @@ def error_scale(rule: str, places: Places, side: float) -> np.ndarray:
     Args:
         rule: ``"inter-ocular"`` (landmarks 0 and 1), ``"box"``, ``"diagonal"`` (of the box) or ``"edge"`` (frame).
         places: landmarks and boxes.
-        side: of the frame, in pixels.
+        side: height and width of the frame in pixels.
 
     Raises:
         UsageError: the rule is unknown, or asks for boxes where there are none.
@@ -88,10 +88,12 @@ def error_scale(rule: str, places: Places, side: float) -> np.ndarray:
     if rule in ("box", "diagonal"):
         size = np.asarray(_needed(places.boxes), np.float64)[:, 2:]
         return size if rule == "box" else np.linalg.norm(size, axis=1)
-    raise UsageError(f"Unknown scale {rule!r}: it is 'inter-ocular', 'box', 'edge' or 'diagonal'.")
+    raise UsageError(f"Unknown scale {rule!r}. The scales are 'inter-ocular', 'box', 'edge' and 'diagonal'.")
 
 
 def _needed(boxes: np.ndarray | None) -> np.ndarray:
     if boxes is None:
-        raise UsageError("The error is taken over the boxes of the things, but the data has none.")
+        raise UsageError(
+            "The error is divided by the size of the objects' boxes, but the data has no boxes. Use another scale."
+        )
     return boxes

@@ -43,7 +43,7 @@ def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndar
     Args:
         labels: ``(N, G, G)`` integers, arg-max of maps over a square frame.
         points: ``(N, L, 2)`` x, y in the frame's pixels, from its border.
-        side: of the frame, in pixels.
+        side: height and width of the frame in pixels.
 
     Returns:
         ``(N, L)`` int64.
@@ -127,7 +127,7 @@ class LandmarkRegression:
     """Landmarks as a linear function of all part centroids: least squares over the fitting split.
 
     A landmark is fitted on the images that show it. A part that an image lacks takes its mean over these
-    images; one that none of them shows tells nothing. Where centroids are collinear, the solution of least
+    images; one that none of them shows has no influence. Where centroids are collinear, the solution of least
     norm is taken.
 
     Args:
@@ -212,7 +212,7 @@ class _Line:
         number = np.maximum(counted.sum(0), 1)
         self.mean = np.where(counted, centroids, 0).sum(0) / number
         spread = np.sqrt(np.where(counted, (centroids - self.mean) ** 2, 0).sum(0) / number)
-        # A part that never moves tells nothing; its rounding is not to be scaled up.
+        # A part that never moves carries no information; its rounding errors must not be scaled up.
         self.scale = np.where(spread > 1e-9, spread if standardize else 1, np.inf)
         self.intercept = landmarks.mean(0)
         targets = (landmarks - self.intercept).reshape(len(landmarks), -1)

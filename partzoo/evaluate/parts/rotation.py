@@ -1,4 +1,4 @@
-"""Images turned before they are measured, with their landmarks or masks: do parts turn with the thing?
+"""Images turned before they are measured, with their landmarks or masks: do parts turn with the object?
 
 Source: PartFormer, section 4.5, table 7, which turns all images by -30, -15, 15 or 30 degrees.
 """
@@ -24,9 +24,9 @@ def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example
     the image's own pixels, the protocol leaves those out itself.
 
     Args:
-        example: in the protocol's frame.
-        degrees: counter-clockwise.
-        protocol: whose rules say where points are counted from, and what is background.
+        example: example in the protocol's frame.
+        degrees: angle, counter-clockwise.
+        protocol: protocol whose rules give the origin of points and the label of the background.
     """
     height, width = example.image.shape[:2]
     edge = 0.0 if protocol.grid else 0.5  # points are counted from the border, or from the first pixel's centre

@@ -1,4 +1,4 @@
-"""Images turned, shifted, scaled and sheared, and a square of them erased: what a probe may be trained on."""
+"""Images turned, shifted, scaled and sheared, and a square of them erased, to train probes on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def affine_matrices(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, 
         angle, shear: ``(B,)`` radians; positive angles turn clockwise, a shear is along x.
         shift: ``(B, 2)`` x and y, in pixels.
         scale: ``(B,)``.
-        side: of the images, in pixels.
+        side: height and width of the images in pixels.
 
     Returns:
         ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the image, for
@@ -45,10 +45,10 @@ def random_affine(
 
     Args:
         pixels: ``(B, C, S, S)`` float.
-        warped: part of the images that are.
+        warped: part of the images that are warped.
         degrees, shear: largest angles, either way.
         shift: largest shift along x and along y, a part of the side; whole pixels.
-        scale: range.
+        scale: range of the scale.
         generator: source of randomness, on the images' device.
 
     Source: Spatial Reasoning, section 4.3 and figure 4; the numbers as in its published code.
@@ -70,8 +70,8 @@ def random_erasing(
     """Some normalized images ``(B, C, S, S)`` with a square of zeros, the data's mean, at a random place.
 
     Args:
-        erased: part of the images that have one.
-        area: of the square, a part of the image's.
+        erased: part of the images that get a square.
+        area: area of the square, as a part of the image's.
         generator: source of randomness, on the images' device.
 
     Source: as for :func:`random_affine`.

@@ -1,4 +1,4 @@
-"""A model's figures by a protocol of classes: neighbours, linear probes and what it was trained to tell."""
+"""A model's figures by a protocol of classes: nearest neighbours, linear probes and its own training objective."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from partzoo.models.spatial.model import Spatial
 from partzoo.progress import ProgressCallback
 
 NEIGHBOURS = 20
-POSITION_IMAGES = 5000  # that PART's positions are asked of
-RELATED_IMAGES = 1000  # that Spatial Reasoning's relations are asked of, six views and patches of each
+POSITION_IMAGES = 5000  # test images for PART's positions
+RELATED_IMAGES = 1000  # test images for Spatial Reasoning's relations, with six views and patches of each
 
 
 def classify_figures(
@@ -42,7 +42,7 @@ def classify_figures(
         model: any encoder.
         protocol: where images come from and how the trained probe is set.
         data: its folder.
-        seeds: of the trained probe and of the positions.
+        seeds: random seeds of the trained probe and of the positions.
         limit: use at most this many images of each split.
         progress: called with what is being done, how much of it is done, and the total.
 

@@ -58,7 +58,7 @@ def part_positions(
         model: encoder and relative encoder.
         images: held out; resized to the model's size.
         sampling: see :func:`partzoo.models.part.sampling.sample`.
-        seed: of the positions.
+        seed: random seed of the positions.
         batch_size: images at a time.
         limit: use only this many images, the first ones.
 
@@ -99,20 +99,20 @@ def part_positions(
 def spatial_relations(
     model: Spatial, images: ImageSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
 ) -> dict[str, float]:
-    """What a model of Spatial Reasoning says of views and patches as in its training, four and two of each image.
+    """Predictions of a Spatial Reasoning model on four views and two patches of each image, drawn as in training.
 
     Args:
         model: backbone and relation module.
         images: held out; resized to the model's size.
-        seed: of views and patches.
+        seed: random seed of views and patches.
         batch_size: images at a time, M: a negative is a view of another image among them.
         limit: use only this many images, the first ones.
 
     Returns:
-        ``same``, of pairs of views, half of them of one image, those told right; ``shift_error``, mean distance
-        between predicted and true shift of two patches of an image, which do not overlap where two have room, and
-        ``constant_shift_error``, of always saying (0, 0), the mean. In per cent, of pairs and of the image's side.
-        A last batch of one image, which has no negatives, is left out.
+        ``same``, the accuracy in per cent on pairs of views, half of which show one image; ``shift_error``, the mean
+        distance between the predicted and the true shift of two patches of an image, in per cent of the image's side,
+        where the patches do not overlap if the image has room for two; and ``constant_shift_error``, the same for a
+        constant prediction of the mean, (0, 0). A last batch of one image, which has no negatives, is left out.
 
     Source: Spatial Reasoning, section 3.2.
     """

@@ -1,4 +1,4 @@
-"""What frozen features know without any training: classes by their nearest neighbours."""
+"""Classes from frozen features without any training, by nearest neighbours."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def knn_classify(
         features: ``(M, C)`` pooled features, of any length.
         train_features: ``(N, C)``.
         train_labels: ``(N,)`` int64, values from 0.
-        neighbours: how many vote; at most N.
-        vote: how they count.
-        temperature: of the weighted vote.
+        neighbours: number of neighbours that vote; at most N.
+        vote: how votes are weighted.
+        temperature: temperature of the weighted vote.
         batch_size: images at a time; the result does not depend on it.
 
     Returns:
@@ -50,9 +50,11 @@ def knn_classify(
             f"and labels {tuple(train_labels.shape)} do not agree."
         )
     if not 1 <= neighbours <= len(train_features):
-        raise UsageError(f"neighbours={neighbours}: there are {len(train_features)} training images.")
+        raise UsageError(
+            f"neighbours={neighbours}, but there are {len(train_features)} training images. Ask for 1 to that many."
+        )
     if vote not in ("weighted", "plain"):
-        raise UsageError(f"vote={vote!r}: it is 'weighted' or 'plain'.")
+        raise UsageError(f"vote={vote!r}, but it must be 'weighted' or 'plain'.")
     bank, labels = normalize(train_features.float(), dim=1), train_labels.long()
     classes = int(labels.max()) + 1
     found = []

@@ -114,7 +114,7 @@ def logistic(
         labels: ``(N,)`` int64, values from 0.
         penalty: half of it on the squared weights, beside the mean cross-entropy; none on the intercept. It is
             1 / (C N) for ``C`` of ``sklearn.linear_model.LogisticRegression``.
-        steps: at most so many iterations.
+        steps: largest number of iterations.
         tolerance: stop when no entry of the gradient is larger.
 
     Raises:
@@ -155,11 +155,12 @@ def logistic(
 class SgdProbe:
     """One linear layer on frozen features, trained by mini-batches, an epoch at a time.
 
-    As it stands, the protocol of Spatial Reasoning: Adam at a constant rate, no weight decay, no choice of an epoch.
+    The defaults are the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay or a choice of an
+    epoch.
 
     Args:
-        channels, classes: of the features and of what they are.
-        epochs: how many there will be, for the schedule.
+        channels, classes: numbers of features and of classes.
+        epochs: number of epochs in all, for the schedule.
         batch_size: images in a step.
         lr: learning rate.
         optimizer: ``"adam"``, or ``"sgd"`` with momentum 0.9.
@@ -186,7 +187,8 @@ class SgdProbe:
     ) -> None:
         if optimizer not in ("adam", "sgd") or schedule not in ("constant", "cosine"):
             raise UsageError(
-                f"optimizer={optimizer!r}, schedule={schedule!r}: they are 'adam' or 'sgd', 'constant' or 'cosine'."
+                f"optimizer={optimizer!r}, schedule={schedule!r}, but the optimizer must be 'adam' or 'sgd', and the "
+                "schedule 'constant' or 'cosine'."
             )
         if epochs < 1 or batch_size < 1:
             raise UsageError(f"epochs={epochs} and batch_size={batch_size} must be at least 1.")
@@ -236,8 +238,9 @@ def sgd_probe(
 ) -> float:
     """Test accuracy in per cent of one linear layer trained by mini-batches after its last epoch.
 
-    As it stands, the protocol of Spatial Reasoning, features as they are. MAE's and DeiT's is ``optimizer="sgd"``,
-    ``schedule="cosine"`` and ``standardize=True`` (their batch normalization without learned scale).
+    The defaults are the protocol of Spatial Reasoning, on features as they are. MAE's and DeiT's protocol is
+    ``optimizer="sgd"``, ``schedule="cosine"`` and ``standardize=True`` (their batch normalization without learned
+    scale).
 
     Args:
         features: ``(N, C)`` of the training images.
@@ -247,7 +250,7 @@ def sgd_probe(
         epochs: passes over the training images.
         standardize: give each channel mean 0 and deviation 1 over the training images.
         seed: random seed of the layer's weights and of the order of the examples.
-        **options: of :class:`SgdProbe`.
+        **options: other arguments of :class:`SgdProbe`.
 
     Raises:
         ShapeError: shapes do not agree.

@@ -40,11 +40,11 @@ def patch_figures(
     erased; all probes see the same ones.
 
     Args:
-        model: of Spatial Reasoning.
+        model: model of Spatial Reasoning.
         protocol: where images come from and how the trained probe is set.
         data: its folder.
         patches: numbers n, as :meth:`partzoo.models.spatial.model.Spatial.represent` takes them.
-        seeds: of the trained probe.
+        seeds: random seeds of the trained probe.
         augment: train the probe on augmented images.
         limit: use at most this many images of each split.
         progress: called with what is being done, how much of it is done, and the total.
@@ -59,7 +59,9 @@ def patch_figures(
     Source: Spatial Reasoning, sections 3.3 and 4.3, table 1 and figure 4.
     """
     if not isinstance(model, Spatial):
-        raise UsageError(f"patches are for models of Spatial Reasoning, not for {type(model).__name__}.")
+        raise UsageError(
+            f"patches={list(patches)}, but the model is a {type(model).__name__}. Name a model of Spatial Reasoning."
+        )
     for each in patches:
         model.windows(each)
     report = progress or (lambda *_: None)
@@ -120,12 +122,12 @@ def window_features(
     """Features of images and of windows of them, ``(N, 1 + n, F)`` float32 on the model's device.
 
     Args:
-        model: of Spatial Reasoning.
+        model: model of Spatial Reasoning.
         images: resized to the model's size.
-        numbers: of n windows of its 3 x 3 grid, row by row.
+        numbers: numbers of n windows of the 3 x 3 grid, row by row.
         augment: where given, images are warped and erased at random by it, on the model's device.
         batch_size: images at a time.
-        progress: told how many are done, of how many.
+        progress: called with the number of images done and of all.
     """
     grid = model.windows(9) if numbers else []
     found = torch.empty(len(images), 1 + len(numbers), model.dim, device=next(model.parameters()).device)
@@ -141,6 +143,6 @@ def window_features(
 
 
 def _warped(model: Spatial, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Warped with black, the least of normalized pixels, for ground."""
+    """Images warped over black, the lowest value of normalized pixels."""
     black = model.preprocess.normalize(torch.zeros_like(x[:1, :, :1, :1]))
     return random_affine(x - black, generator=generator) + black

@@ -11,7 +11,7 @@ from partzoo.errors import ShapeError
 def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
     """PART's errors, in patch units, and those of the constant predictor.
 
-    The constant predictor says 0: translations of unordered pairs are symmetric about it. For uniform
+    The constant predictor gives 0: translations of unordered pairs are symmetric about it. For uniform
     positions in an image of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a
     mean over pairs, so that equal batches may be averaged.
 
@@ -44,7 +44,7 @@ def antisymmetry(predicted: Tensor, back: Tensor | None = None) -> float:
     Args:
         predicted: ``(..., N, N, 2)`` or ``(..., N, N, 4)`` translations from patch i to patch j, N > 1.
         back: where t_ji is taken from, the same shape; None: from ``predicted``. With the matrices of other,
-            unrelated patches the value is that of ways there and back which know nothing of each other.
+            unrelated patches the value is that of unrelated translations there and back.
 
     Raises:
         ShapeError: not square matrices of translations of at least two patches.

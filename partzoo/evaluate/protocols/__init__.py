@@ -46,7 +46,7 @@ def get(name: str) -> Any:
     """The protocol of this name: a ``PartProtocol``, or another kind with ``name``, ``source``, ``rules``, ``get``.
 
     Raises:
-        UsageError: there is none; the sentence names the closest.
+        UsageError: there is no such protocol; the message names the closest.
     """
     if name not in _PROTOCOLS:
         close = difflib.get_close_matches(name, _PROTOCOLS, n=3, cutoff=0.5)

@@ -21,7 +21,8 @@ class ClassProtocol:
 
     Attributes:
         name: as ``partzoo eval --protocol`` takes it.
-        load: ``(folder, split, limit)`` -> images with labels; ``limit`` is None or at most so many, a fair sample.
+        load: ``(folder, split, limit)`` -> images with labels; ``limit`` is None or the largest number, of which a fair
+            sample is taken.
         classes: how many there are.
         side: height and width of the data's own images; a model sees them resized to its own size and normalized
             its own way.

@@ -54,7 +54,7 @@ class DetectionProtocol:
 
         Returns:
             ``ap`` (mean over IoU 0.50, 0.55, ..., 0.95), ``ap50``, ``ap75``, and ``ap_small``, ``ap_medium`` and
-            ``ap_large``; NaN where no annotated thing is of that size.
+            ``ap_large``; NaN where no annotated object has that size.
 
         Raises:
             UsageError: no such split, the annotations are not there, or a detection is not in the format.
@@ -69,7 +69,9 @@ class DetectionProtocol:
         with contextlib.redirect_stdout(io.StringIO()):
             truth = coco.COCO(str(file))
             if unknown := {detection["image_id"] for detection in found} - set(truth.imgs):
-                raise UsageError(f"Detections name the image {min(unknown)}, which {file} has not.")
+                raise UsageError(
+                    f"Detections name the image {min(unknown)}, which {file} lacks. Detect in the split's images."
+                )
             if not found:
                 return dict.fromkeys(_FIGURES, 0.0)
             scorer = evaluation.COCOeval(truth, truth.loadRes(found), "bbox")

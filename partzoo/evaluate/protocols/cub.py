@@ -77,7 +77,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """Image's id -> what a list says of it; each has one line."""
+    """The value that a list has for each image's id; each image has one line."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
         raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Get the file anew.")

@@ -83,7 +83,7 @@ def _labels(file: Path) -> np.ndarray:
     found = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
     if (known[found] != codes).any():
         colour = codes[known[found] != codes][0]
-        raise UsageError(f"{file} has the colour #{colour:06x}, which stands for no part. Get the file anew.")
+        raise UsageError(f"{file} has the colour #{colour:06x}, which is not a part's. Get the file anew.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""``partimagenet-ood``, ``partimagenet-seg`` and ``partimagenet-partformer``: 40 parts of ImageNet's things."""
+"""``partimagenet-ood``, ``partimagenet-seg`` and ``partimagenet-partformer``: 40 parts of ImageNet's objects."""
 
 from __future__ import annotations
 

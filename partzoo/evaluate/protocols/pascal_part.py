@@ -1,4 +1,4 @@
-"""``pascal-part``: parts of the things in VOC 2010's images."""
+"""``pascal-part``: parts of the objects in VOC 2010's images."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def part_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
-    """Class of the thing, name and mask of each part, in the file's order."""
+    """Class of the object, name and mask of each part, in the file's order."""
     annotation = read_mat(file, "anno", squeeze_me=True, struct_as_record=False)
     try:
         # The reader gives an array of one struct as the struct itself.

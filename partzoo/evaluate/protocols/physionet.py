@@ -50,8 +50,8 @@ class SignalProtocol:
         band: lowest and highest frequency that is kept, in Hz.
         rate: samples per second after resampling.
         seconds: length of a window.
-        train_subjects: how many subjects a model is finetuned on.
-        test_subjects: how many subjects are held out.
+        train_subjects: number of subjects to finetune on.
+        test_subjects: number of held-out subjects.
     """
 
     name: str
@@ -71,7 +71,7 @@ class SignalProtocol:
         training subjects are drawn from the others by ``seed``.
 
         Raises:
-            UsageError: no such split, or the folder has not as many records.
+            UsageError: there is no such split, or the folder has too few records.
         """
         if split not in ("train", "test", "rest"):
             raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are train, test, rest.")
@@ -169,10 +169,10 @@ class SignalProtocol:
 
         Args:
             predict: windows ``(n, 6, 3000)`` float32 -> ``(n,)`` numbers in ``STAGES``.
-            nights: of the test subjects.
+            nights: nights of the test subjects.
 
         Raises:
-            UsageError: the data is not there, or a prediction is no stage.
+            UsageError: the data is not there, or a prediction is not a stage.
             ShapeError: ``predict`` returned another shape.
         """
         table = Contingency(len(STAGES), len(STAGES))

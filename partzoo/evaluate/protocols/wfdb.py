@@ -13,11 +13,11 @@ _DEFAULT_GAIN = 200.0
 
 @dataclass(frozen=True)
 class Header:
-    """What a ``.hea`` file says: physical value = (stored value - baseline) / gain.
+    """The contents of a ``.hea`` file: physical value = (stored value - baseline) / gain.
 
     Attributes:
         rate: samples per second.
-        names: of the signals.
+        names: names of the signals.
         gains: stored units per physical unit.
         baselines: stored values of physical 0.
     """

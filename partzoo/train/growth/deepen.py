@@ -41,11 +41,15 @@ def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatia
     old, new = dataclasses.asdict(small.config), dataclasses.asdict(config)
     differing = [name for name in old if name not in GROWING and old[name] != new[name]]
     if differing:
-        told = ", ".join(f"{name}={new[name]!r} for {old[name]!r}" for name in differing)
-        raise UsageError(f"{entry.name} differs in {told} from what it grows from.")
+        changes = ", ".join(f"{name}={new[name]!r} in place of {old[name]!r}" for name in differing)
+        raise UsageError(
+            f"{entry.name} has {changes}, but only {', '.join(GROWING)} can differ from the smaller model."
+        )
     large = cast(Spatial, build(entry, config))
     if not _fits(small.backbone, large.backbone):
-        raise UsageError(f"{entry.name} cannot grow from {small.architecture}: only a ResNet into a deeper one can.")
+        raise UsageError(
+            f"{entry.name} cannot grow from {small.architecture}. Only a ResNet can grow, into a deeper one."
+        )
     for part in ("conv1", "bn1"):
         _copy(small.backbone.get_submodule(part), large.backbone.get_submodule(part))
     for name in cast(ResNet, large.backbone).stages:
@@ -61,7 +65,7 @@ def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatia
 
 
 def spread(small: int, large: int) -> list[int]:
-    """Places of the trained blocks among all, evenly, the first one first."""
+    """Indices of the trained blocks among all blocks, evenly spread; the first block stays first."""
     return [index * large // small for index in range(small)]
 
 

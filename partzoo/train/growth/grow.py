@@ -1,7 +1,7 @@
-"""A larger model that starts where a trained smaller one stands: PART's here, Spatial Reasoning's in ``deepen``.
+"""Larger models with the outputs of a trained smaller one: PART's here, Spatial Reasoning's in ``deepen``.
 
 Wider: channels, heads and hidden units are repeated a whole number of times, and what reads them shares its
-weights among the copies, unevenly at random, so that copies learn different things. A repeated vector has the mean
+weights among the copies, unevenly at random, so that copies can diverge in training. A repeated vector has the mean
 and variance of its original, so LayerNorm is kept exactly. Deeper: new blocks add zero, as their last layers are
 zero. Either way the larger model computes the same function before its first step, up to rounding.
 
@@ -36,8 +36,8 @@ def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float =
         entry: architecture of the large model.
         config: its configuration: ``dim`` and ``heads`` the same whole multiple of the small model's, ``depth`` at
             least its own, all else equal.
-        noise: how unevenly copies share their weights, in standard deviations of a layer's shared weights; 0 would
-            leave copies alike for ever.
+        noise: how unevenly copies share their weights, in standard deviations of a layer's shared weights; with 0,
+            copies would stay equal for ever.
 
     Returns:
         The large model, with random state taken from torch's generator.
@@ -63,10 +63,10 @@ def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float =
 
 
 def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) -> Any:
-    """A model to train, grown from the weights that a name or file stands for.
+    """Grow a model from weights, given by name or file.
 
     Raises:
-        UsageError: they are of another method, or cannot grow into this one.
+        UsageError: the weights are of another method, or cannot grow into this model.
         WeightsError: they cannot be read.
     """
     small = load(name, device="cpu", dtype="float32")
@@ -74,16 +74,18 @@ def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) ->
         return grow(small, entry, config)
     if isinstance(small, Spatial) and isinstance(config, SpatialConfig):
         return deepen(small, entry, config)
-    raise UsageError(f"{name} is no {entry.family} model: {entry.name} cannot grow from it.")
+    raise UsageError(f"{entry.name} cannot grow from {name}, which is not a {entry.family} model. Name another one.")
 
 
 def _times(small: Part, entry: Architecture, config: PartConfig) -> int:
-    """How many copies there will be of each channel."""
+    """Number of copies of each channel."""
     old, new = dataclasses.asdict(small.config), dataclasses.asdict(config)
     differing = [name for name in old if name not in GROWING and old[name] != new[name]]
     if differing:
-        told = ", ".join(f"{name}={new[name]!r} for {old[name]!r}" for name in differing)
-        raise UsageError(f"{entry.name} differs in {told} from what it grows from; only {', '.join(GROWING)} grow.")
+        changes = ", ".join(f"{name}={new[name]!r} in place of {old[name]!r}" for name in differing)
+        raise UsageError(
+            f"{entry.name} has {changes}, but only {', '.join(GROWING)} can differ from the smaller model."
+        )
     times = config.dim // small.config.dim
     whole = times * small.config.dim == config.dim and times * small.config.heads == config.heads and times > 0
     if not whole or config.depth < small.config.depth:
@@ -132,8 +134,9 @@ def _linear(small: nn.Linear, large: nn.Linear, times: int, noise: float, *, inp
         small, large: the layers.
         times: copies of each channel.
         noise: unevenness of the shares.
-        inputs: how many token vectors the layer reads one after the other; 0: it reads no channels (pixels).
-        outputs: how many vectors it writes one after the other (3 for queries, keys and values); 0: no channels.
+        inputs: number of token vectors that the layer reads one after the other; 0 if it reads no channels (pixels).
+        outputs: number of vectors that it writes one after the other (3 for queries, keys and values); 0 if it writes
+            no channels.
     """
     weight = _repeat(small.weight, times, outputs)
     if inputs:

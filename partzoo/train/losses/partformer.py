@@ -23,8 +23,8 @@ def perceptual_loss(
 
     Args:
         found, target: a network's maps of reconstructions and of images, layer by layer.
-        weights: one weight for each layer (``VGG_WEIGHTS`` are the published ones); None divides each layer by the mean absolute
-            activation of its target, so that all layers of any network count alike.
+        weights: one weight for each layer (``VGG_WEIGHTS`` are the published ones); None divides each layer by the mean
+            absolute activation of its target, so that all layers of any network count alike.
 
     Returns:
         A scalar.

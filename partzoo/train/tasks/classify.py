@@ -16,8 +16,8 @@ class ClassifyTask(Task):
     Args:
         model: the network.
         smoothing: label smoothing.
-        small_side, small_until: images are resized to ``small_side`` pixels until this part of the budget is spent, which
-            makes the early steps cheaper; afterwards they have the model's own size.
+        small_side, small_until: images have ``small_side`` pixels until this part of the budget is spent, which makes
+            the early steps cheaper, and afterwards the model's own size.
     """
 
     METHOD = "classify"

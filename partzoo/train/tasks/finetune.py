@@ -202,9 +202,7 @@ def held_out(data: str | Path, options: DataOptions, trained: ImageSet) -> Image
         raise UsageError(f"--data {data} has held-out images without labels. Give one subfolder per class.")
     numbers = {name: number for number, name in enumerate(trained.classes)}
     if strange := [name for name in images.classes if name not in numbers]:
-        raise UsageError(
-            f"--data {data} has held-out images of {strange[0]!r} but no training images of it. Add some, or remove these."
-        )
+        raise UsageError(f"--data {data} has held-out images of {strange[0]!r}, but no training images. Add some.")
     kept = torch.tensor([numbers[name] for name in images.classes])
     images.labels, images.classes = kept[images.labels], trained.classes
     return images

@@ -1,4 +1,4 @@
-"""Training of a foreground model, from masks or from what a teacher says."""
+"""Training of a foreground model, from masks or from those that a teacher draws."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ AVERAGED = 0.998  # share of the averaged weights that a step keeps, once there 
 class ForegroundTask(Task):
     """Random views of images against their masks, with the encoder's early stages and batch norms as they are.
 
-    What is kept is the moving average of the trained weights (``model``); ``student`` is what the steps change.
+    ``student`` is the network that the steps change; ``model``, which is saved, is the moving average of its weights.
 
     Args:
-        model: what is trained.
-        frozen: how many of the encoder's first stages, with the stem, stay as they are.
+        model: model to train.
+        frozen: number of the encoder's first stages that, with the stem, are not trained.
         encoder_rate: learning rate of the encoder as a part of the pyramid's.
-        teacher_weight: what an example whose mask a teacher drew counts.
+        teacher_weight: weight of an example whose mask a teacher drew.
     """
 
     METHOD = "foreground"
@@ -84,7 +84,7 @@ class ForegroundTask(Task):
 
     def train(self, mode: bool = True) -> ForegroundTask:
         super().train(mode)
-        self.student.encoder.eval()  # statistics of batches of ten would be worse than the parent's
+        self.student.encoder.eval()  # statistics of batches of ten are worse than the parent's
         self.model.eval()
         return self
 

@@ -44,8 +44,8 @@ class MpaeTask(Task):
         model: model to train; its frozen encoder gets its pretrained weights here.
         mask_ratio: part of the patches that is hidden (table 5); 1 hides them all.
         group: number of images in a mini-group.
-        presence: loss that keeps foreground parts present: ``"group"`` is equation 4, ``"batch"`` the presence loss of PDiscoFormer,
-            ``"area"`` PartFormer's area loss (table 6).
+        presence: loss that keeps foreground parts present: ``"group"`` is equation 4, ``"batch"`` PDiscoFormer's
+            presence loss, ``"area"`` PartFormer's area loss (table 6).
         restoration, foreground, background, semantic, variation, entropy: weights of the losses; 0 leaves one out
             (table 4).
         concentration: weight of PartFormer's concentration loss, in place of variation and entropy (table 6).
@@ -124,7 +124,8 @@ class MpaeTask(Task):
     ) -> dict[str, Tensor]:
         several = self.model.config.classes > 1
         if several and labels is None:
-            raise UsageError(f"Training parts of {self.model.config.classes} classes needs images with labels.")
+            classes = self.model.config.classes
+            raise UsageError(f"config.classes={classes}, but the images have no labels. Give labels, or 0 classes.")
         if self.augment:
             pixels = random_view(pixels.float(), generator)
         x = self.model.preprocess.normalize(pixels)

@@ -1,8 +1,8 @@
-"""Teach an encoder what a thing is, from images without labels or masks.
+"""Training of a foreground head beside an encoder, from images without labels or masks.
 
-The teacher is the classical boundary prior, image by image, weighted by how sure it is; the pupil,
-:class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new pupil learns from the
-first, whose answers follow the images' edges by then.
+The teacher is the classical boundary prior of each image, weighted by its confidence; the student,
+:class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new student learns from the
+first, whose predictions are made to follow the images' edges.
 """
 
 from __future__ import annotations
@@ -34,29 +34,26 @@ from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
 from partzoo.models.registry import Architecture, find
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
+from partzoo.train.recipe import DataRecord
 from partzoo.train.tasks.base import Task
 from partzoo.weights.tensors import write_weights
 
-SIZE = 224  # longer side of an image at work, in pixels
-CELLS = 400  # drawn from each image
-CERTAIN = 0.9  # of Otsu's threshold, above which the teacher sees a thing
+SIZE = 224  # longer side of an image at working size, in pixels
+CELLS = 400  # cells drawn from each image
+CERTAIN = 0.9  # part of Otsu's threshold above which the teacher sees an object
 
 
 @dataclass(frozen=True)
-class ObjectnessOptions:
-    """Which images an objectness is taught on.
+class ObjectnessOptions(DataRecord):
+    """Which images a foreground head is trained on.
 
     Attributes:
         exclude: names of subfolders to leave out.
         limit: use at most this many images, spread evenly.
-        name, terms, labels_used: for the record of a released weight.
     """
 
     exclude: tuple[str, ...] = ()
     limit: int | None = None
-    name: str = ""
-    terms: str = ""
-    labels_used: bool = False
 
 
 class ObjectnessTask(Task):
@@ -101,7 +98,7 @@ class ObjectnessTask(Task):
             raise UsageError("'objectness' needs a trained encoder. Name one with --model.")
         model = with_objectness(load(parent, device="cpu", dtype="float32"), config.hidden)
         if model.config != config:
-            raise UsageError(f"The configuration of {parent} stays as it is. Set config.hidden alone.")
+            raise UsageError(f"The configuration of the encoder {parent} is fixed. Of config, set hidden alone.")
         return model
 
     def fit(
@@ -128,7 +125,7 @@ class ObjectnessTask(Task):
 def lesson(
     image: OpenedImage, model: PatchResNetFg, generator: torch.Generator, *, taught: bool = False
 ) -> tuple[Tensor, Tensor, float]:
-    """Evidence ``(n, inputs)`` of cells of an image, what the teacher says of them ``(n,)``, and how sure it is.
+    """Evidence ``(n, inputs)`` at cells of an image, the teacher's labels ``(n,)``, and the teacher's confidence.
 
     The teacher is the boundary prior, or the model itself once it is ``taught``.
     """
@@ -155,13 +152,14 @@ def lesson(
 
 
 def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: int = 2, progress: bool = True) -> float:
-    """Fit a model's objectness, in place; its features stay as they are.
+    """Fit a model's foreground head in place; its features are not changed.
 
     Args:
-        model: with a trained encoder.
-        images: what :func:`partzoo.images.opening.open_images` takes; some hundreds or more, one thing in most.
-        options: steps a round, batch size (cells), learning rate, weight decay and seed.
-        rounds: the first learns from the boundary prior, each later one from the one before.
+        model: model with a trained encoder.
+        images: images as :func:`partzoo.images.opening.open_images` takes them; some hundreds or more, most of which
+            show one object.
+        options: steps of a round, batch size (in cells), learning rate, weight decay and seed.
+        rounds: number of rounds; the first learns from the boundary prior, each later one from the one before.
         progress: show a bar over the images.
 
     Returns:
@@ -181,7 +179,7 @@ def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: in
 def _learn(
     head: Objectness, lessons: Sequence[tuple[Tensor, Tensor, float]], options: LoopOptions, generator: torch.Generator
 ) -> float:
-    """Fit a head, from new random weights, to what the lessons say; the mean loss of the last steps."""
+    """Fit a head, from new random weights, to the lessons, and return the mean loss of the last steps."""
     evidence = torch.cat([each for each, _, _ in lessons]).clone()
     truth = torch.cat([each for _, each, _ in lessons]).float()
     weights = torch.cat([torch.full((len(t),), sure**2 / len(t)) for _, t, sure in lessons])

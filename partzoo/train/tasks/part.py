@@ -22,7 +22,7 @@ class PartTask(Task):
 
     Args:
         model: encoder and relative encoder.
-        pairs: ordered pairs of patches for each image; 0 is all of them (PART, figure 8).
+        pairs: number of ordered pairs of patches for each image; 0 is all of them (PART, figure 8).
         sampling: where the patches lie; see :func:`partzoo.models.part.sampling.sample`.
 
     Raises:
@@ -40,7 +40,8 @@ class PartTask(Task):
         super().__init__()
         if sampling not in SAMPLINGS or pairs < 0:
             raise UsageError(
-                f"sampling={sampling!r}, pairs={pairs}: sampling is one of {', '.join(SAMPLINGS)}, pairs 0 or more."
+                f"sampling={sampling!r}, pairs={pairs}, but sampling must be one of {', '.join(SAMPLINGS)}, and "
+                "pairs 0 or more."
             )
         self.model = model
         train_fast(model.blocks, (model.config.size // model.patch) ** 2)

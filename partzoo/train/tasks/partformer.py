@@ -91,7 +91,8 @@ class PartFormerTask(Task):
     ) -> dict[str, Tensor]:
         several = self.model.config.classes > 1
         if several and labels is None:
-            raise UsageError(f"Training parts of {self.model.config.classes} classes needs images with labels.")
+            classes = self.model.config.classes
+            raise UsageError(f"config.classes={classes}, but the images have no labels. Give labels, or 0 classes.")
         pixels = random_flip(pixels.float(), generator)
         turn: dict[str, Any] = {"degrees": self.degrees, "max_degrees": 2 * self.degrees, "generator": generator}
         first, second = (self.model.preprocess.normalize(random_similarity(pixels, **turn)) for _ in range(2))

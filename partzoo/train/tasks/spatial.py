@@ -18,9 +18,10 @@ class SpatialTask(Task):
 
     Args:
         model: backbone and relation module.
-        views, patches, patch_negatives, apart: as in :class:`partzoo.models.spatial.pairs.PairSampler`.
-        alpha: weight of the positions' error; 2 is the paper's sum over both coordinates, 1 the published code's.
-        focus: gamma of the focal loss, 2 in relational reasoning as it was published; 0 is the plain cross-entropy.
+        views, patches, patch_negatives, apart: arguments of :class:`partzoo.models.spatial.pairs.PairSampler`.
+        alpha: weight of the error of positions: 2 is the paper's sum over both coordinates, 1 the mean of the published
+            code.
+        focus: gamma of the focal loss: 2 in relational reasoning as published, 0 is plain cross-entropy.
     """
 
     METHOD = "spatial"

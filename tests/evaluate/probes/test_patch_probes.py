@@ -81,7 +81,7 @@ def test_an_augmented_probe_sees_other_images_in_every_epoch(model, monkeypatch)
 
 
 def test_wrong_models_and_numbers_are_refused(model):
-    with pytest.raises(UsageError, match="patches are for models of Spatial Reasoning, not for Part"):
+    with pytest.raises(UsageError, match="the model is a Part"):
         patch_figures(partzoo.load("toy-vit"), PROTOCOL, "", patches=[0], seeds=[0])
     with pytest.raises(UsageError, match="patches=2: it is one of 0, 1, 3"):
         patch_figures(model, PROTOCOL, "", patches=[0, 2], seeds=[0])

@@ -64,9 +64,9 @@ def test_trained_blocks_lie_evenly_the_first_one_first():
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("spatial-conv4", {"backbone": "conv4"}, "only a ResNet into a deeper one can"),
-        ("spatial-resnet34", {"backbone": "resnet34"}, "only a ResNet into a deeper one can"),
-        ("spatial-resnet32", {"backbone": "resnet32", "additive": True}, "differs in additive=True for False"),
+        ("spatial-conv4", {"backbone": "conv4"}, "Only a ResNet can grow"),
+        ("spatial-resnet34", {"backbone": "resnet34"}, "Only a ResNet can grow"),
+        ("spatial-resnet32", {"backbone": "resnet32", "additive": True}, "additive=True in place of False"),
     ],
 )
 def test_what_does_not_fit_is_told(name, changes, told):
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_told(name, changes, told):
 
 def test_a_model_cannot_grow_shallower():
     deep = deepen(trained(), find("spatial-resnet32"), dataclasses.replace(SMALL, backbone="resnet32"))
-    with pytest.raises(UsageError, match="only a ResNet into a deeper one can"):
+    with pytest.raises(UsageError, match="Only a ResNet can grow"):
         deepen(deep, find("spatial-resnet8"), SMALL)
 
 

@@ -79,8 +79,8 @@ def test_the_zoo_s_sizes_are_whole_multiples():
         ({"dim": 36, "heads": 3}, "same whole multiple"),
         ({"dim": 48}, "same whole multiple"),
         ({"depth": 2}, "depth no less"),
-        ({"patch": 4, "size": 12}, "patch=4 for 8, size=12 for 24"),
-        ({"relative_encoder": "mlp"}, "relative_encoder='mlp' for 'cross-attention'"),
+        ({"patch": 4, "size": 12}, "patch=4 in place of 8, size=12 in place of 24"),
+        ({"relative_encoder": "mlp"}, "relative_encoder='mlp' in place of 'cross-attention'"),
     ],
 )
 def test_what_cannot_grow_is_named(changes, message):
@@ -116,8 +116,8 @@ def test_a_model_grows_only_from_its_own_method(images, tmp_path):
     ran = partzoo("train", "partformer", *run, "part-vitt8.tin")
     assert ran.code == 2 and "an option of 'part' and 'spatial' alone" in ran.err
     ran = partzoo("train", "spatial", *run, "part-vitt8.tin")
-    assert ran.code == 2 and "part-vitt8.tin is no spatial model" in ran.err
+    assert ran.code == 2 and "part-vitt8.tin, which is not a spatial model" in ran.err
     ran = partzoo("train", "part", *run, "patchresnet14.tin")
-    assert ran.code == 2 and "patchresnet14.tin is no part model" in ran.err
+    assert ran.code == 2 and "patchresnet14.tin, which is not a part model" in ran.err
     ran = partzoo("train", "part", "--model", "part-vitb16", *run, "part-vitt8.tin")
-    assert ran.code == 2 and "patch=16 for 8, size=224 for 64" in ran.err
+    assert ran.code == 2 and "patch=16 in place of 8, size=224 in place of 64" in ran.err

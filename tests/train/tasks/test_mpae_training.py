@@ -365,7 +365,7 @@ def test_with_parts_of_each_class_a_image_trains_those_of_its_own(small):
     step_of(task)["loss"].backward()
     reached = task.model.extractor.part_embed.grad.abs().sum(1) > 0
     assert reached.tolist() == [True] + 6 * [True] + 3 * [False]
-    with pytest.raises(UsageError, match="parts of 3 classes needs images with labels"):
+    with pytest.raises(UsageError, match="classes=3, but the images have no labels"):
         task(drawn_pixels(), None, 0.0, torch.Generator())
 
 
@@ -379,7 +379,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(small, tmp_path):
 
 
 def test_wrong_options_are_refused(small):
-    with pytest.raises(UsageError, match="presence='often': it is 'group', 'batch' or 'area'"):
+    with pytest.raises(UsageError, match="presence='often', but it must be 'group', 'batch' or 'area'"):
         small(presence="often")
     with pytest.raises(UsageError, match="mask_ratio=90"):
         small(mask_ratio=90)

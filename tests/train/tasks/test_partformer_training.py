@@ -265,7 +265,7 @@ def test_labels_choose_the_parts_and_classes_never_compete():
     assert used.tolist() == [True] + [True] * 3 + [False] * 3 + [True] * 3
     used = trained.prototypes.grad.abs().sum((1, 2)) > 0
     assert used.tolist() == [True, False, True]
-    with pytest.raises(UsageError, match="parts of 3 classes needs images with labels"):
+    with pytest.raises(UsageError, match="classes=3, but the images have no labels"):
         step(trained)
     with pytest.raises(UsageError, match=r"in 0\.\.2"):
         step(trained, labels=torch.tensor([0, 1, 2, 3]))

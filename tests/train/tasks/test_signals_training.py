@@ -128,7 +128,7 @@ def test_a_folder_of_edf_is_pretrained_on(tmp_path, monkeypatch):
     assert sorted(asked) == [("B.EDF", ("C3", "C4")), ("a.edf", ("C3", "C4"))]
     with pytest.raises(UsageError, match=r"2 channels and 3000 samples: set config\.channels, which is 6"):
         PartSignalsTask.read(tmp_path, options, SignalPartConfig(), 0)
-    with pytest.raises(UsageError, match=r"holds no \.edf files"):
+    with pytest.raises(UsageError, match=r"has no \.edf files"):
         read_windows(tmp_path / "cache", options)
 
 
@@ -209,7 +209,7 @@ def test_sample_efficiency_writes_a_row_for_each_training_and_goes_on(nights, ca
         sample_efficiency(pretrained, nights, tmp_path, **(options | {"steps": 2}))
     with pytest.raises(UsageError, match="has 3 besides the 2 held out"):
         sample_efficiency(pretrained, nights, tmp_path / "more", **(options | {"subjects": (4,)}))
-    with pytest.raises(UsageError, match="takes images"):
+    with pytest.raises(UsageError, match="not a model of signals"):
         sample_efficiency("part-vitt8.tin", nights, tmp_path / "image", **options)
 
 
