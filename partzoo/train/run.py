@@ -233,9 +233,8 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
         "config": config,
         "loop": {name: value for name, value in options.items() if name not in BUDGET},
         "task": named(settings.kind) | settings.task,
-        # A release's record must not speak of data that the run was not trained on.
-        "data": {name: value for name, value in reading.items() if name not in types_of(DataRecord)}
-        | {"name": str(data)},
+        # What a recipe states about its data for a release's record may not be true of this run's data.
+        "data": {name: value for name, value in reading.items() if name not in recorded} | {"name": str(data)},
     }
     text = to_toml(head | {name: options[name] for name in BUDGET} | tables)
     with write_aside(out / RECIPE) as file:
