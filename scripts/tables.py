@@ -272,10 +272,10 @@ def _headline(record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> 
     values = {metric["name"]: metric["value"] for metric in record.metrics}
     metric = next(name for name in HEADLINES if name in values)
     images = next(each["protocol"] for each in record.metrics if each["name"] == metric).partition(",")[0]
-    least = _least(metric, record, values, results)
+    family, least = find(record.architecture).family, _least(metric, record, values, results)
     return [
         f"`{record.name}`",
-        METHODS[find(record.architecture).family],
+        METHODS.get(family, family),
         re.split(r"; |, (?=\d)", record.data)[0],
         _labels(record),
         f"{HEADLINES[metric].format(images)}: {shown(metric, values[metric])} ({shown(metric, least)})",
