@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from partzoo.discovery.cluster import merged_kmeans, spherical_kmeans
+from partzoo.discovery.cluster import merged_kmeans
 from partzoo.discovery.descriptors import Descriptors, describe
 from partzoo.discovery.finder import Finder, checked
 from partzoo.discovery.labels import argmax_inside, by_area, contest
@@ -26,8 +26,6 @@ from partzoo.parts.parts import Parts
 
 DEFAULT_K = 8
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
-AUTO_K = range(2, 13)
-AUTO_CELLS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +82,9 @@ class ClusteredFinder(Finder[DescribedImage]):
     def with_settings(self, **changes: Any) -> ClusteredFinder:
         return ClusteredFinder(self.model, dataclasses.replace(self.settings, **changes), self.network)
 
-    def asked(self, k: int | str | None) -> int | Literal["auto"]:
-        return checked(DEFAULT_K if k is None else k)
+    def asked(self, k: int | str | None, *, alone: bool = False) -> int | Literal["auto"]:
+        """How many parts to look for; None is ``"auto"`` in one image by itself, and 8 in many."""
+        return checked(("auto" if alone else DEFAULT_K) if k is None else k)
 
     def knows(self, k: int | str) -> bool:
         return False
@@ -120,7 +119,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)
-        clusters = merged_kmeans(points, best_k(points, seed) if k == "auto" else k, seed=seed)
+        clusters = merged_kmeans(points, k, seed=seed)
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
         return PartVocabulary(clusters.centres[order], self.settings)
 
@@ -161,19 +160,3 @@ class ClusteredFinder(Finder[DescribedImage]):
 
     argmax = staticmethod(argmax_inside)
     shares = staticmethod(contest)
-
-
-def best_k(points: Tensor, seed: int) -> int:
-    """The k in 2..12 with the highest mean silhouette, distances being 1 - cosine to the centres.
-
-    Source: Rousseeuw, "Silhouettes", 1987, in the centre-based form of Hruschka et al. ("simplified silhouette").
-    """
-    points = points[:: -(-len(points) // AUTO_CELLS)]
-    best = (-2.0, 1)
-    for k in AUTO_K:
-        centres = spherical_kmeans(points, k, seed=seed, restarts=2).centres
-        if len(centres) < 2:
-            break
-        near, next_near = (1 - (normalize(points, dim=1) @ centres.T).topk(2, dim=1).values.T).clamp(min=1e-6)
-        best = max(best, (float((1 - near / next_near).mean()), k), key=lambda pair: pair[0])
-    return best[1]

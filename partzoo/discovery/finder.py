@@ -45,8 +45,8 @@ class Finder(ABC, Generic[Look]):
         """The same finder with other settings."""
 
     @abstractmethod
-    def asked(self, k: int | str | None) -> int | Literal["auto"]:
-        """How many parts to look for, where None leaves it to the finder.
+    def asked(self, k: int | str | None, *, alone: bool = False) -> int | Literal["auto"]:
+        """How many parts to look for, where None leaves it to the finder; ``alone``: in one image by itself.
 
         Raises:
             UsageError: k is out of range.

@@ -54,7 +54,7 @@ class LearnedFinder(Finder[MatchedImage]):
     def with_settings(self, **changes: Any) -> LearnedFinder:
         return LearnedFinder(self.model, dataclasses.replace(self.settings, **changes))
 
-    def asked(self, k: int | str | None) -> int:
+    def asked(self, k: int | str | None, *, alone: bool = False) -> int:
         """How many parts to look for; None and ``"auto"`` are all that the model knows."""
         k = checked(k)
         if k is None or k == "auto":

@@ -49,10 +49,10 @@ def discover_parts(
     Args:
         images: one image or many, as :func:`partzoo.images.opening.open_images` takes them: path, URL, PIL image,
             array, tensor, bytes, file object; a sequence of these, a folder or a glob.
-        k: how many parts to look for: by default 8, and of a learned part model its own, as it numbers them. An image
-            with fewer gives fewer, a blank one none. ``"auto"``: the k in 2..12 whose clusters have the highest mean
-            silhouette. Of a learned part model, a smaller k joins the parts that are most similar in these images, and
-            a larger one is an error.
+        k: how many parts to look for. An image with fewer gives fewer, a blank one none. ``"auto"``: as many as look
+            different, at most 12. By default ``"auto"`` for one image, 8 for many, and of a learned part model its own,
+            as it numbers them; of those a smaller k joins the ones that are most similar in these images, and a larger
+            one is an error.
         model: name or module; the bundled default if None.
         vocabulary: what :func:`fit_parts` found. It brings its own k, background, size and refine.
         classes: number of the class that each image shows, or one for all: of a part model that has parts of several
@@ -79,7 +79,7 @@ def discover_parts(
     finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
     categories = _categories(classes, len(opened), finder)
     if single and vocabulary is None:
-        k = finder.asked(k)
+        k = finder.asked(k, alone=True)
         for image in read_ahead(opened, [0], batch_size, progress):
             found = finder.label_alone(image, finder.look(image, categories[0]), k, seed)[0]
         return found
@@ -114,7 +114,7 @@ def fit_parts(
     """
     opened, single = open_images(images)
     finder = make_finder(model, background, size, refine)
-    k = finder.asked(k)
+    k = finder.asked(k, alone=single)
     if single and not finder.knows(k):
         return finder.label_alone(opened[0], finder.look(opened[0]), k, seed)[1]
     return fitted(finder, opened, [k], [seed], batch_size, progress)[k, seed]
