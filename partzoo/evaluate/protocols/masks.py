@@ -79,7 +79,8 @@ def _parts(name: str, truths: int, what: str) -> PartProtocol:
             "One vocabulary for the set, fitted on the training split without its labels; part against label at each "
             "image's own size. Labelled: over pixels whose label is not 0, where background that was found counts as "
             "one more part; without that word: over all pixels; FG-: over labelled pixels, by the arg-max over the "
-            f"parts alone. Mirrored: share of labelled pixels that keep their part number in the mirror image. {SPLIT_RULE}"
+            "parts alone. Mirrored: share of labelled pixels that keep their part number in the mirror image. "
+            f"{SPLIT_RULE}"
         ),
         get=GET.format(name=name, what=what),
     )
