@@ -16,7 +16,7 @@ from partzoo.discovery.cluster import merged_kmeans
 from partzoo.discovery.descriptors import Descriptors, describe
 from partzoo.discovery.finder import Finder, checked
 from partzoo.discovery.labels import argmax_inside, by_area, contest
-from partzoo.discovery.segmentation import Foreground, segment
+from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -54,11 +54,13 @@ class DescribedImage:
         pixels: ``(3, H, W)``, 0..1, at working size.
         encoded: what the networks found in it.
         descriptors: of its cells.
+        mask: ``(H, W)`` bool, the foreground that was given, or None.
     """
 
     pixels: Tensor
     encoded: Encoded
     descriptors: Descriptors
+    mask: np.ndarray | None = None
 
     @property
     def quality(self) -> float:
@@ -89,22 +91,31 @@ class ClusteredFinder(Finder[DescribedImage]):
     def knows(self, k: int | str) -> bool:
         return False
 
-    def look(self, image: OpenedImage, category: int | None = None, encoded: Encoded | None = None) -> DescribedImage:
+    def look(
+        self,
+        image: OpenedImage,
+        category: int | None = None,
+        encoded: Encoded | None = None,
+        mask: np.ndarray | None = None,
+    ) -> DescribedImage:
         with torch.inference_mode():
             view = view_image(image, self.model, self.settings.size)
-            encoded = encoded or self.encode(image, view)
+            encoded = encoded or self.encode(image, view, mask)
             score = encoded.foreground.score
             descriptors = describe(view.pixels, encoded.layers, score, centre=self.settings.centre)
-        return DescribedImage(view.pixels, encoded, descriptors)
+        return DescribedImage(view.pixels, encoded, descriptors, mask)
 
-    def encode(self, image: OpenedImage, view: View) -> Encoded:
-        """Run the encoder and what finds the foreground."""
+    def encode(self, image: OpenedImage, view: View, mask: np.ndarray | None = None) -> Encoded:
+        """Run the encoder and, without a mask, what finds the foreground."""
         method, layers = self.settings.background, list(self.settings.layers)
         needs_all = method == "objectness"
         maps = [
             layer[0].float() for layer in self.model.forward_intermediates(view.batch, None if needs_all else layers)
         ]
-        foreground = segment(image, view, maps, method, self.model, self.network)
+        if mask is None:
+            foreground = segment(image, view, maps, method, self.model, self.network)
+        else:
+            foreground = given(mask, view)
         chosen = [maps[i] for i in layers] if needs_all else maps
         return Encoded(tuple(normalize(layer.cpu(), dim=0) for layer in chosen), foreground)
 
@@ -140,7 +151,7 @@ class ClusteredFinder(Finder[DescribedImage]):
             )
         vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
         coarse = self.maps(look, vocabulary)
-        labels = self._labels(coarse, look.pixels, image.size)
+        labels = self._labels(coarse, look, image.size)
         order = by_area(labels[labels > 0] - 1, vocabulary.k)
         vocabulary = dataclasses.replace(vocabulary, centres=vocabulary.centres[order])
         coarse = coarse[[0, *(order + 1)]]

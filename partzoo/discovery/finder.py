@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import follow_edges, strips
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -24,7 +25,8 @@ class Finder(ABC, Generic[Look]):
     """Finds parts with one model and one set of settings.
 
     ``Look`` is what a finder keeps of one image to fit and to label with; it has at least ``pixels``, the image
-    ``(3, H, W)`` at working size, and ``quality``, how certain its foreground is.
+    ``(3, H, W)`` at working size, ``quality``, how certain its foreground is, and ``mask``, a given foreground
+    ``(H, W)`` bool in the image's own pixels, or None.
 
     Attributes:
         learned: whether the parts are those of a learned part model, so that there is nothing to cluster.
@@ -57,13 +59,20 @@ class Finder(ABC, Generic[Look]):
         """Whether a fit for that k needs no samples."""
 
     @abstractmethod
-    def look(self, image: OpenedImage, category: int | None = None, encoded: Any = None) -> Look:
+    def look(
+        self,
+        image: OpenedImage,
+        category: int | None = None,
+        encoded: Any = None,
+        mask: np.ndarray | None = None,
+    ) -> Look:
         """Run the model on an image, alone, so that no other image can change what comes out.
 
         Args:
             image: the image.
             category: its class, for a model with parts of several classes.
-            encoded: what :meth:`kept` gave for the same image, so that the model need not run again.
+            encoded: what :meth:`kept` gave for the same image and mask, so that the model need not run again.
+            mask: ``(H, W)`` bool, the foreground, in the image's own pixels; by default it is found.
         """
 
     @abstractmethod
@@ -107,11 +116,11 @@ class Finder(ABC, Generic[Look]):
     def label(self, image: OpenedImage, look: Look, vocabulary: PartVocabulary) -> Parts:
         """Label an image with a vocabulary."""
         coarse = self.maps(look, vocabulary)
-        return self._parts(image, look, vocabulary, coarse, self._labels(coarse, look.pixels, image.size))
+        return self._parts(image, look, vocabulary, coarse, self._labels(coarse, look, image.size))
 
     def scores(self, look: Look, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
         """``(K + 1, *size)`` scores of an image's parts that sum to one, background first."""
-        return self._scores(self.maps(look, vocabulary), look.pixels, size)
+        return self._scores(self.maps(look, vocabulary), look.pixels, size, None)
 
     def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
         """``(H, W)`` float32: how much of the foreground each pixel is, 0..1, in the image's own pixels."""
@@ -121,20 +130,29 @@ class Finder(ABC, Generic[Look]):
     def _refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
         return follow_edges(maps, pixels) if self.settings.refine else maps
 
-    def _labels(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
-        """``(H, W)`` labels in the image's own pixels."""
-        return np.concatenate([self.argmax(strip) for strip in strips(self._refined(coarse, pixels), size)])
+    def _labels(self, coarse: Tensor, look: Look, size: tuple[int, int]) -> np.ndarray:
+        """``(H, W)`` labels in the image's own pixels; inside a given mask every pixel has a part."""
+        found = strips(self._refined(coarse, look.pixels), size)
+        if look.mask is None or len(coarse) == 1:
+            return np.concatenate([self.argmax(strip) for strip in found])
+        parts = np.concatenate([argmax(strip[1:]) for strip in found]) + 1
+        return np.where(look.mask, parts, 0)
 
-    def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-        whole = torch.cat([self.shares(strip) for strip in strips(self._refined(coarse, pixels), size)], dim=1)
-        return whole / whole.sum(0)
+    def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int], mask: np.ndarray | None) -> Tensor:
+        found = strips(self._refined(coarse, pixels), size)
+        if mask is None:
+            whole = torch.cat([self.shares(strip) for strip in found], dim=1)
+            return whole / whole.sum(0)
+        inside = torch.from_numpy(mask).float()
+        parts = torch.cat([strip[1:] for strip in found], dim=1)
+        return torch.cat([1 - inside[None], inside * parts / parts.sum(0).clamp(min=1e-6)])
 
     def _parts(
         self, image: OpenedImage, look: Look, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray
     ) -> Parts:
         def scores() -> np.ndarray:
             pixels = view_image(image, self.model, self.settings.size).pixels
-            return self._scores(coarse, pixels, image.size).numpy()
+            return self._scores(coarse, pixels, image.size, look.mask).numpy()
 
         return Parts(
             labels,
