@@ -160,6 +160,7 @@ class Finder(ABC, Generic[Look]):
             image=image.pixels,
             scores=scores,
             descriptors=self.descriptors(look, vocabulary).numpy(),
+            source=image.source,
             quality=look.quality,
         )
 
