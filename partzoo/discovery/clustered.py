@@ -152,10 +152,10 @@ class ClusteredFinder(Finder[DescribedImage]):
         vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
         coarse = self.maps(look, vocabulary)
         labels = self._labels(coarse, look, image.size)
-        order = by_area(labels[labels > 0] - 1, vocabulary.k)
+        order = by_area(labels, vocabulary.k + 1, start=1) - 1
         vocabulary = dataclasses.replace(vocabulary, centres=vocabulary.centres[order])
         coarse = coarse[[0, *(order + 1)]]
-        labels = np.concatenate([[0], order.argsort() + 1])[labels]
+        labels = np.concatenate([[0], order.argsort() + 1]).astype(labels.dtype)[labels]
         return self._parts(image, look, vocabulary, coarse, labels), vocabulary
 
     def maps(self, look: DescribedImage, vocabulary: PartVocabulary) -> Tensor:

@@ -120,7 +120,7 @@ class Finder(ABC, Generic[Look]):
 
     def scores(self, look: Look, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
         """``(K + 1, *size)`` scores of an image's parts that sum to one, background first."""
-        return self._scores(self.maps(look, vocabulary), look.pixels, size, None)
+        return torch.from_numpy(self._scores(self.maps(look, vocabulary), look.pixels, size, None))
 
     def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
         """``(H, W)`` float32: how much of the foreground each pixel is, 0..1, in the image's own pixels."""
@@ -132,37 +132,52 @@ class Finder(ABC, Generic[Look]):
 
     def _labels(self, coarse: Tensor, look: Look, size: tuple[int, int]) -> np.ndarray:
         """``(H, W)`` labels in the image's own pixels; inside a given mask every pixel has a part."""
-        found = strips(self._refined(coarse, look.pixels), size)
-        if look.mask is None or len(coarse) == 1:
-            return np.concatenate([self.argmax(strip) for strip in found])
-        parts = np.concatenate([argmax(strip[1:]) for strip in found]) + 1
-        return np.where(look.mask, parts, 0)
+        labels = np.zeros(size, np.uint8 if len(coarse) <= 256 else np.uint16)
+        row = 0
+        for strip in strips(self._refined(coarse, look.pixels), size):
+            rows = slice(row, row := row + strip.shape[1])
+            if look.mask is None or len(coarse) == 1:
+                labels[rows] = self.argmax(strip)
+            else:
+                labels[rows] = np.where(look.mask[rows], argmax(strip[1:]) + 1, 0)
+        return labels
 
-    def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int], mask: np.ndarray | None) -> Tensor:
-        found = strips(self._refined(coarse, pixels), size)
-        if mask is None:
-            whole = torch.cat([self.shares(strip) for strip in found], dim=1)
-            return whole / whole.sum(0)
-        inside = torch.from_numpy(mask).float()
-        parts = torch.cat([strip[1:] for strip in found], dim=1)
-        return torch.cat([1 - inside[None], inside * parts / parts.sum(0).clamp(min=1e-6)])
+    def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int], mask: np.ndarray | None) -> np.ndarray:
+        scores = np.empty((len(coarse), *size), np.float32)
+        row = 0
+        for strip in strips(self._refined(coarse, pixels), size):
+            rows = slice(row, row := row + strip.shape[1])
+            if mask is None:
+                shares = self.shares(strip)
+                scores[:, rows] = shares.div_(shares.sum(0))
+            else:
+                inside = torch.from_numpy(mask[rows]).float()
+                scores[0, rows] = 1 - inside
+                scores[1:, rows] = inside * strip[1:] / strip[1:].sum(0).clamp(min=1e-6)
+        return scores
 
     def _parts(
         self, image: OpenedImage, look: Look, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray
     ) -> Parts:
         def scores() -> np.ndarray:
             pixels = view_image(image, self.model, self.settings.size).pixels
-            return self._scores(coarse, pixels, image.size, look.mask).numpy()
+            return _read_only(self._scores(coarse, pixels, image.size, look.mask))
 
         return Parts(
-            labels,
+            _read_only(labels),
             k=vocabulary.k,
-            image=image.pixels,
+            image=_read_only(image.pixels),
             scores=scores,
             descriptors=self.descriptors(look, vocabulary).numpy(),
             source=image.source,
             quality=look.quality,
         )
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """The same array, which ``Parts`` need not copy now."""
+    array.setflags(write=False)
+    return array
 
 
 def checked(k: int | str | None) -> int | Literal["auto"] | None:
