@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from partzoo.errors import PartzooError
 
+NAME_BYTES = 200  # of a file's name that the file beside it shares
+
 
 @contextlib.contextmanager
 def path_aside(path: str | os.PathLike) -> Iterator[Path]:
@@ -18,9 +20,11 @@ def path_aside(path: str | os.PathLike) -> Iterator[Path]:
 
     This is for libraries that write to a name; errors pass through as they are. :func:`write_aside` gives a file.
     """
-    path = Path(path)
-    # Processes and threads that write the same file must not write into each other's.
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    path = Path(path).expanduser()
+    # Processes and threads that write the same file must not write into each other's. File systems take names of up to
+    # 255 bytes, which a long name with more at its end would exceed.
+    short = os.fsencode(path.name)[:NAME_BYTES].decode(errors="ignore")
+    aside = path.with_name(f".{short}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         aside.touch()
         mode = aside.stat().st_mode  # set by the umask; safetensors makes files that only their owner may read

@@ -1,33 +1,52 @@
-"""Writes what README and docs show of the manifest, of ``results/`` and of the protocols: ``python scripts/tables.py``.
+"""Writes what README and docs show of the manifest, ``results/`` and the protocols: ``python scripts/tables.py``.
 
 What it writes stands between ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
 """
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols, reproduction
-from partzoo.evaluate.floors import FLOORS
+from partzoo.evaluate.floors import BOX, FLOORS
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
-from partzoo.evaluate.report import DEFAULT, Row, markdown, read_csv, table
+from partzoo.evaluate.report import DEFAULT, Row, markdown, read_csv, shown, table
+from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest
 
 ROOT = Path(__file__).parents[1]
 HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
+OVERVIEW = ("weights", "method", "trained on", "labels", "figure (floor)", "size")
+METHODS = {  # the family of an architecture -> what its weights were trained by
+    "encoder": "classifier",
+    "foreground": "foreground",
+    "part": "PART",
+    "partformer": "PartFormer",
+    "mpae": "MPAE",
+    "spatial": "Spatial Reasoning",
+}
+HEADLINES = {  # metric of a record -> how the README calls it; the first that a record has is its headline
+    "ecssd_iou": "ECSSD IoU, %",
+    "nmi5": "NMI of five face landmarks, %",
+    "distance": "error of relative positions, patches",
+    "knn": "Tiny-ImageNet kNN, %",
+    "top1": "top-1 on {}, %",
+}
 FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
 FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
 FACES_MORE = ("fg_nmi5", "fg_ari5", "fg_nmi68", "fg_ari68", "presence", "stability_nmi", "stability_ari")
 PROBES = ("knn", "linear", "linear_sgd")
 POSITIONS = ("mse_x", "mse_y", "distance", "antisymmetry")
 RELATIONS = ("same", "shift_error")
-FOREGROUND = ("iou", "accuracy", "max_f", "mae", "boundary_f", "failures", "failure_auroc")
+FOREGROUND = ("iou", "accuracy", "max_f", "max_f_selfmask", "mae", "boundary_f", "failures", "failure_auroc")
 LABELLED = ("labelled_nmi", "labelled_ari", "fg_nmi", "fg_ari", "mirrored", "foreground_iou")
 MASKS = ("ecssd", "pascal-s", "horses")
 LABEL_MAPS = ("celebamask", "clothing", "cars")
@@ -73,6 +92,25 @@ def models(records: dict[str, WeightRecord]) -> str:
     if not records:
         return "No weights are released yet."
     return markdown([HEAD, ["---"] * len(HEAD), *(_row(record) for record in records.values())])
+
+
+def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Sequence[Row]]) -> str:
+    """The README's table: one headline figure for each of the weights that have more than a training loss."""
+    named = {record.name: [metric["name"] for metric in record.metrics] for record in records.values()}
+    measured = [record for record in records.values() if set(HEADLINES) & set(named[record.name])]
+    return markdown([OVERVIEW, ["---"] * len(OVERVIEW), *(_headline(record, results) for record in measured)])
+
+
+def ordinary(path: Path) -> str:
+    """What a reader of the sheets of ordinary photographs counted, as a sentence of the README."""
+    with path.open(encoding="utf-8", newline="") as file:
+        verdicts = list(csv.DictReader(file))
+    foreground, parts = (sum(int(line[name]) for line in verdicts) for name in ("foreground", "parts"))
+    link = f"[ordinary photographs](docs/discovery.md#{len(verdicts)}-ordinary-photographs)"
+    return (
+        f"On {len(verdicts)} {link}, the default's foreground is\n"
+        f"right on {foreground} and its parts are sensible on {parts}. Known limits and failures:"
+    )
 
 
 def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, settings: bool = True) -> str:
@@ -153,14 +191,16 @@ def _label_maps(protocol: str, of: Sources) -> str:
 # page -> name of the marks -> what stands between them
 PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     "README.md": {
-        "models": lambda of: models(of.weights),
-        "faces68": lambda of: results(of.results("faces68"), FACES, k=8, settings=False),
-        "tiny-imagenet": lambda of: results(of.results("tiny-imagenet"), PROBES, settings=False),
+        "overview": lambda of: overview(of.weights, of.results),
+        "ordinary": lambda of: ordinary(of.root / "results" / "ordinary.csv"),
     },
-    "docs/evaluation.md": {
+    "docs/models.md": {"models": lambda of: models(of.weights)},
+    "docs/protocols.md": {
         "part protocols": lambda _: part_protocols(),
         "class protocols": lambda _: class_protocols(),
         "other protocols": lambda _: other_protocols(),
+    },
+    "docs/evaluation.md": {
         "floors": lambda _: "\n".join(f"- `{name}`: {what}." for name, what in FLOORS.items()),
         "faces68": lambda of: results(of.results("faces68"), FACES, FACES_MORE),
         "people": lambda of: intervals(of.results("faces68"), FACES_PEOPLE, k=8),
@@ -211,8 +251,7 @@ def main(root: Path = ROOT) -> None:
 
 
 def _row(record: WeightRecord) -> list[str]:
-    budget, data = record.budget, record.data.partition(", ")[0]
-    place = "in the package" if record.bundled else record.hub["repo"] if record.hub else "`checkpoints/`"
+    budget = record.budget
     values = {metric["name"]: metric["value"] for metric in record.metrics}
     figures = [
         f"{name} {_number(value)}" + (f" ({_number(values[floor])})" if (floor := _floor(name, values)) else "")
@@ -221,12 +260,47 @@ def _row(record: WeightRecord) -> list[str]:
     ]
     return [
         f"`{record.name}`",
-        f"{data}; terms: {record.terms}",
-        " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no",
-        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images",
+        f"{record.data}; terms: {record.terms}",
+        _labels(record),
+        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images" if budget.get("minutes") else "converted",
         ", ".join(figures),
-        f"{record.bytes / 1e6:.1f} MB, {place}",
+        _size(record),
     ]
+
+
+def _headline(record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> list[str]:
+    values = {metric["name"]: metric["value"] for metric in record.metrics}
+    metric = next(name for name in HEADLINES if name in values)
+    images = next(each["protocol"] for each in record.metrics if each["name"] == metric).partition(",")[0]
+    family, least = find(record.architecture).family, _least(metric, record, values, results)
+    return [
+        f"`{record.name}`",
+        METHODS.get(family, family),
+        re.split(r"; |, (?=\d)", record.data)[0],
+        _labels(record),
+        f"{HEADLINES[metric].format(images)}: {shown(metric, values[metric])} ({shown(metric, least)})",
+        _size(record),
+    ]
+
+
+def _least(metric: str, record: WeightRecord, values: Mapping[str, float], results: Callable) -> float:
+    """The headline's floor: the best of those that need no training."""
+    if metric == "ecssd_iou":
+        return next(row.mean for row in results("ecssd") if (row.model, row.metric) == (BOX, "iou"))
+    if metric == "nmi5":
+        found = (row for row in results("faces68") if (row.metric, row.k, row.setting) == (metric, 8, DEFAULT))
+        return max(row.mean for row in found if row.model in FLOORS)
+    floor = _floor(metric, values)
+    return values[floor] if floor else 100 / record.config["classes"]
+
+
+def _labels(record: WeightRecord) -> str:
+    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no"
+
+
+def _size(record: WeightRecord) -> str:
+    place = "in the package" if record.bundled else record.hub["repo"] if record.hub else "`checkpoints/`"
+    return f"{record.bytes / 1e6:.1f} MB, {place}"
 
 
 def _floor(name: str, values: dict[str, float]) -> str | None:

@@ -21,7 +21,7 @@ import partzoo
 from partzoo.cli import main
 from partzoo.errors import UsageError
 from partzoo.evaluate import reproduction
-from partzoo.evaluate.floors import FLOORS
+from partzoo.evaluate.floors import BOX, FLOORS
 from partzoo.evaluate.measurement import digest
 from partzoo.evaluate.report import read_csv, rows, write_csv
 from partzoo.features import DEFAULT_MODEL
@@ -61,7 +61,7 @@ TABLES = tables()
 @pytest.fixture
 def clone(tmp_path):
     """Pages, manifest and bench of this clone, beside results that are made up."""
-    for name in (*TABLES.PAGES, NAME, "results/bench.json"):
+    for name in (*TABLES.PAGES, NAME, "results/bench.json", "results/ordinary.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     asked = {
@@ -82,7 +82,7 @@ def clone(tmp_path):
                     for k, names in metrics.items() for seed in (0, 1)
                 ],
             }
-            for number, model in enumerate((*manifest(ROOT / NAME), *FLOORS))
+            for number, model in enumerate((*manifest(ROOT / NAME), *FLOORS, BOX))
         ]  # fmt: skip
         write_csv(records, tmp_path / "results" / f"{protocol}.csv")
     return tmp_path
@@ -122,7 +122,7 @@ def test_a_digit_changed_in_a_page_is_noticed(name, clone):
 def test_a_digit_changed_in_the_results_is_noticed(clone):
     TABLES.main(clone)
     results = clone / "results" / "faces68.csv"
-    results.write_text(results.read_text().replace(",8,nmi5,20.5,", ",8,nmi5,20.7,"))
+    results.write_text(re.sub(r"(,8,nmi5,\d+)\.5,", r"\1.7,", results.read_text()))
     for name in ("README.md", "docs/evaluation.md", "docs/reproduction.md"):
         assert TABLES.page(name, TABLES.Sources(clone)) != (clone / name).read_text(encoding="utf-8")
 
@@ -161,6 +161,22 @@ def test_a_record_becomes_a_row_with_its_figures_data_and_terms():
     row = TABLES.models({record.name: record}).splitlines()[-1]
     for words in ("`toy-vit.test`", "top-1 0.125", "12.3 MB, in the package", record.terms, "| no |"):
         assert words in row
+
+
+def test_the_readme_shows_one_figure_for_each_measured_weight_beside_the_best_floor():
+    lines = TABLES.overview(manifest(ROOT / NAME), TABLES.Sources(ROOT).results).splitlines()
+    row = next(line for line in lines if line.startswith("| `partformer-resnet18.faces-k8` |"))
+    floors = [each for each in read_csv(ROOT / "results" / "faces68.csv") if each.model in FLOORS]
+    best = max(each.mean for each in floors if (each.metric, each.k, each.setting) == ("nmi5", 8, "default"))
+    assert f"({best:.1f})" in row and "| PartFormer |" in row
+    assert not any(".masks-first" in line for line in lines), "it has a training loss alone"
+
+
+def test_the_readme_counts_what_the_reader_of_the_sheets_found(tmp_path):
+    sheet = tmp_path / "ordinary.csv"
+    sheet.write_text("number,name,foreground,parts,remark\n1,a,1,0,\n2,b,1,1,\n3,c,0,0,\n")
+    sentence = " ".join(TABLES.ordinary(sheet).split())
+    assert sentence.startswith("On 3 [") and "right on 2 and its parts are sensible on 1" in sentence
 
 
 def test_the_installed_manifest_is_the_clone_s():

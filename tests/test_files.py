@@ -41,3 +41,18 @@ def test_threads_that_write_one_file_do_not_mix(tmp_path):
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path):
     with pytest.raises(PartzooError, match="Cannot write"), write_aside(tmp_path / "no" / "a"):
         pass
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "é" * 120 + ".npz", os.fsdecode(b"caf\xe9.png")])
+def test_names_that_the_file_system_takes_are_written(tmp_path, name):
+    with write_aside(tmp_path / name) as file:
+        file.write(b"whole")
+    assert (tmp_path / name).read_bytes() == b"whole" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with write_aside("~/a") as file:
+        file.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

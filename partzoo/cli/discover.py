@@ -212,7 +212,7 @@ def _save_together(several: Sequence[Parts], out: str) -> None:
     from partzoo.files import write_aside
     from partzoo.parts.coco import to_coco
 
-    text = json.dumps(to_coco(several))
+    text = json.dumps(to_coco(several, folder=Path(out).parent))
     with write_aside(out) as file:
         file.write(text.encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn.functional import normalize
 from partzoo.errors import ShapeError, UsageError
 
 SMALL = 0.25  # of the mean size of groups, below which one is a mixture rather than a part
+MOST, APART = 12, 0.6  # for k="auto": clusters at most, and what a merge adds to the sum of squares of unlike groups
 MORE = 2  # groups for each that is asked for, before they are merged
 CHUNK = 65_536  # points compared with the centres at once, so that memory stays bounded
 
@@ -76,7 +78,7 @@ def spherical_kmeans(
     return Clusters(chosen[used], labels, float(similarity.max()))
 
 
-def merged_kmeans(points: Tensor, k: int, *, seed: int = 0) -> Clusters:
+def merged_kmeans(points: Tensor, k: int | Literal["auto"], *, seed: int = 0) -> Clusters:
     """Cluster directions into twice as many groups as asked for, then merge the most similar ones.
 
     k-means alone spends clusters on dividing what is large and even; merged by Ward's criterion, each small group
@@ -85,7 +87,7 @@ def merged_kmeans(points: Tensor, k: int, *, seed: int = 0) -> Clusters:
 
     Args:
         points: ``(N, D)``, any length; they are normalized.
-        k: most clusters, at least 1.
+        k: most clusters, at least 1; ``"auto"``: at most 12, merged on until the next two look different.
         seed: random seed of the starts.
 
     Returns:
@@ -96,11 +98,12 @@ def merged_kmeans(points: Tensor, k: int, *, seed: int = 0) -> Clusters:
 
     Source: Ward, "Hierarchical grouping to optimize an objective function", JASA 1963, over the centres.
     """
-    fine = spherical_kmeans(points, k if k <= 1 else MORE * k, seed=seed)
+    most = MOST if k == "auto" else k
+    fine = spherical_kmeans(points, most if most <= 1 else MORE * most, seed=seed)
     counts = torch.bincount(fine.labels, minlength=len(fine.centres)).to(fine.centres)
     is_large = counts >= SMALL * counts.mean()
     large = is_large.nonzero()[:, 0]
-    groups = [large[group].tolist() for group in ward(fine.centres[large], k)]
+    groups = [large[group].tolist() for group in ward(fine.centres[large], most, APART if k == "auto" else 0.0)]
     nearest = (fine.centres @ fine.centres[large].T).argmax(1)
     for crumb in (~is_large).nonzero()[:, 0].tolist():
         next(group for group in groups if int(large[nearest[crumb]]) in group).append(crumb)
@@ -112,16 +115,21 @@ def merged_kmeans(points: Tensor, k: int, *, seed: int = 0) -> Clusters:
     return Clusters(centres[used], labels, float(similarity))
 
 
-def ward(points: Tensor, k: int) -> list[list[int]]:
-    """Merge points ``(N, D)`` two by two, those whose union adds least to the variance, until k groups are left."""
+def ward(points: Tensor, k: int, apart: float = 0.0) -> list[list[int]]:
+    """Merge points ``(N, D)`` two by two, those whose union adds least to the sum of squares within groups.
+
+    It goes on until k groups are left, and then while a merge adds less than ``apart``.
+    """
     groups = [[i] for i in range(len(points))]
     means = [point.double() for point in points]
-    while len(groups) > k:
+    while len(groups) > 1:
         sizes = torch.tensor([len(group) for group in groups], dtype=torch.float64)
         cost = torch.cdist(torch.stack(means), torch.stack(means)).square() * (
             sizes[:, None] * sizes / (sizes[:, None] + sizes)
         )
         cost.fill_diagonal_(torch.inf)
+        if len(groups) <= k and cost.min() >= apart:
+            break
         a, b = sorted(divmod(int(cost.argmin()), len(groups)))
         means[a] = (sizes[a] * means[a] + sizes[b] * means[b]) / (sizes[a] + sizes[b])
         groups[a] += groups.pop(b)

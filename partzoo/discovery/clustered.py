@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from partzoo.discovery.cluster import merged_kmeans, spherical_kmeans
+from partzoo.discovery.cluster import merged_kmeans
 from partzoo.discovery.descriptors import Descriptors, describe
 from partzoo.discovery.finder import Finder, checked
 from partzoo.discovery.labels import argmax_inside, by_area, contest
-from partzoo.discovery.segmentation import Foreground, segment
+from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -26,8 +26,6 @@ from partzoo.parts.parts import Parts
 
 DEFAULT_K = 8
 SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
-AUTO_K = range(2, 13)
-AUTO_CELLS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +54,13 @@ class DescribedImage:
         pixels: ``(3, H, W)``, 0..1, at working size.
         encoded: what the networks found in it.
         descriptors: of its cells.
+        mask: ``(H, W)`` bool, the foreground that was given, or None.
     """
 
     pixels: Tensor
     encoded: Encoded
     descriptors: Descriptors
+    mask: np.ndarray | None = None
 
     @property
     def quality(self) -> float:
@@ -84,28 +84,38 @@ class ClusteredFinder(Finder[DescribedImage]):
     def with_settings(self, **changes: Any) -> ClusteredFinder:
         return ClusteredFinder(self.model, dataclasses.replace(self.settings, **changes), self.network)
 
-    def asked(self, k: int | str | None) -> int | Literal["auto"]:
-        return checked(DEFAULT_K if k is None else k)
+    def asked(self, k: int | str | None, *, alone: bool = False) -> int | Literal["auto"]:
+        """How many parts to look for; None is ``"auto"`` in one image by itself, and 8 in many."""
+        return checked(("auto" if alone else DEFAULT_K) if k is None else k)
 
     def knows(self, k: int | str) -> bool:
         return False
 
-    def look(self, image: OpenedImage, category: int | None = None, encoded: Encoded | None = None) -> DescribedImage:
+    def look(
+        self,
+        image: OpenedImage,
+        category: int | None = None,
+        encoded: Encoded | None = None,
+        mask: np.ndarray | None = None,
+    ) -> DescribedImage:
         with torch.inference_mode():
             view = view_image(image, self.model, self.settings.size)
-            encoded = encoded or self.encode(image, view)
+            encoded = encoded or self.encode(image, view, mask)
             score = encoded.foreground.score
             descriptors = describe(view.pixels, encoded.layers, score, centre=self.settings.centre)
-        return DescribedImage(view.pixels, encoded, descriptors)
+        return DescribedImage(view.pixels, encoded, descriptors, mask)
 
-    def encode(self, image: OpenedImage, view: View) -> Encoded:
-        """Run the encoder and what finds the foreground."""
+    def encode(self, image: OpenedImage, view: View, mask: np.ndarray | None = None) -> Encoded:
+        """Run the encoder and, without a mask, what finds the foreground."""
         method, layers = self.settings.background, list(self.settings.layers)
         needs_all = method == "objectness"
         maps = [
             layer[0].float() for layer in self.model.forward_intermediates(view.batch, None if needs_all else layers)
         ]
-        foreground = segment(image, view, maps, method, self.model, self.network)
+        if mask is None:
+            foreground = segment(image, view, maps, method, self.model, self.network)
+        else:
+            foreground = given(mask, view)
         chosen = [maps[i] for i in layers] if needs_all else maps
         return Encoded(tuple(normalize(layer.cpu(), dim=0) for layer in chosen), foreground)
 
@@ -120,7 +130,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)
-        clusters = merged_kmeans(points, best_k(points, seed) if k == "auto" else k, seed=seed)
+        clusters = merged_kmeans(points, k, seed=seed)
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
         return PartVocabulary(clusters.centres[order], self.settings)
 
@@ -141,11 +151,11 @@ class ClusteredFinder(Finder[DescribedImage]):
             )
         vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
         coarse = self.maps(look, vocabulary)
-        labels = self._labels(coarse, look.pixels, image.size)
-        order = by_area(labels[labels > 0] - 1, vocabulary.k)
+        labels = self._labels(coarse, look, image.size)
+        order = by_area(labels, vocabulary.k + 1, start=1) - 1
         vocabulary = dataclasses.replace(vocabulary, centres=vocabulary.centres[order])
         coarse = coarse[[0, *(order + 1)]]
-        labels = np.concatenate([[0], order.argsort() + 1])[labels]
+        labels = np.concatenate([[0], order.argsort() + 1]).astype(labels.dtype)[labels]
         return self._parts(image, look, vocabulary, coarse, labels), vocabulary
 
     def maps(self, look: DescribedImage, vocabulary: PartVocabulary) -> Tensor:
@@ -161,19 +171,3 @@ class ClusteredFinder(Finder[DescribedImage]):
 
     argmax = staticmethod(argmax_inside)
     shares = staticmethod(contest)
-
-
-def best_k(points: Tensor, seed: int) -> int:
-    """The k in 2..12 with the highest mean silhouette, distances being 1 - cosine to the centres.
-
-    Source: Rousseeuw, "Silhouettes", 1987, in the centre-based form of Hruschka et al. ("simplified silhouette").
-    """
-    points = points[:: -(-len(points) // AUTO_CELLS)]
-    best = (-2.0, 1)
-    for k in AUTO_K:
-        centres = spherical_kmeans(points, k, seed=seed, restarts=2).centres
-        if len(centres) < 2:
-            break
-        near, next_near = (1 - (normalize(points, dim=1) @ centres.T).topk(2, dim=1).values.T).clamp(min=1e-6)
-        best = max(best, (float((1 - near / next_near).mean()), k), key=lambda pair: pair[0])
-    return best[1]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import follow_edges, strips
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -24,7 +25,8 @@ class Finder(ABC, Generic[Look]):
     """Finds parts with one model and one set of settings.
 
     ``Look`` is what a finder keeps of one image to fit and to label with; it has at least ``pixels``, the image
-    ``(3, H, W)`` at working size, and ``quality``, how certain its foreground is.
+    ``(3, H, W)`` at working size, ``quality``, how certain its foreground is, and ``mask``, a given foreground
+    ``(H, W)`` bool in the image's own pixels, or None.
 
     Attributes:
         learned: whether the parts are those of a learned part model, so that there is nothing to cluster.
@@ -45,8 +47,8 @@ class Finder(ABC, Generic[Look]):
         """The same finder with other settings."""
 
     @abstractmethod
-    def asked(self, k: int | str | None) -> int | Literal["auto"]:
-        """How many parts to look for, where None leaves it to the finder.
+    def asked(self, k: int | str | None, *, alone: bool = False) -> int | Literal["auto"]:
+        """How many parts to look for, where None leaves it to the finder; ``alone``: in one image by itself.
 
         Raises:
             UsageError: k is out of range.
@@ -57,13 +59,20 @@ class Finder(ABC, Generic[Look]):
         """Whether a fit for that k needs no samples."""
 
     @abstractmethod
-    def look(self, image: OpenedImage, category: int | None = None, encoded: Any = None) -> Look:
+    def look(
+        self,
+        image: OpenedImage,
+        category: int | None = None,
+        encoded: Any = None,
+        mask: np.ndarray | None = None,
+    ) -> Look:
         """Run the model on an image, alone, so that no other image can change what comes out.
 
         Args:
             image: the image.
             category: its class, for a model with parts of several classes.
-            encoded: what :meth:`kept` gave for the same image, so that the model need not run again.
+            encoded: what :meth:`kept` gave for the same image and mask, so that the model need not run again.
+            mask: ``(H, W)`` bool, the foreground, in the image's own pixels; by default it is found.
         """
 
     @abstractmethod
@@ -107,11 +116,11 @@ class Finder(ABC, Generic[Look]):
     def label(self, image: OpenedImage, look: Look, vocabulary: PartVocabulary) -> Parts:
         """Label an image with a vocabulary."""
         coarse = self.maps(look, vocabulary)
-        return self._parts(image, look, vocabulary, coarse, self._labels(coarse, look.pixels, image.size))
+        return self._parts(image, look, vocabulary, coarse, self._labels(coarse, look, image.size))
 
     def scores(self, look: Look, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
         """``(K + 1, *size)`` scores of an image's parts that sum to one, background first."""
-        return self._scores(self.maps(look, vocabulary), look.pixels, size)
+        return torch.from_numpy(self._scores(self.maps(look, vocabulary), look.pixels, size, None))
 
     def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
         """``(H, W)`` float32: how much of the foreground each pixel is, 0..1, in the image's own pixels."""
@@ -121,29 +130,54 @@ class Finder(ABC, Generic[Look]):
     def _refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
         return follow_edges(maps, pixels) if self.settings.refine else maps
 
-    def _labels(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
-        """``(H, W)`` labels in the image's own pixels."""
-        return np.concatenate([self.argmax(strip) for strip in strips(self._refined(coarse, pixels), size)])
+    def _labels(self, coarse: Tensor, look: Look, size: tuple[int, int]) -> np.ndarray:
+        """``(H, W)`` labels in the image's own pixels; inside a given mask every pixel has a part."""
+        labels = np.zeros(size, np.uint8 if len(coarse) <= 256 else np.uint16)
+        row = 0
+        for strip in strips(self._refined(coarse, look.pixels), size):
+            rows = slice(row, row := row + strip.shape[1])
+            if look.mask is None or len(coarse) == 1:
+                labels[rows] = self.argmax(strip)
+            else:
+                labels[rows] = np.where(look.mask[rows], argmax(strip[1:]) + 1, 0)
+        return labels
 
-    def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-        whole = torch.cat([self.shares(strip) for strip in strips(self._refined(coarse, pixels), size)], dim=1)
-        return whole / whole.sum(0)
+    def _scores(self, coarse: Tensor, pixels: Tensor, size: tuple[int, int], mask: np.ndarray | None) -> np.ndarray:
+        scores = np.empty((len(coarse), *size), np.float32)
+        row = 0
+        for strip in strips(self._refined(coarse, pixels), size):
+            rows = slice(row, row := row + strip.shape[1])
+            if mask is None:
+                shares = self.shares(strip)
+                scores[:, rows] = shares.div_(shares.sum(0))
+            else:
+                inside = torch.from_numpy(mask[rows]).float()
+                scores[0, rows] = 1 - inside
+                scores[1:, rows] = inside * strip[1:] / strip[1:].sum(0).clamp(min=1e-6)
+        return scores
 
     def _parts(
         self, image: OpenedImage, look: Look, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray
     ) -> Parts:
         def scores() -> np.ndarray:
             pixels = view_image(image, self.model, self.settings.size).pixels
-            return self._scores(coarse, pixels, image.size).numpy()
+            return _read_only(self._scores(coarse, pixels, image.size, look.mask))
 
         return Parts(
-            labels,
+            _read_only(labels),
             k=vocabulary.k,
-            image=image.pixels,
+            image=_read_only(image.pixels),
             scores=scores,
             descriptors=self.descriptors(look, vocabulary).numpy(),
+            source=image.source,
             quality=look.quality,
         )
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """The same array, which ``Parts`` need not copy now."""
+    array.setflags(write=False)
+    return array
 
 
 def checked(k: int | str | None) -> int | Literal["auto"] | None:

@@ -31,10 +31,16 @@ def contest(maps: Tensor) -> Tensor:
     return torch.cat([1 - score, score * shares / shares.amax(0).clamp(min=1e-6)])
 
 
-def by_area(labels: np.ndarray, k: int) -> np.ndarray:
-    """Numbers 0..k-1 in the order of how often they occur, most often first, ties by first occurrence."""
-    counts = np.bincount(labels, minlength=k)
-    first = np.full(k, len(labels))
-    present, where = np.unique(labels, return_index=True)
-    first[present] = where
-    return np.lexsort((first, -counts))
+def by_area(labels: np.ndarray, count: int, start: int = 0) -> np.ndarray:
+    """Numbers ``start..count - 1`` in the order of how often they occur, most often first, ties by first occurrence.
+
+    Args:
+        labels: integers of any shape; counted row by row, since NumPy casts what it counts to int64.
+        count: one more than the highest number.
+        start: the lowest number that takes part.
+    """
+    rows = labels if labels.ndim > 1 else labels[None]
+    counts = np.sum([np.bincount(row, minlength=count) for row in rows], axis=0)
+    flat = labels.ravel()
+    first = np.array([(flat == number).argmax() if counts[number] else flat.size for number in range(count)])
+    return np.lexsort((first[start:], -counts[start:])) + start

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -31,6 +32,7 @@ class MatchedImage:
         descriptors: ``(K + 1, D)``, background first.
         match: size -> maps at that size, upsampled as the model does it.
         quality: always 1: the model's background is not a separate step.
+        mask: ``(H, W)`` bool, the foreground that was given, or None.
     """
 
     pixels: Tensor
@@ -38,6 +40,7 @@ class MatchedImage:
     descriptors: Tensor
     match: Callable[[tuple[int, int] | None], Tensor]
     quality: float = 1.0
+    mask: np.ndarray | None = None
 
 
 class LearnedFinder(Finder[MatchedImage]):
@@ -54,7 +57,7 @@ class LearnedFinder(Finder[MatchedImage]):
     def with_settings(self, **changes: Any) -> LearnedFinder:
         return LearnedFinder(self.model, dataclasses.replace(self.settings, **changes))
 
-    def asked(self, k: int | str | None) -> int:
+    def asked(self, k: int | str | None, *, alone: bool = False) -> int:
         """How many parts to look for; None and ``"auto"`` are all that the model knows."""
         k = checked(k)
         if k is None or k == "auto":
@@ -68,7 +71,13 @@ class LearnedFinder(Finder[MatchedImage]):
     def knows(self, k: int | Literal["auto"]) -> bool:
         return k == self.own
 
-    def look(self, image: OpenedImage, category: int | None = None, encoded: None = None) -> MatchedImage:
+    def look(
+        self,
+        image: OpenedImage,
+        category: int | None = None,
+        encoded: None = None,
+        mask: np.ndarray | None = None,
+    ) -> MatchedImage:
         """Run the model on an image, alone.
 
         Raises:
@@ -90,7 +99,7 @@ class LearnedFinder(Finder[MatchedImage]):
 
         with torch.inference_mode():
             descriptors, maps = self.model.descriptors_and_maps(view.batch, classes)
-            return MatchedImage(view.pixels, match(None), descriptors[0].float().cpu(), match)
+            return MatchedImage(view.pixels, match(None), descriptors[0].float().cpu(), match, mask=mask)
 
     def kept(self, look: MatchedImage) -> None:
         return None

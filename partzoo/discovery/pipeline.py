@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage, open_images
@@ -35,6 +36,7 @@ def discover_parts(
     model: str | nn.Module | None = None,
     vocabulary: PartVocabulary | None = None,
     classes: int | Sequence[int] | None = None,
+    mask: Any = None,
     background: Background = "auto",
     size: int | None = None,
     refine: bool = True,
@@ -49,14 +51,18 @@ def discover_parts(
     Args:
         images: one image or many, as :func:`partzoo.images.opening.open_images` takes them: path, URL, PIL image,
             array, tensor, bytes, file object; a sequence of these, a folder or a glob.
-        k: how many parts to look for: by default 8, and of a learned part model its own, as it numbers them. An image
-            with fewer gives fewer, a blank one none. ``"auto"``: the k in 2..12 whose clusters have the highest mean
-            silhouette. Of a learned part model, a smaller k joins the parts that are most similar in these images, and
-            a larger one is an error.
+        k: how many parts to look for. An image with fewer gives fewer, a blank one none. ``"auto"``: as many as look
+            different, at most 12. By default ``"auto"`` for one image, 8 for many, and of a learned part model its own,
+            as it numbers them; of those a smaller k joins the ones that are most similar in these images, and a larger
+            one is an error.
         model: name or module; the bundled default if None.
         vocabulary: what :func:`fit_parts` found. It brings its own k, background, size and refine.
         classes: number of the class that each image shows, or one for all: of a part model that has parts of several
             classes (``model.config.classes``), each with parts of its own.
+        mask: the foreground, where it is known: a mask or a box as :func:`partzoo.discovery.masks.open_mask` takes
+            it, for many images a sequence with one for each (None: to be found). Every pixel inside belongs to a part,
+            none outside. A mask of several objects divides each by itself, into k parts each: those of the lowest
+            object number come first. With a vocabulary, or in many images, objects share its parts instead.
         background: how the foreground is found: a foreground model or its name, or one of
             ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the model that did best (docs/discovery.md); None or
             False takes everything for foreground.
@@ -77,17 +83,17 @@ def discover_parts(
     """
     opened, single = open_images(images)
     finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
-    categories = _categories(classes, len(opened), finder)
+    categories, masks = _categories(classes, len(opened), finder), Masks(mask, len(opened), single)
     if single and vocabulary is None:
-        k = finder.asked(k)
+        k = finder.asked(k, alone=True)
         for image in read_ahead(opened, [0], batch_size, progress):
-            found = finder.label_alone(image, finder.look(image, categories[0]), k, seed)[0]
+            found = _divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
         return found
     kept = Kept()
     if vocabulary is None:
         k = finder.asked(k)
-        vocabulary = fitted(finder, opened, [k], [seed], batch_size, kept=kept)[k, seed]
-    labelled = list(label_images(finder, opened, vocabulary, categories, batch_size, progress, kept))
+        vocabulary = fitted(finder, opened, [k], [seed], batch_size, kept=kept, masks=masks)[k, seed]
+    labelled = list(label_images(finder, opened, vocabulary, categories, batch_size, progress, kept, masks))
     return labelled[0] if single else labelled
 
 
@@ -96,6 +102,7 @@ def fit_parts(
     k: int | Literal["auto"] | None = None,
     *,
     model: str | nn.Module | None = None,
+    mask: Any = None,
     background: Background = "auto",
     size: int | None = None,
     refine: bool = True,
@@ -114,10 +121,11 @@ def fit_parts(
     """
     opened, single = open_images(images)
     finder = make_finder(model, background, size, refine)
-    k = finder.asked(k)
+    k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):
-        return finder.label_alone(opened[0], finder.look(opened[0]), k, seed)[1]
-    return fitted(finder, opened, [k], [seed], batch_size, progress)[k, seed]
+        image = opened[0]
+        return finder.label_alone(image, finder.look(image, mask=masks.foreground(0, image.size)), k, seed)[1]
+    return fitted(finder, opened, [k], [seed], batch_size, progress, masks=masks)[k, seed]
 
 
 class Kept:
@@ -149,12 +157,34 @@ def label_images(
     batch_size: int = 8,
     progress: Progress | None = None,
     kept: Kept | None = None,
+    masks: Masks | None = None,
 ) -> Iterator[Parts]:
     """Label images one by one with a vocabulary, in the memory of a few."""
-    kept = kept or Kept()
+    kept, masks = kept or Kept(), masks or Masks(None, len(images), False)
     ahead = read_ahead(images, range(len(images)), batch_size, progress)
     for index, (image, category) in enumerate(zip(ahead, categories, strict=True)):
-        yield finder.label(image, finder.look(image, category, kept.pop(index)), vocabulary)
+        look = finder.look(image, category, kept.pop(index), masks.foreground(index, image.size))
+        yield finder.label(image, look, vocabulary)
+
+
+def _divided(
+    finder: Finder,
+    image: OpenedImage,
+    category: int | None,
+    objects: np.ndarray | None,
+    k: int | Literal["auto"],
+    seed: int,
+) -> Parts:
+    """One image divided by itself, or each of its objects."""
+    numbers = [] if objects is None else np.unique(objects[objects > 0]).tolist()
+    if len(numbers) < 2:
+        mask = None if objects is None else objects > 0
+        return finder.label_alone(image, finder.look(image, category, mask=mask), k, seed)[0]
+    each = [
+        finder.label_alone(image, finder.look(image, category, mask=objects == number), k, seed)[0]
+        for number in numbers
+    ]
+    return side_by_side(each)
 
 
 def read_ahead(
@@ -202,6 +232,7 @@ def fitted(
     batch_size: int = 8,
     progress: Progress | None = None,
     kept: Kept | None = None,
+    masks: Masks | None = None,
 ) -> dict[tuple[int | str, int], PartVocabulary]:
     """A vocabulary for each k and each seed, from one pass over the images.
 
@@ -212,11 +243,13 @@ def fitted(
         seeds: random seeds of sampling and clustering.
         batch_size: images read ahead.
         progress: called with the number of images looked at and of all.
-        kept: is given what the networks found, for :func:`label_images`.
+        kept: receives what the networks found, for :func:`label_images`.
+        masks: the foreground of images where it is known.
     """
+    masks = masks or Masks(None, len(images), False)
     samples: list[list[Tensor]] = [[] for _ in seeds]
     if not all(map(finder.knows, ks)):
-        samples = _draw_samples(finder, images, seeds, batch_size, progress, kept)
+        samples = _draw_samples(finder, images, seeds, batch_size, progress, kept, masks)
     return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
 
 
@@ -227,12 +260,13 @@ def _draw_samples(
     batch_size: int,
     progress: Progress | None,
     kept: Kept | None,
+    masks: Masks,
 ) -> list[list[Tensor]]:
     """For each seed a bounded sample of the images' cells, in an order that depends on their contents alone."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
     drawn = []
     for index, image in zip(chosen, read_ahead(images, chosen, batch_size, progress), strict=True):
-        look = finder.look(image)
+        look = finder.look(image, mask=masks.foreground(index, image.size))
         if kept is not None:
             kept.add(index, finder.kept(look))
         digest = hashlib.sha256(image.pixels.tobytes()).digest()

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from partzoo.errors import ShapeError
 
 RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units of colours in 0..1
-STRIP = 2**23  # map values upsampled at once, so that memory does not grow with the image
+STRIP = 2**21  # map values upsampled at once, so that memory does not grow with the image
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -83,14 +83,17 @@ def strips(maps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
     if len(maps) * height * width <= STRIP:
         yield interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
         return
-    wide = interpolate(maps, width, mode="linear", align_corners=False) if maps.shape[2] != width else maps
     place = ((torch.arange(height, device=maps.device) + 0.5) * (maps.shape[1] / height) - 0.5).clamp_(min=0)
     upper = place.long().clamp_(max=maps.shape[1] - 1)
     lower = (upper + 1).clamp_(max=maps.shape[1] - 1)
     step = max(STRIP // (len(maps) * width), 1)
     for rows in torch.arange(height, device=maps.device).split(step):
+        first, last = int(upper[rows[0]]), int(lower[rows[-1]])
+        wide = maps[:, first : last + 1]
+        if maps.shape[2] != width:
+            wide = interpolate(wide, width, mode="linear", align_corners=False)
         share = (place[rows] - upper[rows])[:, None]
-        yield torch.lerp(wide[:, upper[rows]], wide[:, lower[rows]], share)
+        yield torch.lerp(wide[:, upper[rows] - first], wide[:, lower[rows] - first], share)
 
 
 def _window(length: int, radius: int, like: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import lcm
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize
@@ -67,6 +68,13 @@ def segment(
     score = torch.zeros(size)
     score[rows, columns] = torch.from_numpy(foreground(method, cells))
     return Foreground(score, certainty(score))
+
+
+def given(mask: np.ndarray, view: View) -> Foreground:
+    """The foreground that a caller's mask ``(H, W)`` bool marks; small objects keep at least their fullest cells."""
+    height, width = (side // CELL for side in view.pixels.shape[1:])
+    share = resize(torch.from_numpy(mask).float()[None], (height, width))[0]
+    return Foreground(at_least_something(share), 1.0)
 
 
 def certainty(score: Tensor) -> float:

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
+from partzoo.files import path_aside
 
-FORMAT = "partzoo-vocabulary-2"
-OLDER = ("partzoo-vocabulary-1",)
+FORMAT, VERSION = "partzoo-vocabulary-", 2
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,16 @@ class PartVocabulary:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write it to a safetensors file, aside first, so that nothing half-written remains."""
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        path = Path(path).expanduser()
         metadata = {
-            "format": FORMAT,
+            "format": f"{FORMAT}{VERSION}",
             "settings": json.dumps(dataclasses.asdict(self.settings)),
             "numbering": json.dumps(self.numbering),
         }
         try:
-            save_file({"centres": self.centres.contiguous()}, aside, metadata)
-            os.replace(aside, path)
+            with path_aside(path) as aside:
+                save_file({"centres": self.centres.contiguous()}, aside, metadata)
         except (OSError, SafetensorError) as error:
-            aside.unlink(missing_ok=True)
             raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
     @classmethod
@@ -84,16 +82,20 @@ class PartVocabulary:
         """Read what :meth:`save` wrote.
 
         Raises:
-            WeightsError: the file is missing, damaged, or no vocabulary.
+            WeightsError: the file is missing, damaged, not a vocabulary, or of another version of partzoo.
         """
+        path = Path(path).expanduser()
         try:
-            with safe_open(os.fspath(path), framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                if metadata.get("format") in OLDER:
-                    raise WeightsError(f"{str(path)!r} is a vocabulary of an older partzoo: fit it again.")
-                if metadata.get("format") != FORMAT:
-                    raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass what PartVocabulary.save wrote.")
+                _check_version(path, metadata.get("format", ""))
                 settings = json.loads(metadata["settings"])
+                known = {field.name for field in dataclasses.fields(Settings)}
+                if unknown := settings.keys() - known:
+                    raise WeightsError(
+                        f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
+                        "it was written by a newer version. Upgrade partzoo."
+                    )
                 for name in ("layers", "weights"):
                     settings[name] = tuple(settings[name])
                 return cls(file.get_tensor("centres"), Settings(**settings), tuple(json.loads(metadata["numbering"])))
@@ -101,3 +103,14 @@ class PartVocabulary:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{str(path)!r} is damaged ({error}): save the vocabulary again.") from None
+
+
+def _check_version(path: Path, written: str) -> None:
+    """Refuse files of other formats and versions, each in a sentence of its own."""
+    number = written.removeprefix(FORMAT)
+    if not written.startswith(FORMAT) or not number.isdecimal():
+        raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass what PartVocabulary.save wrote.")
+    if int(number) < VERSION:
+        raise WeightsError(f"{str(path)!r} is a vocabulary of an older partzoo: fit it again.")
+    if int(number) > VERSION:
+        raise WeightsError(f"{str(path)!r} is a vocabulary of a newer version of partzoo: upgrade partzoo.")

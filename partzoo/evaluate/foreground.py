@@ -18,6 +18,7 @@ from partzoo.progress import ProgressCallback
 
 Scorer = Callable[[np.ndarray], tuple[np.ndarray, float]]  # an image -> its foreground's score (H, W), and how sure
 BETA_SQUARED = 0.3
+SELFMASK = 0.3**2  # what the published code of SelfMask and FOUND takes for it: it squares 0.3 once more
 THRESHOLDS = np.arange(1, 256) / 256
 BOX_SHARE = 2 / 3  # of each side
 TOLERANCE = 0.008  # of the image's diagonal, within which outlines count as one
@@ -79,9 +80,13 @@ def box_scorer(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 class ForegroundTally:
     """Figures gathered image by image.
 
-    ``accuracy``, ``iou`` and ``boundary_f`` of the score cut at 0.5, ``mae`` of the score itself, means over images;
-    ``max_f``, with beta squared 0.3: the mean over images at the best of 255 thresholds; ``failures``, the share of
-    images with an IoU below 0.5; ``failure_auroc``: how well a low quality foretells them, where there are any.
+    - ``accuracy``, ``iou`` and ``boundary_f`` of the score cut at 0.5, and ``mae`` of the score itself: means over
+      images.
+    - ``max_f``: F with beta squared 0.3, mean over images at the one of 255 thresholds that is best for the set
+      (TokenCut's code); ``max_f_each``: each image at its own best threshold; ``max_f_selfmask``: the same with beta
+      squared 0.09, which is what the code of SelfMask and FOUND reports as maximal F.
+    - ``failures``: share of images with an IoU below 0.5; ``failure_auroc``: how well a low quality predicts them,
+      where there are any.
 
     Source: the protocol of TokenCut (CVPR 2022), SelfMask (CVPRW 2022) and FOUND (CVPR 2023); boundary F of Perazzi et
     al., "A benchmark dataset and evaluation methodology for video object segmentation", CVPR 2016.
@@ -89,6 +94,7 @@ class ForegroundTally:
 
     rows: list[tuple[float, ...]] = field(default_factory=list)
     curves: list[np.ndarray] = field(default_factory=list)
+    selfmask: list[float] = field(default_factory=list)
     qualities: list[float] = field(default_factory=list)
 
     def update(self, example: MaskedImage, score: np.ndarray, quality: float) -> None:
@@ -98,7 +104,9 @@ class ForegroundTally:
         iou = (true & found).sum() / union if union else 1.0
         self.rows.append((float((true == found).mean()), float(iou), float(np.abs(score - true).mean()),
                           boundary_f(true, found)))  # fmt: skip
-        self.curves.append(f_curve(true, score))
+        precision, recall = precision_recall(true, score)
+        self.curves.append(f_measure(precision, recall))
+        self.selfmask.append(float(f_measure(precision, recall, SELFMASK).max()))
         self.qualities.append(quality)
 
     def figures(self) -> dict[str, float]:
@@ -106,22 +114,32 @@ class ForegroundTally:
         accuracy, iou, error, boundary = 100 * np.mean(self.rows, axis=0)
         failed = np.array([row[1] for row in self.rows]) < FAILED
         found = {
-            "accuracy": accuracy, "iou": iou, "max_f": 100 * np.mean(self.curves, axis=0).max(), "mae": error,
-            "boundary_f": boundary, "failures": 100 * failed.mean(),
-        }  # fmt: skip
+            "accuracy": accuracy,
+            "iou": iou,
+            "max_f": 100 * np.mean(self.curves, axis=0).max(),
+            "max_f_each": 100 * np.max(self.curves, axis=1).mean(),
+            "max_f_selfmask": 100 * np.mean(self.selfmask),
+            "mae": error,
+            "boundary_f": boundary,
+            "failures": 100 * failed.mean(),
+        }
         if 0 < failed.sum() < len(failed):
             roc = require("sklearn.metrics", "eval").roc_auc_score
             found["failure_auroc"] = 100 * roc(failed, -np.array(self.qualities))
         return {name: float(value) for name, value in found.items()}
 
 
-def f_curve(true: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """F ``(255,)`` of a score ``(H, W)`` at 255 thresholds; 0 where nothing is found or there is nothing to find."""
+def precision_recall(true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall ``(255,)`` of a score ``(H, W)`` at 255 thresholds; 0 where they are not defined."""
     steps = np.digitize(score.ravel(), THRESHOLDS)  # how many thresholds a pixel reaches
     at_least = [np.bincount(steps[chosen], minlength=256)[::-1].cumsum()[::-1][1:] for chosen in (true.ravel(), ...)]
     hits, found = at_least
-    precision, recall = hits / np.maximum(found, 1), hits / max(true.sum(), 1)
-    return (1 + BETA_SQUARED) * precision * recall / np.maximum(BETA_SQUARED * precision + recall, 1e-9)
+    return hits / np.maximum(found, 1), hits / max(true.sum(), 1)
+
+
+def f_measure(precision: np.ndarray, recall: np.ndarray, beta_squared: float = BETA_SQUARED) -> np.ndarray:
+    """Weighted harmonic mean of precision and recall; 0 where both are."""
+    return (1 + beta_squared) * precision * recall / np.maximum(beta_squared * precision + recall, 1e-9)
 
 
 def boundary_f(true: np.ndarray, found: np.ndarray) -> float:

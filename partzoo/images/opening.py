@@ -25,10 +25,17 @@ SUFFIXES = tuple(
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """An upright image: ``pixels`` ``(H, W, 3)`` uint8, and ``name``, the path or address it came from."""
+    """An upright image.
+
+    Attributes:
+        pixels: ``(H, W, 3)`` uint8.
+        name: what messages call it.
+        source: the path or address it came from; empty where it has none.
+    """
 
     pixels: np.ndarray
     name: str = "image"
+    source: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,11 +92,16 @@ def open_image(
     """
     if isinstance(source, OpenedImage):
         return source
-    name = name or _name(source) or "image"
+    known = _name(source) or ""
+    name = name or known or "image"
+    return OpenedImage(_pixels(source, name, max_pixels, max_bytes), name, known)
+
+
+def _pixels(source: Any, name: str, max_pixels: int, max_bytes: int) -> np.ndarray:
     if isinstance(source, Image.Image):
-        return OpenedImage(decode.pixels_of_image(source, name, max_pixels), name)
+        return decode.pixels_of_image(source, name, max_pixels)
     if _is_tensor(source):
-        return OpenedImage(decode.pixels_of_array(decode.array_of_tensor(source, name), name), name)
+        return decode.pixels_of_array(decode.array_of_tensor(source, name), name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = decode.read_stream(io.BytesIO(source), name, max_bytes)
     elif _is_url(source):
@@ -99,13 +111,13 @@ def open_image(
     elif hasattr(source, "read"):
         data = decode.read_stream(source, name, max_bytes)
     elif hasattr(source, "__array__"):
-        return OpenedImage(decode.pixels_of_array(np.asarray(source), name), name)
+        return decode.pixels_of_array(np.asarray(source), name)
     else:
         raise ImageError(
             f"{name} is of type {type(source).__name__}: "
             "pass a path, URL, PIL image, array, tensor, bytes or file object."
         )
-    return OpenedImage(decode.pixels_of_bytes(data, name, max_pixels), name)
+    return decode.pixels_of_bytes(data, name, max_pixels)
 
 
 def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> tuple[OpenedImages, bool]:

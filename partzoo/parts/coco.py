@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+import partzoo
 from partzoo.errors import UsageError, require
 
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
 
-def to_coco(several: Sequence[Parts], segmentation: Literal["rle", "polygons"] = "rle") -> dict:
-    """A COCO dataset: one image per image, one annotation per present part, one category per part.
+def to_coco(
+    several: Sequence[Parts],
+    segmentation: Literal["rle", "polygons"] = "rle",
+    folder: str | os.PathLike | None = None,
+) -> dict:
+    """A COCO dataset: one annotation for each part that an image has, one category for each part.
 
     Args:
-        several: parts of images, with the same k and names; ``source`` becomes ``file_name``.
+        several: parts of images, with the same k and names; ``source`` becomes ``file_name``. Images without parts are
+            listed too.
         segmentation: ``rle``, exact; or ``polygons`` along the pixels' edges, exact but for holes, which
             COCO's polygons cannot have and which come out filled. ``area`` is the part's own in both.
+        folder: where the dataset will lie; paths of images below it are written relative to it.
 
     Returns:
-        A dict for ``json.dump``: images, annotations and categories, ids from 1.
+        A dict for ``json.dump``: info, licenses, images, annotations and categories, ids from 1.
 
     Raises:
         UsageError: an unknown segmentation, or parts of different vocabularies.
@@ -37,7 +46,7 @@ def to_coco(several: Sequence[Parts], segmentation: Literal["rle", "polygons"] =
     annotations: list[dict] = []
     for image_id, parts in enumerate(several, 1):
         height, width = parts.size
-        images.append({"id": image_id, "file_name": parts.source, "height": height, "width": width})
+        images.append({"id": image_id, "file_name": _file_name(parts.source, folder), "height": height, "width": width})
         for part in parts.present:
             left, top, right, bottom = parts.boxes[part - 1].tolist()
             annotations.append(
@@ -54,11 +63,20 @@ def to_coco(several: Sequence[Parts], segmentation: Literal["rle", "polygons"] =
     names = several[0].names if several else ()
     categories = [{"id": i, "name": name, "supercategory": "part"} for i, name in enumerate(names, 1)]
     return {
-        "info": {"description": "partzoo"},
+        "info": {"description": f"parts found by partzoo {partzoo.__version__}", "version": partzoo.__version__},
+        "licenses": [],
         "images": images,
         "annotations": annotations,
         "categories": categories,
     }
+
+
+def _file_name(source: str, folder: str | os.PathLike | None) -> str:
+    """An image's path as COCO's readers join it to the folder of their dataset."""
+    if folder is None or not source or "://" in source:
+        return source
+    path, base = Path(os.path.abspath(source)), Path(os.path.abspath(folder))
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else source
 
 
 def polygons(mask: np.ndarray) -> list[list[int]]:

@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from partzoo.errors import PartzooError, UsageError
 from partzoo.files import write_aside
 from partzoo.parts import drawing
+from partzoo.parts.coco import to_coco
 
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
@@ -46,7 +47,7 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None) -> Non
         with write_aside(path) as file:
             np.savez_compressed(file, **arrays)
     elif name.endswith(".json"):
-        text = json.dumps(parts.to_coco())
+        text = json.dumps(to_coco([parts], folder=path.parent))
         with write_aside(path) as file:
             file.write(text.encode())
     else:

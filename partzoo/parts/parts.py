@@ -129,7 +129,10 @@ class Parts:
     @cached_property
     def areas(self) -> np.ndarray:
         """``(k,)`` int64, pixels of each part."""
-        return _frozen(np.bincount(self._labels.ravel(), minlength=self.k + 1)[1:])
+        counts = (
+            np.bincount(row, minlength=self.k + 1) for row in self._labels
+        )  # a whole image would be cast to int64
+        return _frozen(np.sum(list(counts), axis=0)[1:])
 
     @cached_property
     def present(self) -> tuple[int, ...]:
@@ -336,7 +339,13 @@ class Parts:
 
 
 def _frozen(array: np.ndarray, dtype: type | None = None) -> np.ndarray:
-    """A read-only copy, so that nobody's later writing changes these parts."""
+    """A read-only copy, so that nobody's later writing changes these parts.
+
+    An array that owns its memory and is read-only already is kept: those of large images would double the memory.
+    """
+    if isinstance(array, np.ndarray) and array.flags.owndata and array.flags.c_contiguous and not array.flags.writeable:
+        if dtype is None or array.dtype == dtype:
+            return array
     array = np.array(array, dtype=dtype, order="C")
     array.setflags(write=False)
     return array

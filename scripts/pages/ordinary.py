@@ -24,7 +24,7 @@ from partzoo.images.opening import open_image
 OUT = Path(__file__).parents[2] / "docs" / "images"
 RECIPE = "foreground-lite0.masks"
 PACKAGED = ("astronaut", "camera", "chelsea", "coffee", "rocket", "stereo_motorcycle", "china", "flower")
-K, SIDE, TITLE, GAP, COLUMNS, SHEETS = 6, 230, 16, 6, 3, 4
+SIDE, TITLE, GAP, COLUMNS, SHEETS = 230, 16, 6, 3, 4
 
 
 def drawn(archive: Path) -> dict[str, Image.Image]:
@@ -67,7 +67,7 @@ def sheet(images: dict[str, Image.Image], first: int) -> Image.Image:
     page = Image.new("RGB", (COLUMNS * (cell[0] + GAP), rows * (cell[1] + GAP)), "white")
     draw = ImageDraw.Draw(page)
     for place, (name, image) in enumerate(images.items()):
-        parts = partzoo.discover_parts(image, K)
+        parts = partzoo.discover_parts(image)
         left, top = place % COLUMNS * (cell[0] + GAP), place // COLUMNS * (cell[1] + GAP)
         stem = name.removesuffix(".avif")
         draw.text((left + 2, top + 2), f"{first + place}. {stem}, quality {parts.quality:.2f}", fill="black")

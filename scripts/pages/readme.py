@@ -23,7 +23,7 @@ PHOTOGRAPHS = ("ibis", "cat", "motorbike", "sunflower", "dolphin")
 MOTORBIKES = range(40, 540, 50)  # ten of them, spread evenly
 FITTED = slice(0, None, 8)  # the vocabulary is fitted on every eighth motorbike
 FACE, FACE_MODEL = (120, 20, 330, 230), "partformer-resnet18.faces-k8"  # left, top, right, bottom in astronaut.jpg
-K, BIKE_K, GAP, WIDTH = 6, 5, 8, 1700
+BIKE_K, GAP, WIDTH = 5, 8, 1700
 
 
 def pair(parts: partzoo.Parts, height: int) -> Image.Image:
@@ -63,7 +63,7 @@ def motorbikes(archive: Path) -> list[partzoo.Parts]:
 def main(archive: Path) -> None:
     folder = ROOT / "examples" / "images"
     face = Image.open(folder / "astronaut.jpg").crop(FACE)
-    first = [partzoo.discover_parts(folder / f"{name}.jpg", K) for name in PHOTOGRAPHS]
+    first = [partzoo.discover_parts(folder / f"{name}.jpg") for name in PHOTOGRAPHS]
     first.append(partzoo.discover_parts(face, model=FACE_MODEL))
     bikes = motorbikes(archive)
     rows = [row(first), row(bikes[:5]), row(bikes[5:])]

@@ -94,3 +94,11 @@ def test_a_small_group_that_looks_different_keeps_its_cluster():
     found = merged_kmeans(torch.cat([large, small]), 2, seed=0)
     assert len(found.centres) == 2 and len(found.labels[3000:].unique()) == 1
     assert (found.labels[:3000] != found.labels[3000]).float().mean() > 0.99
+
+
+def test_auto_gives_as_many_clusters_as_look_different():
+    random = torch.Generator().manual_seed(0)
+    for count in (1, 3, 6):
+        centres = torch.eye(8)[:count]
+        points = (centres[:, None] + 0.1 * torch.randn(count, 200, 8, generator=random)).flatten(0, 1)
+        assert len(merged_kmeans(points, "auto").centres) == count

@@ -1,7 +1,7 @@
 import torch
 from torch.nn.functional import normalize
 
-from partzoo.discovery.descriptors import Descriptors, angles, centred, position
+from partzoo.discovery.descriptors import Descriptors, angles, centred, coherent, position
 from partzoo.discovery.refine import resize
 
 
@@ -52,3 +52,26 @@ def test_samples_are_unit_descriptors_of_the_foreground():
     found = given.sample(1000, 0, (0.5, 0.2, 0.3))
     assert found.shape == (3 * 8, 16) and torch.allclose(found.norm(dim=1), torch.ones(24), atol=1e-5)
     assert len(given.sample(10, 0, (0.5, 0.2, 0.3))) == 5
+
+
+def test_similar_cells_are_averaged_on_their_own_side_of_the_outline():
+    score = torch.zeros(8, 8)
+    score[:, :4] = 1
+    layer = torch.zeros(3, 8, 8)
+    layer[0, :4], layer[1, 4:] = 1, 1
+    layer[2] = 0.3 * torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
+    layer[2, :, 4:] += 5
+    found = coherent(normalize(layer, dim=0), score)
+    assert torch.allclose(found.norm(dim=0), torch.ones(8, 8), atol=1e-5)
+    upper, lower = found[:, :4, :4].flatten(1), found[:, 4:, :4].flatten(1)
+    assert upper.std(1).max() < 0.02 and lower.std(1).max() < 0.02 and (upper.mean(1) - lower.mean(1)).norm() > 1
+    assert found[2, :, :4].max() < 0.5 < found[2, :, 4:].min()
+
+
+def test_large_grids_attend_to_a_coarser_copy():
+    layer = normalize(torch.randn(4, 70, 90, generator=torch.Generator().manual_seed(0)), dim=0)
+    score = torch.ones(70, 90)
+    score[0, 0] = 0  # alone on its side
+    found = coherent(layer, score)
+    assert found.shape == layer.shape and torch.allclose(found.norm(dim=0), torch.ones(70, 90), atol=1e-5)
+    assert torch.allclose(found[:, 0, 0], layer[:, 0, 0], atol=1e-5)

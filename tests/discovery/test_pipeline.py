@@ -118,7 +118,7 @@ def test_without_background_every_pixel_belongs_to_a_part(encoder):
 
 
 def test_auto_k_is_in_its_range(encoder):
-    assert 2 <= partzoo.discover_parts(scene(), "auto", model=encoder).k <= 12
+    assert 1 <= partzoo.discover_parts(scene(), "auto", model=encoder).k <= 12
 
 
 def test_progress_counts_the_images(encoder):

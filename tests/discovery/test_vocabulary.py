@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -44,3 +46,35 @@ def test_missing_damaged_and_foreign_files_are_named(vocabulary, tmp_path):
 def test_an_unwritable_place_is_an_error(vocabulary, tmp_path):
     with pytest.raises(UsageError, match="Cannot write"):
         vocabulary.save(tmp_path / "no" / "folder.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "partzoo-vocabulary-3"}, "newer version of partzoo: upgrade"),
+        ({"format": "partzoo-vocabulary-1"}, "older partzoo: fit it again"),
+        ({"format": "partzoo-vocabulary-x"}, "no part vocabulary"),
+        ({"settings": {"smoothing": 0.2}}, r"does not know \(smoothing\).*newer version"),
+    ],
+)
+def test_files_of_other_versions_are_named_as_such(vocabulary, tmp_path, change, message):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "v.safetensors"
+    vocabulary.save(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    if "settings" in change:
+        change = {"settings": json.dumps(json.loads(metadata["settings"]) | change["settings"])}
+    save_file(load_file(path), path, metadata | change)
+    with pytest.raises(WeightsError, match=message):
+        PartVocabulary.load(path)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(vocabulary, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    vocabulary.save("~/v.safetensors")
+    assert PartVocabulary.load("~/v.safetensors").k == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["v.safetensors"]

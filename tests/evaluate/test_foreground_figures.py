@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from partzoo.data.masks import MaskedImage
-from partzoo.evaluate.foreground import THRESHOLDS, ForegroundTally, boundary_f, box_scorer, f_curve
+from partzoo.evaluate.foreground import THRESHOLDS, ForegroundTally, boundary_f, box_scorer, f_measure, precision_recall
 
 
 def example(mask):
@@ -27,13 +27,13 @@ def test_figures_of_a_hand_drawn_mask():
 def test_the_curve_is_the_f_of_every_threshold():
     rng = np.random.default_rng(0)
     true, score = rng.random((20, 30)) < 0.3, rng.random((20, 30))
-    curve = f_curve(true, score)
+    curve = f_measure(*precision_recall(true, score))
     for i in (0, 60, 128, 200):
         f = precision_recall_fscore_support(
             true.ravel(), score.ravel() >= THRESHOLDS[i], beta=0.3**0.5, average="binary", zero_division=0
         )[2]
         assert curve[i] == pytest.approx(f)
-    assert f_curve(np.zeros((3, 3), bool), np.zeros((3, 3))).max() == 0
+    assert f_measure(*precision_recall(np.zeros((3, 3), bool), np.zeros((3, 3)))).max() == 0
 
 
 def test_low_quality_foretells_failures():
@@ -59,3 +59,20 @@ def test_outlines_within_the_tolerance_agree():
 def test_the_box_is_two_thirds_of_each_side():
     score, _ = box_scorer(np.zeros((30, 60, 3), np.uint8))
     assert score.sum() == 20 * 40 and score[5:25, 10:50].all()
+
+
+def test_three_kinds_of_maximal_f():
+    """Two images whose best thresholds differ: each at its own is better than both at one."""
+    true = np.zeros((10, 10), bool)
+    true[:5] = True
+    tally = ForegroundTally()
+    for inside, outside in ((0.9, 0.6), (0.5, 0.1)):
+        tally.update(
+            MaskedImage("x", np.zeros((10, 10, 3), np.uint8), true.astype(np.uint8)),
+            np.where(true, inside, outside),
+            1.0,
+        )
+    found = tally.figures()
+    assert found["max_f_each"] == found["max_f_selfmask"] == pytest.approx(100)
+    half = 1.3 * 0.5 / (0.3 * 0.5 + 1)  # the other image's F: everything is found, or nothing
+    assert found["max_f"] == pytest.approx(100 * (1 + half) / 2)

@@ -20,7 +20,7 @@ GET = "Give the folder that holds {name}.tar or {name}/, with images/ and masks/
 
 @dataclass(frozen=True)
 class ForegroundProtocol:
-    """A foreground against masks.
+    """Measures a foreground against masks.
 
     Attributes:
         name: as ``partzoo eval --protocol`` takes it; also the set's.
@@ -37,9 +37,9 @@ class ForegroundProtocol:
 
 def _foreground(name: str, split: str, what: str, source: str) -> ForegroundProtocol:
     rules = (
-        "Score and mask at each image's own size, cut at 0.5; means over images. Maximal F with beta squared 0.3 over "
-        "255 thresholds. Boundary F within 0.8 % of the diagonal. Failures: IoU below 0.5, and how well a low quality "
-        f"foretells them (area under the ROC). {SPLIT_RULE if split == 'report' else ALL_RULE}"
+        "Score and mask at each image's own size, cut at 0.5; means over images. Maximal F over 255 thresholds, in the "
+        "two ways of the published codes. Boundary F within 0.8 % of the diagonal. Failures: IoU below 0.5, and how "
+        f"well a low quality predicts them (area under the ROC). {SPLIT_RULE if split == 'report' else ALL_RULE}"
     )
     return ForegroundProtocol(name, split, source, rules, GET.format(name=name, what=what))
 
@@ -77,9 +77,10 @@ def _parts(name: str, truths: int, what: str) -> PartProtocol:
         source="partzoo",
         rules=(
             "One vocabulary for the set, fitted on the training split without its labels; part against label at each "
-            "image's own size. Labelled: over pixels whose label is not 0, the background that was found being a label "
-            "like any other; without that word: over all pixels; FG-: over labelled pixels, by the arg-max over the "
-            f"parts alone. Mirrored: share of labelled pixels that keep their number in the mirror image. {SPLIT_RULE}"
+            "image's own size. Labelled: over pixels whose label is not 0, where background that was found counts as "
+            "one more part; without that word: over all pixels; FG-: over labelled pixels, by the arg-max over the "
+            "parts alone. Mirrored: share of labelled pixels that keep their part number in the mirror image. "
+            f"{SPLIT_RULE}"
         ),
         get=GET.format(name=name, what=what),
     )

@@ -1,0 +1,127 @@
+"""Masks that a caller gives: of one object or several, by hand or from another program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from partzoo.errors import ImageError, UsageError
+from partzoo.parts.parts import Parts
+
+HALF = 128  # of a grey mask, from which it counts as foreground
+
+
+class Masks:
+    """Masks of images by their index, opened when they are asked for.
+
+    Args:
+        source: what :func:`open_mask` takes for a single image, a sequence of it for many; or None.
+        count: number of images.
+        single: whether there is one image by itself, not a sequence of one.
+
+    Raises:
+        UsageError: there is not one mask for each image.
+    """
+
+    def __init__(self, source: Any, count: int, single: bool) -> None:
+        many = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
+        if source is not None and not single and not (many and len(source) == count):
+            raise UsageError(f"mask= must be a sequence of {count} masks, one for each image.")
+        self._sources = [source] if single else source
+
+    def objects(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
+        """Numbers ``(H, W)`` of an image's objects; None where no mask is given."""
+        source = self._sources[index] if self._sources is not None else None
+        return None if source is None else open_mask(source, size)
+
+    def foreground(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
+        """``(H, W)`` bool: where any object is; None where no mask is given."""
+        objects = self.objects(index, size)
+        return None if objects is None else objects > 0
+
+
+def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
+    """Numbers ``(H, W)`` int64 of objects, 0 background, from whatever holds a mask.
+
+    Args:
+        source: ``(H, W)`` array or tensor, PIL image, or path of one; or a box ``(left, top, right, bottom)`` in
+            pixels. Booleans are one object, floats one from 0.5 on. Integers are the numbers of objects; those of 8
+            bits that reach 255 are a grey mask instead, one object from 128 on. Of an image with transparency, its
+            opacity is the mask.
+        size: ``(H, W)`` of the image.
+
+    Raises:
+        ImageError: the file is missing or is not an image.
+        UsageError: the mask has another size than the image, or is not a mask.
+    """
+    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and np.shape(source) == (4,):
+        return _box(source, size)
+    values = _values(source)
+    if values.shape != tuple(size):
+        raise UsageError(
+            f"The mask is {values.shape} and the image {tuple(size)} in height and width: they must agree."
+        )
+    if values.dtype.kind == "f":
+        return (values >= 0.5).astype(np.int64)
+    if values.dtype.kind not in "biu" or (values.dtype.kind == "i" and values.min() < 0):
+        raise UsageError(f"A mask holds booleans, floats or numbers of objects from 0 on, not {values.dtype}.")
+    if values.dtype == np.uint8 and values.max(initial=0) == 255:
+        return (values >= HALF).astype(np.int64)
+    return values.astype(np.int64)
+
+
+def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
+    left, top, right, bottom = (round(float(edge)) for edge in source)
+    if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
+        raise UsageError(f"mask={tuple(source)} is not a box (left, top, right, bottom) inside {size[1]} x {size[0]}.")
+    found = np.zeros(size, np.int64)
+    found[top:bottom, left:right] = 1
+    return found
+
+
+def _values(source: Any) -> np.ndarray:
+    """``(H, W)`` values of a mask, in the type that they are stored in."""
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            with Image.open(os.path.expanduser(source)) as opened:
+                return _of_image(opened)
+        except FileNotFoundError:
+            raise ImageError(f"No such mask: {os.fspath(source)!r}. Check the path.") from None
+        except (OSError, UnidentifiedImageError) as error:
+            raise ImageError(f"The mask {os.fspath(source)!r} cannot be read ({error}).") from error
+    if isinstance(source, Image.Image):
+        return _of_image(source)
+    values = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+    return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+
+
+def _of_image(image: Image.Image) -> np.ndarray:
+    if image.mode in ("RGBA", "LA"):
+        return np.asarray(image.getchannel("A"))
+    return np.asarray(image.convert("L") if image.mode == "RGB" else image)
+
+
+def side_by_side(several: Sequence[Parts]) -> Parts:
+    """Parts of several objects in one image, which do not overlap, as one: those of the first come first."""
+    first = several[0]
+    offsets = np.cumsum([0, *(each.k for each in several)])
+    labels = np.zeros(first.size, np.int64)
+    for each, offset in zip(several, offsets, strict=False):
+        labels[each.labels > 0] = each.labels[each.labels > 0] + offset
+
+    def scores() -> np.ndarray:
+        maps = np.concatenate([each.scores[1:] for each in several])
+        return np.concatenate([1 - maps.sum(0, keepdims=True), maps])
+
+    return Parts(
+        labels,
+        k=int(offsets[-1]),
+        image=first.image,
+        scores=scores,
+        descriptors=np.concatenate([each.descriptors for each in several]),
+        source=first.source,
+    )
