@@ -27,7 +27,7 @@ LAYER_DECAY, WEIGHT_DECAY = 0.7, 0.1  # ViTDet, ViT-B
 
 
 def draw_shapes(folder: Path, split: str, count: int) -> None:
-    """CocoImages of squares and discs, laid out as COCO is."""
+    """Draw images of squares and discs into a folder laid out like COCO."""
     draw, images, annotations = np.random.default_rng(len(split)), [], []
     (folder / split).mkdir(parents=True)
     for number in range(1, count + 1):
@@ -54,7 +54,7 @@ def draw_shapes(folder: Path, split: str, count: int) -> None:
 
 
 class CocoImages(torch.utils.data.Dataset):
-    """COCO's images with boxes, masks and labels from 1, jittered in scale for training."""
+    """COCO's images with their boxes, masks and labels (from 1), with scale jitter for training."""
 
     def __init__(self, folder: Path, split: str, size: int) -> None:
         self.folder, self.coco = folder / split, COCO()
@@ -72,14 +72,14 @@ class CocoImages(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, dict]:
         number = self.numbers[index]
         image = Image.open(self.folder / self.coco.imgs[number]["file_name"]).convert("RGB")
-        things = [each for each in self.coco.imgToAnns[number] if not each["iscrowd"] and min(each["bbox"][2:]) > 0]
+        objects = [each for each in self.coco.imgToAnns[number] if not each["iscrowd"] and min(each["bbox"][2:]) > 0]
         size = (image.height, image.width)
-        boxes = torch.tensor([each["bbox"] for each in things]).reshape(-1, 4)
-        masks = np.stack([self.coco.annToMask(each) for each in things]) if things else np.zeros((0, *size), np.uint8)
+        boxes = torch.tensor([each["bbox"] for each in objects]).reshape(-1, 4)
+        masks = np.stack([self.coco.annToMask(each) for each in objects]) if objects else np.zeros((0, *size), np.uint8)
         target = {
             "boxes": tv_tensors.BoundingBoxes(boxes, format="XYWH", canvas_size=size),
             "masks": tv_tensors.Mask(masks),
-            "labels": torch.tensor([self.categories.index(each["category_id"]) + 1 for each in things]).long(),
+            "labels": torch.tensor([self.categories.index(each["category_id"]) + 1 for each in objects]).long(),
         }
         pixels, target = self.jitter(tv_tensors.Image(v2.functional.pil_to_tensor(image)), target)
         target["boxes"] = v2.functional.convert_bounding_box_format(target["boxes"], new_format="XYXY").float()
@@ -87,7 +87,7 @@ class CocoImages(torch.utils.data.Dataset):
 
 
 def main() -> None:
-    """Train, detect in the validation images, print the average precision."""
+    """Train a detector, run it on the validation images and print its average precision."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="folder with train2017/, val2017/ and annotations/; default: drawn")
     parser.add_argument("--model", default="part-vitn8.tin")
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def detect(chosen: argparse.Namespace) -> None:
-    """What :func:`main` says, of images that are there."""
+    """Train and evaluate on the images of ``chosen.data``."""
     train, val = (CocoImages(chosen.data, split, chosen.size) for split in ("train2017", "val2017"))
     pyramid = partzoo.feature_pyramid(
         chosen.model, chosen.channels, positions=chosen.size, window=chosen.window, relative=True, drop_path=0.1

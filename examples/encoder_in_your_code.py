@@ -1,4 +1,4 @@
-"""An encoder of the zoo in other code: feature maps of a batch: python examples/encoder_in_your_code.py"""
+"""Feature maps of a batch of images from an encoder of the zoo: python examples/encoder_in_your_code.py"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Features for something else: which images resemble each other? python examples/nearest_image.py"""
+"""Features for another task: which images resemble each other? python examples/nearest_image.py"""
 
 from pathlib import Path
 

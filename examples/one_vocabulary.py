@@ -1,4 +1,4 @@
-"""Learn parts from images, keep them, find the same parts in others: python examples/one_vocabulary.py"""
+"""Learn parts from images, save them, and find the same parts in other images: python examples/one_vocabulary.py"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the part embeddings of a part model look at in an image."""
+"""Attention of a part model's part embeddings to the patches of an image."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from partzoo.models.layers import Block
     from partzoo.models.part_transformer import PartTransformer
 
-GAP = 4  # pixels between two of the images that draw_attention lays out
+GAP = 4  # pixels between two copies of the image in draw_attention
 
 
 def part_attention(
     image: Any, *, model: str | nn.Module, layer: int | None = None, classes: int | None = None
 ) -> np.ndarray:
-    """How much each part embedding attends to each patch of an image, mean over the heads.
+    """How much each part embedding attends to each patch of an image, averaged over the heads.
 
     Args:
         image: one image, as :func:`partzoo.images.opening.open_image` takes it.
-        model: a PartFormer or an MPAE: name or module.
-        layer: of the part transformer, -1 the last; None is the mean over all, as in the paper's figure 1.
-        classes: number of the class that the image shows, of a model with several.
+        model: name of a PartFormer or an MPAE, or the module.
+        layer: layer of the part transformer, -1 for the last; None averages over all, as in the paper's figure 1.
+        classes: class of the image, for a model whose classes have parts of their own.
 
     Returns:
-        ``(K + 1, h, w)`` float32, the background's first, on the part transformer's grid of patches. The values of a
-        part add up to less than one: the rest goes to the part embeddings themselves.
+        ``(K + 1, h, w)`` float32, background first, on the part transformer's grid of patches. The values of a part
+        add up to less than one, because part embeddings also attend to each other.
 
     Raises:
         ImageError: the image cannot be read.
-        UsageError: the model has no part embeddings, or no such layer or class.
+        UsageError: the model has no part embeddings, or the layer or the class does not exist.
 
     Source: PartFormer, figures 1 and 5.
     """
@@ -49,7 +49,7 @@ def part_attention(
     transformer = _part_transformer(found)
     count = len(transformer.blocks)
     if layer is not None and layer not in range(-count, count):
-        raise UsageError(f"layer={layer}: this model's part transformer has {count}, 0..{count - 1} or -{count}..-1.")
+        raise UsageError(f"layer={layer}: the part transformer has {count} layers, 0..{count - 1} or -{count}..-1.")
     blocks = list(transformer.blocks) if layer is None else [transformer.blocks[layer]]
     x = model_input(open_image(image), found)
     chosen = {} if classes is None else {"classes": torch.tensor([classes], device=x.device)}
@@ -68,15 +68,16 @@ def part_attention(
 
 
 def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Image:
-    """The image once for every map of :func:`part_attention`, in the part's colour where the part looks.
+    """Draw maps of :func:`part_attention` over the image, one copy of it for each map.
 
     Args:
-        image: the image.
-        maps: ``(K + 1, h, w)``, each scaled by its largest value; the background is white.
-        side: of the images' longer side, in pixels.
+        image: one image, as :func:`partzoo.images.opening.open_image` takes it.
+        maps: ``(K + 1, h, w)``; each is scaled by its largest value and drawn in the part's colour, the background in
+            white.
+        side: longer side of each copy, in pixels.
 
     Returns:
-        RGB PIL image: the K + 1 images side by side, the background's first.
+        RGB PIL image of the K + 1 copies side by side, background first.
     """
     pixels = open_image(image).pixels
     scale = side / max(pixels.shape[:2])
@@ -94,7 +95,7 @@ def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Im
 
 
 def _of_parts(block: Block, projected: Tensor, parts: int) -> Tensor:
-    """Attention ``(K + 1, N)`` of part tokens to all, mean over the heads, from the projections ``(1, N, 3 C)``."""
+    """Attention ``(K + 1, N)`` of the part tokens to all tokens, averaged over the heads, from ``(1, N, 3 C)``."""
     queries, keys, _ = projected[0].float().unflatten(1, (3, block.attn.num_heads, -1)).permute(1, 2, 0, 3)
     return (block.attn.scale * queries[:, :parts] @ keys.mT).softmax(-1).mean(0)
 

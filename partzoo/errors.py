@@ -1,4 +1,4 @@
-"""What partzoo raises: one clear sentence each, with the value and the fix."""
+"""The errors that partzoo raises. Each message is one clear sentence with the value, then the fix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class PartzooError(Exception):
 
 
 class UsageError(PartzooError, ValueError):
-    """An argument is wrong: a value out of range, an unknown option (the CLI exits with 2)."""
+    """An argument is wrong, for example out of range or unknown; the command line exits with status 2."""
 
 
 class UnknownModelError(UsageError):
@@ -19,11 +19,11 @@ class UnknownModelError(UsageError):
 
 
 class ShapeError(UsageError):
-    """A tensor's shape is not what the function takes."""
+    """A tensor has a shape that the function does not accept."""
 
 
 class ImageError(PartzooError):
-    """An image cannot be read, or is too large to be read safely."""
+    """An image cannot be read, or it is too large to be read safely."""
 
 
 class WeightsError(PartzooError):
@@ -39,13 +39,13 @@ def require(module: str, extra: str) -> ModuleType:
 
     Args:
         module: import name, for example ``"pycocotools.mask"``.
-        extra: the extra of partzoo that brings it, for example ``"coco"``.
+        extra: the extra of partzoo that installs it, for example ``"coco"``.
 
     Returns:
         The imported module.
 
     Raises:
-        MissingExtraError: it is not installed; the message is the command that installs it.
+        MissingExtraError: the module is not installed; the message gives the command that installs it.
     """
     try:
         return importlib.import_module(module)

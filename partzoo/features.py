@@ -1,4 +1,4 @@
-"""Images -> learned features."""
+"""Dense and pooled features of images."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DEFAULT_MODEL = "efficientnet-lite0.in1k"
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What an encoder sees in one image.
+    """An encoder's features of one image.
 
     Attributes:
         dense: ``(h, w, C)`` float32, one vector for each cell of the grid.
-        pooled: ``(C,)`` float32, their mean.
+        pooled: ``(C,)`` float32, the mean of ``dense`` over the grid.
         size: ``(H, W)`` of the image, in pixels.
-        working: ``(height, width)`` at which the encoder saw it.
+        working: ``(height, width)`` in pixels to which the image was resized for the encoder.
     """
 
     dense: np.ndarray
@@ -40,7 +40,7 @@ class Features:
         return self.dense.shape[0], self.dense.shape[1]
 
     def centres(self) -> np.ndarray:
-        """``(h, w, 2)`` float32: x, y of each cell's centre in the image's own pixels."""
+        """Centre of each cell, ``(h, w, 2)`` float32, as x and y in pixels of the image."""
         (rows, columns), (height, width) = self.grid, self.size
         x = (np.arange(columns, dtype=np.float32) + 0.5) * (width / columns) - 0.5
         y = (np.arange(rows, dtype=np.float32) + 0.5) * (height / rows) - 0.5
@@ -50,22 +50,23 @@ class Features:
 def extract_features(
     images: Any, *, model: str | nn.Module | None = None, size: int | None = None, layer: int | None = None
 ) -> Features | list[Features]:
-    """Dense and pooled features of one image or many.
+    """Compute dense and pooled features of one image or many.
 
     Args:
-        images: whatever :func:`partzoo.images.opening.open_images` takes.
-        model: name or encoder; the bundled default if None.
-        size: longer side at which the encoder sees the image, in pixels; by default the size it was trained on.
-            The aspect is kept as nearly as its patches allow.
-        layer: an intermediate layer (as ``forward_intermediates`` counts, -1 the last); None is the encoder's output.
+        images: one image or many, as :func:`partzoo.images.opening.open_images` takes them.
+        model: name of an encoder, or an encoder; None is the bundled default.
+        size: longer side to which an image is resized, in pixels; None is the size that the encoder was trained on.
+            The aspect ratio is kept as closely as whole patches allow.
+        layer: number of an intermediate layer, as in ``forward_intermediates`` (-1 is the last); None is the
+            encoder's output.
 
     Returns:
-        Features; a list of them where many images were given, which holds all their dense maps: for memory that does
-        not grow, load the model once and pass one image at a time.
+        The features of the image, or a list for many images. A list holds all dense maps in memory: for large sets,
+        load the model once and pass one image at a time.
 
     Raises:
         ImageError: an image cannot be read.
-        UsageError: no such model or layer, or size below 1.
+        UsageError: the model or the layer does not exist, or ``size`` is below 1.
     """
     import torch
 
@@ -82,13 +83,13 @@ def extract_features(
 
 
 def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Tensor:
-    """An image ``(1, 3, h, w)`` as a model takes it, on its device; ``size`` as for :func:`extract_features`."""
+    """Preprocess an image for a model: ``(1, 3, h, w)`` on its device; ``size`` as in :func:`extract_features`."""
     working = working_size(image.size, size or model.preprocess.size, model.preprocess.multiple)
     return to_tensor(image, working, model.preprocess)[None].to(next(model.parameters()).device)
 
 
 def encoder_of(model: str | nn.Module | None) -> Model:
-    """The module itself, or the one that a name stands for; the bundled default for None."""
+    """The encoder of this name, or the given module itself; None is the bundled default."""
     if model is None or isinstance(model, str):
         from partzoo.models.loading import load
 

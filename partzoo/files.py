@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, then renamed."""
+"""Atomic writing: a file is written under a temporary name beside its final one, then renamed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ NAME_BYTES = 200  # of a file's name that the file beside it shares
 
 @contextlib.contextmanager
 def path_aside(path: str | os.PathLike) -> Iterator[Path]:
-    """A path beside ``path`` to write to, which takes its name when the block ends without an error.
+    """Give a temporary path beside ``path``, which is renamed to ``path`` when the block ends without an error.
 
-    This is for libraries that write to a name; errors pass through as they are. :func:`write_aside` gives a file.
+    Use this for libraries that take a file name; errors pass through unchanged. :func:`write_aside` gives an open file.
     """
     path = Path(path).expanduser()
-    # Processes and threads that write the same file must not write into each other's. File systems take names of up to
+    # Two processes or threads that write the same file must not share a temporary one. File systems take names of up to
     # 255 bytes, which a long name with more at its end would exceed.
     short = os.fsencode(path.name)[:NAME_BYTES].decode(errors="ignore")
     aside = path.with_name(f".{short}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         aside.touch()
-        mode = aside.stat().st_mode  # set by the umask; safetensors makes files that only their owner may read
+        mode = aside.stat().st_mode  # the umask's; safetensors would leave a file that only its owner may read
         yield aside
         aside.chmod(mode)
         os.replace(aside, path)
@@ -38,10 +38,10 @@ def path_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A binary file to write, which takes its name when the block ends without an error.
+    """Open a binary file for writing, which gets its final name when the block ends without an error.
 
     Raises:
-        PartzooError: the place cannot be written.
+        PartzooError: the file cannot be written.
     """
     try:
         with path_aside(path) as aside, aside.open("wb") as file:

@@ -1,8 +1,8 @@
-"""How work that takes long reports where it stands."""
+"""Progress reports of long computations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with what is being done, how much of it is done, and of how much.
+# Called with the name of the step, the number of finished items, and the number of all items.
 ProgressCallback = Callable[[str, int, int], None]

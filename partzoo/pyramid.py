@@ -1,7 +1,7 @@
 """Feature pyramids: any encoder of the zoo as the backbone of a detector.
 
 The simple feature pyramid of Li, Mao, Girshick and He, "Exploring plain vision transformer backbones for object
-detection" (ViTDet), ECCV 2022, section 3: maps of every scale from the encoder's last one alone.
+detection" (ViTDet), ECCV 2022, section 3: the maps of all scales are computed from the encoder's last map alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Style = Literal["torchvision", "detectron2"]
 
 
 class Level(NamedTuple):
-    """What a detector is told of one map of the pyramid, as detectron2's ``ShapeSpec`` tells it."""
+    """Shape of one map of the pyramid, with the fields of detectron2's ``ShapeSpec``."""
 
     channels: int
     stride: int
@@ -34,23 +34,23 @@ class Level(NamedTuple):
 
 
 class FeaturePyramid(nn.Module):
-    """An encoder and the maps that its last one becomes: finer ones by deconvolution, coarser ones by pooling.
+    """An encoder and a pyramid over its last map: finer maps by deconvolution, coarser ones by pooling.
 
-    ``forward`` takes normalized images ``(B, 3, H, W)`` and gives an ordered dictionary of maps
-    ``(B, out_channels, h, w)``, finest first, one for each of the strides 4, 8, 16 and 32 and a last one that every
-    other cell of the coarsest is kept of. An encoder whose own stride is no power of two gives the nearest strides that
-    are twice, four times, half ... its own.
+    ``forward`` takes normalized images ``(B, 3, H, W)`` and returns an ordered dictionary of maps
+    ``(B, out_channels, h, w)``, finest first: one for each of the strides 4, 8, 16 and 32, and a last one that keeps
+    every other cell of the coarsest. The strides are the encoder's own times powers of two, so that an encoder whose
+    stride is not a power of two gets the strides nearest to these.
 
     Attributes:
         out_channels: channels of every map, which torchvision's detectors ask for.
-        encoder: the encoder, whose parameters are trained along.
-        preprocess: what images must be; a detector's own normalization must be this one.
-        strides: of the maps, in pixels, by their names.
-        size_divisibility: pixels that height and width are best a multiple of.
+        encoder: the encoder, which is trained with the pyramid.
+        preprocess: preprocessing of the images; a detector must use its mean and standard deviation.
+        strides: stride of each map in pixels, by the map's name.
+        size_divisibility: number of pixels that height and width should be a multiple of.
 
     Args:
-        encoder: any of the zoo.
-        out_channels: see above.
+        encoder: any encoder of the zoo.
+        out_channels: channels of every map.
         style: names of the maps: ``"0"`` ... ``"3"`` and ``"pool"``, or ``"p2"`` ... ``"p6"``.
 
     Source: ViTDet, section 3, "Simple feature pyramid", with the norms of section 3, "Implementation".
@@ -77,7 +77,7 @@ class FeaturePyramid(nn.Module):
         return OrderedDict(zip(self.strides, [*maps, max_pool2d(maps[-1], 1, 2)], strict=True))
 
     def output_shape(self) -> dict[str, Level]:
-        """Channels and stride of every map, as detectron2's backbones tell them."""
+        """Channels and stride of every map by its name, as detectron2's backbones report them."""
         return {name: Level(self.out_channels, stride) for name, stride in self.strides.items()}
 
 
@@ -91,26 +91,27 @@ def feature_pyramid(
     relative: bool = False,
     drop_path: float = 0.0,
 ) -> FeaturePyramid:
-    """A trained encoder as the backbone of a detector, to be trained with it, end to end.
+    """Make a trained encoder the backbone of a detector, to be trained with it end to end.
 
     Args:
-        model: what :func:`partzoo.load` takes, or an encoder, which is used itself, not copied, unless it becomes
-            another model by ``positions``.
+        model: a name, as :func:`partzoo.load` takes it, or an encoder. The encoder itself is used, not a copy, except
+            with ``positions``.
         out_channels: channels of every map.
         style: ``"torchvision"`` (maps ``"0"`` ... ``"3"``, ``"pool"``) or ``"detectron2"`` (``"p2"`` ... ``"p6"``).
-        positions: give a PART model random position embeddings, to be learned on images of so many pixels (other
-            sizes resample them), as the paper finetunes it; None: it knows of no positions, as in pretraining.
-        window: with ``positions``, side in patches of the windows that all blocks but four attend in; 0: none. ViTDet
-            has 14.
-        relative: with ``positions``, relative ones inside attention as well, zero at first, as ViTDet has them.
-        drop_path: with ``positions``, stochastic depth in training; ViTDet has 0.1 for ViT-B.
+        positions: give a PART model random position embeddings for images of this side in pixels (they are resampled
+            for other sizes), as when the paper finetunes it; None leaves it without positions, as in pretraining.
+        window: with ``positions``, side in patches of the windows within which all blocks but four attend; 0 attends
+            globally. ViTDet uses 14.
+        relative: with ``positions``, add relative positions, initially zero, to the attention, as ViTDet does.
+        drop_path: with ``positions``, rate of stochastic depth in training; ViTDet uses 0.1 for ViT-B.
 
     Returns:
-        The pyramid, in training mode, all its parameters trainable, in float32.
+        The pyramid in training mode and float32, with all parameters trainable.
 
     Raises:
-        UsageError: no such style, or positions are asked for of another model than PART.
-        WeightsError: weights are missing.
+        UsageError: the style is unknown, the model is not an encoder, or ``positions`` is given for a model other than
+            PART.
+        WeightsError: the weights are missing.
     """
     if isinstance(model, nn.Module):
         encoder: nn.Module = model
@@ -123,16 +124,20 @@ def feature_pyramid(
     device = next(encoder.parameters()).device
     if positions is not None:
         if not isinstance(encoder, Part):
-            raise UsageError(f"positions={positions}: only a PART model lacks them, not {encoder.architecture}.")
+            raise UsageError(
+                f"positions={positions} is for PART models, and {encoder.architecture} is not one: leave it out."
+            )
         options = {"size": positions, "window": window, "relative": relative, "drop_path": drop_path}
         encoder = PartClassifier.from_part(encoder, classes=0, **options)
     elif window or relative or drop_path:
-        raise UsageError(f"window={window}, relative={relative} and drop_path={drop_path} go with positions.")
+        raise UsageError(
+            f"window={window}, relative={relative} and drop_path={drop_path} need positions=: give it too."
+        )
     return FeaturePyramid(encoder, out_channels, style).to(device).float().train().requires_grad_(True)
 
 
 def _level(dim: int, doublings: int, out_channels: int) -> nn.Sequential:
-    """From the encoder's map to one ``2 ** doublings`` times as fine, projected to the pyramid's channels."""
+    """Layers from the encoder's map to one ``2 ** doublings`` times as fine, with the pyramid's channels."""
     steps: list[nn.Module] = []
     for number in range(doublings):
         steps += [ChannelNorm(dim, eps=1e-6), nn.GELU()] if number else []

@@ -1,4 +1,4 @@
-"""Settings of a training: which keys there are, of what type, as ``--set KEY=VALUE`` and as a recipe file says them."""
+"""Training settings from ``--set KEY=VALUE`` and from recipe files, checked against dataclasses and signatures."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from partzoo.errors import UsageError
 
 TABLES = ("task", "config", "loop", "data")
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``KEY=VALUE`` texts by table.
+    """Parse ``KEY=VALUE`` strings into tables of settings.
 
-    A key is ``config.NAME``, ``loop.NAME`` or ``data.NAME``, and of the task its mere name. A value is read as TOML
-    writes it (``0.5``, ``false``, ``[1, 2]``); what TOML cannot read is a text, so that texts need no quotes.
+    A key is ``config.NAME``, ``loop.NAME`` or ``data.NAME``; a bare ``NAME`` is a setting of the task. A value is read
+    as TOML (``0.5``, ``false``, ``[1, 2]``); whatever is not valid TOML is a string, so strings need no quotes.
+
+    Returns:
+        Table -> name -> value.
 
     Raises:
-        UsageError: a text has no ``=``.
+        UsageError: a setting has no ``=``.
     """
     tables: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
     for setting in settings:
@@ -45,7 +48,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def types_of(kind: type | Callable) -> dict[str, Any]:
-    """Annotations of a dataclass's fields, or of the parameters of a function or class that are named in calls."""
+    """Annotations of a dataclass's fields, or of the keyword-only parameters of a function or class, by name."""
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return {field.name: hints[field.name] for field in fields(kind)}
@@ -54,7 +57,7 @@ def types_of(kind: type | Callable) -> dict[str, Any]:
 
 
 def named(kind: type | Callable) -> dict[str, Any]:
-    """Defaults of the parameters that are named in calls of a function or class."""
+    """Defaults of the keyword-only parameters of a function or class, by name."""
     parameters = inspect.signature(kind).parameters.values()
     return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
@@ -62,15 +65,15 @@ def named(kind: type | Callable) -> dict[str, Any]:
 def check_tables(
     what: str, given: Mapping[str, Mapping[str, Any]], types: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Settings whose keys and types are right, lists as tuples.
+    """Check the keys and types of settings, and convert lists to tuples.
 
     Args:
-        what: the method, for messages.
+        what: name of the method, for messages.
         given: table -> name -> value.
         types: table -> name -> annotation.
 
     Raises:
-        UsageError: there is no such key, which names the closest and lists all; or a value is of another type.
+        UsageError: a key is unknown (the message suggests the closest and lists all), or a value has the wrong type.
     """
     keys = [_key(table, name) for table in TABLES for name in types[table]]
     for table in TABLES:
@@ -79,7 +82,7 @@ def check_tables(
                 key = _key(table, name)
                 close = difflib.get_close_matches(key, keys, n=1) or [k for k in keys if k.endswith(f".{key}")]
                 hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise UsageError(f"There is no setting {key!r} of {what}.{hint} Those there are: {', '.join(keys)}.")
+                raise UsageError(f"{what} has no setting {key!r}.{hint} Its settings are {', '.join(keys)}.")
     return {
         table: {name: checked(_key(table, name), value, types[table][name]) for name, value in given[table].items()}
         for table in TABLES
@@ -87,15 +90,15 @@ def check_tables(
 
 
 def checked(key: str, value: Any, kind: Any) -> Any:
-    """A value as the annotation ``kind`` has it: lists become tuples, whole numbers floats where floats are meant.
+    """Convert a value to the annotation ``kind``: lists become tuples, and integers become floats where one is meant.
 
     Raises:
-        UsageError: it is of another type.
+        UsageError: the value has another type.
     """
     try:
         return _as(value, kind)
     except TypeError as error:
-        raise UsageError(f"{key}={value!r}: it is {_said(kind)}.") from error
+        raise UsageError(f"{key}={value!r} must be {_said(kind)}.") from error
 
 
 def _key(table: str, name: str) -> str:
@@ -151,7 +154,7 @@ def _said(kind: Any) -> str:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Values and tables of values as TOML; None is left out."""
+    """Write values and tables of values as TOML; entries that are None are left out."""
     lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, (Mapping, NoneType))]
     for table, content in values.items():
         if isinstance(content, Mapping) and content:

@@ -1,4 +1,4 @@
-"""Two images -> the first one with parts of the second: what PartFormer's representations hold."""
+"""Swapping parts between two images, which shows what PartFormer's part representations encode."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ if TYPE_CHECKING:
 def swap_parts(
     model: str | nn.Module, a: Any, b: Any, parts: Sequence[int] | None = None, *, classes: int | None = None
 ) -> np.ndarray:
-    """An image as PartFormer's decoder draws it, some parts looking like those of another image.
+    """Reconstruct an image by PartFormer's decoder, with some parts taken from another image.
 
     Args:
-        model: a PartFormer: name or module.
-        a: the image whose shapes, background and other parts stay, as :func:`partzoo.images.opening.open_image`
-            takes it.
+        model: name of a PartFormer, or the module.
+        a: the image that keeps its shapes, its background and its other parts, as
+            :func:`partzoo.images.opening.open_image` takes it.
         b: the image whose parts are taken.
-        parts: their numbers, 1..K; None is all of them, none at all draws ``a`` with its own.
-        classes: number of the class that both show, of a model with several.
+        parts: numbers of the parts to take, 1..K; None takes all, and an empty sequence reconstructs ``a``.
+        classes: class of both images, for a model whose classes have parts of their own.
 
     Returns:
-        ``(H, W, 3)`` uint8, RGB, at the decoder's size: where the model was trained on images of ``config.size``
-        pixels, ``config.reconstruction`` pixels for the longer side of ``a``, the aspect being kept as nearly as
-        patches allow.
+        ``(H, W, 3)`` uint8, RGB. The longer side has ``config.reconstruction`` pixels, and the aspect ratio of ``a`` is
+        kept as closely as whole patches allow.
 
     Raises:
         ImageError: an image cannot be read.
-        UsageError: the model is no PartFormer, it has no such part or class.
+        UsageError: the model is not a PartFormer, or a part or the class does not exist.
 
     Source: PartFormer, section 4.5 and figure 11.
     """
@@ -45,7 +44,7 @@ def swap_parts(
 
     found = encoder_of(model)
     if not isinstance(found, PartFormer):
-        raise UsageError(f"{found.architecture} is no PartFormer: only PartFormers draw images from their parts.")
+        raise UsageError(f"{found.architecture} is not a PartFormer: only a PartFormer has a decoder of parts.")
     count = found.config.parts
     rows = list(range(1, count + 1) if parts is None else parts)
     if any(row not in range(1, count + 1) for row in rows):

@@ -101,8 +101,8 @@ def test_names_bring_trained_encoders_of_any_kind():
     [
         ({"style": "mmdet"}, "style='mmdet'.*'torchvision' or 'detectron2'"),
         ({"out_channels": 0}, "out_channels at least 1"),
-        ({"window": 4}, "go with positions"),
-        ({"relative": True}, "go with positions"),
+        ({"window": 4}, "need positions="),
+        ({"relative": True}, "need positions="),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(options, message):
@@ -111,7 +111,7 @@ def test_what_cannot_be_is_one_clear_error(options, message):
 
 
 def test_positions_are_for_part_alone():
-    with pytest.raises(UsageError, match="only a PART model lacks them, not patchresnet14"):
+    with pytest.raises(UsageError, match="patchresnet14 is not one"):
         feature_pyramid("patchresnet14.tin", positions=64)
 
 

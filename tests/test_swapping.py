@@ -61,7 +61,7 @@ def test_of_several_classes_one_is_named():
 
 
 def test_other_models_and_parts_are_refused():
-    with pytest.raises(UsageError, match="toy-vit is no PartFormer"):
+    with pytest.raises(UsageError, match="toy-vit is not a PartFormer"):
         swap_parts("toy-vit", A, B)
     for parts in ([0], [4], [1, -1]):
         with pytest.raises(UsageError, match=r"this model's parts are 1\.\.3"):

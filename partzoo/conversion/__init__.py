@@ -1,1 +1,1 @@
-"""Checkpoints of the methods' authors, read and turned into models of the zoo."""
+"""Converting published checkpoints into models of the zoo."""

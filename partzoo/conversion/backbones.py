@@ -1,4 +1,4 @@
-"""Checkpoints of DINO, DINOv2, MAE and MoCo v3 under timm's names."""
+"""Converting backbones of DINO, DINOv2, MAE and MoCo v3 to timm's parameter names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from partzoo.errors import WeightsError
 
-ARCHITECTURES = {  # by width, patch and registers
+ARCHITECTURES = {  # by width, patch size and number of registers
     (384, 8, 0): "dino-vits8",
     (384, 16, 0): "dino-vits16",
     (768, 8, 0): "dino-vitb8",
@@ -29,11 +29,11 @@ MAE = {
     (1280, 14, 0): "timm/vit_huge_patch14_224.mae",
 }
 MOCO = {(768, 16, 0): "mocov3-vitb16"}
-MOCO_SMALL = 384  # width of MoCo v3's ViT-S, whose 12 heads shapes do not show
+MOCO_SMALL = 384  # width of MoCo v3's ViT-S; its 12 heads cannot be seen from the shapes
 RENAMED = ((re.compile(r"^blocks\.\d+\.(\d+\.)"), r"blocks.\1"), (re.compile(r"\.w12\."), ".fc1."),
            (re.compile(r"\.w3\."), ".fc2."))  # fmt: skip
 OF_MOCO = "base_encoder."
-WRAPPED = ("backbone.", OF_MOCO)  # in training checkpoints, beside heads and MoCo's other networks
+WRAPPED = ("backbone.", OF_MOCO)  # prefixes in training checkpoints, which also hold heads and MoCo's other networks
 PROJECTION = f"{OF_MOCO}head."
 UNUSED = ("mask_token", "decoder_", "head.", "dino_head.", "ibot_head.")
 
@@ -54,64 +54,66 @@ def from_published(
     Args:
         state: the published state dict; names may begin with ``backbone.`` or ``base_encoder.``; heads, MAE's decoder
             and MoCo's momentum encoder are left out.
-        architecture: which encoder it is; None tells by the shapes.
+        architecture: name of the encoder; None infers it from the shapes.
 
     Returns:
-        The architecture, no values of its configuration, and the state dict under the encoder's names.
+        Name of the architecture, an empty configuration, and the state dict under the encoder's names.
 
     Raises:
-        WeightsError: it is none that is known.
+        WeightsError: the backbone is unknown.
     """
     bare = _bare(state)
     shape, known = vit_shape(bare), MOCO if _prefix(state) == OF_MOCO else _known(bare)
     if known is MOCO and shape[0] == MOCO_SMALL:
-        raise WeightsError("This is MoCo v3's ViT-S, whose 12 heads no encoder of the zoo has: convert its ViT-B.")
+        raise WeightsError(
+            "This is MoCo v3's ViT-S with 12 heads, which the zoo does not have: convert MoCo v3's ViT-B."
+        )
     if architecture is None:
         if shape not in known:
             raise WeightsError(
-                f"This backbone is {described(shape)}, which fits several encoders or none: say with architecture= "
-                "which one of the zoo it is, for example 'mae-vitb16' or 'timm/vit_base_patch16_224.dino'."
+                f"This backbone is {described(shape)}, which fits several encoders or none: name the encoder with "
+                "architecture=, for example 'mae-vitb16' or 'timm/vit_base_patch16_224.dino'."
             )
         architecture = known[shape]
     return architecture, {}, {f"model.{name}": value for name, value in timm_names(bare).items()}
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of a published state dict that have no place in the encoder."""
+    """Names of the tensors in a published state dict that the encoder does not use."""
     prefix = _prefix(state)
     left_out = (*(prefix + name for name in UNUSED), PROJECTION)
     return [name for name in state if not name.startswith(prefix) or name.startswith(left_out)]
 
 
 def vit_shape(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
-    """Width, patch in pixels, and registers of a bare backbone."""
+    """Width, patch size in pixels, and number of registers of a bare backbone."""
     width, _, patch, _ = state["patch_embed.proj.weight"].shape
     return width, patch, state["register_tokens"].shape[1] if "register_tokens" in state else 0
 
 
 def model_over(backbone: Mapping[str, Tensor], known: Mapping[tuple[int, int, int], str], family: str) -> str:
-    """The part model over a bare backbone, by what :func:`vit_shape` finds; the first where the backbone is missing.
+    """Name of the part model over a bare backbone, by :func:`vit_shape`; the first known if the backbone is missing.
 
     Raises:
-        WeightsError: none of the known is over such a backbone.
+        WeightsError: no known model is built on such a backbone.
     """
     shape = vit_shape(backbone) if backbone else next(iter(known))
     if shape not in known:
         raise WeightsError(
-            f"This {family}'s encoder is {described(shape)}: say with architecture= and encoder= which one of the zoo "
-            "it is."
+            f"This {family}'s encoder is {described(shape)}, which is unknown: name the model and its encoder with "
+            "architecture= and encoder=."
         )
     return known[shape]
 
 
 def described(shape: tuple[int, int, int]) -> str:
-    """What :func:`vit_shape` found, in words."""
+    """The result of :func:`vit_shape` in words."""
     width, patch, registers = shape
     return f"a ViT {width} wide, with patches of {patch} pixels and {registers} registers"
 
 
 def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A bare backbone under timm's names; with registers, the class token's position becomes part of the token."""
+    """Rename a bare backbone to timm's names; with registers, the class token's position is added to the token."""
     found = {}
     for name, value in state.items():
         if not name.startswith(UNUSED):
@@ -140,10 +142,11 @@ def _prefix(state: Mapping[str, Tensor]) -> str:
 
 
 def _known(bare: Mapping[str, Tensor]) -> Mapping[tuple[int, int, int], str]:
-    """The architectures that a backbone can be of, by its shape.
+    """The architectures that a backbone may belong to, by shape.
 
-    MAE and MoCo v3 keep fixed sine positions, zero for the class token. The first quarter of their channels are the
-    sines of the column in MAE and of the row in MoCo, so those of the second place of the first row tell them apart.
+    MAE and MoCo v3 have fixed sine positions, which are zero for the class token. The first quarter of the channels
+    holds the sines of the column in MAE and of the row in MoCo, so these channels at the second patch of the first row
+    distinguish the two.
     """
     table = bare["pos_embed"]
     if any(name.startswith("decoder_") for name in bare):

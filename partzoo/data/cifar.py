@@ -1,4 +1,4 @@
-"""The files of CIFAR-10 and CIFAR-100, in both official versions: Python pickles and plain binary."""
+"""The files of CIFAR-10 and CIFAR-100 in both official versions, Python pickles and plain binary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from partzoo.errors import UsageError
 
 PIXELS = 3 * 32 * 32
 
-# What a pickled dictionary of arrays needs, and nothing else; the Python 2 files name numpy.core, newer ones _core.
+# All that a pickled dictionary of arrays needs; files of Python 2 refer to numpy.core, newer ones to numpy._core.
 _RECONSTRUCT = np.zeros(0).__reduce__()[0]
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -36,10 +36,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickle(file: str | Path) -> dict[bytes, Any]:
-    """A dictionary of arrays, lists and strings, with keys of bytes; no code of the file's choosing is run.
+    """Read a pickled dictionary of arrays, lists and strings, with bytes as keys, without running code in the file.
 
     Raises:
-        UsageError: the file is damaged, or holds anything else than these.
+        UsageError: the file is damaged, or contains anything else.
     """
     file = Path(file)
     try:
@@ -48,7 +48,7 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
         raise
     except Exception as error:
         raise UsageError(
-            f"{file} is not read as a file of arrays ({error}): download it again from the official page."
+            f"{file} cannot be read as a file of arrays ({error}): download it again from the official page."
         ) from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not a dictionary of arrays: download it again.")
@@ -57,16 +57,16 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two sets, with one kind of its labels.
+    """One of the two data sets, with one kind of labels.
 
     Attributes:
-        name: of the protocol, for errors.
-        python, binary: the folders of the two versions, as the official archives hold them.
-        files: split -> names of the pickles; those of the binary version end in ``.bin``.
+        name: name of the protocol, for errors.
+        python, binary: folders of the two versions, as in the official archives.
+        files: split -> names of the pickles; files of the binary version also end in ``.bin``.
         labels: key of the labels in the pickles.
-        label_byte, label_bytes: which of how many label bytes before a binary image.
-        names: pickle with the classes' names, its key, and the text file of the binary version.
-        get: what to download, and where it must lie.
+        label_byte, label_bytes: index of the label byte, and number of label bytes before each binary image.
+        names: pickle with the names of the classes, its key, and the text file of the binary version.
+        get: instructions for the download, for errors.
     """
 
     name: str
@@ -80,15 +80,15 @@ class Cifar:
     get: str
 
     def load(self, data: str | Path, split: str, limit: int | None = None) -> ImageSet:
-        """Images of ``split`` ("train" or "test"), in the order of the files, which is random; with labels.
+        """Read the images and labels of a split, in the order of the files, which is random.
 
         Args:
-            data: the folder with the version's folder in it, or that folder itself.
+            data: folder of one version, or the folder that contains it.
             split: ``"train"`` or ``"test"``.
-            limit: only the first so many.
+            limit: largest number of images; the first are taken.
 
         Raises:
-            UsageError: no such split, or files are missing or damaged.
+            UsageError: the split is unknown, or files are missing or damaged.
         """
         if split not in self.files:
             raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are {', '.join(self.files)}.")
@@ -142,7 +142,7 @@ CIFAR10_FILES = Cifar(
 
 
 def cifar100_files(name: str, kind: str) -> Cifar:
-    """CIFAR-100 with its ``"fine"`` (100) or ``"coarse"`` (20) labels."""
+    """CIFAR-100 with its ``"fine"`` (100 classes) or ``"coarse"`` (20 classes) labels."""
     return Cifar(
         name=name,
         python="cifar-100-python",

@@ -1,4 +1,4 @@
-"""The images of a folder, of a tar or of sheets of equal tiles, as a set to train or to measure on."""
+"""Reading image sets for training and evaluation from folders, tars, and sheets of square tiles."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from partzoo.images.opening import open_images
 def load_images(
     folder: str | Path, split: str = "train", *, side: int = 64, limit: int | None = None, frame: Frame = "crop"
 ) -> ImageSet:
-    """The images of a folder, resized to a square.
+    """Read the images of a folder, resized to squares.
 
-    Five layouts are read: sheets of 64-pixel tiles (``train-00.avif``, ..., ``train-labels.npy``,
-    ``classes.json``), of which any number may be present; one sheet of square tiles a split (``train.avif``,
-    ``dev.avif``) with an ``.npz`` whose arrays have a row for each tile; the official files of CIFAR or STL-10
-    (:mod:`partzoo.data.official`); one subfolder per class, with or without ``train`` and ``val`` above; any other
-    tree of images, without labels. A tree without ``val`` has one image in ten (every tenth, in the order of
-    the names) as its ``val`` split. A ``.tar`` of images is read as the tree that it holds.
+    Five layouts are read: any number of sheets of 64-pixel tiles (``train-00.avif``, ...) with ``train-labels.npy`` and
+    ``classes.json``; one sheet of square tiles for each split (``train.avif``, ``dev.avif``) with an ``.npz`` file
+    whose arrays have a row for each tile; the official files of CIFAR or STL-10 (:mod:`partzoo.data.official`); one
+    subfolder for each class, with or without ``train`` and ``val`` above; and any other tree of images, without labels.
+    In a tree without ``val``, every tenth image, in the order of names, forms that split. A ``.tar`` file is read like
+    the tree that it contains.
 
     Args:
-        folder: where the images lie.
+        folder: folder or tar of the images.
         split: ``"train"`` or ``"val"``.
-        side: size in pixels.
-        limit: at most so many images: the first of sheets, which are in random order; of a tree, spread evenly.
-        frame: see :class:`ImageSet`.
+        side: side of the squares in pixels.
+        limit: largest number of images: of sheets, which are in random order, the first; of trees, evenly spaced ones.
+        frame: how images become squares; see :class:`ImageSet`.
 
     Raises:
-        UsageError: the folder is missing or holds no images.
+        UsageError: the folder is missing or contains no images.
     """
     folder = Path(folder)
     sheet = folder / f"{'dev' if split == 'val' else split}.avif"
@@ -66,7 +66,7 @@ def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> Ima
 
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
-    """A sheet's tiles: the largest squares of which there are as many as its ``.npz`` has rows."""
+    """Tiles of a sheet: the largest squares of which it contains as many as its ``.npz`` file has rows."""
     with np.load(sheet.with_suffix(".npz")) as arrays:
         count = len(arrays[arrays.files[0]])
     with Image.open(sheet) as image:
@@ -75,22 +75,24 @@ def _from_sheet(sheet: Path, side: int) -> ImageSet:
     sides = (common // n for n in range(1, common + 1) if common % n == 0)
     tile = next((s for s in sides if (width // s) * (height // s) >= count), None)
     if tile is None:
-        raise UsageError(f"{sheet} is too small for the {count} images that its .npz tells of.")
+        raise UsageError(
+            f"{sheet} is too small for {count} tiles, the number of rows in its .npz file: make both anew."
+        )
     return ImageSet.from_pixels(resized(_tiles(sheet, tile)[:count], side), None, [])
 
 
 def _tiles(sheet: Path, tile: int) -> Tensor:
-    """All tiles of a sheet, row by row: ``(n, 3, tile, tile)`` uint8."""
+    """All tiles of a sheet, row by row, ``(n, 3, tile, tile)`` uint8."""
     pixels = torch.from_numpy(np.array(Image.open(sheet).convert("RGB")))
     tiles = pixels.unfold(0, tile, tile).unfold(1, tile, tile)
     return tiles.reshape(-1, 3, tile, tile).contiguous()
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """The images in a folder and its subfolders, sorted.
+    """Paths of the images in a folder and its subfolders, sorted.
 
     Raises:
-        UsageError: the folder is missing or holds none.
+        UsageError: the folder is missing or contains no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -118,12 +120,12 @@ def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:
 
 
 def _part(files: list, split: str) -> list:
-    """Of files that are in no folder of a split: every tenth is held out."""
+    """Split files that are not in folders of splits: every tenth belongs to ``val``."""
     return files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
 
 
 def _classes(files: list[PurePath]) -> tuple[Tensor | None, list[str]]:
-    """Labels and their names: the folder, the first of a path, that each file lies in."""
+    """Labels and their names, from the first folder in the path of each file; none if a file lies in no folder."""
     if any(len(file.parts) == 1 for file in files):
         return None, []
     classes = sorted({file.parts[0] for file in files})

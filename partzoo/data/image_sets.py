@@ -1,4 +1,4 @@
-"""Images in memory or on disk that training and evaluation take by number."""
+"""Sets of images in memory or on disk, indexed by number, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ Frame = Literal["crop", "squash"]
 
 
 class Examples:
-    """What one trains on, by number."""
+    """Training examples, indexed by number.
+
+    Attributes:
+        labels: ``(N,)`` int64, or None.
+        classes: names of the labels.
+    """
 
     labels: Tensor | None
     classes: list[str]
@@ -34,12 +39,15 @@ class Examples:
         raise NotImplementedError
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Batches of numbers without end: a new order every epoch, drawn from the seed.
+        """Endless batches of numbers, in a new random order every epoch.
 
         Args:
-            batch_size: numbers in each batch; a batch may span two epochs.
-            seed: of the orders.
-            start: examples to leave out at the beginning (those seen before a resume).
+            batch_size: size of a batch; a batch may span two epochs.
+            seed: random seed of the orders.
+            start: number of examples to skip at the beginning (those seen before training was resumed).
+
+        Yields:
+            ``(batch_size,)`` int64.
         """
         count, position = len(self), start
         while True:
@@ -55,16 +63,16 @@ class Examples:
 class ImageSet(Examples):
     """Square images of one size, with labels where the data has them.
 
-    Images are decoded when first asked for and kept as uint8, as long as all of them fit into
-    ``CACHE_BYTES``; larger sets are decoded each time.
+    Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``;
+    those of larger sets are decoded each time.
 
     Attributes:
-        files: where they are, or their encoded bytes; empty for those that were in memory from the first.
+        files: paths of the images, or their encoded bytes; empty for images that are in memory from the beginning.
         side: height and width in pixels.
         labels: ``(N,)`` int64, or None.
-        classes: the labels' names.
-        frame: how an image becomes a square: ``"crop"``, the centre of it, its shorter side resized; ``"squash"``, all
-            of it, aspect not kept.
+        classes: names of the labels.
+        frame: how an image becomes a square: ``"crop"`` resizes its shorter side and crops the centre, ``"squash"``
+            resizes both sides without keeping the aspect ratio.
     """
 
     def __init__(
@@ -76,7 +84,7 @@ class ImageSet(Examples):
         frame: Frame = "crop",
     ) -> None:
         if frame not in get_args(Frame):
-            raise UsageError(f"frame={frame!r}: it is 'crop' or 'squash'.")
+            raise UsageError(f"frame={frame!r} must be 'crop' or 'squash'.")
         self.files, self.side, self.labels, self.classes, self.frame = files, side, labels, classes, frame
         fits = len(files) * 3 * side * side <= CACHE_BYTES
         self._pixels = torch.empty((len(files) if fits else 0, 3, side, side), dtype=torch.uint8)
@@ -84,7 +92,7 @@ class ImageSet(Examples):
 
     @classmethod
     def from_pixels(cls, pixels: Tensor, labels: Tensor | None, classes: list[str]) -> ImageSet:
-        """Images ``(N, 3, side, side)`` uint8 that are in memory already."""
+        """Make a set of images in memory, ``(N, 3, side, side)`` uint8."""
         self = cls([], pixels.shape[-1], labels, classes)
         self._pixels, self._known = pixels, torch.ones(len(pixels), dtype=torch.bool)
         return self
@@ -124,12 +132,12 @@ class ImageSet(Examples):
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def resized(self, side: int) -> ImageSet:
-        """All images in another size, in memory."""
+        """All images resized to another side, in memory."""
         pixels = resized(self.batch(torch.arange(len(self))), side)
         return ImageSet.from_pixels(pixels, self.labels, self.classes)
 
     def select(self, indices: Tensor) -> ImageSet:
-        """The images with these numbers, in this order, as a set of their own."""
+        """A new set of the images with these numbers, in this order."""
         labels = None if self.labels is None else self.labels[indices]
         if not self.files:
             return ImageSet.from_pixels(self._pixels[indices], labels, self.classes)
@@ -138,7 +146,7 @@ class ImageSet(Examples):
 
 
 def at_most(images: ImageSet, count: int) -> ImageSet:
-    """``count`` images or, where there are fewer, all: of files, spread evenly; of pixels in memory, the first."""
+    """At most ``count`` images: of files, evenly spaced ones; of pixels in memory, the first."""
     if count >= len(images):
         return images
     numbers = torch.arange(count)
@@ -146,7 +154,7 @@ def at_most(images: ImageSet, count: int) -> ImageSet:
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
-    """Images ``(N, 3, S, S)`` uint8 in another size, bicubic with antialiasing."""
+    """Resize images ``(N, 3, S, S)`` uint8 to another side, bicubic with antialiasing."""
     if pixels.shape[-1] == side:
         return pixels
     resize = torch.nn.functional.interpolate

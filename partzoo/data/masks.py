@@ -1,4 +1,4 @@
-"""Images with a mask or a label map each, from a folder or a tar with ``images/`` and ``masks/``."""
+"""Sets of images with masks or label maps, from a folder or a tar with ``images/`` and ``masks/``."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from PIL import Image
 from partzoo.errors import ImageError, UsageError
 from partzoo.images.opening import SUFFIXES, open_image
 
-SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # places in each five images, in the order of their names
+SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # positions in every five images, in the order of names
 HASH_SIDE, HASH_BITS = 32, 8
-ALIKE = 8  # bits of 63 in which the hashes of two copies of one photograph may differ
+ALIKE = 8  # number of bits, of 63, by which hashes of two copies of one photograph may differ
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedImage:
-    """An image and what each of its pixels shows.
+    """An image and its mask.
 
     Attributes:
-        name: path below ``images/``, without its ending.
+        name: path below ``images/``, without the suffix.
         pixels: ``(H, W, 3)`` uint8.
-        mask: ``(H, W)`` uint8, 0 background; 1 foreground, or the number of a label.
+        mask: ``(H, W)`` uint8: 0 background, 1 foreground; or label numbers.
     """
 
     name: str
@@ -36,15 +36,16 @@ class MaskedImage:
 
 
 class MaskedSet(Sequence[MaskedImage]):
-    """A set's images in the order of their names, read when they are asked for.
+    """Images with masks, in the order of their names, each read only when indexed.
 
     Args:
-        path: a folder with ``images/`` and ``masks/``, or a tar of one; a mask is the PNG of the same name.
-        split: ``"train"``, ``"dev"`` or ``"report"``: of every five images, in the order of their names, the first is
-            for reports, the second for choices and the rest for training. ``"all"`` takes all.
+        path: a folder with ``images/`` and ``masks/``, or an uncompressed tar of one; a mask is a PNG with the name of
+            its image.
+        split: ``"train"``, ``"dev"`` or ``"report"``: of every five images, in the order of names, the first is for
+            reports, the second for choices of methods, and the rest for training. ``"all"`` takes all images.
 
     Raises:
-        UsageError: there is no such set or split, or an image has no mask.
+        UsageError: the set or the split does not exist, or an image has no mask.
     """
 
     def __init__(self, path: str | Path, split: str = "all") -> None:
@@ -91,10 +92,10 @@ class MaskedSet(Sequence[MaskedImage]):
 
 
 def find_set(folder: str | Path, name: str) -> Path:
-    """Where a set lies below a folder: ``NAME.tar`` or ``NAME/``, there or in ``masks/``.
+    """Find a set by its name: ``NAME.tar`` or ``NAME/``, in the folder or in its subfolder ``masks/``.
 
     Raises:
-        UsageError: it is in none of these places.
+        UsageError: the set is not there.
     """
     for base in (Path(folder), Path(folder, "masks")):
         for path in (base / f"{name}.tar", base / name):
@@ -104,9 +105,9 @@ def find_set(folder: str | Path, name: str) -> Path:
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
-    """63 bits ``(63,)`` bool that copies of one photograph share, whatever their size and compression.
+    """Perceptual hash ``(63,)`` bool, nearly equal for copies of one photograph of any size and compression.
 
-    They are the signs, against their median, of the lowest frequencies of the grey image at 32 x 32 pixels.
+    Its bits compare the lowest frequencies of the grey image, at 32 x 32 pixels, with their median.
 
     Source: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010.
     """
@@ -118,12 +119,12 @@ def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
 
 
 def hashes_of(images: Iterable[np.ndarray]) -> np.ndarray:
-    """Hashes ``(N, 63)`` of images ``(H, W, 3)``."""
+    """Hashes ``(N, 63)`` bool of images ``(H, W, 3)`` uint8."""
     return np.array([perceptual_hash(pixels) for pixels in images]).reshape(-1, HASH_BITS**2 - 1)
 
 
 def is_known(pixels: np.ndarray, known: np.ndarray) -> bool:
-    """Whether an image, or its mirror image, is nearly the same as one whose hash is among ``(N, 63)``."""
+    """Whether an image or its mirror image nearly equals one whose hash is among ``known``, ``(N, 63)`` bool."""
     own = (perceptual_hash(pixels), perceptual_hash(np.ascontiguousarray(pixels[:, ::-1])))
     return any(((known != each).sum(1) <= ALIKE).any() for each in own)
 
@@ -133,7 +134,7 @@ def _is_image(name: str) -> bool:
 
 
 def _files_of(path: Path) -> dict[str, Path | tuple[int, int]]:
-    """Files by their path in a set: where each lies, or its offset and length in the tar."""
+    """Files of a set by relative path: the path of each, or its offset and length in the tar."""
     if path.is_dir():
         return {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     try:

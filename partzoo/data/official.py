@@ -1,4 +1,4 @@
-"""The official files of CIFAR-10, CIFAR-100 and STL-10 as images to train on.
+"""The official files of CIFAR-10, CIFAR-100 and STL-10 as training images.
 
 The same readers serve the protocols that measure on these data (:mod:`partzoo.evaluate.protocols`).
 """
@@ -15,20 +15,20 @@ from partzoo.errors import UsageError
 
 
 def official_images(folder: Path, split: str, limit: int | None = None) -> ImageSet | None:
-    """Images of CIFAR or STL-10, in their own size.
+    """Read the images of CIFAR or STL-10, in their original size.
 
     Args:
-        folder: what an official archive was unpacked into, or its own folder: ``cifar-10-batches-py``,
-            ``cifar-100-python``, their binary versions, ``stl10_binary``.
-        split: ``"train"`` or ``"val"``, which is their test split. Training images of STL-10 are the unlabelled ones,
-            where they are there.
-        limit: at most so many images.
+        folder: folder of an unpacked official archive (``cifar-10-batches-py``, ``cifar-100-python``, their binary
+            versions, or ``stl10_binary``), or the folder that contains it.
+        split: ``"train"``, or ``"val"`` for their test split. For STL-10, ``"train"`` is the unlabelled images if they
+            are present.
+        limit: largest number of images.
 
     Returns:
-        The images, CIFAR-100's with their fine labels; None where the folder holds none of these data.
+        The images, those of CIFAR-100 with their fine labels; None if the folder contains none of these data sets.
 
     Raises:
-        UsageError: it holds several of them, or files are missing or damaged.
+        UsageError: the folder contains several of them, or files are missing or damaged.
     """
     found = []
     for cifar in (CIFAR10_FILES, cifar100_files("cifar-100", "fine")):

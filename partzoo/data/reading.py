@@ -1,4 +1,4 @@
-"""What the loaders share: examples read when asked for, list files, and the papers' ways of framing an image."""
+"""Shared code of the data loaders: examples read on demand, list files, and the papers' ways of resizing images."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image of a part protocol, in the protocol's frame: already cropped and resized as its rules say.
+    """One image of a part protocol, cropped and resized by the protocol's rules.
 
     Attributes:
         image: ``(H, W, 3)`` uint8.
-        points: ``(L, 2)`` float64 landmarks, x and y in the frame's pixels; None where truth is a mask.
-        visible: ``(L,)`` bool, whether a landmark counts; None: all of them.
-        mask: ``(h, w)`` int64, true label of each pixel of the protocol's grid; None where truth is landmarks.
-        box: x, y, width, height in the frame's pixels of the thing; None where the data has none.
-        category: number of the image's class; None where the data has none.
-        group: images of one group are alike, such as frames of one person.
+        points: ``(L, 2)`` float64 landmarks, x and y in pixels of ``image``; None if the ground truth is a mask.
+        visible: ``(L,)`` bool, whether a landmark counts; None counts all.
+        mask: ``(h, w)`` int64, true label at each point of the protocol's grid; None if the ground truth is landmarks.
+        box: x, y, width and height of the object in pixels of ``image``; None if the data has none.
+        category: number of the image's class; None if the data has none.
+        group: number of the image's group; images of one group are similar, for example frames of one person.
     """
 
     image: np.ndarray
@@ -40,11 +40,11 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """Examples made when they are asked for, so that any number of them takes the memory of one.
+    """Examples read on demand, so that any number of them takes the memory of one.
 
     Args:
-        records: what is known of each before its image is opened.
-        read: a record -> its example.
+        records: one record for each example, from which it is read.
+        read: function from a record to its example.
     """
 
     def __init__(self, records: Sequence, read: Callable[[Any], Example]) -> None:
@@ -66,15 +66,21 @@ class Examples(Sequence[Example]):
 
 
 def inside(data: Path, folder: str) -> Path:
-    """The archive's own folder, whether ``data`` is that or the one it was unpacked into."""
+    """The archive's own folder, whether ``data`` is this folder or the one that contains it."""
     return data / folder if (data / folder).is_dir() else data
 
 
 def need(protocol: str, data: str | Path, names: Sequence[str], get: str) -> Path:
-    """The data's folder, if everything that ``names`` lists lies in it.
+    """Check that the folder of a data set contains certain files, and return the folder.
+
+    Args:
+        protocol: name of the protocol, for the message.
+        data: the folder.
+        names: files and folders that must be in it.
+        get: instructions for the download, for the message.
 
     Raises:
-        UsageError: something is missing; the sentence says what, and where it comes from.
+        UsageError: one is missing; the message names it and gives the instructions.
     """
     data = Path(data)
     for name in names:
@@ -84,24 +90,26 @@ def need(protocol: str, data: str | Path, names: Sequence[str], get: str) -> Pat
 
 
 def check_split(protocol: str, split: str, splits: Sequence[str]) -> None:
-    """Raises:
-    UsageError: the protocol has no such split.
+    """Check that a protocol has a split.
+
+    Raises:
+        UsageError: the split is unknown.
     """
     if split not in splits:
         raise UsageError(f"Unknown split {split!r} of {protocol}; the splits are {', '.join(splits)}.")
 
 
 def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separator: str | None = None) -> list[Row]:
-    """Every line of a list file that is not blank.
+    """Read a list file, skipping blank lines.
 
     Args:
-        file: text, one row a line.
-        form: what a line must look like, for the message.
-        parse: fields of a line -> its row; ValueError and IndexError mean that the line is damaged.
-        separator: between fields; any white space by default.
+        file: text file with one row on each line.
+        form: description of a valid line, for the message.
+        parse: function from the fields of a line to its row; a ValueError or IndexError marks the line as damaged.
+        separator: separator of fields; any white space by default.
 
     Raises:
-        UsageError: a line is damaged (the sentence gives file and number), or there is none.
+        UsageError: a line is damaged (the message gives file and line number), or the file is empty.
     """
     rows = []
     with file.open(encoding="utf-8", errors="replace") as lines:
@@ -111,7 +119,7 @@ def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separato
                     rows.append(parse(line.strip().split(separator)))
                 except (ValueError, IndexError) as error:
                     raise UsageError(
-                        f"{file}, line {number}: {line.strip()[:80]!r} is not '{form}'. Get the file anew."
+                        f"{file}, line {number}: {line.strip()[:80]!r} is not '{form}'. Download the file again."
                     ) from error
     if not rows:
         raise UsageError(f"{file} is empty: each line must be '{form}'.")
@@ -119,56 +127,59 @@ def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separato
 
 
 def read_json(file: Path) -> dict:
-    """The object that a JSON file holds.
+    """Read a JSON file that holds an object.
 
     Raises:
-        UsageError: it is damaged; the sentence gives file and line.
+        UsageError: the file is damaged or holds something else.
     """
     try:
         found = json.loads(file.read_bytes())
     except ValueError as error:
-        raise UsageError(f"{file} is not JSON ({error}). Get the file anew.") from error
+        raise UsageError(f"{file} is not JSON ({error}). Download the file again.") from error
     if not isinstance(found, dict):
-        raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Get the file anew.")
+        raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Download the file again.")
     return found
 
 
 def read_mat(file: Path, variable: str, **options: bool) -> Any:
-    """One variable of a MATLAB file; ``options`` are those of ``scipy.io.loadmat``.
+    """Read a variable of a MATLAB file; ``options`` are those of ``scipy.io.loadmat``.
 
     Raises:
-        UsageError: it is damaged or lacks the variable.
+        UsageError: the file is damaged or lacks the variable.
         MissingExtraError: scipy is not installed.
     """
     loadmat = require("scipy.io", "eval").loadmat
     try:
         return loadmat(file, **options)[variable]
     except Exception as error:  # damaged bytes make the reader raise errors of any type
-        raise UsageError(f"{file} holds no readable {variable!r} ({error}). Get the file anew.") from error
+        raise UsageError(f"{file} holds no readable {variable!r} ({error}). Download the file again.") from error
 
 
 def squash(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The image as a square, aspect not kept, antialiased bilinear: torchvision's Resize of a PIL image.
+    """Resize an image to a square, antialiased bilinear, as torchvision's Resize does with PIL images.
 
     Args:
         pixels: ``(H, W, 3)`` uint8.
-        side: height and width of the result, ``(side, side, 3)`` uint8.
+        side: side of the square in pixels.
+
+    Returns:
+        ``(side, side, 3)`` uint8; the aspect ratio is not kept.
     """
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def squash_plain(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The image as a square, aspect not kept, bilinear without antialiasing: OpenCV's resize, to a grey level."""
+    """Resize an image to a square, bilinear without antialiasing; equals OpenCV's resize up to one grey level."""
     rows, columns = ((np.arange(side) + 0.5) * length / side - 0.5 for length in pixels.shape[:2])
     return sample(pixels, rows, columns)
 
 
 def sample(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear values at all pairs of rows and columns, those outside clamped to the border.
+    """Sample an image bilinearly at all pairs of rows and columns; positions outside are clamped to the border.
 
     Args:
         pixels: ``(H, W, 3)`` uint8.
-        rows, columns: ``(h,)`` and ``(w,)`` float, the centre of the first pixel being 0.
+        rows, columns: ``(h,)`` and ``(w,)`` float, in pixels from the centre of the first pixel.
 
     Returns:
         ``(h, w, 3)`` uint8.
@@ -186,12 +197,12 @@ def _between(values: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
 
 
 def squash_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """Labels ``(H, W)`` on a square grid ``(side, side)`` int64: nearest, cell i reading pixel floor(i H / side)."""
+    """Resize labels ``(H, W)`` to ``(side, side)`` int64; cell i takes the label of pixel floor(i H / side)."""
     rows, columns = (np.arange(side) * length // side for length in mask.shape)
     return mask[rows[:, None], columns].astype(np.int64)
 
 
 def stretch(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Factors ``(2,)``, of x and y, from an image's pixels to those of the square that it is squashed to."""
+    """Factors ``(2,)`` of x and y from an image's pixels to those of the square to which it is resized."""
     height, width = pixels.shape[:2]
     return np.array([side / width, side / height])

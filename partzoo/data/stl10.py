@@ -19,15 +19,15 @@ GET = (
 
 
 def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
-    """STL-10's binary files: ``"train"`` (5,000), ``"test"`` (8,000) and, without labels, ``"unlabeled"`` (100,000).
+    """Read STL-10 from its binary files.
 
     Args:
-        data: folder with ``stl10_binary``, or that folder.
-        split: one of these.
-        limit: only the first so many.
+        data: the folder ``stl10_binary``, or the folder that contains it.
+        split: ``"train"`` (5,000 images), ``"test"`` (8,000) or ``"unlabeled"`` (100,000, without labels).
+        limit: largest number of images; the first are taken.
 
     Raises:
-        UsageError: no such split, or its files are missing or damaged.
+        UsageError: the split is unknown, or its files are missing or damaged.
     """
     if split not in ("train", "test", "unlabeled"):
         raise UsageError(f"Unknown split {split!r} of stl-10; the splits are train, test, unlabeled.")
@@ -41,10 +41,10 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     if labelled:
         labels = torch.from_numpy(np.fromfile(data / f"{split}_y.bin", np.uint8).astype(np.int64) - 1)
     if not size or size % row or (labels is not None and len(labels) != size // row):
-        raise UsageError(f"{data / f'{split}_X.bin'} does not hold {SIDE} x {SIDE} images, one a label. {GET}")
+        raise UsageError(f"{data / f'{split}_X.bin'} does not hold {SIDE} x {SIDE} images, one for each label. {GET}")
     count = size // row if limit is None else min(limit, size // row)
     stored = np.memmap(data / f"{split}_X.bin", np.uint8, "r", shape=(count, 3, SIDE, SIDE))
-    # Planes are stored column by column.
+    # Each colour plane is stored column by column.
     planes = torch.from_numpy(np.ascontiguousarray(stored.swapaxes(2, 3)))
     names = (data / "class_names.txt").read_text().split()
     return ImageSet.from_pixels(planes, None if labels is None else labels[:count], names)

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet in its official layout, or as sheets of tiles."""
+"""Tiny-ImageNet in its official layout or as sheets of tiles."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ GET = (
 
 
 def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
-    """Tiny-ImageNet: the official folder, or sheets as :func:`partzoo.data.folders.load_images` reads them.
+    """Read Tiny-ImageNet from its official folder, or from sheets as :func:`partzoo.data.folders.load_images` does.
 
-    The official validation images may lie together with ``val_annotations.txt`` or be sorted into a folder per
-    class. A limit draws from all classes, by a fixed order; sheets are in random order already.
+    The official validation images may lie in one folder with ``val_annotations.txt``, or in one folder for each class.
 
     Args:
         data: folder with ``train/<wnid>/images`` and ``val``, or with ``train-00.avif``, ...
         split: ``"train"`` or ``"val"``.
-        limit: at most so many images.
+        limit: largest number of images. They are drawn from all classes in a fixed random order; of sheets, which are
+            in random order already, the first are taken.
 
     Raises:
-        UsageError: no such split, or its files are missing.
+        UsageError: the split is unknown, or its files are missing.
     """
     if split not in ("train", "val"):
         raise UsageError(f"Unknown split {split!r} of tiny-imagenet; the splits with labels are train, val.")
@@ -51,7 +51,9 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     known = {name: number for number, name in enumerate(classes)}
     names = names or [next((part for part in file.parts[::-1] if part in known), file.parent.name) for file in files]
     if strange := set(names) - set(known):
-        raise UsageError(f"{data / split} has the class {min(strange)!r}, which {data / 'train'} has not.")
+        raise UsageError(
+            f"{data / split} has the class {min(strange)!r}, which {data / 'train'} lacks: unpack the archive again."
+        )
     labels = torch.tensor([known[name] for name in names])
     if limit is not None and limit < len(files):
         chosen = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))[:limit]

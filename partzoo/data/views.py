@@ -1,7 +1,7 @@
-"""Crops and colours of whole batches on their device, each image with parameters of its own.
+"""Augmentation of whole batches on their device, with separate random parameters for each image.
 
-They agree with torchvision's operators on single images: crops with those on 8-bit PIL images, colours with those
-on float tensors.
+The results equal those of torchvision's operators on single images: crops those on 8-bit PIL images, colours those on
+float tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 LUMA = (0.2989, 0.587, 0.114)
-PIL_UNIT = 1 << 22  # what PIL counts the weights of 8-bit pixels in
+PIL_UNIT = 1 << 22  # PIL's fixed-point unit of weights for 8-bit pixels
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
@@ -34,19 +34,19 @@ def random_boxes(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Random boxes of an image, as torchvision's ``RandomResizedCrop`` draws them.
+    """Draw random boxes in an image, as torchvision's ``RandomResizedCrop`` does.
 
     Args:
-        count: how many, B.
-        size: height and width of the image.
-        scale: range of the box's part of the area.
-        ratio: range of width by height.
+        count: number of boxes B.
+        size: height and width of the image in pixels.
+        scale: range of the box's share of the image's area.
+        ratio: range of width divided by height.
         generator: source of randomness, on ``device``.
-        device: of the result.
+        device: device of the result.
 
     Returns:
-        ``(B, 4)`` int64: top, left, height, width. The first of ten draws that fits, else as much of the image's
-        middle as the ratios allow.
+        ``(B, 4)`` int64: top, left, height, width. Each is the first of ten draws that fits into the image; if none
+        does, it is the largest centred box that the ratios allow.
     """
     draw: Draw = {"generator": generator, "device": device}
     height, width = size
@@ -66,20 +66,21 @@ def random_boxes(
 
 
 def bilinear_weights(centres: Tensor, step: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
-    """How much each of ``size`` pixels in a line counts for each pixel of the result.
+    """Weights of the pixels of a line for each pixel of the resized line, by a triangle filter.
 
-    A triangle around the centre, as wide as a pixel, or as a pixel of the result where that is wider.
+    The filter reaches one pixel to either side of the centre, or one pixel of the result if these are wider.
 
     Args:
-        centres: ``(B, S)``, in pixel indices.
-        step: ``(B,)``, distance of neighbouring centres.
-        low, high: ``(B,)``; only pixels from low on and below high count.
-        size: of the line.
+        centres: ``(B, S)``, centres of the result's pixels, in indices of the line's pixels.
+        step: ``(B,)``, distance between neighbouring centres.
+        low, high: ``(B,)``; only pixels in low..high - 1 are used.
+        size: number of pixels of the line.
 
     Returns:
-        ``(B, S, size)``, rows that add up to 1, in PIL's fixed point.
+        ``(B, S, size)``, rows that add up to 1, up to PIL's fixed-point rounding.
     """
     at = torch.arange(size, device=centres.device)
+    # Shrinking must average over all pixels under a result's pixel; enlarging interpolates between two neighbours.
     weights = 1 - (at - centres[..., None]).abs() / step.clamp(min=1)[:, None, None]
     inside = (at >= low[:, None]) & (at < high[:, None])
     weights = weights.clamp_(min=0) * inside[:, None]
@@ -88,23 +89,25 @@ def bilinear_weights(centres: Tensor, step: Tensor, low: Tensor, high: Tensor, s
 
 
 def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Images ``(B, 3, H, W)`` in 0..255 weighted by rows ``(B, S, H)`` and columns ``(B, T, W)``: ``(B, 3, S, T)``.
+    """Resize images ``(B, 3, H, W)`` in 0..255 by weights of rows ``(B, S, H)`` and columns ``(B, T, W)``.
 
-    Rounded to whole levels after each direction, columns first, as PIL does.
+    Returns:
+        ``(B, 3, S, T)``.
     """
+    # PIL stores 8-bit pixels after each direction, columns first, so both results are rounded to whole levels.
     with torch.autocast(pixels.device.type, enabled=False):
         across = torch.matmul(pixels, columns.mT[:, None]).add_(0.5).floor_()
         return torch.matmul(rows[:, None], across).add_(0.5).floor_()
 
 
 def crop_resize(pixels: Tensor, boxes: Tensor, side: int, flipped: Tensor | None = None) -> Tensor:
-    """A box of each image, resized bilinearly with antialiasing.
+    """Crop a box of each image and resize it bilinearly with antialiasing.
 
     Args:
         pixels: ``(B, 3, H, W)`` float, 0..255.
-        boxes: ``(B, 4)`` top, left, height, width.
-        side: of the result.
-        flipped: ``(B,)`` bool, which to mirror left to right.
+        boxes: ``(B, 4)`` top, left, height, width, in pixels.
+        side: side of the result in pixels.
+        flipped: ``(B,)`` bool, which results to mirror left to right.
 
     Returns:
         ``(B, 3, side, side)`` float, whole levels of 0..255.
@@ -123,12 +126,12 @@ def crop_resize(pixels: Tensor, boxes: Tensor, side: int, flipped: Tensor | None
 
 
 def enlarged_patches(pixels: Tensor, corners: Tensor, enlarged: int) -> Tensor:
-    """Windows as large as the image out of the enlarged image, without making that.
+    """Cut windows of the image's size out of the enlarged image, without computing the whole enlarged image.
 
     Args:
         pixels: ``(B, 3, S, S)`` float, 0..255.
         corners: ``(B, 2)`` top and left in the enlarged image, in pixels.
-        enlarged: side of the enlarged image.
+        enlarged: side of the enlarged image in pixels.
 
     Returns:
         ``(B, 3, S, S)`` float, whole levels of 0..255.
@@ -145,13 +148,13 @@ def enlarged_patches(pixels: Tensor, corners: Tensor, enlarged: int) -> Tensor:
 
 
 def cut(pixels: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Squares ``(B, C, side, side)`` of images ``(B, C, H, W)`` at corners ``(B, 2)``, top and left."""
+    """Cut squares ``(B, C, side, side)`` out of images ``(B, C, H, W)`` at corners ``(B, 2)``, top and left."""
     index, rows, columns = _places(corners, side)
     return pixels[index, :, rows, columns].permute(0, 3, 1, 2)
 
 
 def place(patches: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Zeros ``(B, C, side, side)`` with a patch ``(B, C, p, p)`` each at its corner ``(B, 2)``, top and left."""
+    """Place patches ``(B, C, p, p)`` on zeros ``(B, C, side, side)`` at corners ``(B, 2)``, top and left."""
     canvas = patches.new_zeros(len(patches), patches.shape[1], side, side)
     index, rows, columns = _places(corners, patches.shape[3])
     canvas[index, :, rows, columns] = patches.permute(0, 2, 3, 1)
@@ -173,18 +176,18 @@ def patch_corners(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Random corners of patches, of which the first two do not overlap.
+    """Draw random corners of patches, of which the first two do not overlap.
 
     Args:
-        count: images, B.
-        patches: of each, N.
-        places: corners lie at 0..places - 1 in both directions; above ``side`` if N > 1.
-        side: of a patch, in the same pixels; 0 lets all patches overlap.
+        count: number of images B.
+        patches: number of patches N of each image.
+        places: number of positions in each direction: corners lie at 0..places - 1. For N > 1 it must exceed ``side``.
+        side: side of a patch, in the same pixels; 0 lets all patches overlap.
         generator: source of randomness, on ``device``.
-        device: of the result.
+        device: device of the result.
 
     Returns:
-        ``(B, N, 2)`` int64, top and left: uniform over all that are allowed.
+        ``(B, N, 2)`` int64, top and left, uniform over all that are allowed.
 
     Source: Spatial Reasoning, section 3.1.
     """
@@ -201,20 +204,20 @@ def patch_corners(
 
 @cache
 def _pairs_along(places: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs of places in one direction, those at least a side apart, and the rest."""
+    """All pairs of positions in one direction, those at least ``side`` apart, and the others."""
     pairs = torch.cartesian_prod(torch.arange(places), torch.arange(places))
     apart = (pairs[:, 0] - pairs[:, 1]).abs() >= side
     return pairs, pairs[apart], pairs[~apart]
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """Luma ``(B, 1, H, W)`` of images ``(B, 3, H, W)``."""
+    """Luma ``(B, 1, H, W)`` of RGB images ``(B, 3, H, W)``."""
     red, green, blue = pixels.unbind(1)
     return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]
 
 
 def shift_hue(pixels: Tensor, turns: Tensor) -> Tensor:
-    """Images ``(B, 3, H, W)`` in 0..1 with hues turned by ``(B,)`` parts of the circle."""
+    """Rotate the hues of images ``(B, 3, H, W)`` in 0..1 by ``turns`` ``(B,)``, in full turns."""
     red, green, blue = pixels.unbind(1)
     value = pixels.amax(1)
     chroma = value - pixels.amin(1)
@@ -230,15 +233,18 @@ def shift_hue(pixels: Tensor, turns: Tensor) -> Tensor:
 
 
 def jitter(pixels: Tensor, order: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue changed, in an order of each image's own.
+    """Change brightness, contrast, saturation and hue, in a separate order for each image.
+
+    Brightness, contrast and saturation are changed by blending with black, with the image's mean grey and with the
+    image in grey.
 
     Args:
         pixels: ``(B, 3, H, W)`` float, 0..1.
-        order: ``(B, 4)`` int64, a permutation of BRIGHTNESS, CONTRAST, SATURATION and HUE.
-        factors: ``(B, 4)`` by number of the change; 1 leaves brightness, contrast and saturation, 0 leaves the hue.
+        order: ``(B, 4)`` int64, permutations of BRIGHTNESS, CONTRAST, SATURATION and HUE.
+        factors: ``(B, 4)``, indexed by these numbers; 1 preserves brightness, contrast and saturation, 0 the hue.
 
     Returns:
-        As ``pixels``. The first three are blends with black, with the image's mean grey and with its greys.
+        ``(B, 3, H, W)`` float, 0..1.
     """
     for change in order.unbind(1):
         factor = factors.gather(1, change[:, None])[:, 0]
@@ -262,13 +268,16 @@ def random_colours(
     greyed: float = 0.2,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Images ``(B, 3, H, W)`` in 0..1 with random colours: jitter, then no colour at all.
+    """Augment the colours of images by random jitter and random conversion to grey.
 
     Args:
-        pixels: float.
-        strength: how far brightness, contrast, saturation and hue may leave 1, 1, 1 and 0 either way.
-        jittered, greyed: part of the images whose colours are changed, and taken away.
-        generator: source of randomness, on the images' device.
+        pixels: ``(B, 3, H, W)`` float, 0..1.
+        strength: largest deviations of the factors of brightness, contrast, saturation and hue from 1, 1, 1 and 0.
+        jittered, greyed: probabilities of jitter and of conversion to grey, for each image.
+        generator: source of randomness, on the device of ``pixels``.
+
+    Returns:
+        ``(B, 3, H, W)`` float, 0..1.
 
     Source: Spatial Reasoning, section 3.1, after Patacchiola and Storkey.
     """

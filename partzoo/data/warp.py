@@ -1,4 +1,4 @@
-"""Batches of images read at warped places."""
+"""Affine warps of batches of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 
 def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Images ``(B, C, S, S)`` float read bilinearly where ``(B, 2, 3)`` matrices say, black outside."""
+    """Warp images ``(B, C, S, S)`` float by affine ``matrices`` ``(B, 2, 3)``, bilinearly and black outside.
+
+    The matrices map pixel indices (x, y, 1) of the result to those of the image.
+    """
     side = pixels.shape[-1]
     linear = matrices[..., :2]
     # Pixel index i lies at (2 i + 1) / side - 1 in grid_sample's units.

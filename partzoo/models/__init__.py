@@ -1,1 +1,1 @@
-"""The zoo's architectures: a file each, or a folder for a family."""
+"""The zoo's architectures: one file each, or one folder for a family."""

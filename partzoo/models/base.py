@@ -1,4 +1,4 @@
-"""The contract that every encoder of the zoo keeps."""
+"""The interface of every model and every encoder of the zoo."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Tokens:
 def in_precision(
     method: Callable[Concatenate[Kind, Tensor, Options], Result],
 ) -> Callable[Concatenate[Kind, Tensor, Options], Result]:
-    """Run an encoder's method on input ``x`` in the precision that ``load(dtype=...)`` chose."""
+    """Decorate an encoder's method so that it runs on ``x`` in the precision chosen by ``load(dtype=...)``."""
 
     @functools.wraps(method)
     def run(self: Kind, x: Tensor, *args: Options.args, **kwargs: Options.kwargs) -> Result:
@@ -67,7 +67,7 @@ class Model(nn.Module):
     Attributes:
         architecture: registered name.
         config: the frozen dataclass that the model was built from.
-        preprocess: what the input must be.
+        preprocess: size and normalization of the input.
         autocast: dtype of mixed precision; None computes in the dtype of the parameters.
         keep_float: submodules that ``dtype="int8"`` does not quantize, because their weights are read directly or
             because they must be exact.
@@ -98,28 +98,28 @@ class Encoder(Model):
     reductions: tuple[int, ...] = ()
 
     def check_input(self, x: Tensor) -> None:
-        """Raise a ShapeError if ``x`` is not what the encoder takes."""
+        """Raise a ShapeError if ``x`` does not have the shape of the encoder's input."""
         if x.ndim != 4 or x.shape[1] != 3:
             raise ShapeError(f"The input must be (B, 3, H, W), not {tuple(x.shape)}.")
         if min(x.shape[2:]) < self.patch:
             raise ShapeError(
-                f"A {x.shape[2]}x{x.shape[3]} image holds no patch of {self.patch} pixels: "
+                f"A {x.shape[2]}x{x.shape[3]} image is smaller than one patch of {self.patch} pixels: "
                 f"resize it to at least {self.patch} pixels each way."
             )
 
     def encode(self, x: Tensor) -> Tokens:
-        """Tokens of normalized images ``x`` (B, 3, H, W); H and W hold at least one patch."""
+        """Tokens of normalized images ``x`` (B, 3, H, W); H and W must be at least one patch."""
         raise NotImplementedError
 
     def forward_intermediates(
         self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
     ) -> list[Tensor]:
-        """Feature maps ``(B, C, h, w)`` of inner layers, first to last.
+        """Feature maps ``(B, C, h, w)`` of intermediate layers, first to last.
 
         Args:
             x: normalized images ``(B, 3, H, W)``.
-            indices: which blocks or stages: None all, an int the last so many, a list these.
-            output_fmt: ``"NCHW"`` or ``"NLC"``.
+            indices: blocks or stages to return: None for all, an integer n for the last n, or a list of numbers.
+            output_fmt: ``"NCHW"``, or ``"NLC"`` for ``(B, h * w, C)``.
         """
         raise NotImplementedError
 
@@ -133,24 +133,24 @@ class Encoder(Model):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad ``(B, C, H, W)`` at the right and bottom with zeros, the mean of a normalized image."""
+    """Pad ``(B, C, H, W)`` at the right and bottom with zeros, which are the mean of a normalized image."""
     height, width = x.shape[-2:]
     return nn.functional.pad(x, (0, -width % multiple, 0, -height % multiple))
 
 
 def choose(indices: int | list[int] | None, count: int) -> list[int]:
-    """Layer numbers that ``indices`` stands for, among ``count`` layers (timm's convention)."""
+    """Layer numbers that ``indices`` selects among ``count`` layers, by timm's convention."""
     if indices is None:
         return list(range(count))
     if isinstance(indices, int) and 1 <= indices <= count:
         return list(range(count - indices, count))
     if isinstance(indices, (list, tuple)) and all(-count <= i < count for i in indices):
         return [range(count)[i] for i in indices]
-    raise UsageError(f"indices={indices!r}: there are {count} layers.")
+    raise UsageError(f"indices={indices!r} must select among {count} layers: pass None, 1..{count}, or their numbers.")
 
 
 def as_format(maps: list[Tensor], output_fmt: str) -> list[Tensor]:
-    """Maps ``(B, C, h, w)`` as they are, or flattened to ``(B, h * w, C)``."""
+    """Maps ``(B, C, h, w)`` unchanged for ``"NCHW"``, or flattened to ``(B, h * w, C)`` for ``"NLC"``."""
     if output_fmt not in ("NCHW", "NLC"):
-        raise UsageError(f"output_fmt={output_fmt!r}: it is 'NCHW' or 'NLC'.")
+        raise UsageError(f"output_fmt={output_fmt!r} must be 'NCHW' or 'NLC'.")
     return maps if output_fmt == "NCHW" else [rearrange(m, "b c h w -> b (h w) c") for m in maps]

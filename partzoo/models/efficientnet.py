@@ -1,8 +1,8 @@
-"""EfficientNet-Lite, trained on ImageNet-1k's labels: the parent of the default's parts and foreground.
+"""EfficientNet-Lite, trained on ImageNet-1k's labels: the encoder of the default, and parent of its foreground model.
 
 Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019, in its "lite" form of
-TensorFlow's model garden: no squeeze-and-excitation, ReLU6, stem and head of fixed width. Names of the parameters and
-results are those of timm's ``tf_efficientnet_lite0`` and its siblings, without timm's import time.
+TensorFlow's model garden: no squeeze-and-excitation, ReLU6, stem and head of fixed width. Parameter names and results
+are those of timm's ``tf_efficientnet_lite0`` and its siblings, without timm's import time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.registry import register
 
-# Kernel, stride, expansion, width and depth of each stage at scale one.
+# Kernel, stride, expansion, width and depth of each stage, before scaling.
 STAGES = (
     (3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
@@ -25,12 +25,12 @@ STAGES = (
 LEVELS = (0, 1, 2, 4, 6)  # the last stage at each stride: 2, 4, 8, 16, 32
 STRIDE = 32
 STEM, HEAD = 32, 1280
-EPSILON = 1e-3  # of TensorFlow's batch norms
+EPSILON = 1e-3  # epsilon of TensorFlow's batch norms
 
 
 @dataclass(frozen=True)
 class EfficientNetLiteConfig:
-    """Scales of widths and depths, the training size in pixels, and the number of classes (0: no classifier)."""
+    """Scales of widths and depths, training size in pixels, and number of classes (0 for no classifier)."""
 
     width: float = 1.0
     depth: float = 1.0
@@ -39,7 +39,7 @@ class EfficientNetLiteConfig:
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's ``SAME``, for heights and widths that the stride divides."""
+    """A convolution with TensorFlow's ``SAME`` padding, for heights and widths that the stride divides."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         symmetric = kernel // 2 if stride == 1 else 0
@@ -52,7 +52,7 @@ class SamePadConv2d(nn.Conv2d):
 
 
 class SeparableBlock(nn.Module):
-    """The first stage's block: a convolution of each channel, then one across channels (timm's names)."""
+    """The first stage's block: a depthwise and a pointwise convolution, under timm's names."""
 
     def __init__(self, inputs: int, width: int, kernel: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class SeparableBlock(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, a convolution of each channel, and a linear projection, added to the input where shapes allow.
+    """Expansion, depthwise convolution and linear projection, added to the input if the shapes agree.
 
     Source: Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018.
     """
@@ -144,13 +144,13 @@ def _stage(form: tuple[int, ...], inputs: int, width: int, depth: int) -> nn.Seq
 
 
 def scaled_width(width: int, scale: float) -> int:
-    """A width times a scale, rounded to a multiple of 8, at most a tenth smaller."""
+    """A width times a scale, rounded to a multiple of 8 and to at least 0.9 of the product."""
     rounded = max(8, int(width * scale + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * width * scale else rounded
 
 
 def scaled_depths(scale: float) -> list[int]:
-    """Blocks of each stage; the lite models do not deepen the first and the last."""
+    """Number of blocks of each stage; the lite models do not scale the first and the last."""
     depths = [ceil(depth * scale) for *_, depth in STAGES]
     return [STAGES[0][-1], *depths[1:-1], STAGES[-1][-1]]
 

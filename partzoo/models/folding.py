@@ -1,4 +1,4 @@
-"""Batch norms become part of the convolutions before them: the same function, in half of the time on a CPU."""
+"""Folding batch norms into the convolutions before them: the same function in half of the time on a CPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from partzoo.models.foreground import ForegroundModel
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """Fold a frozen model's batch norms in place, and lay its kernels out with their channels last.
+    """Fold a frozen model's batch norms in place, and store its kernels with channels last.
 
-    Outputs differ by rounding alone. Other models than EfficientNet-Lite and those over it stay as they are: whether
-    a batch norm follows directly on a convolution is read from the order of a module's parts, which holds for these.
+    Outputs change by rounding only. Models other than EfficientNet-Lite and those built on it are returned unchanged:
+    the order of a module's children decides which norm follows a convolution, and that is right for these alone.
 
     Args:
-        model: in evaluation mode; it cannot be trained or saved under its names afterwards.
+        model: a model in evaluation mode; it can no longer be trained, nor saved under its usual names.
+
+    Returns:
+        The model itself.
     """
     if not isinstance(model, EfficientNetLite | ForegroundModel):
         return model

@@ -1,4 +1,4 @@
-"""A network that finds the foreground: an EfficientNet-Lite with a feature pyramid on top.
+"""A network that segments the foreground: an EfficientNet-Lite with a feature pyramid.
 
 The pyramid is that of Lin et al., "Feature pyramid networks for object detection", CVPR 2017, with separable
 convolutions, one logit per level (deep supervision) and the mean of the coarsest level added to it, as in Zhao et al.,
@@ -24,12 +24,12 @@ from partzoo.models.registry import register
 
 @dataclass(frozen=True)
 class ForegroundConfig:
-    """Scales of the encoder's widths and depths, channels of the pyramid, and the working size in pixels.
+    """Configuration of a foreground model.
 
     Attributes:
         width, depth: scales of :class:`partzoo.models.efficientnet.EfficientNetLiteConfig`.
-        pyramid: channels at strides 8 and 16; a half of them at stride 4, twice as many at stride 32.
-        size: longer side at which images are looked at.
+        pyramid: channels at strides 8 and 16; half as many at stride 4 and twice as many at stride 32.
+        size: longer side to which images are resized, in pixels.
     """
 
     width: float = 1.0
@@ -93,12 +93,12 @@ class ForegroundModel(Model):
 
     @torch.inference_mode()
     def probability(self, pixels: np.ndarray, size: int | None = None, *, mirror: bool = True) -> Tensor:
-        """What one image shows, looked at as it is and mirrored.
+        """Foreground probability of one image.
 
         Args:
             pixels: ``(H, W, 3)`` uint8.
-            size: longer side at which it is looked at, in pixels; by default the configuration's.
-            mirror: take the mean of the image and its mirror image, for twice the time.
+            size: longer side to which the image is resized, in pixels; None is the configuration's.
+            mirror: average over the image and its mirror image, which takes twice the time.
 
         Returns:
             ``(h, w)`` float32 probabilities on the CPU, at half of the working size.

@@ -1,4 +1,4 @@
-"""The frozen encoder that a part model stands on, and the layers of it that it looks at."""
+"""The frozen encoder that a part model is built on, and the features that it takes from it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from partzoo.weights.manifest import manifest
 
 
 def frozen_encoder(name: str) -> Encoder:
-    """An encoder of the zoo or of timm by name, or in a folder or file, without its weights, configured as they are.
+    """Build an encoder, without its weights, in the configuration of its weights.
+
+    Args:
+        name: name of an encoder of the zoo or of timm, or a folder or file.
 
     Raises:
-        UnknownModelError: there is none of this name.
-        WeightsError: the folder or file holds no model of the zoo.
+        UnknownModelError: the name is unknown.
+        WeightsError: the folder or file does not hold a model of the zoo.
         UsageError: the model of this name is not an encoder.
     """
     if (stored := stored_model(name)) is not None:
@@ -49,10 +52,10 @@ def encoder_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) ->
     """Features ``(B, C, h, w)`` of normalized images whose sides are multiples of ``encoder.preprocess.multiple``.
 
     Args:
-        encoder: as :func:`frozen_encoder` gives it.
+        encoder: an encoder, as :func:`frozen_encoder` returns it.
         x: ``(B, 3, H, W)``.
-        levels: layers, numbered as for ``encoder.forward_intermediates``; their channels stand side by side on the
-            finest grid among them, to which the others are resampled bilinearly. None: what the encoder gives.
+        levels: layers, numbered as in ``encoder.forward_intermediates``. Their channels are concatenated on the finest
+            grid among them, to which the others are resampled bilinearly. Empty: the output of ``encoder.encode``.
     """
     if not levels:
         return encoder.encode(x).maps()
@@ -62,7 +65,7 @@ def encoder_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) ->
 
 
 def frozen_shape(encoder: Encoder, levels: Sequence[int] = ()) -> tuple[int, int]:
-    """Channels of :func:`frozen_features`, and pixels between neighbouring cells."""
+    """Channels of :func:`frozen_features`, and their stride in pixels."""
     if not levels:
         return encoder.dim, encoder.patch
     side = encoder.preprocess.multiple

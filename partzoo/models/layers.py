@@ -1,7 +1,7 @@
-"""Blocks of transformers and residual networks, with timm's parameters, results and random weights.
+"""Blocks of transformers and residual networks, with the parameter names, results and initialization of timm's.
 
-timm's own would cost each command more time than torch does, because importing one of its layers imports all of its
-models and torchvision's.
+They are written out because importing one of timm's layers imports all of timm's models and torchvision, which would
+take every command longer than importing torch does.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch.nn.functional import relu, scaled_dot_product_attention
 
 from partzoo.models.precision import default_device
 
-FEW_PATCHES = 512  # up to here, attention written out is faster in bfloat16 on a CPU; beyond, fused in any precision
+FEW_PATCHES = 512  # up to here, unfused attention is faster in bfloat16 on a CPU; above, fused in any precision
 
 
 class Block(nn.Module):
-    """Transformer block with its norms before attention and MLP.
+    """Pre-norm transformer block.
 
     Args:
         dim: channels.
-        heads: of the attention.
-        eps: of the norms.
-        activation: between the MLP's two layers, of which the inner one has four times the channels.
-        drop_path: part of a batch's examples that each branch is left out for in training.
+        heads: number of attention heads.
+        eps: epsilon of the norms.
+        activation: activation between the two layers of the MLP, whose hidden layer has four times the channels.
+        drop_path: probability, per example, of skipping each residual branch in training.
 
     Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
     """
 
-    relative: nn.Module  # relative positions in the attention, of models that have them
+    relative: nn.Module  # relative positions in the attention; only backbones of detectors have them
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, attend: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Tokens ``(B, N, dim)``; ``attend`` stands in for the block's attention, of normalized tokens."""
+        """Tokens ``(B, N, dim)``; ``attend``, a function of the normalized tokens, replaces the block's attention."""
         x = x + self.drop_path((attend or self.attn)(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -72,7 +72,7 @@ class Blocks(nn.ModuleList):
 
 
 class Attention(nn.Module):
-    """Self-attention of several heads; ``fused_attn`` chooses torch's fused one, or the same written out."""
+    """Multi-head self-attention; ``fused_attn`` chooses between torch's fused kernel and the same formula unfused."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, bias: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Of tokens ``(B, N, dim)``; ``bias`` makes of queries ``(B, heads, N, C)`` what is added to the logits."""
+        """Attend among tokens ``(B, N, dim)``; ``bias`` maps queries ``(B, heads, N, C)`` to terms of the logits."""
         queries, keys, values = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         added = None if bias is None else bias(queries)
         if self.fused_attn:
@@ -93,7 +93,7 @@ class Attention(nn.Module):
 
 
 def train_fast(blocks: Iterable[Block], patches: int) -> None:
-    """Let blocks attend in the way that is faster in training with so many patches: fused, or written out."""
+    """Choose the attention, fused or not, that trains faster with this number of patches."""
     for block in blocks:
         block.attn.fused_attn = patches > FEW_PATCHES or default_device().type != "cpu"
 
@@ -110,7 +110,7 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: zero for a random part of the examples, the others scaled to keep the mean."""
+    """Stochastic depth: zero a random share of the examples and scale the others to keep the mean."""
 
     def __init__(self, part: float) -> None:
         super().__init__()
@@ -139,10 +139,10 @@ class BasicBlock(nn.Module):
     """Residual block of two 3 x 3 convolutions.
 
     Args:
-        inputs: channels that come in.
+        inputs: channels of the input.
         width: channels of both convolutions.
-        stride: of the first.
-        shortcut: from the input to the sum, where the shape changes.
+        stride: stride of the first convolution.
+        shortcut: module on the residual path, needed where the block changes the shape; None is the identity.
 
     Source: He et al., "Deep residual learning for image recognition", CVPR 2016.
     """

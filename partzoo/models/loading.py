@@ -1,4 +1,4 @@
-"""``load``: a name, folder or file becomes a module with weights, on a device, in a precision."""
+"""``load``: a name is parsed once into a :class:`Source`; then weights are read, the module is built and placed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from partzoo.weights.store import resolve
 from partzoo.weights.tensors import load_strict, read_state
 
 HUB = "hf-hub:"
-ENCODER = "encoder."  # what the names of a frozen encoder's tensors begin with
+ENCODER = "encoder."  # prefix of the names of a frozen encoder's tensors
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model's name, parsed: what to build, and how its weights are brought.
+    """A parsed name: which model to build, and where its weights come from.
 
     Attributes:
         entry: the architecture.
         config: values saved with the weights, which replace those of the architecture's configuration.
-        tensors: reads the weights for the final configuration; None where the model goes without.
-        label: what an error calls the weights.
+        tensors: function from the final configuration to the weights by name; None leaves the parameters random.
+        label: name of the weights in error messages.
     """
 
     entry: Architecture
@@ -52,28 +52,28 @@ def load(
     cache_dir: str | Path | None = None,
     **config: Any,
 ) -> Model:
-    """A model of the zoo, in evaluation mode and frozen.
+    """Load a model of the zoo, in evaluation mode and with frozen parameters.
 
     Args:
         name: ``architecture`` or ``architecture.tag`` (see :func:`partzoo.list_models`), an alias,
             ``timm/<model>``, ``hf-hub:owner/repo[@revision]``, ``local-dir:PATH``, a folder that
             ``partzoo.hub.save_pretrained`` wrote, or a ``.safetensors`` file.
-        pretrained: bring weights; without them they are random, in the configuration of a folder, file or
-            repository.
-        device: where to; None is CUDA where there is one, else the CPU.
-        dtype: ``"auto"``, ``"int8"`` (CPU), a floating-point dtype or its name. float32 is the reference.
-        revision: of the Hub's repository, in place of the recorded one.
-        local_files_only: make no request.
-        cache_dir: of the Hugging Face cache.
+        pretrained: load trained weights; False leaves the parameters random. A folder, file or repository gives its
+            configuration either way.
+        device: device of the model; None is CUDA if available, else the CPU.
+        dtype: ``"auto"``, ``"int8"`` (CPU only), a floating-point dtype or its name. float32 is the reference.
+        revision: branch, tag or commit of the Hub repository, in place of the recorded one.
+        local_files_only: make no network request.
+        cache_dir: folder of the Hugging Face cache; None is its default.
         **config: values that replace those of the architecture's configuration.
 
     Returns:
         The module, with ``architecture``, ``config`` and ``preprocess``.
 
     Raises:
-        UnknownModelError: no such name; the message names the closest.
-        UsageError: no such option.
-        WeightsError: weights are missing, damaged or do not fit.
+        UnknownModelError: the name is unknown; the message suggests the closest.
+        UsageError: the configuration has no such value, or the precision is unknown.
+        WeightsError: the weights are missing, damaged or do not fit.
     """
     source = parse(
         str(name), pretrained=pretrained, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
@@ -89,16 +89,16 @@ def load(
 
 
 def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
-    """What a name, as :func:`load` takes it, stands for.
+    """Parse a name, as :func:`load` takes it.
 
     Args:
-        name: of a model, a folder, a file or a repository.
-        pretrained: with weights.
+        name: name of a model, or a folder, file or repository.
+        pretrained: whether the weights are wanted.
         **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`load`.
 
     Raises:
-        UnknownModelError: no such name; the message names the closest.
-        WeightsError: there are no such weights, or the folder, file or repository holds no model of the zoo.
+        UnknownModelError: the name is unknown; the message suggests the closest.
+        WeightsError: the weights do not exist, or the folder, file or repository does not hold a model of the zoo.
     """
     if (stored := _stored(name, pretrained, hub)) is not None:
         architecture, config, files = stored
@@ -114,7 +114,7 @@ def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
 
 
 def build(entry: Architecture, config: Any) -> Model:
-    """A module with random parameters; seeded ones for architectures that need no weights."""
+    """Build a module with random parameters, which are seeded for architectures that need no weights."""
     if entry.needs_weights:
         model = entry.build(config)
     else:
@@ -126,22 +126,24 @@ def build(entry: Architecture, config: Any) -> Model:
 
 
 def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> Model:
-    """Build on the meta device and give the module the tensors themselves.
+    """Build a module on the meta device, so that no parameter is initialized in vain, and assign it the tensors.
 
     Args:
-        entry: what is built, with ``config``.
-        state: all tensors by name; those of a part model's frozen encoder may be missing, which is then loaded by its
-            name.
-        source: what an error calls them.
+        entry: the architecture.
+        config: its configuration.
+        state: all tensors by name. Those of a part model's frozen encoder may be missing; the encoder is then loaded
+            by its name.
+        source: name of the tensors in error messages.
         **reach: ``local_files_only`` and ``cache_dir`` of :func:`load`, for the encoder.
 
     Raises:
-        WeightsError: tensors do not fit, or the encoder cannot be had.
+        WeightsError: the tensors do not fit, or the encoder cannot be loaded.
     """
     with torch.device("meta"):
         model = entry.build(config)
     model.architecture = entry.name
     parameters = set(model.state_dict())
+    # Buffers that are not saved would stay on the meta device, without values.
     if any(name not in parameters for name, _ in model.named_buffers()):
         model = build(entry, config)
     if has_frozen_encoder(model) and not any(name.startswith(ENCODER) for name in state):
@@ -152,15 +154,15 @@ def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: s
 
 
 def has_frozen_encoder(model: Model) -> bool:
-    """Whether a model stands over another encoder of the zoo, which its configuration names and which stays as it is.
+    """Whether a model is built on a frozen encoder of the zoo, which its configuration names.
 
-    Its files may do without the encoder's tensors, those whose names begin with :data:`ENCODER`.
+    Files of such a model may lack the encoder's tensors, whose names begin with :data:`ENCODER`.
     """
     return isinstance(getattr(model, "encoder", None), Encoder) and getattr(model, "frozen", True)
 
 
 def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:
-    """Architecture, configuration and files of a model that is no name of the zoo's but a place."""
+    """Architecture, configuration and files of a model in a folder, file or repository; None for other names."""
     if not name.startswith(HUB):
         return stored_model(name, weights=weights)
     repo, _, revision = name.removeprefix(HUB).partition("@")
@@ -169,15 +171,15 @@ def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _record(name: str, entry: Architecture) -> WeightRecord:
-    """The manifest's record for a name: its tag's, or the first of its architecture."""
+    """The manifest's record for a name: that of its tag, or without a tag the first of its architecture."""
     tag = split_tag(name)[1]
     records = [record for record in manifest().values() if record.architecture == entry.name]
     for record in records:
         if tag is None or split_tag(record.name)[1] == tag:
             return record
     if tag is not None:
-        tags = ", ".join(record.name for record in records) or "none"
-        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; those it has: {tags}.")
+        names = ", ".join(record.name for record in records) or "none"
+        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; its weights are {names}.")
     raise WeightsError(
         f"{entry.name} has no trained weights yet: train them (partzoo train --help), "
         "or pass pretrained=False for random ones."

@@ -1,8 +1,8 @@
-"""An encoder that knows things from their surroundings.
+"""An encoder with a head that distinguishes objects from their surroundings.
 
-A small perceptron reads the encoder's features at a place, how they differ from those along the image's border, and
-where the place is. It was never shown a mask: it was trained on what a classical prior says of many images, and is
-better than its teacher, because what the prior gets wrong in one image it gets right in others like it.
+A small perceptron takes the encoder's features at each position, their difference from the features along the image's
+border, and the position itself. It is trained without masks, on the scores of a classical prior, and outperforms this
+teacher: averaged over many images, the prior's errors cancel out.
 
 Source: the idea is that of Siméoni et al., "Unsupervised object localization: observing the background to discover
 objects" (FOUND), CVPR 2023; the teacher is Zhu et al., "Saliency optimization from robust background detection",
@@ -24,13 +24,13 @@ from partzoo.models.registry import register
 
 @dataclass(frozen=True)
 class PatchResNetFgConfig(PatchResNetConfig):
-    """``hidden``: width of the perceptron."""
+    """A :class:`PatchResNetConfig` with ``hidden``, the width of the perceptron."""
 
     hidden: int = 32
 
 
 class Objectness(nn.Module):
-    """Probability that a place belongs to a thing, from maps of features and colours."""
+    """Probability that a position belongs to an object, from maps of features and colours."""
 
     mean: Tensor
     scale: Tensor
@@ -51,12 +51,12 @@ class Objectness(nn.Module):
         return self.logits(evidence).sigmoid()
 
     def logits(self, evidence: Tensor) -> Tensor:
-        """What :meth:`score` is the sigmoid of."""
+        """Logits ``(N,)`` of :meth:`score`."""
         return self.layers((evidence.to(self.mean.dtype) - self.mean) * self.scale)[:, 0]
 
     @staticmethod
     def evidence(maps: list[Tensor], lab: Tensor) -> Tensor:
-        """What the perceptron reads, ``(h * w, inputs)``.
+        """The inputs of the perceptron, ``(h * w, inputs)``.
 
         Args:
             maps: features ``(C, h_i, w_i)`` of each layer; the last one's grid is the result's.
@@ -79,7 +79,7 @@ class Objectness(nn.Module):
 
 
 class PatchResNetFg(PatchResNet):
-    """A :class:`PatchResNet` with its sense of things."""
+    """A :class:`PatchResNet` with an objectness head."""
 
     def __init__(self, config: PatchResNetFgConfig) -> None:
         super().__init__(config)
@@ -87,24 +87,24 @@ class PatchResNetFg(PatchResNet):
 
 
 def _pooled(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A map ``(C, h, w)`` on a grid that divides its own."""
+    """A map ``(C, h, w)``, averaged over the cells of a coarser grid that divides its own."""
     rows, columns = x.shape[1] // grid[0], x.shape[2] // grid[1]
     shifted = (x[:, i::rows, j::columns] for i in range(rows) for j in range(columns))
     return reduce(torch.add, shifted) / (rows * columns)
 
 
 def _border(x: Tensor) -> Tensor:
-    """The outermost places of a map ``(C, h, w)``: ``(C, M)``."""
+    """The outermost positions of a map ``(C, h, w)``: ``(C, M)``."""
     return torch.cat([x[:, 0], x[:, -1], x[:, 1:-1, 0], x[:, 1:-1, -1]], dim=1)
 
 
 def _nearness(similarity: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Of similarities ``(N, M)`` to the border: the mean of the highest tenth, and of all, ``(2, h, w)``."""
+    """Means ``(2, h, w)`` over similarities ``(N, M)`` to the border: of the highest tenth, and of all."""
     near = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1, sorted=False).values.mean(1)
     return torch.stack([near, similarity.mean(1)]).view(2, *grid)
 
 
 @register(family="encoder", config=PatchResNetFgConfig())
 def patchresnet14_fg(config: PatchResNetFgConfig) -> PatchResNetFg:
-    """patchresnet14 with a head that tells things from their surroundings."""
+    """patchresnet14 with a head that distinguishes objects from their surroundings."""
     return PatchResNetFg(config)

@@ -1,4 +1,4 @@
-"""What models that know parts have in common: descriptors of parts, features of places, maps where they match."""
+"""The interface of part models: part descriptors, features, and the part maps of their similarity."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Size = tuple[int, int]
 
 
 class PartModel(Encoder):
-    """A model with K parts of its own and a background; ``forward`` gives the part maps."""
+    """A model with K learned parts and a background; ``forward`` returns the part maps."""
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)``, background first, of images that :meth:`features` takes."""
+        """Part descriptors ``(B, K + 1, dim)``, background first, of images whose sides :meth:`features` accepts."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class PartModel(Encoder):
         Args:
             parts: ``(B, K + 1, dim)``, background first.
             features: ``(B, dim, h, w)``.
-            size: of the result; None is the features' own.
+            size: ``(rows, columns)`` of the result; None is the grid of the features.
 
         Returns:
             ``(B, K + 1, *size)``, at least float32.
@@ -39,7 +39,7 @@ class PartModel(Encoder):
     def descriptors_and_maps(
         self, x: Tensor, classes: Tensor | None = None
     ) -> tuple[Tensor, Callable[[Size | None], Tensor]]:
-        """What :meth:`descriptors` gives, and a function from a size to what :meth:`part_maps` gives, in one pass."""
+        """The result of :meth:`descriptors`, and a function from a size to that of :meth:`part_maps`, in one pass."""
         padded = pad_to_multiple(x, self.preprocess.multiple)
         parts, features = self.parts_of(padded, classes), self.features(padded)
         inner, outer = x.shape[2:], padded.shape[2:]
@@ -58,8 +58,8 @@ class PartModel(Encoder):
 
         Args:
             x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
-            size: of the maps; None is the grid of features.
-            classes: ``(B,)`` int64, of a model with several.
+            size: ``(rows, columns)`` of the maps; None is the grid of the features.
+            classes: ``(B,)`` int64, classes of the images, for a model whose classes have parts of their own.
         """
         return self.descriptors_and_maps(x, classes)[1](size)
 

@@ -1,4 +1,4 @@
-"""The transformer that gives part descriptors, PartFormer's and MPAE's, and PartFormer's small feature encoder."""
+"""The part transformer of PartFormer and MPAE, which computes part descriptors, and PartFormer's small encoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from partzoo.errors import UsageError
 from partzoo.models.layers import FEW_PATCHES, BasicBlock, Block, Blocks, QuickGELU
 
-WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # of PartFormer's transformer
+WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # sizes of PartFormer's transformer
 
 
 class ResNetStem(nn.Module):
@@ -37,17 +37,17 @@ class ResNetStem(nn.Module):
 
 
 class PartTransformer(nn.Module):
-    """Vision transformer whose class token is replaced by K + 1 part embeddings; what becomes of them describes parts.
+    """Vision transformer with K + 1 part embeddings in place of a class token; their outputs describe the parts.
 
     Args:
-        parts: K.
-        classes: as in the models' configurations.
+        parts: number of parts K.
+        classes: number of classes with parts of their own, or 0, as in the models' configurations.
         dim: channels of the descriptors.
-        side: patches along a side of the images it is trained on.
-        patch: in pixels.
-        width, depth, heads: of the transformer.
-        placed: part embeddings have positions too, and all positions are trained, as in MPAE; else those of patches
-            are where there are several classes, as in PartFormer.
+        side: patches along a side of the training images.
+        patch: side of a patch in pixels.
+        width, depth, heads: sizes of the transformer.
+        placed: give part embeddings positions too, and train all positions, as MPAE does. Otherwise only patches have
+            positions, which are trained if there are classes, as PartFormer does.
 
     Source: PartFormer, section 3.1; MPAE, section 3.1.
     """
@@ -83,7 +83,7 @@ class PartTransformer(nn.Module):
     def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
         """Part descriptors ``(B, K + 1, dim)``, background first, of images ``(B, 3, H, W)`` of whole patches.
 
-        ``classes``: ``(B,)`` int64, of a model with several.
+        ``classes`` is ``(B,)`` int64, for a model whose classes have parts of their own.
         """
         patches = self.patch_embed(x)
         of_parts, of_patches = self.positions[: -(self.side**2)], self.positions[-(self.side**2) :]
@@ -99,7 +99,7 @@ class PartTransformer(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Xavier's weights and zero biases of linear layers, Xavier's weights of convolutions: for ``Module.apply``."""
+    """Initialize linear layers and convolutions by Xavier's rule and biases by zero; for ``Module.apply``."""
     if isinstance(module, (nn.Linear, nn.Conv2d)):
         nn.init.xavier_uniform_(module.weight)
     if isinstance(module, nn.Linear) and module.bias is not None:
@@ -110,21 +110,23 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
     """Embeddings ``(B, K + 1, C)`` of the background and of each image's parts.
 
     Args:
-        table: ``(1 + n K, C)``: the background's, which all n classes share, and those of class after class.
-        parts: K.
-        batch: B.
-        classes: ``(B,)`` int64, where there are several.
+        table: ``(1 + n K, C)``: the background's embedding, which all n classes share, then the parts' class by class.
+        parts: number of parts K.
+        batch: number of images B.
+        classes: ``(B,)`` int64, if there are several classes.
 
     Raises:
-        UsageError: ``classes`` is missing where there are several, or does not fit.
+        UsageError: ``classes`` is missing, unexpected or out of range.
     """
     several = (len(table) - 1) // parts
     if several == 1:
         if classes is not None:
-            raise UsageError("classes= is for models with parts of several classes: this one has parts of one.")
+            raise UsageError(
+                "classes= is for models whose classes have parts of their own, and this model is not one: leave it out."
+            )
         return table.expand(batch, -1, -1)
     if classes is None:
-        raise UsageError(f"This model has parts of {several} classes: say which with classes=.")
+        raise UsageError(f"This model has parts of {several} classes: choose one for each image with classes=.")
     if classes.shape != (batch,) or classes.is_floating_point() or not ((classes >= 0) & (classes < several)).all():
         raise UsageError(f"classes= must be {batch} whole numbers in 0..{several - 1}, one for each image.")
     rows = 1 + classes[:, None] * parts + torch.arange(parts, device=classes.device)
@@ -132,15 +134,15 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
 
 
 def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings of a grid of patches.
+    """Position embeddings for another grid of patches.
 
     Args:
         table: ``(side * side, C)``.
-        side: of the square grid that the table was made for.
-        grid: rows and columns wanted.
+        side: side of the square grid that the table was trained for.
+        grid: rows and columns of the result.
 
     Returns:
-        ``(rows * columns, C)``: the table itself on its own grid, else resampled (bicubic, antialiased, float32).
+        ``(rows * columns, C)``: the table itself on its own grid, otherwise resampled (bicubic, antialiased, float32).
     """
     if tuple(grid) == (side, side):
         return table

@@ -1,8 +1,8 @@
 """A small residual network over 4 x 4 patches, trained with labels.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016 (basic blocks), with the patch stem of
-Liu et al., "A ConvNet for the 2020s", CVPR 2022. It is the zoo's cheap discriminative encoder: features at
-strides 4 and 8, and 200 classes.
+Liu et al., "A ConvNet for the 2020s", CVPR 2022. It is the zoo's cheap supervised encoder, with features at strides 4
+and 8 and 200 classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from partzoo.models.registry import register
 
 @dataclass(frozen=True)
 class PatchResNetConfig:
-    """Widths and depths of the stages, the first at stride 4, each next at twice the stride."""
+    """Configuration of a :class:`PatchResNet`.
+
+    Attributes:
+        widths, depths: channels and blocks of each stage; the first has stride 4, each next one twice the stride.
+        classes: number of classes.
+        size: side of the training images in pixels.
+    """
 
     widths: tuple[int, ...] = (96, 192)
     depths: tuple[int, ...] = (3, 3)
@@ -34,7 +40,7 @@ def _stage(inputs: int, width: int, depth: int, stride: int) -> nn.Sequential:
 
 
 class PatchResNet(Encoder):
-    """Residual network whose stem sees non-overlapping 4 x 4 patches; tokens lie on the last stage's grid."""
+    """Residual network with a stem of non-overlapping 4 x 4 patches; tokens lie on the grid of the last stage."""
 
     STEM = 4
 

@@ -1,4 +1,4 @@
-"""Numeric precision by what the machine really has."""
+"""Numeric precision, chosen by what the hardware computes natively."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = TypeVar("Kind", bound=Model)
 
 
 def default_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """CUDA if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -33,35 +33,35 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def has_vnni() -> bool:
-    """Whether this CPU has AVX-512 VNNI, which ``dtype="int8"`` gains by."""
+    """Whether this CPU has AVX-512 VNNI, which speeds up ``dtype="int8"``."""
     return bool(torch.cpu.get_capabilities().get("avx512_vnni"))
 
 
 def explain(device: torch.device) -> tuple[str, str]:
-    """The precision that ``dtype="auto"`` means on a device, and why."""
+    """The precision that ``dtype="auto"`` chooses on a device, and the reason."""
     if device.type == "cuda":
         return "bfloat16", "CUDA devices multiply bfloat16 natively"
     if device.type == "cpu" and has_amx():
         return "bfloat16 autocast", "this CPU has AMX tiles"
     if has_bf16(device):
-        return "float32", "no AMX; large transformers gain by dtype='bfloat16' here, small models do not"
+        return "float32", "no AMX; large transformers are faster with dtype='bfloat16' here, small models are not"
     return "float32", f"no AMX on this {device.type}, where bfloat16 is no faster than float32"
 
 
 def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
-    """Put a model on a device in a precision.
+    """Move a model to a device in a precision.
 
     Args:
-        model: an encoder.
+        model: a model of the zoo.
         dtype: ``"auto"`` (CUDA: bfloat16; a CPU with AMX: bfloat16 autocast; else float32), ``"int8"``
             (dynamic quantization of the linear layers, CPU only), a dtype or its name.
-        device: where to.
+        device: the device.
 
     Returns:
-        The model; with ``"int8"`` its linear layers are replaced.
+        The model itself; ``"int8"`` replaces its linear layers.
 
     Raises:
-        UsageError: no such precision, or int8 elsewhere than on a CPU.
+        UsageError: the precision is unknown, or ``"int8"`` is asked for on a device other than a CPU.
     """
     if dtype == "auto":
         if device.type == "cpu" and has_amx():
@@ -73,7 +73,9 @@ def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
         return _quantize(model.to(device, torch.float32))
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-        raise UsageError(f"dtype={dtype!r}: it is 'auto', 'int8', 'float32', 'bfloat16', 'float16' or a torch dtype.")
+        raise UsageError(
+            f"dtype={dtype!r} must be 'auto', 'int8', 'float32', 'bfloat16', 'float16' or a floating-point torch.dtype."
+        )
     return model.to(device, chosen)
 
 

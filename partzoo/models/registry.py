@@ -1,7 +1,7 @@
 """Architectures by name: registration, wildcards, tags, closest-name hints.
 
-A file under ``partzoo/models`` registers its architectures with :func:`register`; its
-weights are records of ``weights_manifest.json``. Nothing else has to be touched to add a model.
+A file under ``partzoo/models`` registers its architectures with :func:`register`, and their weights are records of
+``weights_manifest.json``: adding a model changes no other file. The registry itself imports no architecture.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _PREFIXES: dict[str, Callable[[str], Architecture]] = {}
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a name stands for.
+    """A registered architecture.
 
     Attributes:
-        name: in lower case, with hyphens.
-        family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"`` or ``"encoder"``.
-        config: frozen dataclass of its configuration, with the default values.
-        build: makes the module of a configuration.
-        aliases: other names for it.
-        needs_weights: False where the parameters are seeded.
-        fetch: brings tensors by name for a configuration from elsewhere than the manifest's records; it takes
+        name: name in lower case, with hyphens.
+        family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"foreground"`` or ``"encoder"``.
+        config: default configuration, a frozen dataclass.
+        build: function from a configuration to the module.
+        aliases: other names of the architecture.
+        needs_weights: False if the parameters are random, from a fixed seed.
+        fetch: function from a configuration to tensors by name, for weights outside of the manifest; it takes
             ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`partzoo.load`.
     """
 
@@ -60,7 +60,7 @@ class Architecture:
         return (self.build.__doc__ or "").strip().partition("\n")[0]
 
     def configure(self, overrides: dict[str, Any]) -> Any:
-        """This architecture's configuration with some values replaced.
+        """The architecture's configuration with some values replaced.
 
         Raises:
             UsageError: an override is not a field of the configuration; the message lists the fields.
@@ -84,10 +84,10 @@ def register(
     needs_weights: bool = True,
     fetch: Callable[..., dict[str, Tensor]] | None = None,
 ) -> Callable[[Maker], Maker]:
-    """Register the decorated maker as an architecture.
+    """Register the decorated maker, a function from a configuration to a module, as an architecture.
 
-    The maker's name, with hyphens for underscores, is the architecture's; it takes the configuration and
-    returns the module. The arguments are those of :class:`Architecture`.
+    The architecture gets the maker's name, with hyphens for underscores, and the first line of its docstring as a
+    summary. The arguments are those of :class:`Architecture`.
     """
 
     def decorate(build: Maker) -> Maker:
@@ -101,9 +101,9 @@ def register(
 
 
 def register_prefix(prefix: str) -> Callable[[Callable[[str], Architecture]], Callable[[str], Architecture]]:
-    """Register the decorated function as what finds the architectures whose names begin with ``prefix``.
+    """Register the decorated function as the resolver of all names that begin with ``prefix``.
 
-    It takes the whole name and returns the :class:`Architecture`, or raises :class:`UnknownModelError`.
+    A resolver takes the whole name and returns its :class:`Architecture`, or raises :class:`UnknownModelError`.
     """
 
     def decorate(resolve: Callable[[str], Architecture]) -> Callable[[str], Architecture]:
@@ -115,7 +115,7 @@ def register_prefix(prefix: str) -> Callable[[Callable[[str], Architecture]], Ca
 
 @functools.cache
 def architectures() -> dict[str, Architecture]:
-    """Every registered architecture by name, in alphabetical order."""
+    """All registered architectures by name, in alphabetical order."""
     package = importlib.import_module("partzoo.models")
     for module in pkgutil.walk_packages(package.__path__, "partzoo.models."):
         importlib.import_module(module.name)
@@ -123,21 +123,21 @@ def architectures() -> dict[str, Architecture]:
 
 
 def aliases() -> dict[str, str]:
-    """Short names and what they stand for: ``{"part-vitt": "part-vitt8", ...}``."""
+    """Aliases and the architectures that they stand for: ``{"part-vitt": "part-vitt8", ...}``."""
     return {alias: entry.name for entry in architectures().values() for alias in entry.aliases}
 
 
 def split_tag(name: str) -> tuple[str, str | None]:
-    """``"part-vitt8.tin"`` as ``("part-vitt8", "tin")``; the tag is None where there is none."""
+    """Split ``"part-vitt8.tin"`` into ``("part-vitt8", "tin")``; the tag is None if the name has none."""
     architecture, _, tag = name.partition(".")
     return architecture, tag or None
 
 
 def find(name: str) -> Architecture:
-    """The architecture that a name, with or without tag, or an alias stands for.
+    """Find an architecture by its name, with or without a tag, or by an alias.
 
     Raises:
-        UnknownModelError: there is none; the message names the closest.
+        UnknownModelError: the name is unknown; the message suggests the closest.
     """
     known = architectures()
     for prefix, resolve in _PREFIXES.items():
@@ -151,7 +151,7 @@ def find(name: str) -> Architecture:
 
 
 def unknown(name: str) -> str:
-    """The sentence that says that no model has this name, with the closest ones."""
+    """The error message for an unknown name, with the closest known ones."""
     known = [*architectures(), *aliases(), *manifest()]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -162,16 +162,17 @@ def list_models(filter: str = "*", *, family: str | None = None, pretrained: boo
     """Names of models, sorted.
 
     Args:
-        filter: wildcards, for example ``"part-*"`` or ``"*.tin"``.
-        family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"`` or ``"encoder"``; None is all.
-        pretrained: list ``architecture.tag`` names of weights that :func:`partzoo.load` can bring from
-            here, instead of architectures.
+        filter: pattern with wildcards, for example ``"part-*"`` or ``"*.tin"``.
+        family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"foreground"`` or ``"encoder"``; None lists
+            all families.
+        pretrained: list weights, as ``architecture.tag``, that :func:`partzoo.load` can load on this machine, instead
+            of architectures.
 
     Returns:
-        Architecture names, or with ``pretrained`` the names of weights.
+        Names of architectures, or of weights with ``pretrained``.
 
     Raises:
-        UsageError: no such family.
+        UsageError: the family is unknown.
     """
     families = sorted({entry.family for entry in architectures().values()})
     if family is not None and family not in families:

@@ -1,4 +1,4 @@
-"""Models as folders and Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
+"""Saving and loading models as folders or Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def save_pretrained(
     """Write a model as a folder that :func:`from_pretrained`, :func:`partzoo.load` and the Hub read.
 
     Args:
-        model: of the zoo, with ``architecture`` and ``config``, in a floating-point precision.
-        folder: made if need be; files of the same names are replaced.
-        record: or its name; the card tells what it says about data, budget and scores.
-        dtype: of the stored matrices; None keeps the model's.
-        backbone: with the frozen encoder of a part model; without it the file refers to the encoder by name, and
-            loading brings that one's released weights.
+        model: a model of the zoo, not quantized.
+        folder: folder to write, created if necessary; files of the same names are replaced.
+        record: manifest record of the weights, or its name; the card quotes its data, budget and scores.
+        dtype: dtype of the stored matrices; None keeps the model's.
+        backbone: include the frozen encoder of a part model. Without it the file refers to the encoder by name, and
+            loading fetches the encoder's released weights.
 
     Returns:
-        The folder: ``model.safetensors`` (above 5 GB shards and an index), ``config.json``, ``README.md``.
+        The folder, with ``model.safetensors`` (shards and an index above 5 GB), ``config.json`` and ``README.md``.
 
     Raises:
-        UsageError: the model is not of the zoo, is quantized, or has no frozen encoder to leave out; or there is no
-            such record.
+        UsageError: the model is not of the zoo, is quantized, or has no frozen encoder to leave out; or the record
+            does not exist.
         WeightsError: a file cannot be written.
     """
     return _save(model, Path(folder), record, dtype, backbone=backbone)
@@ -66,14 +66,16 @@ def _save(
 ) -> Path:
     architecture = getattr(model, "architecture", "")
     if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
-        raise UsageError(f"{type(model).__name__} has no architecture and config of the zoo: take partzoo.load's.")
+        raise UsageError(
+            f"{type(model).__name__} has no architecture and config of the zoo: save a model of partzoo.load."
+        )
     record = find_record(record) if record is not None else None
     state = model.state_dict()
     if odd := [name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized]:
         raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
     if not backbone:
         if not has_frozen_encoder(model):
-            raise UsageError(f"{architecture} has no frozen encoder that could be left out: use backbone=True.")
+            raise UsageError(f"{architecture} has no frozen encoder to leave out: use backbone=True.")
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
     config = {
         "architecture": architecture,
@@ -94,11 +96,11 @@ def _save(
 
 
 def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
-    """A model from a folder of :func:`save_pretrained` or from a Hub repository.
+    """Load a model from a folder of :func:`save_pretrained` or from a Hub repository.
 
     Args:
-        repo_or_folder: a folder; else ``owner/repo`` or ``owner/repo@revision``.
-        **options: of :func:`partzoo.load`: ``device``, ``dtype``, ``revision``, ``local_files_only``, ...
+        repo_or_folder: a folder, or ``owner/repo`` or ``owner/repo@revision``.
+        **options: options of :func:`partzoo.load`, for example ``device``, ``dtype`` or ``local_files_only``.
 
     Returns:
         The module, in evaluation mode and frozen.
@@ -126,18 +128,18 @@ def push_to_hub(
 
     Args:
         model, record, dtype: as in :func:`save_pretrained`.
-        repo: ``owner/name``, made if need be.
-        private: of a repository that is made.
-        revision: branch to commit to, None is ``main``.
-        token: with the right to write; None is the one of ``hf auth login`` or HF_TOKEN.
-        message: of the commit.
+        repo: ``owner/name``; the repository is created if necessary.
+        private: create the repository as a private one.
+        revision: branch to commit to; None is ``main``.
+        token: access token with write permission; None is that of ``hf auth login`` or HF_TOKEN.
+        message: commit message.
 
     Returns:
-        The commit, which a record's ``hub["revision"]`` pins.
+        Hash of the commit, which a record's ``hub["revision"]`` pins.
 
     Raises:
-        UsageError: the model cannot be saved, or the repository's name is none.
-        WeightsError: the Hub refuses or cannot be reached.
+        UsageError: the model cannot be saved, or ``repo`` is not a valid name.
+        WeightsError: the Hub refuses the upload or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub import errors as hub
@@ -154,13 +156,13 @@ def push_to_hub(
         except refused as error:
             raise WeightsError(
                 f"{repo} cannot be written ({first_line(error)}): run 'hf auth login', or set HF_TOKEN to a "
-                "token with the right to write."
+                "token with write permission."
             ) from error
     return commit.oid
 
 
 def makers() -> dict[str, Callable[..., Model]]:
-    """A function for each architecture and alias, by its name with underscores: what ``hubconf.py`` shows."""
+    """A loading function for each architecture and alias, by its name with underscores, for ``hubconf.py``."""
     entries = architectures()
     targets = {name: name for name in entries} | aliases()
     return {_identifier(name): _maker(name, entries[target]) for name, target in targets.items()}
@@ -176,9 +178,9 @@ def _maker(name: str, entry: Architecture) -> Callable[..., Model]:
     make.__doc__ = f"""{entry.summary or entry.name}
 
     Args:
-        pretrained: bring trained weights; without them they are random.
-        **kwargs: of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``,
-            ``cache_dir``) and of the architecture's configuration ({options}).
+        pretrained: load trained weights; without them the parameters are random.
+        **kwargs: options of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``,
+            ``cache_dir``) and values of the architecture's configuration ({options}).
 
     Returns:
         ``{entry.name}``, in evaluation mode and frozen.

@@ -1,4 +1,4 @@
-"""Any timm vision transformer or convolutional network behind the encoder contract."""
+"""Any vision transformer or convolutional network of timm as an encoder of the zoo."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ ALIASES = {
     "mae-vitb16": "vit_base_patch16_224.mae",
     "mocov3-vitb16": "vit_base_patch16_224",
 }
-# Aliases of which timm has no weights, and where their authors put them.
+# Aliases for which timm has no weights, and the file that the authors published.
 CONVERTED = {"mocov3-vitb16": "vit-b-300ep.pth.tar of github.com/facebookresearch/moco-v3"}
 
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """A timm model and how it is used.
+    """Configuration of a timm model.
 
     Attributes:
-        model: timm's name.
-        stage: of a convolutional network: whose map :meth:`TimmEncoder.encode` gives.
-        positions: how a vision transformer's position embeddings meet other grids: ``"timm"`` resamples them with
-            antialias to the grid's size, ``"dino"`` as DINO does (:func:`dino_positions`), whose aliases have it.
-        mean, std: per channel, of pixels in 0..1; None is timm's.
+        model: timm's name of the model.
+        stage: stage of a convolutional network whose map :meth:`TimmEncoder.encode` returns.
+        positions: how a vision transformer's position embeddings are resampled to other grids: ``"timm"`` antialiased
+            to the size of the grid, ``"dino"`` as DINO does it (:func:`dino_positions`); DINO's aliases use the latter.
+        mean, std: mean and standard deviation of each channel, for pixels in 0..1; None takes timm's.
     """
 
     model: str
@@ -60,10 +60,10 @@ class TimmEncoder(Encoder):
     """A timm model without its classifier.
 
     Vision transformers take any size: inputs are padded to whole patches, and position embeddings are resampled in
-    float32. Convolutional networks give the map of one stage (the last by default) as tokens.
+    float32. Convolutional networks return the map of one stage (the last by default) as tokens.
     """
 
-    model: Any  # timm's networks share no class that has all of these attributes
+    model: Any  # timm's networks have no base class with the attributes used here
 
     def __init__(self, config: TimmConfig) -> None:
         import timm
@@ -87,7 +87,7 @@ class TimmEncoder(Encoder):
             multiple = stages[-1]["reduction"]
             self.reductions = tuple(stage["reduction"] for stage in stages)
         if config.positions not in ("timm", "dino"):
-            raise UsageError(f"positions={config.positions!r}: it is 'timm' or 'dino'.")
+            raise UsageError(f"positions={config.positions!r} must be 'timm' or 'dino'.")
         if config.positions == "dino":
             if not self.transformer or self.model.cls_token is None or self.model.num_prefix_tokens != 1:
                 raise UsageError(f"positions='dino' is for transformers with one class token, not {config.model}.")
@@ -126,16 +126,16 @@ class TimmEncoder(Encoder):
 
 
 def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """A position table for another grid, as DINO resamples it.
+    """Position embeddings for another grid, resampled as DINO does it.
 
     Args:
-        table: ``(1, 1 + h * w, C)``, the class token's entry first.
-        side: ``(h, w)`` that it was made for.
-        grid: rows and columns wanted.
+        table: ``(1, 1 + h * w, C)``, with the class token's entry first.
+        side: grid ``(h, w)`` of the table.
+        grid: rows and columns of the result.
 
     Returns:
-        ``(1, 1 + rows * columns, C)``: bicubic without antialias, by the factors (rows + 0.1) / h and
-        (columns + 0.1) / w, which place every sample a little before its cell's centre.
+        ``(1, 1 + rows * columns, C)``: bicubic without antialiasing, by the factors (rows + 0.1) / h and
+        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code.
     """
     if tuple(grid) == tuple(side):
         return table
@@ -146,7 +146,7 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
 
 
 def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
-    """Class token and patches ``(B, rows, columns, C)`` with positions, in place of timm's ``_pos_embed``."""
+    """Add the class token and positions to patches ``(B, rows, columns, C)``, in place of timm's ``_pos_embed``."""
     rows, columns = patches.shape[1:3]
     assert model.pos_embed is not None and model.cls_token is not None, "TimmEncoder has checked that"
     table = dino_positions(model.pos_embed, model.patch_embed.grid_size, (rows, columns))
@@ -161,10 +161,10 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 @register_prefix(PREFIX)
 def timm_architecture(name: str) -> Architecture:
-    """The architecture behind ``timm/<name>``.
+    """The architecture of ``timm/<name>``.
 
     Raises:
-        UnknownModelError: timm has no such model, or no such tag of it; the message names the closest, or its tags.
+        UnknownModelError: timm does not have the model or the tag; the message names the closest models, or the tags.
     """
     import timm
 
@@ -179,7 +179,7 @@ def timm_architecture(name: str) -> Architecture:
     except RuntimeError as error:
         tags = [each.partition(".")[2] for each in timm.list_models(f"{plain}.*", pretrained=True)]
         raise UnknownModelError(
-            f"timm has no weights of {plain} tagged {tag!r}; those it has: {', '.join(tags) or 'none'}."
+            f"timm has no weights of {plain} tagged {tag!r}; its tags are {', '.join(tags) or 'none'}."
         ) from error
 
     def build(config: TimmConfig) -> TimmEncoder:
@@ -190,14 +190,14 @@ def timm_architecture(name: str) -> Architecture:
 
 
 def fetch_weights(config: TimmConfig, **hub: Any) -> dict[str, Tensor]:
-    """Weights of a timm model from the Hub's cache or the Hub, without its classifier.
+    """Weights of a timm model, without its classifier, from the Hugging Face cache or the Hub.
 
     Args:
-        config: names the model.
+        config: configuration that names the model.
         **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`partzoo.load`.
 
     Raises:
-        WeightsError: timm records none, or they cannot be had.
+        WeightsError: timm knows no weights of the model, or they cannot be fetched.
     """
     import timm
 

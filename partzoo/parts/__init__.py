@@ -1,1 +1,1 @@
-"""The result of part discovery: label maps, how they are drawn, and the files they are saved to."""
+"""Results of part discovery: label maps, drawings of them, and their file formats."""

@@ -21,26 +21,27 @@ def to_coco(
     segmentation: Literal["rle", "polygons"] = "rle",
     folder: str | os.PathLike | None = None,
 ) -> dict:
-    """A COCO dataset: one annotation for each part that an image has, one category for each part.
+    """Convert parts to a COCO dataset, with one annotation for each present part and one category for each part.
 
     Args:
-        several: parts of images, with the same k and names; ``source`` becomes ``file_name``. Images without parts are
-            listed too.
-        segmentation: ``rle``, exact; or ``polygons`` along the pixels' edges, exact but for holes, which
-            COCO's polygons cannot have and which come out filled. ``area`` is the part's own in both.
-        folder: where the dataset will lie; paths of images below it are written relative to it.
+        several: parts of each image, with the same k and names; ``source`` becomes ``file_name``. Images without parts
+            are listed too.
+        segmentation: ``"rle"``, which is exact, or ``"polygons"`` along the edges of pixels, which are exact except
+            that holes are filled, because COCO's polygons cannot have any. In both, ``area`` is that of the part
+            itself.
+        folder: folder of the dataset; paths of images below it are written relative to it.
 
     Returns:
-        A dict for ``json.dump``: info, licenses, images, annotations and categories, ids from 1.
+        A dictionary for ``json.dump`` with info, licenses, images, annotations and categories; ids start at 1.
 
     Raises:
-        UsageError: an unknown segmentation, or parts of different vocabularies.
-        MissingExtraError: RLE without pycocotools.
+        UsageError: the segmentation is unknown, or the parts are not of one vocabulary.
+        MissingExtraError: pycocotools, which RLE needs, is not installed.
     """
     if segmentation not in ("rle", "polygons"):
         raise UsageError(f"Unknown segmentation {segmentation!r}. Choose 'rle' or 'polygons'.")
     if len({parts.names for parts in several}) > 1:
-        raise UsageError("These images do not share their parts: find the parts of all in one call.")
+        raise UsageError("These images do not share their parts: discover the parts of all images in one call.")
     outlines = _rle if segmentation == "rle" else polygons
     images: list[dict] = []
     annotations: list[dict] = []
@@ -82,15 +83,15 @@ def _file_name(source: str, folder: str | os.PathLike | None) -> str:
 def polygons(mask: np.ndarray) -> list[list[int]]:
     """Outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
 
-    On a grid line, corners of the boundary come in pairs that are joined by an edge; rows give the horizontal
-    edges, columns the vertical ones, and going from one to the other walks round a region. Where two regions
-    touch in one point only, each has its own corner there.
+    On each grid line, the corners of the boundary come in pairs that are joined by an edge. Rows give the horizontal
+    edges and columns the vertical ones; alternating between the two walks round a region. Where two regions touch in a
+    single point, each has a corner of its own there.
 
     Args:
         mask: ``(H, W)`` bool.
 
     Returns:
-        One list x0, y0, x1, y1, ... per region, in pixel edges (0..W, 0..H), sorted by the first corner.
+        One list x0, y0, x1, y1, ... for each region, in pixel edges (0..W, 0..H), sorted by the first corner.
     """
     padded = np.pad(mask, 1).astype(np.int8)
     nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
@@ -99,7 +100,7 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
     y, x = np.nonzero((filled % 2 == 1) | touching)
     if not len(y):
         return []
-    # A touching point is listed twice: first the corner with the edge to its left, then the one to its right.
+    # A point where regions touch is listed twice: first the corner with the edge on its left, then on its right.
     twice = touching[y, x]
     falling = twice & (nw[y, x] == 1)
     repeats = np.where(twice, 2, 1)
@@ -112,7 +113,7 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
         partner[order[0::2]], partner[order[1::2]] = order[1::2], order[0::2]
 
     starts_region = (se[y, x] == 1).tolist()
-    xs, ys, beside, below_or_above = x.tolist(), y.tolist(), across.tolist(), down.tolist()
+    xs, ys, in_row, in_column = x.tolist(), y.tolist(), across.tolist(), down.tolist()
     seen = [False] * len(xs)
     found = []
     for first in range(len(xs)):
@@ -121,10 +122,10 @@ def polygons(mask: np.ndarray) -> list[list[int]]:
         ring: list[int] = []
         corner = first
         while not seen[corner]:
-            other = beside[corner]
+            other = in_row[corner]
             seen[corner] = seen[other] = True
             ring += [xs[corner], ys[corner], xs[other], ys[other]]
-            corner = below_or_above[other]
+            corner = in_column[other]
         if starts_region[first]:
             found.append(ring)
     return found

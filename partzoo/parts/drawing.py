@@ -1,4 +1,4 @@
-"""Label maps -> images, with Pillow and numpy only."""
+"""Drawing label maps, with Pillow and numpy only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from partzoo.errors import UsageError
 
-# Laid at 55 % over mid-grey, any two of the first eight differ by 20 units of CIELAB or more, and any two of
-# the twelve by 15, in normal sight and as simulated for protanopia, deuteranopia and tritanopia (Machado et
-# al. 2009); and they stand out from the faded background. Okabe and Ito's colours come down to 9 so.
+# Blended at 55 % with mid-grey, any two of the first eight differ by at least 20 units of CIELAB, and any two of the
+# twelve by 15, for normal vision and as simulated for protanopia, deuteranopia and tritanopia (Machado et al. 2009);
+# all stand out from the faded background. The colours of Okabe and Ito come as close as 9 units under this blending.
 COLOURS = (
     (209, 162, 21),
     (0, 101, 250),
@@ -26,9 +26,9 @@ COLOURS = (
     (141, 134, 238),
     (101, 0, 165),
 )
-SMALLEST_NUMBERED = 48  # below this side a digit hides more than it tells
-NUMBER_GRID = 160
-SEEN_SIDE = 800  # longer side of an overlay that is worth looking at
+SMALLEST_NUMBERED = 48  # in images with a shorter side, digits would hide the parts
+NUMBER_GRID = 160  # longest side of the subsampled labels in which places for numbers are searched
+SEEN_SIDE = 800  # longer side in pixels that makes an overlay large enough to view
 BAND = 256  # rows coloured at a time, to bound the memory
 
 
@@ -36,8 +36,8 @@ def palette(k: int) -> np.ndarray:
     """Colours of the labels 0..k.
 
     Returns:
-        ``(k + 1, 3)`` uint8: black for the background, then one colour per part. The first twelve are fixed;
-        the rest step round the hues by the golden angle while lightness and saturation change.
+        ``(k + 1, 3)`` uint8, RGB: black for the background, then one colour for each part. The first twelve are fixed;
+        further hues advance by the golden angle, with varying lightness and saturation.
     """
     colours = [(0, 0, 0), *COLOURS[:k]]
     for i in range(len(COLOURS), k):
@@ -57,16 +57,16 @@ def overlay(
     numbers: bool = True,
     scale: int = 1,
 ) -> Image.Image:
-    """Colour the parts of an image.
+    """Draw parts in colour over an image.
 
     Args:
-        image: ``(H, W, 3)`` uint8, or None for the parts alone on white.
+        image: ``(H, W, 3)`` uint8, or None to draw the parts alone on white.
         labels: ``(H, W)`` integers, 0 background, 1..k parts.
-        k: how many parts there could be.
-        alpha: strength of the colours, 0..1.
+        k: number of parts, present or not.
+        alpha: opacity of the colours, 0..1.
         outlines: draw lines between parts.
-        numbers: write each part's number inside it, in images of 48 pixels or more.
-        scale: enlarge by this factor before drawing, which leaves small images room for lines and numbers.
+        numbers: write each part's number inside it, if both sides of the image have at least 48 pixels.
+        scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
     Returns:
         RGB PIL image ``(H * scale, W * scale)``.
@@ -99,8 +99,10 @@ def overlay(
 
 
 def enlarged(labels: np.ndarray, scale: int) -> np.ndarray:
-    """Labels ``(H * scale, W * scale)`` with smooth outlines: each pixel goes to the label whose mask, enlarged
-    bicubically, is highest there."""
+    """Enlarge labels to ``(H * scale, W * scale)`` with smooth outlines.
+
+    Each pixel gets the label whose bicubically enlarged mask is highest there.
+    """
     size = (labels.shape[1] * scale, labels.shape[0] * scale)
     first, *others = np.unique(labels)
     best = _enlarged_mask(labels == first, size)
@@ -117,12 +119,12 @@ def _enlarged_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def scale_to_see(size: tuple[int, int]) -> int:
-    """The factor that makes the longer side of an overlay about 800 pixels, 1 for what is as large already."""
+    """Factor that enlarges the longer side of an overlay to about 800 pixels; 1 for larger images."""
     return max(1, round(SEEN_SIDE / max(size)))
 
 
 def outline(labels: np.ndarray, width: int = 1) -> np.ndarray:
-    """``(H, W)`` bool: the lines, about ``width`` pixels wide, where labels change."""
+    """Mask ``(H, W)`` bool of the lines, about ``width`` pixels wide, along which labels change."""
     lines = np.zeros(labels.shape, bool)
     lines[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     lines[1:] |= labels[1:] != labels[:-1]
@@ -135,10 +137,10 @@ def outline(labels: np.ndarray, width: int = 1) -> np.ndarray:
 
 
 def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Where to write each part's number: a pixel (x, y) of the part, well inside it and near its centroid.
+    """Position of each part's number: a pixel (x, y) of the part, well inside it and near its centroid.
 
     Returns:
-        Present part -> (x, y).
+        Number of each present part -> (x, y).
     """
     step = -(-max(labels.shape) // NUMBER_GRID)
     start = min(step // 2, (min(labels.shape) - 1) // 2)
@@ -154,7 +156,7 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
             y, x = y[inside], x[inside]
             best = np.argmin((y - middle_y) ** 2 + (x - middle_x) ** 2)
             points[part] = (int(x[best]) * step + start, int(y[best]) * step + start)
-        else:  # smaller than the grid's step
+        else:  # a part that lies between the grid's points
             y, x = divmod(int(np.argmax(labels == part)), labels.shape[1])
             points[part] = (x, y)
     points.pop(0, None)
@@ -162,7 +164,7 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
 
 
 def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
-    """Parts in their colour over the image in grey, whose hues cannot change theirs; the rest faded."""
+    """Blend the parts' colours with the image in grey, so that its hues do not alter them; fade the background."""
     strength = np.float32(alpha)
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
     parts = grey * (1 - strength) + colours[labels] * strength
@@ -171,7 +173,7 @@ def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: flo
 
 
 def _depth(labels: np.ndarray) -> np.ndarray:
-    """Steps to the nearest other label or the image's edge, ``(h, w)``."""
+    """Distance in steps, ``(h, w)``, to the nearest pixel of another label or outside of the image."""
     inside = np.pad(labels > 0, 1)
     padded = np.pad(labels, 1)
     for axis in (0, 1):
@@ -185,7 +187,7 @@ def _depth(labels: np.ndarray) -> np.ndarray:
 
 
 def _shifted(mask: np.ndarray, shift: int, axis: int) -> np.ndarray:
-    """``mask`` moved by ``shift`` pixels, nothing wrapping round."""
+    """``mask`` moved by ``shift`` pixels along an axis, without wrapping around."""
     moved = np.zeros_like(mask)
     if shift >= mask.shape[axis]:
         return moved

@@ -1,4 +1,4 @@
-"""The files that parts are saved to and loaded from: overlay and index PNG, NPZ, COCO JSON."""
+"""File formats of parts: overlay and index PNG, NPZ, COCO JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 
 def save(parts: Parts, path: str | os.PathLike, scale: int | None = None) -> None:
-    """Write parts in the form that the ending names; see ``Parts.save``."""
+    """Write parts in the format that the suffix selects; see ``Parts.save``."""
     path = Path(path)
     name = path.name.lower()
     if name.endswith(".index.png"):
@@ -51,11 +51,11 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None) -> Non
         with write_aside(path) as file:
             file.write(text.encode())
     else:
-        raise UsageError(f"Cannot tell the form of {str(path)!r} by its ending: use {ENDINGS}.")
+        raise UsageError(f"{str(path)!r} has no suffix of a known format: use {ENDINGS}.")
 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
-    """Arguments of ``Parts`` read from an ``.npz`` or ``.index.png``; see ``Parts.load``."""
+    """Read the arguments of ``Parts`` from an ``.npz`` or ``.index.png`` file; see ``Parts.load``."""
     path = Path(path)
     name = path.name.lower()
     if not name.endswith((".npz", ".index.png")):
@@ -81,7 +81,7 @@ def _read_index_png(path: Path) -> dict[str, Any]:
     try:
         image = Image.open(path, formats=["PNG"])
     except UnidentifiedImageError:
-        raise ValueError("no PNG") from None
+        raise ValueError("not a PNG file") from None
     with image:
         labels = np.asarray(image)
         about = json.loads(image.info.get("partzoo", "{}"))
@@ -91,6 +91,6 @@ def _read_index_png(path: Path) -> dict[str, Any]:
 def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         values = {key: file[key] for key in ("labels", "descriptors", "image") if key in file}
-        quality = float(file["quality"]) if "quality" in file.files else 1.0  # older files have none
+        quality = float(file["quality"]) if "quality" in file.files else 1.0  # absent from older files
         values |= {"k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}
         return {**values, "quality": quality}

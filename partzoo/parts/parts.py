@@ -1,4 +1,4 @@
-"""`Parts`: what was found in one image, at the image's own size."""
+"""``Parts``: the parts found in one image, at the image's own size."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ NOTEBOOK_SIDE = 640
 
 
 class Parts:
-    """The parts of one image: a label for every pixel, and what follows from the labels.
+    """The parts of one image: a label for every pixel, and quantities derived from the labels.
 
-    Immutable (arrays are read-only); equal when labels, k, names and descriptors are. In ``areas``,
-    ``centroids``, ``boxes``, ``descriptors`` and ``names`` part i stands at index i - 1.
+    Parts are immutable, with read-only arrays, and equal if their labels, k, names and descriptors are. In ``areas``,
+    ``centroids``, ``boxes``, ``descriptors`` and ``names``, part i has index i - 1.
 
     Args:
         labels: ``(H, W)`` integers, 0 background, 1..k parts.
-        k: how many parts there could be; the image may lack some. The largest label by default.
+        k: number of parts, present in the image or not; the largest label by default.
         image: ``(H, W, 3)`` uint8, the image, for overlays and crops.
-        scores: ``(k + 1, H, W)`` score maps, background first, or a function that computes them when asked.
-        descriptors: ``(k, D)``, one vector per part.
-        names: k names; ``part 1`` ... by default.
-        source: the image's path or address, for ``file_name`` in COCO.
-        quality: how sure the foreground is, 0..1.
+        scores: ``(k + 1, H, W)`` score maps, background first, or a function that computes them on first use.
+        descriptors: ``(k, D)``, one vector for each part.
+        names: k names; by default ``part 1``, ``part 2``, ...
+        source: path or address of the image, for ``file_name`` in COCO.
+        quality: confidence of the foreground, 0..1.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
-        UsageError: labels are no integers in 0..k.
+        UsageError: labels are not integers in 0..k.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Parts:
 
     @property
     def k(self) -> int:
-        """How many parts there could be; ``present`` says which are there."""
+        """Number of parts, present in the image or not; see ``present``."""
         return self._k
 
     @property
     def image(self) -> np.ndarray | None:
-        """``(H, W, 3)`` uint8, the image, or None."""
+        """The image, ``(H, W, 3)`` uint8; None if unknown."""
         return self._image
 
     @property
@@ -101,47 +101,45 @@ class Parts:
 
     @property
     def scores(self) -> np.ndarray | None:
-        """``(k + 1, H, W)`` float32 score maps, background first; computed on first use; None if unknown."""
+        """Score maps ``(k + 1, H, W)`` float32, background first, computed on first use; None if unknown."""
         if callable(self._scores):
             self._scores = self._checked_scores(self._scores())
         return self._scores
 
     @property
     def descriptors(self) -> np.ndarray | None:
-        """``(k, D)``, one vector per part, or None."""
+        """One vector for each part, ``(k, D)``; None if unknown."""
         return self._descriptors
 
     @property
     def names(self) -> tuple[str, ...]:
-        """k names."""
+        """Names of the k parts."""
         return self._names
 
     @property
     def source(self) -> str:
-        """The image's path or address; empty if unknown."""
+        """Path or address of the image; empty if unknown."""
         return self._source
 
     @property
     def quality(self) -> float:
-        """How sure the foreground is, 0..1; 1 where nobody measured it."""
+        """Confidence of the foreground, 0..1; 1 if it was not measured."""
         return self._quality
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """``(k,)`` int64, pixels of each part."""
-        counts = (
-            np.bincount(row, minlength=self.k + 1) for row in self._labels
-        )  # a whole image would be cast to int64
+        """Number of pixels of each part, ``(k,)`` int64."""
+        counts = (np.bincount(row, minlength=self.k + 1) for row in self._labels)  # it casts what it counts to int64
         return _frozen(np.sum(list(counts), axis=0)[1:])
 
     @cached_property
     def present(self) -> tuple[int, ...]:
-        """Numbers of the parts that have pixels in this image, ascending."""
+        """Numbers of the parts that have pixels in the image, ascending."""
         return tuple(int(i) + 1 for i in np.flatnonzero(self.areas))
 
     @cached_property
     def centroids(self) -> np.ndarray:
-        """``(k, 2)`` float64 (x, y) in pixels, the top-left pixel's centre at (0, 0); NaN where absent."""
+        """Centroids ``(k, 2)`` float64, (x, y) in pixels from the top-left pixel's centre; NaN for absent parts."""
         columns, rows = self._profiles
         with np.errstate(invalid="ignore"):
             return _frozen(
@@ -150,32 +148,35 @@ class Parts:
 
     @cached_property
     def boxes(self) -> np.ndarray:
-        """``(k, 4)`` int64 (left, top, right, bottom), right and bottom exclusive; zeros where absent."""
+        """Boxes ``(k, 4)`` int64, (left, top, right, bottom), the last two exclusive; zeros for absent parts."""
         columns, rows = (counts > 0 for counts in self._profiles)
         right, bottom = (counts.shape[1] - counts[:, ::-1].argmax(1) for counts in (columns, rows))
         boxes = np.stack([columns.argmax(1), rows.argmax(1), right, bottom], axis=1)
         return _frozen(np.where(self.areas[:, None] > 0, boxes, 0))
 
     def mask(self, part: int) -> np.ndarray:
-        """``(H, W)`` bool, the pixels of one part (0: the background).
+        """Mask ``(H, W)`` bool of one part, or of the background for 0.
 
         Raises:
-            UsageError: there is no such part.
+            UsageError: the part is not in 0..k.
         """
         if not 0 <= part <= self.k:
-            raise UsageError(f"No part {part}: parts are 1..{self.k}, and 0 is the background.")
+            raise UsageError(f"part={part} does not exist: parts are 1..{self.k}, and 0 is the background.")
         return self._labels == part
 
     def overlay(
         self, *, alpha: float = 0.55, outlines: bool = True, numbers: bool = True, scale: int = 1
     ) -> Image.Image:
-        """The image with coloured parts: an RGB PIL image of its size (the parts alone if it is unknown).
+        """Draw the parts in colour over the image, or on white if the image is unknown.
 
         Args:
-            alpha: strength of the colours, 0 (none) to 1 (opaque).
+            alpha: opacity of the colours, 0..1.
             outlines: draw lines between parts.
-            numbers: write each part's number inside it, in images of 48 pixels or more.
-            scale: enlarge by this factor before drawing: small images gain room for lines and numbers.
+            numbers: write each part's number inside it, if both sides of the image have at least 48 pixels.
+            scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
+
+        Returns:
+            RGB PIL image ``(H * scale, W * scale)``.
 
         Raises:
             UsageError: alpha is outside 0..1, or scale below 1.
@@ -185,7 +186,7 @@ class Parts:
         )
 
     def plot(self) -> Figure:
-        """A matplotlib figure: the image, the overlay, and a legend with the areas.
+        """Plot the image, the overlay and a legend with the parts' shares of the image, with matplotlib.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -211,20 +212,20 @@ class Parts:
         return figure
 
     def crops(self, *, margin: float = 0.0, masked: bool = False) -> dict[int, Image.Image]:
-        """Each present part's box, cut from the image.
+        """Cut the box of each present part from the image.
 
         Args:
-            margin: added on every side, as a share of the box's longer side.
-            masked: paint what does not belong to the part white.
+            margin: margin on every side, as a share of the box's longer side.
+            masked: paint pixels outside of the part white.
 
         Returns:
-            Part number -> RGB PIL image.
+            Number of each present part -> RGB PIL image.
 
         Raises:
             UsageError: the image is unknown, or the margin is negative.
         """
         if self._image is None:
-            raise UsageError("These parts do not hold their image: make them with image=..., then cut.")
+            raise UsageError("These parts do not hold their image: make them with image=.")
         if margin < 0:
             raise UsageError(f"margin={margin} must not be negative.")
         crops = {}
@@ -239,29 +240,29 @@ class Parts:
         return crops
 
     def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle") -> dict:
-        """A COCO dataset of this image, one annotation per present part; see :func:`partzoo.parts.coco.to_coco`."""
+        """Convert these parts to a COCO dataset of one image; see :func:`partzoo.parts.coco.to_coco`."""
         return coco.to_coco([self], segmentation)
 
     def save(self, path: str | os.PathLike, *, scale: int | None = None) -> None:
-        """Write a file, in the form that its ending names; nothing half-written is left behind.
+        """Write a file atomically, in the format that its suffix selects.
 
         Args:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
                 other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.json`` (COCO).
-            scale: factor by which an overlay is enlarged; None makes its longer side about 800 pixels or more.
+            scale: factor of enlargement of an overlay; None enlarges its longer side to about 800 pixels.
 
         Raises:
-            UsageError: the ending is another, or scale is below 1.
+            UsageError: the suffix is unknown, or scale is below 1.
             PartzooError: the file cannot be written.
         """
         files.save(self, path, scale)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Parts:
-        """Read what ``save`` wrote as ``.npz`` or ``.index.png`` (this one holds no image or descriptors).
+        """Read an ``.npz`` or ``.index.png`` file of :meth:`save`; the latter holds neither image nor descriptors.
 
         Raises:
-            UsageError: the ending is another.
+            UsageError: the suffix is another.
             PartzooError: the file is missing or damaged.
         """
         return cls(**files.load(path))
@@ -322,7 +323,7 @@ class Parts:
 
     @cached_property
     def _profiles(self) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels of each part in each column ``(k, W)`` and in each row ``(k, H)``."""
+        """Number of pixels of each part in each column, ``(k, W)``, and in each row, ``(k, H)``."""
 
         def count(labels: np.ndarray) -> np.ndarray:
             length = labels.shape[1]
@@ -339,7 +340,7 @@ class Parts:
 
 
 def _frozen(array: np.ndarray, dtype: type | None = None) -> np.ndarray:
-    """A read-only copy, so that nobody's later writing changes these parts.
+    """A read-only copy, which later changes of the caller's array do not affect.
 
     An array that owns its memory and is read-only already is kept: those of large images would double the memory.
     """

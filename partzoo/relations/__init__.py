@@ -1,1 +1,1 @@
-"""How patches of one image lie to each other, and how whole images relate."""
+"""Relations between patches of one image, and between whole images."""

@@ -1,4 +1,4 @@
-"""PART's figures 4, 5 and 6 for one image, with Pillow and numpy only.
+"""Drawing figures 4, 5 and 6 of PART for one image, with Pillow and numpy only.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1.
 """
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 CANVAS = (255, 255, 255)
 CERTAIN, UNCERTAIN, TRUE = (255, 140, 0), (255, 225, 0), (255, 255, 255)
-PANEL = 512  # longer side of a panel
-MATRIX = 256
-GAP = 8
+PANEL = 512  # longer side of a panel in pixels
+MATRIX = 256  # side of a drawn matrix in pixels
+GAP = 8  # pixels between panels
 
 
 def place(patches: Sequence[np.ndarray], centres: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Patches ``(h, w, 3)`` laid round their centres ``(N, 2)`` on a white canvas ``(height, width)``.
+    """Paste patches ``(h, w, 3)`` around their centres ``(N, 2)`` on a white canvas of ``(height, width)``.
 
-    What lies outside the canvas is cut off; the first patch lies on top.
+    Patches are cut off at the border of the canvas; the first patch is on top.
     """
     canvas = Image.new("RGB", size[::-1], CANVAS)
     for patch, centre in reversed(list(zip(patches, centres, strict=True))):
@@ -34,11 +34,11 @@ def place(patches: Sequence[np.ndarray], centres: np.ndarray, size: tuple[int, i
 
 
 def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int = 0) -> Image.Image:
-    """Figure 4: patches off and on the grid, as given, in their true places and where predictions place them.
+    """Draw figure 4: patches off and on the grid as given, at their true positions, and at the predicted ones.
 
     Args:
-        off_grid, on_grid: relations of one image.
-        reference: of the paper's single-reference assembly, beside that by all references.
+        off_grid, on_grid: relations between patches of one image.
+        reference: the reference of the paper's assembly by a single patch, which is shown beside that by all patches.
     """
     rows = []
     for name, relations in (("off-grid", off_grid), ("on-grid", on_grid)):
@@ -54,7 +54,13 @@ def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int
 
 
 def uncertainty(relations: PatchRelations, pixels: np.ndarray, boxes: np.ndarray) -> Image.Image:
-    """Figure 5: a certain (orange) and an uncertain (yellow) patch, and where all references place them."""
+    """Draw figure 5: a certain (orange) and an uncertain (yellow) patch, and where all references place them.
+
+    Args:
+        relations: relations between patches of one image.
+        pixels: ``(H, W, 3)`` uint8, the image.
+        boxes: ``(N, 4)`` left, top, right, bottom of the patches in pixels.
+    """
     spread = relations.uncertainty()
     certain, uncertain = int(spread.argmin()), int(spread.argmax())
     image = _within(Image.fromarray(pixels), PANEL)
@@ -78,7 +84,7 @@ def uncertainty(relations: PatchRelations, pixels: np.ndarray, boxes: np.ndarray
 
 
 def matrices(relations: PatchRelations) -> Image.Image:
-    """Figure 6: x and y, predicted and true, ordered and shuffled."""
+    """Draw figure 6: matrices of x and y, predicted and true, for ordered and shuffled patches."""
     orders = {
         "ordered": relations.order(),
         "shuffled": np.random.default_rng(0).permutation(len(relations)),
@@ -100,7 +106,7 @@ def matrices(relations: PatchRelations) -> Image.Image:
 
 
 def row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Titled images beside each other on white."""
+    """Titled images side by side on white."""
     size = max(12, round(max(panel.width for _, panel in panels) / 28))
     font = ImageFont.load_default(size)
     widths = [max(panel.width, round(font.getlength(title))) for title, panel in panels]
@@ -117,7 +123,7 @@ def row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _mosaic(patches: Sequence[np.ndarray]) -> Image.Image:
-    """Patches in rows, in the order in which the model gets them."""
+    """Patches in rows, in the order in which the model takes them."""
     columns = int(np.ceil(len(patches) ** 0.5))
     cell = max(max(patch.shape[:2]) for patch in patches)
     step = cell + max(1, cell // 16)
@@ -129,7 +135,7 @@ def _mosaic(patches: Sequence[np.ndarray]) -> Image.Image:
 
 
 def _within(image: Image.Image, side: int) -> Image.Image:
-    """An image whose longer side is ``side``; small ones are enlarged."""
+    """Resize an image so that its longer side is ``side`` pixels; small images are enlarged."""
     scale = side / max(image.size)
     width, height = (max(round(length * scale), 1) for length in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Two images, or two patches -> whether they are of one image, and how far apart they lie in it."""
+"""``relate_images``: whether two images or patches come from one image, and how far apart they lie in it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ImageRelation:
-    """How one image or patch relates to another.
+    """The relation of one image or patch to another.
 
     Attributes:
-        same: probability, 0..1, that both are of the same image.
-        shift: x and y from the second patch to the first, in sides of the image: (0.5, 0) is half an image to the
-            right. A model learned (0, 0) for two views of a whole image and an equal shift to the right and below for
-            views of different ones, so that of whole images it only tells again whether they are the same.
-        distance: length of the shift, in sides of the image.
+        same: probability, 0..1, that both come from the same image.
+        shift: x and y from the second patch to the first, in units of the image's side: (0.5, 0) is half an image to
+            the right. For whole images it has no meaning beyond ``same``, because models are trained to predict (0, 0)
+            for two views of one image, and a fixed shift to the lower right for views of different images.
+        distance: length of ``shift``, in units of the image's side.
     """
 
     same: float
@@ -39,20 +39,19 @@ class ImageRelation:
 def relate_images(
     a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False
 ) -> ImageRelation | list[ImageRelation]:
-    """Whether images are the same one, or where patches of an image lie to each other.
+    """Predict whether two images show the same one, or how two patches of an image lie relative to each other.
 
-    Each is resized to the square that the model learned on. Nothing is symmetric by force: ``b`` to ``a`` may come out
-    a little different.
+    Each is resized to the square on which the model was trained. The model is not symmetric: relating ``b`` to ``a``
+    may give a slightly different result.
 
     Args:
-        a, b: whatever :func:`partzoo.images.opening.open_images` takes: two images, as many on both sides, or
-            one and many.
-        model: name or module of Spatial Reasoning; by default ``spatial-resnet32.tin``.
-        patches: they are patches cut out of larger images. It matters to models of additive patches alone, which
-            see a patch small, on empty ground.
+        a, b: images, as :func:`partzoo.images.opening.open_images` takes them: one each, equally many, or one and many.
+        model: name of a Spatial Reasoning model, or the module; None is ``spatial-resnet32.tin``.
+        patches: the images are patches cut out of larger ones. This only matters to models of additive patches, which
+            place a patch on an empty image.
 
     Returns:
-        One relation for two images; otherwise a list, pair by pair.
+        One relation for two images, otherwise a list with one relation for each pair.
 
     Raises:
         ImageError: an image cannot be read.
@@ -70,7 +69,9 @@ def relate_images(
     (first, one), (second, other) = open_images(a), open_images(b)
     count = max(len(first), len(second))
     if any(len(side) not in (1, count) for side in (first, second)):
-        raise UsageError(f"{len(first)} and {len(second)} images make no pairs: give as many, or one and many.")
+        raise UsageError(
+            f"{len(first)} and {len(second)} images do not form pairs: pass equally many, or one and many."
+        )
     found = []
     with torch.inference_mode():
         for start in range(0, count, BATCH):
@@ -82,7 +83,7 @@ def relate_images(
 
 
 def _batch(model: Spatial, images: OpenedImages, chunk: range, patches: bool) -> Tensor:
-    """Images of these numbers as the model takes them; a single one is repeated."""
+    """Preprocess the images with these numbers into a batch; a single image is repeated."""
     import torch
 
     config = model.config

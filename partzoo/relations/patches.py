@@ -1,4 +1,4 @@
-"""How patches of an image lie as seen from each other, and what follows from it.
+"""Predicted translations between patches of an image, and quantities derived from them.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1, figures 4, 5 and 6.
 """
@@ -17,28 +17,28 @@ from PIL import Image
 from partzoo.errors import ShapeError, UsageError
 from partzoo.relations import figures
 
-ROUNDS = 50  # of the medians, which settle in about ten
+ROUNDS = 50  # most iterations of the medians, which converge in about ten
 
 Reference = int | Literal["median", "least-squares"]
 Value = TypeVar("Value")
 
 
 class PatchRelations:
-    """Translations between all pairs of N patches, in pixels, and what follows from them.
+    """Translations between all pairs of N patches, in pixels, and quantities derived from them.
 
-    Row i of a matrix is seen from patch i, the reference; element (i, j) leads to patch j, the target. Places are
+    Element (i, j) of a matrix is the translation from patch i, the reference, to patch j, the target. Positions are
     (x, y) in pixel edges: the image's top-left corner is (0, 0).
 
     Args:
-        translations: ``(N, N, 2)`` in pixels, from centre to centre.
-        patches: N images ``(h, w, 3)`` uint8, in the size at which they are drawn.
-        boxes: ``(N, 4)`` left, top, right, bottom of the patches in pixels, where they are known.
-        image: ``(H, W, 3)`` uint8, the image they come from.
-        ratios: ``(N, N, 2)``, predicted width and height of j over those of i, from models with four targets.
+        translations: ``(N, N, 2)``, x and y in pixels from centre to centre.
+        patches: N images ``(h, w, 3)`` uint8, in the size in which they are drawn.
+        boxes: ``(N, 4)`` left, top, right, bottom of the patches in pixels, if known.
+        image: ``(H, W, 3)`` uint8, the image that the patches come from, if any.
+        ratios: ``(N, N, 2)``, predicted width and height of j divided by those of i, for models with four targets.
 
     Raises:
-        ShapeError: shapes that do not belong together, or fewer than two patches.
-        UsageError: translations that are not finite.
+        ShapeError: the shapes do not agree, or there are fewer than two patches.
+        UsageError: translations are not finite.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class PatchRelations:
         translations = np.array(translations, np.float64)
         count = len(patches)
         if count < 2:
-            raise ShapeError(f"Relations are between patches: pass two or more, not {count}.")
+            raise ShapeError(f"{count} patches have no relations: pass two or more.")
         for name, value, shape in (
             ("translations", translations, (count, count, 2)),
             ("boxes", boxes, (count, 4)),
             ("ratios", ratios, (count, count, 2)),
         ):
             if value is not None and np.shape(value) != shape:
-                raise ShapeError(f"{name} are {np.shape(value)}; for {count} patches they must be {shape}.")
+                raise ShapeError(f"{name} have shape {np.shape(value)}; for {count} patches they must have {shape}.")
         if not np.isfinite(translations).all():
-            raise UsageError("translations hold values that are not finite: the model that gave them is broken.")
+            raise UsageError("translations are not finite: check the weights of the model that predicted them.")
         translations.setflags(write=False)
         self.translations = translations
         self.patches = tuple(patches)
@@ -75,36 +75,36 @@ class PatchRelations:
 
     @property
     def centres(self) -> np.ndarray | None:
-        """``(N, 2)``, where the patches' centres really are; None where it is not known."""
+        """True centres of the patches, ``(N, 2)``; None if unknown."""
         return None if self.boxes is None else (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
 
     @property
     def true(self) -> np.ndarray:
-        """``(N, N, 2)``, the true translations in pixels.
+        """True translations, ``(N, N, 2)`` in pixels.
 
         Raises:
-            UsageError: it is not known where the patches come from.
+            UsageError: the patches' positions are unknown.
         """
         centres = self._known(self.centres, "The true translations")
         return centres[None] - centres[:, None]
 
     @property
     def error(self) -> float:
-        """Mean length of predicted minus true translations over all pairs of different patches, in pixels."""
+        """Mean distance, in pixels, of predicted from true translations over all pairs of different patches."""
         return float(np.linalg.norm(self.translations - self.true, axis=-1)[self._pairs].mean())
 
     def positions(self, reference: Reference = "least-squares") -> np.ndarray:
-        """Where the predictions place the patches' centres, ``(N, 2)``.
+        """Predicted positions of the patches' centres, ``(N, 2)`` in pixels.
 
         Args:
-            reference: a patch: this one stays in its place, the others are where it sees them (the paper's way).
-                ``"least-squares"``: the places whose differences are nearest to all N * N translations.
-                ``"median"``: those with the least sum of absolute deviations along x and y, which single references
-                that err do not disturb. All references know the patches' places but for a common shift; they are laid
-                round the mean of the true centres where these are known, else round (0, 0).
+            reference: number of a patch, which stays at its true position while the others are placed relative to it
+                (the paper's method). ``"least-squares"`` minimizes the squared deviations from all N * N translations;
+                ``"median"`` minimizes the absolute deviations along x and y, which makes it robust to single bad
+                references. The last two determine positions up to a common shift, so they are centred on the mean of
+                the true centres, or on (0, 0) if these are unknown.
 
         Raises:
-            UsageError: there is no such patch or way.
+            UsageError: the patch or the method does not exist.
 
         Source: PART, section 5.1 (i), for a single reference.
         """
@@ -121,7 +121,7 @@ class PatchRelations:
         return places if centres is None else places + centres[index]
 
     def assemble(self, reference: Reference = "least-squares") -> Assembly:
-        """The image rebuilt from its patches where the predictions place them, and the true one beside it.
+        """Assemble the image from its patches at their predicted positions, and at their true ones if known.
 
         Args:
             reference: see :meth:`positions`.
@@ -144,9 +144,9 @@ class PatchRelations:
         )
 
     def seen_from(self) -> np.ndarray:
-        """``(N, N, 2)``: place (i, j) is the centre of patch j as reference i sees it.
+        """Positions ``(N, N, 2)``: element (i, j) is the centre of patch j as predicted from reference i.
 
-        References stand at their true places, or where these are not known at those of least squares.
+        References are at their true positions, or at those of least squares if the true ones are unknown.
 
         Source: PART, section 5.1 (iii) and figure 5.
         """
@@ -155,9 +155,9 @@ class PatchRelations:
         return places[:, None] + self.translations
 
     def uncertainty(self) -> np.ndarray:
-        """Per patch, how far the places that all other patches give it spread, ``(N,)`` in pixels.
+        """Spread of each patch's positions as predicted from all others, ``(N,)`` in pixels.
 
-        It is the root mean square distance of these places from their mean.
+        It is the root mean square distance of these positions from their mean.
 
         Source: PART, section 5.1 (iii).
         """
@@ -165,10 +165,10 @@ class PatchRelations:
         return np.sqrt(np.nanmean(((seen - np.nanmean(seen, axis=0)) ** 2).sum(-1), axis=0))
 
     def uncertainty_map(self) -> np.ndarray:
-        """``(H, W)`` float32: mean uncertainty of the patches over each pixel, NaN where none is.
+        """Mean uncertainty of the patches that cover each pixel, ``(H, W)`` float32; NaN where there are none.
 
         Raises:
-            UsageError: the patches come from no one image.
+            UsageError: the patches do not come from one image.
         """
         image, boxes = (self._known(value, "The map of uncertainty") for value in (self.image, self.boxes))
         total, count = np.zeros((2, *image.shape[:2]), np.float32)
@@ -179,14 +179,14 @@ class PatchRelations:
             return total / count
 
     def symmetry_error(self) -> float:
-        """Mean length of t_ij + t_ji over all pairs of different patches, in pixels: 0 where ways back agree.
+        """Mean length of t_ij + t_ji over all pairs of different patches, in pixels; 0 for symmetric predictions.
 
         Source: PART, section 5.1 (iv).
         """
         return float(np.linalg.norm(self.translations + self.translations.swapaxes(0, 1), axis=-1)[self._pairs].mean())
 
     def symmetry_correlation(self) -> tuple[float, float]:
-        """Correlation of t_ij with -t_ji over all pairs of different patches, for x and for y: 1 where they agree.
+        """Correlation of t_ij with -t_ji over all pairs of different patches, for x and y; 1 for symmetric predictions.
 
         NaN where the translations do not vary, as among patches of a blank image.
         """
@@ -200,9 +200,9 @@ class PatchRelations:
         return x, y
 
     def order(self) -> np.ndarray:
-        """Numbers of the patches from top-left to bottom-right: by rows as high as a patch, then from the left.
+        """Numbers of the patches from top-left to bottom-right: by rows of a patch's height, then from left to right.
 
-        Places are the true ones where they are known, else those of least squares.
+        True positions are used if known, otherwise those of least squares.
         """
         centres = self.centres
         places = self.positions() if centres is None else centres
@@ -210,18 +210,18 @@ class PatchRelations:
         return np.lexsort((places[:, 0], rows))
 
     def draw_uncertainty(self) -> Image.Image:
-        """Figure 5: a certain and an uncertain patch, and where all references place them.
+        """Draw figure 5 of the paper: a certain and an uncertain patch, and where all references place them.
 
         Raises:
-            UsageError: the patches come from no one image.
+            UsageError: the patches do not come from one image.
         """
         image, boxes = (self._known(value, "Figure 5") for value in (self.image, self.boxes))
         return figures.uncertainty(self, image, boxes)
 
     def draw_matrices(self) -> Image.Image:
-        """Figure 6: matrices of x and y, predicted and true, with ordered and with shuffled patches.
+        """Draw figure 6 of the paper: matrices of x and y, predicted and true, for ordered and shuffled patches.
 
-        Bright is positive, dark negative, grey zero. The true ones are left out where they are not known.
+        Bright is positive, dark is negative, and grey is zero. True matrices are omitted if they are unknown.
         """
         return figures.matrices(self)
 
@@ -245,7 +245,7 @@ class PatchRelations:
     def _patch(self, reference: Any) -> int:
         if not isinstance(reference, (int, np.integer)) or not 0 <= reference < len(self):
             raise UsageError(
-                f"reference={reference!r}: it is a patch, 0..{len(self) - 1}, or 'median' or 'least-squares'."
+                f"reference={reference!r} must be a patch, 0..{len(self) - 1}, or 'median' or 'least-squares'."
             )
         return int(reference)
 
@@ -262,13 +262,13 @@ class PatchRelations:
 
 @dataclass(frozen=True, eq=False)
 class Assembly:
-    """An image put together from patches.
+    """An image assembled from patches.
 
     Attributes:
-        image: the patches where they were predicted to be.
-        centres: ``(N, 2)`` x, y of their centres there, in pixels.
-        truth: the same patches in their true places; None where these are not known.
-        error: mean distance of a patch from its true place, in pixels; None likewise.
+        image: the patches at their predicted positions.
+        centres: ``(N, 2)``, x and y of the patches' predicted centres, in pixels of ``image``.
+        truth: the patches at their true positions; None if these are unknown.
+        error: mean distance between predicted and true centres, in pixels; None if the latter are unknown.
     """
 
     image: Image.Image
@@ -277,7 +277,7 @@ class Assembly:
     error: float | None = None
 
     def side_by_side(self) -> Image.Image:
-        """The true image on the left where it is known, and the predicted one."""
+        """The true image, if known, on the left of the predicted one."""
         if self.truth is None:
             return self.image
         return figures.row([("true", self.truth), ("predicted", self.image)])
@@ -289,7 +289,7 @@ class Assembly:
 
 
 def whole_pixels(boxes: np.ndarray) -> np.ndarray:
-    """Boxes in whole pixels, each at least one wide and high."""
+    """Round boxes ``(N, 4)`` to whole pixels; each is at least one pixel wide and high."""
     low, high = np.floor(boxes + 0.5).astype(int).reshape(-1, 2, 2).swapaxes(0, 1)
     high = np.maximum(high, 1)
     return np.concatenate([np.minimum(low, high - 1), high], axis=1)

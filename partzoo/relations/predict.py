@@ -35,32 +35,32 @@ def relate(
     weights: np.ndarray | None = None,
     seed: int = 0,
 ) -> PatchRelations:
-    """How patches of an image lie as seen from each other, in the image's own pixels.
+    """Predict the translations between patches of an image, in pixels of the image.
 
-    Each patch is cut out of the image at its own resolution and resized, antialiased, to the P x P pixels that the
-    model takes: the model never sees the rest of the image. A patch of the model's own sampling is a square whose
-    side is to the image's longer side as P to the side of the images that the model was trained on (an eighth for
-    the 64-pixel models), so that the image counts as one of that size, in its own proportions. Translations of
-    models with two targets, which know one size of patches, are multiples of that side; those of models with four are
-    multiples of the reference's own width and height.
+    Each patch is cut out of the image at its own resolution and resized, antialiased, to the model's P x P pixels; the
+    model never sees the rest of the image. Sampled patches are squares whose share of the image's longer side is that
+    of a patch in the model's training images (an eighth for the 64-pixel models). Models with two targets know only
+    patches of one size and predict multiples of this side; models with four targets predict multiples of the
+    reference's width and height.
 
     Args:
-        image: whatever :func:`partzoo.images.opening.open_image` takes.
-        boxes: ``(N, 4)`` left, top, right, bottom in pixels, for example of :attr:`Parts.boxes`; None: own sampling.
-        n: how many patches to sample off the grid.
-        model: name or file of a PART model, or the model; the bundled one if None.
-        sampling: of the own patches: ``"off-grid"``, uniform; ``"on-grid"``, the cells of a grid of as nearly square
-            cells as divide the image, in random order; ``"multi-scale"``, sides between half and twice.
-        weights: ``(H, W)``, how often patches lie centred at a pixel, for example a part's mask; where all are zero,
-            patches lie anywhere; off the grid only.
-        seed: of the sampling.
+        image: one image, as :func:`partzoo.images.opening.open_image` takes it.
+        boxes: ``(N, 4)`` left, top, right, bottom in pixels, for example :attr:`Parts.boxes`; None samples patches.
+        n: number of patches to sample off the grid.
+        model: name or file of a PART model, or the module; None is the bundled one.
+        sampling: ``"off-grid"`` samples positions uniformly; ``"on-grid"`` takes all cells of a grid whose cells are as
+            nearly square as possible, in random order; ``"multi-scale"`` samples sides from half to twice a patch's.
+        weights: ``(H, W)``, density of the patches' centres, for example the mask of a part; uniform if all are zero.
+            Not for ``"on-grid"``.
+        seed: random seed of the sampling.
 
     Returns:
         The relations.
 
     Raises:
         ImageError: the image cannot be read.
-        UsageError: no PART model, or boxes, n, sampling or weights that do not fit.
+        ShapeError: ``boxes`` has another shape.
+        UsageError: the model is not a PART model, or ``boxes``, ``n``, ``sampling`` or ``weights`` are out of range.
 
     Source: PART, section 5.1.
     """
@@ -69,7 +69,7 @@ def relate(
     if boxes is None:
         chosen = _own_boxes(opened.size, n, part, sampling, weights, seed)
     elif weights is not None:
-        raise UsageError("weights= says where to sample patches; boxes= are there already: leave one out.")
+        raise UsageError("weights= is for sampling patches, but boxes= gives them: leave one of the two out.")
     else:
         chosen = _checked(boxes, opened.size)
     source = Image.fromarray(opened.pixels)
@@ -83,19 +83,19 @@ def relate(
 def assemble(
     patches: Any, *, model: str | Path | Part | None = None, reference: Reference = "least-squares"
 ) -> Assembly:
-    """Put patches together into one image by the translations that a model predicts; they may be of many images.
+    """Assemble patches into one image by predicted translations; the patches may come from different images.
 
     Args:
-        patches: at least two images, whatever :func:`partzoo.images.opening.open_images` takes, each a whole patch.
-        model: name or file of a PART model, or the model; the bundled one if None.
-        reference: see :meth:`PatchRelations.positions`.
+        patches: at least two images, as :func:`partzoo.images.opening.open_images` takes them, each a whole patch.
+        model: name or file of a PART model, or the module; None is the bundled one.
+        reference: method of placing the patches; see :meth:`PatchRelations.positions`.
 
     Returns:
-        The image on a canvas just large enough, every patch in its own size.
+        The image, on the smallest canvas that holds all patches, each in its own size.
 
     Raises:
         ImageError: a patch cannot be read.
-        UsageError: fewer than two patches, no PART model, no such reference.
+        UsageError: there are fewer than two patches, the model is not a PART model, or the reference does not exist.
 
     Source: PART, section 5.1 (i).
     """
@@ -110,10 +110,10 @@ def assemble(
 
 
 def model_of(model: str | Path | Part | None) -> Part:
-    """The PART model itself, or the one that a name or file stands for; the bundled one for None.
+    """The PART model of this name or file, or the given module itself; None is the bundled model.
 
     Raises:
-        UsageError: it is no PART model.
+        UsageError: the model is not a PART model.
     """
     from partzoo.models.part.model import Part
 
@@ -139,13 +139,13 @@ def _filter(model: Part) -> Image.Resampling:
 def _predict(
     model: Part, crops: Sequence[Image.Image], sizes: np.ndarray, cell: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Translations in pixels ``(N, N, 2)``, and relative sizes of models with four targets.
+    """Predict translations ``(N, N, 2)`` in pixels and, by models with four targets, relative sizes ``(N, N, 2)``.
 
     Args:
-        model: with two targets or four.
-        crops: N patches in the model's size.
-        sizes: ``(N, 2)``, their width and height where they come from, in pixels.
-        cell: side of the patches that the model was trained on, there.
+        model: a model with two or four targets.
+        crops: N patches, resized for the model.
+        sizes: ``(N, 2)``, width and height of the patches in the image, in pixels.
+        cell: side of the training patches, in pixels of the image.
     """
     import torch
 
@@ -162,7 +162,7 @@ def _predict(
 def _own_boxes(
     size: tuple[int, int], n: int, model: Part, sampling: str, weights: np.ndarray | None, seed: int
 ) -> np.ndarray:
-    """Boxes ``(N, 4)`` left, top, right, bottom of the model's own sampling."""
+    """Sample boxes ``(N, 4)``, left, top, right, bottom, as in the model's training."""
     import torch
 
     from partzoo.models.part.sampling import grid_positions, sample_boxes, sample_positions
@@ -170,7 +170,7 @@ def _own_boxes(
     if sampling not in OWN_SAMPLINGS:
         raise UsageError(f"Unknown sampling {sampling!r}: choose one of {', '.join(OWN_SAMPLINGS)}.")
     if not isinstance(n, (int, np.integer)) or n < 2:
-        raise UsageError(f"n={n!r}: there must be two patches or more.")
+        raise UsageError(f"n={n!r} must be 2 or more.")
     side = max(size) * model.patch / model.preprocess.size
     generator = torch.Generator().manual_seed(seed)
     if sampling == "on-grid":
@@ -199,14 +199,16 @@ def _density(weights: np.ndarray | None, size: tuple[int, int]) -> torch.Tensor 
         return None
     weights = np.asarray(weights, np.float32)
     if weights.shape != tuple(size) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise UsageError(f"weights must be {tuple(size)}, as the image, and zero or above; they are {weights.shape}.")
+        raise UsageError(
+            f"weights {weights.shape} must have the image's size {tuple(size)} and be finite and non-negative."
+        )
     return torch.from_numpy(weights)
 
 
 def _checked(boxes: Any, size: tuple[int, int]) -> np.ndarray:
     boxes = np.asarray(boxes, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) < 2:
-        raise ShapeError(f"boxes are {boxes.shape}: pass two or more (left, top, right, bottom).")
+        raise ShapeError(f"boxes have shape {boxes.shape}: pass two or more rows of (left, top, right, bottom).")
     height, width = size
     low, high = boxes[:, :2], boxes[:, 2:]
     wrong = ~((high > low).all(1) & (low >= 0).all(1) & (high <= (width, height)).all(1))

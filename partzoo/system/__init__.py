@@ -1,1 +1,1 @@
-"""The machine: what it has, and how memory is allocated on it."""
+"""The machine: its hardware, and how memory is allocated."""

@@ -1,4 +1,4 @@
-"""The machine and the versions of what runs on it: part of every figure's record."""
+"""Hardware and library versions, which are recorded with every figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile"
 
 
 def hardware() -> dict[str, Any]:
-    """The machine and the versions that a figure depends on, and how busy it is."""
+    """Processor, memory, GPU, library versions and load of this machine, ready for JSON."""
     known: dict[str, str] = {}
     flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")

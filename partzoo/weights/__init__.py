@@ -1,1 +1,1 @@
-"""Released weights: their records, the files that hold them, and where those are found."""
+"""Released weights: their records, their files, and where the files are found."""

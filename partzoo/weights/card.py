@@ -1,4 +1,4 @@
-"""The card (``README.md``) of a model's folder, generated from its record."""
+"""The model card (``README.md``) of a model's folder, generated from the weights' record."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None, rep
     Args:
         architecture: registered name.
         config: the model's configuration, a dataclass.
-        record: what is known about the weights; without one the card says that nothing is.
-        repo: Hub repository that the card will lie in; "" for a folder.
+        record: record of the weights; without one the card states that nothing is recorded.
+        repo: Hub repository for which the card is written; "" for a folder.
     """
     front = [
         "library_name: partzoo",

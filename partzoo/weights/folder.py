@@ -1,4 +1,4 @@
-"""A model as a folder, of this machine or of the Hub: ``config.json`` and ``model.safetensors``."""
+"""Models stored as folders, on this machine or on the Hub: ``config.json`` and ``model.safetensors``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
-    """What lies in a folder of :func:`partzoo.hub.save_pretrained`.
+    """Read a folder of :func:`partzoo.hub.save_pretrained`.
 
     Args:
         path: the folder.
 
     Returns:
-        Architecture, configuration, and the safetensors files.
+        Name of the architecture, values of its configuration, and the safetensors files.
 
     Raises:
-        WeightsError: a part of it is missing or damaged.
+        WeightsError: a file is missing or damaged.
     """
     path = Path(path)
     index = path / f"model{INDEX}"
@@ -32,7 +32,7 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     elif index.is_file():
         files = shards(index)
     else:
-        raise WeightsError(f"{path} holds no {WEIGHTS}: name a folder that partzoo.hub.save_pretrained wrote.")
+        raise WeightsError(f"{path} holds no {WEIGHTS}: pass a folder that partzoo.hub.save_pretrained wrote.")
     return (*read_config(path / CONFIG), files)
 
 
@@ -44,25 +44,28 @@ def fetch_repo(
     *,
     weights: bool = True,
 ) -> Path:
-    """The folder of a Hub repository in the Hugging Face cache, fetched if need be.
+    """Fetch a Hub repository into the Hugging Face cache, if it is not there, and return its folder.
 
     Args:
         repo: ``owner/name``.
-        revision: branch, tag or commit. A commit that is in the cache needs no request; of a branch the Hub
-            is asked for the newest, and what is in the cache serves where it cannot be reached.
-        cache_dir: of the Hugging Face cache; None is its own (HF_HOME).
+        revision: branch, tag or commit. A cached commit needs no request. For a branch, the Hub is asked for the newest
+            commit; if the Hub cannot be reached, the cached one is used.
+        cache_dir: folder of the Hugging Face cache; None is its default (HF_HOME).
         local_files_only: make no request.
-        weights: fetch the weights too, not the configuration alone.
+        weights: fetch the weights as well as the configuration.
 
     Raises:
-        WeightsError: the repository cannot be had, or is none of partzoo's.
+        WeightsError: the repository cannot be fetched, or it does not hold a model of partzoo.
     """
     options: HubOptions = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     try:
         config = hub_file(repo, CONFIG, **options)
         read_config(config)
         folder = config.parent
-        pinned: HubOptions = {**options, "revision": folder.name}  # the commit: all files are of one
+        pinned: HubOptions = {
+            **options,
+            "revision": folder.name,
+        }  # the commit, so that all files come from the same one
         if not weights or (folder / WEIGHTS).is_file():
             return folder
         index = folder / f"model{INDEX}"
@@ -75,7 +78,7 @@ def fetch_repo(
         for shard in shards(index):
             hub_file(repo, shard.name, **pinned)
     except FileNotFoundError as error:
-        raise WeightsError(f"{error}: name a repository that partzoo.hub.push_to_hub wrote.") from error
+        raise WeightsError(f"{error}: pass a repository that partzoo.hub.push_to_hub wrote.") from error
     return folder
 
 
@@ -83,11 +86,11 @@ def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any
     """Architecture, configuration and files of a model in a folder or a file; None for other names.
 
     Args:
-        name: a path, for folders also ``local-dir:PATH``.
-        weights: require the folder's weights to be there; without, the files may be none.
+        name: a path, or ``local-dir:PATH`` for a folder.
+        weights: require the folder's weights; otherwise they may be missing, and no files are returned.
 
     Raises:
-        WeightsError: the folder or file holds no model of the zoo.
+        WeightsError: the folder or file does not hold a model of the zoo.
     """
     path = Path(name.removeprefix("local-dir:"))
     if path.is_dir():
@@ -112,7 +115,7 @@ def read_config(file: Path) -> tuple[str, dict[str, Any]]:
             raise TypeError("'architecture' is a name and 'config' an object")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): name "
+            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): pass "
             "what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
         ) from error
     return architecture, config

@@ -1,4 +1,4 @@
-"""One file of a Hub repository, through the real client, with errors that say what helps."""
+"""Fetching one file of a Hub repository by huggingface_hub, with errors that name the fix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from partzoo.errors import WeightsError
 
 
 class HubOptions(TypedDict, total=False):
-    """Options of :func:`partzoo.load` that are passed on to :func:`hub_file`, which says what they mean."""
+    """Options of :func:`partzoo.load` that are passed on to :func:`hub_file`, with the same meaning."""
 
     revision: str | None
     cache_dir: str | Path | None
@@ -27,21 +27,24 @@ def hub_file(
     force: bool = False,
     name: str = "",
 ) -> Path:
-    """A file of a Hub repository, from the Hugging Face cache or the Hub.
+    """Fetch a file of a Hub repository, from the Hugging Face cache or from the Hub.
 
     Args:
         repo: ``owner/name``.
-        filename: inside the repository.
-        revision: branch, tag or commit; None is ``main``. A commit in the cache needs no request.
-        cache_dir: of the Hugging Face cache.
+        filename: path of the file in the repository.
+        revision: branch, tag or commit; None is ``main``. A cached commit needs no request.
+        cache_dir: folder of the Hugging Face cache; None is its default.
         local_files_only: make no request.
-        cached_first: make none either where the cache holds the revision, though it be a branch.
-        force: fetch it again.
-        name: of the weights, for the error.
+        cached_first: make no request either if the cache holds the revision, even if that is a branch.
+        force: fetch the file again.
+        name: name of the weights in error messages.
+
+    Returns:
+        Path of the file in the cache.
 
     Raises:
-        FileNotFoundError: the repository has no such file.
-        WeightsError: it cannot be had; the message says why and what helps.
+        FileNotFoundError: the repository does not have the file.
+        WeightsError: the file cannot be fetched; the message gives the reason and the fix.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub import errors as hub
@@ -92,5 +95,5 @@ def hub_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """Of an error's message."""
+    """The first line of an error's message."""
     return str(error).strip().partition("\n")[0]

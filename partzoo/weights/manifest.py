@@ -1,4 +1,4 @@
-"""``weights_manifest.json``: what the released weights are, where they lie and how they were made."""
+"""``weights_manifest.json``: the records of the released weights, with their files and how they were made."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class WeightFile:
     """One file of a record.
 
     Attributes:
-        path: ``weights/...``, inside the package, or ``checkpoints/...``, in a clone; with forward slashes.
-        sha256: of its content, 64 lower-case hexadecimal digits.
-        bytes: its size.
+        path: ``weights/...`` in the package, or ``checkpoints/...`` in a clone, with forward slashes.
+        sha256: hash of the content, 64 lower-case hexadecimal digits.
+        bytes: size of the file.
     """
 
     path: str
@@ -35,34 +35,34 @@ class WeightFile:
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.path).parts
         if len(parts) < 2 or parts[0] not in (BUNDLED, CHECKPOINTS) or ".." in parts:
-            raise WeightsError(f"{self.path!r} is neither weights/... nor checkpoints/...: correct {NAME}.")
+            raise WeightsError(f"{self.path!r} must be weights/... or checkpoints/...: correct {NAME}.")
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise WeightsError(f"sha256 of {self.path} is {self.sha256!r}, not 64 hexadecimal digits: correct {NAME}.")
 
 
 @dataclass(frozen=True)
 class WeightRecord:
-    """What is known about one released weight.
+    """The record of one set of released weights.
 
     Attributes:
         name: ``architecture.tag``.
-        architecture: registered name.
+        architecture: registered name of the architecture.
         config: values of the architecture's configuration.
         files: one safetensors file, or shards and their ``.safetensors.index.json``.
-        hub: ``{"repo": ..., "revision": ...}`` of its Hub repository, None while it has none.
-        licence: of the weights.
-        terms: of the data they were trained on.
-        data: what that was.
-        labels_used: whether training saw labels.
-        recipe: the recipe's name.
-        command: the one that made the weights.
-        seed: of that command.
+        hub: ``{"repo": ..., "revision": ...}`` of the Hub repository; None if there is none.
+        licence: licence of the weights.
+        terms: terms of use of the training data.
+        data: the training data.
+        labels_used: whether labels were used in training.
+        recipe: name of the recipe.
+        command: the command that made the weights.
+        seed: random seed of the command.
         budget: ``{"hardware": ..., "minutes": ..., "images_seen": ...}``.
-        metrics: each with ``name``, ``value``, ``protocol`` and ``command``.
-        golden: input and output of :func:`partzoo.weights.release_files.golden`.
+        metrics: scores, each with ``name``, ``value``, ``protocol`` and ``command``.
+        golden: a fixed input and its output, from :func:`partzoo.weights.release_files.golden`.
         parents: names of the weights that training started from.
-        masks_used: whether training saw masks.
-        source: for weights by other people, the ``package``, its ``version``, the ``file`` in it and that file's
+        masks_used: whether masks were used in training.
+        source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
     """
 
@@ -93,7 +93,7 @@ class WeightRecord:
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
+        """Size of all files together."""
         return sum(file.bytes for file in self.files)
 
     @property
@@ -102,7 +102,7 @@ class WeightRecord:
         return all(file.path.startswith(f"{BUNDLED}/") for file in self.files)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as it stands in the manifest."""
+        """The record as JSON values, as in the manifest."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
@@ -113,15 +113,18 @@ class WeightRecord:
 
 
 def clones() -> list[Path]:
-    """Roots of ``checkpoints/``: the clone that partzoo is imported from, the current folder if it is one."""
+    """Clones that may hold ``checkpoints/``: the one that partzoo is imported from, and the current folder."""
     return [folder for folder in (PACKAGE.parent, Path()) if (folder / NAME).is_file()]
 
 
 def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
-    """The released weights by name, in the file's order: an architecture's first is its default.
+    """Read the records of the released weights.
 
     Args:
-        path: a manifest; None is the installed package's, or that of the clone it is imported from.
+        path: a manifest; None is that of the installed package, or of the clone that partzoo is imported from.
+
+    Returns:
+        Records by name, in the order of the file. The first record of an architecture is its default.
 
     Raises:
         WeightsError: the file is missing, damaged or of a newer format.
@@ -132,7 +135,7 @@ def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
 
 
 def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
-    """Put a record into a manifest, in the place of one of the same name or at the end.
+    """Add a record to a manifest, at the end or in place of the record of the same name.
 
     Args:
         record: the record.
@@ -177,4 +180,4 @@ def _record(file: Path, values: Any) -> WeightRecord:
         return WeightRecord.from_json(values)
     except (KeyError, TypeError, AttributeError) as error:
         name = values.get("name") if isinstance(values, dict) else values
-        raise WeightsError(f"The record {name!r} of {file} is not whole ({error}): reinstall partzoo.") from error
+        raise WeightsError(f"The record {name!r} of {file} is incomplete ({error}): reinstall partzoo.") from error

@@ -1,4 +1,4 @@
-"""A trained model becomes released files: storage precision, place, golden output."""
+"""Turning a trained model into released files: storage precision, location, golden output."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from partzoo.errors import UsageError, WeightsError
 from partzoo.weights.manifest import BUNDLED, CHECKPOINTS, NAME, PACKAGE, WeightFile
 from partzoo.weights.tensors import rounded, write_weights
 
-BUNDLE_BYTES = 29_000_000  # which a wheel compresses to less than 25 MB
+BUNDLE_BYTES = 29_000_000  # a wheel compresses this to less than 25 MB
 FILE_BYTES = 90_000_000
 HEADER_BYTES = 1_000_000
-FAITHFUL = 0.9999
-SAMPLED = 16
+FAITHFUL = 0.9999  # lowest cosine between an output before and after rounding
+SAMPLED = 16  # values of a golden output that are recorded
 
 
 class Released(Protocol):
-    """A model of the zoo, by what a release needs of it: this package lies below the models and imports none."""
+    """What a release needs of a model; a protocol, because this package may not import the models."""
 
     architecture: str
     config: Any
@@ -50,15 +50,16 @@ class WithParts(Protocol):
 
 @torch.no_grad()
 def storage_dtype(model: Released, x: Tensor | None = None) -> torch.dtype:
-    """The smallest precision that keeps the features: bfloat16, float16, else float32.
+    """The smallest precision that preserves the features: bfloat16, float16 or float32.
 
     Args:
-        model: in float32, in evaluation mode.
-        x: its input; None is that of :func:`golden`.
+        model: the model, in float32 and evaluation mode.
+        x: an input; None is that of :func:`golden`.
 
     Returns:
-        A dtype whose rounding of the matrices leaves the cosine of every output vector at 0.9999 or more; of a part
-        model, of every place's features and of every descriptor, whose softmax the maps are.
+        The first of these dtypes to which the matrices can be rounded with a cosine of at least 0.9999 between each
+        output vector before and after. For a part model, the vectors are its features and descriptors, which determine
+        the maps.
     """
     x = golden_input(_input_of(model)) if x is None else x
     reference = _vectors(model, x)
@@ -79,27 +80,27 @@ def pack(
     bundled: bool = False,
     root: str | Path | None = None,
 ) -> tuple[WeightFile, ...]:
-    """Write a model's weights where releases lie, and leave the model with what is stored.
+    """Write a model's weights to the folder of releases, and load the rounded weights into the model.
 
-    Figures and golden output taken from the model afterwards are those of the released file.
+    Figures and golden output computed with the model afterwards are therefore those of the released file.
 
     Args:
-        name: of the record, ``architecture.tag``.
-        model: in float32, with ``architecture`` and ``config``.
-        dtype: of the stored matrices; None is :func:`storage_dtype`'s.
-        bundled: into the package (29 MB in all), else into ``checkpoints/`` (shards of at most 90 MB).
-        root: a clone of the repository; None is the one partzoo is imported from.
+        name: name of the record, ``architecture.tag``.
+        model: the model, in float32.
+        dtype: dtype of the stored matrices; None is chosen by :func:`storage_dtype`.
+        bundled: write to the package (at most 29 MB in all) instead of ``checkpoints/`` (shards of at most 90 MB).
+        root: a clone of the repository; None is the one that partzoo is imported from.
 
     Returns:
         The files, for the record.
 
     Raises:
         UsageError: the package would hold more than 29 MB of weights.
-        WeightsError: there is no clone, or a file cannot be written.
+        WeightsError: ``root`` is not a clone, or a file cannot be written.
     """
     clone = Path(root) if root is not None else PACKAGE.parent
     if not (clone / NAME).is_file():
-        raise WeightsError(f"{clone} is no clone of partzoo: release from one, or pass root=.")
+        raise WeightsError(f"{clone} is not a clone of partzoo: release from one, or pass root=.")
     base, folder = (clone / PACKAGE.name, BUNDLED) if bundled else (clone, CHECKPOINTS)
     path = base / folder / f"{name}.safetensors"
     stored = rounded(model.state_dict(), dtype or storage_dtype(model))
@@ -119,7 +120,7 @@ def _vectors(model: Released, x: Tensor) -> Tensor:
 
 
 def golden_input(shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Normal noise of a shape, the same on every machine: numpy froze this generator's stream."""
+    """Normal noise of a shape, equal on all machines, because numpy guarantees this generator's stream."""
     noise = np.random.RandomState(seed).standard_normal(tuple(shape))
     return torch.from_numpy(noise.astype(np.float32))
 
@@ -129,15 +130,15 @@ def golden(model: Released, shape: Sequence[int] | None = None, seed: int = 0) -
     """A model's output for a fixed input, small enough for the manifest.
 
     Args:
-        model: in float32, in evaluation mode, on the CPU; its output is one tensor. One with parts of each class gives
-            those of the first.
-        shape: of the input; None is one input of the shape in ``model.preprocess``.
-        seed: of the input.
+        model: the model, in float32, evaluation mode and on the CPU; its output is one tensor. A model whose classes
+            have parts of their own gets the first class.
+        shape: shape of the input; None is one input of the shape in ``model.preprocess``.
+        seed: random seed of the input.
 
     Returns:
-        ``input`` (shape and seed), ``shape`` of the output, its ``rms``, ``values`` at 16 even places, and
-        ``digest``, the sha256 of the output rounded to a hundredth of its rms. On one machine the digest
-        shows any change; between machines the last bits differ, and :func:`check_golden` compares values.
+        ``input`` (shape and seed), ``shape`` of the output, its ``rms``, ``values`` at 16 evenly spaced indices, and
+        ``digest``, the sha256 of the output rounded to a hundredth of its rms. On one machine the digest reveals any
+        change; between machines the last bits differ, so :func:`check_golden` compares values.
     """
     shape = list(shape or _input_of(model))
     features = model(*_arguments(model, golden_input(shape, seed))).float()
@@ -157,12 +158,12 @@ def check_golden(model: Released, recorded: dict[str, Any], tolerance: float = 1
     """Compare a model's output with the one in its record.
 
     Args:
-        model: in float32, in evaluation mode, on the CPU.
-        recorded: what :func:`golden` returned.
-        tolerance: largest difference, as a share of the output's rms.
+        model: the model, in float32, evaluation mode and on the CPU.
+        recorded: the result of :func:`golden` in the record.
+        tolerance: largest difference allowed, as a share of the output's rms.
 
     Returns:
-        The largest difference found, as such a share.
+        The largest difference found, as a share of the output's rms.
 
     Raises:
         WeightsError: the difference is larger, or the output has another shape.
@@ -171,15 +172,15 @@ def check_golden(model: Released, recorded: dict[str, Any], tolerance: float = 1
     found = golden(model, recorded["input"]["shape"], recorded["input"]["seed"])
     if found["shape"] != recorded["shape"]:
         raise WeightsError(
-            f"{name} gives {tuple(found['shape'])} for its golden input, recorded is "
-            f"{tuple(recorded['shape'])}: the code and the weights are of different versions."
+            f"{name} gives an output of shape {tuple(found['shape'])} for its golden input, not the recorded "
+            f"{tuple(recorded['shape'])}: install the version of partzoo that the weights were released with."
         )
     gaps = np.abs(np.subtract(found["values"], recorded["values"]))
     share = float(gaps.max()) / (recorded["rms"] or 1.0)
     if not share <= tolerance:
         raise WeightsError(
-            f"{name} gives another output for its golden input, off by {share:.2g} of its rms where "
-            f"{tolerance:g} is allowed: load it with dtype='float32', or code and weights differ in version."
+            f"The golden output of {name} differs by {share:.2g} of its rms, more than the {tolerance:g} allowed: load "
+            "it with dtype='float32', or install the version of partzoo that the weights were released with."
         )
     return share
 
@@ -189,7 +190,7 @@ def _input_of(model: Released) -> list[int]:
 
 
 def _arguments(model: object, x: Tensor) -> tuple[Tensor, ...]:
-    """What a model is called with: images, and the first class for each where every class has parts of its own."""
+    """Arguments of a model: images and, for a model whose classes have parts of their own, the first class for each."""
     several = isinstance(model, WithParts) and getattr(getattr(model, "config", None), "classes", 0) > 1
     return (x, torch.zeros(len(x), dtype=torch.int64)) if several else (x,)
 

@@ -1,4 +1,4 @@
-"""Where the files of released weights are, whether they are whole, and how they get here."""
+"""Finding, verifying and downloading the files of released weights."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord,
 
 @dataclass(frozen=True)
 class Verified:
-    """What :func:`verify` found out about one file.
+    """The result of :func:`verify` for one file.
 
     Attributes:
-        record: name of its record.
+        record: name of the record.
         file: the file as recorded.
-        path: where it is; None where it is not on this machine.
-        problem: what is wrong with it, "" where it is whole or absent.
+        path: path of the file; None if it is not on this machine.
+        problem: description of the damage; "" if the file is undamaged or absent.
     """
 
     record: str
@@ -45,18 +45,20 @@ def resolve(
     local_files_only: bool = False,
     revision: str | None = None,
 ) -> list[Path]:
-    """The files of a record on this machine, fetched if need be and checked against their sha256.
+    """Find the files of a record, fetch them if necessary, and check them against their sha256.
 
-    The package is asked first, then ``checkpoints/`` of a clone, the Hugging Face cache, and last the Hub.
+    Files are searched in the package, in ``checkpoints/`` of a clone, in the Hugging Face cache and on the Hub, in this
+    order.
 
     Args:
-        record: from :func:`manifest`.
-        cache_dir: of the Hugging Face cache; None is its own (HF_HOME).
-        local_files_only: make no request; so does HF_HUB_OFFLINE.
-        revision: of the Hub's repository in place of the recorded one, whose content no sha256 is known of.
+        record: a record of :func:`manifest`.
+        cache_dir: folder of the Hugging Face cache; None is its default (HF_HOME).
+        local_files_only: make no request; HF_HUB_OFFLINE does the same.
+        revision: revision of the Hub repository, in place of the recorded one; its files are not checked, because only
+            the recorded one has known hashes.
 
     Raises:
-        WeightsError: a file is nowhere, or damaged.
+        WeightsError: a file cannot be found, or it is damaged.
     """
     return [_resolve(record, file, cache_dir, local_files_only, revision) for file in record.files]
 
@@ -78,7 +80,7 @@ def _resolve(
 
 
 def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None = None) -> Path | None:
-    """Where a file of a record is on this machine, without a request; None where it is not."""
+    """Path of a record's file on this machine, without a request; None if the file is not here."""
     if (path := _here(file)) is not None or record.hub is None:
         return path
     from huggingface_hub import try_to_load_from_cache
@@ -90,7 +92,7 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
 
 
 def available(record: WeightRecord) -> bool:
-    """Whether :func:`resolve` can bring a record: it has a Hub repository, or its files are here."""
+    """Whether :func:`resolve` can find a record's files: they are on this machine, or it has a Hub repository."""
     return record.hub is not None or all(_here(file) is not None for file in record.files)
 
 
@@ -98,14 +100,14 @@ def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | 
     """Read and hash every file of a record that is on this machine.
 
     Args:
-        record: a record or its name; None is all of the manifest.
-        cache_dir: of the Hugging Face cache.
+        record: a record or its name; None verifies all records of the manifest.
+        cache_dir: folder of the Hugging Face cache; None is its default.
 
     Returns:
         One result per file; :attr:`Verified.state` is ``"ok"``, ``"damaged"`` or ``"absent"``.
 
     Raises:
-        UnknownModelError: there is no record of that name.
+        UnknownModelError: there is no record of this name.
     """
     records = list(manifest().values()) if record is None else [find_record(record)]
     results = []
@@ -128,19 +130,19 @@ def download(
     cache_dir: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Bring the files of a record to this machine; a damaged copy in the Hugging Face cache is fetched again.
+    """Download the files of a record; a damaged copy in the Hugging Face cache is fetched again.
 
     Args:
         record: a record or its name.
-        cache_dir: of the Hugging Face cache.
-        progress: called with the name of each file before it is looked for.
+        cache_dir: folder of the Hugging Face cache; None is its default.
+        progress: called with the name of each file before the file is searched.
 
     Returns:
-        The files, checked.
+        Paths of the files, which have been checked.
 
     Raises:
-        UnknownModelError: there is no record of that name.
-        WeightsError: a file cannot be had.
+        UnknownModelError: there is no record of this name.
+        WeightsError: a file cannot be fetched.
     """
     record = find_record(record)
     paths = []
@@ -159,7 +161,7 @@ def download(
 
 
 def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
-    """A file of a record from the Hugging Face cache or the Hub, unchecked."""
+    """Fetch a record's file from the Hugging Face cache or the Hub, without checking it."""
     if record.hub is None:
         raise WeightsError(
             f"Weights of {record.name} are not here ({file.path}) and not on the Hub: run in a clone of the "
@@ -173,32 +175,34 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
 
 
 def _here(file: WeightFile) -> Path | None:
-    """The file in the package or in a clone."""
+    """Path of a file in the package or in a clone; None if it is in neither."""
     roots = [PACKAGE] if file.path.startswith(f"{BUNDLED}/") else clones()
     return next((root / file.path for root in roots if (root / file.path).is_file()), None)
 
 
 def _hub_name(record: WeightRecord, file: WeightFile) -> str:
-    """Single files carry the Hub's usual name there; shards keep theirs, which the index names."""
+    """Name of a file on the Hub: the usual one for a single file; shards keep the names that their index contains."""
     return "model.safetensors" if len(record.files) == 1 else Path(file.path).name
 
 
 def find_record(record: WeightRecord | str) -> WeightRecord:
-    """A record by its name, ``architecture.tag``; a record itself as it is.
+    """Find a record by its name, ``architecture.tag``; a record is returned unchanged.
 
     Raises:
-        UnknownModelError: there is none of that name.
+        UnknownModelError: there is no record of this name.
     """
     if isinstance(record, WeightRecord):
         return record
     records = manifest()
     if record not in records:
-        raise UnknownModelError(f"There are no released weights {record!r}; there are {', '.join(records) or 'none'}.")
+        raise UnknownModelError(
+            f"There are no released weights {record!r}: choose one of {', '.join(records) or 'none'}."
+        )
     return records[record]
 
 
 def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bool = True) -> None:
-    """Compare size and sha256 with the record; a file that was whole and is untouched is not read again."""
+    """Compare size and sha256 with the record; a file that has not changed since its last check is not read again."""
     try:
         found = path.stat()
         if found.st_size != file.bytes:
@@ -231,7 +235,7 @@ def _fix(record: WeightRecord, file: WeightFile) -> str:
 
 
 def cache_folder() -> Path:
-    """Where partzoo keeps notes: PARTZOO_CACHE, or ``partzoo`` under XDG_CACHE_HOME or ``~/.cache``."""
+    """partzoo's own cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
     if own := os.environ.get("PARTZOO_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "partzoo"
@@ -246,7 +250,7 @@ def _memo() -> dict[str, list]:
 
 
 def _remember(key: str, mark: list) -> None:
-    """Note a whole file; where nothing can be written it is read again next time."""
+    """Record that a file is undamaged; if that cannot be written, the file is simply read again next time."""
     try:
         memo = cache_folder() / "verified.json"
         memo.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: written whole or not at all, read without a copy, loaded strictly."""
+"""Tensors in safetensors files: written atomically, read without a copy, loaded strictly."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SHOWN = 5
 
 
 def read_state(paths: Iterable[str | Path]) -> dict[str, Tensor]:
-    """Tensors by name, mapped from the files into memory, not copied.
+    """Read tensors by name; they are memory-mapped, not copied.
 
     Args:
         paths: safetensors files; an index (``.safetensors.index.json``) stands for the shards it names.
 
     Raises:
-        WeightsError: a file is missing, cut short or no safetensors file, or two hold the same tensor.
+        WeightsError: a file is missing, truncated or not a safetensors file, or two files hold the same tensor.
     """
     state: dict[str, Tensor] = {}
     for file in _expand(paths):
@@ -40,7 +40,7 @@ def read_state(paths: Iterable[str | Path]) -> dict[str, Tensor]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What a safetensors file says of itself in its header.
+    """Read the metadata in a safetensors file's header.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -50,7 +50,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
-    """Architecture and configuration that :func:`write_weights` put into a file's header, and the file.
+    """Read architecture and configuration from a header of :func:`write_weights`; the third result is the file.
 
     Raises:
         WeightsError: the file cannot be read, or its header names no architecture.
@@ -60,8 +60,8 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         return header["architecture"], json.loads(header["config"]), [Path(path)]
     except (KeyError, ValueError) as error:
         raise WeightsError(
-            f"{path} names no architecture of partzoo in its header: write such files with "
-            "partzoo.hub.save_pretrained, or give the tensors to a model of partzoo.load by load_state_dict."
+            f"{path} names no architecture of partzoo in its header: write the file with "
+            "partzoo.hub.save_pretrained, or load the tensors into a model of partzoo.load by load_state_dict."
         ) from error
 
 
@@ -74,15 +74,15 @@ def write_weights(
     *,
     max_bytes: int | None = None,
 ) -> list[Path]:
-    """Write a state dict with its architecture and configuration in the header, aside, then renamed.
+    """Write a state dict atomically, with its architecture and configuration in the header.
 
     Args:
-        path: ends in ``.safetensors``.
+        path: path of the file, which ends in ``.safetensors``.
         state: tensors by name.
-        architecture: registered name.
+        architecture: registered name of the architecture.
         config: the configuration, a dataclass or a dictionary of JSON values.
-        dtype: of the stored matrices and kernels; None keeps each tensor's own. See :func:`rounded`.
-        max_bytes: of one file; a larger state becomes shards and their index.
+        dtype: dtype of the stored matrices and kernels; None keeps each tensor's own. See :func:`rounded`.
+        max_bytes: largest size of one file; a larger state is split into shards with an index.
 
     Returns:
         The files, the index last.
@@ -112,9 +112,9 @@ def write_weights(
 
 
 def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """A state with its matrices and kernels in another precision.
+    """Convert the matrices and kernels of a state dict to another precision.
 
-    Vectors (biases, norms, running statistics) keep theirs: they weigh little and lose much.
+    Vectors (biases, norms, running statistics) keep their precision: they are small, and rounding them does harm.
     """
     return {
         name: value.to(dtype) if dtype and value.is_floating_point() and value.ndim > 1 else value
@@ -123,18 +123,18 @@ def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str,
 
 
 def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> nn.Module:
-    """Give a model, on the meta device or not, exactly these tensors, without a copy.
+    """Load a state dict that must match the model exactly, without copying the tensors.
 
     Args:
-        model: its parameters and buffers become the tensors themselves.
+        model: the model, which may be on the meta device; the tensors become its parameters and buffers.
         state: tensors by name.
-        source: what an error calls them.
+        source: name of the tensors in error messages.
 
     Returns:
         The model.
 
     Raises:
-        WeightsError: tensors are missing, unexpected or of another shape; one message names all three.
+        WeightsError: tensors are missing, unexpected or of another shape; the message lists all three kinds.
     """
     wanted = model.state_dict()
     shapes = [
@@ -172,7 +172,7 @@ def _open(file: Path) -> safe_open:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
         raise WeightsError(
-            f"{file} is no whole safetensors file ({error}): fetch it again, or see 'partzoo verify'."
+            f"{file} is not a complete safetensors file ({error}): fetch it again, or run 'partzoo verify'."
         ) from error
 
 
@@ -184,7 +184,7 @@ def _expand(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def shards(index: Path) -> list[Path]:
-    """The files that an index names, beside it.
+    """Paths of the shards that an index names, which lie beside it.
 
     Raises:
         WeightsError: the index is missing or damaged.
@@ -192,7 +192,7 @@ def shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is no index of safetensors shards ({error!r}): fetch it again.") from error
+        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): fetch it again.") from error
     if outside := [name for name in names if Path(name).name != name]:
         raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: fetch it again.")
     return [index.with_name(name) for name in names]
@@ -203,7 +203,7 @@ def _index(path: Path) -> Path:
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU that share no memory, which safetensors requires."""
+    """Contiguous tensors on the CPU that share no memory, as safetensors requires."""
     seen: set[int] = set()
     tensors = {}
     for name, value in state.items():

@@ -253,7 +253,7 @@ def test_moco_s_weights_come_by_convert_alone():
         partzoo.load("mocov3-vitb16")
     assert "weights: by 'partzoo convert' from vit-b-300ep.pth.tar" in command("info", "mocov3-vitb16").out
     assert "weights by partzoo convert from vit-b-300ep.pth.tar" in command("list", "moco*").out
-    with pytest.raises(UnknownModelError, match=r"vit_base_patch16_224 tagged 'mocov3'; those it has: .*mae"):
+    with pytest.raises(UnknownModelError, match=r"vit_base_patch16_224 tagged 'mocov3'; its tags are .*mae"):
         partzoo.load("timm/vit_base_patch16_224.mocov3", pretrained=False)
 
 
@@ -283,7 +283,7 @@ def test_registers_move_the_class_token_s_position():
     (lambda: torch.zeros(2), "a Tensor"),
 ], ids=["optimizer", "vgg", "timm", "resnet", "mixed", "empty", "empty-spatial", "list", "tensor"])  # fmt: skip
 def test_something_else_is_refused_by_what_it_looks_like(content, words):
-    with pytest.raises(WeightsError, match=f"looks like {words}.* What convert takes are checkpoints of PartFormer"):
+    with pytest.raises(WeightsError, match=f"looks like {words}.* Pass a checkpoint of PartFormer"):
         partzoo.convert(content())
 
 
@@ -296,7 +296,7 @@ def test_backbones_that_nothing_tells_apart_must_be_named():
 
 
 def test_what_does_not_fit_names_tensors_and_options():
-    with pytest.raises(WeightsError, match=r"no MPAE: it has no compress_layer\.weight"):
+    with pytest.raises(WeightsError, match=r"not an MPAE, as it lacks compress_layer\.weight"):
         partzoo.convert({n: v for n, v in tiny().items() if n != "compress_layer.weight"}, **TINY)
     with pytest.raises(WeightsError, match=r"does not fit mpae-vitb14reg: .*extractor\.proj\.weight"):
         partzoo.convert(tiny() | {"Transformer.proj.weight": torch.zeros(3, 3)}, **TINY)
@@ -305,8 +305,8 @@ def test_what_does_not_fit_names_tensors_and_options():
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    (b"P\x00\x01\x02 not a checkpoint at all", "is no checkpoint of torch or safetensors: it begins with"),
-    (b"", "is no whole checkpoint"), (b"<html>quota exceeded</html>", "begins with b'<html>quota exc"),
+    (b"P\x00\x01\x02 not a checkpoint at all", "unlike files of torch and safetensors"),
+    (b"", "is not a complete checkpoint"), (b"<html>quota exceeded</html>", "begins with b'<html>quota exc"),
 ], ids=["noise", "empty", "html"])  # fmt: skip
 def test_files_of_another_kind_say_so(content, words, tmp_path):
     (tmp_path / "f.pth").write_bytes(content)
@@ -315,7 +315,7 @@ def test_files_of_another_kind_say_so(content, words, tmp_path):
 
 
 def test_a_model_of_partzoo_needs_no_conversion():
-    with pytest.raises(WeightsError, match=r"is a model of partzoo already, part-vitn8: partzoo\.load takes it"):
+    with pytest.raises(WeightsError, match=r"is already a model of partzoo, part-vitn8: load it with partzoo\.load"):
         partzoo.convert(PACKAGE / BUNDLED / "part-vitn8.tin.safetensors")
 
 
@@ -323,7 +323,7 @@ def test_a_model_of_partzoo_needs_no_conversion():
 def test_damaged_files_and_programs_are_refused(tmp_path):
     torch.save(tiny(), tmp_path / "c.pth")
     (tmp_path / "half.pth").write_bytes((tmp_path / "c.pth").read_bytes()[:5000])
-    with pytest.raises(WeightsError, match="is no whole checkpoint"):
+    with pytest.raises(WeightsError, match="is not a complete checkpoint"):
         partzoo.convert(tmp_path / "half.pth")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     with pytest.raises(WeightsError, match=r"more than tensors \(torch\.nn\.modules\.linear\.Linear\).*could run"):
@@ -409,7 +409,7 @@ def test_errors_of_the_command_are_one_sentence(tmp_path):
     assert "Traceback" in command("convert", tmp_path / "o.pth", "-o", tmp_path / "m", "--debug").err
     torch.save(spatial(), tmp_path / "s.tar")
     ran = command("convert", tmp_path / "s.tar", "-o", tmp_path / "m", "--set", "size=wide")
-    assert ran.code == 2 and "size='wide': it is a whole number" in ran.err
+    assert ran.code == 2 and "size='wide' must be a whole number" in ran.err
     ran = command("convert", tmp_path / "s.tar", "-o", tmp_path / "m", "--set", "size=32", "--set", "patch_size=12")
     assert ran.code == 0 and "spatial-conv4 (spatial), 32 pixels" in ran.out
 

@@ -60,7 +60,7 @@ def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
         assert seen.shape == (5, 3, 8, 8)
         assert torch.allclose(seen[:, 0, 4, 4].float(), 40 * torch.arange(5.0), atol=3)
     np.savez(tmp_path / "train.npz", person=np.arange(7000))
-    with pytest.raises(UsageError, match="too small for the 7000 images"):
+    with pytest.raises(UsageError, match="too small for 7000 tiles"):
         load_images(tmp_path)
 
 

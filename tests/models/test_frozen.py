@@ -43,5 +43,5 @@ def test_it_is_configured_as_its_weights_are():
 def test_unknown_encoders_and_layers_are_refused():
     with pytest.raises(UnknownModelError, match="patchresnet14"):
         frozen_encoder("patchresnet15")
-    with pytest.raises(UsageError, match="there are 2 layers"):
+    with pytest.raises(UsageError, match="among 2 layers"):
         frozen_shape(frozen_encoder("patchresnet14"), (2,))

@@ -94,7 +94,7 @@ def test_training_makes_views_of_a_image_the_same(tmp_path):
 
 
 def test_wrong_arguments_are_one_clear_error(model):
-    with pytest.raises(UsageError, match="3 and 2 images make no pairs"):
+    with pytest.raises(UsageError, match="3 and 2 images do not form pairs"):
         relate_images([noise(0)] * 3, [noise(0)] * 2, model=model)
     with pytest.raises(UsageError, match="a model of Spatial Reasoning, not PatchResNet"):
         relate_images(noise(0), noise(1), model="patchresnet14.tin")

@@ -225,14 +225,14 @@ def test_the_command_imports_nothing_slow_but_torch(tmp_path, image):
         ({"boxes": [[0, 0, 10, 10], [5, 5, 5, 9]]}, "Box 1 is"),
         ({"boxes": [[0, 0, 10, 10], [0, 0, 500, 9]]}, "120 wide and 90 high"),
         ({"boxes": [[0, 0, 10, 10]]}, "two or more"),
-        ({"boxes": [[0, 0, 10, 10]] * 2, "weights": np.ones((90, 120))}, "leave one out"),
+        ({"boxes": [[0, 0, 10, 10]] * 2, "weights": np.ones((90, 120))}, "leave one of the two out"),
         ({"n": 1}, "n=1"),
         ({"n": 2.5}, "n=2.5"),
         ({"boxes": [[0, 0, np.nan, 10], [0, 0, 10, 10]]}, "Box 0 is"),
         ({"boxes": [[-1, 0, 10, 10], [0, 0, 10, 10]]}, "inside the image"),
         ({"sampling": "hexagonal"}, "off-grid, on-grid, multi-scale"),
-        ({"weights": np.ones((3, 3))}, r"must be \(90, 120\)"),
-        ({"weights": -np.ones((90, 120))}, "zero or above"),
+        ({"weights": np.ones((3, 3))}, r"size \(90, 120\)"),
+        ({"weights": -np.ones((90, 120))}, "non-negative"),
         ({"sampling": "on-grid", "weights": np.ones((90, 120))}, "leave weights out"),
     ],
 )
@@ -244,14 +244,14 @@ def test_wrong_arguments_are_named(image, model, options, message):
 def test_other_models_and_references_are_named(image, model):
     with pytest.raises(UsageError, match=r"patchresnet14 does not relate patches: pass a PART model"):
         partzoo.relate(image, model=partzoo.load("patchresnet14", pretrained=False))
-    with pytest.raises(UsageError, match=r"'mean': it is a patch, 0\.\.6, or 'median' or 'least-squares'"):
+    with pytest.raises(UsageError, match=r"'mean' must be a patch, 0\.\.6, or 'median' or 'least-squares'"):
         known().assemble("mean")
     with pytest.raises(UsageError, match="two or more"):
         partzoo.assemble([image], model=model)
     loose = PatchRelations(np.zeros((2, 2, 2)), [image[:8, :8]] * 2)
     with pytest.raises(UsageError, match="needs patches of one image"):
         loose.uncertainty_map()
-    with pytest.raises(ShapeError, match=r"translations are \(2, 2, 2\)"):
+    with pytest.raises(ShapeError, match=r"translations have shape \(2, 2, 2\)"):
         PatchRelations(np.zeros((2, 2, 2)), [image] * 3)
     with pytest.raises(ShapeError, match="two or more, not 1"):
         PatchRelations(np.zeros((1, 1, 2)), [image])

@@ -188,12 +188,12 @@ def test_the_budget_is_steps_minutes_or_epochs():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"schedule": "steps"}, "schedule='steps': it is 'cosine', 'constant' or 'multistep'"),
+        ({"schedule": "steps"}, "schedule='steps' must be 'cosine', 'constant' or 'multistep'"),
         ({"milestones": [0.5]}, "Give milestones with schedule='multistep'"),
         ({"schedule": "multistep"}, "Give milestones with schedule='multistep'"),
         ({"schedule": "multistep", "milestones": [10, 13]}, "parts of the budget"),
         ({"warmup": 1.5}, "parts of the budget"),
-        ({"betas": [0.9]}, "betas=.*: it is a list of 2, each a number"),
+        ({"betas": [0.9]}, "betas=.* must be a list of 2, each a number"),
     ],
 )
 def test_wrong_options_are_one_clear_error(values, message):

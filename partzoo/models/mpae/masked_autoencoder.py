@@ -1,4 +1,4 @@
-"""MPAE's restoration branch: a few visible patches, the rest filled with part descriptors, decoded to an image."""
+"""MPAE's restoration branch, which decodes an image from few visible patches and part descriptors for the rest."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from partzoo.models.part_transformer import resampled, sine_positions
 
 
 class MaskedAutoencoder(nn.Module):
-    """Transformer over visible patches, and one over the whole grid that gives pixels (MPAE, section 3.1, a and d).
+    """Transformer over the visible patches, and one over the whole grid that predicts pixels (MPAE, section 3.1, a, d).
 
     Args:
         patch: side of a patch of the input, in pixels.
         restored: side of a patch of the output, in pixels.
-        side: patches along a side of the images it is trained on.
-        width, depth, heads: of the encoder.
-        dim: of descriptors, and width of the decoder.
-        decoder_depth, decoder_heads: of the decoder.
+        side: patches along a side of the training images.
+        width, depth, heads: sizes of the encoder.
+        dim: channels of the descriptors and width of the decoder.
+        decoder_depth, decoder_heads: depth and heads of the decoder.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class MaskedAutoencoder(nn.Module):
 
         Args:
             x: ``(B, 3, H, W)``, normalized, H and W multiples of the patch.
-            filler: ``(B, dim, h, w)``, what stands in for each hidden patch.
-            kept: ``(B, n)`` int64, the visible patches; n may be 0.
+            filler: ``(B, dim, h, w)``, tokens that replace the hidden patches.
+            kept: ``(B, n)`` int64, numbers of the visible patches; n may be 0.
 
         Returns:
             ``(B, 3, restored * h, restored * w)``, normalized.
@@ -84,16 +84,16 @@ class MaskedAutoencoder(nn.Module):
 
 
 def visible_patches(noise: Tensor, ratio: float) -> Tensor:
-    """The patches that stay visible where a part of them is hidden at random.
+    """Choose the patches that stay visible under random masking.
 
     Args:
-        noise: ``(B, L)`` random numbers, one for each patch; the lowest stay.
-        ratio: hidden part, 0..1.
+        noise: ``(B, L)`` random numbers, one for each patch; patches with the lowest stay visible.
+        ratio: share of hidden patches, 0..1; the paper's is 0.9.
 
     Returns:
-        ``(B, int(L * (1 - ratio)))`` int64.
+        ``(B, int(L * (1 - ratio)))`` int64, numbers of the visible patches.
 
-    Source: MPAE, section 3.1 (random masking); ratio 0.9.
+    Source: MPAE, section 3.1 (random masking).
     """
     return noise.argsort(dim=1)[:, : int(noise.shape[1] * (1 - ratio))]
 
@@ -110,7 +110,7 @@ def _rows(indices: Tensor, channels: int) -> Tensor:
 
 
 def _initialize(module: nn.Module) -> None:
-    """Xavier's, a patch embedding being a matrix over flattened patches."""
+    """Xavier initialization, with a patch embedding taken as a matrix over flattened patches."""
     if isinstance(module, (nn.Linear, nn.Conv2d)):
         nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
     if isinstance(module, nn.Linear):

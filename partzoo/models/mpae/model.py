@@ -1,8 +1,8 @@
-"""MPAE: part descriptors that name the features of a frozen encoder, and stand in for the hidden patches of an image.
+"""MPAE: part descriptors that match the features of a frozen encoder and restore the hidden patches of an image.
 
 Xia et al., "Unsupervised part discovery via descriptor-based masked image restoration with optimized constraints",
-ICCV 2025. A small transformer with part embeddings gives K + 1 descriptors of an image, the background's first here;
-their softmax similarity to the compressed features of a frozen encoder is the part maps (equation 1).
+ICCV 2025. A small transformer with part embeddings computes K + 1 descriptors of an image (here, background first). The
+part maps are their softmax similarity to the compressed features of a frozen encoder (equation 1).
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from partzoo.models.registry import register
 
 @dataclass(frozen=True)
 class MpaeConfig:
-    """What an MPAE is made of.
+    """Configuration of an MPAE.
 
     Attributes:
-        parts: K, without the background.
-        encoder: name of an encoder of the zoo or of timm; it stays as it is, and its grid is that of the maps.
-        levels: its layers whose features are compressed, side by side; none is what it gives.
-        standardize: bring each channel of these features to mean 0 and variance 1 over the images trained on, for
-            encoders that do not end in a norm: what all places share hides what tells them apart.
-        classes: 0 for one vocabulary of parts; else each class has K of its own (table 6, K = 4 N_c), the background
-            is shared.
-        size: side of the images, in pixels, a multiple of the encoder's patch.
-        dim: channels of descriptors and compressed features.
-        width, depth, heads: of the descriptor extractor.
-        masked_width, masked_depth, masked_heads: of the encoder of visible patches.
-        decoder_depth, decoder_heads: of the decoder, whose width is ``dim``.
-        restored: side of a restored patch, in pixels.
+        parts: number of parts K, without the background.
+        encoder: name of an encoder of the zoo or of timm; it stays frozen, and the maps have its grid.
+        levels: layers of the encoder whose features are concatenated and compressed; empty takes its output.
+        standardize: standardize each channel of these features over the training images. This is for encoders that do
+            not end in a norm, where a component shared by all positions hides the differences between them.
+        classes: 0 for one vocabulary of parts; otherwise each class has K parts of its own (table 6, K = 4 N_c) and
+            the background is shared.
+        size: side of the images in pixels, a multiple of the encoder's patch.
+        dim: channels of the descriptors and of the compressed features.
+        width, depth, heads: sizes of the descriptor extractor.
+        masked_width, masked_depth, masked_heads: sizes of the encoder of visible patches.
+        decoder_depth, decoder_heads: depth and heads of the decoder, whose width is ``dim``.
+        restored: side of a restored patch in pixels.
     """
 
     parts: int = 16
@@ -69,11 +69,11 @@ class Mpae(PartModel):
         self.config = config
         self.dim = config.dim
         self.encoder = frozen_encoder(config.encoder)
-        # The descriptors decide every place: in int8 they cost the drawn ViT-B of the parity cases 4 % of its places.
+        # Descriptors decide every label: in int8, 4 % of the labels change for the ViT-B of the parity cases.
         self.keep_float = ("extractor", *(f"encoder.{name}" for name in self.encoder.keep_float))
         channels, self.patch = frozen_shape(self.encoder, config.levels)
         if config.size % self.patch:
-            raise UsageError(f"size={config.size}: {config.encoder} needs a multiple of its patch, {self.patch}.")
+            raise UsageError(f"size={config.size} must be a multiple of {self.patch}, the patch of {config.encoder}.")
         multiple = lcm(self.encoder.preprocess.multiple, self.patch)
         self.preprocess = replace(self.encoder.preprocess, size=config.size, multiple=multiple)
         self.standardize = nn.BatchNorm2d(channels, affine=False) if config.standardize else nn.Identity()
@@ -116,9 +116,10 @@ class Mpae(PartModel):
         return self.compress(self.standardize(frozen_features(self.encoder, x, self.config.levels)))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """As :meth:`PartModel.match` says.
+        """Implement :meth:`PartModel.match`.
 
-        The K + 1 similarities are upsampled, which equals upsampling the features, as dot products are linear.
+        Upsampling the K + 1 similarities is cheaper than upsampling the features, and equal, as dot products are
+        linear.
 
         Source: equation 1.
         """
@@ -130,9 +131,9 @@ class Mpae(PartModel):
             return similarity.softmax(1)
 
     def restore(self, x: Tensor, maps: Tensor, parts: Tensor, kept: Tensor) -> Tensor:
-        """Normalized images ``(B, 3, s, t)`` from visible patches ``kept`` (B, n) of ``x`` and descriptors elsewhere.
+        """Restore normalized images ``(B, 3, s, t)`` from the visible patches ``kept`` (B, n) of ``x`` and descriptors.
 
-        Source: equation 2: a hidden patch is filled with the mean of the descriptors, weighted by its maps.
+        Source: equation 2. A hidden patch is replaced by the mean of the descriptors, weighted by the part maps.
         """
         filler = torch.einsum("bnhw,bnc->bchw", maps, parts.to(maps.dtype))
         return self.autoencoder(x, filler, kept)
@@ -146,14 +147,14 @@ class Mpae(PartModel):
         generator: torch.Generator | None = None,
         classes: Tensor | None = None,
     ) -> Tensor:
-        """Normalized images ``(B, 3, s, t)`` restored from a random few of their patches.
+        """Restore normalized images ``(B, 3, s, t)`` from a random selection of their patches.
 
         Args:
             x: ``(B, 3, H, W)``; any size.
-            ratio: part of the patches that is hidden.
-            parts: descriptors ``(B, K + 1, dim)`` to fill hidden patches with; None is ``x``'s.
-            generator: source of randomness, on the images' device.
-            classes: ``(B,)`` int64, of a model with several.
+            ratio: share of hidden patches, 0..1.
+            parts: descriptors ``(B, K + 1, dim)`` that replace hidden patches; None takes those of ``x``.
+            generator: source of randomness, on the device of ``x``.
+            classes: ``(B,)`` int64, for a model whose classes have parts of their own.
         """
         x = pad_to_multiple(x, self.preprocess.multiple)
         own, features = self.parts_of(x, classes), self.features(x)

@@ -1,7 +1,7 @@
-"""PART after pretraining: class token and position embeddings in place of the relative encoder.
+"""PART for finetuning: a class token and position embeddings in place of the relative encoder.
 
 Ayoughi et al., "How PARTs assemble into wholes: learning the relative composition of images", section 4, "Training
-setup". The same network without pretraining is the paper's labelled baseline; without classes it is the backbone of
+setup". The same network without pretraining is the paper's supervised baseline; without classes it is the backbone of
 a detector, with the windows of Li et al., "Exploring plain vision transformer backbones for object detection" (ViTDet).
 """
 
@@ -31,19 +31,19 @@ SHARED = ("dim", "depth", "heads", "patch")
 
 @dataclass(frozen=True)
 class PartClassifierConfig:
-    """Size of the vision transformer and of its images, and what it is finetuned for.
+    """Configuration of a finetuned PART model.
 
     Attributes:
         dim, depth, heads, patch: as in :class:`partzoo.models.part.model.PartConfig`.
-        size: side in pixels of the images that the position embeddings are learned on.
-        classes: how many there are; 0 is a backbone without class token and head.
-        names: of the classes, where they are known.
-        positions: patches have learned position embeddings; without, they are a set, as in pretraining, which is the
-            weaker of the paper's two labelled baselines.
-        drop_path: part of the images whose last block is left out in training, less for the blocks before.
-        window: side in patches of the windows that all blocks but four, evenly spread, attend in; 0: all attend to the
-            whole image. For backbones alone (ViTDet, section 3).
-        relative: attention also adds learned relative positions, which are zero at first. For backbones alone (ViTDet,
+        size: side of the images, in pixels, that the position embeddings are trained for.
+        classes: number of classes; 0 is a backbone without class token and head.
+        names: names of the classes, if known.
+        positions: add learned position embeddings to the patches. Without them patches are a set, as in pretraining,
+            which is the weaker of the paper's two supervised baselines.
+        drop_path: rate of stochastic depth in the last block; it increases linearly from 0 in the first.
+        window: side in patches of the windows within which all blocks but four, evenly spaced, attend; 0 attends
+            globally. For backbones only (ViTDet, section 3).
+        relative: add learned relative positions, initially zero, to the attention. For backbones only (ViTDet,
             appendix).
     """
 
@@ -61,17 +61,19 @@ class PartClassifierConfig:
 
 
 class PartClassifier(Encoder):
-    """Vision transformer with learned positions over the ordinary grid and, where there are classes, a class token."""
+    """Vision transformer with learned positions over the regular grid and, if there are classes, a class token."""
 
     def __init__(self, config: PartClassifierConfig) -> None:
         super().__init__()
         if (config.window or config.relative) and config.classes:
             raise UsageError(
-                f"window={config.window}, relative={config.relative}: a class token lies in no window and nowhere "
-                "beside the patches; set classes=0."
+                f"window={config.window}, relative={config.relative}: a class token has no position, so that it fits "
+                "neither: use classes=0."
             )
         if config.names and len(config.names) != config.classes:
-            raise UsageError(f"There are {len(config.names)} names, but classes={config.classes}.")
+            raise UsageError(
+                f"There are {len(config.names)} names for classes={config.classes}: give one for each class, or none."
+            )
         self.config = config
         self.dim, self.patch = config.dim, config.patch
         self.preprocess = Preprocess(size=config.size, multiple=config.patch)
@@ -96,7 +98,7 @@ class PartClassifier(Encoder):
         self._initialize()
 
     def _initialize(self) -> None:
-        """DeiT's: truncated normal of 0.02, biases zero."""
+        """Initialize as DeiT does: weights from a truncated normal of deviation 0.02, biases zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -108,14 +110,14 @@ class PartClassifier(Encoder):
 
     @classmethod
     def from_part(cls, part: Part, **config: Any) -> PartClassifier:
-        """A network to finetune: a PART model's encoder, all else random, with torch's generator.
+        """Make a network to finetune from a PART model's encoder; other parameters are random, by torch's generator.
 
         Args:
-            part: pretrained; it stays as it is, and its relative encoder is left behind.
-            **config: values of :class:`PartClassifierConfig`; sizes are the model's where they are not given.
+            part: the pretrained model, which is not changed; its relative encoder is not used.
+            **config: values of :class:`PartClassifierConfig`; sizes default to those of the model.
 
         Raises:
-            UsageError: a size of the encoder is another than the model's, there is no such value, or the model is
+            UsageError: a size differs from the encoder's, a value is not in the configuration, or the model is
                 quantized.
         """
         own = {name: getattr(part.config, name) for name in (*SHARED, "size")}
@@ -123,22 +125,24 @@ class PartClassifier(Encoder):
             chosen = PartClassifierConfig(**(own | config))
         except TypeError as error:
             names = ", ".join(field.name for field in dataclasses.fields(PartClassifierConfig))
-            raise UsageError(f"{', '.join(config)}: the options are {names}.") from error
+            raise UsageError(f"Unknown option among {', '.join(config)}: the options are {names}.") from error
         differing = [name for name in SHARED if getattr(chosen, name) != own[name]]
         if differing:
-            told = ", ".join(f"{name}={getattr(chosen, name)} for {own[name]}" for name in differing)
-            raise UsageError(f"{told}: the encoder keeps the sizes that {part.architecture or 'it'} was trained with.")
+            listed = ", ".join(f"{name}={getattr(chosen, name)} for {own[name]}" for name in differing)
+            raise UsageError(
+                f"{listed}: the encoder keeps the sizes that {part.architecture or 'it'} was trained with."
+            )
         model = cls(chosen)
         model.architecture = classifier_of(part.architecture)
         state = {name: value for name, value in part.state_dict().items() if not name.startswith("relative_encoder.")}
         missing, unexpected = model.load_state_dict(state, strict=False)
         added = re.compile(r"cls_token|pos_embed|head\.|blocks\.\d+\.relative\.")
         if unexpected or not all(map(added.match, missing)):
-            raise UsageError("The PART model's layers are not its own: load it with dtype='float32', not 'int8'.")
+            raise UsageError("The PART model's layers are quantized or replaced: load it with dtype='float32'.")
         return model
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Class token, if any, and patches of the grid, with their positions; rows and columns."""
+        """Class token, if any, and patches of the grid with their positions added; rows and columns of the grid."""
         x = pad_to_multiple(x, self.patch)
         grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
         patches = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch, q=self.patch)
@@ -187,24 +191,26 @@ class PartClassifier(Encoder):
         """Class logits ``(B, classes)`` of normalized images, from the class token.
 
         Raises:
-            UsageError: the model was made without classes.
+            UsageError: the model has no classes.
         """
         if not self.prefix:
-            raise UsageError("This backbone was made without classes (classes=0): it has nothing to classify by.")
+            raise UsageError(
+                "This backbone has no classes (classes=0): finetune a model with classes to classify images."
+            )
         return self.head(self._tokens(x)[0][:, 0])
 
 
 def classifier_of(name: str) -> str:
-    """The architecture that a PART model of this architecture is finetuned as."""
+    """Name of the architecture as which a PART model of this name is finetuned."""
     return f"part-classifier-{name.removeprefix('part-')}"
 
 
 class RelativePositions(nn.Module):
-    """What the way from patch to patch adds to the logits of attention: queries times vectors of its rows and columns.
+    """Decomposed relative positions: products of queries with vectors of row and column offsets, added to the logits.
 
     Args:
-        side: patches along a side of the grid that the vectors are learned on; others resample them.
-        channels: of a head.
+        side: patches along a side of the grid that the vectors are trained for; they are resampled for other grids.
+        channels: channels of a head.
 
     Source: Li et al., "MViTv2: improved multiscale vision transformers for classification and detection", CVPR 2022,
     section 4.1 (decomposed relative position embeddings), as in ViTDet.
@@ -215,7 +221,7 @@ class RelativePositions(nn.Module):
         self.rows, self.columns = (nn.Parameter(torch.zeros(2 * side - 1, channels)) for _ in range(2))
 
     def forward(self, queries: Tensor, grid: tuple[int, int]) -> Tensor:
-        """``(B, heads, N, N)`` of queries ``(B, heads, N, channels)`` of a grid's N patches."""
+        """Terms ``(B, heads, N, N)`` for queries ``(B, heads, N, channels)`` of the N patches of a grid."""
         from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
 
         found = get_decomposed_rel_pos_bias(queries.flatten(0, 1), self.rows, self.columns, grid, grid)
@@ -225,7 +231,7 @@ class RelativePositions(nn.Module):
 def _attend_in_windows(
     attention: Attention, tokens: Tensor, bias: Callable[[Tensor], Tensor] | None, grid: tuple[int, int], side: int
 ) -> Tensor:
-    """Attention inside windows of ``side`` x ``side`` patches, the last ones padded with zeros."""
+    """Attend within windows of ``side`` x ``side`` patches; the last windows are padded with zeros."""
     rows, columns = grid
     maps = rearrange(tokens, "b (h w) c -> b h w c", h=rows)
     maps = nn.functional.pad(maps, (0, 0, 0, -columns % side, 0, -rows % side))

@@ -1,8 +1,8 @@
 """PART: an encoder that predicts the relative positions of off-grid patches.
 
 Ayoughi et al., "How PARTs assemble into wholes: learning the relative composition of images". The encoder
-sees an unordered set of patches, without position embedding or class token (section 4); the relative encoder
-says where each patch lies as seen from each other.
+takes an unordered set of patches, without position embeddings or class token (section 4); the relative encoder predicts
+the translation between any two of them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from partzoo.models.registry import register
 
 @dataclass(frozen=True)
 class PartConfig:
-    """Size of the vision transformer and of its images, and what tells how patches lie (PART, sections 4, 5, 8.1).
+    """Configuration of a PART model (PART, sections 4, 5 and 8.1).
 
-    ``relative_encoder`` is ``"cross-attention"``, ``"pairwise-mlp"`` or ``"mlp"`` (section 5.3). ``projections``
-    chooses the attention module of Vaswani et al. for the first (learned query, key, value and output projections,
-    ``heads`` heads); without it, the bare formula of section 4. ``targets`` is 2 (x and y) or 4 (relative width and
-    height as well, section 5.1).
+    Attributes:
+        dim, depth, heads: sizes of the vision transformer.
+        patch: side of a patch in pixels.
+        size: side of the training images in pixels.
+        projections: whether ``"cross-attention"`` has learned query, key, value and output projections and ``heads``
+            heads, as in Vaswani et al.; without them it is the formula of section 4.
+        relative_encoder: ``"cross-attention"``, ``"pairwise-mlp"`` or ``"mlp"`` (section 5.3).
+        targets: 2 (x and y), or 4 (also relative width and height, section 5.1).
     """
 
     dim: int = 192
@@ -42,10 +46,10 @@ class PartConfig:
 
 
 class Part(Encoder):
-    """Vision transformer over a set of patches, with its relative encoder.
+    """Vision transformer over a set of patches, with a relative encoder.
 
-    ``encode`` and ``forward_intermediates`` take images and use the patches of the ordinary grid;
-    ``encode_patches`` takes any set of patches, and ``relate`` says how they lie.
+    ``encode`` and ``forward_intermediates`` take images and use the patches of the regular grid; ``encode_patches``
+    takes any set of patches, and ``relate`` predicts their relative positions.
     """
 
     keep_float = ("relative_encoder",)
@@ -53,7 +57,7 @@ class Part(Encoder):
     def __init__(self, config: PartConfig) -> None:
         super().__init__()
         if config.targets not in (2, 4):
-            raise UsageError(f"targets={config.targets!r}: it is 2 (x, y) or 4 (x, y, relative width and height).")
+            raise UsageError(f"targets={config.targets!r} must be 2 (x, y) or 4 (x, y, relative width and height).")
         self.config = config
         self.dim, self.patch = config.dim, config.patch
         self.preprocess = Preprocess(size=config.size, multiple=config.patch)
@@ -77,9 +81,9 @@ class Part(Encoder):
         return self.norm(x)
 
     def relate(self, patches: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Translations ``(B, S, targets)`` in patches between normalized patches ``(B, N, 3, P, P)``.
+        """Predict translations ``(B, S, targets)``, in patches, between normalized patches ``(B, N, 3, P, P)``.
 
-        ``pairs`` are ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
+        ``pairs`` is ``(B, S, 2)`` int64 of (reference, target); None relates all N * N, ordered by reference.
         """
         return self.relative_encoder(self.encode_patches(patches), pairs)
 

@@ -1,7 +1,7 @@
-"""Relative encoders of PART: from the tokens of N patches to the translations of all N * N pairs, or of some.
+"""Relative encoders of PART, from the tokens of N patches to the translations of all N * N pairs or a selection.
 
-All take tokens ``(B, N, d)`` and pairs ``(B, S, 2)`` int64 as (reference, target), None for all N * N, row by
-reference; they return ``(B, S, outputs)``: x, y and, with four outputs, relative width and height.
+All take tokens ``(B, N, d)`` and pairs ``(B, S, 2)`` int64 of (reference, target), or None for all N * N, ordered by
+reference. They return ``(B, S, outputs)``: x, y and, with four outputs, relative width and height.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 4, "Relative encoder architecture",
 and section 5.3, "Impact of relative encoder".
@@ -21,18 +21,18 @@ NAMES = ("cross-attention", "pairwise-mlp", "mlp")
 def build_relative_encoder(
     name: str, dim: int, *, heads: int, patches: int, outputs: int = 2, projections: bool = True
 ) -> nn.Module:
-    """A relative encoder by its name.
+    """Build a relative encoder by its name.
 
     Args:
         name: one of :data:`NAMES`.
         dim: channels d of the tokens.
-        heads: of the attention, where it has projections.
-        patches: N, which ``"mlp"`` is built for.
+        heads: number of attention heads, if the attention has projections.
+        patches: number of patches N, which is fixed for ``"mlp"``.
         outputs: 2 for x and y, 4 for relative width and height as well, 1 for signals.
-        projections: whether the attention has them.
+        projections: whether the attention has learned projections.
 
     Raises:
-        UsageError: no such name.
+        UsageError: the name is unknown.
     """
     if name == "cross-attention":
         return CrossAttentionRelativeEncoder(dim, heads, projections, outputs)
@@ -47,9 +47,10 @@ class CrossAttentionRelativeEncoder(nn.Module):
     """Translation of every pair of tokens, by attention of the pair to all tokens.
 
     The query of a pair is ``Linear(2d -> d)`` of both tokens, keys and values are the tokens, and a last
-    ``Linear(d -> outputs)`` reads out (PART, section 4). Every step from tokens to logits and from values to
-    translations is linear, so the sum over a pair and the read-out of a value are taken before pairs are formed:
-    all N * N pairs cost ``outputs + 1`` products of N x N matrices a head, and no pair has a vector of its own.
+    ``Linear(d -> outputs)`` gives the translation (PART, section 4). Every step from tokens to logits and from values
+    to translations is linear, so the terms of a query and the output of each value are computed before pairs are
+    formed: all N * N pairs cost ``outputs + 1`` products of N x N matrices per head, and no pair needs a vector of its
+    own.
     """
 
     def __init__(self, dim: int, heads: int, projections: bool = True, outputs: int = 2) -> None:
@@ -120,7 +121,7 @@ class FullRelativeEncoder(nn.Module):
         """Translations from reference to target, in patches; see the module.
 
         Raises:
-            ShapeError: the tokens are not N.
+            ShapeError: the number of tokens is not N.
         """
         if tokens.shape[1] != self.patches:
             raise ShapeError(
@@ -132,7 +133,7 @@ class FullRelativeEncoder(nn.Module):
 
 
 def _choose(found: Tensor, pairs: Tensor | None, count: int) -> Tensor:
-    """Of translations of all pairs ``(B, N * N, outputs)`` those of the chosen ones."""
+    """Select chosen pairs from the translations of all pairs, ``(B, N * N, outputs)``."""
     if pairs is None:
         return found
     chosen = pairs[..., 0] * count + pairs[..., 1]
@@ -142,15 +143,15 @@ def _choose(found: Tensor, pairs: Tensor | None, count: int) -> Tensor:
 def _attend_to_sums(first: Tensor, second: Tensor, values: Tensor) -> Tensor:
     """``sum_h softmax_n(first[i, n] + second[j, n]) . values[n]`` for all i and j, without forming the pairs.
 
-    The exponential of a sum is a product, so numerator and denominator of the softmax are products of N x N
-    matrices. In float64, because those of far apart maxima would underflow otherwise.
+    The exponential of a sum is a product, so numerator and denominator of the softmax are products of N x N matrices.
+    They are computed in float64, because in float32 terms with distant maxima would underflow.
 
     Args:
         first, second: ``(B, H, N, N)`` logits.
         values: ``(B, H, outputs, N)``.
 
     Returns:
-        ``(B, N * N, outputs)`` float64, row by i.
+        ``(B, N * N, outputs)`` float64, ordered by i.
     """
     with torch.autocast(first.device.type, enabled=False):
         first = (first - first.amax(-1, keepdim=True).detach()).double().exp()

@@ -1,4 +1,4 @@
-"""Patches off the grid: positions, pixels and relative targets, a batch at a time, of images and of signals.
+"""Off-grid patches of batches of images or signals: positions, pixels and relative targets.
 
 Boxes are ``(B, N, 4)`` left, top, width, height in pixels of an image ``(B, C, H, W)``, or ``(B, N, 2)`` start and
 length in samples of a signal ``(B, C, T)``: D first coordinates and D sizes, for D = 2 or 1 dimensions.
@@ -21,19 +21,19 @@ from partzoo.errors import ShapeError, UsageError
 
 Sampling = Literal["off-grid", "integer", "on-grid", "multi-scale"]
 SAMPLINGS = ("off-grid", "integer", "on-grid", "multi-scale")
-SCALES = (0.5, 2.0)  # of a patch's side (PART, section 5.1, ii)
-AT_ONCE = 2**26  # numbers between resizing along y and along x, to bound the memory
+SCALES = (0.5, 2.0)  # range of sides, in patches (PART, section 5.1, ii)
+AT_ONCE = 2**26  # most numbers between resizing along y and along x, to bound the memory
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Patches of a batch, and what the relative encoder must say of them.
+    """Patches of a batch, with the relative encoder's targets.
 
     Attributes:
-        patches: ``(B, N, C, P, P)`` or ``(B, N, C, P)``; uint8 pixels stay so where they are cut out as they are, and
-            are floats on the same scale where they are interpolated.
-        boxes: ``(B, N, 2D)``, where they come from.
-        pairs: ``(B, S, 2)`` int64 as (reference, target); None is all N * N, row by reference.
+        patches: ``(B, N, C, P, P)`` or ``(B, N, C, P)``; uint8 pixels remain uint8 if they are cut out at whole pixels,
+            and become floats on the same scale if they are interpolated.
+        boxes: ``(B, N, 2D)``, the patches' boxes in the image or signal.
+        pairs: ``(B, S, 2)`` int64 of (reference, target); None is all N * N, ordered by reference.
         targets: ``(B, S, D)`` or ``(B, S, 2D)`` float32; see :func:`box_targets`.
     """
 
@@ -59,20 +59,21 @@ def sample(
 
     Args:
         pixels: images ``(B, C, H, W)`` or signals ``(B, C, T)``.
-        patch: side P of the patches that the encoder takes, in pixels (samples).
-        sampling: ``"off-grid"``, real positions, uniform where the patch lies inside; ``"integer"``, the same at whole
-            pixels, faster; ``"on-grid"``, all cells of the grid in random order (PART-grid); ``"multi-scale"``, width
-            and height (length) each uniform in P/2..2P, then a place uniform among those inside, resized to P.
-        count: patches N for each; None is as many as the grid has cells.
-        pairs: ordered pairs for each; 0 is all N * N.
-        sizes: targets tell the relative sizes too.
-        weights: ``(B, H, W)`` or ``(B, T)``, or one map for all ``(H, W)``, ``(T,)``: how often patches lie centred
-            there; see :func:`sample_positions`. Not for ``"on-grid"``.
+        patch: side P of the encoder's patches, in pixels (samples).
+        sampling: ``"off-grid"``, real positions, uniform over those where the patch lies inside; ``"integer"``, the
+            same at whole pixels, which is faster; ``"on-grid"``, all cells of the grid in random order (PART-grid);
+            ``"multi-scale"``, width and height (length) each uniform in P/2..2P, then a position uniform over those
+            inside, resized to P.
+        count: number of patches N of each image; None is the number of cells of the grid.
+        pairs: number of ordered pairs of each image; 0 is all N * N.
+        sizes: include relative sizes in the targets.
+        weights: ``(B, H, W)`` or ``(B, T)``, or one map for all, ``(H, W)`` or ``(T,)``: density of the patches'
+            centres; see :func:`sample_positions`. Not for ``"on-grid"``.
         generator: source of randomness, on the device of ``pixels``.
 
     Raises:
-        UsageError: no such sampling, or numbers that do not fit.
-        ShapeError: the images hold no patch, or weights of another size.
+        UsageError: the sampling is unknown, or a number is out of range.
+        ShapeError: the images are smaller than a patch, or the weights have another size.
 
     Source: PART, section 4, "Sampling", section 5.1 (ii), figure 7.
     """
@@ -116,22 +117,22 @@ def sample_positions(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Top-left corners of off-grid patches, uniform over the places where a patch lies wholly inside.
+    """Draw top-left corners of off-grid patches, uniform over the positions where a patch lies wholly inside.
 
     Args:
-        batch: images B.
-        count: patches N for each.
+        batch: number of images B.
+        count: number of patches N of each image.
         size: height and width of the images in pixels; ``(T,)`` for signals.
         patch: side P of a patch in pixels.
         continuous: real positions in [0, W - P]; otherwise whole pixels.
-        weights: ``(B, H, W)`` or ``(H, W)``, zero or above: density of the patches' centres, among the places inside.
-            A mask of an object gives patches on it, its complement patches of the background. An image whose weights
-            are zero wherever a centre may be is sampled uniformly.
+        weights: ``(B, H, W)`` or ``(H, W)``, non-negative: density of the patches' centres. The mask of an object gives
+            patches on the object, and its complement patches of the background. Images whose weights are zero at all
+            possible centres are sampled uniformly.
         generator: source of randomness, on ``device``.
-        device: where the positions are drawn.
+        device: device of the positions.
 
     Returns:
-        ``(B, N, 2)``, x and y in pixels, float32; int64 where positions are whole. ``(B, N, 1)`` for signals.
+        ``(B, N, 2)``, x and y in pixels, float32, or int64 for whole pixels; ``(B, N, 1)`` for signals.
 
     Source: PART, section 4, "Sampling".
     """
@@ -159,7 +160,7 @@ def grid_positions(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Top-left corners ``(B, N, D)`` int64 of all cells of the grid, for each image in its own random order.
+    """Top-left corners ``(B, N, D)`` int64 of all cells of the grid, in a random order for each image.
 
     Source: PART, section 5.3, "Sampling strategies" and figure 7 (PART-grid).
     """
@@ -179,7 +180,7 @@ def sample_boxes(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Boxes of many scales and aspects: each side uniform in P/2..2P (and at most the image's), wholly inside.
+    """Draw boxes of many scales and aspects: each side uniform in P/2..2P (at most the image's), wholly inside.
 
     Args:
         batch, count, size, patch, weights, generator, device: as for :func:`sample_positions`.
@@ -203,8 +204,8 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
 
     Args:
         pixels: ``(B, C, H, W)`` or ``(B, C, T)``, any dtype.
-        positions: ``(B, N, D)``, x and y of top-left corners in pixels. Integers are cut out as they are,
-            real ones sampled bilinearly between pixel centres.
+        positions: ``(B, N, D)``, x and y of top-left corners in pixels. At integer positions pixels are copied; at real
+            ones they are interpolated bilinearly between pixel centres.
         patch: side P in pixels.
 
     Returns:
@@ -235,8 +236,9 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
 def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     """Resize the content of boxes to patches of P pixels, with antialiasing.
 
-    A triangle filter as wide as the shrinking, along each axis, over the whole image: what Pillow's
-    ``resize(..., BILINEAR, box=...)`` does. Boxes of P pixels give what :func:`gather_patches` gives.
+    Along each axis a triangle filter is applied, whose width is the factor of reduction and which reads the whole
+    image: this is what Pillow's ``resize(..., BILINEAR, box=...)`` does. For boxes of P pixels the result is that of
+    :func:`gather_patches`.
 
     Args:
         pixels: ``(B, C, H, W)`` or ``(B, C, T)``.
@@ -261,7 +263,7 @@ def sample_pairs(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Ordered pairs (reference, target) of different tokens, uniform over all of them.
+    """Draw ordered pairs (reference, target) of different tokens, uniform over all of them.
 
     Returns:
         ``(B, count, 2)`` int64.
@@ -274,7 +276,7 @@ def sample_pairs(
 
 
 def relative_targets(positions: Tensor, patch: int, pairs: Tensor | None = None) -> Tensor:
-    """What the relative encoder must predict for patches of one size: displacement over the patch.
+    """The relative encoder's targets for patches of one size: displacements in patches.
 
     Args:
         positions: ``(B, N, D)``, corners (or centres) in pixels.
@@ -290,12 +292,12 @@ def relative_targets(positions: Tensor, patch: int, pairs: Tensor | None = None)
 
 
 def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = False) -> Tensor:
-    """What the relative encoder must predict: the target's centre and size, measured by the reference's size.
+    """The relative encoder's targets: displacement and size of the target, in units of the reference's size.
 
     Args:
         boxes: ``(B, N, 2D)``.
         pairs: ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
-        sizes: whether the relative sizes are told too.
+        sizes: include relative sizes.
 
     Returns:
         ``(B, S, D)`` float32, (x_target - x_reference) / w_reference and the same for y with h; with ``sizes``
@@ -318,7 +320,7 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
 
 
 def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """How many boxes hold each pixel's centre; where none does, sampling has masked the image.
+    """Number of boxes that contain each pixel's centre; pixels in no box are masked out by the sampling.
 
     Args:
         boxes: ``(B, N, 2D)``.
@@ -339,7 +341,7 @@ def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _square(positions: Tensor, patch: int) -> Tensor:
-    """Boxes of one size, in the dtype of their corners."""
+    """Boxes of one size from their corners, in the dtype of the corners."""
     return torch.cat([positions, torch.full_like(positions, patch)], dim=-1)
 
 
@@ -356,7 +358,8 @@ def _resample(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
 
 
 def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:
-    """Weights ``(B, N, P, side)`` that resize intervals ``(B, N)`` of an axis to P pixels; every row sums to 1."""
+    """Weights ``(B, N, P, side)`` that resize intervals ``(B, N)`` of an axis to P pixels; each row sums to 1."""
+    # Never narrower than two pixels in all: enlarging interpolates bilinearly, and shrinking averages (antialiasing).
     scale = (length / patch)[..., None, None]
     steps = torch.arange(patch, device=start.device)[:, None] + 0.5
     distance = torch.arange(side, device=start.device) + 0.5 - (start[..., None, None] + steps * scale)
@@ -365,15 +368,15 @@ def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:
 
 
 def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Real corners of boxes inside, whose centres have the density ``weights``, constant over each pixel.
+    """Draw real corners of boxes inside an image, whose centres have a density that is constant over each pixel.
 
-    Exact by the inverse of the distribution, for every box among the places that its own size allows: first the row
-    by the weight of rows between the allowed columns, then the column in that row.
+    This inverts the distribution exactly, for every box over the positions that its own size allows: first the row is
+    drawn, by the weight of each row between the allowed columns, then the column in that row.
 
     Args:
-        weights: ``(B, H, W)`` or ``(B, T)``.
-        lengths: ``(B, N, D)``, width and height.
-        generator: on the device of ``lengths``.
+        weights: density ``(B, H, W)`` or ``(B, T)``.
+        lengths: ``(B, N, D)``, width and height of the boxes.
+        generator: source of randomness, on the device of ``lengths``.
 
     Returns:
         ``(B, N, D)``.
@@ -395,7 +398,7 @@ def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generat
 
 
 def _at(cumulated: Tensor, place: Tensor) -> Tensor:
-    """Cumulated weights ``(B, 1, H, W + 1)`` at real columns ``(B, N)``, linear between: ``(B, N, H)``."""
+    """Cumulative weights ``(B, 1, H, W + 1)``, interpolated linearly at real columns ``(B, N)``: ``(B, N, H)``."""
     last = cumulated.shape[-1] - 2
     column = place.floor().long().clamp(0, last)
     index = column[:, :, None, None].expand(-1, -1, cumulated.shape[2], 1)
@@ -405,7 +408,7 @@ def _at(cumulated: Tensor, place: Tensor) -> Tensor:
 
 
 def _inverse(density: Tensor, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
-    """Where a density ``(B, N, L)``, constant over pixels, reaches the share ``uniform`` of it in low..high."""
+    """Where the integral of a density ``(B, N, L)`` from ``low`` reaches the share ``uniform`` of that to ``high``."""
     edges = torch.arange(density.shape[-1] + 1, device=density.device, dtype=density.dtype)
     inside = (torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])).clamp(min=0)
     mass = density * inside
@@ -424,7 +427,8 @@ def _check(pixels: Tensor, patch: int, sampling: str, count: int | None, pairs: 
     size = tuple(pixels.shape[2:])
     if pixels.ndim not in (3, 4) or min(size) < patch:
         raise ShapeError(
-            f"Patches of {patch} are cut out of (B, C, H, W) or (B, C, T) that holds one, not of {tuple(pixels.shape)}."
+            f"Patches of {patch} need images (B, C, H, W) or signals (B, C, T) of at least that size, not "
+            f"{tuple(pixels.shape)}."
         )
     if sampling not in SAMPLINGS:
         raise UsageError(f"Unknown sampling {sampling!r}: choose one of {', '.join(SAMPLINGS)}.")

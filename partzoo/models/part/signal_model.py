@@ -21,18 +21,18 @@ from partzoo.models.layers import Block, Blocks
 from partzoo.models.part.relative import build_relative_encoder
 from partzoo.models.registry import register
 
-AT_ONCE = 256  # windows
+AT_ONCE = 256  # windows in one batch
 
 
 @dataclass(frozen=True)
 class SignalPreprocess:
-    """What the input of a model of signals must be: see :func:`partzoo.signals.to_windows`, which makes it.
+    """Shape, rate and band of a signal model's input, which :func:`partzoo.signals.to_windows` computes.
 
     Attributes:
-        channels: of a window.
-        samples: of each channel.
+        channels: number of channels.
+        samples: number of samples of each channel.
         rate: samples per second.
-        band: lowest and highest frequency that is kept, in Hz.
+        band: lowest and highest frequency, in Hz.
     """
 
     channels: int = 6
@@ -52,11 +52,16 @@ class SignalPreprocess:
 
 @dataclass(frozen=True)
 class SignalPartConfig:
-    """Size of the transformer and of its windows.
+    """Configuration of a PART model of signals.
 
-    ``patch`` and ``size`` are in samples, ``patches`` how many are drawn from a window in pretraining.
-    ``relative_encoder`` and ``projections`` are as in :class:`partzoo.models.part.model.PartConfig`. With ``classes``
-    a class token, learned position embeddings and a classifier stand in place of the relative encoder.
+    Attributes:
+        dim, depth, heads: sizes of the transformer.
+        channels: number of channels of a window.
+        patch, size: length of a patch and of a window, in samples.
+        patches: number of patches drawn from a window in pretraining.
+        projections, relative_encoder: as in :class:`partzoo.models.part.model.PartConfig`.
+        classes: number of classes; unless it is 0, a class token, learned position embeddings and a classifier replace
+            the relative encoder.
     """
 
     dim: int = 512
@@ -77,15 +82,15 @@ class SignalPart(Encoder):
     Windows are ``(B, channels, size)``, each channel with mean 0 and deviation 1.
     """
 
-    preprocess: Any  # a SignalPreprocess, which tells functions of images that it is not for them
+    preprocess: Any  # a SignalPreprocess, which raises an error when a function of images reads it
     keep_float = ("relative_encoder",)
 
     def __init__(self, config: SignalPartConfig) -> None:
         super().__init__()
         if config.size % config.patch or config.patches < 2:
             raise UsageError(
-                f"size={config.size}, patch={config.patch}, patches={config.patches}: a window is a whole number of "
-                "patches long, and two or more patches are drawn."
+                f"size={config.size}, patch={config.patch}, patches={config.patches}: size must be a multiple of patch "
+                "and patches at least 2."
             )
         self.config = config
         self.dim, self.patch = config.dim, config.patch
@@ -114,15 +119,15 @@ class SignalPart(Encoder):
         return self._through(self.patch_embed(patches.flatten(2)))
 
     def relate(self, patches: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Time shifts ``(B, S, 1)``, in patches, between patches ``(B, N, channels, P)``.
+        """Predict time shifts ``(B, S, 1)``, in patches, between patches ``(B, N, channels, P)``.
 
-        ``pairs`` are ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
+        ``pairs`` is ``(B, S, 2)`` int64 of (reference, target); None relates all N * N, ordered by reference.
 
         Raises:
-            UsageError: the model has classes, and no relative encoder.
+            UsageError: the model has classes in place of a relative encoder.
         """
         if self.config.classes:
-            raise UsageError("This model was finetuned to classes: only a pretrained one relates patches.")
+            raise UsageError("This model was finetuned to classes: use a pretrained one to relate patches.")
         return self.relative_encoder(self.encode_patches(patches), pairs)
 
     def classify(self, x: Tensor, *, masked: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
@@ -130,7 +135,7 @@ class SignalPart(Encoder):
 
         Args:
             x: ``(B, channels, size)``.
-            masked: share of the position embeddings, 0..1, that are left out at random, others for each window.
+            masked: share of the position embeddings, 0..1, that is masked at random, differently for each window.
             generator: source of randomness, on the device of ``x``.
 
         Raises:
@@ -149,7 +154,7 @@ class SignalPart(Encoder):
 
     @torch.inference_mode()
     def stages(self, windows: np.ndarray) -> np.ndarray:
-        """The likeliest class ``(n,)`` int64 of each of the windows ``(n, channels, size)``."""
+        """The most probable class ``(n,)`` int64 of each window ``(n, channels, size)``."""
         parameter = next(self.parameters())
         found = [np.zeros(0, np.int64)]
         for start in range(0, len(windows), AT_ONCE):
@@ -183,7 +188,7 @@ class SignalPart(Encoder):
         return as_format(kept, output_fmt)
 
     def _embedded(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Tokens of the grid's patches before the first block, with class token and the ``kept`` positions."""
+        """Tokens of the grid's patches before the first block, with the class token and the positions of ``kept``."""
         tokens = self.patch_embed(rearrange(x, "b c (t p) -> b t (c p)", p=self.patch))
         if not self.config.classes:
             return tokens

@@ -1,8 +1,8 @@
-"""PartFormer: part representations from a transformer, matched with the features of every place.
+"""PartFormer: part representations from a transformer, matched with the features at every position.
 
 Xia et al., "Unsupervised part discovery via dual representation alignment", TPAMI 2024. A transformer with part
-embeddings in place of a class token gives K + 1 representations of an image, the background's first; a feature
-encoder gives a vector for each place; their softmax similarity is the part maps (equation 2).
+embeddings in place of a class token computes K + 1 representations of an image, background first; a feature encoder
+computes a vector for each position; the part maps are their softmax similarity (equation 2).
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from partzoo.models.part_model import PartModel
 from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, initialize
 from partzoo.models.registry import register
 
-START_SCALE = 2.6593  # of the learned scale of cosines: ln(1 / 0.07)
+START_SCALE = 2.6593  # initial value of the learned scale of cosines, ln(1 / 0.07)
 
 
 @dataclass(frozen=True)
 class PartFormerConfig:
-    """What a PartFormer is made of.
+    """Configuration of a PartFormer.
 
     Attributes:
-        parts: K, without the background.
-        encoder: ``"stem"``, the first stage of a ResNet-18, trained with the rest; else the name of an encoder of the
-            zoo or of timm.
-        levels: layers of it whose features stand side by side on the finest one's grid, numbered as for
-            ``forward_intermediates``; none is what it gives at its end.
-        frozen: it keeps its pretrained weights; else it starts from random ones and is trained with the rest (table 8).
-        compress: how the encoder's channels become ``dim``: not at all, by one 1 x 1 convolution, or by three, with
-            batch norm before or after the ReLU.
-        dim: channels of features and part representations.
+        parts: number of parts K, without the background.
+        encoder: ``"stem"``, the first stage of a ResNet-18, which is trained with the rest; or the name of an encoder
+            of the zoo or of timm.
+        levels: layers of the encoder, numbered as in ``forward_intermediates``, whose features are concatenated on the
+            finest of their grids; empty takes the encoder's output.
+        frozen: keep the encoder's pretrained weights; otherwise it is trained with the rest from random ones (table 8).
+        compress: how the encoder's channels are reduced to ``dim``: not at all, by one 1 x 1 convolution, or by three,
+            with batch norm before or after the ReLU.
+        dim: channels of the features and the part representations.
         tau: factor of the dot products in the softmax.
-        cosine: compare by cosine, with a learned factor in place of ``tau``.
-        classes: 0 for one category of things; else each class has parts of its own, the background is shared, and
+        cosine: compare by cosine similarity, with a learned factor in place of ``tau``.
+        classes: 0 for images of one category; otherwise each class has parts of its own, the background is shared, and
             positions are learned.
-        size: side of the images, in pixels.
-        stride: the part transformer sees every so manieth pixel.
-        reconstruction: side of the decoder's images, in pixels.
-        upsampling: of the decoder.
-        interpolate: maps finer than the grid of features compare upsampled features; else every place has what its
-            cell has (table 11).
+        size: side of the images in pixels.
+        stride: subsampling of the part transformer's input: it takes every ``stride``-th pixel.
+        reconstruction: side of the decoder's images in pixels.
+        upsampling: upsampling in the decoder.
+        interpolate: interpolate maps finer than the grid of features; otherwise every pixel has the probabilities of
+            its cell (table 11).
     """
 
     parts: int = 8
@@ -103,7 +103,7 @@ class PartFormer(PartModel):
         return self
 
     def view(self, x: Tensor) -> Tensor:
-        """What the part transformer sees of images ``(B, 3, H, W)``: every ``stride``-th pixel."""
+        """The part transformer's input from images ``(B, 3, H, W)``: every ``stride``-th pixel."""
         return x[..., :: self.config.stride, :: self.config.stride]
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -116,10 +116,10 @@ class PartFormer(PartModel):
         return self.compress(look(self.encoder, x, self.config.levels))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """As :meth:`PartModel.match` says.
+        """Implement :meth:`PartModel.match`.
 
-        Similarities are upsampled, which equals upsampling the features where they are dot products; of cosines the
-        features are. With ``interpolate`` off, each place has the probabilities of its cell.
+        Dot products are upsampled, which equals upsampling the features; for cosines the features are upsampled. With
+        ``interpolate`` off, each pixel has the probabilities of its cell.
 
         Source: equation 2.
         """
@@ -136,13 +136,13 @@ class PartFormer(PartModel):
             return (similarity if size is None else _upsample(similarity, size)).softmax(1)
 
     def decode(self, maps: Tensor, parts: Tensor) -> Tensor:
-        """Images ``(B, 3, s, s)``, normalized, from part maps and representations (equation 3 and the decoder)."""
+        """Decode normalized images ``(B, 3, s, s)`` from part maps and representations (equation 3)."""
         synthetic = torch.einsum("bnhw,bnc->bchw", maps, parts.to(maps.dtype))
         return self.decoder(synthetic.contiguous(memory_format=torch.channels_last))
 
     @in_precision
     def reconstruct(self, x: Tensor, parts: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
-        """Normalized images ``(B, 3, s, s)`` with the shapes of ``x`` and the looks of ``parts``, or its own."""
+        """Normalized images ``(B, 3, s, s)`` with the shapes of ``x`` and the appearance of ``parts``, or its own."""
         x = pad_to_multiple(x, self.preprocess.multiple)
         parts = self.parts_of(x, classes) if parts is None else parts
         return self.decode(self.match(parts, self.features(x)), parts)
@@ -153,10 +153,12 @@ def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _encoder(config: PartFormerConfig) -> tuple[Encoder | ResNetStem, bool]:
-    """The feature encoder, and whether it stays as it is."""
+    """The feature encoder, and whether it is frozen."""
     if config.encoder == "stem":
         if config.levels:
-            raise UsageError(f"levels={config.levels}: the stem has one; name an encoder of the zoo or of timm.")
+            raise UsageError(
+                f"levels={config.levels}: the stem has only one level; choose an encoder of the zoo or of timm."
+            )
         return ResNetStem(), False
     return frozen_encoder(config.encoder).requires_grad_(not config.frozen), config.frozen
 
@@ -164,12 +166,12 @@ def _encoder(config: PartFormerConfig) -> tuple[Encoder | ResNetStem, bool]:
 def _compress(kind: str, inputs: int, dim: int) -> nn.Module:
     if kind == "none":
         if inputs != dim:
-            raise UsageError(f"compress='none' leaves {inputs} channels, and dim is {dim}: use compress='linear'.")
+            raise UsageError(f"compress='none' keeps {inputs} channels, but dim is {dim}: use compress='linear'.")
         return nn.Identity()
     if kind == "linear":
         return nn.Sequential(nn.Conv2d(inputs, dim, 1))
     if kind not in ("norm-relu", "relu-norm"):
-        raise UsageError(f"compress={kind!r}: it is 'none', 'linear', 'norm-relu' or 'relu-norm'.")
+        raise UsageError(f"compress={kind!r} must be 'none', 'linear', 'norm-relu' or 'relu-norm'.")
 
     def step(inputs: int, width: int) -> list[nn.Module]:
         norm, relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
@@ -179,7 +181,7 @@ def _compress(kind: str, inputs: int, dim: int) -> nn.Module:
 
 
 def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
-    """From maps to images ``factor`` times as large, a power of two (section 3.1)."""
+    """Decoder from maps to images ``factor`` times as large, a power of two (section 3.1)."""
     if factor < 1 or factor & (factor - 1):
         raise UsageError("reconstruction must be 1, 2, 4 or 8 times the side of the grid of features.")
 

@@ -1,1 +1,1 @@
-"""Spatial Reasoning: relations between patches by residual networks."""
+"""Spatial Reasoning: relations between patches, predicted by residual networks."""

@@ -2,7 +2,7 @@
 
 Backbones of Patacchiola and Storkey, "Self-supervised relational reasoning for representation learning", NeurIPS 2020
 (conv-4; ResNet-8, -32, -56 for 32 and 64 pixels, ResNet-34 for 96), after He et al., CVPR 2016. Parameters have the
-names of the published checkpoints; ResNet-34's are also torchvision's.
+names used in the published checkpoints; those of ResNet-34 are also torchvision's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ConvBlock(nn.Module):
 
 
 class Conv4(nn.Module):
-    """Four convolutions, the first three halved by average pooling."""
+    """Four convolutions, each of the first three followed by average pooling with stride 2."""
 
     dim, stride = 64, 8
 
@@ -49,7 +49,7 @@ class ResNet(nn.Module):
     Args:
         depths: blocks of each stage.
         widths: channels of each stage.
-        large: begin with a 7 x 7 convolution of stride 2 and max pooling, instead of a 3 x 3 convolution.
+        large: begin with a 7 x 7 convolution of stride 2 and max pooling instead of a 3 x 3 convolution.
     """
 
     def __init__(self, depths: tuple[int, ...], widths: tuple[int, ...] = (16, 32, 64), *, large: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""Spatial Reasoning: small convolutional encoders that learned how far apart patches of an image lie.
+"""Spatial Reasoning: small convolutional encoders, trained to predict how far apart patches of an image lie.
 
 Albert, Eskofier and Zanca, "From patches to objects: exploiting spatial reasoning for better visual representations",
-2024. A backbone gives one vector for an image or an enlarged patch of it; a relation module says of two vectors
-whether they are of one image, and how far apart they lie in it.
+2024. A backbone computes one vector for an image or an enlarged patch of it; a relation module predicts from two
+vectors whether they come from the same image, and how far apart they lie in it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision
 from partzoo.models.registry import register
 from partzoo.models.spatial.backbones import BACKBONES
 
-# Windows of the 3 x 3 grid, row by row, for each number of patches: the middle; its row; the plus; the plus and the
-# corners at the top left and bottom right (the paper draws two corners anew each time); all.
+# Windows of the 3 x 3 grid, counted row by row, for each number of patches: the centre; its row; the cross; the cross
+# with the top-left and bottom-right corners (the paper draws two corners anew each time); all.
 WINDOWS = {
     0: (), 1: (4,), 3: (3, 4, 5), 5: (1, 3, 4, 5, 7), 7: (1, 3, 4, 5, 7, 0, 8), 9: tuple(range(9)),
 }  # fmt: skip
@@ -30,17 +30,18 @@ WINDOWS = {
 
 @dataclass(frozen=True)
 class SpatialConfig:
-    """Network and images of a Spatial Reasoning model.
+    """Configuration of a Spatial Reasoning model.
 
     Attributes:
         backbone: key of :data:`partzoo.models.spatial.backbones.BACKBONES`.
-        size: side of the images, in pixels; patches are enlarged to it.
-        patch_size: side of the patches in such an image. The paper names 24 of 64 (section 4.1); 12 of 32 and 36 of
-            96 are taken in proportion.
-        additive: patches are not enlarged but stand on an empty image (section 4.4).
-        aggregation: how the relation module joins two features; ``"cat"`` is the paper's. The others do not tell the
-            first from the second, and learn how far patches lie apart in each direction, without sign.
-        mean, std: of the data, per channel of pixels in 0..1; by default those published for Tiny-ImageNet.
+        size: side of the images in pixels, to which patches are enlarged.
+        patch_size: side of the patches in pixels. The paper takes 24 for images of 64 (section 4.1); 12 for 32 and 36
+            for 96 are in proportion.
+        additive: place patches on an empty image instead of enlarging them (section 4.4).
+        aggregation: how the relation module combines two features; ``"cat"`` is the paper's. The others do not
+            distinguish the first from the second, and learn distances in each direction without sign.
+        mean, std: mean and standard deviation of each channel, for pixels in 0..1; by default those published for
+            Tiny-ImageNet.
     """
 
     backbone: str = "resnet32"
@@ -53,28 +54,28 @@ class SpatialConfig:
 
     @property
     def enlarged(self) -> int:
-        """Side of the image when its patches have the image's own side, in pixels."""
+        """Side in pixels of the enlarged image, in which a patch has the side of the original image."""
         return int(self.size / self.patch_size * self.size)
 
     @property
     def unit(self) -> float:
-        """What a position of 1 is, as a part of the image's side.
+        """The distance that a predicted 1 stands for, as a share of the image's side.
 
-        As published for 64 pixels: 128 pixels of the enlarged image, here twice the side; for additive patches, the
-        range of their places.
+        As published for 64 pixels, it is 128 pixels of the enlarged image, that is, twice the side. For additive
+        patches it is the range of their positions.
         """
         return 1 - self.patch_size / self.size if self.additive else 2 * self.size / self.enlarged
 
 
 class RelationModule(nn.Module):
-    """What two features say of each other (section 3.2)."""
+    """Predicts the relation of two features (section 3.2)."""
 
     def __init__(self, dim: int, aggregation: str = "cat", hidden: int = 256) -> None:
         super().__init__()
         if aggregation not in ("cat", "sum", "mean", "max"):
-            raise UsageError(f"aggregation={aggregation!r}: it is 'cat', 'sum', 'mean' or 'max'.")
+            raise UsageError(f"aggregation={aggregation!r} must be 'cat', 'sum', 'mean' or 'max'.")
         self.dim, self.aggregation = dim, aggregation
-        self.ordered = aggregation == "cat"  # tells the first feature from the second
+        self.ordered = aggregation == "cat"  # whether it distinguishes the first feature from the second
         self.linear1 = nn.Linear(2 * dim if aggregation == "cat" else dim, hidden)
         self.bn1 = nn.BatchNorm1d(hidden)
         self.linear2 = nn.Linear(hidden, 3)
@@ -83,12 +84,12 @@ class RelationModule(nn.Module):
         """Relation of features ``a`` and ``b``, ``(P, F)`` each.
 
         Returns:
-            ``(P, 3)``: how far a lies below and to the right of b, in :attr:`SpatialConfig.unit`; the logit of their
-            being of different images. (The published order; the paper counts the logit as the first.) Where features
-            are not concatenated, the first two have no sign.
+            ``(P, 3)``: how far ``a`` lies below and to the right of ``b``, in :attr:`SpatialConfig.unit`, and the logit
+            that they come from different images. This is the order of the published code; the paper puts the logit
+            first. Where features are not concatenated, the first two have no sign.
 
         Raises:
-            ShapeError: the features have other shapes.
+            ShapeError: the features do not have these shapes.
         """
         if a.ndim != 2 or a.shape != b.shape or a.shape[1] != self.dim:
             raise ShapeError(f"Two (P, {self.dim}) features are related, not {(*a.shape,)} and {(*b.shape,)}.")
@@ -104,10 +105,10 @@ class RelationModule(nn.Module):
 
 @dataclass(frozen=True)
 class SpatialRelations:
-    """How images or patches relate, pair by pair.
+    """Predicted relations of pairs of images or patches.
 
     Attributes:
-        same: ``(B,)`` probability that both are of the same image.
+        same: ``(B,)`` probability, 0..1, that both come from the same image.
         shift: ``(B, 2)``, x and y from the second to the first, in sides of the image they are patches of. Whole
             images have no place: the model learned about (0, 0) for views of one, and ``SpatialConfig.unit`` in
             both for different ones.
@@ -127,10 +128,10 @@ class Spatial(Encoder):
     def __init__(self, config: SpatialConfig) -> None:
         super().__init__()
         if config.backbone not in BACKBONES:
-            raise UsageError(f"backbone={config.backbone!r}: it is {', '.join(map(repr, BACKBONES))}.")
+            raise UsageError(f"backbone={config.backbone!r} must be one of {', '.join(map(repr, BACKBONES))}.")
         if config.patch_size < 1 or config.enlarged < config.size + 2:
             most = next(side for side in range(config.size, 0, -1) if config.size**2 // side >= config.size + 2)
-            raise UsageError(f"patch_size={config.patch_size}: 1 to {most} pixels of an image of {config.size}.")
+            raise UsageError(f"patch_size={config.patch_size} must be 1 to {most} pixels, for images of {config.size}.")
         self.config = config
         self.backbone = BACKBONES[config.backbone]()
         self.relation = RelationModule(self.backbone.dim, config.aggregation)
@@ -150,30 +151,32 @@ class Spatial(Encoder):
 
     @in_precision
     def features(self, x: Tensor) -> Tensor:
-        """One vector ``(B, F)`` for each normalized image ``(B, 3, H, W)``, of any size, without padding."""
+        """One vector ``(B, F)`` for each normalized image ``(B, 3, H, W)`` of any size, without padding."""
         return self._maps(x)[-1].mean((2, 3))
 
     def _maps(self, x: Tensor) -> list[Tensor]:
-        """Those of the backbone's stages; at inference with channels last, which CPUs compute faster."""
+        """Maps of the backbone's stages; at inference with channels last, which is faster on CPUs."""
         return self.backbone(x if self.training else x.contiguous(memory_format=torch.channels_last))
 
     def windows(self, patches: int) -> list[tuple[int, int]]:
-        """Top and left of the patches of :meth:`represent` in the enlarged image, in pixels.
+        """Top and left, in pixels of the enlarged image, of the patches of :meth:`represent`.
 
-        They stand on a 3 x 3 grid, row by row, whose last lines stay a pixel or two inside the image (as published).
+        They lie on a 3 x 3 grid, row by row, which ends a pixel or two inside the image, as in the published code.
 
         Raises:
-            UsageError: there is no such number of patches.
+            UsageError: the number of patches is not one of :data:`WINDOWS`.
         """
         if isinstance(patches, bool) or not isinstance(patches, int) or patches not in WINDOWS:
-            raise UsageError(f"patches={patches!r}: it is one of {', '.join(map(str, WINDOWS))}.")
+            raise UsageError(f"patches={patches!r} must be one of {', '.join(map(str, WINDOWS))}.")
         if patches and self.config.additive:
-            raise UsageError(f"patches={patches!r}: a model of additive patches sees an image in one pass, patches=0.")
+            raise UsageError(
+                f"patches={patches!r}: a model of additive patches represents whole images only: use patches=0."
+            )
         step = int((self.config.enlarged - self.config.size) / 2) - 1
         return [(window // 3 * step, window % 3 * step) for window in WINDOWS[patches]]
 
     def crops(self, x: Tensor, windows: list[tuple[int, int]]) -> Tensor:
-        """Patches ``(B, n, 3, S, S)`` at these windows of images ``(B, 3, S, S)`` enlarged bilinearly."""
+        """Patches ``(B, n, 3, S, S)`` at windows of the bilinearly enlarged images ``(B, 3, S, S)``."""
         size, side = self.config.size, self.config.enlarged
         enlarged = interpolate(x, (side, side), mode="bilinear", align_corners=False)
         return torch.stack([enlarged[..., y : y + size, x : x + size] for y, x in windows], dim=1)
@@ -184,15 +187,15 @@ class Spatial(Encoder):
 
         Args:
             x: normalized images ``(B, 3, S, S)``, S the configured size.
-            patches: how many, 0, 1, 3, 5, 7 or 9: more see more and take longer. None is the paper's: 9, and 0 for a
-                model of additive patches.
+            patches: number of patches, 0, 1, 3, 5, 7 or 9: more give better features and take longer. None is the
+                paper's number, 9, or 0 for a model of additive patches.
 
         Returns:
             ``(B, (patches + 1) * F)``: the image, then its patches in the order of :meth:`windows`.
 
         Raises:
             ShapeError: the images have another size.
-            UsageError: there is no such number of patches, or the model's patches are additive.
+            UsageError: the number of patches is not one of these, or the model's patches are additive.
 
         Source: section 3.3; which patches, section 4.3.
         """
@@ -206,10 +209,10 @@ class Spatial(Encoder):
 
     @in_precision
     def relate_images(self, a: Tensor, b: Tensor) -> SpatialRelations:
-        """Whether images, or patches enlarged to an image's size, are of one image, and how far apart they lie.
+        """Whether two images, or patches enlarged to an image's size, come from one image, and how far apart they lie.
 
         Args:
-            a, b: normalized, ``(B, 3, H, W)`` each.
+            a, b: normalized images, ``(B, 3, H, W)`` each.
         """
         if len(a) != len(b):
             raise ShapeError(f"{len(a)} images cannot be paired with {len(b)}.")

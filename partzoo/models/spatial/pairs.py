@@ -1,6 +1,6 @@
-"""Views and patches of images in pairs, with what is true of each pair: what a model learns from and is asked.
+"""Pairs of views and patches of images, with their true relations: the training targets of Spatial Reasoning.
 
-A step's features are stacked group by group: view 0 of all M images, view 1, ..., view K - 1, then patch 0 of all
+The features of a batch are stacked group by group: view 0 of all M images, view 1, ..., view K - 1, then patch 0 of all
 images, ..., patch N - 1.
 """
 
@@ -32,15 +32,15 @@ class PairSampler:
     """Draws views and patches of a batch of images, and relates them in pairs (Spatial Reasoning, section 3).
 
     Args:
-        model: backbone and relation module; its configuration gives the size of patches, and whether they are additive.
-        views: augmentations of each image, K, at least 2.
-        patches: of each image, N; 0 is plain relational reasoning, without positions.
-        patch_negatives: pair patches of different images too, as the published code does; the paper does not.
-        apart: the first two patches of an image never overlap, as the paper says; patches up to half a side. Without
-            it they lie anywhere, as nearly do those of the published code, whose test lets half of them overlap.
+        model: the model, whose configuration gives the size of the patches and whether they are additive.
+        views: number of views (augmentations) of each image, K, at least 2.
+        patches: number of patches of each image, N; 0 is plain relational reasoning, without positions.
+        patch_negatives: also pair patches of different images, as the published code does and the paper does not.
+        apart: never let the first two patches of an image overlap, as in the paper; possible for patches of up to half
+            a side. Otherwise they lie anywhere, much as in the published code, whose test lets half of them overlap.
 
     Raises:
-        UsageError: too few views or patches, or patches that do not fit.
+        UsageError: there are too few views or patches, or the patches do not fit.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class PairSampler:
     ) -> None:
         config = model.config
         if views < 2 or patches < 0 or patches == 1:
-            raise UsageError(f"views={views}, patches={patches}: pairs need two views, and no patch or two.")
+            raise UsageError(
+                f"views={views}, patches={patches}: use at least two views, and either no patches or at least two."
+            )
         self.model = model
         self.views, self.patches, self.patch_negatives = views, patches, patch_negatives
         self.places = (config.size - config.patch_size if config.additive else config.enlarged - config.size) + 1
@@ -61,9 +63,10 @@ class PairSampler:
             )
 
     def related(self, pixels: Tensor, generator: torch.Generator) -> tuple[Pairs, Tensor, Tensor]:
-        """Pairs of views and patches of images ``(M, 3, S, S)`` uint8, what the model says of them, and what is true.
+        """Draw pairs of views and patches of images ``(M, 3, S, S)`` uint8.
 
-        The last two are ``(P, 3)``.
+        Returns:
+            The pairs, their relations as the model predicts them, ``(P, 3)``, and their true relations, ``(P, 3)``.
         """
         x, positions = self.batch(pixels, generator)
         features = self.model.features(x.contiguous(memory_format=torch.channels_last))
@@ -73,15 +76,15 @@ class PairSampler:
 
     @torch.no_grad()
     def batch(self, pixels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Views and patches of a batch of images.
+        """Draw views and patches of a batch of images.
 
         Args:
             pixels: ``(M, 3, S, S)`` uint8.
             generator: source of randomness, on the images' device.
 
         Returns:
-            ``((K + N) * M, 3, S, S)`` normalized, view by view and then patch by patch; ``(N * M, 2)`` positions of
-            the patches, top and left, in :attr:`SpatialConfig.unit`.
+            Normalized images ``((K + N) * M, 3, S, S)``, view by view and then patch by patch, and the positions
+            ``(N * M, 2)`` of the patches, top and left, in :attr:`SpatialConfig.unit`.
         """
         draw: Draw = {"generator": generator, "device": pixels.device}
         config, count = self.model.config, len(pixels)
@@ -110,12 +113,12 @@ class PairSampler:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which rows of a stack of features are related.
+    """Pairs of rows in a stack of features.
 
     Attributes:
-        first, second: ``(P,)`` int64, rows.
-        different: ``(P,)`` float32, 1 where they are of different images, else 0.
-        views: so many rows, the first ones, are of views; the others are of patches.
+        first, second: ``(P,)`` int64, rows of each pair.
+        different: ``(P,)`` float32, 1 where the two come from different images, else 0.
+        views: number of rows that are views, which come first; the others are patches.
     """
 
     first: Tensor
@@ -128,19 +131,20 @@ class Pairs:
 def shifted_pairs(
     images: int, views: int, patches: int, patch_negatives: bool = False, device: str | torch.device = "cpu"
 ) -> Pairs:
-    """Pairs of a step, by shifting.
+    """The pairs of a batch, with negatives made by shifting.
 
-    For each two groups a < b: every image's pair, then, as negatives, a against b shifted by so many images. The
-    shift grows by one with each two groups and never is a multiple of M (but for M = 1, whose negatives are positives).
+    For each two groups a < b there is the pair of every image and, as a negative, that of a and of b shifted by a
+    number of images. The shift grows by one with every two groups and is never a multiple of M (except for M = 1, where
+    negatives are positives).
 
     Args:
         images, views, patches: M, K and N.
-        patch_negatives: shift patches too, as the published code does; the paper does not.
-        device: where the pairs are.
+        patch_negatives: also form negatives of patches, as the published code does and the paper does not.
+        device: device of the pairs.
 
     Source: section 3.2, equation 2: M (K^2 - K) pairs of views, M (N^2 - N) / 2 of patches.
     """
-    with torch.inference_mode(False):  # what is remembered here serves training too
+    with torch.inference_mode(False):  # cached tensors must serve training too
         return _shifted_pairs(images, views, patches, patch_negatives, device)
 
 
@@ -163,17 +167,17 @@ def _shifted_pairs(images: int, views: int, patches: int, patch_negatives: bool,
 
 
 def relation_targets(pairs: Pairs, positions: Tensor, *, signed: bool = True) -> Tensor:
-    """What the relation module should say of pairs.
+    """The relation module's targets for pairs.
 
     Args:
-        pairs: of a step.
+        pairs: pairs of a batch.
         positions: ``(N * M, 2)`` top and left of the patches, in their order in the stack.
-        signed: differences as they are; without, how large they are, which is all that a relation module can learn
-            which does not tell the first of two features from the second.
+        signed: signed differences; otherwise their absolute values, which is all that a relation module can learn if it
+            does not distinguish the first of two features from the second.
 
     Returns:
-        ``(P, 3)`` float32: the difference of positions, and 1 for different images. Pairs of views, and patches of
-        different images, have the last for the first two.
+        ``(P, 3)`` float32: the difference of positions, and 1 for different images, else 0. For pairs of views (0) and
+        pairs from different images (1), the first two numbers equal the third.
 
     Source: section 3.2, "pseudo targets".
     """

@@ -83,10 +83,10 @@ def test_an_augmented_probe_sees_other_images_in_every_epoch(model, monkeypatch)
 def test_wrong_models_and_numbers_are_refused(model):
     with pytest.raises(UsageError, match="the model is a Part"):
         patch_figures(partzoo.load("toy-vit"), PROTOCOL, "", patches=[0], seeds=[0])
-    with pytest.raises(UsageError, match="patches=2: it is one of 0, 1, 3"):
+    with pytest.raises(UsageError, match="patches=2 must be one of 0, 1, 3"):
         patch_figures(model, PROTOCOL, "", patches=[0, 2], seeds=[0])
     additive = partzoo.load("spatial-conv4", pretrained=False, size=32, patch_size=12, additive=True)
-    with pytest.raises(UsageError, match="one pass, patches=0"):
+    with pytest.raises(UsageError, match="whole images only: use patches=0"):
         patch_figures(additive, PROTOCOL, "", patches=[9], seeds=[0])
     runs, _ = patch_figures(additive, PROTOCOL, "", patches=[0], seeds=[0])
     assert set(runs[1]["metrics"]) == {"linear_sgd_patches0"}

@@ -265,12 +265,12 @@ def test_classes_have_parts_of_their_own_and_share_the_background():
         torch.testing.assert_close(found[i], alone.descriptors(x)[i])
     maps = model.part_maps(x, classes=torch.tensor([0, 2]))
     assert maps.shape == (2, 3, 8, 8) and not torch.allclose(maps[0], maps[1])
-    with pytest.raises(UsageError, match="say which with classes="):
+    with pytest.raises(UsageError, match="choose one for each image with classes="):
         model(x)
 
 
 def test_a_size_that_is_no_multiple_of_the_patch_is_refused():
-    with pytest.raises(UsageError, match="multiple of its patch, 8"):
+    with pytest.raises(UsageError, match="multiple of 8, the patch"):
         small(size=60)
 
 
@@ -325,7 +325,7 @@ def test_shapes_of_a_published_state_say_what_it_is():
 
 
 def test_a_state_that_is_no_mpae_is_refused():
-    with pytest.raises(WeightsError, match=r"no MPAE: it has no Transformer\.class_embedding"):
+    with pytest.raises(WeightsError, match=r"not an MPAE, as it lacks Transformer\.class_embedding"):
         from_published({"compress_layer.weight": torch.zeros(1), "Transformer.pos_embed": torch.zeros(1)})
     with pytest.raises(WeightsError, match="a ViT 64 wide, with patches of 14 pixels and 4 registers"):
         from_published(drawn(shapes_of("tiny")))

@@ -93,8 +93,8 @@ def test_a_window_as_large_as_the_image_is_no_window():
     [
         ({"dim": 48}, r"dim=48 for 24: the encoder keeps the sizes that part-vitt8 was trained with"),
         ({"classs": 5}, r"classs: the options are dim, depth"),
-        ({"classes": 3, "window": 2}, r"a class token lies in no window"),
-        ({"classes": 3, "names": ("a",)}, r"1 names, but classes=3"),
+        ({"classes": 3, "window": 2}, r"a class token has no position"),
+        ({"classes": 3, "names": ("a",)}, r"1 names for classes=3"),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(part, config, message):
@@ -103,13 +103,13 @@ def test_what_cannot_be_is_one_clear_error(part, config, message):
 
 
 def test_a_backbone_cannot_classify(part, x):
-    with pytest.raises(UsageError, match="made without classes"):
+    with pytest.raises(UsageError, match="has no classes"):
         PartClassifier.from_part(part, classes=0).classify(x)
 
 
 def test_a_quantized_model_is_not_finetuned_from_random_weights():
     part = partzoo.load("part-vitt8", pretrained=False, device="cpu", dtype="int8", depth=1)
-    with pytest.raises(UsageError, match="dtype='float32', not 'int8'"):
+    with pytest.raises(UsageError, match="quantized or replaced: load it with dtype='float32'"):
         PartClassifier.from_part(part)
 
 

@@ -185,7 +185,7 @@ def test_over_the_small_network_features_of_both_its_levels_count():
     fine, coarse = model.encoder.forward_intermediates(x)
     coarse = torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear", align_corners=False)
     assert torch.equal(seen[0], torch.cat([fine, coarse], dim=1)) and not seen[0].requires_grad
-    with pytest.raises(UsageError, match="the stem has one"):
+    with pytest.raises(UsageError, match="the stem has only one"):
         partformer(levels=(0, 1))
 
 
@@ -217,12 +217,12 @@ def test_classes_have_parts_of_their_own_and_share_the_background():
 def test_classes_that_are_missing_or_do_not_fit_are_one_clear_error(method):
     x = torch.randn(2, 3, 64, 64)
     several, one = (getattr(partformer(parts=2, size=64, reconstruction=32, classes=n), method) for n in (3, 0))
-    with pytest.raises(UsageError, match="parts of 3 classes: say which with classes="):
+    with pytest.raises(UsageError, match="parts of 3 classes: choose one for each image with classes="):
         several(x)
     for wrong in ([0, 3], [-1, 0], [1], [0.0, 1.0], [[0], [1]]):
         with pytest.raises(UsageError, match=r"2 whole numbers in 0\.\.2, one for each image"):
             several(x, classes=torch.tensor(wrong))
-    with pytest.raises(UsageError, match="this one has parts of one"):
+    with pytest.raises(UsageError, match="this model is not one"):
         one(x, classes=torch.tensor([0, 0]))
 
 
