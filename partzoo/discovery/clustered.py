@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import merged_kmeans
 from partzoo.discovery.descriptors import Descriptors, describe
-from partzoo.discovery.finder import Finder, checked
+from partzoo.discovery.finder import Finder, K, checked
 from partzoo.discovery.labels import argmax_inside, by_area, contest
 from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
+from partzoo.models.base import Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import Parts
 
@@ -77,18 +78,18 @@ class ClusteredFinder(Finder[DescribedImage]):
         network: the foreground model that ``settings.background`` names, if it names one.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings, network: ForegroundModel | None = None) -> None:
+    def __init__(self, model: Model, settings: Settings, network: ForegroundModel | None = None) -> None:
         super().__init__(model, settings)
         self.network = network
 
     def with_settings(self, **changes: Any) -> ClusteredFinder:
         return ClusteredFinder(self.model, dataclasses.replace(self.settings, **changes), self.network)
 
-    def asked(self, k: int | str | None, *, alone: bool = False) -> int | Literal["auto"]:
+    def asked(self, k: int | str | None, *, alone: bool = False) -> K:
         """How many parts to look for; None is ``"auto"`` in one image by itself, and 8 in many."""
-        return checked(("auto" if alone else DEFAULT_K) if k is None else k)
+        return checked(k) or ("auto" if alone else DEFAULT_K)
 
-    def knows(self, k: int | str) -> bool:
+    def knows(self, k: K) -> bool:
         return False
 
     def look(
@@ -125,7 +126,7 @@ class ClusteredFinder(Finder[DescribedImage]):
     def sample(self, look: DescribedImage, count: int, seed: int = 0) -> Tensor:
         return look.descriptors.sample(count, seed, self.settings.weights)
 
-    def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
         """Fit a vocabulary to what :meth:`sample` drew; parts are numbered by their cells, ties by the first one."""
         points = torch.cat(list(samples))
         if not len(points):
@@ -135,7 +136,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return PartVocabulary(clusters.centres[order], self.settings)
 
     def label_alone(
-        self, image: OpenedImage, look: DescribedImage, k: int | str, seed: int = 0
+        self, image: OpenedImage, look: DescribedImage, k: K, seed: int = 0
     ) -> tuple[Parts, PartVocabulary]:
         """Divide one image by itself; parts are numbered by their pixels, ties by the first one.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import cast
 
 from torch import nn
 
@@ -14,6 +15,7 @@ from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UnknownModelError, UsageError
 from partzoo.features import DEFAULT_MODEL, encoder_of
+from partzoo.models.base import Model
 from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
@@ -60,13 +62,13 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Find
     return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder)[1])
 
 
-def inference_model(model: str | nn.Module | None) -> nn.Module:
+def inference_model(model: str | nn.Module | None) -> Model:
     """The encoder with a name, batch norms folded for speed; a module of the caller's stays as it is."""
     encoder = encoder_of(model)
     return encoder if isinstance(model, nn.Module) else folded(encoder)
 
 
-def foreground_of(background: Background, encoder: nn.Module) -> tuple[str, ForegroundModel | None]:
+def foreground_of(background: Background, encoder: Model) -> tuple[str, ForegroundModel | None]:
     """The name of a foreground method or model, and the model where it is one.
 
     A released model is kept for the next call; a folder or a file is read anew, since it may hold another model by
@@ -82,14 +84,18 @@ def foreground_of(background: Background, encoder: nn.Module) -> tuple[str, Fore
     if name in METHODS:
         return name, None
     if is_foreground_model(name):
-        return name, folded(load(name)) if Path(name).exists() else _released(name)
+        return name, _read(name) if Path(name).exists() else _released(name)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
     raise UsageError(f"Unknown background {name!r}: it is 'auto', None, or one of {known}.")
 
 
+def _read(name: str) -> ForegroundModel:
+    return folded(cast("ForegroundModel", load(name)))
+
+
 @functools.lru_cache(maxsize=2)
 def _released(name: str) -> ForegroundModel:
-    return folded(load(name))
+    return _read(name)
 
 
 def is_foreground_model(name: str) -> bool:
@@ -101,7 +107,7 @@ def is_foreground_model(name: str) -> bool:
         return False
 
 
-def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def blend(encoder: Model) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Which layers of an encoder are compared, and the weights of each, of colour and of place.
 
     It is the last layer; of a network whose last map is as coarse as stride 32, a third is the map before it.
@@ -111,6 +117,6 @@ def blend(encoder: nn.Module) -> tuple[tuple[int, ...], tuple[float, ...]]:
     return (-1,), (FEATURES, COLOUR, PLACE)
 
 
-def default_size(encoder: nn.Module) -> int:
+def default_size(encoder: Model) -> int:
     """Longer side at work, in pixels: 28 cells of the encoder's grid, but 224 to 448 pixels."""
     return min(max(CELLS * encoder.patch, 224), 448)

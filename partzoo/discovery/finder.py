@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import follow_edges, strips
@@ -16,17 +16,36 @@ from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
+from partzoo.models.base import Model
 from partzoo.parts.parts import Parts
 
-Look = TypeVar("Look")
+K = int | Literal["auto"]
+
+
+class Looked(Protocol):
+    """What a finder keeps of one image to fit and to label with.
+
+    Attributes:
+        pixels: ``(3, H, W)``, 0..1, at working size.
+        quality: how certain its foreground is, 0..1.
+        mask: a given foreground ``(H, W)`` bool in the image's own pixels, or None.
+    """
+
+    @property
+    def pixels(self) -> Tensor: ...
+    @property
+    def quality(self) -> float: ...
+    @property
+    def mask(self) -> np.ndarray | None: ...
+
+
+Look = TypeVar("Look", bound=Looked)
 
 
 class Finder(ABC, Generic[Look]):
     """Finds parts with one model and one set of settings.
 
-    ``Look`` is what a finder keeps of one image to fit and to label with; it has at least ``pixels``, the image
-    ``(3, H, W)`` at working size, ``quality``, how certain its foreground is, and ``mask``, a given foreground
-    ``(H, W)`` bool in the image's own pixels, or None.
+    ``Look`` is what it keeps of one image, see :class:`Looked`.
 
     Attributes:
         learned: whether the parts are those of a learned part model, so that there is nothing to cluster.
@@ -38,7 +57,7 @@ class Finder(ABC, Generic[Look]):
     own: int = 0
     classes: int = 0
 
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
+    def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self.settings = settings
 
@@ -47,7 +66,7 @@ class Finder(ABC, Generic[Look]):
         """The same finder with other settings."""
 
     @abstractmethod
-    def asked(self, k: int | str | None, *, alone: bool = False) -> int | Literal["auto"]:
+    def asked(self, k: int | str | None, *, alone: bool = False) -> K:
         """How many parts to look for, where None leaves it to the finder; ``alone``: in one image by itself.
 
         Raises:
@@ -55,7 +74,7 @@ class Finder(ABC, Generic[Look]):
         """
 
     @abstractmethod
-    def knows(self, k: int | str) -> bool:
+    def knows(self, k: K) -> bool:
         """Whether a fit for that k needs no samples."""
 
     @abstractmethod
@@ -84,7 +103,7 @@ class Finder(ABC, Generic[Look]):
         """Descriptors ``(n, D)`` to fit a vocabulary to, of about ``count`` cells of the image."""
 
     @abstractmethod
-    def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
         """Fit a vocabulary to what :meth:`sample` drew."""
 
     @abstractmethod
@@ -92,7 +111,7 @@ class Finder(ABC, Generic[Look]):
         """``(K + 1, h, w)`` maps of background or foreground, and parts, from which labels and scores follow."""
 
     @abstractmethod
-    def label_alone(self, image: OpenedImage, look: Look, k: int | str, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
         """Divide one image by itself."""
 
     @abstractmethod
@@ -180,7 +199,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def checked(k: int | str | None) -> int | Literal["auto"] | None:
+def checked(k: Any) -> K | None:
     """``k`` itself.
 
     Raises:

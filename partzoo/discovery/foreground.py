@@ -77,6 +77,7 @@ def boundary(cells: Cells) -> np.ndarray:
 
 def objectness(cells: Cells) -> np.ndarray:
     """What the encoder takes for a thing, made even within regions by Zhu's optimization (equation 9)."""
+    assert cells.objectness is not None, "segment() gives it to this method"
     regions = superpixels(cells.lab)
     return things(regions, learned_sense(regions, cells.objectness)[0])
 
@@ -87,6 +88,7 @@ def normalized_cut(cells: Cells) -> np.ndarray:
     Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
     (TokenCut), CVPR 2022.
     """
+    assert cells.features is not None, "segment() gives them to this method"
     step = max(round((cells.lab.shape[0] * cells.lab.shape[1] / 1024) ** 0.5), 1)
     features = cells.features[::step, ::step]
     flat = features.reshape(-1, features.shape[2])

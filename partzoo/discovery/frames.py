@@ -33,7 +33,7 @@ def within_frame(pixels: Tensor, multiple: int) -> tuple[slice, slice]:
 
 
 def cropped(
-    maps: Sequence[Tensor], lab: Tensor, inside: tuple[slice, slice], size: tuple[int, int]
+    maps: Sequence[Tensor], lab: Tensor, inside: tuple[slice, slice], size: Sequence[int]
 ) -> tuple[list[Tensor], Tensor]:
     """Feature maps, and colours on the last map's grid, cropped to the rows and columns inside an image's frame.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from partzoo.discovery.finder import Finder, checked
+from partzoo.discovery.finder import Finder, K, checked
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -50,6 +50,7 @@ class LearnedFinder(Finder[MatchedImage]):
 
     def __init__(self, model: PartModel, settings: Settings) -> None:
         super().__init__(model, settings)
+        self.model: PartModel = model
         self.own = model.config.parts
         classes = getattr(model.config, "classes", 0)
         self.classes = classes if classes > 1 else 0
@@ -68,7 +69,7 @@ class LearnedFinder(Finder[MatchedImage]):
             raise UsageError(f"k={k}: the parts of several classes cannot be joined. Use k=None for all {self.own}.")
         return k
 
-    def knows(self, k: int | Literal["auto"]) -> bool:
+    def knows(self, k: K) -> bool:
         return k == self.own
 
     def look(
@@ -88,7 +89,7 @@ class LearnedFinder(Finder[MatchedImage]):
                 f"This model has parts of {self.classes} classes of objects: say which each image shows, "
                 f"with classes=, 0 to {self.classes - 1}."
             )
-        if self.classes and not 0 <= category < self.classes:
+        if self.classes and category is not None and not 0 <= category < self.classes:
             raise UsageError(f"classes={category}: this model knows the classes 0 to {self.classes - 1}.")
         view = view_image(image, self.model, self.settings.size)
         classes = None if category is None else torch.tensor([category], device=view.batch.device)
@@ -108,13 +109,11 @@ class LearnedFinder(Finder[MatchedImage]):
         """Descriptors ``(K, D)`` of the model's parts in the image."""
         return look.descriptors[1:]
 
-    def fit(self, samples: Sequence[Tensor], k: int | str, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
         """The model's own parts, the most similar ones joined until k are left; no samples are needed for all."""
         return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
 
-    def label_alone(
-        self, image: OpenedImage, look: MatchedImage, k: int | str, seed: int = 0
-    ) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
         vocabulary = self.fit([self.sample(look, 0, seed)], k, seed)
         return self.label(image, look, vocabulary), vocabulary
 
@@ -144,7 +143,7 @@ class LearnedFinder(Finder[MatchedImage]):
     def shares(maps: Tensor) -> Tensor:
         return maps
 
-    def _numbering(self, samples: Sequence[Tensor], k: int | str) -> tuple[int, ...]:
+    def _numbering(self, samples: Sequence[Tensor], k: K) -> tuple[int, ...]:
         """The part (1..k) that each of the model's own belongs to.
 
         The two most similar groups are joined until k are left; a group's similarity is that of its mean descriptor,
@@ -153,7 +152,7 @@ class LearnedFinder(Finder[MatchedImage]):
         groups = [[i] for i in range(self.own)]
         if not self.knows(k):
             descriptors = normalize(torch.stack(list(samples)).mean(0), dim=1)
-        while len(groups) > k:
+        while k != "auto" and len(groups) > k:
             centres = normalize(torch.stack([descriptors[group].mean(0) for group in groups]), dim=1)
             a, b = sorted(divmod(int((centres @ centres.T).fill_diagonal_(-2).argmax()), len(groups)))
             groups[a] += groups.pop(b)

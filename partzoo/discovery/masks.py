@@ -31,11 +31,11 @@ class Masks:
         many = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
         if source is not None and not single and not (many and len(source) == count):
             raise UsageError(f"mask= must be a sequence of {count} masks, one for each image.")
-        self._sources = [source] if single else source
+        self._sources: Sequence[Any] = [source] if single else source if many else [None] * count
 
     def objects(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
         """Numbers ``(H, W)`` of an image's objects; None where no mask is given."""
-        source = self._sources[index] if self._sources is not None else None
+        source = self._sources[index]
         return None if source is None else open_mask(source, size)
 
     def foreground(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
@@ -114,7 +114,7 @@ def side_by_side(several: Sequence[Parts]) -> Parts:
         labels[each.labels > 0] = each.labels[each.labels > 0] + offset
 
     def scores() -> np.ndarray:
-        maps = np.concatenate([each.scores[1:] for each in several])
+        maps = np.concatenate([each.scores[1:] for each in several if each.scores is not None])
         return np.concatenate([1 - maps.sum(0, keepdims=True), maps])
 
     return Parts(
@@ -122,6 +122,6 @@ def side_by_side(several: Sequence[Parts]) -> Parts:
         k=int(offsets[-1]),
         image=first.image,
         scores=scores,
-        descriptors=np.concatenate([each.descriptors for each in several]),
+        descriptors=np.concatenate([each.descriptors for each in several if each.descriptors is not None]),
         source=first.source,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,9 +14,10 @@ RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units
 STRIP = 2**21  # map values upsampled at once, so that memory does not grow with the image
 
 
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps ``(K, h, w)`` at another size, bilinearly (antialiased where it is smaller)."""
-    if maps.shape[-2:] == tuple(size):
+    size = (size[0], size[1])
+    if maps.shape[-2:] == size:
         return maps
     smaller = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
     return interpolate(maps[None], size, mode="bilinear", align_corners=False, antialias=smaller)[0]

@@ -8,7 +8,7 @@ from math import lcm
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.colours import cielab
@@ -17,6 +17,7 @@ from partzoo.discovery.frames import cropped, within_frame
 from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, View
 from partzoo.images.opening import OpenedImage
+from partzoo.models.base import Model
 from partzoo.models.foreground import ForegroundModel
 
 DOUBTFUL = 0.7  # quality below which a foreground is doubtful, see docs/discovery.md
@@ -42,7 +43,7 @@ def segment(
     view: View,
     maps: Sequence[Tensor],
     method: str,
-    model: nn.Module,
+    model: Model,
     network: ForegroundModel | None = None,
 ) -> Foreground:
     """Separate an image's foreground from its background.
@@ -96,11 +97,11 @@ def at_least_something(found: Tensor) -> Tensor:
 
 def _cells(
     method: str,
-    model: nn.Module,
+    model: Model,
     maps: Sequence[Tensor],
     lab: Tensor,
     inside: tuple[slice, slice],
-    working: tuple[int, int],
+    working: Sequence[int],
 ) -> Cells:
     """What a method looks at: the cells inside the frame."""
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)

@@ -8,10 +8,11 @@ from math import lcm
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from partzoo.images.opening import OpenedImage
 from partzoo.images.preprocess import working_size
+from partzoo.models.base import Model
 
 CELL = 4  # working pixels between neighbouring cells of the grid on which foreground, colour and place are known
 
@@ -29,7 +30,7 @@ class View:
     batch: Tensor
 
 
-def view_image(image: OpenedImage, model: nn.Module, size: int) -> View:
+def view_image(image: OpenedImage, model: Model, size: int) -> View:
     """Resize an image to a longer side of about ``size`` pixels, in multiples that suit the model and the grid."""
     preprocess = model.preprocess
     height, width = working_size(image.size, size, lcm(preprocess.multiple, CELL))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -11,8 +12,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from partzoo.models.efficientnet import EfficientNetLite
 from partzoo.models.foreground import ForegroundModel
 
+Kind = TypeVar("Kind", bound=nn.Module)
 
-def folded(model: nn.Module) -> nn.Module:
+
+def folded(model: Kind) -> Kind:
     """Fold a frozen model's batch norms in place, and store its kernels with channels last.
 
     Outputs change by rounding only. Models other than EfficientNet-Lite and those built on it are returned unchanged:
@@ -24,14 +27,14 @@ def folded(model: nn.Module) -> nn.Module:
     Returns:
         The model itself.
     """
-    if not isinstance(model, EfficientNetLite | ForegroundModel):
-        return model
-    for part in list(model.modules()):
-        for (_, convolution), (name, norm) in pairwise(list(part.named_children())):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                _fold(convolution, norm)
-                setattr(part, name, nn.Identity())
-    return model.to(memory_format=torch.channels_last)
+    if isinstance(model, EfficientNetLite | ForegroundModel):
+        for part in list(model.modules()):
+            for (_, convolution), (name, norm) in pairwise(list(part.named_children())):
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    _fold(convolution, norm)
+                    setattr(part, name, nn.Identity())
+        model.to(memory_format=torch.channels_last)
+    return model
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
