@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,14 +15,11 @@ from partzoo.cli.options import images_argument, json_option, model_option
 from partzoo.errors import PartzooError, UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from partzoo.discovery.vocabulary import PartVocabulary
     from partzoo.images.opening import OpenedImages
     from partzoo.parts.parts import Parts
 
 FORMS = (".png", ".index.png", ".npz", ".json")
-CHUNK = 16  # images whose parts are held at once
 
 
 class PartCount(click.ParamType):
@@ -45,7 +42,7 @@ class PartCount(click.ParamType):
     epilog="""
     \b
     Examples:
-      partzoo discover photo.jpg -k 8 -o parts.png       overlay to look at
+      partzoo discover photo.jpg -o parts.png            overlay to look at
       partzoo discover photo.jpg -o parts.index.png      PNG whose pixels are part numbers
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
       partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
@@ -61,8 +58,8 @@ class PartCount(click.ParamType):
     "-k",
     "k",
     type=PartCount(),
-    show_default="8",
-    help="Number of parts: a number, auto, or own (those of a part model).",
+    show_default="auto for one image, 8 for many; own of a part model",
+    help="Number of parts: a number, auto (as many as look different), or own (those of a part model).",
 )
 @click.option(
     "-o",
@@ -76,17 +73,29 @@ class PartCount(click.ParamType):
     type=click.Choice(FORMS),
     default=".png",
     show_default=True,
-    help="Of files in a folder.",
+    help="Format of the files in a folder.",
 )
 @model_option
 @click.option("--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings.")
 @click.option("--save-vocabulary", type=click.Path(), help="Keep the parts for --vocabulary.")
-@click.option("--background", default="auto", show_default=True, help="How it is found; 'none': everything is parts.")
-@click.option("--size", type=int, help="Longer side at work, in pixels: larger shows smaller parts, and is slower.")
+@click.option(
+    "--background",
+    default="auto",
+    show_default=True,
+    help="How the foreground is found; none: everything is foreground.",
+)
+@click.option(
+    "--size",
+    type=int,
+    help="Longer side at which the encoder sees the image, in pixels: larger shows smaller parts, and is slower.",
+)
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the image's edges.")
-@click.option("--scale", type=click.IntRange(1), help="Enlarge overlays by it.  [default: to about 800 pixels]")
-@click.option("--class", "category", type=int, help="What the images show, of a part model with several classes.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the clustering.")
+@click.option("--mask", help="Foreground that is known: a mask file, a folder of them, or a box LEFT,TOP,RIGHT,BOTTOM.")
+@click.option(
+    "--scale", type=click.IntRange(1), help="Factor by which overlays are enlarged.  [default: to about 800 pixels]"
+)
+@click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering.")
 @json_option
 def discover(
     images: tuple[str, ...],
@@ -99,6 +108,7 @@ def discover(
     background: str,
     size: int | None,
     refine: bool,
+    mask: str | None,
     scale: int | None,
     category: int | None,
     seed: int,
@@ -114,12 +124,11 @@ def discover(
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     found: list[dict[str, Any]] = []
     written: list[Parts] = []
-    if k is not None:
-        options["k"] = None if k == "own" else k
-    for parts in _find(opened, single, vocabulary, save_vocabulary, category, options, as_json):
+    given = _given(mask, opened, single)
+    for parts in _find(opened, single, k, vocabulary, save_vocabulary, category, given, options, as_json):
         target = targets[len(found)] if targets else None
         if target:
-            parts.save(target, scale=scale)
+            parts.save(target, scale=scale, form=None if str(target) == out else form)
         elif out:
             written.append(parts)
         found.append(_about(parts, opened.name(len(found)), target or out))
@@ -139,39 +148,62 @@ def discover(
 def _find(
     images: OpenedImages,
     single: bool,
+    k: int | str | None,
     vocabulary: str | None,
     save_vocabulary: str | None,
     category: int | None,
+    mask: Any,
     options: dict[str, Any],
     quiet: bool,
 ) -> Iterator[Parts]:
-    """Parts of each image, a few images at a time, so that memory does not grow with their number."""
+    """Parts of each image, one by one, so that memory does not grow with their number."""
     from tqdm import tqdm
 
-    from partzoo.discovery.factory import inference_model
-    from partzoo.discovery.pipeline import discover_parts, fit_parts
+    from partzoo.discovery.factory import finder_of, make_finder
+    from partzoo.discovery.masks import Masks
+    from partzoo.discovery.pipeline import Kept, categories_of, divided, fit_parts, fitted, label_images
     from partzoo.discovery.vocabulary import PartVocabulary
 
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
-    hidden = True if quiet or single else None
-    if words is None and (save_vocabulary or not single):
-        with tqdm(desc="learning the parts", unit="image", disable=hidden) as bar:
-            words = fit_parts(images[0] if single else images, progress=partial(_show, bar), **options)
-    if words is not None and save_vocabulary:
-        words.save(save_vocabulary)
-    if words is None:
-        yield cast("Parts", discover_parts(images[0], classes=category, **options))
+    seed, hidden = options.pop("seed"), True if quiet or single else None
+    finder = make_finder(**options) if words is None else finder_of(words, options["model"])
+    if k == "own" and not finder.learned:
+        raise UsageError("-k own is for part models, and this is an encoder: name a number, or leave -k out.")
+    categories, masks = categories_of(category, len(images), finder), Masks(mask, len(images), single)
+    kept, asked = Kept(), finder.asked(None if k == "own" else k, alone=single)
+    if words is None and single and not save_vocabulary:
+        image = images[0]
+        yield divided(finder, image, categories[0], masks.objects(0, image.size), asked, seed)
         return
-    encoder: nn.Module | str | None = options["model"] or words.settings.model or None
-    if isinstance(encoder, str):
-        encoder = inference_model(encoder)
+    if words is None and single:
+        words = fit_parts(images[0], asked, mask=mask, seed=seed, **options)
+    elif words is None:
+        with tqdm(desc="learning the parts", unit="image", disable=hidden) as bar:
+            found = fitted(finder, images, [asked], [seed], progress=partial(_show, bar), kept=kept, masks=masks)
+            words = found[asked, seed]
+    if save_vocabulary:
+        words.save(save_vocabulary)
     with tqdm(total=len(images), desc="finding them", unit="image", disable=hidden) as bar:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            found = discover_parts(
-                chunk, model=encoder, vocabulary=words, classes=category, progress=lambda *_: bar.update()
-            )
-            yield from cast("list[Parts]", found)
+        yield from label_images(
+            finder, images, words, categories, progress=lambda *_: bar.update(), kept=kept, masks=masks
+        )
+
+
+def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
+    """The mask or box that an option names, or one mask for each image from a folder, by the images' names."""
+    if mask is None:
+        return None
+    box = mask.split(",")
+    if len(box) == 4 and all(edge.strip().lstrip("-").isdigit() for edge in box):
+        return tuple(map(int, box))
+    folder = Path(mask).expanduser()
+    if single or not folder.is_dir():
+        return mask
+    files = {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}
+    masks = [files.get(Path(images.name(index)).stem) for index in range(len(images))]
+    if not any(masks):
+        raise UsageError(f"--mask {mask} holds no file that is named like one of the images.")
+    return masks
 
 
 def _show(bar: Any, done: int, total: int) -> None:

@@ -83,11 +83,11 @@ def discover_parts(
     """
     opened, single = open_images(images)
     finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
-    categories, masks = _categories(classes, len(opened), finder), Masks(mask, len(opened), single)
+    categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
     if single and vocabulary is None:
         k = finder.asked(k, alone=True)
         for image in read_ahead(opened, [0], batch_size, progress):
-            found = _divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
+            found = divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
         return found
     kept = Kept()
     if vocabulary is None:
@@ -167,7 +167,7 @@ def label_images(
         yield finder.label(image, look, vocabulary)
 
 
-def _divided(
+def divided(
     finder: Finder,
     image: OpenedImage,
     category: int | None,
@@ -212,7 +212,7 @@ def read_ahead(
                 future.cancel()
 
 
-def _categories(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
+def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
     """The class of each image; None for all of a model whose parts are the same in every class."""
     if classes is None:
         return [None] * count

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 
-def save(parts: Parts, path: str | os.PathLike, scale: int | None = None) -> None:
+def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: str | None = None) -> None:
     """Write parts in the format that the suffix selects; see ``Parts.save``."""
     path = Path(path)
-    name = path.name.lower()
+    name = form or path.name.lower()
     if name.endswith(".index.png"):
         with write_aside(path) as file:
             _write_index_png(parts, file)

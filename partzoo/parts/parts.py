@@ -243,19 +243,21 @@ class Parts:
         """Convert these parts to a COCO dataset of one image; see :func:`partzoo.parts.coco.to_coco`."""
         return coco.to_coco([self], segmentation)
 
-    def save(self, path: str | os.PathLike, *, scale: int | None = None) -> None:
+    def save(self, path: str | os.PathLike, *, scale: int | None = None, form: str | None = None) -> None:
         """Write a file atomically, in the format that its suffix selects.
 
         Args:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
                 other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.json`` (COCO).
             scale: factor of enlargement of an overlay; None enlarges its longer side to about 800 pixels.
+            form: one of these suffixes, in place of the path's own: an overlay of ``x.index.jpg`` may be called
+                ``x.index.png``.
 
         Raises:
             UsageError: the suffix is unknown, or scale is below 1.
             PartzooError: the file cannot be written.
         """
-        files.save(self, path, scale)
+        files.save(self, path, scale, form)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Parts:
