@@ -49,7 +49,7 @@ def recognizes(state: Mapping[str, Tensor]) -> bool:
 def from_published(
     state: Mapping[str, Tensor], architecture: str | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """A published backbone as an encoder of the zoo.
+    """Convert a published backbone to an encoder of the zoo.
 
     Args:
         state: the published state dict; names may begin with ``backbone.`` or ``base_encoder.``; heads, MAE's decoder

@@ -30,7 +30,7 @@ def recognizes(state: Mapping[str, Tensor]) -> bool:
 def from_published(
     state: Mapping[str, Tensor], architecture: str | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """The package's model as an encoder of the zoo.
+    """Convert the package's model to an encoder of the zoo.
 
     Args:
         state: the published state dict.

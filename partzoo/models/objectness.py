@@ -2,7 +2,7 @@
 
 A small perceptron takes the encoder's features at each position, their difference from the features along the image's
 border, and the position itself. It is trained without masks, on the scores of a classical prior, and outperforms this
-teacher: averaged over many images, the prior's errors cancel out.
+teacher, because what the prior gets wrong in one image it gets right in similar ones.
 
 Source: the idea is that of Siméoni et al., "Unsupervised object localization: observing the background to discover
 objects" (FOUND), CVPR 2023; the teacher is Zhu et al., "Saliency optimization from robust background detection",

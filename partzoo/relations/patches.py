@@ -53,7 +53,7 @@ class PatchRelations:
         translations = np.array(translations, np.float64)
         count = len(patches)
         if count < 2:
-            raise ShapeError(f"{count} patches have no relations: pass two or more.")
+            raise ShapeError(f"Relations need at least two patches, not {count}: pass more.")
         for name, value, shape in (
             ("translations", translations, (count, count, 2)),
             ("boxes", boxes, (count, 4)),

@@ -253,7 +253,7 @@ def test_other_models_and_references_are_named(image, model):
         loose.uncertainty_map()
     with pytest.raises(ShapeError, match=r"translations have shape \(2, 2, 2\)"):
         PatchRelations(np.zeros((2, 2, 2)), [image] * 3)
-    with pytest.raises(ShapeError, match="two or more, not 1"):
+    with pytest.raises(ShapeError, match="at least two patches, not 1"):
         PatchRelations(np.zeros((1, 1, 2)), [image])
     with pytest.raises(UsageError, match="not finite"):
         PatchRelations(np.full((2, 2, 2), np.nan), [image] * 2)

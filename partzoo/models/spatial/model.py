@@ -59,10 +59,10 @@ class SpatialConfig:
 
     @property
     def unit(self) -> float:
-        """The distance that a predicted 1 stands for, as a share of the image's side.
+        """Unit of predicted distances, as a share of the image's side.
 
-        As published for 64 pixels, it is 128 pixels of the enlarged image, that is, twice the side. For additive
-        patches it is the range of their positions.
+        As published for images of 64 pixels, it is 128 pixels of the enlarged image, that is, twice the side. For
+        additive patches it is the range of their positions.
         """
         return 1 - self.patch_size / self.size if self.additive else 2 * self.size / self.enlarged
 
