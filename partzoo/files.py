@@ -48,3 +48,24 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def stand_in(begin: bytes) -> str | None:
+    """What a file holds in place of its content, and what to do, judged by its first bytes; None if nothing is known.
+
+    A clone without Git LFS holds pointers, and a download through a login or an error page holds HTML.
+    """
+    start = begin[:256].lstrip().lower()
+    if start.startswith(b"version https://git-lfs.github.com/"):
+        return "is a pointer of Git LFS, not the file itself: run 'git lfs pull' in the clone"
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "is a web page, not the file itself: download it again, signed in where that is needed"
+    if not begin:
+        return "is empty: fetch it again"
+    return None
+
+
+def begin_of(path: str | os.PathLike) -> bytes:
+    """The first bytes of a file, for :func:`stand_in`."""
+    with open(path, "rb") as file:
+        return file.read(256)

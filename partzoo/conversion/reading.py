@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from partzoo.errors import WeightsError
+from partzoo.files import begin_of, stand_in
 from partzoo.weights.tensors import read_metadata, read_state
 
 # Keys of training checkpoints, of which the first present is taken; DINO's is the teacher, which DINO releases.
@@ -41,8 +42,9 @@ def read_checkpoint(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"There is no file {path}: check the path.")
-    with path.open("rb") as file:
-        begin = file.read(16)
+    begin = begin_of(path)
+    if reason := stand_in(begin):
+        raise WeightsError(f"{path} {reason}.")
     if path.suffix == ".safetensors" or begin[8:9] == b"{":
         if own := read_metadata(path).get("architecture"):
             raise WeightsError(f"{path} is already a model of partzoo, {own}: load it with partzoo.load.")
@@ -63,7 +65,7 @@ def read_checkpoint(path: str | Path) -> Any:
                 "run code: save its state dict alone, by torch.save(model.state_dict(), FILE)."
             ) from error
         raise WeightsError(
-            f"{path} begins with {begin!r}, unlike files of torch and safetensors: check the path."
+            f"{path} begins with {begin[:16]!r}, unlike files of torch and safetensors: check the path."
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError) as error:
         raise WeightsError(f"{path} is {DAMAGED}") from error

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import path_aside
+from partzoo.files import begin_of, path_aside, stand_in
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
 
@@ -102,7 +102,9 @@ class PartVocabulary:
         except FileNotFoundError:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{str(path)!r} is damaged ({error}): save the vocabulary again.") from None
+            reason = stand_in(begin_of(path)) if path.is_file() else None
+            reason = reason or f"is damaged ({error}): save the vocabulary again"
+            raise WeightsError(f"{str(path)!r} {reason}.") from None
 
 
 def _check_version(path: Path, written: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import path_aside
+from partzoo.files import begin_of, path_aside, stand_in
 
 if TYPE_CHECKING:
     import torch
@@ -171,9 +171,9 @@ def _open(file: Path) -> safe_open:
     except (SafetensorError, OSError) as error:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
-        raise WeightsError(
-            f"{file} is not a complete safetensors file ({error}): fetch it again, or run 'partzoo verify'."
-        ) from error
+        reason = stand_in(begin_of(file))
+        reason = reason or f"is not a complete safetensors file ({error}): fetch it again, or run 'partzoo verify'"
+        raise WeightsError(f"{file} {reason}.") from error
 
 
 def _expand(paths: Iterable[str | Path]) -> list[Path]:

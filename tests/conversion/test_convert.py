@@ -306,7 +306,7 @@ def test_what_does_not_fit_names_tensors_and_options():
 
 @pytest.mark.parametrize(("content", "words"), [
     (b"P\x00\x01\x02 not a checkpoint at all", "unlike files of torch and safetensors"),
-    (b"", "is not a complete checkpoint"), (b"<html>quota exceeded</html>", "begins with b'<html>quota exc"),
+    (b"", "is empty"), (b"<html>quota exceeded</html>", "is a web page, not the file itself"),
 ], ids=["noise", "empty", "html"])  # fmt: skip
 def test_files_of_another_kind_say_so(content, words, tmp_path):
     (tmp_path / "f.pth").write_bytes(content)
@@ -350,7 +350,7 @@ def test_the_command_writes_what_load_takes(tmp_path):
     assert command("convert", tmp_path / "c.pth", "-o", out, *options).code == 0  # ours: replaced
     (out / "notes.txt").write_text("mine")
     ran = command("convert", tmp_path / "c.pth", "-o", out, *options)
-    assert ran.code == 2 and "holds other things than a model of partzoo" in ran.err
+    assert ran.code == 2 and "holds other files than a model of partzoo" in ran.err
     assert command("convert", tmp_path / "c.pth", "-o", tmp_path / "no" / "model").code == 1
 
 

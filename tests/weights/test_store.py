@@ -338,11 +338,21 @@ def test_shards_that_hold_the_same_tensor_are_refused(tmp_path):
         read_state([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickle", b"<html>not found</html>", b"\x10" + bytes(40)])
-def test_what_is_no_safetensors_file_is_one_clear_error(tmp_path, content):
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0f" * 32 + b"\nsize 183554048\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: fetch it again"), (b"PK\x03\x04 a pickle", "is not a complete safetensors file"),
+        (b"<html>not found</html>", "is a web page"), (b" <!DOCTYPE HTML>\n", "is a web page"),
+        (POINTER, "is a pointer of Git LFS.*git lfs pull"), (b"\x10" + bytes(40), "is not a complete safetensors file"),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_safetensors_file_is_one_clear_error(tmp_path, content, message):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"a\.safetensors is not a complete safetensors file"):
+    with pytest.raises(WeightsError, match=rf"a\.safetensors {message}"):
         read_state([path])
 
 
