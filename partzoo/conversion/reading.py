@@ -15,6 +15,7 @@ from torch import Tensor
 
 from partzoo.errors import WeightsError
 from partzoo.files import begin_of, stand_in
+from partzoo.models.wrappers import plain_names
 from partzoo.weights.tensors import read_metadata, read_state
 
 # Keys of training checkpoints, of which the first present is taken; DINO's is the teacher, which DINO releases.
@@ -72,13 +73,13 @@ def read_checkpoint(path: str | Path) -> Any:
 
 
 def unwrapped(content: Any) -> Any:
-    """The state dict in a checkpoint, or Spatial Reasoning's two, without ``module.``; other content unchanged."""
+    """The state dict in a checkpoint, or Spatial Reasoning's two, under plain names; else the content itself."""
     if not isinstance(content, Mapping):
         return content
     if all(isinstance(content.get(part), Mapping) for part in PARTS):
-        return {part: _without_module(content[part]) for part in PARTS}
+        return {part: plain_names(content[part]) for part in PARTS}
     inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-    return _without_module(content) if inner is None else unwrapped(inner)
+    return plain_names(content) if inner is None else unwrapped(inner)
 
 
 def is_state(state: Any) -> bool:
@@ -112,7 +113,3 @@ def _kind(state: Mapping[str, Tensor]) -> str:
 
 def _some(state: Mapping[str, Any]) -> str:
     return ", ".join(map(str, list(state)[:SHOWN])) + (", ..." if len(state) > SHOWN else "")
-
-
-def _without_module(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(name).removeprefix("module."): value for name, value in state.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from partzoo.files import path_aside
 from partzoo.models.base import Model
 from partzoo.models.loading import ENCODER, has_frozen_encoder, load
 from partzoo.models.registry import Architecture, aliases, architectures
-from partzoo.weights.card import card
-from partzoo.weights.folder import CONFIG, WEIGHTS
+from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
+from partzoo.weights.card import card, kept_edits
+from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
 from partzoo.weights.hub_file import first_line, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.store import find_record
@@ -38,8 +40,9 @@ def save_pretrained(
     """Write a model as a folder that :func:`from_pretrained`, :func:`partzoo.load` and the Hub read.
 
     Args:
-        model: a model of the zoo, not quantized.
-        folder: folder to write, created if necessary; files of the same names are replaced.
+        model: a model of the zoo, not quantized; also in ``torch.compile``, ``DataParallel`` and the like.
+        folder: folder to write, created if necessary; files of the same names are replaced. Of a model card that is
+            there, what was written outside the generated block is kept.
         record: manifest record of the weights, or its name; the card quotes its data, budget and scores.
         dtype: dtype of the stored matrices; None keeps the model's.
         backbone: include the frozen encoder of a part model. Without it the file refers to the encoder by name, and
@@ -64,13 +67,15 @@ def _save(
     repo: str = "",
     backbone: bool = True,
 ) -> Path:
+    model = unwrapped_model(model)
     architecture = getattr(model, "architecture", "")
     if not architecture or not dataclasses.is_dataclass(getattr(model, "config", None)):
         raise UsageError(
             f"{type(model).__name__} has no architecture and config of the zoo: save a model of partzoo.load."
         )
     record = find_record(record) if record is not None else None
-    state = model.state_dict()
+    state = plain_names(model.state_dict())
+    check_whole(state)
     if odd := [name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized]:
         raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
     if not backbone:
@@ -86,7 +91,7 @@ def _save(
     try:
         for name, text in (
             (CONFIG, json.dumps(config, indent=2) + "\n"),
-            ("README.md", card(architecture, model.config, record, repo)),
+            (CARD, kept_edits(card(architecture, model.config, record, repo), folder / CARD)),
         ):
             with path_aside(folder / name) as aside:
                 aside.write_text(text, encoding="utf-8")
@@ -127,7 +132,8 @@ def push_to_hub(
     """Upload a model as :func:`save_pretrained` writes it, in one commit.
 
     Args:
-        model, record, dtype: as in :func:`save_pretrained`.
+        model, record, dtype: as in :func:`save_pretrained`. The repository's model card keeps what was written outside
+            the generated block.
         repo: ``owner/name``; the repository is created if necessary.
         private: create the repository as a private one.
         revision: branch to commit to; None is ``main``.
@@ -146,10 +152,14 @@ def push_to_hub(
 
     api = HfApi(token=token)
     refused: tuple[type[Exception], ...] = (hub.LocalTokenNotFoundError, *hub_errors())
-    with tempfile.TemporaryDirectory(prefix="partzoo-") as folder:
-        _save(model, Path(folder), record, dtype, repo)
+    with tempfile.TemporaryDirectory(prefix="partzoo-") as temporary:
+        folder, former = Path(temporary, "new"), Path(temporary, "former")
         try:
             api.create_repo(repo, private=private, exist_ok=True)
+            if api.file_exists(repo, CARD, revision=revision):
+                folder.mkdir()
+                shutil.copy(api.hf_hub_download(repo, CARD, revision=revision, local_dir=former), folder / CARD)
+            _save(model, folder, record, dtype, repo)
             commit = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=message)
         except hub.HFValidationError as error:
             raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 from partzoo.weights.manifest import WeightRecord
+
+BEGIN = "<!-- Written by partzoo; notes of your own are kept above and below this block. -->"
+END = "<!-- End of what partzoo has written. -->"
+
+
+def kept_edits(new: str, path: Path) -> str:
+    """A new card with what the card at ``path`` has outside its generated block; the new one where there is none."""
+    try:
+        old = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return new
+    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
+        return new
+    block = new[new.index(BEGIN) : new.index(END)]
+    return old[: old.index(BEGIN)] + block + old[old.index(END) :]
 
 
 def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:
@@ -30,11 +46,13 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None, rep
     place = f"hf-hub:{repo}" if repo else "local-dir:FOLDER"
     parts = [
         "---\n" + "\n".join(front) + "\n---",
+        BEGIN,
         f"# {name}",
         f"`{architecture}` of partzoo, a model zoo for parts.",
         f'```python\nimport partzoo\n\nmodel = partzoo.load("{place}")\n```',
         *(_facts(record) if record is not None else ["Nothing is recorded about how these weights were made."]),
         f"## Configuration\n\n```json\n{settings}\n```",
+        END,
     ]
     return "\n\n".join(parts) + "\n"
 

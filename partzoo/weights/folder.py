@@ -10,7 +10,7 @@ from partzoo.errors import WeightsError
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.tensors import INDEX, read_header, shards
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 
 def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:

@@ -338,3 +338,25 @@ def test_endpoint_home_and_offline_mode_are_those_of_the_environment(model, tmp_
 def test_config_names_are_json(model, tmp_path):
     content = json.loads((hub.save_pretrained(model, tmp_path) / "config.json").read_text())
     assert content["architecture"] == "toy-vit" and content["config"]["dim"] == model.config.dim
+
+
+def test_notes_in_a_card_are_kept_when_a_model_is_saved_again(model, tmp_path):
+    card = hub.save_pretrained(model, tmp_path) / "README.md"
+    first = card.read_text()
+    front, _, body = first.partition("<!-- Written")
+    card.write_text(
+        f"{front}Trained on herons.\n\n<!-- Written{body.replace('toy-vit', 'edited')}\n## Notes\n\nHerons.\n"
+    )
+    again = (hub.save_pretrained(model, tmp_path) / "README.md").read_text()
+    assert "Trained on herons." in again and again.endswith("## Notes\n\nHerons.\n")
+    assert "edited" not in again and again.count("toy-vit") == first.count("toy-vit")
+
+
+def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(server, model):
+    hub.push_to_hub(model, REPO, token="hf_token")
+    _, files = server.find(REPO, "main")
+    server.commit(REPO, {"README.md": files["README.md"] + b"\n## Notes\n\nHerons.\n"})
+    hub.push_to_hub(model, REPO, token="hf_token")
+    _, files = server.find(REPO, "main")
+    assert files["README.md"].endswith(b"## Notes\n\nHerons.\n")
+    assert set(files) == {"README.md", "config.json", "model.safetensors"}
