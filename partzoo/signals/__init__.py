@@ -1,4 +1,4 @@
-"""Signals of many channels, such as EEG: what a model takes of them, where they are read from, and made-up ones."""
+"""Signals of many channels, such as EEG: reading, preprocessing, and synthetic ones."""
 
 from partzoo.signals.edf import read_edf
 from partzoo.signals.preparing import end_to_end, filtered, normalized, to_windows

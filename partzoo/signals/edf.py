@@ -1,4 +1,4 @@
-"""Recordings in EDF and EDF+."""
+"""Reading recordings in EDF and EDF+."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from partzoo.errors import UsageError, require
 
 
 def read_edf(file: str | Path, channels: Sequence[str]) -> tuple[np.ndarray, float]:
-    """Channels of a file, and their rate.
+    """Read channels of a recording.
 
     Args:
-        file: ``.edf``.
-        channels: their names, in any case, in the order in which they are wanted. Where they have several rates, all
-            get the highest.
+        file: an ``.edf`` file.
+        channels: names of the channels, in upper or lower case, in the order of the result. If their rates differ, all
+            are resampled to the highest.
 
     Returns:
-        ``(C, T)`` float64 in microvolts, and samples per second.
+        The signal, ``(C, T)`` float64 in microvolts, and its rate in samples per second.
 
     Raises:
         UsageError: the file cannot be read, or lacks a channel.

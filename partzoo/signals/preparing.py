@@ -1,4 +1,4 @@
-"""Band pass, resampling, windows and their normalization.
+"""Preprocessing of signals: band pass, resampling, windows and normalization.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 8.1, "1D time series classification".
 """
@@ -14,44 +14,46 @@ from partzoo.errors import ShapeError, UsageError, require
 BAND = (0.1, 30.0)
 RATE = 100
 SECONDS = 30
-FLAT = 1e-3  # a channel whose deviation is below it, in microvolts, is silent
+FLAT = 1e-3  # a channel with a smaller standard deviation, in microvolts, counts as silent
 
 
 def to_windows(signal: np.ndarray, rate: float) -> np.ndarray:
-    """A recording as what ``part-vit1d`` takes: filtered, resampled to 100 Hz, cut into windows of 30 s, normalized.
+    """Preprocess a recording for ``part-vit1d``: filter, resample to 100 Hz, cut into windows of 30 s, normalize.
 
     Args:
         signal: ``(C, T)``, in microvolts.
         rate: samples per second.
 
     Returns:
-        ``(n, C, 3000)`` float32, end to end; what is left at the end is dropped.
+        ``(n, C, 3000)`` float32, consecutive windows; an incomplete last window is dropped.
     """
     return normalized(end_to_end(filtered(signal, rate), SECONDS * RATE))
 
 
 def filtered(signal: np.ndarray, rate: float, *, band: tuple[float, float] = BAND, target: int = RATE) -> np.ndarray:
-    """A band of frequencies of a signal (Butterworth of order 4, forwards and backwards), resampled.
+    """Filter a signal by a band pass (Butterworth of order 4, forwards and backwards) and resample it.
 
     Args:
         signal: ``(C, T)``.
         rate: samples per second.
-        band: lowest and highest frequency that is kept, in Hz.
-        target: samples per second afterwards.
+        band: lowest and highest frequency of the pass band, in Hz.
+        target: samples per second of the result.
 
     Returns:
         ``(C, T')`` float32.
 
     Raises:
-        ShapeError: the signal is not of this shape, or shorter than a second.
+        ShapeError: the signal does not have this shape, or it is shorter than a second.
         UsageError: the rate is too low for the band.
         MissingExtraError: scipy is not installed.
     """
     if np.ndim(signal) != 2 or np.shape(signal)[1] < rate:
-        raise ShapeError(f"A signal is (channels, samples) and at least a second long, not {np.shape(signal)}.")
+        raise ShapeError(
+            f"The signal has shape {np.shape(signal)}: it must be (channels, samples) and at least one second long."
+        )
     if rate <= 2 * band[1]:
         raise UsageError(
-            f"rate={rate:g}: frequencies up to {band[1]:g} Hz need more than {2 * band[1]:g} samples a second."
+            f"rate={rate:g} must exceed {2 * band[1]:g} samples per second, for frequencies up to {band[1]:g} Hz."
         )
     scipy = require("scipy.signal", "eeg")
     ratio = Fraction(target) / Fraction(rate).limit_denominator(1000)
@@ -63,12 +65,12 @@ def filtered(signal: np.ndarray, rate: float, *, band: tuple[float, float] = BAN
 
 
 def end_to_end(signal: np.ndarray, length: int) -> np.ndarray:
-    """Windows ``(n, C, length)`` of a signal ``(C, T)`` that lie end to end; a rest that fills none is dropped."""
+    """Cut a signal ``(C, T)`` into consecutive windows ``(n, C, length)``; an incomplete last window is dropped."""
     count = signal.shape[1] // length
     return signal[:, : count * length].reshape(len(signal), count, length).swapaxes(0, 1)
 
 
 def normalized(windows: np.ndarray) -> np.ndarray:
-    """Windows ``(n, C, T)`` with mean 0 and deviation 1 in each channel of each; silent channels are 0."""
+    """Normalize each channel of each window ``(n, C, T)`` to mean 0 and deviation 1; silent channels become 0."""
     centred = windows - windows.mean(-1, keepdims=True)
     return centred / np.maximum(centred.std(-1, keepdims=True), FLAT)

@@ -1,15 +1,15 @@
-"""Made-up nights of sleep, for trying out what real recordings are for.
+"""Synthetic recordings of sleep, for testing code that is meant for real ones.
 
-Nothing here was recorded from anybody. Stages follow a Markov chain, and each has its textbook rhythms: wake alpha at
-the back of the head, blinks and muscle; N1 theta and slow eye movements; N2 theta, spindles and K-complexes; N3 delta;
-REM mixed low theta, sawtooth waves and rapid eye movements, without muscle tone. Every 45 to 90 s sleep turns, as by an
-arousal or closed eyes, and rhythms die away from there or come up again, which gives time a direction. Frequencies,
-amplitudes, how often events come and how restless the sleep is differ between sleepers. Figures that are measured on
-these signals say whether a training works, not how well it does on people.
+No data of any person is used. Sleep stages follow a Markov chain, and each has its textbook rhythms: wake has alpha at
+the back of the head, blinks and muscle activity; N1 theta and slow eye movements; N2 theta, spindles and K-complexes;
+N3 delta; REM mixed low theta, sawtooth waves and rapid eye movements, without muscle tone. Every 45 to 90 s there is a
+turn, for example an arousal or the closing of the eyes, after which rhythms fade or build up; this gives time a
+direction. Frequencies, amplitudes, rates of events and restlessness differ between sleepers. Figures measured on these
+signals show whether a training works, not how well it works on recordings of people.
 
-Source of the rhythms, and of an arousal as an abrupt shift to faster ones: the scoring rules of the American Academy of
-Sleep Medicine, as textbooks give them; of the file layout: the PhysioNet challenge of 2018, which
-:mod:`partzoo.evaluate.protocols.physionet` reads. The time constants of the turns are made up.
+Sources: the rhythms, and an arousal as an abrupt shift to faster ones, are from the scoring rules of the American
+Academy of Sleep Medicine, as in textbooks; the file layout is that of the PhysioNet challenge of 2018, which
+:mod:`partzoo.evaluate.protocols.physionet` reads. The time constants of the turns are invented.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STAGES = ("W", "N1", "N2", "N3", "R")
 EEG = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
 CHANNELS = (*EEG, "E1-M2", "Chin1-Chin2")
 SECONDS = 30
-GAIN = 50.0  # stored units in a microvolt
-# From the stage of a row to that of a column, every 30 s.
+GAIN = 50.0  # stored units per microvolt
+# Probabilities of a transition from the stage of a row to that of a column, every 30 s.
 TRANSITIONS = np.array(
     [
         [0.86, 0.12, 0.01, 0.00, 0.01],
@@ -37,8 +37,8 @@ TRANSITIONS = np.array(
         [0.02, 0.06, 0.04, 0.00, 0.88],
     ]
 )
-# Mean frequency and its deviation between sleepers in Hz; amplitude in microvolts by stage; weight at front, middle and
-# back of the head.
+# Mean frequency and its standard deviation between sleepers, in Hz; amplitude in microvolts for each stage; weight at
+# the front, middle and back of the head.
 RHYTHMS = {
     "alpha": ((10.0, 0.8), (28, 9, 3, 1, 5), (0.35, 0.5, 1.0)),
     "theta": ((5.8, 0.6), (5, 18, 12, 8, 14), (0.7, 1.0, 0.6)),
@@ -47,7 +47,7 @@ RHYTHMS = {
     "sawtooth": ((2.8, 0.3), (0, 0, 0, 0, 9), (0.8, 1.0, 0.3)),
     "arousal": ((9.0, 0.8), (0, 5, 7, 9, 6), (0.8, 1.0, 1.0)),
 }
-# Events in 30 s by stage; weight at front, middle and back.
+# Mean number of events in 30 s for each stage; weight at the front, middle and back of the head.
 EVENTS = {
     "spindle": ((0, 0, 3.0, 0.6, 0), (0.7, 1.0, 0.4)),
     "k-complex": ((0, 0, 1.3, 0.3, 0), (1.0, 0.8, 0.4)),
@@ -56,8 +56,9 @@ EVENTS = {
     "rapid eye movement": ((1.0, 0, 0, 0, 6.0), (0.4, 0.12, 0.02)),
 }
 MUSCLE = (14.0, 7.0, 4.0, 3.0, 1.0)
-# Sleep turns every so many seconds: the eyes close, an arousal, a phasic burst of REM. From there a rhythm or an event
-# dies away (below 0) or comes up again (above 0), by stage, with this time constant in seconds; 0 is steady.
+# Range of the time between turns in seconds: the eyes close, an arousal, a phasic burst of REM. After a turn, a rhythm
+# or the rate of an event fades (below 0) or builds up (above 0) with this time constant in seconds, for each stage; 0
+# is constant.
 TURNS = (45.0, 90.0)
 COURSES = {
     "alpha": (-15, -15, 0, 0, 0),
@@ -72,15 +73,15 @@ COURSES = {
     "slow eye movement": (0, 20, 0, 0, 0),
     "rapid eye movement": (0, 0, 0, 0, -15),
 }
-REST = 0.05  # of a course that has died away, beside 1 at its height
+REST = 0.05  # level of a course that has faded, relative to its peak
 
 
 @dataclass(frozen=True)
 class Sleeper:
-    """A made-up person; ``Sleeper(seed)`` is the same one everywhere.
+    """A synthetic sleeper; ``Sleeper(seed)`` is the same on every machine.
 
     Attributes:
-        seed: of the person and of their night.
+        seed: random seed of the sleeper and the recording.
         rate: samples per second of the recording.
     """
 
@@ -97,7 +98,7 @@ class Sleeper:
         object.__setattr__(self, "_person", person)
 
     def hypnogram(self, windows: int) -> np.ndarray:
-        """Stages ``(windows,)`` int64, numbers in ``STAGES``, of an excerpt of the night, in 30 s each."""
+        """Sleep stages ``(windows,)`` int64, indices of ``STAGES``, one for every 30 s."""
         rng = np.random.default_rng([self.seed, 1])
         stay = np.eye(len(STAGES))
         chain = stay + np.clip(self._person["restless"], 0.4, 2.0) * (TRANSITIONS - stay)
@@ -107,14 +108,17 @@ class Sleeper:
         return np.array(found, np.int64)
 
     def night(self, windows: int) -> tuple[np.ndarray, np.ndarray]:
-        """An excerpt of a night.
+        """Generate an excerpt of a night.
 
         Args:
-            windows: how many windows of 30 s.
+            windows: number of windows of 30 s.
 
         Returns:
-            ``(8, T)`` float32 in microvolts, in the order of ``CHANNELS`` (six of EEG, one of eye movements, one of the
-            chin's muscle), and the stages ``(windows,)``.
+            The signal, ``(8, T)`` float32 in microvolts, in the order of ``CHANNELS`` (six of EEG, one of eye
+            movements, one of the chin muscle), and the stages ``(windows,)`` int64.
+
+        Raises:
+            UsageError: ``windows`` is below 1.
         """
         if windows < 1:
             raise UsageError(f"windows={windows} must be at least 1.")
@@ -129,7 +133,7 @@ class Sleeper:
         for name, (_, levels, places) in RHYTHMS.items():
             level = self._track(np.array(levels), stages) * self._person[f"{name} amplitude"]
             level *= self._course(COURSES[name], stages, since)
-            for side in range(2):  # both halves of the head alike, with a rhythm of their own in each
+            for side in range(2):  # the two hemispheres have equal amplitudes but independent phases
                 head[side::2] += np.outer(places, level * self._rhythm(rng, samples, self._person[name], name))
         for name, (often, places) in EVENTS.items():
             likely = self._course(COURSES[name], stages, since).reshape(windows, -1)
@@ -143,14 +147,14 @@ class Sleeper:
         return np.vstack([head, eyes, chin]).astype(np.float32), stages
 
     def _track(self, levels: np.ndarray, stages: np.ndarray) -> np.ndarray:
-        """A level of each stage over time, changing within two seconds."""
+        """Level of each stage as a function of time, with transitions of two seconds."""
         each = np.repeat(levels[stages].astype(np.float64), SECONDS * self.rate)
         width = 2 * self.rate
         total = np.cumsum(np.pad(each, (width // 2 + 1, width - width // 2 - 1), mode="edge"))
         return (total[width:] - total[:-width]) / width
 
     def _noise(self, rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
-        """Noise of deviation 1 whose power falls with frequency to the power of ``slope``."""
+        """Noise of standard deviation 1 whose power is proportional to frequency to the power of ``-slope``."""
         frequencies = np.fft.rfftfreq(samples, 1 / self.rate)
         shaped = np.fft.rfft(rng.standard_normal(samples)) / np.maximum(frequencies, 0.2) ** (slope / 2)
         shaped[0] = 0
@@ -158,7 +162,7 @@ class Sleeper:
         return found / found.std()
 
     def _rhythm(self, rng: np.random.Generator, samples: int, frequency: float, name: str) -> np.ndarray:
-        """An oscillation whose phase and strength wander; sawtooth waves rise slowly and fall fast."""
+        """An oscillation with randomly varying phase and amplitude; sawtooth waves rise slowly and fall fast."""
         wander = 2 * np.pi * frequency / self.rate + 0.35 * np.sqrt(frequency / self.rate) * rng.standard_normal(
             samples
         )
@@ -171,14 +175,14 @@ class Sleeper:
         return wave * strength
 
     def _since_turns(self, rng: np.random.Generator, samples: int) -> np.ndarray:
-        """Seconds since sleep last turned, of each sample."""
+        """Seconds since the last turn, for each sample."""
         t = np.arange(samples) / self.rate
         turns = rng.uniform(-TURNS[1], 0) + np.cumsum(rng.uniform(*TURNS, int((t[-1] + 2 * TURNS[1]) / TURNS[0]) + 1))
         turns = np.concatenate([[turns[0] - TURNS[1]], turns])
         return t - turns[np.searchsorted(turns, t, "right") - 1]
 
     def _course(self, constants: tuple[float, ...], stages: np.ndarray, since: np.ndarray) -> np.ndarray:
-        """How strong something is at each sample; 1 in the mean of the 30 s after a turn."""
+        """Factor of a rhythm or a rate of events at each sample; its mean over the 30 s after a turn is 1."""
         tau = np.repeat(np.array(constants, np.float64)[stages], SECONDS * self.rate)
         steady, lasting = tau == 0, np.where(tau == 0, 1, np.abs(tau))
         decay, mean = np.exp(-since / lasting), lasting / SECONDS * (1 - np.exp(-SECONDS / lasting))
@@ -226,15 +230,15 @@ def write_nights(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write made-up nights in the layout of the PhysioNet challenge of 2018.
+    """Write synthetic recordings in the layout of the PhysioNet challenge of 2018.
 
     Args:
-        folder: gets ``training/sy00-0000/sy00-0000.hea``, ``.mat`` and ``.arousal``, and so on.
-        sleepers: how many.
-        windows: length of each excerpt, in windows of 30 s.
+        folder: folder to write to; it gets ``training/sy00-0000/sy00-0000.hea``, ``.mat`` and ``.arousal``, and so on.
+        sleepers: number of sleepers, each with one recording.
+        windows: length of each recording, in windows of 30 s.
         rate: samples per second.
-        seed: of all sleepers.
-        progress: told how many are written, and of how many.
+        seed: random seed of all sleepers.
+        progress: called with the number of recordings written, and the number of all.
 
     Returns:
         The folder.
@@ -265,7 +269,7 @@ def write_nights(
 
 
 def _annotations(marks: list[tuple[int, str]]) -> bytes:
-    """Times in samples and texts in PhysioNet's MIT format, steps as skips.
+    """Encode annotations, times in samples and texts, in PhysioNet's MIT format, with all time steps as skips.
 
     Source: WFDB Applications Guide, annot(5).
     """

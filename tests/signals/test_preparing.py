@@ -41,7 +41,7 @@ def test_a_silent_channel_is_zero_and_normalizing_twice_changes_nothing():
 def test_signals_that_cannot_be_filtered_say_why():
     with pytest.raises(ShapeError, match=r"not \(3000,\)"):
         filtered(np.zeros(3000), 100)
-    with pytest.raises(ShapeError, match="a second long"):
+    with pytest.raises(ShapeError, match="one second long"):
         filtered(np.zeros((2, 50)), 100)
     with pytest.raises(UsageError, match="rate=50: frequencies up to 30 Hz"):
         filtered(np.zeros((2, 500)), 50)
