@@ -1,7 +1,16 @@
 """Signals of many channels, such as EEG: reading, preprocessing, and synthetic ones."""
 
 from partzoo.signals.edf import read_edf
-from partzoo.signals.preparing import end_to_end, filtered, normalized, to_windows
+from partzoo.signals.preparing import end_to_end, filtered, normalized, to_windows, window_starts
 from partzoo.signals.synthetic import Sleeper, write_nights
 
-__all__ = ["Sleeper", "end_to_end", "filtered", "normalized", "read_edf", "to_windows", "write_nights"]
+__all__ = [
+    "Sleeper",
+    "end_to_end",
+    "filtered",
+    "normalized",
+    "read_edf",
+    "to_windows",
+    "window_starts",
+    "write_nights",
+]

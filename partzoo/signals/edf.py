@@ -1,40 +1,345 @@
-"""Reading recordings in EDF and EDF+."""
+"""Reading recordings in EDF and EDF+.
+
+Source: the specifications of EDF (https://www.edfplus.info/specs/edf.html) and EDF+ (edfplus.html).
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import re
+import warnings
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from partzoo.errors import UsageError, require
+from partzoo.signals.units import microvolts
+
+_HEAD = 256  # bytes of the header's first part, and of its part on each signal
+# Widths in bytes of what the header states on each signal, and the order in which it states it.
+_FIELDS = {
+    "label": 16,
+    "sensor": 80,
+    "unit": 8,
+    "physical minimum": 8,
+    "physical maximum": 8,
+    "stored minimum": 8,
+    "stored maximum": 8,
+    "filter": 80,
+    "samples": 8,
+    "reserved": 32,
+}
+_LIMITS = ("physical minimum", "physical maximum", "stored minimum", "stored maximum")
+_NOTES = "edf annotations"
+_ONSET = re.compile(rb"([+-]?\d+(?:[.,]\d*)?)(?:\x15[^\x14]*)?\x14")
+_ROUNDING = 1.1e-3  # seconds; onsets are often rounded to milliseconds
+_LONGEST = 86_400  # seconds of gaps in a file, which take memory like a signal
+
+
+@dataclass(frozen=True)
+class EdfSignal:
+    """One signal of a file.
+
+    Attributes:
+        name: its label; labels that occur more than once are numbered, ``EEG-0``, ``EEG-1``.
+        unit: of the physical values, as it is written.
+        limits: physical and stored minimum and maximum, as they are written.
+        place: its samples within a record.
+    """
+
+    name: str
+    unit: str
+    limits: tuple[str, ...]
+    place: slice
+
+    @property
+    def samples(self) -> int:
+        """Samples in a record."""
+        return self.place.stop - self.place.start
+
+
+@dataclass(frozen=True)
+class EdfHeader:
+    """What the header of a file states.
+
+    Attributes:
+        kind: ``"EDF+C"``, ``"EDF+D"`` (with gaps between records), or another text for plain EDF.
+        records: number of records, -1 where the recorder did not finish the file.
+        seconds: length of a record.
+        signals: all but annotations; empty in a file of annotations alone, such as a hypnogram of Sleep-EDF.
+        notes: the first signal of annotations, which holds the onset of each record.
+        start: byte at which the records begin.
+        width: samples in a record, over all signals and annotations.
+    """
+
+    kind: str
+    records: int
+    seconds: float
+    signals: tuple[EdfSignal, ...]
+    notes: EdfSignal | None
+    start: int
+    width: int
 
 
 def read_edf(file: str | Path, channels: Sequence[str]) -> tuple[np.ndarray, float]:
     """Read channels of a recording.
 
+    A warning states where a recording breaks off, where a channel's unit is unknown (its values are then taken as
+    microvolts), and where a channel has no range to scale it by (its stored values are then taken as they are).
+
     Args:
         file: an ``.edf`` file.
-        channels: names of the channels, in upper or lower case, in the order of the result. If their rates differ, all
-            are resampled to the highest.
+        channels: exact names of the channels, in the order of the result. If their rates differ, all are resampled to
+            the highest; other channels of the file have no influence.
 
     Returns:
-        The signal, ``(C, T)`` float64 in microvolts, and its rate in samples per second.
+        The signal, ``(C, T)`` float64 in microvolts, NaN in the gaps of EDF+D, and its rate in samples per second.
 
     Raises:
         UsageError: the file cannot be read, or lacks a channel.
-        MissingExtraError: mne is not installed.
+        MissingExtraError: the rates differ, and scipy is not installed.
     """
-    mne = require("mne", "eeg")
+    file = Path(file).expanduser()
+    header = read_edf_header(file)
+    chosen = _chosen(file, header, channels)
+    most = max(signal.samples for signal in chosen)
+    if not header.seconds > 0 or min(signal.samples for signal in chosen) < 1:
+        raise UsageError(f"{file} cannot be read as EDF: its records of {header.seconds:g} s hold no samples.")
+    _warn_of_scales(file, chosen)
+    stored, rate = _records(file, header), most / header.seconds
+    runs = _runs(file, header, stored, rate)
+    found = np.full((len(chosen), runs[-1][0] + (runs[-1][2] - runs[-1][1]) * most), np.nan)
+    for row, signal in zip(found, chosen, strict=True):
+        gain, offset = _scale(file, signal)
+        for start, first, end in runs:
+            values = gain * stored[first:end, signal.place].ravel() + offset
+            row[start : start + (end - first) * most] = _upsampled(values, signal.samples, most)
+    return found, rate
+
+
+def read_edf_header(file: str | Path) -> EdfHeader:
+    """Read the header of a file.
+
+    Raises:
+        UsageError: the file cannot be read, or is not EDF.
+    """
     try:
-        raw = mne.io.read_raw_edf(file, preload=False, verbose="error")
-    except Exception as error:
-        raise UsageError(f"{file} cannot be read as EDF: {error}") from error
-    known = {name.lower(): name for name in raw.ch_names}
+        with open(file, "rb") as opened:
+            head = opened.read(_HEAD)
+            if head[1:8] == b"BIOSEMI":
+                raise ValueError("it is BDF, with samples of 24 bits; export it as EDF")
+            count = _count(_text(head[252:256]))
+            table = opened.read(_HEAD * count)
+        if not count or len(table) < _HEAD * count:
+            raise ValueError("it breaks off within its header; download it again")
+        columns = _columns(table, count)
+        signals = _signals(columns)
+        notes = [label.casefold() == _NOTES for label in columns["label"]]
+        return EdfHeader(
+            kind=_text(head[192:236])[:5].upper(),
+            records=-1 if (records := _text(head[236:244])) == "-1" else _count(records),
+            seconds=_number(_text(head[244:252])),
+            signals=tuple(signal for signal, note in zip(signals, notes, strict=True) if not note),
+            notes=next((signal for signal, note in zip(signals, notes, strict=True) if note), None),
+            start=_HEAD * (count + 1),
+            width=signals[-1].place.stop,
+        )
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read as EDF: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise UsageError(f"{file} cannot be read as EDF: {error}.") from error
+
+
+def _text(field: bytes) -> str:
+    """A field of the header; the format's ASCII is often Latin-1, seldom UTF-8."""
+    try:
+        return field.decode().strip("\0 \t\r\n")
+    except UnicodeDecodeError:
+        return field.decode("latin-1").strip("\0 \t\r\n")
+
+
+def _count(text: str) -> int:
+    """A number of the header that counts something."""
+    if not re.fullmatch("[0-9]+", text):
+        raise ValueError(f"its header states {text!r} where a count belongs")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    """A number of the header, which some writers give a decimal comma."""
+    try:
+        number = float(text.replace(",", "."))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"its header states {text!r} where a number belongs")
+    return number
+
+
+def _columns(table: bytes, count: int) -> dict[str, list[str]]:
+    """What the header states on each signal, by field."""
+    found, at = {}, 0
+    for field, width in _FIELDS.items():
+        found[field] = [_text(table[at + i * width : at + (i + 1) * width]) for i in range(count)]
+        at += count * width
+    return found
+
+
+def _signals(columns: dict[str, list[str]]) -> list[EdfSignal]:
+    """All signals in the order of the file, annotations among them."""
+    found: list[EdfSignal] = []
+    limits = zip(*(columns[field] for field in _LIMITS), strict=True)
+    rows = zip(_numbered(columns["label"]), columns["unit"], limits, map(_count, columns["samples"]), strict=True)
+    for name, unit, limit, samples in rows:
+        start = found[-1].place.stop if found else 0
+        found.append(EdfSignal(name, unit, limit, slice(start, start + samples)))
+    return found
+
+
+def _numbered(labels: Sequence[str]) -> list[str]:
+    """Labels, with a number at those that occur more than once."""
+    many, seen = Counter(labels), Counter[str]()
+    names = []
+    for label in labels:
+        names.append(f"{label}-{seen[label]}" if many[label] > 1 else label)
+        seen[label] += 1
+    return names
+
+
+def _chosen(file: Path, header: EdfHeader, channels: Sequence[str]) -> list[EdfSignal]:
+    if not header.signals:
+        raise UsageError(f"{file} holds annotations alone, without any signal: give the recording beside it.")
+    if not channels:
+        raise UsageError("channels is empty: name at least one channel with data.channels.")
+    known = {signal.name: signal for signal in header.signals}
     for name in channels:
-        if name.lower() not in known:
-            raise UsageError(
-                f"{file} has no channel {name}: it has {', '.join(raw.ch_names)}. Choose with data.channels."
-            )
-    wanted = [known[name.lower()] for name in channels]
-    return 1e6 * raw.get_data(picks=wanted), float(raw.info["sfreq"])
+        if name not in known:
+            alike = [other for other in known if other.casefold() == name.casefold()]
+            fix = f"Did you mean {alike[0]}?" if alike else "Choose with data.channels."
+            raise UsageError(f"{file} has no channel {name}: it has {', '.join(known)}. {fix}")
+    return [known[name] for name in channels]
+
+
+def _limits(file: Path, signal: EdfSignal) -> tuple[float, ...]:
+    """Physical and stored minimum and maximum."""
+    try:
+        return tuple(_number(text) for text in signal.limits)
+    except ValueError as error:
+        raise UsageError(f"{file} cannot be read as EDF: of the range of channel {signal.name}, {error}.") from error
+
+
+def _has_range(file: Path, signal: EdfSignal) -> bool:
+    low, high, least, most = _limits(file, signal)
+    return low != high and least != most
+
+
+def _scale(file: Path, signal: EdfSignal) -> tuple[float, float]:
+    """Gain and offset: microvolts = gain * stored + offset."""
+    if not _has_range(file, signal):
+        return 1.0, 0.0
+    low, high, least, most = _limits(file, signal)
+    known = microvolts(signal.unit)
+    factor = 1.0 if known is None else known
+    gain = (high - low) / (most - least)
+    return factor * gain, factor * (low - gain * least)
+
+
+def _warn_of_scales(file: Path, signals: Sequence[EdfSignal]) -> None:
+    unscaled = [signal.name for signal in signals if not _has_range(file, signal)]
+    if unscaled:
+        warnings.warn(
+            f"{file} states no range for {', '.join(unscaled)} (its physical or stored minimum equals the maximum): "
+            "the stored values are taken as they are, and their unit is unknown.",
+            stacklevel=3,
+        )
+    unknown = [signal for signal in signals if microvolts(signal.unit) is None and signal.name not in unscaled]
+    if unknown:
+        units = ", ".join(f"{signal.name} in {signal.unit!r}" for signal in unknown)
+        warnings.warn(
+            f"{file} states {units}: this unit of voltage is unknown, and the values are taken as microvolts.",
+            stacklevel=3,
+        )
+
+
+def _records(file: Path, header: EdfHeader) -> np.ndarray:
+    """Stored values ``(records, width)`` int16 of all whole records, mapped from disk."""
+    whole, rest = divmod(max(os.path.getsize(file) - header.start, 0), 2 * header.width) if header.width else (0, 0)
+    if not whole:
+        raise UsageError(f"{file} cannot be read as EDF: it breaks off within its first record; download it again.")
+    if rest or whole != header.records:
+        warnings.warn(
+            f"{file} breaks off or was not finished: its header states {header.records} records, and it holds {whole} "
+            f"whole ones{' and a part of one' if rest else ''}. The whole records are read.",
+            stacklevel=3,
+        )
+    return np.memmap(file, "<i2", "r", header.start, (whole, header.width))
+
+
+def _runs(file: Path, header: EdfHeader, stored: np.ndarray, rate: float) -> list[tuple[int, int, int]]:
+    """Records that follow each other without a gap: the sample at which they start, the first, and that after the last.
+
+    Raises:
+        UsageError: the onsets of EDF+D are missing or not in order, or the gaps are too long.
+    """
+    least = max(0.5 / rate, _ROUNDING)
+    onsets = _onsets(file, header, stored, least)
+    late = np.diff(onsets) - header.seconds
+    breaks = np.flatnonzero(late > least) + 1
+    if late[breaks - 1].sum() > _LONGEST:
+        raise UsageError(
+            f"{file} has gaps of {late[breaks - 1].sum() / 3600:.0f} hours in all, and at most 24 are read: split it "
+            "into several files."
+        )
+    if len(breaks) and header.kind != "EDF+D":
+        warnings.warn(
+            f"{file} is not EDF+D, but states a gap of {late[breaks[0] - 1]:g} s after "
+            f"{breaks[0] * header.seconds:g} s. It is read with its gaps.",
+            stacklevel=4,
+        )
+    most = round(rate * header.seconds)
+    found, end = [], -1
+    for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(stored)], strict=True):
+        start = max(round((onsets[first] - onsets[0]) * rate), end + 1)  # a gap is at least one sample
+        end = start + (last - first) * most
+        found.append((start, first, last))
+    return found
+
+
+def _onsets(file: Path, header: EdfHeader, stored: np.ndarray, least: float) -> np.ndarray:
+    """Onset of each record in seconds, in order.
+
+    EDF+D must state them. In other files, which have no gaps by definition, onsets that are missing or not in order are
+    a mistake of the writer, and records follow each other.
+    """
+    found = _stated_onsets(header, stored)
+    early = np.diff(found, prepend=found[0] - header.seconds) < header.seconds - least
+    wrong = np.flatnonzero(np.isnan(found) | early)
+    if not len(wrong):
+        return found
+    if header.kind == "EDF+D":
+        raise UsageError(
+            f"{file} is EDF+D, and its record {wrong[0] + 1} of {len(found)} states no onset after the end of the one "
+            "before, so that its gaps are unknown. Export it again."
+        )
+    return np.arange(len(stored)) * header.seconds
+
+
+def _stated_onsets(header: EdfHeader, stored: np.ndarray) -> np.ndarray:
+    """Onset of each record in seconds, NaN where none is stated; the texts of annotations are not looked at."""
+    found = np.full(len(stored), np.nan)
+    if header.notes is not None:
+        for i, record in enumerate(stored[:, header.notes.place]):
+            if onset := _ONSET.match(record.tobytes()):
+                found[i] = float(onset[1].replace(b",", b"."))
+    return found
+
+
+def _upsampled(values: np.ndarray, samples: int, most: int) -> np.ndarray:
+    """Values at the highest rate of the channels; each record has ``samples`` of them, and gets ``most``."""
+    if samples == most:
+        return values
+    return require("scipy.signal", "eeg").resample_poly(values, most, samples, padtype="line")

@@ -253,7 +253,7 @@ def write_nights(
         record = folder / "training" / name
         record.mkdir(parents=True, exist_ok=True)
         signal, stages = Sleeper(seed * 1_000_000 + number, rate).night(windows)
-        stored = np.clip(np.rint(signal * GAIN), -32768, 32767).astype(np.int16)
+        stored = np.clip(np.rint(signal * GAIN), -32767, 32767).astype(np.int16)  # -32768 stands for "no value"
         save(record / f"{name}.mat", {"val": stored}, format="4")
         lines = [f"{name} {len(CHANNELS)} {rate} {signal.shape[1]}"]
         lines += [

@@ -20,16 +20,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
-from partzoo.errors import UsageError
+from partzoo.errors import PartzooError, UsageError
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
 from partzoo.files import write_aside
-from partzoo.signals.edf import read_edf
-from partzoo.signals.preparing import to_windows
+from partzoo.signals.edf import read_edf, read_edf_header
+from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.train.recipe import DataRecord
 from partzoo.weights.store import cache_folder
 
 AT_ONCE = 4  # nights in preparation; each takes about a gigabyte
-VERSION = "1"  # of the preparation; nights in a cache of another version are prepared anew
+VERSION = "2"  # of the preparation; nights in a cache of another version are prepared anew
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class SignalOptions(DataRecord):
 
     Attributes:
         layout: ``"physionet-2018"``, the challenge's folder, of which all subjects but those held out are read, or
-            ``"edf"``, all ``.edf`` files of a folder and its subfolders.
+            ``"edf"``, all ``.edf`` files of a folder and its subfolders that hold more than annotations.
         held_out: number of subjects of ``"physionet-2018"`` that are kept for the test.
-        channels: names of the channels in EDF files.
+        channels: exact names of the channels in EDF files.
         cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
         limit: use at most this many windows, spread evenly.
     """
@@ -103,12 +103,24 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
         if not files:
             raise UsageError(f"--data {folder} has no .edf files. Give another folder, or data.layout.")
-        read, key = (lambda file: to_windows(*read_edf(file, options.channels))), "|".join(options.channels)
+        files = [file for file in files if read_edf_header(file).signals]
+        if not files:
+            raise UsageError(f"--data {folder} holds no recordings: its .edf files are annotations alone.")
+        read, key = (lambda file: _edf_windows(file, options.channels)), "|".join(options.channels)
     else:
         rules = replace(PHYSIONET_2018, test_subjects=options.held_out)
         files, read, key = rules.unlabelled(folder), rules.read_unlabelled, options.layout
     nights = prepared(files, lambda file: (read(file),), key, options.cache, progress=progress)
     return WindowSet([windows for (windows,) in nights], limit=options.limit)
+
+
+def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
+    """Windows of a recording in EDF; its gaps need no warning here, since the windows' times have no influence."""
+    signal, rate = read_edf(file, channels)
+    try:
+        return whole_windows(filtered(signal, rate), channels)
+    except UsageError as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def read_nights(records: Sequence[Path], cache: str | Path = "", *, progress: bool = True) -> list[Night]:
@@ -144,23 +156,53 @@ def prepared(
         key: what the arrays depend on besides the file.
         cache: folder; empty is ``signals`` in partzoo's own cache.
         progress: show a bar.
+
+    Raises:
+        PartzooError: a night that is not in the cache cannot be written to it.
     """
-    place = Path(cache) if cache else cache_folder() / "signals"
-    place.mkdir(parents=True, exist_ok=True)
+    place = _cache_place(cache)
 
     def one(file: Path) -> tuple[np.ndarray, ...]:
         stem = place / _digest(file, key)
         if not stem.with_suffix(".0.npy").exists():
-            arrays = read(file)
-            for number in reversed(range(len(arrays))):
-                array = arrays[number]
-                with write_aside(stem.with_suffix(f".{number}.npy")) as opened:
-                    np.save(opened, array.astype(np.float16) if array.dtype.kind == "f" else array)
+            _keep(stem, read(file))
         numbers = range(len(list(place.glob(f"{stem.name}.*.npy"))))
         return tuple(np.load(stem.with_suffix(f".{number}.npy"), mmap_mode="r") for number in numbers)
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE)) as pool:
         return list(tqdm(pool.map(one, files), "recordings", len(files), disable=None if progress else True))
+
+
+def _cache_place(cache: str | Path) -> Path:
+    """The folder of the cache, which is made where there is none."""
+    try:
+        place = (Path(cache) if cache else cache_folder() / "signals").expanduser()
+    except RuntimeError as error:  # there is no home
+        raise _not_kept("the home folder", str(error)) from error
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_kept(str(place), error.strerror or str(error)) from error
+    return place
+
+
+def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
+    """Write arrays to the cache, the first last: where it is there, all are."""
+    for number in reversed(range(len(arrays))):
+        array = arrays[number]
+        try:
+            with write_aside(stem.with_suffix(f".{number}.npy")) as opened:
+                np.save(opened, array.astype(np.float16) if array.dtype.kind == "f" else array)
+        except PartzooError as error:
+            reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else None
+            raise _not_kept(str(stem.parent), reason or str(error)) from error
+
+
+def _not_kept(place: str, reason: str) -> PartzooError:
+    return PartzooError(
+        f"Prepared recordings cannot be kept in {place}: {reason.rstrip('.')}. Choose another folder with data.cache "
+        "('partzoo stages': --cache), or set PARTZOO_CACHE."
+    )
 
 
 def _digest(file: Path, key: str) -> str:

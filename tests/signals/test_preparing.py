@@ -1,16 +1,21 @@
-import importlib.util
-
 import numpy as np
 import pytest
 
-from partzoo.errors import MissingExtraError, ShapeError, UsageError
-from partzoo.signals import end_to_end, filtered, normalized, read_edf, to_windows
+from partzoo.errors import ShapeError, UsageError
+from partzoo.models.loading import build
+from partzoo.models.part.signal_model import SignalPartConfig
+from partzoo.models.registry import find
+from partzoo.signals import end_to_end, filtered, normalized, to_windows, window_starts
 
 pytest.importorskip("scipy")
 
 
 def sine(frequency, seconds, rate):
     return np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate)
+
+
+def noise(channels, seconds, rate=100):
+    return 20 * np.random.default_rng(0).normal(size=(channels, seconds * rate))
 
 
 @pytest.mark.parametrize("rate", [100, 128, 200, 256, 512])
@@ -43,43 +48,103 @@ def test_signals_that_cannot_be_filtered_say_why():
         filtered(np.zeros(3000), 100)
     with pytest.raises(ShapeError, match="one second long"):
         filtered(np.zeros((2, 50)), 100)
-    with pytest.raises(UsageError, match="rate=50 must exceed 60 samples"):
+    with pytest.raises(UsageError, match="rate=50 must exceed 60 samples per second"):
         filtered(np.zeros((2, 500)), 50)
+    with pytest.raises(UsageError, match="rate=nan must exceed"):
+        filtered(np.zeros((2, 500)), float("nan"))
 
 
-def write_edf(file, names, signal, rate):
-    """EDF of microvolts, records of one second, by the format's specification."""
-    seconds = signal.shape[1] // rate
-
-    def fields(values, width):
-        return "".join(str(value)[:width].ljust(width) for value in values)
-
-    n = len(names)
-    head = fields(["0"], 8) + fields(["X", "X"], 80) + fields(["01.01.20", "00.00.00"], 8)
-    head += fields([256 * (n + 1)], 8) + fields([""], 44) + fields([seconds, 1], 8) + fields([n], 4)
-    head += fields(names, 16) + fields([""] * n, 80) + fields(["uV"] * n, 8)
-    head += fields([-3276.8] * n, 8) + fields([3276.7] * n, 8) + fields([-32768] * n, 8) + fields([32767] * n, 8)
-    head += fields([""] * n, 80) + fields([rate] * n, 8) + fields([""] * n, 32)
-    stored = np.rint(signal[:, : seconds * rate] * 10).astype("<i2")
-    file.write_bytes(head.encode() + stored.reshape(n, seconds, rate).swapaxes(0, 1).tobytes())
+# Units
 
 
-def test_edf_gives_the_channels_that_are_asked_for_in_microvolts(tmp_path):
-    pytest.importorskip("mne")
-    signal = np.stack([50 * sine(frequency, 65, 200) for frequency in (3, 5, 7)])
-    write_edf(tmp_path / "a.edf", ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG"], signal, 200)
-    found, rate = read_edf(tmp_path / "a.edf", ["eog", "EEG Fpz-Cz"])
-    assert rate == 200 and np.abs(found - signal[[2, 0], : 65 * 200]).max() < 0.06
-    assert to_windows(found, rate).shape == (2, 2, 3000)
-    with pytest.raises(UsageError, match=r"has no channel C3-M2: it has EEG Fpz-Cz, EEG Pz-Oz, EOG"):
-        read_edf(tmp_path / "a.edf", ["C3-M2"])
-    (tmp_path / "b.edf").write_text("not EDF")
-    with pytest.raises(UsageError, match=r"b\.edf cannot be read as EDF"):
-        read_edf(tmp_path / "b.edf", ["C3-M2"])
+@pytest.mark.parametrize("factor", [1e-9, 1e-6, 1e-3, 1e3, -1])
+def test_windows_do_not_depend_on_the_unit(factor):
+    signal = noise(3, 120)
+    signal[1] *= 1e-4
+    signal[2] = 0.1
+    expected, found = to_windows(signal, 100), to_windows(signal * factor, 100)
+    assert np.abs(found * np.sign(factor) - expected).max() < 1e-3
+    assert np.abs(expected[:, :2].std(-1) - 1).max() < 1e-3 and not expected[:, 2].any()
 
 
-def test_a_missing_extra_is_one_sentence(tmp_path):
-    if importlib.util.find_spec("mne"):
-        pytest.skip("mne is installed")
-    with pytest.raises(MissingExtraError, match=r'mne is not installed: pip install "partzoo\[eeg\]"\.'):
-        read_edf(tmp_path / "a.edf", ["C3-M2"])
+@pytest.mark.parametrize("factor", [1e-6, 1, 1e3])
+@pytest.mark.parametrize("level", [0, 0.1, 3000])
+def test_a_channel_that_falls_silent_is_zero_from_then_on(factor, level):
+    signal = noise(2, 300)
+    signal[1, 6000:] = 0
+    signal[1] += level
+    windows = to_windows(factor * signal, 100)
+    assert np.abs(windows[:2].std(-1) - 1).max() < 1e-3
+    assert not windows[4:, 1].any() and np.abs(windows[:, 0].std(-1) - 1).max() < 1e-3
+
+
+def test_one_loud_artefact_silences_nothing():
+    signal = noise(1, 30 * 20)
+    signal[0, 50_000:50_050] = 1e6
+    assert np.abs(to_windows(signal, 100).std(-1) - 1).max() < 1e-3
+
+
+# Missing samples
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rate", [100, 128, 256])
+def test_missing_samples_cost_their_window_alone(value, rate):
+    signal = noise(3, 150, rate)
+    expected = to_windows(signal, rate)
+    signal[2, 61 * rate : 61 * rate + 10] = value
+    kept = filtered(signal, rate)
+    assert np.array_equal(kept[:2], filtered(signal[:2], rate)) and np.isnan(kept[2]).sum() <= 11
+    with pytest.warns(UserWarning, match=r"Channel 2 misses samples .*from 61 s to 61\.\d+ s: windows begin anew"):
+        windows = to_windows(signal, rate)
+    assert windows.shape == (4, 3, 3000) and np.isfinite(windows).all()
+    assert np.abs(windows[0] - expected[0]).max() < 0.01  # half a minute from the gap
+    # The windows behind it begin at the first sample that is there.
+    first = int(np.flatnonzero(np.isfinite(kept[2, 6100:]))[0]) + 6100
+    assert window_starts(kept, 3000).tolist() == [0, 3000, first, first + 3000]
+    whole = filtered(noise(3, 150, rate), rate)[:, first + 3000 : first + 6000]
+    assert min(np.corrcoef(windows[3, i], whole[i])[0, 1] for i in range(3)) > 0.99
+
+
+def test_missing_samples_at_the_ends_of_all_channels_or_in_a_mask():
+    signal = noise(2, 100)
+    signal[:, :500], signal[1, -100:] = np.nan, np.inf
+    masked = np.ma.masked_invalid(noise(2, 100))
+    masked[:, :500], masked[1, -100:] = np.ma.masked, np.ma.masked
+    with pytest.warns(UserWarning, match="Channel EOG misses samples"):
+        windows = to_windows(signal, 100, channels=["C3", "EOG"])
+    assert windows.shape == (3, 2, 3000) and np.isfinite(windows).all()
+    with pytest.warns(UserWarning, match="Channel 1"):
+        np.testing.assert_allclose(to_windows(masked, 100), windows, atol=1e-6)
+
+
+def test_stretches_below_a_second_are_left_out():
+    signal = noise(1, 40)
+    signal[0, ::50] = np.nan
+    assert np.isnan(filtered(signal, 100)).all()
+
+
+@pytest.mark.parametrize(
+    ("gone", "match"),
+    [
+        (np.s_[1, :], r"Channel Pz misses samples .* from 0 s to 90 s, and no window of 30 s"),
+        (np.s_[0, ::2500], r"Channel Cz misses samples .* from 0 s to 0\.01 s, and no window"),
+        (np.s_[:, 2000:], r"Channel Cz misses samples .* from 20 s to 90 s"),
+    ],
+)
+def test_a_recording_of_which_nothing_is_left_is_refused(gone, match):
+    signal = noise(2, 90)
+    signal[gone] = np.nan
+    with pytest.raises(UsageError, match=match):
+        to_windows(signal, 100, channels=("Cz", "Pz"))
+
+
+def test_windows_that_are_not_finite_get_neither_normalized_nor_staged():
+    windows = noise(4, 60).reshape(4, 2, 3000).astype(np.float32)
+    windows[3, 1, 7] = np.inf
+    with pytest.raises(UsageError, match="Window 3 has a value that is NaN or infinite in channel 1, at sample 7"):
+        normalized(windows)
+    model = build(find("part-vit1d"), SignalPartConfig(dim=24, depth=1, heads=2, channels=2, classes=5))
+    assert model.stages(windows[:3]).shape == (3,)
+    with pytest.raises(UsageError, match="Window 3 has"):
+        model.stages(windows)

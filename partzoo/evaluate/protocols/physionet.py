@@ -6,6 +6,8 @@ The challenge's folder is ``training/<record>/<record>.hea`` (the header), ``.ma
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,9 @@ import numpy as np
 from partzoo.data.reading import need
 from partzoo.errors import ShapeError, UsageError, require
 from partzoo.evaluate.metrics import Contingency
-from partzoo.evaluate.protocols.wfdb import read_annotations, read_header
-from partzoo.signals.preparing import BAND, RATE, SECONDS, end_to_end, filtered, normalized
+from partzoo.evaluate.protocols.wfdb import Header, read_annotations, read_header
+from partzoo.signals.preparing import BAND, RATE, SECONDS, check_left, filtered, normalized, whole_windows
+from partzoo.signals.units import microvolts
 
 STAGES = ("W", "N1", "N2", "N3", "R")
 UNDEFINED = "U"
@@ -112,36 +115,42 @@ class SignalProtocol:
         """One night: filtered (Butterworth of order 4, forwards and backwards), resampled, cut and normalized.
 
         A stage holds from its annotation to that of the next stage, the last for one window. Windows lie end to end
-        within a stage; what is shorter, undefined, or beyond the signal is left out. Each channel of a window gets
-        mean 0 and deviation 1.
+        within a stage; what is shorter, undefined, beyond the signal, or lacks samples is left out. Each channel of a
+        window gets mean 0 and deviation 1.
 
         Raises:
-            UsageError: a file is missing or damaged, or a channel is missing.
+            UsageError: a file is missing or damaged, a channel is missing, or no window is without missing samples.
             MissingExtraError: scipy is not installed.
         """
         need(self.name, record, [f"{record.name}.arousal"], self.get)
         signal, rate = self._signal(record)
         starts, stages = self._windows(record / f"{record.name}.arousal", rate, signal.shape[1])
         windows = signal[:, starts[:, None] + np.arange(self.seconds * self.rate)].swapaxes(0, 1)
-        return Night(record.name, normalized(windows), stages)
+        whole = np.isfinite(windows).all((1, 2))
+        with _named(record):
+            check_left(windows[whole], signal, CHANNELS)
+        return Night(record.name, normalized(windows[whole]), stages[whole])
 
     def read_unlabelled(self, record: Path) -> np.ndarray:
-        """All windows ``(n, 6, 3000)`` of a night, end to end from its beginning; otherwise as :meth:`read`."""
-        return normalized(end_to_end(self._signal(record)[0], self.seconds * self.rate))
+        """All windows ``(n, 6, 3000)`` of a night, end to end from its beginning and anew after missing samples.
+
+        Otherwise as :meth:`read`.
+        """
+        signal, _ = self._signal(record)
+        with _named(record):
+            return whole_windows(signal, CHANNELS)
 
     def _signal(self, record: Path) -> tuple[np.ndarray, float]:
         """The six channels, filtered and resampled, and the rate at which they were recorded."""
-        loadmat, name = require("scipy.io", "eeg").loadmat, record.name
+        name = record.name
         need(self.name, record, [f"{name}{ending}" for ending in (".hea", ".mat")], self.get)
         header = read_header(record / f"{name}.hea")
         missing = [channel for channel in CHANNELS if channel not in header.names]
         if missing:
             raise UsageError(f"{record / name}.hea has no channel {missing[0]}: it has {', '.join(header.names)}.")
-        stored = loadmat(record / f"{name}.mat")["val"]
-        chosen = list(map(header.names.index, CHANNELS))
-        baselines, gains = (np.array(values)[chosen, None] for values in (header.baselines, header.gains))
-        physical = (stored[chosen].astype(np.float64) - baselines) / gains
-        return filtered(physical, header.rate, band=self.band, target=self.rate), header.rate
+        physical = _physical(record / f"{name}.mat", header)
+        with _named(record):
+            return filtered(physical, header.rate, band=self.band, target=self.rate), header.rate
 
     def _windows(self, file: Path, rate: float, samples: int) -> tuple[np.ndarray, np.ndarray]:
         """First sample, after resampling, and stage of every window."""
@@ -185,6 +194,48 @@ class SignalProtocol:
             "accuracy": float(100 * np.trace(table.counts) / table.counts.sum()),
             "kappa": float(table.kappa()),
         }
+
+
+@contextlib.contextmanager
+def _named(record: Path) -> Iterator[None]:
+    """Let errors of usage begin with the record."""
+    try:
+        yield
+    except UsageError as error:
+        raise type(error)(f"{record}: {error}") from error
+
+
+def _physical(file: Path, header: Header) -> np.ndarray:
+    """The six channels ``(6, T)`` in microvolts, NaN where a sample is missing."""
+    loadmat = require("scipy.io", "eeg").loadmat
+    try:
+        stored = np.atleast_2d(loadmat(file)["val"])
+    except Exception as error:  # scipy raises what the damaged bytes lead to
+        raise UsageError(f"{file} cannot be read ({type(error).__name__}: {error}): download it again.") from error
+    if len(stored) != len(header.names):
+        raise UsageError(
+            f"{file} holds {len(stored)} signals, and its header {len(header.names)}: download both again."
+        )
+    if header.samples and stored.shape[1] != header.samples:
+        warnings.warn(
+            f"{file} breaks off: its header states {header.samples} samples, and it holds {stored.shape[1]}.",
+            stacklevel=2,
+        )
+    chosen = list(map(header.names.index, CHANNELS))
+    units = {header.units[i]: microvolts(header.units[i]) for i in chosen}
+    if unknown := [unit for unit, factor in units.items() if factor is None]:
+        warnings.warn(
+            f"{file.with_suffix('.hea')} states the unit {unknown[0]!r}: this unit of voltage is unknown, and the "
+            "values are taken as microvolts.",
+            stacklevel=2,
+        )
+    found = stored[chosen].astype(np.float64)
+    for values, i in zip(found, chosen, strict=True):
+        if header.no_values[i] is not None:
+            values[values == header.no_values[i]] = np.nan
+        values -= header.baselines[i]
+        values *= (units[header.units[i]] or 1.0) / header.gains[i]
+    return found
 
 
 PHYSIONET_2018 = SignalProtocol(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from partzoo.errors import UsageError
 
 _SKIP, _NUM, _SUB, _CHN, _AUX = range(59, 64)
-_DEFAULT_GAIN = 200.0
+_DEFAULT_GAIN, _DEFAULT_UNIT = 200.0, "mV"
+# The stored value that stands for "no value", the lowest of each format.
+_NO_VALUE = {"16": -(1 << 15), "24": -(1 << 23), "32": -(1 << 31), "80": -(1 << 7), "212": -(1 << 11)}
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,18 @@ class Header:
         names: names of the signals.
         gains: stored units per physical unit.
         baselines: stored values of physical 0.
+        units: physical units, as they are written.
+        no_values: stored values that stand for a missing sample; None where the format has none.
+        samples: number of samples of each signal; 0 where the header does not state it.
     """
 
     rate: float
     names: tuple[str, ...]
     gains: tuple[float, ...]
     baselines: tuple[float, ...]
+    units: tuple[str, ...]
+    no_values: tuple[int | None, ...]
+    samples: int
 
 
 def read_header(file: str | Path) -> Header:
@@ -38,21 +47,46 @@ def read_header(file: str | Path) -> Header:
     """
     file = Path(file)
     try:
-        lines = [line.split() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        lines = [line.split() for line in _lines(file) if line.strip() and not line.startswith("#")]
         count = int(lines[0][1])
         rate = float(lines[0][2].partition("/")[0].partition("(")[0])
+        samples = int(lines[0][3]) if len(lines[0]) > 3 else 0
         rows = [_signal(line) for line in lines[1 : count + 1]]
-    except (UnicodeDecodeError, IndexError, ValueError) as error:
+    except (IndexError, ValueError) as error:
         raise UsageError(f"{file} is not a WFDB header ({error}): download it again.") from error
-    if len(rows) != count or not rate > 0:
+    if not rows or len(rows) != count or not rate > 0:
         raise UsageError(f"{file} is not a whole WFDB header: {len(rows)} of {count} signals, rate {rate:g}.")
-    return Header(rate, *zip(*rows, strict=True))
+    names, gains, baselines, units, no_values = zip(*rows, strict=True)
+    return Header(rate, names, gains, baselines, units, no_values, samples)
 
 
-def _signal(fields: list[str]) -> tuple[str, float, float]:
-    """Name, gain and baseline of a line: file, format, gain(baseline)/units, bits, zero, first, sum, block, name."""
-    gain, _, baseline = fields[2].partition("/")[0].rstrip(")").partition("(")
-    return " ".join(fields[8:]), float(gain) or _DEFAULT_GAIN, float(baseline or fields[4])
+def _lines(file: Path) -> list[str]:
+    """Lines of a text in UTF-8, with or without a byte order mark, or in Latin-1, with ends of any system."""
+    stored = file.read_bytes()
+    try:
+        text = stored.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = stored.decode("latin-1")
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _signal(fields: list[str]) -> tuple[str, float, float, str, int | None]:
+    """What a line states: file, format, gain(baseline)/unit, bits, zero, first, sum, block, name.
+
+    Returns:
+        The name, the gain, the baseline, the unit, and the stored value that stands for "no value".
+    """
+    scale, _, unit = fields[2].partition("/")
+    gain, _, baseline = scale.rstrip(")").partition("(")
+    form = re.match(r"\d*", fields[1])
+    no_value = _NO_VALUE.get(form[0] if form else "")
+    return (
+        " ".join(fields[8:]),
+        float(gain) or _DEFAULT_GAIN,
+        float(baseline or fields[4]),
+        unit or _DEFAULT_UNIT,
+        no_value,
+    )
 
 
 def read_annotations(file: str | Path) -> list[tuple[int, str]]:

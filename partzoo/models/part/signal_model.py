@@ -20,6 +20,7 @@ from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision
 from partzoo.models.layers import Block, Blocks
 from partzoo.models.part.relative import build_relative_encoder
 from partzoo.models.registry import register
+from partzoo.signals.preparing import check_finite
 
 AT_ONCE = 256  # windows in one batch
 
@@ -154,7 +155,12 @@ class SignalPart(Encoder):
 
     @torch.inference_mode()
     def stages(self, windows: np.ndarray) -> np.ndarray:
-        """The most probable class ``(n,)`` int64 of each window ``(n, channels, size)``."""
+        """The most probable class ``(n,)`` int64 of each window ``(n, channels, size)``.
+
+        Raises:
+            UsageError: a value is NaN or infinite, or the model has no classes.
+        """
+        check_finite(np.asarray(windows))
         parameter = next(self.parameters())
         found = [np.zeros(0, np.int64)]
         for start in range(0, len(windows), AT_ONCE):

@@ -162,6 +162,86 @@ def test_header_by_hand(tmp_path):
     found = read_header(tmp_path / "a.hea")
     assert found.rate == 200 and found.names == ("F3-M2", "Airflow 2", "ECG")
     assert found.gains == (1, 0.5, 200) and found.baselines == (7, -10, 0)
+    assert found.units == ("uV", "mV", "mV") and found.no_values == (-32768,) * 3 and found.samples == 400
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_headers_in_any_encoding_and_with_any_line_ends_are_read(tmp_path, encoding, end):
+    lines = ["a 2 200", "a.mat 24x1+24 2(5)/µV 16 0 -4 5 0 C3-M2", "a.mat 212 2/mV 16 0 -4 5 0 Gerät", "# für später"]
+    (tmp_path / "a.hea").write_bytes(end.join(lines).encode(encoding))
+    found = read_header(tmp_path / "a.hea")
+    assert found.names == ("C3-M2", "Gerät") and found.units == ("µV", "mV") and found.samples == 0
+    assert found.rate == 200 and found.no_values == (-(2**23), -(2**11))
+
+
+# Units, missing samples, files that are not whole
+
+
+def changed(folder, change=lambda stored: None, header=lambda text: text, kind=np.int16):
+    """A record with other stored values or another header."""
+    record = write_record(folder, "tr03-0001")
+    file = record / "tr03-0001.mat"
+    stored = io.loadmat(file)["val"].astype(kind)
+    replacement = change(stored)
+    io.savemat(file, {"val": stored if replacement is None else replacement}, format="4")
+    (record / "tr03-0001.hea").write_text(header((record / "tr03-0001.hea").read_text()))
+    return record
+
+
+@pytest.mark.parametrize(
+    ("header", "factor"),
+    [("2(100)/mV", 1e3), ("2(100)/V", 1e6), ("2(100)/nV", 1e-3), ("2(100)/UV", 1), ("2(100)", 1e3)],
+)
+def test_units_of_the_header_are_read(tmp_path, header, factor):
+    record = changed(tmp_path, header=lambda text: text.replace("2(100)/uV", header))
+    values = SMALL._signal(record)[0]
+    expected = SMALL._signal(write_record(tmp_path / "as-it-was", "tr03-0001"))[0]
+    np.testing.assert_allclose(values, factor * expected, rtol=1e-3, atol=1e-3 * factor)
+
+
+def test_an_unknown_unit_of_the_header_is_warned_of(tmp_path):
+    record = changed(tmp_path, header=lambda text: text.replace("/uV", "/adu"))
+    with pytest.warns(UserWarning, match=r"tr03-0001\.hea states the unit 'adu': this unit of voltage is unknown"):
+        assert SMALL.read(record).windows.shape == (7, 6, 3000)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "value"),
+    [("16", np.int16, -(2**15)), ("24", np.int32, -(2**23)), ("32", np.int32, -(2**31)), ("16", np.float64, np.nan)],
+)
+def test_no_value_costs_its_windows_alone(tmp_path, night, form, kind, value):
+    def gone(stored):
+        stored[2, 100 * RATE : 100 * RATE + 3] = value
+
+    record = changed(tmp_path, gone, lambda text: text.replace("16+24", f"{form}+24"), kind)
+    found = SMALL.read(record)
+    assert [STAGES[i] for i in found.stages] == EXPECTED[:2] + EXPECTED[3:]
+    kept = np.delete(night.windows, 2, 0)
+    assert np.isfinite(found.windows).all() and np.abs(found.windows - kept)[[0, 1, 3, 4]].max() < 0.2
+    windows = SMALL.read_unlabelled(record)
+    assert len(windows) == 3 + 5 and np.isfinite(windows).all()
+
+
+def test_a_record_of_which_nothing_is_left_is_refused(tmp_path):
+    def gone(stored):
+        stored[3] = -32768
+
+    record = changed(tmp_path, gone)
+    for read in (SMALL.read, SMALL.read_unlabelled):
+        with pytest.raises(UsageError, match=r"tr03-0001: Channel C4-M1 misses samples .* from 0 s to 255 s"):
+            read(record)
+
+
+def test_a_record_that_breaks_off_is_warned_of(tmp_path):
+    record = changed(tmp_path, lambda stored: stored[:, : 100 * RATE])
+    with pytest.warns(UserWarning, match=r"tr03-0001\.mat breaks off: its header states 51000 samples, .* 20000"):
+        assert len(SMALL.read(record).stages) == 2
+    (record / "tr03-0001.mat").write_bytes((record / "tr03-0001.mat").read_bytes()[:10_000])
+    with pytest.raises(UsageError, match=r"tr03-0001\.mat cannot be read .*: download it again"):
+        SMALL.read(record)
+    with pytest.raises(UsageError, match="holds 3 signals, and its header 8"):
+        SMALL.read(changed(tmp_path / "few", lambda stored: stored[:3]))
 
 
 @pytest.mark.parametrize("text", ["", "a 2 200 400\na.mat 16+24 1/uV 16 0 -4 5 0 ECG\n", "a\n", "a 1 fast 4\nb\n"])
