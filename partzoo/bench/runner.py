@@ -105,7 +105,7 @@ def run(
             if progress:
                 progress(line(result))
     if out is not None:
-        write(record, Path(out))
+        write(record, Path(out).expanduser())
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -38,6 +39,9 @@ class Group(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         debug: list[bool] = []
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # paths of old archives hold bytes that are not UTF-8
+                stream.reconfigure(errors="backslashreplace")
         # The Hub's client would report every retry before our one sentence.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         try:
@@ -99,6 +103,7 @@ def megabytes(count: int) -> str:
 
 def check_place(path: Path) -> None:
     """Fail before the work, not after it, where a file cannot be written."""
+    path = path.expanduser()
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise PartzooError(

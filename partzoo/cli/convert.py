@@ -50,7 +50,7 @@ def convert(file: str, out: str, with_backbone: bool, architecture: str | None, 
     from partzoo.models.sharing import save_pretrained
     from partzoo.settings import checked, parse_settings, types_of
 
-    folder = Path(out)
+    folder = Path(out).expanduser()
     _check_folder(folder)
     found = recognize(file, architecture)
     entry = find(found.architecture)

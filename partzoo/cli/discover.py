@@ -128,7 +128,7 @@ def discover(
     for parts in _find(opened, single, k, vocabulary, save_vocabulary, category, given, options, as_json):
         target = targets[len(found)] if targets else None
         if target:
-            parts.save(target, scale=scale, form=None if str(target) == out else form)
+            parts.save(target, scale=scale, form=None if target == Path(out or "").expanduser() else form)
         elif out:
             written.append(parts)
         found.append(_about(parts, opened.name(len(found)), target or out))
@@ -215,7 +215,7 @@ def _targets(out: str | None, form: str, images: OpenedImages, single: bool) -> 
     """The file for each image's parts; None where nothing is written, or all parts go into one COCO file."""
     if out is None:
         return None
-    path = Path(out)
+    path = Path(out).expanduser()
     if len(images) == 1 and not path.is_dir() and (single or path.suffix):
         if not path.name.lower().endswith(FORMS):
             raise UsageError(f"Unknown ending of {out!r}. Use one of {', '.join(FORMS)}.")
@@ -244,7 +244,7 @@ def _save_together(several: Sequence[Parts], out: str) -> None:
     from partzoo.files import write_aside
     from partzoo.parts.coco import to_coco
 
-    text = json.dumps(to_coco(several, folder=Path(out).parent))
+    text = json.dumps(to_coco(several, folder=Path(out).expanduser().parent))
     with write_aside(out) as file:
         file.write(text.encode())
 

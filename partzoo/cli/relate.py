@@ -57,7 +57,7 @@ def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as
         "symmetry_correlation": {"x": None if isnan(x) else x, "y": None if isnan(y) else y},
     }
     if out is not None:
-        folder = Path(out)
+        folder = Path(out).expanduser()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

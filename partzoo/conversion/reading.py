@@ -40,7 +40,7 @@ def read_checkpoint(path: str | Path) -> Any:
     Raises:
         WeightsError: the file is missing, damaged, of another kind, or contains code.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsError(f"There is no file {path}: check the path.")
     begin = begin_of(path)

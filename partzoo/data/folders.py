@@ -41,7 +41,7 @@ def load_images(
     Raises:
         UsageError: the folder is missing or contains no images.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     sheet = folder / f"{'dev' if split == 'val' else split}.avif"
     if folder.suffix == ".tar" and folder.is_file():
         images = _from_tar(folder, split, side, frame)
@@ -94,7 +94,7 @@ def image_files(folder: str | Path) -> list[Path]:
     Raises:
         UsageError: the folder is missing or contains no images.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise UsageError(f"--data {folder} is not a folder.")
     try:

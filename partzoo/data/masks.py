@@ -51,7 +51,7 @@ class MaskedSet(Sequence[MaskedImage]):
     def __init__(self, path: str | Path, split: str = "all") -> None:
         if split not in ("all", *SPLITS):
             raise UsageError(f"Unknown split {split!r}; the splits are all, {', '.join(SPLITS)}.")
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._files = _files_of(self.path)
         stems = {name.removeprefix("images/").rpartition(".")[0]: name for name in self._files if _is_image(name)}
         if not stems:
@@ -97,7 +97,7 @@ def find_set(folder: str | Path, name: str) -> Path:
     Raises:
         UsageError: the set is not there.
     """
-    for base in (Path(folder), Path(folder, "masks")):
+    for base in (Path(folder).expanduser(), Path(folder, "masks").expanduser()):
         for path in (base / f"{name}.tar", base / name):
             if path.exists():
                 return path

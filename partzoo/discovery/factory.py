@@ -84,7 +84,7 @@ def foreground_of(background: Background, encoder: Model) -> tuple[str, Foregrou
     if name in METHODS:
         return name, None
     if is_foreground_model(name):
-        return name, _read(name) if Path(name).exists() else _released(name)
+        return name, _read(name) if Path(name).expanduser().exists() else _released(name)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
     raise UsageError(f"Unknown background {name!r}: it is 'auto', None, or one of {known}.")
 
@@ -100,7 +100,7 @@ def _released(name: str) -> ForegroundModel:
 
 def is_foreground_model(name: str) -> bool:
     """Whether a name, a folder or a file is a foreground model's."""
-    stored = stored_model(name) if Path(name).exists() else None
+    stored = stored_model(name) if Path(name).expanduser().exists() else None
     try:
         return find(stored[0] if stored else name).family == "foreground"
     except UnknownModelError:

@@ -93,7 +93,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 def write_csv(records: Iterable[Mapping[str, Any]], path: str | Path) -> list[Row]:
     """Write the figures of all records of one protocol, and return them; see :func:`rows`."""
-    path, found = Path(path), rows(records)
+    path, found = Path(path).expanduser(), rows(records)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -109,7 +109,7 @@ def read_csv(path: str | Path) -> list[Row]:
     Raises:
         UsageError: the file is not there, or is not such a table.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     remedy = f"Run: partzoo eval --all --protocol {path.stem} --data DIR"
     try:
         with path.open(encoding="utf-8", newline="") as file:

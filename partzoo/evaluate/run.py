@@ -100,14 +100,15 @@ def evaluate(
         "limit": limit,
         **made.identity,
     }
-    if out is not None and (known := _known(Path(out), record)):
+    place = None if out is None else Path(out).expanduser()
+    if place is not None and (known := _known(place, record)):
         return known
     with kept_memory():
         runs, images = made.measure(progress)
     record |= {"images": images, "command": _command(record), "hardware": hardware(), "runs": runs}
-    if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        with write_aside(out) as file:
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with write_aside(place) as file:
             file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
 

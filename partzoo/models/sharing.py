@@ -56,7 +56,7 @@ def save_pretrained(
             does not exist.
         WeightsError: a file cannot be written.
     """
-    return _save(model, Path(folder), record, dtype, backbone=backbone)
+    return _save(model, Path(folder).expanduser(), record, dtype, backbone=backbone)
 
 
 def _save(
@@ -113,7 +113,7 @@ def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
     Raises:
         WeightsError: files are missing, damaged or do not fit.
     """
-    if Path(repo_or_folder).is_dir():
+    if Path(repo_or_folder).expanduser().is_dir():
         return load(f"local-dir:{repo_or_folder}", **options)
     return load(f"hf-hub:{str(repo_or_folder).removeprefix('hf-hub:')}", **options)
 

@@ -24,7 +24,7 @@ ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: str | None = None) -> None:
     """Write parts in the format that the suffix selects; see ``Parts.save``."""
-    path = Path(path)
+    path = Path(path).expanduser()
     name = form or path.name.lower()
     if name.endswith(".index.png"):
         with write_aside(path) as file:
@@ -56,7 +56,7 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
     """Read the arguments of ``Parts`` from an ``.npz`` or ``.index.png`` file; see ``Parts.load``."""
-    path = Path(path)
+    path = Path(path).expanduser()
     name = path.name.lower()
     if not name.endswith((".npz", ".index.png")):
         raise UsageError(f"Cannot load parts from {str(path)!r}: only .npz and .index.png can be read back.")

@@ -204,7 +204,7 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     Raises:
         UsageError: it cannot be made, or it holds a run already where a ``fresh`` one is needed.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     if fresh and (out / CHECKPOINT).exists():
         raise UsageError(f"{out} holds a run already. Add --resume, or choose another folder with -o.")
     try:

@@ -105,7 +105,7 @@ def train(
         UsageError: an argument is wrong, or the data does not suit the method.
     """
     kind = find_method(method)
-    recipe = _recipe(kind, recipe, Path(out), resume)
+    recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
     given = {
         "task": task or {},
         "config": (config or {}) | _given(parts=k),

@@ -98,7 +98,7 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
     Raises:
         UsageError: the folder is not in this layout, or holds no recording.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if options.layout == "edf":
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
         if not files:

@@ -25,7 +25,7 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     Raises:
         WeightsError: a file is missing or damaged.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     index = path / f"model{INDEX}"
     if (path / WEIGHTS).is_file():
         files = [path / WEIGHTS]
@@ -92,7 +92,7 @@ def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any
     Raises:
         WeightsError: the folder or file does not hold a model of the zoo.
     """
-    path = Path(name.removeprefix("local-dir:"))
+    path = Path(name.removeprefix("local-dir:")).expanduser()
     if path.is_dir():
         return read_folder(path) if weights else (*read_config(path / CONFIG), [])
     if name.startswith("local-dir:"):

@@ -237,8 +237,8 @@ def _fix(record: WeightRecord, file: WeightFile) -> str:
 def cache_folder() -> Path:
     """partzoo's own cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
     if own := os.environ.get("PARTZOO_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "partzoo"
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "partzoo"
 
 
 def _memo() -> dict[str, list]:

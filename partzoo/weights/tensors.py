@@ -45,7 +45,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _open(Path(path)) as opened:
+    with _open(Path(path).expanduser()) as opened:
         return opened.metadata() or {}
 
 
@@ -57,7 +57,7 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     """
     header = read_metadata(path)
     try:
-        return header["architecture"], json.loads(header["config"]), [Path(path)]
+        return header["architecture"], json.loads(header["config"]), [Path(path).expanduser()]
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} names no architecture of partzoo in its header: write the file with "
@@ -90,7 +90,7 @@ def write_weights(
     Raises:
         WeightsError: a file cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
     values = dataclasses.asdict(config) if is_config else dict(config)
     header = {"format": "pt", "architecture": architecture, "config": json.dumps(values)}

@@ -1,0 +1,57 @@
+"""``~`` is the home folder wherever a path is given, and no folder of that name appears."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import partzoo
+from partzoo import hub
+from partzoo.cli import main
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("home", "elsewhere"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "home" / "a.png")
+    yield tmp_path / "home"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_models(home):
+    hub.save_pretrained(partzoo.load("toy-vit", device="cpu"), "~/toy")
+    for name in ("~/toy", "local-dir:~/toy", "~/toy/model.safetensors"):
+        assert partzoo.load(name, device="cpu").architecture == "toy-vit"
+    assert hub.from_pretrained("~/toy", device="cpu").architecture == "toy-vit"
+
+
+def test_results(home):
+    parts = partzoo.discover_parts(home / "a.png", 2, model="toy-vit")
+    for ending in (".png", ".index.png", ".npz", ".json"):
+        parts.save(f"~/p{ending}")
+        assert (home / f"p{ending}").is_file()
+    assert partzoo.Parts.load("~/p.npz") == parts
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["discover", "~/a.png", "-o", "~/p.npz"], ["discover", "~/a.png", "--save-vocabulary", "~/v.st"],
+        ["features", "~/a.png", "-o", "~/f.npz"], ["discover", "~/a.png", "~/a.png", "-o", "~/folder"],
+    ],
+)  # fmt: skip
+def test_commands_whose_shell_has_not_expanded_it(home, words):
+    with pytest.raises(SystemExit) as done:
+        main([*words, "--model", "toy-vit"], prog_name="partzoo")
+    assert not done.value.code
+    assert [file for file in home.rglob("*") if file.name != "a.png"]
+
+
+def test_the_cache(home, monkeypatch):
+    from partzoo.weights.store import cache_folder
+
+    monkeypatch.setenv("PARTZOO_CACHE", "~/cache")
+    assert cache_folder() == home / "cache"
