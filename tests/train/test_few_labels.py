@@ -101,7 +101,7 @@ def test_only_every_so_many_classes_are_learned(folder, parent, tmp_path):
 
 
 def test_settings_of_task_and_loop_reach_the_training(folder, parent, tmp_path):
-    with pytest.raises(UsageError, match="layer_decay lies in"):
+    with pytest.raises(UsageError, match="layer_decay"):
         started(folder, {"part": parent}, tmp_path / "task", seeds=(0,), task={"layer_decay": 2.0})
     rows = few_labels(folder, {"part": parent}, tmp_path / "loop", seeds=(0,), task=TASK, loop={"steps": 3}, every=2)
     assert [row["steps"] for row in rows] == [3]
