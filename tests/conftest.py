@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 
+import hypothesis
 import pytest
 
 LOOPBACK = ("127.", "::1", "localhost")
@@ -19,6 +20,10 @@ for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGI
     os.environ.pop(name, None)
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "agg"
+
+# On a busy machine an example takes as long as it takes: no property test may depend on the clock.
+hypothesis.settings.register_profile("partzoo", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("partzoo")
 
 
 @pytest.fixture(autouse=True, scope="session")

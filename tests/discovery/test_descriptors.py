@@ -51,7 +51,8 @@ def test_samples_are_unit_descriptors_of_the_foreground():
     )  # fmt: skip
     found = given.sample(1000, 0, (0.5, 0.2, 0.3))
     assert found.shape == (3 * 8, 16) and torch.allclose(found.norm(dim=1), torch.ones(24), atol=1e-5)
-    assert len(given.sample(10, 0, (0.5, 0.2, 0.3))) == 5
+    few, again, other = (given.sample(10, seed, (0.5, 0.2, 0.3)) for seed in (0, 0, 1))
+    assert len(few) == 5 and torch.equal(few, again) and not torch.equal(few, other)
 
 
 def test_similar_cells_are_averaged_on_their_own_side_of_the_outline():

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import partzoo
 from partzoo.errors import ImageError, UsageError
@@ -24,6 +25,18 @@ def scene(seed=0, size=(90, 120), at=(20, 30)):
     pixels[y : y + h, x : x + w // 2] = (220, 60, 40)
     pixels[y : y + h, x + w // 2 : x + w] = (240, 220, 90)
     return np.clip(pixels + random.integers(-6, 7, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def stripes(count, size=(60, 120)):
+    """Upright stripes of equal width, each of one colour, with a little noise."""
+    colours = np.array([(220, 40, 40), (240, 230, 60), (30, 60, 210)])
+    pixels = np.broadcast_to(colours[np.arange(size[1]) * count // size[1]], (*size, 3))
+    return (pixels + np.random.default_rng(0).integers(-6, 7, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def noise(seed=0, size=(48, 48)):
+    """An image in which nothing says where one part ends and the next begins."""
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
 def test_the_thing_is_separated_from_its_ground_and_divided(encoder):
@@ -119,6 +132,41 @@ def test_without_background_every_pixel_belongs_to_a_part(encoder):
 
 def test_auto_k_is_in_its_range(encoder):
     assert 1 <= partzoo.discover_parts(scene(), "auto", model=encoder).k <= 12
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_auto_k_finds_as_many_large_parts_as_look_different(encoder, count):
+    parts = partzoo.discover_parts(stripes(count), "auto", model=encoder, background=None)
+    shares = np.array(parts.areas) / parts.labels.size
+    assert (shares > 0.05).sum() == count and shares.sum() == pytest.approx(1)
+    assert (shares[:count] > 0.9 / count).all()
+
+
+def test_without_k_one_image_has_what_looks_different_and_many_have_eight_parts(encoder):
+    one = partzoo.discover_parts(stripes(2), model=encoder, background=None)
+    assert one == partzoo.discover_parts(stripes(2), "auto", model=encoder, background=None) and one.k == 2
+    assert partzoo.fit_parts(stripes(2), model=encoder, background=None).k == 2
+    for parts in partzoo.discover_parts([noise(0), noise(1)], model=encoder, background=None):
+        assert parts.k == 8
+
+
+@pytest.mark.parametrize("images", [noise(), [noise(), noise(1)]], ids=["one", "many"])
+def test_the_seed_decides_where_the_clustering_starts(encoder, images):
+    options = {"model": encoder, "background": None}
+    first, again, other = (partzoo.discover_parts(images, 5, seed=seed, **options) for seed in (0, 0, 1))
+    assert first == again and first != other
+    first, again, other = (partzoo.fit_parts(images, 5, seed=seed, **options).centres for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    "option", [{"size": 64}, {"refine": False}, {"background": None}, {"background": "boundary"}], ids=str
+)
+def test_an_option_changes_the_labels_and_a_vocabulary_brings_it(encoder, option):
+    found = partzoo.discover_parts(scene(), 3, model=encoder, **option)
+    assert found != partzoo.discover_parts(scene(), 3, model=encoder)
+    vocabulary = partzoo.fit_parts(scene(), 3, model=encoder, **option)
+    assert partzoo.discover_parts(scene(), vocabulary=vocabulary, model=encoder) == found
 
 
 def test_progress_counts_the_images(encoder):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from partzoo.errors import ShapeError, UsageError
@@ -44,7 +44,6 @@ def labellings(draw):
     return true, pred, draw(st.lists(st.integers(0, n), max_size=6).map(sorted)), rng.permutation(12)
 
 
-@settings(deadline=None)
 @given(labellings())
 def test_equal_to_scikit_learn_in_one_pass_and_in_many(drawn):
     true, pred, cuts, _ = drawn
@@ -57,7 +56,6 @@ def test_equal_to_scikit_learn_in_one_pass_and_in_many(drawn):
         assert table.ari() == pytest.approx(sklearn_metrics.adjusted_rand_score(true, pred), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(labellings())
 def test_renaming_labels_changes_neither_nmi_nor_ari(drawn):
     true, pred, _, names = drawn
@@ -67,7 +65,6 @@ def test_renaming_labels_changes_neither_nmi_nor_ari(drawn):
         assert (other.nmi(), other.ari()) == pytest.approx((table.nmi(), table.ari()), abs=1e-12)
 
 
-@settings(deadline=None)
 @given(labellings())
 def test_kappa_equals_scikit_learn(drawn):
     true, pred, *_ = drawn

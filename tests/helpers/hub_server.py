@@ -15,12 +15,22 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Hub:
-    """Repositories by name: commits, each with its files, and branches that point at them."""
+    """Repositories by name: commits, each with its files, and branches that point at them.
+
+    Attributes:
+        requests: method and path of each request.
+        private: repositories that only their owner sees.
+        messages: what the commits that were sent say, by their name.
+        tokens: those that came with what was sent.
+    """
 
     url: str = ""
     commits: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     branches: dict[str, dict[str, str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    private: set[str] = field(default_factory=set)
+    messages: dict[str, str] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
     broken: bool = False
 
     def create(self, repo: str) -> None:
@@ -115,7 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             return self._refuse(404, "RevisionNotFound", "Invalid rev id")
         siblings = [{"rfilename": name} for name in found[1]]
-        return self._json({"id": repo, "sha": found[0], "private": False, "tags": [], "siblings": siblings})
+        return self._json(
+            {"id": repo, "sha": found[0], "private": repo in self.hub.private, "tags": [], "siblings": siblings}
+        )
 
     def _create(self, asked: dict) -> None:
         repo = f"{asked.get('organization') or 'tester'}/{asked['name']}"
@@ -126,6 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(answer | {"error": "You already created this model repo"}, 409)
         self.hub.create(repo)
         self.hub.commit(repo, {})
+        # Clients before version 1 say private: true, newer ones visibility: private.
+        if asked.get("private") or asked.get("visibility") == "private":
+            self.hub.private.add(repo)
         return self._json(answer)
 
     def _preupload(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
@@ -136,7 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _commit(self, repo: str, revision: str, *, body: bytes, method: str) -> None:
         lines = [json.loads(line) for line in body.splitlines()]
         added = [line["value"] for line in lines if line["key"] == "file"]
+        header = next(line["value"] for line in lines if line["key"] == "header")
         name = self.hub.commit(repo, {file["path"]: base64.b64decode(file["content"]) for file in added}, revision)
+        self.hub.messages[name] = header["summary"]
+        self.hub.tokens.add(self.headers.get("Authorization", "").removeprefix("Bearer "))
         url = f"{self.hub.url}/{repo}/commit/{name}"
         return self._json({"success": True, "commitOid": name, "commitUrl": url, "hookOutput": ""})
 

@@ -242,7 +242,7 @@ def test_unreadable_file(monkeypatch):
     assert_one_sentence(caught)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_bytes_raise_only_image_errors(data):
     form = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub.constants as constants
 import pytest
+import safetensors.torch
 import torch
 from helpers.hub_server import serve
 from helpers.weight_records import describe, record_of, toy
@@ -294,6 +295,54 @@ def test_a_pushed_model_comes_back(server, model):
     assert b'partzoo.load("hf-hub:tester/toy")' in server.find(REPO, commit)[1]["README.md"]
     assert same(model, hub.from_pretrained(f"{REPO}@{commit}", device="cpu", dtype="float32"))
     assert hub.push_to_hub(toy(seed=2), REPO, token="hf_test") != commit
+
+
+@pytest.mark.parametrize(
+    ("options", "private"), [({}, False), ({"private": False}, False), ({"private": True}, True)], ids=str
+)
+def test_a_repository_is_private_only_where_that_is_asked_for(server, model, options, private):
+    hub.push_to_hub(model, REPO, token="hf_test", **options)
+    assert (REPO in server.private) == private
+
+
+def test_a_push_goes_to_its_branch_and_leaves_the_others_alone(server, model):
+    main = hub.push_to_hub(model, REPO, token="hf_test")
+    server.commit(REPO, {}, "next")
+    other = toy(seed=2)
+    commit = hub.push_to_hub(other, REPO, token="hf_test", revision="next")
+    assert server.branches[REPO] == {"main": main, "next": commit}
+    options = {"device": "cpu", "dtype": "float32"}
+    assert same(other, hub.from_pretrained(f"{REPO}@next", **options))
+    assert same(other, hub.from_pretrained(REPO, revision="next", **options))
+    assert same(other, partzoo.load(f"hf-hub:{REPO}", revision=commit, **options))
+    assert same(model, hub.from_pretrained(REPO, **options))
+
+
+def matrices(weights):
+    """Precisions of the matrices in a file's tensors."""
+    return {value.dtype for value in weights.values() if value.ndim > 1}
+
+
+def test_a_push_has_the_message_token_record_and_precision_that_are_named(server, model, record):
+    options = {"record": record, "dtype": torch.bfloat16, "token": "hf_mine", "message": "After the second night"}
+    commit = hub.push_to_hub(model, "tester/other", **options)
+    assert server.messages[commit] == "After the second night" and server.tokens == {"hf_mine"}
+    files = server.find("tester/other", commit)[1]
+    assert matrices(safetensors.torch.load(files["model.safetensors"])) == {torch.bfloat16}
+    assert b"# toy-vit.test" in files["README.md"]
+
+
+def test_a_saved_folder_has_the_record_and_precision_that_are_named(model, record, tmp_path):
+    folder = hub.save_pretrained(model, tmp_path / "half", record=record, dtype=torch.float16)
+    assert matrices(safetensors.torch.load_file(folder / "model.safetensors")) == {torch.float16}
+    assert "# toy-vit.test" in (folder / "README.md").read_text()
+
+
+def test_a_repository_is_kept_in_the_cache_that_is_named(server, pushed, model, tmp_path):
+    options = {"device": "cpu", "dtype": "float32", "cache_dir": tmp_path / "mine"}
+    assert same(model, hub.from_pretrained(REPO, **options))
+    assert list((tmp_path / "mine").iterdir()) and not (tmp_path / "cache").exists()
+    assert same(model, hub.from_pretrained(REPO, local_files_only=True, **options))
 
 
 def test_a_push_without_the_right_to_write_is_one_clear_error(server, model):

@@ -141,7 +141,7 @@ def rasterized(polygons: list, shape: tuple[int, int]) -> np.ndarray:
     return crossings % 2 == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(masks)
 def test_polygons_are_the_mask_but_for_its_holes(mask):
     polygons = coco.polygons(mask)
@@ -159,7 +159,7 @@ def test_polygons_are_the_mask_but_for_its_holes(mask):
     np.testing.assert_array_equal(covered, filled(mask))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(masks)
 def test_pycocotools_rasterizes_the_polygons_alike(mask):
     reader = pytest.importorskip("pycocotools.mask")

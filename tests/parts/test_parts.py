@@ -186,7 +186,7 @@ def test_missing_extras_name_the_command(parts, monkeypatch):
     assert parts.to_coco("polygons")["annotations"]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 300))
 def test_everything_works_for_any_size_and_k(height, width, k):
     labels = np.random.default_rng(k).integers(0, k + 1, (height, width))

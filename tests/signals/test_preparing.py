@@ -27,6 +27,15 @@ def test_the_band_stays_and_the_rest_goes_at_any_rate(rate):
     assert np.abs(found - expected)[:, 3000:-3000].max() < 0.03
 
 
+def test_another_band_and_another_rate_are_what_they_are_asked_to_be():
+    signal = np.stack([sine(10, 120, 256), sine(40, 120, 256)])
+    found = filtered(signal, 256, band=(30.0, 60.0), target=200)
+    assert found.shape == (2, 24000)
+    assert np.abs(found[0, 3000:-3000]).max() < 0.03
+    assert np.abs(found[1] - sine(40, 120, 200))[3000:-3000].max() < 0.05
+    assert filtered(signal[:, :1024], 128, target=50).shape == (2, 400)
+
+
 def test_windows_lie_end_to_end_each_with_mean_0_and_deviation_1():
     signal = np.random.default_rng(0).normal(size=(6, 95 * 100)) * np.arange(1, 7)[:, None]
     windows = to_windows(signal, 100)

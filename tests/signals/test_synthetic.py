@@ -105,6 +105,15 @@ def test_nights_are_read_as_the_challenge_s_are(tmp_path):
     assert "made up" in (record / f"{record.name}.hea").read_text()
 
 
+def test_another_rate_has_more_samples_of_the_same_length(tmp_path):
+    signal, stages = Sleeper(3, 200).night(2)
+    assert signal.shape == (8, 2 * SECONDS * 200) and len(stages) == 2
+    [record] = (write_nights(tmp_path, 1, windows=2, rate=200) / "training").iterdir()
+    assert (record / f"{record.name}.hea").read_text().splitlines()[0] == f"{record.name} 8 200 12000"
+    night = PHYSIONET_2018.read(record)
+    assert night.windows.shape == (2, 6, 3000) and len(night.stages) == 2
+
+
 def test_a_night_has_at_least_one_window():
     with pytest.raises(UsageError, match="windows=0"):
         Sleeper(0).night(0)

@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from partzoo.errors import UsageError
-from partzoo.models.loading import build
+from partzoo.models.loading import build, load
 from partzoo.models.part.model import PartConfig
 from partzoo.models.registry import find
 from partzoo.train.few_labels import TABLE, few_labels, means
+from partzoo.train.loop import fit
 from partzoo.weights.tensors import write_weights
 
 TASK = {"mixup": 0.0, "cutmix": 0.0, "policy": "", "erasing": 0.0}
@@ -50,6 +51,60 @@ def test_every_parent_count_and_seed_is_a_row_and_is_run_once(folder, parent, tm
     (tmp_path / "out" / TABLE).write_text("something,else\n1,2\n")
     with pytest.raises(UsageError, match="not a table of this experiment"):
         few_labels(folder, parents, tmp_path / "out", **options)
+
+
+def started(folder, parents, out, **options):
+    """The networks that trainings begin with, by their folders: a step at hardly any rate leaves them there."""
+    loop = {"batch_size": 4, "lr": 1e-12, "precision": "fp32"}
+    few_labels(
+        folder, parents, out, **({"steps": 1, "task": TASK, "loop": loop, "every": 2, "per_class": (2,)} | options)
+    )
+    return {file.parent.name: load(file, device="cpu", dtype="float32") for file in out.glob("*/model.safetensors")}
+
+
+def test_each_training_begins_with_its_parent_or_from_scratch(folder, parent, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        other = build(find("part-vitt8"), PartConfig(dim=24, depth=1, heads=2, size=16))
+    write_weights(tmp_path / "other.safetensors", other.state_dict(), other.architecture, vars(other.config))
+    parents = {"part": parent, "other": tmp_path / "other.safetensors", "scratch": None}
+    found = started(folder, parents, tmp_path / "out", seeds=(0, 1))
+    weights = {name: model.blocks[0].mlp.fc1.weight for name, model in found.items()}
+    assert set(weights) == {f"{label}-2-{seed}" for label in parents for seed in (0, 1)}
+    for label in ("part", "other"):
+        own = load(parents[label], device="cpu", dtype="float32").blocks[0].mlp.fc1.weight
+        for seed in (0, 1):
+            assert torch.allclose(weights[f"{label}-2-{seed}"], own, atol=1e-6)
+            assert not torch.allclose(weights[f"scratch-2-{seed}"], own, atol=1e-3)
+    assert not torch.allclose(weights["scratch-2-0"], weights["scratch-2-1"], atol=1e-3)
+    heads = [found[f"part-2-{seed}"].head.weight for seed in (0, 1)]
+    assert not torch.allclose(*heads, atol=1e-6)
+
+
+def test_a_seed_draws_the_same_images_for_every_parent(folder, parent, tmp_path, monkeypatch):
+    drawn = {}
+
+    def watched(task, images, options, out, **rest):
+        drawn[out.name] = images.files
+        return fit(task, images, options, out, **rest)
+
+    monkeypatch.setattr("partzoo.train.few_labels.fit", watched)
+    started(folder, {"part": parent, "scratch": None}, tmp_path / "out", seeds=(0, 1), per_class=(3,))
+    assert drawn["part-3-0"] == drawn["scratch-3-0"] and drawn["part-3-1"] == drawn["scratch-3-1"]
+    assert len(drawn["part-3-0"]) == 2 * 3 and set(drawn["part-3-0"]) != set(drawn["part-3-1"])
+
+
+def test_only_every_so_many_classes_are_learned(folder, parent, tmp_path):
+    for every, names in ((1, "abcd"), (2, "ac"), (3, "ad")):
+        [made] = started(folder, {"part": parent}, tmp_path / str(every), seeds=(0,), every=every).values()
+        assert made.config.names == tuple(names) and made.config.classes == len(names)
+
+
+def test_settings_of_task_and_loop_reach_the_training(folder, parent, tmp_path):
+    with pytest.raises(UsageError, match="layer_decay"):
+        started(folder, {"part": parent}, tmp_path / "task", seeds=(0,), task={"layer_decay": 2.0})
+    rows = few_labels(folder, {"part": parent}, tmp_path / "loop", seeds=(0,), task=TASK, loop={"steps": 3}, every=2)
+    assert [row["steps"] for row in rows] == [3]
 
 
 def test_means_are_over_seeds():

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 
+import accelerate
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,7 +15,8 @@ from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError, WeightsError
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
-from partzoo.train.loop import CHECKPOINT, LoopOptions, fit, rate
+from partzoo.train import loop
+from partzoo.train.loop import CHECKPOINT, MODEL, LoopOptions, fit, rate
 from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.part import PartTask
 
@@ -144,6 +146,135 @@ def test_clipping_can_be_off(tmp_path):
         fit(task, images(), options(1, **settings), tmp_path / str(number), progress=False)
         ends.append(next(task.model.parameters()).detach())
     assert torch.equal(ends[0], ends[2]) and not torch.equal(ends[0], ends[1])
+
+
+# What a step sees
+
+
+class Watched(PartTask):
+    """Keeps the images of each step and the random numbers it was given; its gradient is 1 everywhere."""
+
+    def __init__(self):
+        super().__init__(toy().model)
+        self.seen, self.drawn = [], []
+
+    def forward(self, pixels, labels, done, generator):
+        self.seen.append(labels.tolist())
+        self.drawn.append(torch.rand(1, generator=generator).item())
+        return {"loss": sum(parameter.sum() for parameter in self.parameters())}
+
+
+def watched(folder, settings, *, resume=False):
+    """What a run over 24 images sees, each of which has its number for its label."""
+    data = images(24)
+    data.labels = torch.arange(24)
+    task = Watched()
+    state = fit(task, data, settings, folder, resume=resume, progress=False)
+    return task, state
+
+
+def test_each_step_draws_other_random_numbers_which_follow_from_the_seed(tmp_path):
+    whole, _ = watched(tmp_path / "whole", options(4))
+    assert len(set(whole.drawn)) == 4
+    first, _ = watched(tmp_path / "pieces", options(2))
+    second, _ = watched(tmp_path / "pieces", options(4), resume=True)
+    assert first.drawn + second.drawn == whole.drawn and first.seen + second.seen == whole.seen
+    other, _ = watched(tmp_path / "other", options(4, seed=1))
+    assert not set(other.drawn) & set(whole.drawn) and other.seen != whole.seen
+
+
+def test_each_step_cuts_other_patches_out_of_the_same_images(tmp_path):
+    pixels = images(1).batch(torch.tensor([0])).expand(8, -1, -1, -1)
+    task, patches = toy(), []
+    task.model.patch_embed.register_forward_pre_hook(lambda _, given: patches.append(given[0].detach()))
+    fit(task, ImageSet.from_pixels(pixels, None, []), options(3), tmp_path, progress=False)
+    assert len(patches) == 3
+    assert not any(torch.equal(patches[a], patches[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert not torch.equal(patches[0][0], patches[0][1])
+
+
+@pytest.fixture
+def rank(monkeypatch):
+    """Lets this process believe that it is one of two, whose clocks go alike."""
+
+    def become(number):
+        class OneOfTwo(accelerate.Accelerator):
+            process_index = property(lambda self: number)
+            num_processes = property(lambda self: 2)
+            is_main_process = property(lambda self: number == 0)
+
+            def gather(self, tensor):
+                return torch.cat([tensor, tensor])
+
+        monkeypatch.setattr(accelerate, "Accelerator", OneOfTwo)
+
+    return become
+
+
+def test_processes_see_different_images_which_are_together_those_of_one_process(rank, tmp_path):
+    alone, _ = watched(tmp_path / "alone", LoopOptions(epochs=1, batch_size=8))
+    each = []
+    for number in (0, 1):
+        rank(number)
+        each.append(watched(tmp_path / str(number), LoopOptions(epochs=1, batch_size=4)))
+    (first, state), (second, _) = each
+    assert [sorted(a + b) for a, b in zip(first.seen, second.seen, strict=True)] == [sorted(a) for a in alone.seen]
+    assert all(len(a) == len(b) == 4 for a, b in zip(first.seen, second.seen, strict=True))
+    assert not set(first.drawn) & set(second.drawn)
+    assert (state.step, state.images, state.finished) == (3, 24, True)
+
+
+def test_one_process_alone_writes_the_run(rank, tmp_path):
+    for number in (0, 1):
+        rank(number)
+        watched(tmp_path / str(number), options(2))
+    assert {"log.csv", CHECKPOINT, MODEL} <= {file.name for file in (tmp_path / "0").iterdir()}
+    assert not list((tmp_path / "1").iterdir())
+
+
+# What the optimizer does with it
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
+def test_each_parameter_moves_at_its_share_of_the_rate(optimizer, tmp_path, monkeypatch):
+    """Two runs from one start, whose gradients are alike: only the shares differ."""
+    moved = []
+    for share in (1.0, 0.25):
+        task = Watched()
+        before = {name: value.detach().clone() for name, value in task.named_parameters()}
+        monkeypatch.setattr(task, "rate_factor", lambda name, share=share: share if ".blocks." in name else 1.0)
+        settings = {"lr": 0.01, "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "optimizer": optimizer}
+        data = images()
+        fit(task, data, options(1, **settings), tmp_path / str(share), progress=False)
+        moved.append({name: value.detach() - before[name] for name, value in task.named_parameters()})
+    for name, whole in moved[0].items():
+        share = 0.25 if ".blocks." in name else 1.0
+        assert whole.abs().max() > 1e-4, name
+        torch.testing.assert_close(moved[1][name], share * whole, atol=2e-6, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "muon"])
+def test_betas_are_the_optimizer_s(optimizer, tmp_path):
+    ends = []
+    for number, betas in enumerate([(0.9, 0.999), (0.5, 0.999), (0.9, 0.9)]):
+        torch.manual_seed(0)
+        task = small_classifier()
+        settings = {"betas": betas, "lr": 0.01, "schedule": "constant", "warmup": 0.0, "optimizer": optimizer}
+        fit(task, images(), options(3, **settings), tmp_path / str(number), progress=False)
+        ends.append(task.model.head.weight.detach())
+    assert not torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+
+
+def test_rows_and_checkpoints_come_as_often_as_they_are_asked_for(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(loop, "_save", lambda task, optimizer, state, out: saved.append(state.step))
+    watched(tmp_path / "often", LoopOptions(steps=6, batch_size=4, log_steps=2, checkpoint_minutes=0.0))
+    rows = list(csv.DictReader(open(tmp_path / "often" / "log.csv")))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6] and saved == [1, 2, 3, 4, 5, 6, 6]
+    saved.clear()
+    watched(tmp_path / "seldom", LoopOptions(steps=6, batch_size=4, log_steps=4, checkpoint_minutes=1e6))
+    rows = list(csv.DictReader(open(tmp_path / "seldom" / "log.csv")))
+    assert [int(row["step"]) for row in rows] == [4, 6] and saved == [6]
 
 
 def small_classifier():

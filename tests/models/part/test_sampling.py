@@ -27,7 +27,7 @@ def seeded(seed=0):
 
 
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(1, 8), st.booleans(), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_patches_lie_inside_the_image(height, width, patch, continuous, weighted):
     weights = torch.rand(3, height, width) if weighted else None
     corners = sample_positions(3, 50, (height, width), patch, continuous=continuous, weights=weights)
@@ -38,7 +38,7 @@ def test_patches_lie_inside_the_image(height, width, patch, continuous, weighted
 
 
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(2, 8), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_boxes_lie_inside_the_image_and_keep_their_sizes(height, width, patch, weighted):
     weights = torch.rand(height, width) if weighted else None
     corners, sizes = sample_boxes(3, 50, (height, width), patch, weights=weights).chunk(2, -1)

@@ -58,6 +58,17 @@ def test_copies_learn_different_things_from_the_first_step_on():
     assert (first - second).norm() > 0.1 * first.norm()
 
 
+def test_copies_are_as_uneven_as_noise_says():
+    spread = {}
+    for noise in (0.0, 0.1, 1.0):
+        small = trained(SMALL)
+        large = grow(small, find("part-vits8"), dataclasses.replace(SMALL, dim=48, heads=4), noise=noise)
+        first, second = large.blocks[1].mlp.fc1.weight.unflatten(1, (2, -1)).unbind(1)
+        spread[noise] = (first - second).std() / small.blocks[1].mlp.fc1.weight.std()
+    assert spread[0.0] == 0 and 0.05 < spread[0.1] < 0.2
+    assert spread[1.0].item() == pytest.approx(10 * spread[0.1].item(), rel=0.1)
+
+
 def test_new_blocks_learn():
     large = larger(SMALL, depth=6)
     task = PartTask(large.train(), pairs=20)

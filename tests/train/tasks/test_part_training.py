@@ -49,6 +49,23 @@ def test_positions_that_show_are_learned(sampling, relative):
     assert trained(task, 60)["loss"] < first / 3
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_patches_lie_where_sampling_says(sampling, monkeypatch):
+    model, shown = Part(PartConfig(**TINY)), []
+    monkeypatch.setattr(model, "relate", lambda patches, pairs: shown.extend([patches, pairs]) or torch.zeros(1))
+    monkeypatch.setattr("partzoo.train.tasks.part.relative_position_loss", lambda *_: torch.zeros(()))
+    PartTask(model, pairs=5, sampling=sampling)(gradients(), None, 0.0, torch.Generator().manual_seed(0))
+    patches, pairs = shown
+    assert patches.shape == (8, 16, 3, 8, 8) and pairs.shape == (8, 5, 2)
+    across = patches[:, :, 0, 0] * (255 * model.preprocess.std[0]) + 255 * model.preprocess.mean[0]
+    left, step = across[..., 0] / 8, (across[..., 4] - across[..., 3]) / 8
+    whole = ((left - left.round()).abs() < 1e-3).float().mean()
+    cells = (left[..., None] - torch.tensor([0.0, 8, 16, 24])).abs().min(-1).values < 1e-3
+    assert cells.all() if sampling == "on-grid" else cells.float().mean() < 0.4
+    assert whole == 1 if sampling in ("integer", "on-grid") else whole < 0.3
+    assert (step.std() > 0.2) == (sampling == "multi-scale")
+
+
 def test_relative_sizes_are_learned():
     torch.manual_seed(0)
     task = PartTask(Part(PartConfig(**TINY, targets=4)), pairs=0, sampling="multi-scale")

@@ -156,6 +156,34 @@ def test_views_differ_and_their_border_is_black():
     assert 10 < (flipped[:, 0, 0, 0] == 3).sum() < 54
 
 
+@pytest.mark.parametrize(("degrees", "most"), [(0.0, 30.0), (5.0, 30.0), (20.0, 40.0), (20.0, 10.0)])
+def test_angles_deviate_by_degrees_and_are_cut(degrees, most):
+    slopes = torch.arange(64.0)[:, None].expand(400, 1, 64, 64)
+    turned = random_similarity(slopes, degrees=degrees, max_degrees=most, generator=torch.Generator().manual_seed(0))
+    found = angles(turned)
+    assert found.abs().max() <= most + 0.1
+    if degrees < most:
+        assert found.std().item() == pytest.approx(degrees, rel=0.15, abs=0.1)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 5.0, 20.0])
+def test_views_are_turned_as_much_as_degrees_says(degrees, monkeypatch):
+    trained, views = task(degrees=degrees, reconstruction="none"), []
+    monkeypatch.setattr(trained, "losses", lambda *given: views.extend(given[:2]))
+    trained((2 * torch.arange(64)).byte()[:, None].expand(400, 3, 64, 64), None, 0.5, torch.Generator().manual_seed(0))
+    first, second = (angles(view) for view in views)
+    for found in (first, second):
+        assert found.std().item() == pytest.approx(degrees, rel=0.15, abs=0.1)
+        assert found.abs().max() <= 2 * degrees + 0.1
+    assert degrees == 0 or (first - second).abs().median() > 1
+
+
+def angles(views):
+    """By how many degrees views of a downward slope are turned, from what their middle rises by in x and in y."""
+    middle = views[:, 0, 24:40, 24:40]
+    return torch.atan2(middle.diff(dim=2).mean((1, 2)), middle.diff(dim=1).mean((1, 2))).rad2deg()
+
+
 def task(config=None, architecture="partformer-resnet18", **options):
     torch.manual_seed(0)
     entry = find(architecture)

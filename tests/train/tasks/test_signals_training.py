@@ -10,6 +10,7 @@ from helpers.edf import write_edf
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES
 from partzoo.models.loading import build, load
+from partzoo.models.part.sampling import SAMPLINGS
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.signals import write_nights
@@ -141,6 +142,43 @@ def test_times_that_show_are_learned(sampling):
     assert fitted(task, ramps(), None, 70, lr=1e-2)["loss"] < first / 4
 
 
+def related(monkeypatch, pixels, model=None, **options):
+    """The patches ``(B, N, C, P)`` that the model is shown, and the pairs it is asked about."""
+    model, shown = model or SignalPart(SignalPartConfig(**SMALL, channels=2)), []
+
+    def relate(patches, pairs=None):
+        shown[:] = [patches, pairs]
+        asked = patches.shape[1] ** 2 if pairs is None else pairs.shape[1]
+        return patches.new_zeros(len(patches), asked, 1)
+
+    monkeypatch.setattr(model, "relate", relate)
+    PartSignalsTask(model, **options)(pixels, None, 0.0, torch.Generator().manual_seed(0))
+    return shown
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_patches_lie_where_sampling_says(sampling, monkeypatch):
+    times = torch.arange(3000.0).expand(4, 2, -1)
+    patches, _ = related(monkeypatch, times, sampling=sampling)
+    assert patches.shape == (4, 30 if sampling == "on-grid" else 40, 2, 100)
+    starts, steps = patches[:, :, 0, 0], patches[:, :, 0, 51] - patches[:, :, 0, 50]
+    whole, cells = ((starts % unit == 0).float().mean() for unit in (1, 100))
+    if sampling == "on-grid":
+        assert torch.equal(starts.sort(1).values, 100.0 * torch.arange(30).expand(4, -1))
+    assert whole == 1 if sampling in ("integer", "on-grid") else whole < 0.2
+    assert cells == 1 if sampling == "on-grid" else cells < 0.2
+    lowest, highest = (0.5, 2.0) if sampling == "multi-scale" else (1.0, 1.0)
+    assert steps.min().item() == pytest.approx(lowest, abs=0.1)
+    assert steps.max().item() == pytest.approx(highest, abs=0.1)
+
+
+def test_as_many_patches_and_pairs_are_shown_as_are_asked_for(monkeypatch):
+    model = SignalPart(SignalPartConfig(**SMALL, channels=2, patches=12))
+    patches, pairs = related(monkeypatch, ramps(), model)
+    assert patches.shape[1] == 12 and pairs is None
+    assert related(monkeypatch, ramps(), model, pairs=7)[1].shape == (8, 7, 2)
+
+
 def test_options_are_checked():
     with pytest.raises(UsageError, match="sampling='anywhere'"):
         PartSignalsTask(SignalPart(SignalPartConfig(**SMALL)), sampling="anywhere")
@@ -180,6 +218,17 @@ def test_classes_that_show_are_learned_with_masked_positions():
     waves = torch.sin(2 * torch.pi * torch.where(labels == 0, 2, 9)[:, None] * times + torch.arange(16)[:, None])
     terms = fitted(StagesTask(model), waves[:, None].expand(-1, 2, -1), labels, 60)
     assert terms["accuracy"] == 1 and terms["loss"] < 0.1
+
+
+@pytest.mark.parametrize("masked", [0.0, 0.2, 0.5])
+def test_as_many_positions_are_masked_as_are_asked_for(masked):
+    model = SignalPart(SignalPartConfig(**SMALL, channels=2, classes=2))
+    torch.nn.init.constant_(model.positions, 1e3)
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    labels = torch.arange(8) % 2
+    StagesTask(model, masked=masked)(ramps(), labels, 0.0, torch.Generator().manual_seed(0))
+    assert ((seen[0][:, 1:].mean(-1) > 500).sum(1) == round(30 * (1 - masked))).all()
 
 
 def test_sample_efficiency_writes_a_row_for_each_training_and_goes_on(nights, cache, pretrained, tmp_path):
