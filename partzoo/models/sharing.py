@@ -163,6 +163,10 @@ def push_to_hub(
             commit = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=message)
         except hub.HFValidationError as error:
             raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
+        except hub.RevisionNotFoundError as error:
+            raise UsageError(
+                f"{repo} has no branch {revision!r}: create it on the Hub, or leave revision= out for main."
+            ) from error
         except refused as error:
             raise WeightsError(
                 f"{repo} cannot be written ({first_line(error)}): run 'hf auth login', or set HF_TOKEN to a "

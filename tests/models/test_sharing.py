@@ -409,3 +409,15 @@ def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(serv
     _, files = server.find(REPO, "main")
     assert files["README.md"].endswith(b"## Notes\n\nHerons.\n")
     assert set(files) == {"README.md", "config.json", "model.safetensors"}
+
+
+def test_a_push_to_a_branch_that_does_not_exist_names_it(server, model, monkeypatch):
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    def missing(*_, **__):
+        raise RevisionNotFoundError.__new__(RevisionNotFoundError)
+
+    monkeypatch.setattr(HfApi, "upload_folder", missing)
+    with pytest.raises(UsageError, match="no branch 'next'"):
+        hub.push_to_hub(model, REPO, token="hf_token", revision="next")
