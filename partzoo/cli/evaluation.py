@@ -40,7 +40,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
     random-weights, colour-position, centred-box.
     A result that is in --out already is not measured again, so that a stopped --all continues.
-    The protocols, and where their data comes from: docs/evaluation.md
+    The protocols, and where their data comes from: docs/protocols.md
     """,
 )
 @click.argument("model", required=False, shell_complete=complete_weights)
