@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from partzoo.discovery import cluster
+from partzoo.discovery import cluster, descriptors
 from partzoo.discovery.factory import make_finder
 from partzoo.evaluate import protocols
 from partzoo.evaluate.parts.figures import part_figures
@@ -32,19 +32,25 @@ ROWS = {
     "place 0.2": {"weights": (0.22, 0.43, 0.15, 0.2)},
     "features less their mean": {"centre": True},
     "320 pixels": {"size": 320},
+    "no attention": {"temperature": 1e-3},  # each cell attends to itself
+    "softer attention": {"temperature": 0.2},
     "k-means alone": {"more": 1},
     "four times as many groups": {"more": 4},
 }
+CONSTANTS = {"more": (cluster, "MORE"), "temperature": (descriptors, "TEMPERATURE")}  # they are not settings
 
 
 @contextmanager
-def groups(more: int) -> Iterator[None]:
-    """That many k-means groups for each part, before they are merged."""
-    before, cluster.MORE = cluster.MORE, more
+def constants(**changes: float) -> Iterator[None]:
+    """Other values of :data:`CONSTANTS`."""
+    before = {name: getattr(*CONSTANTS[name]) for name in changes}
     try:
+        for name, value in changes.items():
+            setattr(*CONSTANTS[name], value)
         yield
     finally:
-        cluster.MORE = before
+        for name, value in before.items():
+            setattr(*CONSTANTS[name], value)
 
 
 def main() -> None:
@@ -60,10 +66,10 @@ def main() -> None:
     for name, changes in ROWS.items():
         if not any(word in name for word in chosen.only.split(",")):
             continue
-        finder = default.with_settings(**{k: v for k, v in changes.items() if k != "more"})
+        finder = default.with_settings(**{name: v for name, v in changes.items() if name not in CONSTANTS})
         cells = []
         for each in SETS:
-            with groups(changes.get("more", cluster.MORE)):
+            with constants(**{name: value for name, value in changes.items() if name in CONSTANTS}):
                 runs, _ = part_figures(
                     finder, protocols.get(each), chosen.data, k=[K],
                     seeds=range(chosen.seeds), split=chosen.split, limit=chosen.limit,
