@@ -1,1 +1,1 @@
-"""Whatever holds an image becomes pixels, and pixels become what a model takes."""
+"""Reading images from any source, and preprocessing them for models."""

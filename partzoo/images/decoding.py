@@ -1,8 +1,8 @@
 """Encoded bytes, PIL images and arrays -> ``(H, W, 3)`` uint8, upright.
 
-EXIF orientation is applied; transparency is laid on white, so the colours hidden under transparent pixels
-never show; 16-bit grey is scaled; an animation gives its first frame; colour profiles are ignored. Sizes are
-checked in the header, before anything is decoded.
+EXIF orientation is applied. Transparent images are blended with white, so that colours stored under transparent pixels
+never appear. 16-bit grey is scaled to 8 bits, the first frame of an animation is taken, and colour profiles are
+ignored. Sizes are checked in the header, before anything is decoded.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ from partzoo.errors import ImageError, ShapeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 89_478_485  # where Pillow, too, begins to warn of decompression bombs
+MAX_PIXELS = 89_478_485  # Pillow's own threshold for warnings about decompression bombs
 MAX_BYTES = 256 * 2**20
 URL_SECONDS = 60
 
 
 def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
+    """Read a binary stream to its end.
+
+    Raises:
+        ImageError: the stream is in text mode or longer than ``max_bytes``.
+    """
     data = bytearray()
-    while chunk := stream.read(2**18):  # in chunks: a file's read(n) sets n bytes aside at once
+    while chunk := stream.read(2**18):  # in chunks, because a file's read(n) allocates n bytes at once
         if not isinstance(chunk, bytes):
-            raise ImageError(f"{name} is open as text: open it with mode 'rb'.")
+            raise ImageError(f"{name} is open in text mode: open it with mode 'rb'.")
         data += chunk
         if len(data) > max_bytes:
             raise _too_many_bytes(name, max_bytes)
@@ -42,6 +47,11 @@ def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
 
 
 def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
+    """Read a file.
+
+    Raises:
+        ImageError: the file is missing, unreadable or longer than ``max_bytes``.
+    """
     path = Path(source).expanduser()
     try:
         with path.open("rb") as file:
@@ -57,6 +67,11 @@ def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
 
 
 def download(url: str, max_bytes: int) -> bytes:
+    """Download an address over HTTP or HTTPS.
+
+    Raises:
+        ImageError: the server cannot be reached, refuses or is too slow, or the answer is longer than ``max_bytes``.
+    """
     # Without urllib's file, ftp and data handlers a redirect cannot leave http.
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -87,7 +102,11 @@ def download(url: str, max_bytes: int) -> bytes:
 
 
 def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
-    """``(H, W, 3)`` uint8 of an encoded image."""
+    """Decode an encoded image to ``(H, W, 3)`` uint8.
+
+    Raises:
+        ImageError: the image is empty, damaged, too large, or in an unknown format.
+    """
     if not data:
         raise ImageError(f"{name} is empty (0 bytes).")
     Image.init()
@@ -99,38 +118,42 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
             fix = "it is HEIC: convert it to JPEG, or call pillow_heif.register_heif_opener() first"
         else:
             fix = "check the file, or convert it to PNG"
-        raise ImageError(f"{name} is no image that Pillow can read: {fix}.") from None
+        raise ImageError(f"{name} is not an image that Pillow can read: {fix}.") from None
     except Image.DecompressionBombError:
         limit = f"twice Pillow's own limit of {Image.MAX_IMAGE_PIXELS:,}"
-        raise ImageError(f"{name} has more pixels than {limit}: make it smaller.") from None
-    except Exception as error:  # hostile bytes make decoders raise errors of any type
+        raise ImageError(f"{name} has more pixels than {limit}: reduce its size.") from None
+    except Exception as error:  # damaged or hostile bytes make decoders raise errors of any type
         raise ImageError(f"{name} is damaged ({error}).") from error
     with image:
         return pixels_of_image(image, name, max_pixels)
 
 
 def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
-    """``(H, W, 3)`` uint8 of a PIL image, upright."""
+    """Convert a PIL image to ``(H, W, 3)`` uint8, upright.
+
+    Raises:
+        ImageError: the image is damaged, empty or too large.
+    """
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
             f"{name} is {height} x {width}: more than {max_pixels:,} pixels, the limit; "
-            "make it smaller, or raise max_pixels."
+            "reduce its size, or raise max_pixels."
         )
     if not width or not height:
         raise ImageError(f"{name} has no pixels: it is {height} x {width}.")
     try:
         image.load()
-    except Exception as error:  # as above
+    except Exception as error:  # decoding begins only here; see above
         raise ImageError(f"{name} is damaged or cut short ({error}).") from error
-    with contextlib.suppress(Exception):  # a broken EXIF block does not make the pixels unreadable
+    with contextlib.suppress(Exception):  # the pixels are readable even if the EXIF block is damaged
         image = ImageOps.exif_transpose(image)
-    if image.mode == "I":  # what Pillow makes of 16-bit PGM
+    if image.mode == "I":  # Pillow decodes 16-bit PGM to 32-bit integers
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ImageError(f"{name} holds {values.min()}..{values.max()}: convert it to 8 or 16 bits.")
         return pixels_of_array(values.astype(np.uint16), name)
-    if image.mode == "F" or image.mode.startswith("I;16"):  # convert() would clip these
+    if image.mode == "F" or image.mode.startswith("I;16"):  # convert() would clip their values to 255
         return pixels_of_array(np.asarray(image), name)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -139,7 +162,11 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
 
 
 def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
-    """``(H, W)`` or ``(H, W, C)`` of a tensor ``(H, W)`` or ``(C, H, W)``."""
+    """Convert a tensor ``(H, W)`` or ``(C, H, W)`` to an array ``(H, W)`` or ``(H, W, C)``.
+
+    Raises:
+        ShapeError: the tensor has another shape.
+    """
     if tensor.ndim == 3:
         if tensor.shape[0] not in (1, 3, 4):
             raise ShapeError(
@@ -151,7 +178,16 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
 
 
 def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
-    """``(H, W, 3)`` uint8 of ``(H, W)`` or ``(H, W, C)`` uint8, uint16, bool or float; always a copy."""
+    """Convert an array ``(H, W)`` or ``(H, W, C)`` to ``(H, W, 3)`` uint8; the result is always a copy.
+
+    Args:
+        array: uint8, uint16, bool, or float in 0..1.
+        name: name of the image in messages.
+
+    Raises:
+        ShapeError: the array has another shape.
+        ImageError: its dtype or its values are not those of an image.
+    """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ShapeError(f"{name} is an array {array.shape}: it must be (H, W), or (H, W, C) with C 1, 3 or 4.")
     if not array.size:
@@ -177,4 +213,4 @@ def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _too_many_bytes(name: str, max_bytes: int) -> ImageError:
-    return ImageError(f"{name} has more than {max_bytes:,} bytes, the limit: make it smaller, or raise max_bytes.")
+    return ImageError(f"{name} has more than {max_bytes:,} bytes, the limit: reduce its size, or raise max_bytes.")

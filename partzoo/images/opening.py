@@ -1,4 +1,4 @@
-"""Whatever holds an image becomes a `Image`, upright and in its own size."""
+"""Reading images from any source into :class:`OpenedImage`, upright and in their own size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,12 @@ SUFFIXES = tuple(
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """An upright image: ``pixels`` ``(H, W, 3)`` uint8, and ``name``, the path or address it came from."""
+    """An upright image.
+
+    Attributes:
+        pixels: ``(H, W, 3)`` uint8, RGB.
+        name: path or address of the source, or a name for messages.
+    """
 
     pixels: np.ndarray
     name: str = "image"
@@ -36,8 +41,8 @@ class OpenedImage:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-class OpenedImages(Sequence):
-    """Images opened when they are asked for, so that any number of them takes the memory of one."""
+class OpenedImages(Sequence[OpenedImage]):
+    """A sequence of images, each opened only when indexed, so that any number of them takes the memory of one."""
 
     def __init__(self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> None:
         self.sources = sources
@@ -46,14 +51,20 @@ class OpenedImages(Sequence):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> OpenedImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> OpenedImages: ...
+
+    def __getitem__(self, index: int | slice) -> OpenedImage | OpenedImages:
         if isinstance(index, slice):
             return OpenedImages([self.sources[i] for i in range(*index.indices(len(self)))], **self.limits)
         index = range(len(self))[index]
         return open_image(self.sources[index], name=self.name(index), **self.limits)
 
     def name(self, index: int) -> str:
-        """What image ``index`` is called, without opening it: its path, its address or ``image 3``."""
+        """Name of an image, without opening it: its path, its address, or for example ``image 3``."""
         source = self.sources[index]
         return _name(source) or (f"image {index + 1}" if len(self) > 1 else "image")
 
@@ -61,21 +72,21 @@ class OpenedImages(Sequence):
 def open_image(
     source: Any, *, name: str | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> OpenedImage:
-    """Read one image from whatever holds it.
+    """Read one image from any source.
 
     Args:
         source: path; ``http(s)`` URL; PIL image; array ``(H, W)`` or ``(H, W, C)``; tensor ``(H, W)`` or
-            ``(C, H, W)``; encoded bytes; binary file object; ``Image``. C is 1, 3 or 4 (alpha last).
-            Arrays and tensors are uint8, uint16 or floats in 0..1.
-        name: what to call the image in messages; its path or address by default.
-        max_pixels: the most pixels to decode.
-        max_bytes: the most bytes to read or download.
+            ``(C, H, W)``; encoded bytes; binary file object; or an :class:`OpenedImage`, which is returned unchanged. C
+            is 1, 3 or 4 (alpha last). Arrays and tensors are uint8, uint16, bool, or float in 0..1.
+        name: name of the image in messages; its path or address by default.
+        max_pixels: largest number of pixels to decode.
+        max_bytes: largest number of bytes to read or download.
 
     Returns:
-        The image, upright, in its own size; it shares no memory with ``source``.
+        The image, upright and in its own size; it shares no memory with other sources.
 
     Raises:
-        ImageError: it is missing, damaged, too large or no image.
+        ImageError: the source is missing, damaged, too large or not an image.
     """
     if isinstance(source, OpenedImage):
         return source
@@ -103,19 +114,19 @@ def open_image(
 
 
 def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> tuple[OpenedImages, bool]:
-    """Prepare one image or many; each is opened when it is asked for.
+    """Prepare one image or many; each is opened only when indexed.
 
     Args:
-        source: what ``open_image`` takes, or many: a sequence or iterable (folders and globs in it are
-            expanded), a folder (the images in it and below it, hidden files left out), a glob such as
-            ``"birds/**/*.jpg"``, an array ``(B, H, W, C)``, a tensor ``(B, C, H, W)``. Folders and globs give
-            the files with an image's ending, sorted by path.
+        source: one image, as :func:`open_image` takes it, or many: an iterable, whose folders and globs are expanded; a
+            folder, with all images below it except hidden files; a glob such as ``"birds/**/*.jpg"``; an array
+            ``(B, H, W, C)``; or a tensor ``(B, C, H, W)``. Of folders and globs, files with the suffix of an image
+            format are taken, sorted by path.
 
     Returns:
         The images, and whether ``source`` was a single one.
 
     Raises:
-        ImageError: a folder or glob holds no image, or the sequence is empty.
+        ImageError: a folder or glob contains no images, or the iterable is empty.
     """
     limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
     if isinstance(source, OpenedImages):
@@ -128,7 +139,7 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
         return OpenedImages([source] if single else source, **limits), single
     holds_one = isinstance(source, (OpenedImage, Image.Image, bytes, bytearray, memoryview)) or hasattr(source, "read")
     if not holds_one and isinstance(source, Iterable) and not hasattr(source, "__array__"):
-        sources = []
+        sources: list[Any] = []
         for item in source:
             files = _expand(item) if isinstance(item, (str, os.PathLike)) else None
             sources.extend([item] if files is None else files)
@@ -139,7 +150,7 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
 
 
 def _name(source: Any) -> str | None:
-    """The path or address of a source, if it has one."""
+    """Path or address of a source, if it has one."""
     if isinstance(source, OpenedImage):
         return source.name
     if isinstance(source, (str, os.PathLike)):
@@ -158,13 +169,13 @@ def _is_tensor(source: Any) -> bool:
 
 
 def _expand(source: str | os.PathLike) -> list[Path] | None:
-    """The images in a folder or glob, sorted; None for a single file or URL."""
+    """Paths of the images in a folder or glob, sorted; None for a single file or URL."""
     if _is_url(source):
         return None
     path = Path(source).expanduser()
     if path.is_dir():
-        found = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
-        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        below = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
+        found = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     elif glob.has_magic(str(path)) and not path.exists():
         found = [Path(file) for file in glob.glob(str(path), recursive=True)]
     else:

@@ -1,4 +1,4 @@
-"""A `Image` becomes what a model takes: a size that keeps the aspect, resized and normalized pixels."""
+"""Preprocessing an image for a model: a working size that keeps the aspect ratio, resizing and normalization."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a model's input must be.
+    """Preprocessing that a model expects of its input.
 
     Attributes:
-        size: side in pixels of the images it was trained on.
-        mean, std: per channel, of pixels in 0..1.
-        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased.
-        multiple: height and width are best a multiple of this (the patch, or the coarsest stride).
+        size: side in pixels of the images that the model was trained on.
+        mean, std: mean and standard deviation of each channel, for pixels in 0..1.
+        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, always antialiased.
+        multiple: number of pixels that height and width should be a multiple of (the patch, or the coarsest stride).
     """
 
     size: int = 64
@@ -37,28 +37,28 @@ class Preprocess:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
+        """Channels, height and width of a training image."""
         return 3, self.size, self.size
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Pixels ``(B, 3, H, W)`` uint8, as float32 with this mean and standard deviation."""
+        """Normalize pixels ``(B, 3, H, W)`` in 0..255 by this mean and standard deviation, to float32."""
         pixels = pixels.float()
         mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (pixels / 255 - mean) / std
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """Normalized images ``(..., 3, H, W)`` as levels of 0..255, float; the inverse of :meth:`normalize`."""
+        """Convert normalized images ``(..., 3, H, W)`` to float pixels in 0..255; the inverse of :meth:`normalize`."""
         mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return 255 * (mean + std * x)
 
 
 def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int, int]:
-    """Size at which to compute: the longer side near ``target``, the aspect as near as multiples allow.
+    """Size to which an image is resized for a model, with the aspect ratio kept as closely as multiples allow.
 
     Args:
-        size: ``(height, width)`` of the image.
-        target: wished length of the longer side, in pixels.
-        multiple: both sides come out as multiples of it, at least one.
+        size: ``(height, width)`` of the image, in pixels.
+        target: desired length of the longer side, in pixels.
+        multiple: number of pixels that both sides become a multiple of.
 
     Returns:
         ``(height, width)``.
@@ -80,12 +80,15 @@ def to_tensor(image: OpenedImage | np.ndarray, size: tuple[int, int], preprocess
     """Resize (antialiased) and normalize an image for a model.
 
     Args:
-        image: a ``Image`` or ``(H, W, 3)`` uint8 pixels.
-        size: ``(h, w)`` to resize to; ``working_size`` keeps the aspect.
-        preprocess: the model's ``mean`` and ``std`` (of values in 0..1), ``interpolation`` (a name of PIL's).
+        image: an opened image, or its pixels ``(H, W, 3)`` uint8.
+        size: ``(h, w)`` to resize to; :func:`working_size` chooses one that keeps the aspect ratio.
+        preprocess: the model's preprocessing.
 
     Returns:
         ``(3, h, w)`` float32.
+
+    Raises:
+        UsageError: the interpolation is unknown.
     """
     import torch
 
