@@ -258,7 +258,7 @@ def _detection_figures(
     rules: DetectionProtocol, detections: Path, data: str | Path, split: str | None
 ) -> tuple[list[dict[str, Any]], int]:
     figures = rules.average_precision(detections, data, split=split)
-    images = {each["image_id"] for each in json.loads(detections.read_text())}
+    images = {each["image_id"] for each in json.loads(detections.read_bytes())}
     return [{"k": None, "seed": None, "metrics": figures}], len(images)
 
 

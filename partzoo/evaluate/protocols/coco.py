@@ -108,7 +108,7 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
     if isinstance(detections, (str, Path)):
         origin = str(detections)
         try:
-            detections = json.loads(Path(detections).read_text())
+            detections = json.loads(Path(detections).read_bytes())
         except (OSError, ValueError) as error:
             raise UsageError(f"{origin} is not read as JSON: {error}") from error
     for number, detection in enumerate(detections):
