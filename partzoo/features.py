@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.images.preprocess import to_tensor, working_size
 
@@ -46,7 +47,13 @@ class Features:
 
 
 def extract_features(
-    images: Any, *, model: str | nn.Module | None = None, size: int | None = None, layer: int | None = None
+    images: Any,
+    *,
+    model: str | nn.Module | None = None,
+    size: int | None = None,
+    layer: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Features | list[Features]:
     """Dense and pooled features of one image or many.
 
@@ -56,6 +63,8 @@ def extract_features(
         size: longer side at which the encoder sees the image, in pixels; by default the size it was trained on.
             The aspect is kept as nearly as its patches allow.
         layer: an intermediate layer (as ``forward_intermediates`` counts, -1 the last); None is the encoder's output.
+        max_pixels, max_bytes: largest image to decode and largest file to read; see
+            :func:`partzoo.images.opening.open_image`.
 
     Returns:
         Features; a list of them where many images were given, which holds all their dense maps: for memory that does
@@ -68,7 +77,7 @@ def extract_features(
     import torch
 
     encoder = encoder_of(model)
-    opened, single = open_images(images)
+    opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     found = []
     for image in opened:
         x = model_input(image, encoder, size)
