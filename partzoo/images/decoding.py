@@ -121,8 +121,10 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
         with pillow_limit(max_pixels):
             image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
+        if (black_zero := depth.with_black_zero(data)) is not None:
+            return 255 - pixels_of_bytes(black_zero, name, max_pixels)
         if _is_heic(data):
-            fix = 'it is HEIC: convert it to JPEG, or pip install "pillow-heif"'
+            fix = "it is HEIC: convert it to JPEG, or pip install pillow-heif"
         else:
             fix = "check the file, or convert it to PNG"
         raise ImageError(f"{name} is not an image that Pillow can read: {fix}.") from None

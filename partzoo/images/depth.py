@@ -7,6 +7,7 @@ A 16-bit file, array or tensor often holds data of 10, 12 or 14 bits. One rule s
 from __future__ import annotations
 
 import io
+import struct
 import sys
 import warnings
 from typing import Literal
@@ -51,6 +52,25 @@ def is_white_zero(image: Image.Image) -> bool:
     if not isinstance(image, TiffImageFile) or image.mode not in ("I;16", "I;16B", "F"):
         return False
     return image.tag_v2.get(PHOTOMETRIC, 0) == 0
+
+
+def with_black_zero(data: bytes) -> bytes | None:
+    """A TIFF file whose zero is white, changed to say that it is black; None for all others.
+
+    For files that Pillow opens only so: big-endian ones of 16 bits, and those of 12 bits.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            if struct.unpack_from(f"{order}HHIH", data, place) == (PHOTOMETRIC, 3, 1, 0):
+                return data[: place + 8] + struct.pack(f"{order}H", 1) + data[place + 10 :]
+    except struct.error:  # cut short
+        return None
+    return None
 
 
 def lacks_alpha(image: Image.Image) -> bool:
