@@ -26,6 +26,22 @@ class ImageError(PartzooError):
     """An image cannot be read, or it is too large to be read safely."""
 
 
+class TooLargeError(ImageError):
+    """An image has more pixels or bytes than a limit allows.
+
+    Attributes:
+        reason: the sentence without a fix and without a full stop.
+        limit: name of the argument that sets the limit, ``"max_pixels"`` or ``"max_bytes"``.
+    """
+
+    def __init__(self, reason: str, limit: str) -> None:
+        self.reason, self.limit = reason, limit
+        super().__init__(f"{reason}: reduce its size, or raise {limit} (here, or in open_image).")
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.reason, self.limit)
+
+
 class WeightsError(PartzooError):
     """A weights file is missing, damaged, or does not fit its model."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.images.preprocess import to_tensor, working_size
 
@@ -48,7 +49,13 @@ class Features:
 
 
 def extract_features(
-    images: Any, *, model: str | nn.Module | None = None, size: int | None = None, layer: int | None = None
+    images: Any,
+    *,
+    model: str | nn.Module | None = None,
+    size: int | None = None,
+    layer: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Features | list[Features]:
     """Compute dense and pooled features of one image or many.
 
@@ -59,6 +66,8 @@ def extract_features(
             The aspect ratio is kept as closely as whole patches allow.
         layer: number of an intermediate layer, as in ``forward_intermediates`` (-1 is the last); None is the
             encoder's output.
+        max_pixels, max_bytes: largest image to decode and largest file to read; see
+            :func:`partzoo.images.opening.open_image`.
 
     Returns:
         The features of the image, or a list for many images. A list holds all dense maps in memory: for large sets,
@@ -71,7 +80,7 @@ def extract_features(
     import torch
 
     encoder = encoder_of(model)
-    opened, single = open_images(images)
+    opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     found = []
     for image in opened:
         x = model_input(image, encoder, size)

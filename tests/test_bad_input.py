@@ -72,7 +72,7 @@ def test_a_k_that_is_none(k):
 
 def test_more_parts_than_pixels(tmp_path):
     Image.new("RGB", (2, 2), "red").save(tmp_path / "dot.png")
-    failed(partzoo("discover", tmp_path / "dot.png", *TOY, "-k", 9), 2, "k=9", "4 pixels")
+    failed(partzoo("discover", tmp_path / "dot.png", *TOY, "-k", 9), 2, "-k 9", "4 pixels")
 
 
 @pytest.mark.parametrize("command", [("discover", CAT, "--model"), ("info",), ("download",), ("verify",)])
@@ -88,7 +88,7 @@ def test_an_unknown_tag_names_those_there_are():
     ("option", "value", "code", "word"),
     [
         ("--background", "sky", 2, "'sky'"),
-        ("--size", 0, 2, "size=0"),
+        ("--size", 0, 2, "--size 0"),
         ("--size", "big", 2, "--size"),
         ("--vocabulary", "none.safetensors", 1, "none.safetensors"),
         ("--colour", "red", 2, "--colour"),

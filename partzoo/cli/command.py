@@ -7,12 +7,14 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from partzoo.cli.wording import in_options, show_warning
 from partzoo.errors import PartzooError, UsageError
 
 
@@ -30,6 +32,16 @@ class Command(click.Command):
                 help="Show the traceback of an error.",
             )
         )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it warns of or fails with is said in its own words."""
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            try:
+                return super().invoke(ctx)
+            except PartzooError as error:
+                error.args = (in_options(error, self.params),)
+                raise
 
 
 class Group(click.Group):

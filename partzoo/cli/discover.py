@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, check_place, print_json, table
-from partzoo.cli.options import images_argument, json_option, model_option
+from partzoo.cli.options import images_argument, json_option, limit_options, model_option
 from partzoo.errors import PartzooError, UsageError
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class PartCount(click.ParamType):
 )
 @click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering.")
+@limit_options
 @json_option
 def discover(
     images: tuple[str, ...],
@@ -112,12 +113,15 @@ def discover(
     scale: int | None,
     category: int | None,
     seed: int,
+    max_pixels: int,
+    max_bytes: int,
     as_json: bool,
 ) -> None:
     """Find the parts in images: files, addresses, folders or wildcards."""
     from partzoo.images.opening import open_images
 
-    opened, single = open_images(images[0] if len(images) == 1 else images)
+    named = images[0] if len(images) == 1 else images
+    opened, single = open_images(named, max_pixels=max_pixels, max_bytes=max_bytes)
     targets = _targets(out, form, opened, single)
     for path in filter(None, (out, save_vocabulary)):
         check_place(Path(path))

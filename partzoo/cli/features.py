@@ -9,7 +9,7 @@ from typing import Any, cast
 import click
 
 from partzoo.cli.command import Command, check_place, print_json
-from partzoo.cli.options import images_argument, json_option, model_option
+from partzoo.cli.options import images_argument, json_option, limit_options, model_option
 from partzoo.errors import UsageError
 
 
@@ -38,6 +38,7 @@ from partzoo.errors import UsageError
 @click.option("--size", type=int, help="Longer side that the model sees, in pixels.")
 @click.option("--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]")
 @click.option("--pooled", is_flag=True, help="Leave the dense features out.")
+@limit_options
 @json_option
 def features(
     images: tuple[str, ...],
@@ -46,6 +47,8 @@ def features(
     size: int | None,
     layer: int | None,
     pooled: bool,
+    max_pixels: int,
+    max_bytes: int,
     as_json: bool,
 ) -> None:
     """Write a model's features of images to a file, for use elsewhere."""
@@ -58,7 +61,7 @@ def features(
     from partzoo.features import Features, encoder_of, extract_features
     from partzoo.images.opening import open_images
 
-    opened, _ = open_images(images)
+    opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     encoder = encoder_of(model)
     vectors, sizes = [], []
     arrays: dict[str, np.ndarray] = {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from partzoo.errors import PartzooError
+from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 
 
 def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:
@@ -40,6 +43,18 @@ class Numbers(click.ParamType):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 images_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
+
+
+def limit_options(command: Callable) -> Callable:
+    """Add ``--max-pixels`` and ``--max-bytes``."""
+    at_least_one = click.IntRange(1)
+    for name, default, what in (("--max-bytes", MAX_BYTES, "file"), ("--max-pixels", MAX_PIXELS, "image")):
+        command = click.option(
+            name, type=at_least_one, default=default, show_default=True, help=f"Refuse a larger {what}."
+        )(command)
+    return command
+
+
 model_option = click.option(
     "--model",
     metavar="NAME",

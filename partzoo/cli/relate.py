@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command, print_json
-from partzoo.cli.options import json_option, model_option
+from partzoo.cli.options import json_option, limit_options, model_option
 from partzoo.errors import PartzooError
 
 
@@ -33,8 +33,18 @@ from partzoo.errors import PartzooError
 @click.option("-n", "n", type=click.IntRange(min=2), default=64, show_default=True, help="Patches off the grid.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of where the patches lie.")
 @model_option
+@limit_options
 @json_option
-def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as_json: bool) -> None:
+def relate(
+    image: str,
+    out: str | None,
+    n: int,
+    seed: int,
+    model: str | None,
+    max_pixels: int,
+    max_bytes: int,
+    as_json: bool,
+) -> None:
     """Draw the figures of the paper of PART for an image: its patches, placed by what a model predicts."""
     from partzoo.files import write_aside
     from partzoo.images.opening import open_image
@@ -42,7 +52,7 @@ def relate(image: str, out: str | None, n: int, seed: int, model: str | None, as
     from partzoo.relations.predict import model_of
     from partzoo.relations.predict import relate as predicted
 
-    opened = open_image(image)
+    opened = open_image(image, max_pixels=max_pixels, max_bytes=max_bytes)
     chosen = model_of(model)
     off_grid = predicted(opened, n=n, model=chosen, seed=seed)
     spread = off_grid.uncertainty()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command, check_place
-from partzoo.cli.options import Numbers, complete_weights
+from partzoo.cli.options import Numbers, complete_weights, limit_options
 from partzoo.errors import UsageError
 
 
@@ -34,7 +34,17 @@ from partzoo.errors import UsageError
     shell_complete=complete_weights,
     help="A PartFormer, weights file or folder; see 'partzoo list'.",
 )
-def swap(first: str, second: str, out: str, parts: list[int] | None, category: int | None, model: str) -> None:
+@limit_options
+def swap(
+    first: str,
+    second: str,
+    out: str,
+    parts: list[int] | None,
+    category: int | None,
+    model: str,
+    max_pixels: int,
+    max_bytes: int,
+) -> None:
     """Draw image A as PartFormer reconstructs it, with parts that look like those of image B."""
     if Path(out).suffix.lower() != ".png":
         raise UsageError(f"-o {out} must end in .png.")
@@ -42,9 +52,11 @@ def swap(first: str, second: str, out: str, parts: list[int] | None, category: i
     from PIL import Image
 
     from partzoo.files import write_aside
+    from partzoo.images.opening import open_image
     from partzoo.swapping import swap_parts
 
-    mixed = Image.fromarray(swap_parts(model, first, second, parts, classes=category))
+    a, b = (open_image(image, max_pixels=max_pixels, max_bytes=max_bytes) for image in (first, second))
+    mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category))
     with write_aside(out) as file:
         mixed.save(file, "png")
     click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from partzoo.data.image_sets import ImageSet
-from partzoo.data.reading import inside, need
+from partzoo.data.reading import inside, need, read_text
 from partzoo.errors import UsageError
 
 PIXELS = 3 * 32 * 32
@@ -96,7 +96,7 @@ class Cifar:
         python, binary = (inside(data, folder) for folder in (self.python, self.binary))
         if (binary / f"{self.files[split][0]}.bin").exists():
             need(self.name, binary, [f"{file}.bin" for file in self.files[split]] + [self.names[2]], self.get)
-            read, classes = self._binary, (binary / self.names[2]).read_text().split()
+            read, classes = self._binary, read_text(binary / self.names[2]).split()
             files = [binary / f"{file}.bin" for file in self.files[split]]
         else:
             need(self.name, python, [*self.files[split], self.names[0]], self.get)

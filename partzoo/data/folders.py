@@ -16,6 +16,7 @@ from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
 from partzoo.data.official import official_images
 from partzoo.data.tars import tar_images
 from partzoo.errors import ImageError, UsageError
+from partzoo.images.finding import expand_user
 from partzoo.images.opening import open_images
 
 
@@ -41,7 +42,7 @@ def load_images(
     Raises:
         UsageError: the folder is missing or contains no images.
     """
-    folder = Path(folder).expanduser()
+    folder = expand_user(folder)
     sheet = folder / f"{'dev' if split == 'val' else split}.avif"
     if folder.suffix == ".tar" and folder.is_file():
         images = _from_tar(folder, split, side, frame)
@@ -60,7 +61,7 @@ def load_images(
 
 def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> ImageSet:
     pixels = torch.cat([_tiles(sheet, 64) for sheet in sheets])
-    classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_text())]
+    classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_bytes())]
     labels = torch.from_numpy(np.load(folder / f"{split}-labels.npy").astype(np.int64))[: len(pixels)]
     return ImageSet.from_pixels(resized(pixels, side), labels, classes)
 
@@ -94,7 +95,7 @@ def image_files(folder: str | Path) -> list[Path]:
     Raises:
         UsageError: the folder is missing or contains no images.
     """
-    folder = Path(folder).expanduser()
+    folder = expand_user(folder)
     if not folder.is_dir():
         raise UsageError(f"--data {folder} is not a folder.")
     try:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from partzoo.data.reading import squash_plain
-from partzoo.errors import ImageError, UsageError
+from partzoo.errors import ImageError, TooLargeError, UsageError
 from partzoo.images.opening import open_image
 
 CACHE_BYTES = 4 << 30
@@ -119,10 +119,12 @@ class ImageSet(Examples):
 
     def _decode(self, index: int) -> Tensor:
         file = self.files[index]
+        name = f"image {index + 1} of {len(self)}" if isinstance(file, bytes) else str(file)
         try:
-            pixels = open_image(file).pixels
+            pixels = open_image(file, name=name).pixels
+        except TooLargeError:
+            raise
         except ImageError as error:
-            name = f"image {index + 1} of {len(self)}" if isinstance(file, bytes) else file
             raise ImageError(f"{name} cannot be read as an image: {error}") from error
         if self.frame == "squash":
             pixels = squash_plain(pixels, self.side)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ImageError, UsageError
+from partzoo.images.finding import files_below
 from partzoo.images.opening import SUFFIXES, open_image
 
 SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # positions in every five images, in the order of names
@@ -136,7 +137,8 @@ def _is_image(name: str) -> bool:
 def _files_of(path: Path) -> dict[str, Path | tuple[int, int]]:
     """Files of a set by relative path: the path of each, or its offset and length in the tar."""
     if path.is_dir():
-        return {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        found = (file for name in ("images", "masks") for file in files_below(path / name, aliases=True))
+        return {file.relative_to(path).as_posix(): file for file in found}
     try:
         with tarfile.open(path, "r:") as tar:
             members = [member for member in tar if member.isfile()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,16 @@ def check_split(protocol: str, split: str, splits: Sequence[str]) -> None:
         raise UsageError(f"Unknown split {split!r} of {protocol}; the splits are {', '.join(splits)}.")
 
 
+def read_text(file: Path) -> str:
+    """Text of a list file, without a byte order mark and with one kind of line end.
+
+    It is UTF-8, or UTF-16 if its mark says so; bytes that are no UTF-8 become replacement characters.
+    """
+    data = file.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return data.decode(encoding, "replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separator: str | None = None) -> list[Row]:
     """Read a list file, skipping blank lines.
 
@@ -112,15 +123,14 @@ def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separato
         UsageError: a line is damaged (the message gives file and line number), or the file is empty.
     """
     rows = []
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    rows.append(parse(line.strip().split(separator)))
-                except (ValueError, IndexError) as error:
-                    raise UsageError(
-                        f"{file}, line {number}: {line.strip()[:80]!r} is not '{form}'. Download the file again."
-                    ) from error
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(parse(line.strip().split(separator)))
+            except (ValueError, IndexError) as error:
+                raise UsageError(
+                    f"{file}, line {number}: {line.strip()[:80]!r} is not '{form}'. Download the file again."
+                ) from error
     if not rows:
         raise UsageError(f"{file} is empty: each line must be '{form}'.")
     return rows

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from partzoo.data.image_sets import ImageSet
-from partzoo.data.reading import inside, need
+from partzoo.data.reading import inside, need, read_text
 from partzoo.errors import UsageError
 
 SIDE = 96
@@ -46,5 +46,5 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     stored = np.memmap(data / f"{split}_X.bin", np.uint8, "r", shape=(count, 3, SIDE, SIDE))
     # Each colour plane is stored column by column.
     planes = torch.from_numpy(np.ascontiguousarray(stored.swapaxes(2, 3)))
-    names = (data / "class_names.txt").read_text().split()
+    names = read_text(data / "class_names.txt").split()
     return ImageSet.from_pixels(planes, None if labels is None else labels[:count], names)

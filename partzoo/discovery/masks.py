@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from partzoo.errors import ImageError, UsageError
+from partzoo.images.decoding import pillow_limit
+from partzoo.images.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
 
 HALF = 128  # of a grey mask, from which it counts as foreground
@@ -87,7 +89,7 @@ def _values(source: Any) -> np.ndarray:
     """``(H, W)`` values of a mask, in the type that they are stored in."""
     if isinstance(source, (str, os.PathLike)):
         try:
-            with Image.open(os.path.expanduser(source)) as opened:
+            with pillow_limit(MAX_PIXELS), Image.open(os.path.expanduser(source)) as opened:
                 return _of_image(opened)
         except FileNotFoundError:
             raise ImageError(f"No such mask: {os.fspath(source)!r}. Check the path.") from None

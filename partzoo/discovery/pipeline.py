@@ -20,6 +20,7 @@ from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError
+from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.parts.parts import Parts
 
@@ -43,6 +44,8 @@ def discover_parts(
     seed: int = 0,
     batch_size: int = 8,
     progress: Progress | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> Parts | list[Parts]:
     """Find the parts of what images show.
 
@@ -73,6 +76,8 @@ def discover_parts(
         batch_size: images read ahead while one is at work, which bounds memory. Each goes through the model alone:
             batches bring no speed on a CPU, and so labels cannot depend on them.
         progress: called with the number of images labelled and of all.
+        max_pixels, max_bytes: largest image to decode and largest file to read; see
+            :func:`partzoo.images.opening.open_image`.
 
     Returns:
         The image's ``Parts``, in its own pixels; a list of them where many were given.
@@ -81,7 +86,7 @@ def discover_parts(
         ImageError: an image cannot be read.
         UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing.
     """
-    opened, single = open_images(images)
+    opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
     categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
     if single and vocabulary is None:
@@ -109,6 +114,8 @@ def fit_parts(
     seed: int = 0,
     batch_size: int = 8,
     progress: Progress | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
 ) -> PartVocabulary:
     """Learn a vocabulary of parts, to use again with ``discover_parts(..., vocabulary=...)``.
 
@@ -119,7 +126,7 @@ def fit_parts(
 
     Args and errors: those of :func:`discover_parts`; ``progress`` counts the images that it is fitted on.
     """
-    opened, single = open_images(images)
+    opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     finder = make_finder(model, background, size, refine)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):

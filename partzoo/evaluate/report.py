@@ -112,7 +112,7 @@ def read_csv(path: str | Path) -> list[Row]:
     path = Path(path).expanduser()
     remedy = f"Run: partzoo eval --all --protocol {path.stem} --data DIR"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv.DictReader(file, strict=True))
         return [_row(line) for line in lines]
     except FileNotFoundError as error:

@@ -1,32 +1,35 @@
 """Encoded bytes, PIL images and arrays -> ``(H, W, 3)`` uint8, upright.
 
 EXIF orientation is applied. Transparent images are blended with white, so that colours stored under transparent pixels
-never appear. 16-bit grey is scaled to 8 bits, the first frame of an animation is taken, and colour profiles are
-ignored. Sizes are checked in the header, before anything is decoded.
+never appear. 16-bit values are scaled to 8 bits (:mod:`partzoo.images.depth`), the first frame of an animation is
+taken, and colour profiles are ignored. Sizes are checked in the header, before anything is decoded.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
 import io
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from partzoo.errors import ImageError, ShapeError
+from partzoo.errors import ImageError, ShapeError, TooLargeError
+from partzoo.images import depth
+from partzoo.images.finding import expand_user
+from partzoo.images.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_PIXELS = 89_478_485  # Pillow's own threshold for warnings about decompression bombs
-MAX_BYTES = 256 * 2**20
 URL_SECONDS = 60
 
 
@@ -52,7 +55,7 @@ def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
     Raises:
         ImageError: the file is missing, unreadable or longer than ``max_bytes``.
     """
-    path = Path(source).expanduser()
+    path = expand_user(source)
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > max_bytes:
@@ -110,18 +113,23 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes).")
     Image.init()
+    if _is_heic(data):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pillow_heif").register_heif_opener()
     formats = [each for each in Image.ID if each != "EPS"]  # Pillow hands EPS, a program, to Ghostscript
     try:
-        image = Image.open(io.BytesIO(data), formats=formats)
+        with pillow_limit(max_pixels):
+            image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
-        if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-            fix = "it is HEIC: convert it to JPEG, or call pillow_heif.register_heif_opener() first"
+        if (black_zero := depth.with_black_zero(data)) is not None:
+            return 255 - pixels_of_bytes(black_zero, name, max_pixels)
+        if _is_heic(data):
+            fix = "it is HEIC: convert it to JPEG, or pip install pillow-heif"
         else:
             fix = "check the file, or convert it to PNG"
         raise ImageError(f"{name} is not an image that Pillow can read: {fix}.") from None
-    except Image.DecompressionBombError:
-        limit = f"twice Pillow's own limit of {Image.MAX_IMAGE_PIXELS:,}"
-        raise ImageError(f"{name} has more pixels than {limit}: reduce its size.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise TooLargeError(f"{name} has more than {max_pixels:,} pixels, the limit", "max_pixels") from None
     except Exception as error:  # damaged or hostile bytes make decoders raise errors of any type
         raise ImageError(f"{name} is damaged ({error}).") from error
     with image:
@@ -136,25 +144,32 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
     """
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageError(
-            f"{name} is {height} x {width}: more than {max_pixels:,} pixels, the limit; "
-            "reduce its size, or raise max_pixels."
-        )
+        raise TooLargeError(f"{name} is {height} x {width}: more than {max_pixels:,} pixels, the limit", "max_pixels")
     if not width or not height:
         raise ImageError(f"{name} has no pixels: it is {height} x {width}.")
+    bits, inverted, opaque = depth.known_bits(image), depth.is_white_zero(image), depth.lacks_alpha(image)
     try:
-        image.load()
+        with pillow_limit(max_pixels):
+            colours = depth.colours_of_16_bits(image)
+            if colours is None:
+                if opaque:
+                    depth.leave_fourth_band(image)
+                image.load()
     except Exception as error:  # decoding begins only here; see above
         raise ImageError(f"{name} is damaged or cut short ({error}).") from error
-    with contextlib.suppress(Exception):  # the pixels are readable even if the EXIF block is damaged
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "I":  # Pillow decodes 16-bit PGM to 32-bit integers
+    if colours is not None:
+        return pixels_of_array(colours, name)
+    image = depth.upright(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # convert() would clip their values to 255
         values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(f"{name} holds {values.min()}..{values.max()}: convert it to 8 or 16 bits.")
-        return pixels_of_array(values.astype(np.uint16), name)
-    if image.mode == "F" or image.mode.startswith("I;16"):  # convert() would clip their values to 255
-        return pixels_of_array(np.asarray(image), name)
+        if image.mode == "I":  # Pillow decodes some files of 16 bits to 32-bit integers
+            if values.min() < 0 or values.max() > 65535:
+                raise ImageError(f"{name} holds {values.min()}..{values.max()}: convert it to 8 or 16 bits.")
+            values = values.astype(np.uint16)
+        pixels = pixels_of_array(values, name, bits)
+        return 255 - pixels if inverted else pixels
+    if opaque:
+        return np.array(image.convert("RGB"))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -177,12 +192,13 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
-def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
+def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
     """Convert an array ``(H, W)`` or ``(H, W, C)`` to ``(H, W, 3)`` uint8; the result is always a copy.
 
     Args:
         array: uint8, uint16, bool, or float in 0..1.
         name: name of the image in messages.
+        bits: depth of the data in uint16, where it is known.
 
     Raises:
         ShapeError: the array has another shape.
@@ -200,7 +216,9 @@ def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
             raise ImageError(f"{name} is float in {low:.3g}..{high:.3g}: scale it to 0..1, or pass uint8.")
         array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        # Alpha has a range of its own: it is often full beside colours of 12 bits.
+        planes = [array] if array.ndim == 2 or array.shape[2] < 4 else [array[..., :3], array[..., 3]]
+        array = np.dstack([depth.to_8_bits(plane, bits) for plane in planes])
     elif array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype != np.uint8:
@@ -212,5 +230,34 @@ def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
     return array.copy()
 
 
+def _is_heic(data: bytes) -> bool:
+    return data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1")
+
+
 def _too_many_bytes(name: str, max_bytes: int) -> ImageError:
-    return ImageError(f"{name} has more than {max_bytes:,} bytes, the limit: reduce its size, or raise max_bytes.")
+    return TooLargeError(f"{name} has more than {max_bytes:,} bytes, the limit", "max_bytes")
+
+
+_limit_lock = threading.Lock()
+_limits: list[int] = []  # of the images that are decoded at the moment
+_pillows_own: int | None = None
+
+
+@contextlib.contextmanager
+def pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Lift Pillow's limit, which is one for the whole process, where ours is higher, until no thread decodes any more.
+
+    Pillow would warn from 89 million pixels on, in the header as well as in decoding.
+    """
+    global _pillows_own
+    with _limit_lock:
+        if not _limits:
+            _pillows_own = Image.MAX_IMAGE_PIXELS
+        _limits.append(max(max_pixels, MAX_PIXELS))
+        Image.MAX_IMAGE_PIXELS = max(_limits)
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limits.remove(max(max_pixels, MAX_PIXELS))
+            Image.MAX_IMAGE_PIXELS = max(_limits) if _limits else _pillows_own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import os
 import sys
@@ -16,7 +15,8 @@ from PIL import Image
 
 from partzoo.errors import ImageError
 from partzoo.images import decoding as decode
-from partzoo.images.decoding import MAX_BYTES, MAX_PIXELS
+from partzoo.images.finding import expand_user, files_below, files_matching, is_pattern
+from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 
 SUFFIXES = tuple(
     ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
@@ -127,7 +127,9 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
         source: one image, as :func:`open_image` takes it, or many: an iterable, whose folders and globs are expanded; a
             folder, with all images below it except hidden files; a glob such as ``"birds/**/*.jpg"``; an array
             ``(B, H, W, C)``; or a tensor ``(B, C, H, W)``. Of folders and globs, files with the suffix of an image
-            format are taken, sorted by path.
+            format are taken, sorted by path, each once, however many links lead to it; ``~`` is the home folder.
+        max_pixels: largest number of pixels to decode in one image.
+        max_bytes: largest number of bytes to read or download for one image.
 
     Returns:
         The images, and whether ``source`` was a single one.
@@ -179,15 +181,14 @@ def _expand(source: str | os.PathLike) -> list[Path] | None:
     """Paths of the images in a folder or glob, sorted; None for a single file or URL."""
     if _is_url(source):
         return None
-    path = Path(source).expanduser()
-    if path.is_dir():
-        below = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
-        found = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    elif glob.has_magic(str(path)) and not path.exists():
-        found = [Path(file) for file in glob.glob(str(path), recursive=True)]
+    path = expand_user(source)
+    if os.path.isdir(path):
+        found = files_below(path)
+    elif is_pattern(path):
+        found = files_matching(path)
     else:
         return None
-    images = sorted(file for file in found if file.suffix.lower() in SUFFIXES and file.is_file())
+    images = [file for file in found if file.suffix.lower() in SUFFIXES]
     if not images:
         raise ImageError(f"No images in {str(path)!r}: looked for files ending in {' '.join(SUFFIXES)}.")
     return images

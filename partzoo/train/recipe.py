@@ -84,7 +84,7 @@ def _recipe_text(name: str | Path) -> str:
     if str(name) in recipes():
         return files("partzoo.train").joinpath("recipes", f"{name}.toml").read_text()
     if Path(name).suffix == ".toml" and Path(name).is_file():
-        return Path(name).read_text()
+        return Path(name).read_text(encoding="utf-8-sig")
     close = difflib.get_close_matches(str(name), recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UsageError(f"Unknown recipe {str(name)!r}.{hint} The recipes are {', '.join(recipes())}.")

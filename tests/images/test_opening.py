@@ -2,10 +2,15 @@ import functools
 import gc
 import http.server
 import io
+import pickle
 import struct
+import sys
 import threading
 import tracemalloc
+import types
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from partzoo.errors import ImageError, ShapeError, UsageError
+import partzoo
+from partzoo.errors import ImageError, ShapeError, TooLargeError, UsageError
+from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_image, open_images
 from partzoo.images.preprocess import to_tensor, working_size
 
@@ -268,10 +275,49 @@ def test_too_many_pixels_are_refused_before_decoding(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [10_000, 14_000])
+@pytest.mark.parametrize("side", [14_000, 20_000])
 def test_default_limits_stop_bombs(side):
-    with pytest.raises(ImageError, match="pixels"):
+    with pytest.raises(ImageError, match="pixels, the limit: reduce its size, or raise max_pixels"):
         open_image(encoded(Image.new("1", (side, side))))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_pillows_own_limit_is_not_ours_and_stays_as_it_was(form, monkeypatch):
+    data = encoded(Image.new("RGB", (60, 50), "red"), form)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with ThreadPoolExecutor(4) as pool:
+            assert {image.size for image in pool.map(open_image, [data] * 20)} == {(50, 60)}
+        assert open_image(data, max_pixels=3000).size == (50, 60)
+        with pytest.raises(ImageError, match="50 x 60: more than 2,999 pixels"):
+            open_image(data, max_pixels=2999)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_the_default_limits_let_a_photograph_of_108_megapixels_through():
+    assert 12_000 * 9_000 < MAX_PIXELS and 3 * MAX_PIXELS <= MAX_BYTES
+
+
+def test_functions_take_the_limits_that_their_errors_name(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (30, 20)).save(path)
+    model = partzoo.load("toy-vit")
+    for function in (partzoo.discover_parts, partzoo.fit_parts, partzoo.extract_features):
+        for limit in ("max_pixels", "max_bytes"):
+            with pytest.raises(TooLargeError, match=f"raise {limit}") as caught:
+                function(path, model=model, **{limit: 10})
+            assert_one_sentence(caught)
+            assert pickle.loads(pickle.dumps(caught.value)).limit == limit
+
+
+def test_heic_is_read_by_pillow_heif_where_that_is_installed(monkeypatch):
+    called = []
+    plugin = types.SimpleNamespace(register_heif_opener=lambda: called.append(True))
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    with pytest.raises(ImageError, match="convert it to JPEG, or pip install"):
+        open_image(b"\0\0\0\x18ftypheic" + bytes(40))
+    assert called
 
 
 def test_too_many_bytes(rgb, tmp_path):

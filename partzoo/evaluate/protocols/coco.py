@@ -134,7 +134,7 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
     if isinstance(detections, (str, Path)):
         origin = str(detections)
         try:
-            found = json.loads(Path(detections).read_text())
+            found = json.loads(Path(detections).read_bytes())
         except (OSError, ValueError) as error:
             raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it anew.") from error
     for number, detection in enumerate(found):

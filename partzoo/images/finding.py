@@ -1,0 +1,99 @@
+"""The files that a folder or a pattern stands for: each once, with links followed and loops of links ended."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+
+def expand_user(path: str | os.PathLike) -> Path:
+    """The path with a leading ``~`` or ``~user`` replaced by that home; unchanged where there is no such user."""
+    return Path(os.path.expanduser(os.fsdecode(path)))
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path has wildcards and is not itself the name of a file or folder."""
+    return glob.has_magic(str(path)) and not os.path.lexists(path)
+
+
+def files_below(folder: Path, *, aliases: bool = False) -> list[Path]:
+    """All files in a folder and its subfolders, sorted, except those whose name, or folder's name, starts with a dot.
+
+    Folders that cannot be read are named in one warning.
+
+    Args:
+        folder: where to look; linked folders are entered, each once.
+        aliases: list links to files that are listed already, too; by default each file is listed once.
+    """
+    return _files(folder, ["**", "*"], aliases)
+
+
+def files_matching(pattern: Path) -> list[Path]:
+    """All files that a pattern with ``*``, ``?``, ``[...]`` or ``**`` stands for, sorted; see :func:`files_below`.
+
+    A component that is itself the name of a file or folder there stands for that one alone: ``[2024]/*.jpg`` reads the
+    folder ``[2024]``, if there is one.
+    """
+    root = Path(pattern.anchor)
+    components = list(pattern.relative_to(root).parts)
+    return _files(root, [*components, "*"] if components[-1] == "**" else components)
+
+
+def _files(root: Path, components: list[str], aliases: bool = False) -> list[Path]:
+    found: dict[str, Path] = {}  # by the real path
+    links: list[Path] = []
+    unreadable: dict[Path, str] = {}
+    visited: set[tuple[str, int]] = set()
+    pending = deque([(root, components)])
+    while pending:
+        folder, (first, *rest) = pending.popleft()
+        real = os.path.realpath(folder)
+        if (real, len(rest)) in visited:
+            continue
+        visited.add((real, len(rest)))
+        if first == "**":
+            pending.appendleft((folder, rest))
+        try:
+            entries = list(_entries(folder, first))
+        except OSError as error:
+            unreadable[folder] = f"{str(folder)!r} ({error.strerror})"
+            continue
+        for name, is_link, is_folder in entries:
+            path = folder / name
+            if is_folder and (rest or first == "**"):
+                below = (path, [first, *rest] if first == "**" else rest)
+                # Links come last, so that a file keeps the name of its own place, and its class with it.
+                (pending.append if is_link else pending.appendleft)(below)
+            elif not is_folder and not rest:
+                if is_link:
+                    links.append(path)
+                else:
+                    found.setdefault(os.path.join(real, name), path)
+    for link in sorted(links):
+        if link.is_file():
+            found.setdefault(str(link) if aliases else os.path.realpath(link), link)
+    if unreadable:
+        more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+        named = ", ".join(list(unreadable.values())[:3]) + more
+        warnings.warn(f"Folders that cannot be read are left out: {named}. Check their permissions.", stacklevel=2)
+    return sorted(found.values())
+
+
+def _entries(folder: Path, component: str) -> Iterator[tuple[str, bool, bool]]:
+    """Name, whether a link, and whether a folder, of what a component of a pattern stands for in a folder."""
+    if not glob.has_magic(component) or os.path.lexists(folder / component):
+        path = folder / component
+        if os.path.lexists(path):
+            yield component, path.is_symlink(), os.path.isdir(path)
+        return
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            hidden = entry.name.startswith(".") and not component.startswith(".")
+            if not hidden and fnmatch(entry.name, component):
+                link = entry.is_symlink()
+                yield entry.name, link, os.path.isdir(entry) if link else entry.is_dir(follow_symlinks=False)
