@@ -214,7 +214,7 @@ def test_a_bug_is_one_sentence_too(monkeypatch):
     def fall(*_, **__):
         raise RuntimeError("out of feathers\nmore")
 
-    monkeypatch.setattr("partzoo.discovery.pipeline.discover_parts", fall)
+    monkeypatch.setattr("partzoo.discovery.pipeline.divided", fall)
     ran = partzoo("discover", CAT, *TOY)
     assert ran.code == 1 and ran.err.count("\n") == 1
     assert "out of feathers" in ran.err and "--debug" in ran.err
