@@ -64,7 +64,7 @@ METHODS = {
     "plain": Method("spatial reasoning, 2 patches", 33.08, 9, {"patches": 2}, {}),
     "additive": Method("12 additive patches", 32.85, 0, {"patches": 12}, {"additive": True}),
     "additive-negatives": Method(
-        "12 additive patches, of different images too",
+        "12 additive patches, also pairs of different images",
         32.85,
         0,
         {"patches": 12, "patch_negatives": True},
