@@ -9,7 +9,7 @@ from math import lcm
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, normalize
+from torch.nn.functional import avg_pool2d, max_pool2d, normalize
 
 from partzoo.discovery.colours import cielab
 from partzoo.discovery.foreground import Cells, foreground, halved_at
@@ -22,6 +22,7 @@ from partzoo.models.foreground import ForegroundModel
 
 DOUBTFUL = 0.7  # quality below which a foreground is doubtful, see docs/discovery.md
 LIKELIEST = 0.6  # share of the highest probability that counts as foreground where nothing reaches one half
+CRUMB = 0.1  # share of the largest connected piece's area below which a piece is not part of the foreground
 BLANK = 2.0  # an image whose CIELAB channels all span less than this shows nothing
 
 
@@ -62,13 +63,30 @@ def segment(
         return Foreground(torch.zeros(size), 0.0)
     if network is not None:
         found = resize(network.probability(image.pixels)[None], size)[0]
-        return Foreground(at_least_something(found), certainty(found))
+        return Foreground(without_crumbs(at_least_something(found)), certainty(found))
     inside = within_frame(view.pixels, lcm(model.preprocess.multiple, CELL))
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
     cells = _cells(method, model, maps, lab, inside, view.pixels.shape[1:])
     score = torch.zeros(size)
     score[rows, columns] = torch.from_numpy(foreground(method, cells))
     return Foreground(score, certainty(score))
+
+
+def without_crumbs(score: Tensor) -> Tensor:
+    """Scores ``(h, w)`` in which connected pieces with less than a tenth of the largest one's area are background.
+
+    On dev splits this changes the mean IoU by -0.04 to +0.27 points (docs/discovery.md).
+    """
+    inside = score >= 0.5
+    piece = torch.where(inside, torch.arange(1.0, score.numel() + 1).view(score.shape), 0)
+    while True:  # every cell takes the highest number among its neighbours, until each piece has one number
+        reached = torch.where(inside, max_pool2d(piece[None], 3, 1, 1)[0], 0)
+        if torch.equal(reached, piece):
+            break
+        piece = reached
+    areas = torch.bincount(piece[inside].long(), minlength=score.numel() + 1)
+    crumb = inside & (areas[piece.long()] < CRUMB * areas.max())
+    return torch.where(crumb, 1 - score, score)
 
 
 def given(mask: np.ndarray, view: View) -> Foreground:

@@ -30,12 +30,16 @@ class ForegroundConfig:
         width, depth: scales of :class:`partzoo.models.efficientnet.EfficientNetLiteConfig`.
         pyramid: channels at strides 8 and 16; half as many at stride 4 and twice as many at stride 32.
         size: longer side to which images are resized, in pixels.
+        image_size, mirror_size: longer sides of the image and of its mirror image, over which
+            :meth:`ForegroundModel.probability` averages; None is ``size``. Two sizes average over two scales as well.
     """
 
     width: float = 1.0
     depth: float = 1.0
     pyramid: int = 64
     size: int = 288
+    image_size: int | None = None
+    mirror_size: int | None = None
 
 
 class ForegroundModel(Model):
@@ -98,17 +102,27 @@ class ForegroundModel(Model):
         Args:
             pixels: ``(H, W, 3)`` uint8.
             size: longer side to which the image is resized, in pixels; None is the configuration's.
-            mirror: average over the image and its mirror image, which takes twice the time.
+            mirror: average over the image and its mirror image.
 
         Returns:
-            ``(h, w)`` float32 probabilities on the CPU, at half of the working size.
+            ``(h, w)`` float32 probabilities on the CPU, at half of the larger working size.
         """
-        working = working_size(pixels.shape[:2], size or self.config.size, STRIDE)
-        x = to_tensor(pixels, working, self.preprocess)[None].to(next(self.parameters()).device)
+        found = self(self._input(pixels, size or self.config.image_size or self.config.size))[0, 0].float().cpu()
         if not mirror:
-            return self(x)[0, 0].float().cpu()
-        both = self(torch.cat([x, x.flip(3)]))[:, 0].float().cpu()
-        return (both[0] + both[1].flip(1)) / 2
+            return found
+        seen = self._input(pixels, size or self.config.mirror_size or self.config.size)
+        mirrored = self(seen.flip(3))[0, 0].float().cpu().flip(1)
+        if found.shape != mirrored.shape:
+            larger = max(found.shape, mirrored.shape)
+            found, mirrored = (
+                interpolate(each[None, None], larger, mode="bilinear", align_corners=False)[0, 0]
+                for each in (found, mirrored)
+            )
+        return (found + mirrored) / 2
+
+    def _input(self, pixels: np.ndarray, size: int) -> Tensor:
+        working = working_size(pixels.shape[:2], size, STRIDE)
+        return to_tensor(pixels, working, self.preprocess)[None].to(next(self.parameters()).device)
 
 
 def _project(inputs: int, width: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import partzoo
 from partzoo.discovery.factory import FOREGROUND, blend, default_size, is_foreground_model
-from partzoo.discovery.segmentation import at_least_something, certainty
+from partzoo.discovery.segmentation import at_least_something, certainty, without_crumbs
 from partzoo.errors import UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL
 from partzoo.hub import save_pretrained
@@ -94,3 +94,14 @@ def test_a_foreground_model_that_was_trained_on_is_read_again(ibis, tmp_path):
     save_pretrained(model, tmp_path / "mine")
     after = partzoo.discover_parts(ibis, 2, background=str(tmp_path / "mine"))
     assert before.quality > 0.7 and after.quality == 0
+
+
+def test_pieces_much_smaller_than_the_largest_are_background():
+    score = torch.zeros(20, 30)
+    score[2:12, 2:12], score[15:18, 20:25], score[0, 29], score[19, 0] = 0.9, 0.8, 0.7, 1.0  # 100, 15, 1 and 1 cells
+    expected = torch.zeros(20, 30, dtype=torch.bool)
+    expected[2:12, 2:12] = expected[15:18, 20:25] = True
+    assert torch.equal(without_crumbs(score) >= 0.5, expected)
+    diagonal = torch.eye(12)  # pieces that touch at corners are one
+    assert torch.equal(without_crumbs(diagonal) >= 0.5, diagonal > 0)
+    assert not (without_crumbs(torch.zeros(4, 4)) >= 0.5).any()

@@ -1,9 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 import partzoo
 from partzoo.errors import ShapeError
+from partzoo.models.loading import build
+from partzoo.models.registry import find
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +35,17 @@ def test_a_mirrored_image_has_the_mirrored_foreground(model):
     assert found.shape == (16, 32)
     assert torch.allclose(found, mirror.flip(1), atol=1e-5)
     assert not torch.allclose(found, model.probability(pixels, 64, mirror=False), atol=1e-6)
+
+
+def test_the_mirror_image_may_have_a_size_of_its_own(model):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 64, 3), np.uint8)
+    two = build(find("foreground-lite0"), dataclasses.replace(model.config, image_size=64, mirror_size=128)).eval()
+    two.load_state_dict(model.state_dict())
+    found = two.probability(pixels)
+    small = model.probability(pixels, 64, mirror=False)
+    large = model.probability(np.ascontiguousarray(pixels[:, ::-1]), 128, mirror=False).flip(1)
+    expected = (interpolate(small[None, None], large.shape, mode="bilinear")[0, 0] + large) / 2
+    assert found.shape == large.shape and torch.allclose(found, expected, atol=0.02)
 
 
 def test_what_is_no_batch_of_images_is_refused(model):
