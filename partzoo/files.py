@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from partzoo.errors import PartzooError
 
@@ -48,6 +48,31 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def check_version(written: Any, known: int, name: str, error: type[PartzooError]) -> None:
+    """Refuse a file of a newer format than this partzoo knows.
+
+    Args:
+        written: number of the format that the file states; None where it states none, as the first files did.
+        known: the newest format that is read.
+        name: name of the file in the message.
+        error: class of the error.
+
+    Raises:
+        error: the file is newer, or what it states is not a number.
+    """
+    if written is None:
+        return
+    try:
+        number = int(written)
+    except (TypeError, ValueError):
+        raise error(f"{name} states the format {written!r:.40}, which is not a number: write the file anew.") from None
+    if number > known:
+        raise error(
+            f"{name} was written by a newer version of partzoo (format {number}; this one reads up to {known}): "
+            "upgrade partzoo."
+        )
 
 
 def stand_in(begin: bytes) -> str | None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from partzoo.errors import PartzooError
-from partzoo.files import path_aside, write_aside
+from partzoo.files import check_version, path_aside, write_aside
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
@@ -36,6 +36,16 @@ def test_threads_that_write_one_file_do_not_mix(tmp_path):
         list(pool.map(write, range(8)))
     assert len(set((tmp_path / "a").read_bytes())) == 1
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_newer_format_is_refused_and_older_ones_are_not():
+    for written in (None, 1, "2", 2):
+        check_version(written, 2, "'a.npz'", PartzooError)
+    with pytest.raises(PartzooError, match=r"^'a\.npz' was written by a newer version of partzoo \(format 3; .* 2\)"):
+        check_version("3", 2, "'a.npz'", PartzooError)
+    for written in ("two", [2], {}):
+        with pytest.raises(PartzooError, match=r"states the format .* not a number"):
+            check_version(written, 2, "'a.npz'", PartzooError)
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path):

@@ -58,6 +58,9 @@ class Comparison:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+FORMAT = 1  # of the record
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case(Comparison):
     """A comparison by the clock: ``ours`` and ``peer`` do the work once; what they return is dropped outside the
@@ -97,7 +100,7 @@ def run(
     if repetitions < 1:
         raise UsageError(f"repetitions={repetitions}, but at least 1 is needed.")
     cases: list[dict[str, Any]] = []
-    record = {"quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
+    record = {"format": FORMAT, "quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
     for name in names:
         for outcome in _outcomes(name, quick, repetitions):
             result = {"row": name, **outcome}

@@ -12,6 +12,8 @@ from partzoo.cli.command import Command, check_place, print_json
 from partzoo.cli.options import images_argument, json_option, limit_options, model_option
 from partzoo.errors import UsageError
 
+FORMAT = 1  # of the file
+
 
 @click.command(
     cls=Command,
@@ -28,6 +30,7 @@ from partzoo.errors import UsageError
       size    (N, 2)        height and width of each image
       dense.0 (h, w, C)     one vector for each cell of the first image's grid; dense.1, ...
       names                 the images' paths (safetensors: JSON in the metadata)
+      format                1 (safetensors: partzoo_format in the metadata)
     """,
 )
 @images_argument
@@ -90,6 +93,6 @@ def _write_arrays(out: str, arrays: dict[str, Any], names: list[str]) -> None:
 
     with write_aside(out) as file:
         if out.lower().endswith(".npz"):
-            np.savez_compressed(file, names=np.array(names), **arrays)
+            np.savez_compressed(file, format=np.array(FORMAT), names=np.array(names), **arrays)
         else:
-            file.write(save(arrays, {"names": json.dumps(names)}))
+            file.write(save(arrays, {"partzoo_format": str(FORMAT), "names": json.dumps(names)}))

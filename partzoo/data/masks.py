@@ -12,11 +12,13 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
+from partzoo.data.annotations import turn_to_image
 from partzoo.errors import ImageError, UsageError
 from partzoo.images.finding import files_below
 from partzoo.images.opening import SUFFIXES, open_image
 
 SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # positions in every five images, in the order of names
+LARGEST = 255  # label number
 HASH_SIDE, HASH_BITS = 32, 8
 ALIKE = 8  # number of bits, of 63, by which hashes of two copies of one photograph may differ
 
@@ -76,12 +78,22 @@ class MaskedSet(Sequence[MaskedImage]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         name = self.names[index]
-        pixels = open_image(self._read(self._images[name]), name=f"{self.path}: {name}").pixels
-        with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
-            mask = np.asarray(opened)
-        if mask.shape != pixels.shape[:2]:
-            raise ImageError(f"{self.path}: the mask of {name} is {mask.shape}, its image {pixels.shape[:2]}.")
-        return MaskedImage(name, pixels, mask.astype(np.uint8))
+        image = self._read(self._images[name])
+        pixels = open_image(image, name=f"{self.path}: {name}").pixels
+        return MaskedImage(name, pixels, self._mask(name, image, pixels.shape[:2]))
+
+    def _mask(self, name: str, image: bytes, size: tuple[int, int]) -> np.ndarray:
+        """The mask of an upright image of ``size``; its own size is compared before it is decoded."""
+        file = f"{self.path}: masks/{name}.png"
+        try:
+            with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
+                turn = turn_to_image(image, size, (opened.height, opened.width), f"{self.path}: {name}", f"{file} is")
+                mask = np.asarray(opened)
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ImageError(f"{file} is damaged ({error}): make it anew.") from error
+        if mask.ndim != 2 or mask.min() < 0 or mask.max() > LARGEST:
+            raise ImageError(f"{file} is not one label from 0 to {LARGEST} for each pixel: make it anew.")
+        return turn(mask.astype(np.uint8))
 
     def _read(self, name: str) -> bytes:
         place = self._files[name]

@@ -136,6 +136,18 @@ def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separato
     return rows
 
 
+def floats(fields: Sequence[str], count: int) -> np.ndarray:
+    """The first ``count`` fields of a line as finite numbers, float64.
+
+    Raises:
+        ValueError or IndexError: there are fewer, or one is not a finite number.
+    """
+    numbers = np.array([float(fields[i]) for i in range(count)])
+    if not np.isfinite(numbers).all():
+        raise ValueError("a number is not finite")
+    return numbers
+
+
 def read_json(file: Path) -> dict:
     """Read a JSON file that holds an object.
 

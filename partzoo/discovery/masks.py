@@ -77,7 +77,12 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
-    left, top, right, bottom = (round(float(edge)) for edge in source)
+    try:
+        left, top, right, bottom = (round(float(edge)) for edge in source)
+    except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
+        raise UsageError(
+            f"mask={tuple(source)} is not a box of four finite numbers: left, top, right, bottom."
+        ) from None
     if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
         raise UsageError(f"mask={tuple(source)} is not a box (left, top, right, bottom) inside {size[1]} x {size[0]}.")
     found = np.zeros(size, np.int64)

@@ -21,7 +21,7 @@ from typing import Any
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import BOX, FLOORS
-from partzoo.files import write_aside
+from partzoo.files import check_version, write_aside
 
 FORMAT = 1
 DEFAULT = "default"
@@ -81,6 +81,8 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
         UsageError: the records are of another format, of more than one protocol or split, or a model comes twice.
     """
     records = sorted(records, key=lambda r: (r.get("model") in FLOORS, r.get("model"), r.get("setting")))
+    for record in records:
+        check_version(record.get("format"), FORMAT, f"The result of {record.get('model')!r}", UsageError)
     if strange := next((r for r in records if r.get("format") != FORMAT), None):
         raise UsageError(f"The result of {strange.get('model')!r} has format {strange.get('format')!r}, not {FORMAT}.")
     if len(kinds := {(r["protocol"], r["split"]) for r in records}) > 1:
@@ -113,10 +115,18 @@ def read_csv(path: str | Path) -> list[Row]:
     remedy = f"Run: partzoo eval --all --protocol {path.stem} --data DIR"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file, strict=True))
+            reader = csv.DictReader(file, strict=True)
+            if newer := [name for name in reader.fieldnames or () if name not in COLUMNS]:
+                raise UsageError(
+                    f"{path} has the column {newer[0]!r}, which this partzoo does not know: it was written by a newer "
+                    "version of partzoo, or by something else. Upgrade partzoo."
+                )
+            lines = list(reader)
         return [_row(line) for line in lines]
     except FileNotFoundError as error:
         raise UsageError(f"{path} is not there. {remedy}") from error
+    except UsageError:
+        raise
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} is not a table of results ({error!r}). {remedy}") from error
 

@@ -21,7 +21,7 @@ from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
-from partzoo.files import write_aside
+from partzoo.files import check_version, write_aside
 from partzoo.models.registry import find
 from partzoo.progress import ProgressCallback
 from partzoo.system.hardware import hardware
@@ -216,11 +216,13 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """The record in a file, if it is of the same evaluation."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        return record if all(record.get(key) == value for key, value in identity.items()) else None
+        written = record.get("format")
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError) as error:
         raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
+    check_version(written, FORMAT, f"-o {file}", UsageError)
+    return record if all(record.get(key) == value for key, value in identity.items()) else None
 
 
 def _command(record: dict[str, Any]) -> str:

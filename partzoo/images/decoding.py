@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from partzoo.errors import ImageError, ShapeError, TooLargeError
 from partzoo.images import depth
@@ -174,6 +174,14 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
+
+
+def exif_orientation(source: Path | bytes) -> int:
+    """EXIF orientation of an encoded image, 1..8; 1, upright, where it states none or its EXIF block is damaged."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with contextlib.suppress(Exception), Image.open(file) as image:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
 
 
 def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
 from partzoo.weights.hub_file import first_line, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import write_weights
+from partzoo.weights.tensors import FORMAT, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +83,7 @@ def _save(
             raise UsageError(f"{architecture} has no frozen encoder to leave out: use backbone=True.")
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
     config = {
+        "format": FORMAT,
         "architecture": architecture,
         "config": dataclasses.asdict(model.config),
         "library_name": "partzoo",

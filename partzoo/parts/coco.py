@@ -15,6 +15,8 @@ from partzoo.errors import UsageError, require
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
+FORMAT = 1  # of the dataset's fields that are partzoo's own choice
+
 
 def to_coco(
     several: Sequence[Parts],
@@ -64,7 +66,11 @@ def to_coco(
     names = several[0].names if several else ()
     categories = [{"id": i, "name": name, "supercategory": "part"} for i, name in enumerate(names, 1)]
     return {
-        "info": {"description": f"parts found by partzoo {partzoo.__version__}", "version": partzoo.__version__},
+        "info": {
+            "description": f"parts found by partzoo {partzoo.__version__}",
+            "version": partzoo.__version__,
+            "partzoo_format": FORMAT,
+        },
         "licenses": [],
         "images": images,
         "annotations": annotations,

@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import write_aside
+from partzoo.files import check_version, write_aside
 from partzoo.parts import drawing
 from partzoo.parts.coco import to_coco
 
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
+FORMAT = 1  # of .npz and .index.png; see check_version
 ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 
@@ -35,6 +36,7 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: 
             image.save(file, "PNG")
     elif name.endswith(".npz"):
         arrays: dict[str, Any] = {
+            "format": np.array(FORMAT),
             "labels": parts.labels,
             "k": np.array(parts.k),
             "names": np.array(parts.names, dtype=np.str_),
@@ -64,7 +66,16 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         return _read_npz(path) if name.endswith(".npz") else _read_index_png(path)
     except FileNotFoundError:
         raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
-    except (OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        SyntaxError,
+        zipfile.BadZipFile,
+    ) as error:
         raise PartzooError(f"{str(path)!r} is damaged, or was not written by Parts.save ({error}).") from error
 
 
@@ -73,7 +84,7 @@ def _write_index_png(parts: Parts, file: BinaryIO) -> None:
     if parts.labels.dtype == np.uint8:
         image.putpalette(drawing.palette(parts.k).tobytes())
     about = PngImagePlugin.PngInfo()
-    about.add_itxt("partzoo", json.dumps({"k": parts.k, "names": parts.names}))
+    about.add_itxt("partzoo", json.dumps({"format": FORMAT, "k": parts.k, "names": parts.names}))
     image.save(file, "PNG", pnginfo=about)
 
 
@@ -83,13 +94,16 @@ def _read_index_png(path: Path) -> dict[str, Any]:
     except UnidentifiedImageError:
         raise ValueError("not a PNG file") from None
     with image:
-        labels = np.asarray(image)
         about = json.loads(image.info.get("partzoo", "{}"))
+        check_version(about.get("format"), FORMAT, repr(str(path)), PartzooError)
+        labels = np.asarray(image)
     return {"labels": labels, "k": about.get("k"), "names": about.get("names")}
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
+        written = file["format"] if "format" in file.files else None
+        check_version(written, FORMAT, repr(str(path)), PartzooError)
         values = {key: file[key] for key in ("labels", "descriptors", "image") if key in file}
         quality = float(file["quality"]) if "quality" in file.files else 1.0  # absent from older files
         values |= {"k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import path_aside
+from partzoo.files import check_version, path_aside
 from partzoo.models.precision import default_device, has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
+FORMAT = 1  # of the checkpoint
 
 
 @dataclass(frozen=True)
@@ -273,16 +274,21 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
     tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+    about = {"partzoo_format": str(FORMAT), "progress": json.dumps(asdict(state))}
     with path_aside(out / CHECKPOINT) as aside:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, aside, {"progress": json.dumps(asdict(state))})
+        save_file({k: v.contiguous() for k, v in tensors.items()}, aside, about)
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
     try:
         with safe_open(file, "pt") as opened:
+            about = opened.metadata()
+            check_version(about.get("partzoo_format"), FORMAT, str(file), WeightsError)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            progress = Progress(**json.loads(opened.metadata()["progress"]))
+            progress = Progress(**json.loads(about["progress"]))
         task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
+    except WeightsError:
+        raise
     except Exception as error:
         raise WeightsError(
             f"{file} does not continue this run: {error}. Train without --resume into another -o."

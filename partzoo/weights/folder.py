@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import WeightsError
+from partzoo.files import check_version
 from partzoo.weights.hub_file import HubOptions, hub_file
-from partzoo.weights.tensors import INDEX, read_header, shards
+from partzoo.weights.tensors import FORMAT, INDEX, read_header, shards
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
@@ -110,10 +111,11 @@ def read_config(file: Path) -> tuple[str, dict[str, Any]]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
+        check_version(content.get("format"), FORMAT, str(file), WeightsError)
         architecture, config = content["architecture"], content["config"]
         if not isinstance(architecture, str) or not isinstance(config, dict):
             raise TypeError("'architecture' is a name and 'config' an object")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): pass "
             "what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import write_aside
+from partzoo.files import check_version, write_aside
 
 FORMAT = 1
 NAME = "weights_manifest.json"
@@ -170,8 +170,10 @@ def _read(file: Path) -> dict[str, Any]:
         raise WeightsError(f"The manifest {file} cannot be read: {error}. Reinstall partzoo.") from error
     if not isinstance(content, dict) or not isinstance(content.get("weights"), list):
         raise WeightsError(f"{file} is not a manifest of weights: reinstall partzoo.")
-    if content.get("format") != FORMAT:
-        raise WeightsError(f"{file} has format {content.get('format')!r}, not {FORMAT}: upgrade partzoo.")
+    written = content.get("format")
+    if not isinstance(written, int):
+        raise WeightsError(f"{file} states the format {written!r}, not {FORMAT}: reinstall partzoo.")
+    check_version(written, FORMAT, str(file), WeightsError)
     return content
 
 

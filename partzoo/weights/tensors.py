@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import begin_of, path_aside, stand_in
+from partzoo.files import begin_of, check_version, path_aside, stand_in
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 INDEX = ".safetensors.index.json"
+FORMAT = 1  # of a model's header and config.json
 SHOWN = 5
 
 
@@ -57,6 +58,7 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     """
     header = read_metadata(path)
     try:
+        check_version(header.get("partzoo_format"), FORMAT, str(path), WeightsError)
         return header["architecture"], json.loads(header["config"]), [Path(path).expanduser()]
     except (KeyError, ValueError) as error:
         raise WeightsError(
@@ -94,6 +96,7 @@ def write_weights(
     is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
     values = dataclasses.asdict(config) if is_config else dict(config)
     header = {"format": "pt", "architecture": architecture, "config": json.dumps(values)}
+    header["partzoo_format"] = str(FORMAT)
     tensors = _apart(rounded(state, dtype))
     if max_bytes is None or sum(value.nbytes for value in tensors.values()) <= max_bytes:
         _save(path, tensors, header)

@@ -124,10 +124,12 @@ def test_features_are_written_with_the_images_names(set_of_two, tmp_path, ending
     assert ran.code == 0, ran.err
     if ending == ".npz":
         with np.load(out) as file:
-            names, arrays = file["names"].tolist(), {key: file[key] for key in file if key != "names"}
+            names, arrays = file["names"].tolist(), {key: file[key] for key in file if key not in ("names", "format")}
+            assert file["format"] == 1
     else:
         with safe_open(out, "np") as file:
             names = json.loads(file.metadata()["names"])
+            assert file.metadata()["partzoo_format"] == "1"
             arrays = {key: file.get_tensor(key) for key in file.keys()}
     assert [Path(name).parent.name for name in names] == ["a", "b"]
     assert sorted(arrays) == ["dense.0", "dense.1", "pooled", "size"]

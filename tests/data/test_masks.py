@@ -50,9 +50,23 @@ def test_what_is_missing_is_named(folder):
 
 
 def test_a_mask_of_another_size_is_refused(folder):
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(folder / "drawn" / "masks" / "sub" / "00.png")
-    with pytest.raises(ImageError, match=r"mask of sub/00 is \(5, 5\)"):
+    mask = folder / "drawn" / "masks" / "sub" / "00.png"
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(mask)
+    with pytest.raises(UsageError, match=r"sub/00 is 12 x 16, and .*masks/sub/00\.png is 5 x 5"):
         MaskedSet(folder / "drawn")[0]
+
+
+def test_masks_that_hold_no_labels_are_named(folder):
+    mask = folder / "drawn" / "masks" / "sub" / "00.png"
+    size = MaskedSet(folder / "drawn")[0].mask.shape
+    for values in (np.full(size, 256, np.uint16), np.zeros((*size, 3), np.uint8)):
+        Image.fromarray(values).save(mask)
+        with pytest.raises(ImageError, match=r"00\.png is not one label from 0 to 255 for each pixel"):
+            MaskedSet(folder / "drawn")[0]
+    for content in (b"", mask.read_bytes()[:45]):
+        mask.write_bytes(content)
+        with pytest.raises(ImageError, match=r"00\.png is damaged"):
+            MaskedSet(folder / "drawn")[0]
 
 
 def test_copies_of_an_image_are_known_and_others_are_not():

@@ -57,7 +57,9 @@ def test_files_and_the_opacity_of_cutouts_are_masks(tmp_path):
     ("given", "message"),
     [
         (np.zeros((30, 80), bool), r"\(30, 80\) and the image \(60, 80\)"), ((0, 0, 90, 60), "inside 80 x 60"),
-        ((10, 0, 10, 60), "not a box"), (np.full(SIZE, -1), "int64"), (np.zeros(SIZE, complex), "complex"),
+        ((10, 0, 10, 60), "not a box"), ((0, 0, float("nan"), 9), "four finite numbers"),
+        ((0, 0, float("inf"), 9), "four finite numbers"), (("a", 0, 9, 9), "four finite numbers"),
+        (np.full(SIZE, -1), "int64"), (np.zeros(SIZE, complex), "complex"),
     ],
 )  # fmt: skip
 def test_wrong_masks_are_named(given, message):

@@ -56,7 +56,8 @@ def test_the_order_of_records_and_runs_does_not_change_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 2}, "result of 'b' was written by a newer version of partzoo"),
+        ({"format": None}, "format None, not 1"),
         ({"protocol": "cub"}, "one protocol"),
         ({"split": "dev"}, "one protocol and split"),
         ({"model": "a"}, "two results of a"),
@@ -66,6 +67,15 @@ def test_records_that_do_not_belong_together_are_refused(changes, words):
     runs = [(8, 0, {"nmi5": 1.0})]
     with pytest.raises(UsageError, match=words):
         rows([record("a", runs), record("b", runs) | changes])
+
+
+def test_a_table_with_columns_of_a_newer_partzoo_says_so(tmp_path):
+    written = write_csv([record("a", [(8, 0, {"nmi5": 1.0})])], tmp_path / "faces68.csv")
+    assert len(written) == 1
+    head, line = (tmp_path / "faces68.csv").read_text().splitlines()
+    (tmp_path / "faces68.csv").write_text(f"{head},device\n{line},gpu\n")
+    with pytest.raises(UsageError, match=r"faces68\.csv has the column 'device'.* Upgrade partzoo"):
+        read_csv(tmp_path / "faces68.csv")
 
 
 def test_an_absent_table_names_the_command_that_makes_it(tmp_path):

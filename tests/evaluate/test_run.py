@@ -72,6 +72,14 @@ def test_another_file_is_not_overwritten(faces, tmp_path):
     assert out.read_text() == "my notes"
 
 
+def test_a_record_of_a_newer_partzoo_is_not_overwritten(faces, tmp_path):
+    out = tmp_path / "result.json"
+    out.write_text('{"format": 2}')
+    with pytest.raises(UsageError, match=r"result\.json was written by a newer version of partzoo .*: upgrade partzoo"):
+        small(faces, out=out)
+    assert out.read_text() == '{"format": 2}'
+
+
 def test_the_digest_follows_the_weights_alone():
     one, same = (partzoo.load("toy-vit", device="cpu", dtype="float32") for _ in range(2))
     assert digest(one) == digest(same)

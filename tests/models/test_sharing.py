@@ -131,6 +131,29 @@ def test_a_damaged_config_is_one_clear_error(model, tmp_path, content):
         partzoo.load(folder)
 
 
+def test_a_model_of_a_newer_partzoo_says_so(model, tmp_path):
+    folder = hub.save_pretrained(model, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["format"] == 1
+    (folder / "config.json").write_text(json.dumps({"format": 2}))
+    with pytest.raises(
+        WeightsError, match=r"config\.json was written by a newer version of partzoo .*: upgrade partzoo"
+    ):
+        partzoo.load(folder)
+    file = folder / "model.safetensors"
+    with safetensors.safe_open(file, "pt") as opened:
+        header = opened.metadata()
+    assert header["partzoo_format"] == "1"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, file, header | {"partzoo_format": "2"})
+    with pytest.raises(WeightsError, match=r"model\.safetensors was written by a newer version of partzoo"):
+        partzoo.load(file)
+    # The first files stated no format.
+    header.pop("partzoo_format")
+    (folder / "config.json").write_text(json.dumps({name: config[name] for name in ("architecture", "config")}))
+    safetensors.torch.save_file(model.state_dict(), file, header)
+    assert partzoo.load(folder).architecture == partzoo.load(file).architecture == model.architecture
+
+
 def test_a_folder_without_weights_or_none_at_all_is_one_clear_error(tmp_path):
     with pytest.raises(WeightsError, match=r"holds no model\.safetensors"):
         partzoo.load(tmp_path)

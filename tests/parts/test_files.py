@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from partzoo.errors import PartzooError, UsageError
 from partzoo.parts import coco
@@ -64,6 +64,31 @@ def test_index_png_keeps_every_label(k, tmp_path):
 def test_index_png_of_others_can_be_read(tmp_path):
     Image.fromarray(np.array([[0, 2], [1, 5]], np.uint8)).save(tmp_path / "a.index.png")
     assert Parts.load(tmp_path / "a.index.png").k == 5
+
+
+def test_files_of_a_newer_partzoo_say_so(tmp_path):
+    parts = Parts(np.array([[0, 1, 2]], np.uint8))
+    arrays, newer = tmp_path / "a.npz", "was written by a newer version of partzoo .*: upgrade partzoo"
+    parts.save(arrays)
+    with np.load(arrays) as file:
+        assert file["format"] == 1
+        content = dict(file)
+    np.savez(arrays, **(content | {"format": np.array(2)}))
+    with pytest.raises(PartzooError, match=newer):
+        Parts.load(arrays)
+    np.savez(arrays, format=np.array(2))  # whatever else it holds
+    with pytest.raises(PartzooError, match=newer):
+        Parts.load(arrays)
+    del content["format"]  # as the first files were
+    np.savez(arrays, **content)
+    assert Parts.load(arrays) == parts
+    for about, message in (({"format": 2}, newer), ({"format": "x"}, "states the format 'x'"), ([1], "damaged")):
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("partzoo", json.dumps(about))
+        Image.fromarray(parts.labels).save(tmp_path / "a.index.png", pnginfo=text)
+        with pytest.raises(PartzooError, match=message):
+            Parts.load(tmp_path / "a.index.png")
+    assert parts.to_coco("polygons")["info"]["partzoo_format"] == 1
 
 
 def test_overlay_png(parts, tmp_path):

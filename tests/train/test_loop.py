@@ -82,6 +82,16 @@ def test_checkpoints_of_the_first_release_are_read(tmp_path):
     assert fit(toy(), images(), options(3), tmp_path, resume=True, progress=False).step == 3
 
 
+def test_a_checkpoint_of_a_newer_partzoo_says_so(tmp_path):
+    fit(toy(), images(), options(2), tmp_path, progress=False)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    assert about["partzoo_format"] == "1"
+    save_file(tensors, tmp_path / CHECKPOINT, about | {"partzoo_format": "2"})
+    with pytest.raises(WeightsError, match=r"^\S*checkpoint\.safetensors was written by a newer version of partzoo"):
+        fit(toy(), images(), options(3), tmp_path, resume=True, progress=False)
+
+
 def test_the_model_file_loads(tmp_path):
     task = toy()
     fit(task, images(), options(2), tmp_path, progress=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partzoo.data.annotations import warn_passed_over
 from partzoo.data.reading import Example, Examples, check_split, need, read_mat, read_rows, squash_plain, stretch
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
@@ -40,7 +41,10 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
             f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} images of {data / names}: it must "
             f"be {(len(files), LANDMARKS, 2)}. Get both files anew."
         )
-    return Examples(list(zip(files, landmarks, strict=True)), partial(_example, side=side))
+    faces = list(zip(files, landmarks, strict=True))
+    odd = [file for file, its in faces if not np.isfinite(its).all()]
+    warn_passed_over(data / points, [f"{file.name} (a landmark is not finite)" for file in odd])
+    return Examples([face for face in faces if face[0] not in odd], partial(_example, side=side))
 
 
 def _example(face: tuple[Path, np.ndarray], side: int) -> Example:

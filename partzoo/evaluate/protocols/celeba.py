@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.data.reading import Example, Examples, check_split, need, read_rows, squash_plain, stretch
+from partzoo.data.reading import Example, Examples, check_split, floats, need, read_rows, squash_plain, stretch
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import open_image
 
@@ -39,7 +39,7 @@ def _faces(data: str | Path, split: str, read) -> Examples:
     data = need("celeba", data, ("img_celeba", LISTS[split]), GET)
 
     def face(row: list[str]) -> tuple[Path, np.ndarray]:
-        return data / "img_celeba" / row[0].strip(), np.array([float(x) for x in row[1:]]).reshape(LANDMARKS, 2)
+        return data / "img_celeba" / row[0].strip(), floats(row[1:], len(row) - 1).reshape(LANDMARKS, 2)
 
     return Examples(read_rows(data / LISTS[split], "image,x1,y1,...,x5,y5", face, ","), read)
 

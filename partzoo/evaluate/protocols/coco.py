@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partzoo.data.reading import need
+from partzoo.data.annotations import UnusableError, check_ids, checked_box, finite_numbers, usable
+from partzoo.data.reading import need, read_json
 from partzoo.errors import UsageError, require
 from partzoo.evaluate.measurement import Measurement, Request, Run
 from partzoo.progress import ProgressCallback
 
 _FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 _FIELDS = ("image_id", "category_id", "bbox", "score")
+_TRUTH_FIELDS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,12 @@ class DetectionProtocol:
         if split not in self.annotations:
             raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are {', '.join(self.annotations)}.")
         file = need(self.name, data, [self.annotations[split]], self.get) / self.annotations[split]
-        found = _read(detections)
+        found, dataset = _read(detections), _truth(file)
         coco, evaluation = require("pycocotools.coco", "coco"), require("pycocotools.cocoeval", "coco")
         with contextlib.redirect_stdout(io.StringIO()):
-            truth = coco.COCO(str(file))
+            truth = coco.COCO()
+            truth.dataset = dataset
+            truth.createIndex()
             if unknown := {detection["image_id"] for detection in found} - set(truth.imgs):
                 raise UsageError(
                     f"Detections name the image {min(unknown)}, which {file} lacks. Detect in the split's images."
@@ -127,6 +131,33 @@ def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] |
     ]
 
 
+def _truth(file: Path) -> dict[str, Any]:
+    """The contents of COCO's JSON, without annotations that cannot be used, which a warning names.
+
+    Raises:
+        UsageError: the file is not in COCO's format.
+    """
+    dataset = read_json(file)
+    try:
+        sizes = {each["id"]: (each.get("height"), each.get("width")) for each in dataset["images"]}
+        categories = {each["id"] for each in dataset["categories"]}
+        annotations = dataset["annotations"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{file} is not in COCO's format ({error!r}). Get the file anew.") from error
+
+    def check(annotation: dict) -> None:
+        if annotation["image_id"] not in sizes:
+            raise UnusableError(f"its image {annotation['image_id']} is not listed")
+        if annotation["category_id"] not in categories:
+            raise UnusableError(f"its category {annotation['category_id']} is not listed")
+        finite_numbers([annotation["area"], annotation["iscrowd"]], "area or iscrowd")
+        height, width = sizes[annotation["image_id"]]
+        known = isinstance(height, int) and isinstance(width, int)
+        checked_box(annotation["bbox"], (height, width) if known else None)
+
+    return dataset | {"annotations": usable(file, annotations, _TRUTH_FIELDS, check)}
+
+
 def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, Any]]:
     """Copies, with whole numbers for ids: scoring writes into them."""
     origin = "Detections"
@@ -140,8 +171,12 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
     for number, detection in enumerate(found):
         if not isinstance(detection, dict) or any(name not in detection for name in _FIELDS):
             raise UsageError(f"{origin}: number {number} must be a record of {', '.join(_FIELDS)}: {detection!r:.80}")
-        if len(detection["bbox"]) != 4:
-            raise UsageError(f"{origin}: number {number} has the bbox {detection['bbox']!r}, not x, y, width, height.")
+        try:
+            checked_box(detection["bbox"])
+            finite_numbers([detection["score"]], "its score")
+            check_ids(detection)
+        except UnusableError as error:
+            raise UsageError(f"{origin}: number {number} cannot be scored: {error}. Detect anew.") from error
     return [{name: detection[name] for name in _FIELDS} for detection in found]
 
 

@@ -10,7 +10,18 @@ from typing import TypeVar
 
 import numpy as np
 
-from partzoo.data.reading import Example, Examples, check_split, need, read_rows, sample, squash, squash_plain, stretch
+from partzoo.data.reading import (
+    Example,
+    Examples,
+    check_split,
+    floats,
+    need,
+    read_rows,
+    sample,
+    squash,
+    squash_plain,
+    stretch,
+)
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import open_image
@@ -56,11 +67,11 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     images, splits, boxes, parts = (data / name for name in LISTS)
     files = dict(read_rows(images, "id class/image", lambda row: (int(row[0]), (_class(row[1]), row[1]))))
     train = _per_bird(splits, "id 0-or-1", files, lambda row: int(row[1]))
-    box = _per_bird(boxes, "id x y width height", files, lambda row: _floats(row[1:5], 4))
+    box = _per_bird(boxes, "id x y width height", files, lambda row: floats(row[1:5], 4))
     points = {bird: np.full((LANDMARKS, 3), np.nan) for bird in files}
 
     def note(row: list[str]) -> None:
-        points[_known(row[0], files)][range(1, LANDMARKS + 1).index(int(row[1]))] = _floats(row[2:5], 3)
+        points[_known(row[0], files)][range(1, LANDMARKS + 1).index(int(row[1]))] = floats(row[2:5], 3)
 
     read_rows(parts, "id part x y visible", note)
     short = next((bird for bird, found in points.items() if np.isnan(found).any()), None)
@@ -93,10 +104,6 @@ def _known(field: str, files: dict) -> int:
 def _class(path: str) -> int:
     """Number, from 0, of the class whose folder an image lies in: ``001.Black_footed_Albatross/...``."""
     return int(path.partition(".")[0]) - 1
-
-
-def _floats(fields: list[str], count: int) -> np.ndarray:
-    return np.array([float(fields[i]) for i in range(count)])
 
 
 def _mpae_example(bird: Bird, side: int) -> Example:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from partzoo.data.annotations import turn_to_image
 from partzoo.data.reading import (
     Example,
     Examples,
@@ -71,8 +72,10 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
 
 
 def _example(file: Path, side: int) -> Example:
-    mask = _labels(file.with_name(f"{file.stem}_segment.png"))
-    return Example(squash_plain(open_image(file).pixels, side), mask=squash_mask(mask, GRID))
+    pixels, segments = open_image(file).pixels, file.with_name(f"{file.stem}_segment.png")
+    mask = _labels(segments)
+    turn = turn_to_image(file, pixels.shape[:2], mask.shape, str(file), f"{segments.name} is")
+    return Example(squash_plain(pixels, side), mask=squash_mask(turn(mask), GRID))
 
 
 def _labels(file: Path) -> np.ndarray:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from partzoo.data.annotations import (
+    UnusableError,
+    box_corners,
+    check_segmentation,
+    finite_numbers,
+    rasterized,
+    turn_to_image,
+    usable,
+)
 from partzoo.data.reading import (
     Example,
     Examples,
@@ -21,7 +31,7 @@ from partzoo.data.reading import (
     squash_mask,
     squash_plain,
 )
-from partzoo.errors import UsageError, require
+from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.images.opening import open_image
 
@@ -29,7 +39,7 @@ PARTS = BACKGROUND = 40
 GRID = 128
 CLASSES = 110  # as PartFormer's code has it; its paper says 109
 SPLITS = ("train", "test")
-FIELDS = ("category_id", "segmentation", "bbox", "area", "iscrowd")
+FIELDS = ("id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd")
 _FROM = "Download PartImageNet from https://github.com/TACJu/PartImageNet"
 GET_OOD = (
     f"{_FROM} (PartImageNet_OOD, split as PDiscoNet's) and give the folder that holds train/, train_train.json and "
@@ -110,24 +120,37 @@ def _annotated(file: Path, folder: Path, side: int) -> Examples:
 
 
 def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
-    """Image id -> image, of a COCO file."""
+    """Image id -> image, of a COCO file; annotations that cannot be used are passed over with a warning."""
     found = read_json(file)
-    annotations: dict[int, list[dict[str, Any]]] = {}
     try:
-        for each in found["annotations"]:
-            if not 0 <= each["category_id"] < PARTS:
-                raise UsageError(
-                    f"{file}: annotation {each['id']} has category_id {each['category_id']}; parts are 0..{PARTS - 1}."
-                )
+        sizes = {each["id"]: (each["height"], each["width"]) for each in found["images"]}
+        names = {each["id"]: folder / each["file_name"] for each in found["images"]}
+        if odd := [name for name, size in sizes.items() if not all(isinstance(side, int) for side in size)]:
+            raise TypeError(f"height and width of image {odd[0]} are {sizes[odd[0]]}")
+
+        def check(annotation: dict) -> None:
+            _check(annotation, sizes, file)
+
+        annotations: dict[int, list[dict[str, Any]]] = {}
+        for each in usable(file, found["annotations"], FIELDS, check):
             annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
-        return {
-            each["id"]: AnnotatedImage(
-                folder / each["file_name"], (each["height"], each["width"]), annotations.get(each["id"], ())
-            )
-            for each in found["images"]
-        }
     except (KeyError, TypeError) as error:
         raise UsageError(f"{file} is not in COCO's format ({error!r}). Get the file anew.") from error
+    return {name: AnnotatedImage(names[name], size, annotations.get(name, ())) for name, size in sizes.items()}
+
+
+def _check(annotation: dict, sizes: dict[int, tuple[int, int]], file: Path) -> None:
+    if not 0 <= annotation["category_id"] < PARTS:
+        raise UsageError(
+            f"{file}: annotation {annotation['id']} has category_id {annotation['category_id']}; "
+            f"parts are 0..{PARTS - 1}."
+        )
+    if annotation["image_id"] not in sizes:
+        raise UnusableError(f"its image {annotation['image_id']} is not listed")
+    finite_numbers([annotation["area"], annotation["iscrowd"]], "area or iscrowd")
+    if _counts(annotation):
+        size = sizes[annotation["image_id"]]
+        check_segmentation(_with_boxes(annotation, size), size)
 
 
 def part_mask(annotations: Iterable[dict], size: tuple[int, int]) -> np.ndarray:
@@ -141,47 +164,51 @@ def part_mask(annotations: Iterable[dict], size: tuple[int, int]) -> np.ndarray:
     Returns:
         ``(height, width)`` int64, 0..40.
 
+    Raises:
+        UnusableError: a segmentation is damaged.
+
     Source: MPAE's code (PartImageNet).
     """
-    counts: dict[int, np.ndarray] = {}
-    for each in filter(_counts, annotations):
-        votes = counts.setdefault(each["category_id"], np.zeros(size, np.uint8))
-        votes += _rasterized(each, size)
-    if not counts:
-        return np.full(size, BACKGROUND)
-    categories = np.array(sorted(counts))
-    stack = np.stack([counts[each] for each in categories])
-    return np.where(stack.any(0), categories[stack.argmax(0)], BACKGROUND)
+    counting = sorted(filter(_counts, annotations), key=lambda annotation: annotation["category_id"])
+    found, most = np.full(size, BACKGROUND), np.zeros(size, np.int32)
+    for category, members in groupby(counting, key=lambda annotation: annotation["category_id"]):
+        votes = np.zeros(size, np.int32)
+        for each in members:
+            votes += rasterized(_with_boxes(each, size), size)
+        found[votes > most] = category
+        np.maximum(most, votes, out=most)
+    return found
 
 
 def _counts(annotation: dict) -> bool:
     return not annotation["iscrowd"] and annotation["area"] > 0
 
 
-def _rasterized(annotation: dict, size: tuple[int, int]) -> np.ndarray:
-    coco = require("pycocotools.mask", "coco")
+def _with_boxes(annotation: dict, size: tuple[int, int]) -> Any:
+    """The segmentation, with the annotation's box in place of each polygon of four numbers."""
     shape = annotation["segmentation"]
-    if isinstance(shape, list):
-        x, y, width, height = annotation["bbox"]
-        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
-        shape = coco.merge(coco.frPyObjects([corners if len(each) == 4 else each for each in shape], *size))
-    elif isinstance(shape["counts"], list):
-        shape = coco.frPyObjects(shape, *size)
-    return coco.decode(shape)
+    if not isinstance(shape, list):
+        return shape
+    are_boxes = [isinstance(each, list) and len(each) == 4 for each in shape]
+    box = box_corners(annotation["bbox"], size) if any(are_boxes) else None
+    return [box if is_box else each for is_box, each in zip(are_boxes, shape, strict=True)]
 
 
-def _truth(image: AnnotatedImage) -> np.ndarray:
-    return squash_mask(part_mask(image.annotations, image.size), GRID)
+def _opened(image: AnnotatedImage) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and mask of an image; the sizes are compared before the mask is drawn."""
+    pixels = open_image(image.file).pixels
+    turn = turn_to_image(image.file, pixels.shape[:2], image.size, str(image.file), "its annotations are of")
+    return pixels, squash_mask(turn(part_mask(image.annotations, image.size)), GRID)
 
 
 def _mpae_example(image: AnnotatedImage, side: int) -> Example:
-    pixels = squash(open_image(image.file).pixels, side)
-    return Example(pixels, mask=_truth(image), category=image.category)
+    pixels, mask = _opened(image)
+    return Example(squash(pixels, side), mask=mask, category=image.category)
 
 
 def _partformer_example(image: AnnotatedImage, side: int) -> Example:
-    pixels = squash_plain(open_image(image.file).pixels, side)
-    return Example(pixels, mask=_truth(image), category=image.category)
+    pixels, mask = _opened(image)
+    return Example(squash_plain(pixels, side), mask=mask, category=image.category)
 
 
 _MASKS = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from partzoo.data.annotations import turn_to_image, warn_passed_over
 from partzoo.data.reading import Example, Examples, check_split, need, read_mat, read_rows, squash, squash_mask
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
@@ -87,45 +89,57 @@ class Annotated:
 
 def _example(files: Annotated, side: int) -> Example:
     pixels = open_image(files.image).pixels
-    return Example(squash(pixels, side), mask=squash_mask(part_mask(files.annotation, pixels.shape[:2]), GRID))
+    mask = part_mask(files, pixels.shape[:2])
+    return Example(squash(pixels, side), mask=squash_mask(mask, GRID))
 
 
-def part_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
+def part_mask(files: Annotated, size: tuple[int, int]) -> np.ndarray:
     """Part of every pixel, numbered as in ``LABELS``, 0 where there is none; later parts lie over earlier ones.
 
     Args:
-        file: one of the data's ``.mat`` files.
-        size: ``(height, width)`` of its image.
+        files: an image and one of the data's ``.mat`` files.
+        size: ``(height, width)`` of the image.
 
     Returns:
         ``(height, width)`` int64.
 
     Raises:
-        UsageError: the file is damaged, or a mask is of another size.
+        UsageError: the file is damaged, or most of its masks are of another size than the image.
     """
-    mask = np.zeros(size, np.int64)
-    for thing, name, pixels in _parts(file):
-        if pixels.shape != size:
-            raise UsageError(f"{file}: the mask of {name} is {pixels.shape}, its image {size}. Get both anew.")
+    parts = _parts(files.annotation)
+    sizes = Counter(part.shape for _, _, part in parts)
+    drawn = sizes.most_common(1)[0][0] if sizes else size
+    warn_passed_over(
+        files.annotation,
+        [f"{name} (its mask is {part.shape}, others {drawn})" for _, name, part in parts if part.shape != drawn],
+    )
+    turn = turn_to_image(files.image, size, drawn, str(files.image), f"the masks of {files.annotation} are")
+    mask = np.zeros(drawn, np.int64)
+    for thing, name, part in parts:
         label = LABELS.get((thing, name.partition("_")[0]))
-        if label is not None:
-            mask[pixels > 0] = label
-    return mask
+        if label is not None and part.shape == drawn:
+            mask[part > 0] = label
+    return turn(mask)
 
 
 def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
-    """Class of the object, name and mask of each part, in the file's order."""
+    """Class of the object, name and mask of each part, in the file's order; parts without name or mask are named."""
     annotation = read_mat(file, "anno", squeeze_me=True, struct_as_record=False)
+    found, passed = [], []
     try:
         # The reader gives an array of one struct as the struct itself.
-        things = np.atleast_1d(annotation.objects)
-        return [
-            (getattr(thing, "class"), part.part_name, part.mask)
-            for thing in things
-            for part in np.atleast_1d(thing.parts)
-        ]
+        for thing in np.atleast_1d(annotation.objects):
+            kind = getattr(thing, "class")
+            for place, part in enumerate(np.atleast_1d(thing.parts)):
+                name, mask = getattr(part, "part_name", None), np.asarray(getattr(part, "mask", None))
+                if isinstance(name, str) and mask.ndim == 2 and mask.dtype.kind in "biuf":
+                    found.append((kind, name, mask))
+                else:
+                    passed.append(f"part {place} of {kind} (it has no name or no mask)")
     except AttributeError as error:
         raise UsageError(f"{file} is not one of Pascal-Part's ({error}). Get the file anew.") from error
+    warn_passed_over(file, passed)
+    return found
 
 
 PASCAL_PART = PartProtocol(

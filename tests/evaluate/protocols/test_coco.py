@@ -60,6 +60,11 @@ def test_no_detections_score_nothing(folder):
     [
         ([{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "number 0 must be a record of image_id, category_id"),
         ([box(1, [0, 0, 1], score=1)], "not x, y, width, height"),
+        ([box(1, [0, 0, float("nan"), 1], score=1)], "number 0 cannot be scored: its box has a number that is not"),
+        ([box(1, [0, 0, -1, 1], score=1)], "not x, y, width, height"),
+        ([box(1, None, score=1)], "its box is None"),
+        ([box(1, [0, 0, 1, 1], score="1")], "its score has '1'"),
+        ([box([1], [0, 0, 1, 1], score=1)], "its image_id is"),
         ([box(7, [0, 0, 1, 1], score=1)], "the image 7, which"),
         (["box"], "number 0 must be a record"),
     ],
@@ -67,6 +72,27 @@ def test_no_detections_score_nothing(folder):
 def test_detections_that_are_none_are_refused(folder, wrong, message):
     with pytest.raises(UsageError, match=message):
         COCO_DETECTION.average_precision(wrong, folder)
+
+
+def test_annotations_that_cannot_be_used_are_passed_over_and_named(folder):
+    file = folder / "annotations/instances_val2017.json"
+    truth = json.loads(file.read_text())
+    right = truth["annotations"]
+    odd = [right[0] | {"id": 90, "bbox": shape} for shape in ([], [1, 2], [0, 0, math.nan, 1], [0, 0, 1e12, 1], None)]
+    odd += [{name: value for name, value in right[0].items() if name != field} for field in right[0]]
+    odd += [right[0] | {"image_id": 77}, right[0] | {"category_id": 77}, right[0] | {"area": "1"}, "box"]
+    found = [box(1, [10, 10, 40, 40], score=0.9), box(2, [20, 30, 40, 40], score=0.8)]
+    for each in odd:
+        file.write_text(json.dumps(truth | {"annotations": [*right, each]}))
+        with pytest.warns(UserWarning, match=r"instances_val2017\.json: passed over (the )?annotation"):
+            assert COCO_DETECTION.average_precision(found, folder)["ap"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"images": [1], "annotations": [], "categories": []}'])
+def test_annotations_in_another_format_are_refused(folder, content):
+    (folder / "annotations/instances_val2017.json").write_text(content)
+    with pytest.raises(UsageError, match=r"instances_val2017\.json"):
+        COCO_DETECTION.average_precision([], folder)
 
 
 def test_missing_files_say_what_to_get(tmp_path, folder):

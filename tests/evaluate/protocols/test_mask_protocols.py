@@ -60,6 +60,13 @@ def test_a_colour_that_stands_for_nothing_names_the_mask(people):
         deepfashion.load(people, "train")[0]
 
 
+def test_a_mask_of_another_size_than_its_image_is_named(people):
+    mask = people / "Anno/segmentation/img_highres/WOMEN/Dresses/train_segment.png"
+    write_image(mask, np.zeros((32, 64, 3)))
+    with pytest.raises(UsageError, match=r"train\.jpg is 64 x 32, and train_segment\.png is 32 x 64"):
+        deepfashion.load(people, "train")[0]
+
+
 def test_a_damaged_deepfashion_list_is_named(people):
     listed = people / "Anno/segmentation/DeepFashion_segmentation_query.json"
     listed.write_text('{"images": [{"id": 1}]}')
@@ -174,6 +181,56 @@ def test_a_damaged_partimagenet_list_is_named(tmp_path, text, message):
         partimagenet.load_ood(tmp_path, "test")
 
 
+def test_annotations_that_cannot_be_used_are_passed_over_and_named(tmp_path):
+    good = annotation(11, 0, [rectangle(8, 0, 8, 4)]) | {"id": 2}
+    shapes = [[], [[]], [[5, 6]], [[0, 0, 8, 0, 8, float("nan")]], [[0, 0, 8, 0, 8, 1e12]], [[9, 9, 9, 9]], None]
+    shapes += [{"size": [32, 16], "counts": [0, 512]}, {"size": [16, 32], "counts": [0, 10**15]}]
+    odd = [annotation(11, 1, shape, bbox=(0, 0, 1e12, 1)) | {"id": 100 + i} for i, shape in enumerate(shapes)]
+    odd += [{name: value for name, value in good.items() if name != field} for field in partimagenet.FIELDS]
+    odd += [good | {"area": "200"}, good | {"category_id": "3"}, good | {"image_id": [11]}, good | {"image_id": 99}, 7]
+    for number, each in enumerate(odd):
+        folder = tmp_path / str(number)
+        with pytest.warns(UserWarning, match=r"train_test\.json: passed over (the )?annotation"):
+            ood(folder, [each, good])
+            (test,) = partimagenet.load_ood(folder, "test")
+        assert set(test.mask.flat) == {0, 40} and (test.mask[:32, 32:64] == 0).all()
+
+
+def test_votes_of_many_annotations_do_not_wrap_round():
+    many = [annotation(0, 9, [LEFT])] * 256 + [annotation(0, 3, [LEFT])]
+    assert (partimagenet.part_mask(many, (16, 32))[:, :16] == 9).all()
+
+
+def test_an_image_of_another_size_than_its_annotations_is_named(tmp_path):
+    ood(tmp_path, [annotation(11, 0, [LEFT])])
+    file = tmp_path / "train/n01/b.JPEG"
+    for height, width in ((8, 16), (32, 16), (32, 64)):
+        write_image(file, grey(height, width))
+        with pytest.raises(UsageError, match=rf"b\.JPEG is {height} x {width}, and its annotations are of 16 x 32"):
+            partimagenet.load_ood(tmp_path, "test")[0]
+
+
+def test_masks_turn_with_an_image_that_exif_turns(tmp_path):
+    ood(tmp_path, [annotation(11, 0, [LEFT])])
+    file = tmp_path / "train/n01/b.JPEG"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored left is the upright top
+    Image.fromarray(np.full((16, 32, 3), 90, np.uint8)).save(file, "PNG", exif=exif)
+    mask = partimagenet.load_ood(tmp_path, "test")[0].mask
+    assert (mask[:64] == 0).all() and (mask[64:] == 40).all()
+
+
+def test_a_size_that_is_stated_too_large_takes_no_memory(tmp_path):
+    ood(tmp_path, [annotation(11, 0, [LEFT])])
+    listed = tmp_path / "train_test.json"
+    listed.write_text(listed.read_text().replace('"height": 16, "width": 32', '"height": 10000000, "width": 20000000'))
+    with pytest.raises(UsageError, match=r"b\.JPEG is 16 x 32, and its annotations are of 10000000 x 20000000"):
+        partimagenet.load_ood(tmp_path, "test")[0]
+    listed.write_text(listed.read_text().replace("10000000,", '"16",'))
+    with pytest.raises(UsageError, match="not in COCO's format"):
+        partimagenet.load_ood(tmp_path, "test")
+
+
 @pytest.fixture
 def by_class(tmp_path):
     write_image(tmp_path / "train_train/n01/a.JPEG", grey(16, 32))
@@ -272,10 +329,23 @@ def test_pascals_labels_are_one_for_each_class_and_part():
     assert ("horse", "lfho") in labels and ("horse", "lhorn") not in labels and ("sheep", "rhorn") in labels
 
 
+def test_pascal_parts_that_cannot_be_used_are_passed_over_and_named(voc):
+    whole = slice(None)
+    odd = part("wheel_1", whole, whole) | {"mask": np.ones((9, 9), np.uint8)}
+    none = part("wheel_2", whole, whole) | {"mask": "none"}
+    good = [part("leftside", whole, slice(0, 16)), part("rightside", whole, slice(16, 32))]
+    write_annotation(voc, "2008_000002", [thing("bus", [odd, *good, none])])
+    with pytest.warns(UserWarning) as warned:
+        mask = pascal_part.load(voc, "val")[0].mask
+    assert set(mask.flat) == {pascal_part.LABELS["bus", name] for name in ("leftside", "rightside")}
+    text = " ".join(str(each.message) for each in warned)
+    assert "2008_000002.mat: passed over part 3 of bus" in text and "passed over wheel_1 (its mask is (9, 9)" in text
+
+
 def test_damaged_pascal_annotations_are_named(voc):
     val = pascal_part.load(voc, "val")
     write_image(voc / "VOCdevkit/VOC2010/JPEGImages/2008_000002.jpg", grey(9, 9))
-    with pytest.raises(UsageError, match=r"2008_000002\.mat: the mask of leftside is \(16, 32\), its image \(9, 9\)"):
+    with pytest.raises(UsageError, match=r"2008_000002\.jpg is 9 x 9, and the masks of .*2008_000002\.mat are 16 x 32"):
         val[0]
     savemat(voc / "Annotations_Part/2008_000003.mat", {"anno": struct([{"imname": "x"}])})
     with pytest.raises(UsageError, match=r"2008_000003\.mat is not one of Pascal-Part's"):

@@ -157,6 +157,8 @@ def test_partformers_cub_is_enlarged_and_drops_landmarks_on_the_border(birds):
         ("parts/part_locs.txt", "1 3 3.0", "1 16 3.0", r"part_locs\.txt, line 3: '1 16 3\.0 1\.0 1'"),
         ("parts/part_locs.txt", "1 3 3.0", "9 3 3.0", r"part_locs\.txt, line 3"),
         ("parts/part_locs.txt", "3 15 15.0 3.0 1\n", "", r"part_locs\.txt lacks landmarks of image 3"),
+        ("bounding_boxes.txt", "2 1 2 3 4", "2 1 2 nan 4", r"bounding_boxes\.txt, line 2"),
+        ("parts/part_locs.txt", "1 3 3.0", "1 3 inf", r"part_locs\.txt, line 3"),
         ("bounding_boxes.txt", "3 4", "3", r"bounding_boxes\.txt, line 2: '2 1 2 3' is not 'id x y width height'"),
         ("bounding_boxes.txt", "1 0 0 40 20\n", "", r"bounding_boxes\.txt has lines for 2 of the 3"),
         ("images.txt", "007.Auklet", "Auklet", r"images\.txt, line 3"),
@@ -205,6 +207,9 @@ def test_celeba_lists_that_are_damaged_say_where(faces):
     (faces / "MAFL_test_lm.txt").write_text("000002.jpg,1,2,3,4,5,6,7,8,9,10\n000002.jpg,1,2,3\n")
     with pytest.raises(UsageError, match=r"MAFL_test_lm\.txt, line 2: '000002\.jpg,1,2,3' is not"):
         celeba.load(faces, "mafl-test")
+    (faces / "MAFL_test_lm.txt").write_text("000002.jpg,1,2,3,4,5,6,7,8,9,nan\n")
+    with pytest.raises(UsageError, match=r"MAFL_test_lm\.txt, line 1"):
+        celeba.load(faces, "mafl-test")
     (faces / "MAFL_test_lm.txt").write_text("\n")
     with pytest.raises(UsageError, match=r"MAFL_test_lm\.txt is empty"):
         celeba.load(faces, "mafl-test")
@@ -238,6 +243,15 @@ def test_aflw_landmarks_are_stored_with_y_first(aflw_faces):
     train, test = (aflw.load(aflw_faces, split) for split in ("train", "test"))
     assert (len(train), len(test)) == (2, 1) and test[0].image.shape == (256, 256, 3)
     assert np.allclose(train[1].points[0], [11 * 256 / 40, 10 * 256 / 20])
+
+
+def test_aflw_faces_with_landmarks_that_are_not_finite_are_passed_over(aflw_faces):
+    points = np.arange(20.0).reshape(2, 5, 2)
+    points[0, 3, 1] = np.nan
+    savemat(aflw_faces / "aflw_train_keypoints.mat", {"gt": points})
+    with pytest.warns(UserWarning, match=r"keypoints\.mat: passed over train0\.jpg \(a landmark is not finite\)"):
+        train = aflw.load(aflw_faces, "train")
+    assert len(train) == 1 and np.allclose(train[0].points[0], [11 * 256 / 40, 10 * 256 / 20])
 
 
 def test_aflw_files_that_do_not_fit_are_refused(aflw_faces):
