@@ -1,5 +1,7 @@
 """Protocols over sets with masks and label maps, on drawn images."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,3 +80,15 @@ def test_a_floor_can_stand_inside_a_foreground_model_s_foreground(data):
 def test_a_set_that_is_not_there_is_named(data):
     with pytest.raises(UsageError, match=r"neither ecssd\.tar nor ecssd/"):
         evaluate("centred-box", "ecssd", data)
+
+
+def test_a_record_of_parts_names_the_foreground_model_s_weights_too(data, tmp_path):
+    """Trained again, it makes other parts with the same encoder, which a record that is there must not hide."""
+    asked = {"k": [2], "seeds": 1, "limit": 1, "out": tmp_path / "r.json"}
+    with_model = evaluate("toy-vit", "cars", data, background="foreground-lite0.masks", **asked)
+    assert len(with_model["foreground_sha256"]) == 64
+    assert "foreground_sha256" not in evaluate("toy-vit", "cars", data, background="boundary", k=[2], seeds=1, limit=1)
+    stale = json.loads(asked["out"].read_text()) | {"foreground_sha256": "0" * 64, "command": "stale"}
+    asked["out"].write_text(json.dumps(stale))
+    again = evaluate("toy-vit", "cars", data, background="foreground-lite0.masks", **asked)
+    assert again["foreground_sha256"] == with_model["foreground_sha256"] and again["command"] != "stale"

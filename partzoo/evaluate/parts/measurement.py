@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.evaluate.floors import FLOORS, floor_finder
@@ -28,6 +29,9 @@ class PartMeasurement(Measurement):
         self.weights = digest(self.finder.model)
         folded(self.finder.model)
         self.identity = {"k": self.k, "seeds": request.seeds}
+        if isinstance(self.finder, ClusteredFinder) and self.finder.network is not None:
+            # A foreground model that is trained again makes other parts with the same encoder.
+            self.identity["foreground_sha256"] = digest(load(self.finder.settings.background, dtype="float32"))
 
     @staticmethod
     def reported_split(rules: PartProtocol) -> str:
