@@ -168,14 +168,26 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
 
     Returns:
         ``(1, 1 + rows * columns, C)``: bicubic without antialiasing, by the factors (rows + 0.1) / h and
-        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code.
+        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code. The table's own
+        grid is not shifted. No branch depends on the grid, so that an exported program serves all sizes.
     """
-    if tuple(grid) == tuple(side):
-        return table
-    square = rearrange(table[:, 1:], "1 (h w) c -> 1 c h w", h=side[0]).float()
-    factors = [(new + 0.1) / old for new, old in zip(grid, side, strict=True)]
-    fine = interpolate(square, scale_factor=factors, mode="bicubic")
-    return torch.cat([table[:, :1], rearrange(fine, "1 c h w -> 1 (h w) c").to(table.dtype)], dim=1)
+    rows, columns = (torch.arange(count, device=table.device) for count in grid)
+    excess = 0.1 * ((rows[-1] + 1 != side[0]) | (columns[-1] + 1 != side[1]))
+    square = rearrange(table[:, 1:], "1 (h w) c -> h w c", h=side[0]).float()
+    fine = _bicubic(square, rows, excess).transpose(0, 1)
+    fine = _bicubic(fine, columns, excess).transpose(0, 1)
+    return torch.cat([table[:, :1], fine.flatten(0, 1)[None].to(table.dtype)], dim=1)
+
+
+def _bicubic(values: Tensor, places: Tensor, excess: Tensor) -> Tensor:
+    """Resample ``(n, m, C)`` along its first axis to as many places, by the factor (places + excess) / n."""
+    at = (places + 0.5) * values.shape[0] / (places[-1] + 1 + excess) - 0.5
+    taps = at.floor()[:, None] + torch.arange(-1, 3, device=values.device)
+    distance = (at[:, None] - taps).abs()
+    near = (1.25 * distance - 2.25) * distance**2 + 1
+    far = -0.75 * (((distance - 5) * distance + 8) * distance - 4)
+    weights = torch.where(distance <= 1, near, far)
+    return (weights[..., None, None] * values[taps.long().clamp(0, values.shape[0] - 1)]).sum(1)
 
 
 def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
