@@ -109,8 +109,8 @@ def feature_pyramid(
         The pyramid in training mode and float32, with all parameters trainable.
 
     Raises:
-        UsageError: the style is unknown, the model is not an encoder, or ``positions`` is given for a model other than
-            PART.
+        UsageError: the style is unknown, the model is not an encoder whose grid grows with the image, or ``positions``
+            is given for a model other than PART.
         WeightsError: the weights are missing.
     """
     if isinstance(model, nn.Module):
@@ -121,6 +121,11 @@ def feature_pyramid(
         encoder = load(model, dtype="float32")
     if not isinstance(encoder, Encoder):
         raise UsageError(f"A feature pyramid stands on an encoder, not on a {type(encoder).__name__}: pass an encoder.")
+    if encoder.fixed:
+        raise UsageError(
+            f"{encoder.architecture} squashes images to {encoder.fixed[0]}x{encoder.fixed[1]} pixels, and a pyramid's "
+            "maps grow with the image: choose an encoder that takes any size, such as 'dino-vits16'."
+        )
     device = next(encoder.parameters()).device
     if positions is not None:
         if not isinstance(encoder, Part):

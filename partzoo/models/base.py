@@ -91,11 +91,14 @@ class Encoder(Model):
         dim: channels C of the tokens.
         patch: pixels between neighbouring tokens of :meth:`encode`.
         reductions: strides of the maps of :meth:`forward_intermediates`, in pixels; empty where all are ``patch``.
+        fixed: ``(height, width)`` to which images of every size are squashed, so that all have one grid; None for
+            encoders whose grid grows with the image.
     """
 
     dim: int
     patch: int
     reductions: tuple[int, ...] = ()
+    fixed: tuple[int, int] | None = None
 
     def check_input(self, x: Tensor) -> None:
         """Raise a ShapeError if ``x`` does not have the shape of the encoder's input."""
@@ -118,7 +121,8 @@ class Encoder(Model):
 
         Args:
             x: normalized images ``(B, 3, H, W)``.
-            indices: blocks or stages to return: None for all, an integer n for the last n, or a list of numbers.
+            indices: blocks or stages to return: None for all, an integer n for the last n, or a list of numbers, each
+                of which is returned once, in the order of the layers.
             output_fmt: ``"NCHW"``, or ``"NLC"`` for ``(B, h * w, C)``.
         """
         raise NotImplementedError
@@ -139,13 +143,13 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def choose(indices: int | list[int] | None, count: int) -> list[int]:
-    """Layer numbers that ``indices`` selects among ``count`` layers, by timm's convention."""
+    """Numbers of the layers that ``indices`` selects among ``count``, in block order and each once, as in timm."""
     if indices is None:
         return list(range(count))
     if isinstance(indices, int) and 1 <= indices <= count:
         return list(range(count - indices, count))
     if isinstance(indices, (list, tuple)) and all(-count <= i < count for i in indices):
-        return [range(count)[i] for i in indices]
+        return sorted({range(count)[i] for i in indices})
     raise UsageError(f"indices={indices!r} must select among {count} layers: pass None, 1..{count}, or their numbers.")
 
 

@@ -24,7 +24,7 @@ def frozen_encoder(name: str) -> Encoder:
     Raises:
         UnknownModelError: the name is unknown.
         WeightsError: the folder or file does not hold a model of the zoo.
-        UsageError: the model of this name is not an encoder.
+        UsageError: the model of this name is not an encoder, or not one whose grid grows with the image.
     """
     if (stored := stored_model(name)) is not None:
         architecture, config, _ = stored
@@ -37,6 +37,11 @@ def frozen_encoder(name: str) -> Encoder:
     if not isinstance(encoder, Encoder):
         raise UsageError(
             f"encoder={name!r}: {entry.name} is not an encoder. See partzoo.list_models(family='encoder')."
+        )
+    if encoder.fixed:
+        raise UsageError(
+            f"encoder={name!r} squashes images to {encoder.fixed[0]}x{encoder.fixed[1]} pixels, and part models need a "
+            "grid that grows with the image: choose an encoder that takes any size, such as 'dino-vits16'."
         )
     encoder.architecture = entry.name
     return encoder.eval().requires_grad_(False)

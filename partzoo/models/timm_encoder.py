@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -57,72 +59,103 @@ class TimmConfig:
 
 
 class TimmEncoder(Encoder):
-    """A timm model without its classifier.
+    """A timm model without its classifier, for images of any size.
 
-    Vision transformers take any size: inputs are padded to whole patches, and position embeddings are resampled in
-    float32. Convolutional networks return the map of one stage (the last by default) as tokens.
+    Most networks take any size: images are padded to whole patches, or to the coarsest stride, and the position
+    embeddings of vision transformers are resampled in float32. Networks that timm can set to another size are set to
+    that of each batch. For all others, images are squashed to the one size that the network takes.
+
+    Attributes:
+        settable: ``(height, width)`` that the network is set to, if it must be set to the size of its images.
     """
 
     model: Any  # timm's networks have no base class with the attributes used here
 
     def __init__(self, config: TimmConfig) -> None:
-        import timm
-
         super().__init__()
         self.config = config
-        try:
-            self.model = timm.create_model(config.model, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
-            self.transformer = True
-        except TypeError:
-            self.model = timm.create_model(config.model, num_classes=0)
-            self.transformer = False
-        data = self.model.pretrained_cfg
-        if self.transformer:
-            self.dim = self.model.embed_dim
-            self.patch = multiple = self.model.patch_embed.patch_size[0]
-        else:
-            stages = list(self.model.feature_info)
-            self.dim = stages[config.stage]["num_chs"]
-            self.patch = stages[config.stage]["reduction"]
-            multiple = stages[-1]["reduction"]
-            self.reductions = tuple(stage["reduction"] for stage in stages)
+        self.model = _network(config.model)
+        data, layers = self.model.pretrained_cfg, list(self.model.feature_info)
+        size = tuple(data["input_size"][1:])
+        fixed = bool(data.get("fixed_input_size")) and not getattr(self.model, "dynamic_img_size", False)
+        self.settable = size if fixed and hasattr(self.model, "set_input_size") else None
+        self.fixed = size if fixed and self.settable is None else None
+        strides = tuple(layer["reduction"] for layer in layers)
+        self.dim, self.patch = layers[config.stage]["num_chs"], strides[config.stage]
+        self.reductions = strides if len(set(strides)) > 1 else ()
+        self.options = {"norm": not self.reductions and hasattr(self.model, "norm"), "intermediates_only": True}
+        prefixed = "return_prefix_tokens" in inspect.signature(self.model.forward_intermediates).parameters
+        if prefixed and self.model.num_prefix_tokens:
+            self.options["return_prefix_tokens"] = True
         if config.positions not in ("timm", "dino"):
             raise UsageError(f"positions={config.positions!r} must be 'timm' or 'dino'.")
         if config.positions == "dino":
-            if not self.transformer or self.model.cls_token is None or self.model.num_prefix_tokens != 1:
+            if getattr(self.model, "cls_token", None) is None or self.model.num_prefix_tokens != 1:
                 raise UsageError(f"positions='dino' is for transformers with one class token, not {config.model}.")
             self.model._pos_embed = partial(_embed_positions, self.model)
         self.preprocess = Preprocess(
-            size=data["input_size"][-1],
+            size=size[-1],
             mean=_triple(config.mean or data["mean"]),
             std=_triple(config.std or data["std"]),
             interpolation=data["interpolation"] if data["interpolation"] != "random" else "bicubic",
-            multiple=multiple,
+            multiple=max(strides),
         )
 
     @in_precision
     def encode(self, x: Tensor) -> Tokens:
-        if not self.transformer:
-            return Tokens.from_maps(self._stages(x)[self.config.stage])
-        tokens = self.model.forward_features(x)
-        prefix = self.model.num_prefix_tokens
-        grid = (-(-x.shape[2] // self.patch), -(-x.shape[3] // self.patch))
-        return Tokens(tokens[:, prefix:], tokens[:, :prefix], grid)
+        [(maps, prefix)] = self._layers(x, [self.config.stage])
+        tokens = Tokens.from_maps(maps)
+        return tokens if prefix is None else replace(tokens, prefix=prefix)
 
     @in_precision
     def forward_intermediates(
         self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
     ) -> list[Tensor]:
-        if self.transformer:
-            chosen = choose(indices, len(self.model.blocks))
-            maps = self.model.forward_intermediates(x, indices=chosen, norm=True, intermediates_only=True)
-        else:
-            stages = self._stages(x)
-            maps = [stages[i] for i in choose(indices, len(stages))]
-        return as_format(maps, output_fmt)
+        chosen = choose(indices, len(self.model.feature_info))
+        return as_format([maps for maps, _ in self._layers(x, chosen)], output_fmt)
 
-    def _stages(self, x: Tensor) -> list[Tensor]:
-        return self.model.forward_intermediates(pad_to_multiple(x, self.preprocess.multiple), intermediates_only=True)
+    def _layers(self, x: Tensor, chosen: list[int]) -> list[tuple[Tensor, Tensor | None]]:
+        """Maps ``(B, C, h, w)`` of some layers, and their prefix tokens ``(B, P, C)`` where there are any."""
+        network, x = self._fitted(x)
+        found = network.forward_intermediates(x, indices=chosen, **self.options)
+        return [each if isinstance(each, tuple) else (each, None) for each in found]
+
+    def _fitted(self, x: Tensor) -> tuple[Any, Tensor]:
+        """The network, set to the size of the images where it must be, and the images in a size that it takes."""
+        if self.fixed:
+            return self.model, squashed(x, self.fixed)
+        x = pad_to_multiple(x, self.preprocess.multiple)
+        if self.settable and x.shape[2:] != self.settable:
+            return _set_to(self.model, (x.shape[2], x.shape[3])), x
+        return self.model, x
+
+
+def _network(name: str) -> Any:
+    """timm's model of this name, without its classifier and for images of any size if it can take them."""
+    import timm
+
+    try:
+        return timm.create_model(name, num_classes=0, dynamic_img_size=True)
+    except TypeError:
+        return timm.create_model(name, num_classes=0)
+
+
+def _set_to(model: Any, size: tuple[int, int]) -> Any:
+    """A copy of a model set to images of another size; all weights that do not depend on the size are the model's own.
+
+    The model stays as it is: its positions are resampled once, not again from one size to the next.
+    """
+    shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    copied = copy.deepcopy(model, shared)
+    copied.set_input_size(size)
+    return copied
+
+
+def squashed(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images ``(B, C, H, W)`` resized to a size whatever their aspect ratio: bicubic, antialiased, in float32."""
+    if tuple(x.shape[2:]) == size:
+        return x
+    return interpolate(x.float(), size, mode="bicubic", antialias=True).to(x.dtype)
 
 
 def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -135,14 +168,26 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
 
     Returns:
         ``(1, 1 + rows * columns, C)``: bicubic without antialiasing, by the factors (rows + 0.1) / h and
-        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code.
+        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code. The table's own
+        grid is not shifted. No branch depends on the grid, so that an exported program serves all sizes.
     """
-    if tuple(grid) == tuple(side):
-        return table
-    square = rearrange(table[:, 1:], "1 (h w) c -> 1 c h w", h=side[0]).float()
-    factors = [(new + 0.1) / old for new, old in zip(grid, side, strict=True)]
-    fine = interpolate(square, scale_factor=factors, mode="bicubic")
-    return torch.cat([table[:, :1], rearrange(fine, "1 c h w -> 1 (h w) c").to(table.dtype)], dim=1)
+    rows, columns = (torch.arange(count, device=table.device) for count in grid)
+    excess = 0.1 * ((rows[-1] + 1 != side[0]) | (columns[-1] + 1 != side[1]))
+    square = rearrange(table[:, 1:], "1 (h w) c -> h w c", h=side[0]).float()
+    fine = _bicubic(square, rows, excess).transpose(0, 1)
+    fine = _bicubic(fine, columns, excess).transpose(0, 1)
+    return torch.cat([table[:, :1], fine.flatten(0, 1)[None].to(table.dtype)], dim=1)
+
+
+def _bicubic(values: Tensor, places: Tensor, excess: Tensor) -> Tensor:
+    """Resample ``(n, m, C)`` along its first axis to as many places, by the factor (places + excess) / n."""
+    at = (places + 0.5) * values.shape[0] / (places[-1] + 1 + excess) - 0.5
+    taps = at.floor()[:, None] + torch.arange(-1, 3, device=values.device)
+    distance = (at[:, None] - taps).abs()
+    near = (1.25 * distance - 2.25) * distance**2 + 1
+    far = -0.75 * (((distance - 5) * distance + 8) * distance - 4)
+    weights = torch.where(distance <= 1, near, far)
+    return (weights[..., None, None] * values[taps.long().clamp(0, values.shape[0] - 1)]).sum(1)
 
 
 def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:

@@ -5,8 +5,11 @@ import timm
 import torch
 
 from partzoo.errors import ShapeError, UsageError
+from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.models.precision import explain, has_amx, set_precision
+from partzoo.models.registry import architectures
+from partzoo.models.timm_encoder import TimmEncoder
 
 NAMES = ["toy-vit", "part-vitt8", "patchresnet14", "spatial-resnet8", "timm/vit_tiny_patch16_224", "timm/resnet18"]
 
@@ -43,6 +46,44 @@ def test_the_last_intermediate_is_what_encode_gives(encoder):
     assert len(every) > 1
     torch.testing.assert_close(encoder.forward_intermediates(x, [0])[0], every[0])
     assert encoder.forward_intermediates(x, [0], "NLC")[0].shape == every[0].flatten(2).mT.shape
+
+
+# One encoder of each class that list_models() builds, and of some of timm's families.
+ENCODERS = (
+    *NAMES, "part-vitn8", "part-classifier-vitn8", "spatial-conv4", "efficientnet-lite0", "partformer-resnet18",
+    "mpae-patchresnet14", "patchresnet14-fg", "timm/test_vit", "timm/test_vit_relpos", "timm/test_coatnet",
+    "timm/test_mambaout", "timm/xcit_nano_12_p16_224", "timm/convnext_atto", "timm/swin_tiny_patch4_window7_224",
+    "timm/levit_128s",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_layers_come_in_block_order_and_once_whatever_was_asked(name):
+    torch.manual_seed(0)
+    encoder = load(name, pretrained=name == "toy-vit", dtype="float32")
+    x = torch.randn(1, 3, 64, 96)
+    every = encoder.forward_intermediates(x)
+    last = len(every) - 1
+    for asked in ([last, 0, last], [-1, 0], [0, last, -1, 0], (-1, -len(every))):
+        found = encoder.forward_intermediates(x, asked)
+        for one, expected in zip(found, [every[i] for i in sorted({0, last})], strict=True):
+            torch.testing.assert_close(one, expected)
+
+
+def test_signals_layers_come_in_block_order_and_once():
+    model = load("part-vit1d", pretrained=False, dtype="float32", depth=3)
+    x = torch.randn(1, model.config.channels, 2 * model.patch)
+    first, _, last = model.forward_intermediates(x)
+    found = model.forward_intermediates(x, [2, 0, -1])
+    assert len(found) == 2 and torch.equal(found[0], first) and torch.equal(found[1], last)
+
+
+def test_every_kind_of_encoder_is_tested():
+    tested = {*ENCODERS, "part-vit1d"}
+    with torch.device("meta"):
+        kinds = {name: type(entry.build(entry.config)) for name, entry in architectures().items()}
+    encoders = {kind for kind in kinds.values() if issubclass(kind, Encoder)}
+    assert encoders == {kinds[name] for name in tested & kinds.keys()} | {TimmEncoder}
 
 
 def test_wrong_input_is_one_clear_error(encoder):
