@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, check_place, print_json, table
-from partzoo.cli.options import images_argument, json_option, limit_options, model_option
-from partzoo.errors import PartzooError, UsageError
+from partzoo.cli.options import (
+    images_argument,
+    json_option,
+    limit_options,
+    model_option,
+    resume_option,
+    strict_option,
+)
+from partzoo.cli.part_files import FORMS, Output, output_of
+from partzoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from partzoo.cli.failures import Failures
+    from partzoo.cli.journal import Journal
+    from partzoo.discovery.finder import Finder
+    from partzoo.discovery.masks import Masks
+    from partzoo.discovery.pipeline import Kept
     from partzoo.discovery.vocabulary import PartVocabulary
     from partzoo.images.opening import OpenedImages
     from partzoo.parts.parts import Parts
-
-FORMS = (".png", ".index.png", ".npz", ".json")
 
 
 class PartCount(click.ParamType):
@@ -47,6 +59,9 @@ class PartCount(click.ParamType):
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
       partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
+    \b
+    Of many images, those that cannot be read are passed over and listed in out/failed.csv. After a stop, go on:
+      partzoo discover herons/ -k 6 -o out/ --resume
     \b
     Keep the parts of one set, and find the same ones in new images:
       partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
@@ -97,6 +112,8 @@ class PartCount(click.ParamType):
 @click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering.")
 @limit_options
+@strict_option
+@resume_option
 @json_option
 def discover(
     images: tuple[str, ...],
@@ -115,81 +132,168 @@ def discover(
     seed: int,
     max_pixels: int,
     max_bytes: int,
+    strict: bool,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Find the parts in images: files, addresses, folders or wildcards."""
+    from partzoo.cli.failures import Failures
     from partzoo.images.opening import open_images
 
     named = images[0] if len(images) == 1 else images
     opened, single = open_images(named, max_pixels=max_pixels, max_bytes=max_bytes)
-    targets = _targets(out, form, opened, single)
+    if resume and (single or out is None):
+        raise UsageError("--resume is for many images that are written: name a folder or a .json file with -o.")
+    output = output_of(out, form, opened, single)
     for path in filter(None, (out, save_vocabulary)):
         check_place(Path(path))
-    options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
-    found: list[dict[str, Any]] = []
-    written: list[Parts] = []
     given = _given(mask, opened, single)
-    for parts in _find(opened, single, k, vocabulary, save_vocabulary, category, given, options, as_json):
-        target = targets[len(found)] if targets else None
-        if target:
-            parts.save(target, scale=scale, form=None if target == Path(out or "").expanduser() else form)
-        elif out:
-            written.append(parts)
-        found.append(_about(parts, opened.name(len(found)), target or out))
-    if out and written:
-        _save_together(written, out)
+    options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
+    others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
+    journal = _journal(output, options | others, resume)
+    failures = Failures(opened, strict=strict or single, folder=output.folder)
+    about = _done_before(journal, opened, output)
+    run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
+    with journal or nullcontext():
+        number, labelled = _find(run, k, vocabulary, save_vocabulary, about)
+        for index, parts in labelled:
+            name = opened.name(index)
+            output.write(parts, index, scale)
+            about[index] = _about(parts, name, output.named(index))
+            if journal:
+                journal.add(name, output.files[index], about[index])
+        output.join(sorted(about))
+        if journal and output.together:
+            journal.remove()
+    found = [about[index] for index in sorted(about)]
     _warn(found)
     if as_json:
-        print_json({"k": parts.k, "images": found})
-        return
-    _report(found, single, parts.k)
-    if out:
-        click.echo(f"Written: {out}")
-    else:
-        click.echo("Nothing was written: add -o parts.png to see the parts.")
+        print_json({"k": number, "images": found, "failed": failures.listed()})
+    elif found:
+        _report(found, single, number)
+        click.echo(f"Written: {out}" if out else "Nothing was written: add -o parts.png to see the parts.")
+    failures.check()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run over one image or many.
+
+    Attributes:
+        images: what it is over.
+        single: whether this is one image by itself.
+        mask: what is known of the foreground.
+        category: class of the images, or None.
+        options: arguments of :func:`partzoo.fit_parts`.
+        failures: takes the images that cannot be read.
+        journal: keeps the vocabulary of a run over many images that are written.
+        quiet: show no bars.
+    """
+
+    images: OpenedImages
+    single: bool
+    mask: Any
+    category: int | None
+    options: dict[str, Any]
+    failures: Failures
+    journal: Journal | None
+    quiet: bool
+
+
+def _journal(output: Output, settings: dict[str, Any], resume: bool) -> Journal | None:
+    """The journal of a run over many images. Masks may be mended before it goes on, so of them only the path counts."""
+    from partzoo.cli.journal import Journal, fingerprint
+
+    if output.journal is None:
+        return None
+    files = {name: fingerprint(settings[name]) for name in ("model", "vocabulary", "background")}
+    return Journal(output.journal, str(output.path), {"command": "discover"} | settings | files, resume=resume)
+
+
+def _done_before(journal: Journal | None, images: OpenedImages, output: Output) -> dict[int, dict[str, Any]]:
+    """What is known of the images that a resumed run has done, by their indices."""
+    if journal is None:
+        return {}
+    found = ((index, journal.done(images.name(index), file)) for index, file in enumerate(output.files))
+    return {index: about for index, about in found if about is not None}
 
 
 def _find(
-    images: OpenedImages,
-    single: bool,
-    k: int | str | None,
-    vocabulary: str | None,
-    save_vocabulary: str | None,
-    category: int | None,
-    mask: Any,
-    options: dict[str, Any],
-    quiet: bool,
-) -> Iterator[Parts]:
-    """Parts of each image, one by one, so that memory does not grow with their number."""
-    from tqdm import tqdm
+    run: Run, k: int | str | None, vocabulary: str | None, save_vocabulary: str | None, done: Container[int]
+) -> tuple[int, Iterator[tuple[int, Parts]]]:
+    """How many parts there are, and the index and parts of each image that is not done.
 
+    They come one by one, so that memory does not grow with their number.
+    """
     from partzoo.discovery.factory import finder_of, make_finder
     from partzoo.discovery.masks import Masks
-    from partzoo.discovery.pipeline import Kept, categories_of, divided, fit_parts, fitted, label_images
+    from partzoo.discovery.pipeline import Kept, categories_of, divided
     from partzoo.discovery.vocabulary import PartVocabulary
 
+    images, single = run.images, run.single
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
-    seed, hidden = options.pop("seed"), True if quiet or single else None
-    finder = make_finder(**options) if words is None else finder_of(words, options["model"])
+    settings = {name: value for name, value in run.options.items() if name != "seed"}
+    finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"])
     if k == "own" and not finder.learned:
         raise UsageError("-k own is for part models, and this is an encoder: name a number, or leave -k out.")
-    categories, masks = categories_of(category, len(images), finder), Masks(mask, len(images), single)
+    categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)
     kept, asked = Kept(), finder.asked(None if k == "own" else k, alone=single)
     if words is None and single and not save_vocabulary:
         image = images[0]
-        yield divided(finder, image, categories[0], masks.objects(0, image.size), asked, seed)
-        return
-    if words is None and single:
-        words = fit_parts(images[0], asked, mask=mask, seed=seed, **options)
-    elif words is None:
-        with tqdm(desc="learning the parts", unit="image", disable=hidden) as bar:
-            found = fitted(finder, images, [asked], [seed], progress=partial(_show, bar), kept=kept, masks=masks)
-            words = found[asked, seed]
+        parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
+        return parts.k, iter([(0, parts)])
+    words = words or _vocabulary(run, finder, asked, kept, masks)
     if save_vocabulary:
         words.save(save_vocabulary)
-    with tqdm(total=len(images), desc="finding them", unit="image", disable=hidden) as bar:
+    order = [index for index in range(len(images)) if index not in done and index not in run.failures]
+    return words.k, _label(run, finder, words, categories, kept, masks, order)
+
+
+def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
+    """The parts of the images, learned from them or by the run that this one resumes."""
+    from tqdm import tqdm
+
+    from partzoo.discovery.pipeline import fit_parts, fitted
+    from partzoo.discovery.vocabulary import PartVocabulary
+
+    if run.single:
+        return fit_parts(run.images[0], k, mask=run.mask, **run.options)
+    if run.journal and run.journal.vocabulary.exists():
+        return PartVocabulary.load(run.journal.vocabulary)
+    seed, pass_over = run.options["seed"], run.failures.pass_over
+    with tqdm(desc="learning the parts", unit="image", disable=True if run.quiet else None) as bar:
+        show = partial(_show, bar)
+        found = fitted(finder, run.images, [k], [seed], progress=show, kept=kept, masks=masks, pass_over=pass_over)
+    if run.journal:
+        found[k, seed].save(run.journal.vocabulary)
+    return found[k, seed]
+
+
+def _label(
+    run: Run,
+    finder: Finder,
+    words: PartVocabulary,
+    categories: list[int | None],
+    kept: Kept,
+    masks: Masks,
+    order: list[int],
+) -> Iterator[tuple[int, Parts]]:
+    from tqdm import tqdm
+
+    from partzoo.discovery.pipeline import label_images
+
+    hidden = True if run.quiet or run.single else None
+    with tqdm(total=len(order), desc="finding them", unit="image", disable=hidden) as bar:
         yield from label_images(
-            finder, images, words, categories, progress=lambda *_: bar.update(), kept=kept, masks=masks
+            finder,
+            run.images,
+            words,
+            categories,
+            progress=lambda *_: bar.update(),
+            kept=kept,
+            masks=masks,
+            order=order,
+            pass_over=run.failures.pass_over,
         )
 
 
@@ -215,45 +319,7 @@ def _show(bar: Any, done: int, total: int) -> None:
     bar.update(done - bar.n)
 
 
-def _targets(out: str | None, form: str, images: OpenedImages, single: bool) -> list[Path] | None:
-    """The file for each image's parts; None where nothing is written, or all parts go into one COCO file."""
-    if out is None:
-        return None
-    path = Path(out).expanduser()
-    if len(images) == 1 and not path.is_dir() and (single or path.suffix):
-        if not path.name.lower().endswith(FORMS):
-            raise UsageError(f"Unknown ending of {out!r}. Use one of {', '.join(FORMS)}.")
-        return [path]
-    if path.suffix.lower() == ".json":
-        return None
-    if path.suffix.lower() in (".png", ".npz") and not path.is_dir():
-        raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
-    taken: set[str] = set()
-    names = []
-    for index in range(len(images)):
-        stem = Path(images.name(index)).stem or f"image-{index + 1}"
-        name, copy = stem, 2
-        while name in taken:
-            name, copy = f"{stem}-{copy}", copy + 1
-        taken.add(name)
-        names.append(name)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PartzooError(f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o.") from error
-    return [path / f"{name}{form}" for name in names]
-
-
-def _save_together(several: Sequence[Parts], out: str) -> None:
-    from partzoo.files import write_aside
-    from partzoo.parts.coco import to_coco
-
-    text = json.dumps(to_coco(several, folder=Path(out).expanduser().parent))
-    with write_aside(out) as file:
-        file.write(text.encode())
-
-
-def _about(parts: Parts, source: str, target: Path | str | None) -> dict[str, Any]:
+def _about(parts: Parts, source: str, target: str | None) -> dict[str, Any]:
     height, width = parts.size
     return {
         "source": source,

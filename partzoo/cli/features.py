@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from partzoo.cli.command import Command, check_place, print_json
-from partzoo.cli.options import images_argument, json_option, limit_options, model_option
-from partzoo.errors import UsageError
+from partzoo.cli.options import (
+    images_argument,
+    json_option,
+    limit_options,
+    model_option,
+    resume_option,
+    strict_option,
+)
+from partzoo.errors import PartzooError, UsageError
+
+if TYPE_CHECKING:
+    from partzoo.cli.failures import Failures
+    from partzoo.cli.journal import Journal
+    from partzoo.images.opening import OpenedImages
 
 FORMAT = 1  # of the file
 
@@ -24,6 +37,8 @@ FORMAT = 1  # of the file
       partzoo features photo.jpg -o photo.npz
       partzoo features photos/ --pooled -o photos.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
+    \b
+    Of many images, those that cannot be read are passed over. After a stop, --resume goes on.
     \b
     Arrays in the file, for N images:
       pooled  (N, C)        one vector for each image
@@ -42,6 +57,8 @@ FORMAT = 1  # of the file
 @click.option("--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]")
 @click.option("--pooled", is_flag=True, help="Leave the dense features out.")
 @limit_options
+@strict_option
+@resume_option
 @json_option
 def features(
     images: tuple[str, ...],
@@ -52,47 +69,94 @@ def features(
     pooled: bool,
     max_pixels: int,
     max_bytes: int,
+    strict: bool,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Write a model's features of images to a file, for use elsewhere."""
     if Path(out).suffix.lower() not in (".npz", ".safetensors"):
         raise UsageError(f"Unknown ending of {out!r}. Use .npz or .safetensors.")
     check_place(Path(out))
+
+    from partzoo.cli.failures import Failures
+    from partzoo.cli.journal import Journal, file_for, fingerprint, unfinished
+    from partzoo.images.opening import open_images
+
+    opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
+    failures = Failures(opened, strict=strict or len(opened) == 1)
+    about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
+    with Journal(unfinished(Path(out).expanduser()), out, settings, resume=resume) as journal:
+        files = [file_for(journal.folder, opened.name(index), ".npz") for index in range(len(opened))]
+        options = {"size": size, "layer": layer}
+        _extract(opened, files, model, options, not pooled, journal, failures, quiet=as_json or len(opened) == 1)
+        done = [index for index in range(len(opened)) if index not in failures]
+        if done:
+            names = [opened.name(index) for index in done]
+            channels = _join([files[index] for index in done], names, out)
+            about |= {"images": len(done), "channels": channels, "names": names}
+        journal.remove()
+    if as_json:
+        print_json(about | {"failed": failures.listed()})
+    elif done:
+        count = "1 image" if len(done) == 1 else f"{len(done)} images"
+        click.echo(f"{about['channels']} channels of {count}. Written: {out}")
+    failures.check()
+
+
+def _extract(
+    images: OpenedImages,
+    files: Sequence[Path],
+    model: str | None,
+    options: dict[str, Any],
+    dense: bool,
+    journal: Journal,
+    failures: Failures,
+    quiet: bool,
+) -> None:
+    """Write the features of each image that is not done to its file."""
     import numpy as np
     from tqdm import tqdm
 
     from partzoo.features import Features, encoder_of, extract_features
-    from partzoo.images.opening import open_images
+    from partzoo.files import write_aside
 
-    opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     encoder = encoder_of(model)
-    vectors, sizes = [], []
-    arrays: dict[str, np.ndarray] = {}
-    for index in tqdm(range(len(opened)), unit="image", disable=True if as_json or len(opened) == 1 else None):
-        found = cast(Features, extract_features(opened[index], model=encoder, size=size, layer=layer))
-        vectors.append(found.pooled)
-        sizes.append(found.size)
-        if not pooled:
-            arrays[f"dense.{index}"] = found.dense
-    arrays |= {"pooled": np.stack(vectors), "size": np.array(sizes)}
-    names = [opened.name(index) for index in range(len(opened))]
-    _write_arrays(out, arrays, names)
-    about = {"output": out, "images": len(opened), "channels": arrays["pooled"].shape[1]}
-    if as_json:
-        print_json(about | {"names": names})
-    else:
-        count = "1 image" if len(opened) == 1 else f"{len(opened)} images"
-        click.echo(f"{about['channels']} channels of {count}. Written: {out}")
+    order = [index for index, file in enumerate(files) if journal.done(images.name(index), file) is None]
+    for index in tqdm(order, unit="image", disable=True if quiet else None):
+        try:
+            image = images[index]
+        except PartzooError as error:
+            failures.pass_over(index, error)
+            continue
+        found = cast(Features, extract_features(image, model=encoder, **options))
+        arrays: dict[str, Any] = {"pooled": found.pooled, "size": np.array(found.size)}
+        if dense:
+            arrays["dense"] = found.dense
+        with write_aside(files[index]) as stream:
+            np.savez(stream, **arrays)
+        journal.add(images.name(index), files[index], {})
 
 
-def _write_arrays(out: str, arrays: dict[str, Any], names: list[str]) -> None:
+def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
+    """Write one file from those of the images, and give the number of channels."""
     import numpy as np
     from safetensors.numpy import save
 
     from partzoo.files import write_aside
 
-    with write_aside(out) as file:
+    rows: dict[str, list[np.ndarray]] = {"pooled": [], "size": []}
+    arrays: dict[str, Any] = {}
+    for row, file in enumerate(files):
+        with np.load(file) as stored:
+            for name, values in rows.items():
+                values.append(stored[name])
+            if "dense" in stored:
+                arrays[f"dense.{row}"] = stored["dense"]
+    arrays |= {name: np.stack(values) for name, values in rows.items()}
+    with write_aside(out) as stream:
         if out.lower().endswith(".npz"):
-            np.savez_compressed(file, format=np.array(FORMAT), names=np.array(names), **arrays)
+            np.savez_compressed(stream, format=np.array(FORMAT), names=np.array(names), **arrays)
         else:
-            file.write(save(arrays, {"partzoo_format": str(FORMAT), "names": json.dumps(names)}))
+            stream.write(save(arrays, {"partzoo_format": str(FORMAT), "names": json.dumps(names)}))
+    return arrays["pooled"].shape[1]

@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary
-from partzoo.errors import UsageError
+from partzoo.errors import ImageError, PartzooError, UsageError
 from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.parts.parts import Parts
@@ -27,7 +27,9 @@ from partzoo.parts.parts import Parts
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
 KEPT_BYTES = 2**27  # of what the networks found while fitting, kept for labelling
 
+Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
+PassOver = Callable[[int, PartzooError], None]  # called with the index of an image that cannot be read, and why
 
 
 def discover_parts(
@@ -83,7 +85,8 @@ def discover_parts(
         The image's ``Parts``, in its own pixels; a list of them where many were given.
 
     Raises:
-        ImageError: an image cannot be read.
+        ImageError: an image cannot be read. The first one ends the call, and nothing is returned for the others: the
+            command line passes such images over, and so can a loop over images with a vocabulary.
         UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
@@ -91,14 +94,15 @@ def discover_parts(
     categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
     if single and vocabulary is None:
         k = finder.asked(k, alone=True)
-        for image in read_ahead(opened, [0], batch_size, progress):
-            found = divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
-        return found
+        for image in read_ahead(opened.__getitem__, [0], batch_size, progress):
+            alone = divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
+        return alone
     kept = Kept()
     if vocabulary is None:
         k = finder.asked(k)
         vocabulary = fitted(finder, opened, [k], [seed], batch_size, kept=kept, masks=masks)[k, seed]
-    labelled = list(label_images(finder, opened, vocabulary, categories, batch_size, progress, kept, masks))
+    found = label_images(finder, opened, vocabulary, categories, batch_size, progress, kept, masks)
+    labelled = [parts for _, parts in found]
     return labelled[0] if single else labelled
 
 
@@ -165,13 +169,31 @@ def label_images(
     progress: Progress | None = None,
     kept: Kept | None = None,
     masks: Masks | None = None,
-) -> Iterator[Parts]:
-    """Label images one by one with a vocabulary, in the memory of a few."""
+    order: Sequence[int] | None = None,
+    pass_over: PassOver | None = None,
+) -> Iterator[tuple[int, Parts]]:
+    """Label images one by one with a vocabulary, in the memory of a few.
+
+    Args:
+        finder: what looks and labels.
+        images: what is labelled.
+        vocabulary: the parts.
+        categories: class of each image.
+        batch_size: images read ahead.
+        progress: called with the number of images labelled and of all that are asked for.
+        kept: what the networks found while the vocabulary was fitted.
+        masks: the foreground of images where it is known.
+        order: indices of the images to label; None labels all.
+        pass_over: called for each image that cannot be read, which is then left out; None raises the error.
+
+    Yields:
+        The index of an image, and its parts.
+    """
     kept, masks = kept or Kept(), masks or Masks(None, len(images), False)
-    ahead = read_ahead(images, range(len(images)), batch_size, progress)
-    for index, (image, category) in enumerate(zip(ahead, categories, strict=True)):
-        look = finder.look(image, category, kept.pop(index), masks.foreground(index, image.size))
-        yield finder.label(image, look, vocabulary)
+    order = range(len(images)) if order is None else order
+    for index, image, mask in readable(images, masks, order, batch_size, progress, pass_over):
+        look = finder.look(image, categories[index], kept.pop(index), mask)
+        yield index, finder.label(image, look, vocabulary)
 
 
 def divided(
@@ -194,23 +216,53 @@ def divided(
     return side_by_side(each)
 
 
+def readable(
+    images: Sequence[OpenedImage],
+    masks: Masks,
+    order: Sequence[int],
+    batch_size: int,
+    progress: Progress | None,
+    pass_over: PassOver | None,
+) -> Iterator[tuple[int, OpenedImage, np.ndarray | None]]:
+    """Index, image and known foreground of the images that ``order`` lists.
+
+    An image that cannot be read, or whose mask does not fit it, is reported to ``pass_over`` and left out; without
+    ``pass_over`` its error is raised.
+    """
+
+    def read(index: int) -> tuple[OpenedImage, np.ndarray | None] | PartzooError:
+        try:
+            image = images[index]
+            return image, masks.foreground(index, image.size)
+        except PartzooError as error:
+            return error
+
+    for index, found in zip(order, read_ahead(read, order, batch_size, progress), strict=True):
+        if not isinstance(found, PartzooError):
+            yield index, *found
+        elif pass_over is None:
+            raise found
+        else:
+            pass_over(index, found)
+
+
 def read_ahead(
-    images: Sequence[OpenedImage], order: Sequence[int], count: int, progress: Progress | None = None
-) -> Iterator[OpenedImage]:
-    """The images that ``order`` lists, up to ``count`` of them read by other threads while one is at work."""
+    read: Callable[[int], Item], order: Sequence[int], count: int, progress: Progress | None = None
+) -> Iterator[Item]:
+    """What ``read`` gives for each index in ``order``, up to ``count`` of them read by threads while one is at work."""
     if count < 1:
         raise UsageError(f"batch_size={count} must be at least 1.")
     if len(order) == 1:
-        yield images[order[0]]
+        yield read(order[0])
         if progress:
             progress(1, 1)
         return
     with ThreadPoolExecutor(1 if count == 1 else 2) as pool:
-        waiting: deque[Future[OpenedImage]] = deque()
+        waiting: deque[Future[Item]] = deque()
         try:
             for done in range(len(order)):
                 for index in order[done + len(waiting) : done + count]:
-                    waiting.append(pool.submit(images.__getitem__, index))
+                    waiting.append(pool.submit(read, index))
                 yield waiting.popleft().result()
                 if progress:
                     progress(done + 1, len(order))
@@ -240,6 +292,7 @@ def fitted(
     progress: Progress | None = None,
     kept: Kept | None = None,
     masks: Masks | None = None,
+    pass_over: PassOver | None = None,
 ) -> dict[tuple[int | str, int], PartVocabulary]:
     """A vocabulary for each k and each seed, from one pass over the images.
 
@@ -252,11 +305,15 @@ def fitted(
         progress: called with the number of images looked at and of all.
         kept: receives what the networks found, for :func:`label_images`.
         masks: the foreground of images where it is known.
+        pass_over: called for each image that cannot be read, which is then left out; None raises the error.
+
+    Raises:
+        ImageError: none of the images can be read, or one of them where there is no ``pass_over``.
     """
     masks = masks or Masks(None, len(images), False)
     samples: list[list[Tensor]] = [[] for _ in seeds]
     if not all(map(finder.knows, ks)):
-        samples = _draw_samples(finder, images, seeds, batch_size, progress, kept, masks)
+        samples = _draw_samples(finder, images, seeds, batch_size, progress, kept, masks, pass_over)
     return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
 
 
@@ -268,15 +325,18 @@ def _draw_samples(
     progress: Progress | None,
     kept: Kept | None,
     masks: Masks,
+    pass_over: PassOver | None,
 ) -> list[list[Tensor]]:
     """For each seed a bounded sample of the images' cells, in an order that depends on their contents alone."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
     drawn = []
-    for index, image in zip(chosen, read_ahead(images, chosen, batch_size, progress), strict=True):
-        look = finder.look(image, mask=masks.foreground(index, image.size))
+    for index, image, mask in readable(images, masks, chosen, batch_size, progress, pass_over):
+        look = finder.look(image, mask=mask)
         if kept is not None:
             kept.add(index, finder.kept(look))
         digest = hashlib.sha256(image.pixels.tobytes()).digest()
         drawn.append((digest, [finder.sample(look, FIT_CELLS // len(chosen), seed) for seed in seeds]))
+    if not drawn:
+        raise ImageError(f"None of the {len(chosen)} images that the parts are learned from can be read.")
     drawn.sort(key=lambda pair: pair[0])
     return [[samples[i] for _, samples in drawn] for i in range(len(seeds))]

@@ -78,6 +78,19 @@ def to_coco(
     }
 
 
+def joined(several: Sequence[dict]) -> dict:
+    """One COCO dataset of several that share their categories, with ids from 1 in their order."""
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for dataset in several:
+        numbers = {image["id"]: len(images) + place for place, image in enumerate(dataset["images"], 1)}
+        images += [image | {"id": numbers[image["id"]]} for image in dataset["images"]]
+        for annotation in dataset["annotations"]:
+            own = {"id": len(annotations) + 1, "image_id": numbers[annotation["image_id"]]}
+            annotations.append(annotation | own)
+    return several[0] | {"images": images, "annotations": annotations}
+
+
 def _file_name(source: str, folder: str | os.PathLike | None) -> str:
     """An image's path as COCO's readers join it to the folder of their dataset."""
     if folder is None or not source or "://" in source:

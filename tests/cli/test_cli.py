@@ -84,7 +84,7 @@ def test_discover_without_an_output_only_tells(tmp_path, monkeypatch):
 def test_images_of_one_name_get_files_of_their_own(set_of_two, tmp_path):
     ran = partzoo("discover", set_of_two, "-k", 3, *TOY, "-o", tmp_path / "out", "--format", ".npz")
     assert ran.code == 0, ran.err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bird-2.npz", "bird.npz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.npz")) == ["bird-2.npz", "bird.npz"]
 
 
 def test_many_images_make_one_coco_file(set_of_two, tmp_path):

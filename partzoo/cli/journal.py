@@ -1,0 +1,154 @@
+"""What a run over many images has done, kept on disk as it is done, so that ``--resume`` goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Self
+
+import click
+
+import partzoo
+from partzoo.errors import PartzooError, UsageError
+from partzoo.files import write_aside
+
+FORMAT = "partzoo-run-1"
+SETTINGS, DONE, VOCABULARY = "settings.json", "done.jsonl", "vocabulary.safetensors"
+
+
+class Journal:
+    """A folder with the settings of a run, its vocabulary, and a line for each image that is done.
+
+    An image is done if it has a line and the file that the line names is there. The line is written after the file, so
+    that a run can be killed at any time.
+
+    Args:
+        folder: where the journal lies; made if it is not there.
+        output: what the run writes, as the user named it, for messages.
+        settings: all that the results depend on except the images. Of files, see :func:`fingerprint`.
+        resume: go on with what an earlier run of the same settings has done; otherwise begin anew.
+
+    Raises:
+        UsageError: what is to be resumed has other settings.
+        PartzooError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool) -> None:
+        self.folder = folder
+        self._done: dict[tuple[str, str], dict[str, Any]] = {}
+        settings = json.loads(json.dumps(settings | {"partzoo": partzoo.__version__}))
+        earlier = _read_settings(folder / SETTINGS)
+        if earlier is not None and resume:
+            _check_same(earlier, settings, output)
+            self._done = _read_done(folder / DONE)
+        elif earlier is not None:
+            _report_lost(earlier == settings, len(_read_done(folder / DONE)), output)
+            shutil.rmtree(folder)
+        self._begin(settings)
+
+    @property
+    def vocabulary(self) -> Path:
+        """Where the vocabulary of the run is kept, so that a resumed run numbers the parts as before."""
+        return self.folder / VOCABULARY
+
+    def done(self, source: str, file: Path) -> dict[str, Any] | None:
+        """What was recorded of an image whose result is in ``file``; None where it is not done."""
+        return self._done.get((source, file.name)) if file.exists() else None
+
+    def add(self, source: str, file: Path, about: dict[str, Any]) -> None:
+        """Record an image whose result has been written to ``file``."""
+        self._done[source, file.name] = about
+        with (self.folder / DONE).open("a", encoding="utf-8") as lines:
+            lines.write(_line(source, file.name, about))
+
+    def remove(self) -> None:
+        """Delete the journal's folder, with all that lies in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no folder behind where nothing has been done."""
+        if not self._done and not self.vocabulary.exists():
+            self.remove()
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PartzooError(f"The folder {str(self.folder)!r} cannot be made: {error.strerror}.") from error
+        with write_aside(self.folder / DONE) as file:  # anew, because a killed run may leave half a line
+            file.write("".join(_line(*key, about) for key, about in self._done.items()).encode())
+        with write_aside(self.folder / SETTINGS) as file:
+            file.write(json.dumps({"format": FORMAT, "settings": settings}, indent=2).encode())
+
+
+def unfinished(path: Path) -> Path:
+    """The folder, beside a file that many images are written to, of what is done until the file is written."""
+    return path.with_name(f"{path.name}.unfinished")
+
+
+def file_for(folder: Path, source: str, suffix: str) -> Path:
+    """A file in ``folder`` for what is found in one image, which keeps its name whatever other images there are."""
+    return folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:32]}{suffix}"
+
+
+def fingerprint(name: str | None) -> str | None:
+    """A name, and where it is that of a file or a folder, a digest of the contents."""
+    if name is None or not (path := Path(name).expanduser()).exists():
+        return name
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(os.fsencode(file.name) + hashlib.file_digest(stream, "sha256").digest())
+    return f"{name} sha256:{digest.hexdigest()}"
+
+
+def _line(source: str, file: str, about: dict[str, Any]) -> str:
+    return json.dumps({"source": source, "file": file, "about": about}) + "\n"
+
+
+def _read_settings(file: Path) -> dict[str, Any] | None:
+    """Settings of an earlier run; None where there is none. Those that cannot be read equal no others."""
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found["settings"] if found["format"] == FORMAT else {"format": found["format"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _read_done(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The lines of a journal, without those that are not whole."""
+    found = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ():
+        try:
+            entry = json.loads(line)
+            found[entry["source"], entry["file"]] = entry["about"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _check_same(earlier: dict[str, Any], settings: dict[str, Any], output: str) -> None:
+    names = sorted(name for name in earlier.keys() | settings.keys() if earlier.get(name) != settings.get(name))
+    if names:
+        changes = ", ".join(f"{name} was {earlier.get(name)}, is {settings.get(name)}" for name in names)
+        raise UsageError(
+            f"--resume cannot go on with {output!r}, which was made with other settings ({changes}). "
+            "Give the same settings, or choose another -o."
+        )
+
+
+def _report_lost(same: bool, count: int, output: str) -> None:
+    """One line on stderr where results of an earlier run will be replaced."""
+    if count and same:
+        click.echo(f"{output} had {count} images done with the same settings: --resume would have kept them.", err=True)
+    elif count:
+        click.echo(f"{output} had results of other settings: those of the same names are replaced.", err=True)

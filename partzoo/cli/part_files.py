@@ -1,0 +1,125 @@
+"""Where ``partzoo discover`` writes the parts of images, and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from partzoo.cli.journal import file_for, unfinished
+from partzoo.errors import PartzooError, UsageError, require
+
+if TYPE_CHECKING:
+    from partzoo.images.opening import OpenedImages
+    from partzoo.parts.parts import Parts
+
+FORMS = (".png", ".index.png", ".npz", ".json")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the parts of images are written.
+
+    Attributes:
+        path: what the user named, or None where nothing is written.
+        files: a file for each image.
+        form: format of the files; None is that of their suffix.
+        journal: folder for the journal of a run over many images, or None.
+        together: whether the files, which lie beside the journal then, become the one COCO file ``path`` at the end.
+    """
+
+    path: Path | None = None
+    files: tuple[Path, ...] = ()
+    form: str | None = None
+    journal: Path | None = None
+    together: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the files of many images are written to; None where it is not a folder."""
+        return self.path if self.journal and not self.together else None
+
+    def named(self, index: int) -> str | None:
+        """Path of the file that the parts of the image with this index are in at the end."""
+        if self.together or not self.files:
+            return None if self.path is None else str(self.path)
+        return str(self.files[index])
+
+    def write(self, parts: Parts, index: int, scale: int | None) -> None:
+        """Write the parts of the image with this index."""
+        if self.together:
+            _write_coco([_coco(parts, self.path)], self.files[index])
+        elif self.files:
+            parts.save(self.files[index], scale=scale, form=self.form)
+
+    def join(self, indices: Sequence[int]) -> None:
+        """Make the one COCO file from the files of these images."""
+        if self.together and self.path and indices:
+            _write_coco([json.loads(self.files[index].read_text()) for index in indices], self.path)
+
+
+def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:
+    """Where the parts of images are written, by the options ``-o`` and ``--format``.
+
+    Raises:
+        UsageError: ``out`` does not fit the number of images, or its format is unknown.
+        MissingExtraError: the library that the format needs is not installed.
+        PartzooError: a folder cannot be made.
+    """
+    if out is None:
+        return Output()
+    path = Path(out).expanduser()
+    if len(images) == 1 and not path.is_dir() and (single or path.suffix):
+        if not path.name.lower().endswith(FORMS):
+            raise UsageError(f"Unknown ending of {out!r}. Use one of {', '.join(FORMS)}.")
+        output = Output(path, (path,))
+    elif path.suffix.lower() == ".json":
+        journal = unfinished(path)
+        files = tuple(file_for(journal, images.name(index), ".json") for index in range(len(images)))
+        output = Output(path, files, None, journal, together=True)
+    elif path.suffix.lower() in (".png", ".npz") and not path.is_dir():
+        raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
+    else:
+        _make(path)
+        files = tuple(path / f"{name}{form}" for name in _file_names(images))
+        output = Output(path, files, form, None if single else path / ".partzoo")
+    if output.files[0].suffix.lower() == ".json":
+        require("pycocotools.mask", "coco")
+    return output
+
+
+def _file_names(images: OpenedImages) -> list[str]:
+    """A name for each image's file, those of one name numbered."""
+    taken: dict[str, None] = {}
+    for index in range(len(images)):
+        stem = Path(images.name(index)).stem or f"image-{index + 1}"
+        name, copy = stem, 2
+        while name in taken:
+            name, copy = f"{stem}-{copy}", copy + 1
+        taken[name] = None
+    return list(taken)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PartzooError(
+            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with -o."
+        ) from error
+
+
+def _coco(parts: Parts, path: Path | None) -> dict:
+    from partzoo.parts.coco import to_coco
+
+    return to_coco([parts], folder=path.parent if path else None)
+
+
+def _write_coco(several: Sequence[dict], path: Path) -> None:
+    from partzoo.files import write_aside
+    from partzoo.parts.coco import joined
+
+    with write_aside(path) as file:
+        file.write(json.dumps(joined(several)).encode())
