@@ -40,7 +40,7 @@ def noise(seed=0, size=(48, 48)):
 
 
 def test_the_thing_is_separated_from_its_ground_and_divided(encoder):
-    parts = partzoo.discover_parts(scene(), 2, model=encoder)
+    parts = partzoo.discover_parts(scene(), model=encoder, background="boundary")
     thing = np.zeros((90, 120), bool)
     thing[20:65, 30:90] = True
     assert ((parts.labels > 0) == thing).mean() > 0.97
