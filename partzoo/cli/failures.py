@@ -67,7 +67,7 @@ def _append(file: Path, name: str, reason: str) -> None:
     """One line more, with a header before the first; bytes of a path that are not UTF-8 stay as they are."""
     new = not file.exists()
     with file.open("a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        writer = csv.writer(stream)
+        writer = csv.writer(stream, lineterminator="\n")
         if new:
             writer.writerow(("path", "reason"))
         writer.writerow((name, reason))

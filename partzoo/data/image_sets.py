@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +38,14 @@ class Examples:
     def batch(self, indices: Tensor) -> Tensor:
         """The examples with these numbers, ``(B, ...)``."""
         raise NotImplementedError
+
+    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Examples to train on: those with these numbers, or others in place of those that cannot be read.
+
+        Returns:
+            The numbers of the examples, ``(B,)``, and the examples, ``(B, ...)``.
+        """
+        return indices, self.batch(indices)
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Endless batches of numbers, in a new random order every epoch.
@@ -89,6 +98,7 @@ class ImageSet(Examples):
         fits = len(files) * 3 * side * side <= CACHE_BYTES
         self._pixels = torch.empty((len(files) if fits else 0, 3, side, side), dtype=torch.uint8)
         self._known = torch.zeros(len(files), dtype=torch.bool)
+        self._bad: set[int] = set()
 
     @classmethod
     def from_pixels(cls, pixels: Tensor, labels: Tensor | None, classes: list[str]) -> ImageSet:
@@ -116,6 +126,38 @@ class ImageSet(Examples):
         self._pixels[missing] = decoded
         self._known[missing] = True
         return self._pixels[indices]
+
+    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to train on, in place of each that cannot be read the next one that can.
+
+        A warning names each bad image once. Which image takes its place depends on the files alone, so that a resumed
+        run sees what an undisturbed one sees.
+
+        Raises:
+            ImageError: no image can be read.
+        """
+        while True:
+            numbers = torch.tensor([self._readable(number) for number in indices.tolist()])
+            try:
+                return numbers, self.batch(numbers)
+            except ImageError:
+                self._find_bad(numbers)
+
+    def _readable(self, number: int) -> int:
+        """The number itself, or the next that is not known to be bad."""
+        if len(self._bad) == len(self):
+            raise ImageError(f"None of the {len(self)} images can be read.")
+        while number in self._bad:
+            number = (number + 1) % len(self)
+        return number
+
+    def _find_bad(self, numbers: Tensor) -> None:
+        for number in numbers[~self._known[numbers]].unique().tolist():
+            try:
+                self._decode(number)
+            except ImageError as error:
+                self._bad.add(number)
+                warnings.warn(f"Passed over: {error}", stacklevel=2)
 
     def _decode(self, index: int) -> Tensor:
         file = self.files[index]

@@ -162,8 +162,8 @@ def fit(
     ) as bar:  # fmt: skip
         stop = False
         while (done := _done(state, options, count)) < 1 and not stop:
-            indices = next(batches)[rank::ranks]
-            pixels = images.batch(indices).to(accelerator.device, non_blocking=True)
+            indices, pixels = images.draw(next(batches)[rank::ranks])
+            pixels = pixels.to(accelerator.device, non_blocking=True)
             labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
             # By step and process alone, so that a resumed run draws what an undisturbed one would have drawn.
             generator = torch.Generator(accelerator.device).manual_seed(

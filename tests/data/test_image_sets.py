@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -101,3 +102,28 @@ def test_crops_and_flips_keep_the_image_s_values():
     whole = random_crop_flip(ramp, 64, scale=(1.0, 1.0), generator=torch.Generator().manual_seed(0))
     for image in whole:
         assert torch.allclose(image, ramp[0], atol=1e-5) or torch.allclose(image, ramp[0].flip(-1), atol=1e-5)
+
+
+def test_training_takes_the_next_image_in_place_of_a_bad_one_and_names_it(tmp_path):
+    for number, name in enumerate("abc"):
+        for file in "12":
+            save(tmp_path / "train" / name / f"{file}.png", (8, 8), 100 + number)
+    for name in ("a/2", "b/1"):
+        (tmp_path / "train" / f"{name}.png").write_bytes(b"no image")
+    images = load_images(tmp_path, side=8)
+    with pytest.warns(UserWarning) as warned:
+        numbers, pixels = images.draw(torch.tensor([1, 0]))
+    assert ["a/2.png" in str(each.message) for each in warned] == [True, False]
+    assert numbers.tolist() == [3, 0] and pixels[:, 0, 0, 0].tolist() == [101, 100]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # each is named once
+        numbers, pixels = images.draw(torch.arange(6))
+    assert numbers.tolist() == [0, 3, 3, 3, 4, 5]
+    assert images.labels[numbers].tolist() == (pixels[:, 0, 0, 0] - 100).tolist()
+
+
+def test_training_on_images_of_which_none_can_be_read_is_an_error(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning), pytest.raises(ImageError, match="None of the 2 images can be read"):
+        load_images(tmp_path, side=8).draw(torch.tensor([0, 1]))

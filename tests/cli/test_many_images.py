@@ -1,0 +1,275 @@
+"""Commands over many images: bad ones are passed over, and a run that was stopped goes on."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers.command_line import partzoo
+from PIL import Image
+
+from partzoo import Parts, features
+from partzoo.cli.journal import Journal
+
+OPTIONS = ("-k", 3, "--model", "toy-vit", "--background", "none")
+FOLDER = (*OPTIONS, "-o", "out", "--format", ".npz")
+KILLED = """
+import os, sys
+from partzoo.cli import main
+from partzoo.parts import files
+left, save = int(sys.argv.pop(1)), files.save
+def dies(*arguments):
+    global left
+    left -= 1
+    save(*arguments) if left >= 0 else os._exit(9)
+files.save = dies
+main()
+"""
+
+
+def draw(folder, names, height=24):
+    random = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        Image.fromarray(random.integers(0, 256, (height, 32, 3), dtype=np.uint8)).save(folder / name)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder ``in`` with four images, of which ``c.png`` is cut short."""
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png"])
+    cut_short(tmp_path / "in" / "c.png")
+    return tmp_path
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:600])
+
+
+def stops_after(monkeypatch, count):
+    """From now on, Ctrl-C is pressed when one more file of parts is about to be written."""
+    save, saved = Parts.save, []
+
+    def stopping(self, path, **options):
+        if len(saved) == count:
+            raise KeyboardInterrupt
+        saved.append(path)
+        save(self, path, **options)
+
+    monkeypatch.setattr(Parts, "save", stopping)
+
+
+def written(folder):
+    return {file.name: Parts.load(file) for file in folder.glob("*.npz")}
+
+
+def failed(folder):
+    with open(folder / "failed.csv", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_bad_image_is_passed_over_named_and_counted(place):
+    ran = partzoo("discover", "in", *FOLDER, "--json")
+    about = json.loads(ran.out)
+    assert ran.code == 1 and "1 of 4 images was passed over" in ran.err
+    assert ran.err.count("in/c.png") == 1
+    assert sorted(written(place / "out")) == ["a.npz", "b.npz", "d.npz"]
+    assert [each["source"] for each in about["images"]] == ["in/a.png", "in/b.png", "in/d.png"]
+    assert [each["path"] for each in about["failed"]] == ["in/c.png"]
+    assert failed(place / "out") == [["path", "reason"], ["in/c.png", about["failed"][0]["reason"]]]
+
+
+def test_a_bad_image_changes_nothing_in_the_others(place):
+    partzoo("discover", "in", *FOLDER)
+    partzoo("discover", "in/a.png", "in/b.png", "in/d.png", *OPTIONS, "-o", "good", "--format", ".npz")
+    assert written(place / "out") == written(place / "good") != {}
+
+
+def test_strict_ends_at_the_first_bad_image(place):
+    ran = partzoo("discover", "in", *FOLDER, "--strict")
+    assert ran.code == 1 and "Error: in/c.png is damaged" in ran.err
+    assert not written(place / "out")
+
+
+def test_a_bad_image_by_itself_is_an_error(place):
+    ran = partzoo("discover", "in/c.png", *OPTIONS, "-o", "c.npz", "--json")
+    assert ran.code == 1 and "Error: in/c.png is damaged" in ran.err and not ran.out
+    ran = partzoo("features", "in/c.png", "--model", "toy-vit", "-o", "c.npz")
+    assert ran.code == 1 and "Error: in/c.png is damaged" in ran.err
+    assert [file.name for file in place.iterdir()] == ["in"]
+
+
+def test_images_that_are_all_bad_are_one_error(place):
+    for name in "abd":
+        cut_short(place / "in" / f"{name}.png")
+    ran = partzoo("discover", "in", *FOLDER)
+    assert ran.code == 1 and "None of the 4 images that the parts are learned from can be read." in ran.err
+    assert len(failed(place / "out")) == 5
+    ran = partzoo("features", "in", "--model", "toy-vit", "-o", "f.npz", "--json")
+    assert ran.code == 1 and json.loads(ran.out)["images"] == 0 and not (place / "f.npz").exists()
+
+
+def test_a_mask_of_another_size_fails_its_image_alone(place):
+    (place / "masks").mkdir()
+    Image.new("L", (9, 9), 255).save(place / "masks" / "a.png")
+    ran = partzoo("discover", "in", *FOLDER, "--mask", "masks")
+    assert ran.code == 1 and "Passed over: in/a.png: The mask is (9, 9)" in ran.err
+    assert sorted(written(place / "out")) == ["b.npz", "d.npz"]
+
+
+def test_one_coco_file_holds_the_good_images(place):
+    pytest.importorskip("pycocotools")
+    ran = partzoo("discover", "in", *OPTIONS, "-o", "parts.json", "--json")
+    coco = json.loads((place / "parts.json").read_text())
+    assert ran.code == 1 and json.loads(ran.out)["failed"]
+    assert [(each["id"], each["file_name"]) for each in coco["images"]] == [
+        (1, "in/a.png"),
+        (2, "in/b.png"),
+        (3, "in/d.png"),
+    ]
+    assert [each["id"] for each in coco["annotations"]] == list(range(1, len(coco["annotations"]) + 1))
+    assert {each["image_id"] for each in coco["annotations"]} == {1, 2, 3}
+    assert not (place / "parts.json.unfinished").exists()
+
+
+@pytest.mark.parametrize("output", [("parts.json",), ("out", "--format", ".json")])
+def test_what_coco_needs_is_checked_before_the_work(place, monkeypatch, output):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
+    monkeypatch.setattr("partzoo.discovery.factory.make_finder", None)  # no model is loaded
+    ran = partzoo("discover", "in", *OPTIONS, "-o", *output)
+    assert ran.code == 1 and 'pip install "partzoo[coco]"' in ran.err
+
+
+def test_a_run_stopped_twice_equals_an_undisturbed_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{number:02}.png" for number in range(36)]
+    draw(tmp_path / "in", names)
+    for name in names[3::11]:
+        cut_short(tmp_path / "in" / name)
+    whole = partzoo("discover", "in", *OPTIONS, "-o", "whole", "--format", ".npz", "--json")
+
+    with monkeypatch.context() as patch:
+        stops_after(patch, 10)
+        assert partzoo("discover", "in", *FOLDER).code == 130
+    assert len(written(tmp_path / "out")) == 10
+    words = ["discover", "in", *map(str, FOLDER), "--resume"]
+    assert subprocess.run([sys.executable, "-c", KILLED, "12", *words]).returncode == 9
+    assert len(written(tmp_path / "out")) == 22
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.npz")}
+    last = partzoo("discover", "in", *FOLDER, "--resume", "--json")
+
+    assert all(file.stat().st_mtime_ns == time for file, time in times.items())
+    assert written(tmp_path / "out") == written(tmp_path / "whole")
+    assert len(written(tmp_path / "out")) == 33 and last.code == whole.code == 1
+    assert json.loads(last.out.replace("out/", "whole/")) == json.loads(whole.out)
+    assert failed(tmp_path / "out") == failed(tmp_path / "whole")
+
+
+def test_one_coco_file_of_a_resumed_run_is_that_of_an_undisturbed_one(place, monkeypatch):
+    pytest.importorskip("pycocotools")
+    partzoo("discover", "in", *OPTIONS, "-o", "whole.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", lambda *_: _stop())
+        assert partzoo("discover", "in", *OPTIONS, "-o", "parts.json").code == 130
+    assert not (place / "parts.json").exists()
+    assert partzoo("discover", "in", *OPTIONS, "-o", "parts.json", "--resume").code == 1
+    assert (place / "parts.json").read_text() == (place / "whole.json").read_text()
+
+
+def _stop():
+    raise KeyboardInterrupt
+
+
+def test_a_mended_image_is_done_by_the_next_resume(place):
+    partzoo("discover", "in", *FOLDER)
+    before = written(place / "out")
+    draw(place / "in", ["c.png"])
+    ran = partzoo("discover", "in", *FOLDER, "--resume", "--json")
+    assert ran.code == 0 and not json.loads(ran.out)["failed"] and len(json.loads(ran.out)["images"]) == 4
+    assert not (place / "out" / "failed.csv").exists()
+    after = written(place / "out")
+    assert after.keys() - before.keys() == {"c.npz"} and before.items() <= after.items()
+
+
+def test_a_file_that_is_gone_and_a_line_that_is_half_written_are_done_again(place):
+    partzoo("discover", "in", *FOLDER)
+    before = written(place / "out")
+    (place / "out" / "a.npz").unlink()
+    journal = place / "out" / ".partzoo" / "done.jsonl"
+    journal.write_text(journal.read_text()[:-20])
+    partzoo("discover", "in", *FOLDER, "--resume")
+    assert written(place / "out") == before
+    assert all(json.loads(line)["about"] for line in journal.read_text().splitlines())
+
+
+def test_resume_refuses_other_settings_and_keeps_the_results(place):
+    partzoo("discover", "in", *FOLDER)
+    before = written(place / "out")
+    ran = partzoo("discover", "in", *FOLDER, "-k", 2, "--resume")
+    assert ran.code == 2 and "made with other settings (k was 3, is 2)" in ran.err
+    assert written(place / "out") == before
+    assert partzoo("discover", "in", *FOLDER, "--resume").code == 1
+
+
+def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(place):
+    words = ("--vocabulary", "v.safetensors", "-o", "out", "--format", ".npz")
+    partzoo("discover", "in", *OPTIONS, "--save-vocabulary", "v.safetensors")
+    partzoo("discover", "in", *words)
+    assert partzoo("discover", "in", *words, "--resume").code == 1
+    partzoo("discover", "in", *OPTIONS, "--seed", 1, "--save-vocabulary", "v.safetensors")
+    assert "vocabulary was v.safetensors sha256:" in partzoo("discover", "in", *words, "--resume").err
+
+
+def test_a_run_over_earlier_results_says_what_becomes_of_them(place):
+    partzoo("discover", "in", *FOLDER)
+    assert "out had 3 images done with the same settings" in partzoo("discover", "in", *FOLDER).err
+    ran = partzoo("discover", "in", *FOLDER, "-k", 2)
+    assert "out had results of other settings" in ran.err
+    assert {parts.k for parts in written(place / "out").values()} == {2}
+
+
+@pytest.mark.parametrize("words", [("in/a.png", "-o", "a.npz"), ("in",)])
+def test_resume_is_refused_where_nothing_is_kept(place, words):
+    ran = partzoo("discover", *words, *OPTIONS, "--resume")
+    assert ran.code == 2 and "--resume is for many images that are written" in ran.err
+
+
+def test_features_of_the_good_images_are_written(place):
+    ran = partzoo("features", "in", "--model", "toy-vit", "-o", "f.npz", "--json")
+    about = json.loads(ran.out)
+    assert ran.code == 1 and ran.err.count("in/c.png") == 1 and "1 of 4 images was passed over" in ran.err
+    assert [each["path"] for each in about["failed"]] == ["in/c.png"]
+    with np.load(place / "f.npz") as file:
+        assert file["names"].tolist() == about["names"] == ["in/a.png", "in/b.png", "in/d.png"]
+        assert sorted(file) == ["dense.0", "dense.1", "dense.2", "names", "pooled", "size"]
+    strict = partzoo("features", "in", "--model", "toy-vit", "-o", "g.npz", "--strict")
+    assert strict.code == 1 and "Error: in/c.png is damaged" in strict.err and not (place / "g.npz").exists()
+
+
+def test_features_go_on_where_they_stopped(place, monkeypatch):
+    words = ("features", "in", "--model", "toy-vit")
+    partzoo(*words, "-o", "whole.npz")
+    extract, asked = features.extract_features, []
+
+    def stopping(image, **options):
+        if len(asked) == 2:
+            _stop()
+        return counting(image, **options)
+
+    def counting(image, **options):
+        asked.append(image.name)
+        return extract(image, **options)
+
+    monkeypatch.setattr(features, "extract_features", stopping)
+    assert partzoo(*words, "-o", "f.npz").code == 130
+    assert partzoo(*words, "-o", "f.npz", "--size", 32, "--resume").code == 2
+    monkeypatch.setattr(features, "extract_features", counting)
+    assert partzoo(*words, "-o", "f.npz", "--resume").code == 1
+    assert asked == ["in/a.png", "in/b.png", "in/d.png"]
+    with np.load("f.npz") as resumed, np.load("whole.npz") as whole:
+        assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
+    assert not (place / "f.npz.unfinished").exists()
