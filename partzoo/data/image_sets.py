@@ -157,7 +157,9 @@ class ImageSet(Examples):
                 self._decode(number)
             except ImageError as error:
                 self._bad.add(number)
-                warnings.warn(f"Passed over: {error}", stacklevel=2)
+                # Training has no argument for the limits of images, so that none is named.
+                what = f"{error.reason}." if isinstance(error, TooLargeError) else str(error)
+                warnings.warn(f"Passed over: {what}", stacklevel=2)
 
     def _decode(self, index: int) -> Tensor:
         file = self.files[index]

@@ -245,7 +245,7 @@ def test_features_of_the_good_images_are_written(place):
     assert [each["path"] for each in about["failed"]] == ["in/c.png"]
     with np.load(place / "f.npz") as file:
         assert file["names"].tolist() == about["names"] == ["in/a.png", "in/b.png", "in/d.png"]
-        assert sorted(file) == ["dense.0", "dense.1", "dense.2", "names", "pooled", "size"]
+        assert sorted(file) == ["dense.0", "dense.1", "dense.2", "format", "names", "pooled", "size"]
     strict = partzoo("features", "in", "--model", "toy-vit", "-o", "g.npz", "--strict")
     assert strict.code == 1 and "Error: in/c.png is damaged" in strict.err and not (place / "g.npz").exists()
 
