@@ -89,7 +89,7 @@ class PartTransformer(nn.Module):
         of_parts, of_patches = self.positions[: -(self.side**2)], self.positions[-(self.side**2) :]
         table = resampled(of_patches, self.side, (patches.shape[2], patches.shape[3]))
         patches = patches.flatten(2).mT + table.to(patches.dtype)
-        parts = part_tokens(self.part_embed, self.parts, len(x), classes)
+        parts = part_tokens(self.part_embed, self.parts, x.shape[0], classes)
         if self.placed:
             parts = parts + of_parts
         tokens = self.norm_pre(torch.cat([parts.to(patches.dtype), patches], dim=1))
@@ -143,8 +143,9 @@ def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
 
     Returns:
         ``(rows * columns, C)``: the table itself on its own grid, otherwise resampled (bicubic, antialiased, float32).
+        A compiled or exported program serves all grids: it resamples on the table's own too, with equal values.
     """
-    if tuple(grid) == (side, side):
+    if not torch.compiler.is_compiling() and tuple(grid) == (side, side):
         return table
     square = rearrange(table, "(h w) c -> 1 c h w", h=side).float()
     return interpolate(square, tuple(grid), mode="bicubic", antialias=True)[0].flatten(1).T

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from partzoo.errors import UnknownModelError, UsageError, WeightsError
+from partzoo.errors import ShapeError, UnknownModelError, UsageError, WeightsError
 from partzoo.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.registry import Architecture, register, register_prefix
@@ -116,8 +116,16 @@ class TimmEncoder(Encoder):
 
     def _layers(self, x: Tensor, chosen: list[int]) -> list[tuple[Tensor, Tensor | None]]:
         """Maps ``(B, C, h, w)`` of some layers, and their prefix tokens ``(B, P, C)`` where there are any."""
-        network, x = self._fitted(x)
-        found = network.forward_intermediates(x, indices=chosen, **self.options)
+        network, fitted = self._fitted(x)
+        try:
+            found = network.forward_intermediates(fitted, indices=chosen, **self.options)
+        except RuntimeError as error:
+            if "Kernel size can't be greater" not in str(error):
+                raise
+            raise ShapeError(
+                f"A {x.shape[2]}x{x.shape[3]} image is too small for {self.config.model}: resize it to about "
+                f"{self.preprocess.size} pixels, the size that the model was made for."
+            ) from error
         return [each if isinstance(each, tuple) else (each, None) for each in found]
 
     def _fitted(self, x: Tensor) -> tuple[Any, Tensor]:
@@ -195,7 +203,7 @@ def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
     rows, columns = patches.shape[1:3]
     assert model.pos_embed is not None and model.cls_token is not None, "TimmEncoder has checked that"
     table = dino_positions(model.pos_embed, model.patch_embed.grid_size, (rows, columns))
-    tokens = torch.cat([model.cls_token.expand(len(patches), -1, -1), patches.flatten(1, 2)], dim=1)
+    tokens = torch.cat([model.cls_token.expand(patches.shape[0], -1, -1), patches.flatten(1, 2)], dim=1)
     return model.pos_drop(tokens + table)
 
 

@@ -32,7 +32,7 @@ def test_layers_stand_side_by_side_on_the_finest_grid():
     encoder, x = frozen_encoder("patchresnet14.tin"), torch.randn(1, 3, 32, 48)
     fine, coarse = encoder.forward_intermediates(x)
     coarse = interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)
-    assert torch.equal(frozen_features(encoder, x, (1, 0)), torch.cat([coarse, fine], dim=1))
+    assert torch.equal(frozen_features(encoder, x, (1, 0)), torch.cat([fine, coarse], dim=1))
 
 
 def test_it_is_configured_as_its_weights_are():

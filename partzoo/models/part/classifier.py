@@ -148,7 +148,7 @@ class PartClassifier(Encoder):
         patches = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch, q=self.patch)
         tokens = self.patch_embed(patches)
         if self.prefix:
-            tokens = torch.cat([self.cls_token.expand(len(x), -1, -1).to(tokens.dtype), tokens], dim=1)
+            tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         if not self.config.positions:
             return tokens, grid
         of_class, of_patches = self.pos_embed[0, : self.prefix], self.pos_embed[0, self.prefix :]

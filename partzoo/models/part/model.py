@@ -96,7 +96,7 @@ class Part(Encoder):
     def encode(self, x: Tensor) -> Tokens:
         patches, grid = self._grid_patches(x)
         tokens = self.encode_patches(patches)
-        return Tokens(tokens, tokens.new_zeros(len(x), 0, self.dim), grid)
+        return Tokens(tokens, tokens.new_zeros(x.shape[0], 0, self.dim), grid)
 
     @in_precision
     def forward_intermediates(

@@ -199,7 +199,7 @@ class SignalPart(Encoder):
         if not self.config.classes:
             return tokens
         tokens = tokens + (self.positions if kept is None else self.positions * kept)
-        return torch.cat([self.class_token.expand(len(x), -1, -1).to(tokens.dtype), tokens], dim=1)
+        return torch.cat([self.class_token.expand(x.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
 
     def _through(self, tokens: Tensor) -> Tensor:
         for block in self.blocks:
