@@ -242,6 +242,9 @@ def _find(
         image = images[0]
         parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
         return parts.k, iter([(0, parts)])
+    run.failures.begin()
+    if run.journal:
+        run.journal.begin()
     words = words or _vocabulary(run, finder, asked, kept, masks)
     if save_vocabulary:
         words.save(save_vocabulary)

@@ -26,8 +26,11 @@ class Failures:
         self._images, self._strict = images, strict
         self._file = folder / LIST if folder else None
         self._reasons: dict[int, str] = {}
+
+    def begin(self) -> None:
+        """Delete the list of an earlier run."""
         if self._file:
-            self._file.unlink(missing_ok=True)  # of an earlier run
+            self._file.unlink(missing_ok=True)
 
     def pass_over(self, index: int, error: PartzooError) -> None:
         """Name an image that cannot be read on stderr and in the list; where the run is strict, raise its error."""

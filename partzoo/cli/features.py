@@ -122,6 +122,7 @@ def _extract(
     from partzoo.files import write_aside
 
     encoder = encoder_of(model)
+    journal.begin()
     order = [index for index, file in enumerate(files) if journal.done(images.name(index), file) is None]
     for index in tqdm(order, unit="image", disable=True if quiet else None):
         try:

@@ -23,31 +23,45 @@ class Journal:
     """A folder with the settings of a run, its vocabulary, and a line for each image that is done.
 
     An image is done if it has a line and the file that the line names is there. The line is written after the file, so
-    that a run can be killed at any time.
+    that a run can be killed at any time. Nothing on disk changes before :meth:`begin`.
 
     Args:
-        folder: where the journal lies; made if it is not there.
+        folder: where the journal lies.
         output: what the run writes, as the user named it, for messages.
         settings: all that the results depend on except the images. Of files, see :func:`fingerprint`.
         resume: go on with what an earlier run of the same settings has done; otherwise begin anew.
 
     Raises:
         UsageError: what is to be resumed has other settings.
-        PartzooError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool) -> None:
-        self.folder = folder
+        self.folder, self._output = folder, output
+        self._settings = json.loads(json.dumps(settings | {"partzoo": partzoo.__version__}))
+        self._earlier, self._resumed, self._begun = _read_settings(folder / SETTINGS), resume, False
         self._done: dict[tuple[str, str], dict[str, Any]] = {}
-        settings = json.loads(json.dumps(settings | {"partzoo": partzoo.__version__}))
-        earlier = _read_settings(folder / SETTINGS)
-        if earlier is not None and resume:
-            _check_same(earlier, settings, output)
+        if self._earlier is not None and resume:
+            _check_same(self._earlier, self._settings, output)
             self._done = _read_done(folder / DONE)
-        elif earlier is not None:
-            _report_lost(earlier == settings, len(_read_done(folder / DONE)), output)
-            shutil.rmtree(folder)
-        self._begin(settings)
+
+    def begin(self) -> None:
+        """Write the settings and what is done already; unless it is resumed, nothing of an earlier run remains.
+
+        Raises:
+            PartzooError: the folder cannot be made.
+        """
+        self._begun = True
+        if self._earlier is not None and not self._resumed:
+            _report_lost(self._earlier == self._settings, len(_read_done(self.folder / DONE)), self._output)
+            self.remove()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PartzooError(f"The folder {str(self.folder)!r} cannot be made: {error.strerror}.") from error
+        with write_aside(self.folder / DONE) as file:  # anew, because a killed run may leave half a line
+            file.write("".join(_line(*key, about) for key, about in self._done.items()).encode())
+        with write_aside(self.folder / SETTINGS) as file:
+            file.write(json.dumps({"format": FORMAT, "settings": self._settings}, indent=2).encode())
 
     @property
     def vocabulary(self) -> Path:
@@ -73,18 +87,8 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         """Leave no folder behind where nothing has been done."""
-        if not self._done and not self.vocabulary.exists():
+        if self._begun and not self._done and not self.vocabulary.exists():
             self.remove()
-
-    def _begin(self, settings: dict[str, Any]) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PartzooError(f"The folder {str(self.folder)!r} cannot be made: {error.strerror}.") from error
-        with write_aside(self.folder / DONE) as file:  # anew, because a killed run may leave half a line
-            file.write("".join(_line(*key, about) for key, about in self._done.items()).encode())
-        with write_aside(self.folder / SETTINGS) as file:
-            file.write(json.dumps({"format": FORMAT, "settings": settings}, indent=2).encode())
 
 
 def unfinished(path: Path) -> Path:

@@ -232,6 +232,14 @@ def test_a_run_over_earlier_results_says_what_becomes_of_them(place):
     assert {parts.k for parts in written(place / "out").values()} == {2}
 
 
+def test_a_command_that_is_refused_leaves_earlier_results_to_resume(place):
+    partzoo("discover", "in", *FOLDER)
+    assert partzoo("discover", "in", *FOLDER, "-k", "own").code == 2
+    assert failed(place / "out")
+    ran = partzoo("discover", "in", *FOLDER, "--resume", "--json")
+    assert ran.code == 1 and len(json.loads(ran.out)["images"]) == 3
+
+
 @pytest.mark.parametrize("words", [("in/a.png", "-o", "a.npz"), ("in",)])
 def test_resume_is_refused_where_nothing_is_kept(place, words):
     ran = partzoo("discover", *words, *OPTIONS, "--resume")

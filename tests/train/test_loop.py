@@ -8,6 +8,7 @@ import threading
 import accelerate
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -50,6 +51,15 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     assert 0 < state.step <= 8 and end.step == 8
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_an_image_that_cannot_be_read_does_not_end_training(tmp_path):
+    files = [tmp_path / f"{number}.png" for number in range(8)]
+    for file in files:
+        Image.new("RGB", (32, 32), (9, 90, 200)).save(file)
+    files[3].write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"Passed over: .*3\.png"):
+        assert fit(toy(), ImageSet(files, 32, None, []), options(4), tmp_path / "run", progress=False).finished
 
 
 def _stop_after(log, rows):
