@@ -1,4 +1,4 @@
-"""The record of ``partzoo bench`` as an image: ratios with their range and targets, and how costs grow."""
+"""Plot the record of ``partzoo bench``: ratios with their range and targets, and how costs grow."""
 
 from __future__ import annotations
 

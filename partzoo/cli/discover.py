@@ -171,7 +171,11 @@ def discover(
         print_json({"k": number, "images": found, "failed": failures.listed()})
     elif found:
         _report(found, single, number)
-        click.echo(f"Written: {out}" if out else "Nothing was written: add -o parts.png to see the parts.")
+        click.echo(
+            f"Written: {out}"
+            if out
+            else f"Nothing was written: add -o {'parts.png' if single else 'FOLDER'} to see the parts."
+        )
     failures.check()
 
 
@@ -227,12 +231,13 @@ def _find(
     """
     from partzoo.discovery.factory import finder_of, make_finder
     from partzoo.discovery.masks import Masks
-    from partzoo.discovery.pipeline import Kept, categories_of, divided
+    from partzoo.discovery.pipeline import Kept, categories_of, check_vocabulary, divided
     from partzoo.discovery.vocabulary import PartVocabulary
 
     images, single = run.images, run.single
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
     settings = {name: value for name, value in run.options.items() if name != "seed"}
+    check_vocabulary(words, k)
     finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"])
     if k == "own" and not finder.learned:
         raise UsageError("-k own is for part models, and this is an encoder: name a number, or leave -k out.")

@@ -31,7 +31,7 @@ def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
 
 
 def show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """A warning for the user as one line; others, of developers, as Python shows them."""
+    """Print a warning for the user on one line, and one for developers as Python does."""
     if category is UserWarning:
         click.echo(f"Warning: {message}", err=True)
     else:

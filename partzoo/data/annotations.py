@@ -138,7 +138,7 @@ def checked_box(box: Any, size: tuple[int, int] | None = None) -> list[float]:
 
 
 def finite_numbers(values: Any, what: str) -> np.ndarray:
-    """``(n,)`` float64 of a list of numbers.
+    """Convert a list of numbers to a float64 array ``(n,)``.
 
     Raises:
         UnusableError: it is not a list, or holds something that is not a finite number.

@@ -138,7 +138,7 @@ class ClusteredFinder(Finder[DescribedImage]):
     def label_alone(
         self, image: OpenedImage, look: DescribedImage, k: K, seed: int = 0
     ) -> tuple[Parts, PartVocabulary]:
-        """Divide one image by itself; parts are numbered by their pixels, ties by the first one.
+        """Divide one image on its own. Parts are numbered by area, largest first, ties by their first pixel.
 
         Raises:
             UsageError: k exceeds the image's pixels or cells.

@@ -194,7 +194,7 @@ class Finder(ABC, Generic[Look]):
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """The same array, which ``Parts`` need not copy now."""
+    """Mark an array read-only in place, so that ``Parts`` need not copy it."""
     array.setflags(write=False)
     return array
 

@@ -1,4 +1,4 @@
-"""Where the thing is: named methods that score every cell of an image's grid, foreground from 0.5 on."""
+"""Methods that find the foreground: each scores every cell of an image's grid, foreground from 0.5 on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REGIONS, ROUNDS, COMPACTNESS = 200, 3, 10.0  # superpixels, SLIC's iterations an
 REACH = 0.4  # of the contrast of regions, as a share of the image's longer side (Zhu et al.)
 SMOOTHNESS = 0.1  # least link between neighbouring regions (Zhu et al.)
 THIN = 0.75  # of Otsu's threshold, which by itself loses legs, wheels and dark heads
-CRUMB = 0.15  # connected pieces with a smaller share of the largest one's area are no things
+CRUMB = 0.15  # connected pieces with a smaller share of the largest one's area are not part of the foreground
 TAU = 0.2  # cosine from which cells are linked in the normalized cut (TokenCut)
 
 
@@ -23,7 +23,7 @@ class Cells:
     Attributes:
         lab: ``(h, w, 3)`` float32, mean CIELAB colour of each cell, L 0..100.
         features: ``(h, w, C)`` float32 of the encoder, centred, or None.
-        objectness: ``(h, w)`` probabilities by an encoder that has a sense of things, or None.
+        objectness: ``(h, w)`` probabilities of an object, by an encoder with an objectness head, or None.
     """
 
     lab: np.ndarray
@@ -66,7 +66,7 @@ def everything(cells: Cells) -> np.ndarray:
 
 
 def boundary(cells: Cells) -> np.ndarray:
-    """Things touch the image's border little. Colours alone; no learned weights.
+    """Objects touch the image's border little. Colours alone; no learned weights.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
     """
@@ -76,14 +76,14 @@ def boundary(cells: Cells) -> np.ndarray:
 
 
 def objectness(cells: Cells) -> np.ndarray:
-    """What the encoder takes for a thing, made even within regions by Zhu's optimization (equation 9)."""
+    """What the encoder's head takes for an object, made even within regions by Zhu's optimization (equation 9)."""
     assert cells.objectness is not None, "segment() gives it to this method"
     regions = superpixels(cells.lab)
     return things(regions, learned_sense(regions, cells.objectness)[0])
 
 
 def normalized_cut(cells: Cells) -> np.ndarray:
-    """The two groups of cells that are least linked by their features; the thing is that of the extreme cell.
+    """The two groups of cells that are least linked by their features; the object is the group of the extreme cell.
 
     Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
     (TokenCut), CVPR 2022.
@@ -205,7 +205,7 @@ def background_and_contrast(regions: Regions, distance: np.ndarray) -> tuple[np.
 
 
 def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, thing: np.ndarray) -> np.ndarray:
-    """Scores ``(n,)`` near 0 where background is likely, near 1 where a thing is, smooth between (equation 9)."""
+    """Scores ``(n,)`` near 0 where background is likely, near 1 where an object is, smooth between (equation 9)."""
     near = regions.neighbours.astype(np.float32)
     links = np.where(_linked(regions) | (near @ near > 0), np.exp(-(distance**2) / 2), 0) + SMOOTHNESS * near
     np.fill_diagonal(links, 0)

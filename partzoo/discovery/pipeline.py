@@ -90,6 +90,7 @@ def discover_parts(
         UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    check_vocabulary(vocabulary, k)
     finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
     categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
     if single and vocabulary is None:
@@ -137,6 +138,12 @@ def fit_parts(
         image = opened[0]
         return finder.label_alone(image, finder.look(image, mask=masks.foreground(0, image.size)), k, seed)[1]
     return fitted(finder, opened, [k], [seed], batch_size, progress, masks=masks)[k, seed]
+
+
+def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> None:
+    """Refuse another number of parts than a vocabulary has."""
+    if vocabulary is not None and k not in (None, "own", vocabulary.k):
+        raise UsageError(f"k={k}: the vocabulary has {vocabulary.k} parts of its own. Leave k out, or fit another one.")
 
 
 class Kept:

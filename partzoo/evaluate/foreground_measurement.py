@@ -24,7 +24,7 @@ from partzoo.progress import ProgressCallback
 
 
 class ForegroundMeasurement(Measurement):
-    """Figures of a foreground: that of a foreground model, of an encoder with a method, or a floor."""
+    """Figures of the foreground that a foreground model, an encoder with a method, or a floor finds."""
 
     OPTIONS = ("background", "size", "refine")
 

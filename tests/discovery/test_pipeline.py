@@ -192,3 +192,10 @@ def test_bad_arguments_are_named(encoder, arguments, message):
 def test_a_image_with_nan_is_an_error(encoder):
     with pytest.raises(ImageError, match="NaN"):
         partzoo.discover_parts(np.full((20, 20, 3), np.nan), model=encoder)
+
+
+def test_another_number_of_parts_than_the_vocabulary_s_is_refused(encoder):
+    words = partzoo.fit_parts(scene(), 3, model=encoder)
+    assert partzoo.discover_parts(scene(), words.k, model=encoder, vocabulary=words).k == words.k
+    with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts of its own"):
+        partzoo.discover_parts(scene(), 9, model=encoder, vocabulary=words)

@@ -167,7 +167,7 @@ def test_the_command_prints_figures_and_writes_the_record(faces, tmp_path):
         (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "4;8"], "numbers with commas"),
         (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "0"], "at least 1"),
         (["toy-vit", "--protocol", "faces68", "--data", "nowhere"], "needs nowhere"),
-        (["toy-vit", "--protocol", "faces68", "--data", "x", "--seeds", "0"], "seeds=0"),
+        (["toy-vit", "--protocol", "faces68", "--data", "x", "--seeds", "0"], "--seeds 0"),
     ],
 )
 def test_wrong_usage_is_one_sentence(arguments, sentence):

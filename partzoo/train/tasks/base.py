@@ -58,7 +58,7 @@ class Task(nn.Module):
             folder: where the data is.
             options: how it is read, an instance of ``DATA``.
             config: configuration of the model, as far as it does not depend on the data.
-            seed: random seed of what is drawn from the data.
+            seed: random seed of the sampling from the data.
         """
         return read_images(folder, options, config.size, seed=seed)
 
