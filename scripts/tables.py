@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
 OVERVIEW = ("weights", "method", "trained on", "labels", "figure (floor)", "size")
 METHODS = {  # the family of an architecture -> what its weights were trained by
-    "encoder": "encoder",
+    "encoder": "classifier",
     "foreground": "foreground",
     "part": "PART",
     "partformer": "PartFormer",

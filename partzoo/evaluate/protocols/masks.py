@@ -13,7 +13,7 @@ from partzoo.data.masks import MaskedSet, find_set
 from partzoo.data.reading import Examples
 from partzoo.evaluate.protocols.base import Example, PartProtocol
 
-SPLIT_RULE = "Of five images in the order of their names, the first is in the report split, the second in the dev split."
+SPLIT_RULE = "Of five images in the order of their names, the first is in the report split, the second in dev."
 ALL_RULE = "All images; nothing may be trained on them."
 GET = "Give the folder that holds {name}.tar or {name}/, with images/ and masks/ in it (--data DIR). {what}"
 
