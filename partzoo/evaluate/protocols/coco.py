@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partzoo.data.annotations import UnusableError, check_ids, checked_box, finite_numbers, usable
+from partzoo.data.annotations import UnusableError, check_area, check_ids, checked_box, finite_numbers, usable
 from partzoo.data.reading import need, read_json
 from partzoo.errors import UsageError, require
 from partzoo.evaluate.measurement import Measurement, Request, Run
@@ -150,7 +150,7 @@ def _truth(file: Path) -> dict[str, Any]:
             raise UnusableError(f"its image {annotation['image_id']} is not listed")
         if annotation["category_id"] not in categories:
             raise UnusableError(f"its category {annotation['category_id']} is not listed")
-        finite_numbers([annotation["area"], annotation["iscrowd"]], "area or iscrowd")
+        check_area(annotation)
         height, width = sizes[annotation["image_id"]]
         known = isinstance(height, int) and isinstance(width, int)
         checked_box(annotation["bbox"], (height, width) if known else None)
