@@ -140,7 +140,7 @@ def test_features_are_written_with_the_images_names(set_of_two, tmp_path, ending
 def test_pooled_features_come_alone(set_of_two, tmp_path):
     assert partzoo("features", set_of_two, *TOY, "--pooled", "-o", tmp_path / "f.npz").code == 0
     with np.load(tmp_path / "f.npz") as file:
-        assert sorted(file) == ["names", "pooled", "size"]
+        assert sorted(file) == ["format", "names", "pooled", "size"]
 
 
 def test_list_tells_what_list_models_tells():

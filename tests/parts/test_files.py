@@ -101,6 +101,14 @@ def test_files_of_a_newer_partzoo_say_so(tmp_path):
     assert parts.to_coco("polygons")["info"]["partzoo_format"] == 1
 
 
+@pytest.mark.parametrize("ending", [".npz", ".index.png"])
+def test_what_stands_in_for_a_file_is_named(tmp_path, ending):
+    for content, message in ((b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"), (b"<html>", "web page")):
+        (tmp_path / f"a{ending}").write_bytes(content)
+        with pytest.raises(PartzooError, match=message):
+            Parts.load(tmp_path / f"a{ending}")
+
+
 def test_overlay_png(parts, tmp_path):
     parts.save(str(tmp_path / "a.PNG"))
     with Image.open(tmp_path / "a.PNG") as image:

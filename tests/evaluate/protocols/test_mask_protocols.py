@@ -72,6 +72,9 @@ def test_a_damaged_deepfashion_list_is_named(people):
     listed.write_text('{"images": [{"id": 1}]}')
     with pytest.raises(UsageError, match=r"query\.json must list 'images'"):
         deepfashion.load(people, "test")
+    listed.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UsageError, match=r"query\.json is a pointer of Git LFS"):
+        deepfashion.load(people, "test")
     listed.write_text('{"images":\n [')
     with pytest.raises(UsageError, match=r"query\.json is not JSON \(.*line 2"):
         deepfashion.load(people, "test")
