@@ -20,7 +20,8 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.transforms import v2
 
 import partzoo
-from partzoo.evaluate.protocols.coco import COCO_DETECTION, results
+from partzoo.data.annotations import rasterized
+from partzoo.evaluate.protocols.coco import COCO_DETECTION, read_truth, results
 from partzoo.train.tasks.finetune import layer_rate
 
 LAYER_DECAY, WEIGHT_DECAY = 0.7, 0.1  # ViTDet, ViT-B
@@ -58,7 +59,7 @@ class CocoImages(torch.utils.data.Dataset):
 
     def __init__(self, folder: Path, split: str, size: int) -> None:
         self.folder, self.coco = folder / split, COCO()
-        self.coco.dataset = json.loads((folder / "annotations" / f"instances_{split}.json").read_text())
+        self.coco.dataset = read_truth(folder / "annotations" / f"instances_{split}.json", masks=True)
         with contextlib.redirect_stdout(None):
             self.coco.createIndex()
         self.numbers, self.categories = sorted(self.coco.getImgIds()), sorted(self.coco.getCatIds())
@@ -75,7 +76,7 @@ class CocoImages(torch.utils.data.Dataset):
         objects = [each for each in self.coco.imgToAnns[number] if not each["iscrowd"] and min(each["bbox"][2:]) > 0]
         size = (image.height, image.width)
         boxes = torch.tensor([each["bbox"] for each in objects]).reshape(-1, 4)
-        masks = np.stack([self.coco.annToMask(each) for each in objects]) if objects else np.zeros((0, *size), np.uint8)
+        masks = np.array([rasterized(each["segmentation"], size) for each in objects], np.uint8).reshape(-1, *size)
         target = {
             "boxes": tv_tensors.BoundingBoxes(boxes, format="XYWH", canvas_size=size),
             "masks": tv_tensors.Mask(masks),

@@ -74,14 +74,26 @@ def _check_fields(annotation: Any, fields: Sequence[str]) -> None:
 
 
 def check_ids(annotation: dict) -> None:
-    """Check that the ids of image and category are whole numbers.
+    """Check that the category's id is a whole number, and the image's one or text.
 
     Raises:
         UnusableError: one is not.
     """
     for name in ("image_id", "category_id"):
-        if not _is_whole(annotation[name]):
-            raise UnusableError(f"its {name} is {annotation[name]!r:.40}, not a whole number")
+        value = annotation[name]
+        if not _is_whole(value) and not (name == "image_id" and isinstance(value, str)):
+            raise UnusableError(f"its {name} is {value!r:.40}, not a whole number")
+
+
+def check_area(annotation: dict) -> None:
+    """Check that ``area`` is a finite number and ``iscrowd`` yes or no.
+
+    Raises:
+        UnusableError: one is not.
+    """
+    finite_numbers([annotation["area"]], "its area")
+    if annotation["iscrowd"] not in (0, 1):
+        raise UnusableError(f"its iscrowd is {annotation['iscrowd']!r:.40}, not 0 or 1")
 
 
 def check_segmentation(segmentation: Any, size: tuple[int, int]) -> None:

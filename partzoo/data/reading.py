@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError, require
+from partzoo.files import begin_of, stand_in
 
 Row = TypeVar("Row")
 
@@ -157,7 +158,8 @@ def read_json(file: Path) -> dict:
     try:
         found = json.loads(file.read_bytes())
     except ValueError as error:
-        raise UsageError(f"{file} is not JSON ({error}). Download the file again.") from error
+        reason = stand_in(begin_of(file)) or f"is not JSON ({error}). Download the file again"
+        raise UsageError(f"{file} {reason}.") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Download the file again.")
     return found
@@ -174,7 +176,9 @@ def read_mat(file: Path, variable: str, **options: bool) -> Any:
     try:
         return loadmat(file, **options)[variable]
     except Exception as error:  # damaged bytes make the reader raise errors of any type
-        raise UsageError(f"{file} holds no readable {variable!r} ({error}). Download the file again.") from error
+        reason = stand_in(begin_of(file)) if file.is_file() else None
+        reason = reason or f"holds no readable {variable!r} ({error}). Download the file again"
+        raise UsageError(f"{file} {reason}.") from error
 
 
 def squash(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -56,6 +56,18 @@ def test_a_mask_of_another_size_is_refused(folder):
         MaskedSet(folder / "drawn")[0]
 
 
+def test_a_mask_turns_with_an_image_that_exif_turns(folder):
+    image, mask = (folder / "drawn" / kind / "sub" / "00.png" for kind in ("images", "masks"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored left is the upright top
+    Image.open(image).save(image, exif=exif)
+    left = np.zeros((12, 16), np.uint8)
+    left[:, :8] = 1
+    Image.fromarray(left).save(mask)
+    found = MaskedSet(folder / "drawn")[0].mask
+    assert found.shape == (16, 12) and (found[:8] == 1).all() and (found[8:] == 0).all()
+
+
 def test_masks_that_hold_no_labels_are_named(folder):
     mask = folder / "drawn" / "masks" / "sub" / "00.png"
     size = MaskedSet(folder / "drawn")[0].mask.shape

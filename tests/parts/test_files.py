@@ -53,6 +53,16 @@ def test_index_png_round_trip(parts, tmp_path):
         np.testing.assert_array_equal(np.asarray(image), parts.labels)
 
 
+def test_other_readers_of_an_index_png_do_as_the_docs_say(tmp_path):
+    labels = np.arange(600).reshape(20, 30) % 6
+    Parts(labels).save(tmp_path / "a.index.png")
+    Parts(labels).save(tmp_path / "a.npz")
+    assert np.array_equal(np.load(tmp_path / "a.npz")["labels"], labels)
+    reader = pytest.importorskip("imageio.v3")
+    assert np.array_equal(reader.imread(tmp_path / "a.index.png", mode="P"), labels)
+    assert reader.imread(tmp_path / "a.index.png").shape == (20, 30, 3)
+
+
 @pytest.mark.parametrize("k", [0, 1, 2, 15, 16, 255, 256, 65535])
 def test_index_png_keeps_every_label(k, tmp_path):
     labels = np.arange(min(k, 600) + 1)[None].repeat(3, 0)
@@ -89,6 +99,14 @@ def test_files_of_a_newer_partzoo_say_so(tmp_path):
         with pytest.raises(PartzooError, match=message):
             Parts.load(tmp_path / "a.index.png")
     assert parts.to_coco("polygons")["info"]["partzoo_format"] == 1
+
+
+@pytest.mark.parametrize("ending", [".npz", ".index.png"])
+def test_what_stands_in_for_a_file_is_named(tmp_path, ending):
+    for content, message in ((b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"), (b"<html>", "web page")):
+        (tmp_path / f"a{ending}").write_bytes(content)
+        with pytest.raises(PartzooError, match=message):
+            Parts.load(tmp_path / f"a{ending}")
 
 
 def test_overlay_png(parts, tmp_path):

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partzoo.data.annotations import UnusableError, check_ids, checked_box, finite_numbers, usable
+from partzoo.data.annotations import (
+    UnusableError,
+    check_area,
+    check_ids,
+    check_segmentation,
+    checked_box,
+    finite_numbers,
+    usable,
+)
 from partzoo.data.reading import need, read_json
 from partzoo.errors import UsageError, require
 from partzoo.evaluate.measurement import Measurement, Request, Run
@@ -66,7 +74,7 @@ class DetectionProtocol:
         if split not in self.annotations:
             raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are {', '.join(self.annotations)}.")
         file = need(self.name, data, [self.annotations[split]], self.get) / self.annotations[split]
-        found, dataset = _read(detections), _truth(file)
+        found, dataset = _read(detections), read_truth(file)
         coco, evaluation = require("pycocotools.coco", "coco"), require("pycocotools.cocoeval", "coco")
         with contextlib.redirect_stdout(io.StringIO()):
             truth = coco.COCO()
@@ -131,8 +139,12 @@ def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] |
     ]
 
 
-def _truth(file: Path) -> dict[str, Any]:
+def read_truth(file: Path, *, masks: bool = False) -> dict[str, Any]:
     """The contents of COCO's JSON, without annotations that cannot be used, which a warning names.
+
+    Args:
+        file: the JSON.
+        masks: whether segmentations are needed; those of crowds are not.
 
     Raises:
         UsageError: the file is not in COCO's format.
@@ -150,10 +162,14 @@ def _truth(file: Path) -> dict[str, Any]:
             raise UnusableError(f"its image {annotation['image_id']} is not listed")
         if annotation["category_id"] not in categories:
             raise UnusableError(f"its category {annotation['category_id']} is not listed")
-        finite_numbers([annotation["area"], annotation["iscrowd"]], "area or iscrowd")
+        check_area(annotation)
         height, width = sizes[annotation["image_id"]]
         known = isinstance(height, int) and isinstance(width, int)
         checked_box(annotation["bbox"], (height, width) if known else None)
+        if masks and not annotation["iscrowd"]:
+            if not known:
+                raise UnusableError(f"the size of its image {annotation['image_id']} is not stated")
+            check_segmentation(annotation.get("segmentation"), (height, width))
 
     return dataset | {"annotations": usable(file, annotations, _TRUTH_FIELDS, check)}
 

@@ -14,6 +14,7 @@ The data is a folder of ``train``, ``dev`` and ``report``, each an AVIF sheet of
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from PIL import Image
 from partzoo.data.reading import Example, need
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
+from partzoo.files import begin_of, stand_in
 
 SIDE = 160
 SPLITS = ("train", "dev", "report")
@@ -72,8 +74,7 @@ def load(data: str | Path, split: str) -> Faces:
     if split not in SPLITS:
         raise UsageError(f"Unknown split {split!r} of faces68; the splits are {', '.join(SPLITS)}.")
     data = need("faces68", data, (f"{split}.avif", f"{split}.npz"), GET)
-    with np.load(data / f"{split}.npz") as arrays:
-        landmarks, person = arrays["landmarks"].astype(np.float64), arrays["person"].astype(np.int64)
+    landmarks, person = _annotations(data / f"{split}.npz")
     with Image.open(data / f"{split}.avif") as image:
         pixels = np.asarray(image.convert("RGB"))
     rows, columns = pixels.shape[0] // SIDE, pixels.shape[1] // SIDE
@@ -84,6 +85,24 @@ def load(data: str | Path, split: str) -> Faces:
         )
     tiles = pixels.reshape(rows, SIDE, columns, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
     return Faces(tiles[: len(person)], landmarks, person)
+
+
+def _annotations(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks and persons of a split.
+
+    Raises:
+        UsageError: the file is damaged, or a landmark is not finite.
+    """
+    try:
+        with np.load(file) as arrays:
+            landmarks, person = arrays["landmarks"].astype(np.float64), arrays["person"].astype(np.int64)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = stand_in(begin_of(file)) or f"holds no readable 'landmarks' and 'person' ({error})"
+        raise UsageError(f"{file} {reason}. {GET}") from error
+    odd = np.argwhere(~np.isfinite(landmarks))
+    if len(odd):
+        raise UsageError(f"{file} has a landmark of image {odd[0, 0]} that is not finite. {GET}")
+    return landmarks, person
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:

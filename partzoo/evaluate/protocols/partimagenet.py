@@ -14,8 +14,8 @@ import numpy as np
 from partzoo.data.annotations import (
     UnusableError,
     box_corners,
+    check_area,
     check_segmentation,
-    finite_numbers,
     rasterized,
     turn_to_image,
     usable,
@@ -147,7 +147,7 @@ def _check(annotation: dict, sizes: dict[int, tuple[int, int]], file: Path) -> N
         )
     if annotation["image_id"] not in sizes:
         raise UnusableError(f"its image {annotation['image_id']} is not listed")
-    finite_numbers([annotation["area"], annotation["iscrowd"]], "area or iscrowd")
+    check_area(annotation)
     if _counts(annotation):
         size = sizes[annotation["image_id"]]
         check_segmentation(_with_boxes(annotation, size), size)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from partzoo.errors import UsageError
-from partzoo.evaluate.protocols.coco import COCO_DETECTION, results
+from partzoo.evaluate.protocols.coco import COCO_DETECTION, read_truth, results
 
 pytest.importorskip("pycocotools")
 
@@ -86,6 +86,17 @@ def test_annotations_that_cannot_be_used_are_passed_over_and_named(folder):
         file.write_text(json.dumps(truth | {"annotations": [*right, each]}))
         with pytest.warns(UserWarning, match=r"instances_val2017\.json: passed over (the )?annotation"):
             assert COCO_DETECTION.average_precision(found, folder)["ap"] == pytest.approx(100)
+
+
+def test_segmentations_are_checked_where_masks_are_needed(folder):
+    file = folder / "annotations/instances_val2017.json"
+    truth = json.loads(file.read_text())
+    good, bad = truth["annotations"]
+    good["segmentation"], bad["segmentation"] = [[10, 10, 50, 10, 50, 50]], [[10, 10, 1e9, 10, 50, 50]]
+    file.write_text(json.dumps(truth))
+    assert len(read_truth(file)["annotations"]) == 2
+    with pytest.warns(UserWarning, match=r"passed over annotation 2 \(1e\+09 lies far outside"):
+        assert read_truth(file, masks=True)["annotations"] == [good]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"images": [1], "annotations": [], "categories": []}'])

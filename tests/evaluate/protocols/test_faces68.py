@@ -53,6 +53,25 @@ def test_files_that_do_not_fit_each_other_are_refused(folder, tmp_path):
         faces68.load(tmp_path, "dev")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", r"dev\.npz is a pointer of Git LFS"),
+        (b"PK\x03\x04 and then nothing", r"dev\.npz holds no readable 'landmarks' and 'person'"),
+        ({"person": np.zeros(6)}, r"dev\.npz holds no readable .*landmarks"),
+        ({"person": np.zeros(2), "landmarks": np.array([[0.0], [np.nan]])}, "a landmark of image 1 that is not finite"),
+    ],
+)
+def test_annotations_that_cannot_be_used_are_named(folder, tmp_path, content, message):
+    (tmp_path / "dev.avif").write_bytes((folder / "dev.avif").read_bytes())
+    if isinstance(content, bytes):
+        (tmp_path / "dev.npz").write_bytes(content)
+    else:
+        np.savez(tmp_path / "dev.npz", **content)
+    with pytest.raises(UsageError, match=message):
+        faces68.load(tmp_path, "dev")
+
+
 def test_five_points_by_hand():
     landmarks = np.zeros((1, 68, 2))
     landmarks[0, 36:42] = [[0, 0], [6, 0], [0, 6], [6, 6], [3, 3], [3, 3]]

@@ -72,6 +72,9 @@ def test_a_damaged_deepfashion_list_is_named(people):
     listed.write_text('{"images": [{"id": 1}]}')
     with pytest.raises(UsageError, match=r"query\.json must list 'images'"):
         deepfashion.load(people, "test")
+    listed.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UsageError, match=r"query\.json is a pointer of Git LFS"):
+        deepfashion.load(people, "test")
     listed.write_text('{"images":\n [')
     with pytest.raises(UsageError, match=r"query\.json is not JSON \(.*line 2"):
         deepfashion.load(people, "test")
@@ -187,7 +190,15 @@ def test_annotations_that_cannot_be_used_are_passed_over_and_named(tmp_path):
     shapes += [{"size": [32, 16], "counts": [0, 512]}, {"size": [16, 32], "counts": [0, 10**15]}]
     odd = [annotation(11, 1, shape, bbox=(0, 0, 1e12, 1)) | {"id": 100 + i} for i, shape in enumerate(shapes)]
     odd += [{name: value for name, value in good.items() if name != field} for field in partimagenet.FIELDS]
-    odd += [good | {"area": "200"}, good | {"category_id": "3"}, good | {"image_id": [11]}, good | {"image_id": 99}, 7]
+    odd += [
+        good | {"iscrowd": "no"},
+        good | {"area": float("inf")},
+        good | {"area": "200"},
+        good | {"category_id": "3"},
+        good | {"image_id": [11]},
+        good | {"image_id": 99},
+        7,
+    ]
     for number, each in enumerate(odd):
         folder = tmp_path / str(number)
         with pytest.warns(UserWarning, match=r"train_test\.json: passed over (the )?annotation"):
