@@ -163,7 +163,7 @@ def discover(
             if journal:
                 journal.add(name, output.files[index], about[index])
         output.join(sorted(about))
-        if journal and output.together:
+        if journal and (output.together or not failures.listed()):
             journal.remove()
     found = [about[index] for index in sorted(about)]
     _warn(found)

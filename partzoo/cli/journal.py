@@ -92,7 +92,7 @@ class Journal:
 
 
 def unfinished(path: Path) -> Path:
-    """The folder, beside a file that many images are written to, of what is done until the file is written."""
+    """The folder, beside the file or folder that many images are written to, of what is done until all is."""
     return path.with_name(f"{path.name}.unfinished")
 
 

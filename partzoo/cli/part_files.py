@@ -84,7 +84,7 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
     else:
         _make(path)
         files = tuple(path / f"{name}{form}" for name in _file_names(images))
-        output = Output(path, files, form, None if single else path / ".partzoo")
+        output = Output(path, files, form, None if single else unfinished(path))
     if output.files[0].suffix.lower() == ".json":
         require("pycocotools.mask", "coco")
     return output

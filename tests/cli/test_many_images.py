@@ -199,7 +199,7 @@ def test_a_file_that_is_gone_and_a_line_that_is_half_written_are_done_again(plac
     partzoo("discover", "in", *FOLDER)
     before = written(place / "out")
     (place / "out" / "a.npz").unlink()
-    journal = place / "out" / ".partzoo" / "done.jsonl"
+    journal = place / "out.unfinished" / "done.jsonl"
     journal.write_text(journal.read_text()[:-20])
     partzoo("discover", "in", *FOLDER, "--resume")
     assert written(place / "out") == before
