@@ -113,6 +113,20 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where there are none.
+
+    Raises:
+        PartzooError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PartzooError(
+            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with -o."
+        ) from error
+
+
 def check_place(path: Path) -> None:
     """Fail before the work, not after it, where a file cannot be written."""
     path = path.expanduser()

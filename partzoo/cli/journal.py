@@ -12,7 +12,8 @@ from typing import Any, Self
 import click
 
 import partzoo
-from partzoo.errors import PartzooError, UsageError
+from partzoo.cli.command import make_folder
+from partzoo.errors import UsageError
 from partzoo.files import write_aside
 
 FORMAT = "partzoo-run-1"
@@ -54,10 +55,7 @@ class Journal:
         if self._earlier is not None and not self._resumed:
             _report_lost(self._earlier == self._settings, len(_read_done(self.folder / DONE)), self._output)
             self.remove()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PartzooError(f"The folder {str(self.folder)!r} cannot be made: {error.strerror}.") from error
+        make_folder(self.folder)
         with write_aside(self.folder / DONE) as file:  # anew, because a killed run may leave half a line
             file.write("".join(_line(*key, about) for key, about in self._done.items()).encode())
         with write_aside(self.folder / SETTINGS) as file:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from partzoo.cli.command import make_folder
 from partzoo.cli.journal import file_for, unfinished
-from partzoo.errors import PartzooError, UsageError, require
+from partzoo.errors import UsageError, require
 
 if TYPE_CHECKING:
     from partzoo.images.opening import OpenedImages
@@ -82,7 +83,7 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
     elif path.suffix.lower() in (".png", ".npz") and not path.is_dir():
         raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
     else:
-        _make(path)
+        make_folder(path)
         files = tuple(path / f"{name}{form}" for name in _file_names(images))
         output = Output(path, files, form, None if single else unfinished(path))
     if output.files[0].suffix.lower() == ".json":
@@ -100,15 +101,6 @@ def _file_names(images: OpenedImages) -> list[str]:
             name, copy = f"{stem}-{copy}", copy + 1
         taken[name] = None
     return list(taken)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PartzooError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with -o."
-        ) from error
 
 
 def _coco(parts: Parts, path: Path | None) -> dict:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from partzoo.cli.command import Command, print_json
+from partzoo.cli.command import Command, make_folder, print_json
 from partzoo.cli.options import json_option, limit_options, model_option
-from partzoo.errors import PartzooError
 
 
 @click.command(
@@ -68,12 +67,7 @@ def relate(
     }
     if out is not None:
         folder = Path(out).expanduser()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PartzooError(
-                f"The folder {out!r} cannot be made: {error.strerror}. Choose another with -o."
-            ) from error
+        make_folder(folder)
         on_grid = predicted(opened, model=chosen, sampling="on-grid", seed=seed)
         figures = {
             "figure-4.png": assemblies(off_grid, on_grid),
