@@ -237,12 +237,13 @@ def _find(
     images, single = run.images, run.single
     words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
     settings = {name: value for name, value in run.options.items() if name != "seed"}
+    own, k = k == "own", None if k == "own" else k
     check_vocabulary(words, k)
     finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"])
-    if k == "own" and not finder.learned:
+    if own and not finder.learned:
         raise UsageError("-k own is for part models, and this is an encoder: name a number, or leave -k out.")
     categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)
-    kept, asked = Kept(), finder.asked(None if k == "own" else k, alone=single)
+    kept, asked = Kept(), finder.asked(k, alone=single)
     if words is None and single and not save_vocabulary:
         image = images[0]
         parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
@@ -261,15 +262,15 @@ def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> P
     """The parts of the images, learned from them or by the run that this one resumes."""
     from tqdm import tqdm
 
-    from partzoo.discovery.pipeline import fit_parts, fitted
+    from partzoo.discovery.pipeline import fitted, fitted_alone
     from partzoo.discovery.vocabulary import PartVocabulary
 
-    if run.single:
-        return fit_parts(run.images[0], k, mask=run.mask, **run.options)
+    if run.single and not finder.knows(k):
+        return fitted_alone(finder, run.images[0], k, run.options["seed"], masks, kept)
     if run.journal and run.journal.vocabulary.exists():
         return PartVocabulary.load(run.journal.vocabulary)
     seed, pass_over = run.options["seed"], run.failures.pass_over
-    with tqdm(desc="learning the parts", unit="image", disable=True if run.quiet else None) as bar:
+    with tqdm(desc="learning the parts", unit="image", disable=True if run.quiet or run.single else None) as bar:
         show = partial(_show, bar)
         found = fitted(finder, run.images, [k], [seed], progress=show, kept=kept, masks=masks, pass_over=pass_over)
     if run.journal:

@@ -102,9 +102,16 @@ class ClusteredFinder(Finder[DescribedImage]):
         with torch.inference_mode():
             view = view_image(image, self.model, self.settings.size)
             encoded = encoded or self.encode(image, view, mask)
-            score = encoded.foreground.score
-            descriptors = describe(view.pixels, encoded.layers, score, centre=self.settings.centre)
-        return DescribedImage(view.pixels, encoded, descriptors, mask)
+            return self._described(view.pixels, encoded, mask)
+
+    def masked(self, look: DescribedImage, mask: np.ndarray) -> DescribedImage:
+        with torch.inference_mode():
+            encoded = dataclasses.replace(look.encoded, foreground=given(mask, look.pixels))
+            return self._described(look.pixels, encoded, mask)
+
+    def _described(self, pixels: Tensor, encoded: Encoded, mask: np.ndarray | None) -> DescribedImage:
+        descriptors = describe(pixels, encoded.layers, encoded.foreground.score, centre=self.settings.centre)
+        return DescribedImage(pixels, encoded, descriptors, mask)
 
     def encode(self, image: OpenedImage, view: View, mask: np.ndarray | None = None) -> Encoded:
         """Run the encoder and, without a mask, what finds the foreground."""
@@ -116,7 +123,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         if mask is None:
             foreground = segment(image, view, maps, method, self.model, self.network)
         else:
-            foreground = given(mask, view)
+            foreground = given(mask, view.pixels)
         chosen = [maps[i] for i in layers] if needs_all else maps
         return Encoded(tuple(normalize(layer.cpu(), dim=0) for layer in chosen), foreground)
 

@@ -95,6 +95,10 @@ class Finder(ABC, Generic[Look]):
         """
 
     @abstractmethod
+    def masked(self, look: Look, mask: np.ndarray) -> Look:
+        """The same image with another given foreground ``(H, W)`` bool; the model does not run again."""
+
+    @abstractmethod
     def kept(self, look: Look) -> Any:
         """What of a look makes the next one at the same image fast; None where nothing does."""
 

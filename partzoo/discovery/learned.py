@@ -102,6 +102,9 @@ class LearnedFinder(Finder[MatchedImage]):
             descriptors, maps = self.model.descriptors_and_maps(view.batch, classes)
             return MatchedImage(view.pixels, match(None), descriptors[0].float().cpu(), match, mask=mask)
 
+    def masked(self, look: MatchedImage, mask: np.ndarray) -> MatchedImage:
+        return dataclasses.replace(look, mask=mask)
+
     def kept(self, look: MatchedImage) -> None:
         return None
 

@@ -135,14 +135,13 @@ def fit_parts(
     finder = make_finder(model, background, size, refine)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):
-        image = opened[0]
-        return finder.label_alone(image, finder.look(image, mask=masks.foreground(0, image.size)), k, seed)[1]
+        return fitted_alone(finder, opened[0], k, seed, masks)
     return fitted(finder, opened, [k], [seed], batch_size, progress, masks=masks)[k, seed]
 
 
 def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> None:
     """Refuse another number of parts than a vocabulary has."""
-    if vocabulary is not None and k not in (None, "own", vocabulary.k):
+    if vocabulary is not None and k not in (None, vocabulary.k):
         raise UsageError(f"k={k}: the vocabulary has {vocabulary.k} parts of its own. Leave k out, or fit another one.")
 
 
@@ -212,15 +211,12 @@ def divided(
     seed: int,
 ) -> Parts:
     """One image divided by itself, or each of its objects."""
+    look = finder.look(image, category, mask=None if objects is None else objects > 0)
     numbers = [] if objects is None else np.unique(objects[objects > 0]).tolist()
     if len(numbers) < 2:
-        mask = None if objects is None else objects > 0
-        return finder.label_alone(image, finder.look(image, category, mask=mask), k, seed)[0]
-    each = [
-        finder.label_alone(image, finder.look(image, category, mask=objects == number), k, seed)[0]
-        for number in numbers
-    ]
-    return side_by_side(each)
+        return finder.label_alone(image, look, k, seed)[0]
+    each = (finder.masked(look, objects == number) for number in numbers)
+    return side_by_side([finder.label_alone(image, one, k, seed)[0] for one in each])
 
 
 def readable(
@@ -288,6 +284,16 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finde
     if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)):
         raise UsageError(f"classes={classes!r} must be one whole number, or one for each of the {count} images.")
     return np.broadcast_to(numbers, count).tolist()
+
+
+def fitted_alone(
+    finder: Finder, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
+) -> PartVocabulary:
+    """The vocabulary of one image divided by itself; arguments as those of :func:`fitted`."""
+    look = finder.look(image, mask=masks.foreground(0, image.size))
+    if kept is not None:
+        kept.add(0, finder.kept(look))
+    return finder.label_alone(image, look, k, seed)[1]
 
 
 def fitted(

@@ -89,9 +89,12 @@ def without_crumbs(score: Tensor) -> Tensor:
     return torch.where(crumb, 1 - score, score)
 
 
-def given(mask: np.ndarray, view: View) -> Foreground:
-    """The foreground that a caller's mask ``(H, W)`` bool marks; small objects keep at least their fullest cells."""
-    height, width = (side // CELL for side in view.pixels.shape[1:])
+def given(mask: np.ndarray, pixels: Tensor) -> Foreground:
+    """The foreground that a caller's mask ``(H, W)`` bool marks in an image whose working pixels are ``(3, h, w)``.
+
+    Small objects keep at least their fullest cells.
+    """
+    height, width = (side // CELL for side in pixels.shape[1:])
     share = resize(torch.from_numpy(mask).float()[None], (height, width))[0]
     return Foreground(at_least_something(share), 1.0)
 

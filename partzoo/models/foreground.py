@@ -107,11 +107,14 @@ class ForegroundModel(Model):
         Returns:
             ``(h, w)`` float32 probabilities on the CPU, at half of the larger working size.
         """
-        found = self(self._input(pixels, size or self.config.image_size or self.config.size))[0, 0].float().cpu()
+        config = self.config
+        sizes = [size or each or config.size for each in (config.image_size, config.mirror_size)]
+        x = self._input(pixels, sizes[0])
+        found = self(x)[0, 0].float().cpu()
         if not mirror:
             return found
-        seen = self._input(pixels, size or self.config.mirror_size or self.config.size)
-        mirrored = self(seen.flip(3))[0, 0].float().cpu().flip(1)
+        other = x if sizes[0] == sizes[1] else self._input(pixels, sizes[1])
+        mirrored = self(other.flip(3))[0, 0].float().cpu().flip(1)
         if found.shape != mirrored.shape:
             larger = max(found.shape, mirrored.shape)
             found, mirrored = (

@@ -105,3 +105,11 @@ def test_a_part_model_s_parts_are_confined_to_the_mask(image):
     inside = np.zeros(SIZE, bool)
     inside[10:40, 10:50] = True
     assert np.array_equal(parts.labels > 0, inside) and parts.k == 4
+
+
+def test_objects_of_one_image_share_one_run_of_the_model(image, monkeypatch):
+    model, runs = partzoo.load("toy-vit", device="cpu"), []
+    inner = model.forward_intermediates
+    monkeypatch.setattr(model, "forward_intermediates", lambda *given: runs.append(1) or inner(*given))
+    objects = np.arange(SIZE[1])[None].repeat(SIZE[0], 0) // 20
+    assert partzoo.discover_parts(image, 2, model=model, mask=objects).k == 6 and len(runs) == 1
