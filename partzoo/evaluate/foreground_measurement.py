@@ -14,7 +14,7 @@ from partzoo.discovery.views import view_image
 from partzoo.evaluate.floors import BOX
 from partzoo.evaluate.foreground import Scorer, box_scorer, finder_scorer, foreground_figures
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
-from partzoo.evaluate.parts.measurement import requested_finder
+from partzoo.evaluate.parts.measurement import foreground_identity, requested_finder
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.images.opening import OpenedImage
 from partzoo.models.folding import folded
@@ -30,8 +30,7 @@ class ForegroundMeasurement(Measurement):
 
     def __init__(self, rules: ForegroundProtocol, request: Request) -> None:
         self.rules, self.request = rules, request
-        self.weights, self.scorer = _scorer(request)
-        self.identity = {}
+        self.weights, self.scorer, self.identity = _scorer(request)
 
     @staticmethod
     def reported_split(rules: ForegroundProtocol) -> str:
@@ -44,18 +43,18 @@ class ForegroundMeasurement(Measurement):
         )
 
 
-def _scorer(request: Request) -> tuple[str, Scorer]:
-    """The digest of what finds a foreground, and its scorer."""
+def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:
+    """The digest of what finds a foreground, its scorer, and what else identifies it."""
     if request.model == BOX:
-        return "", box_scorer
+        return "", box_scorer, {}
     if is_foreground_model(request.model):
         weights = digest(load(request.model, dtype="float32"))
         network = cast(ForegroundModel, folded(load(request.model)))
-        return weights, model_scorer(network, request.size, request.refine)
+        return weights, model_scorer(network, request.size, request.refine), {}
     finder = requested_finder(request)
     weights = digest(finder.model)
     folded(finder.model)
-    return weights, finder_scorer(finder)
+    return weights, finder_scorer(finder), foreground_identity(finder)
 
 
 def model_scorer(model: ForegroundModel, size: int | None = None, refine: bool = True) -> Scorer:

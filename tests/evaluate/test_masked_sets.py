@@ -92,3 +92,9 @@ def test_a_record_of_parts_names_the_foreground_model_s_weights_too(data, tmp_pa
     asked["out"].write_text(json.dumps(stale))
     again = evaluate("toy-vit", "cars", data, background="foreground-lite0.masks", **asked)
     assert again["foreground_sha256"] == with_model["foreground_sha256"] and again["command"] != "stale"
+
+
+def test_a_record_of_an_encoder_s_foreground_names_the_foreground_model_s_weights(data):
+    record = evaluate("toy-vit", "horses", data, background="foreground-lite0.masks", limit=1)
+    alone = evaluate("foreground-lite0.masks", "horses", data, limit=1)
+    assert record["foreground_sha256"] == alone["weights_sha256"] and "foreground_sha256" not in alone

@@ -28,10 +28,7 @@ class PartMeasurement(Measurement):
         # The record names the weights as they are stored; folding the batch norms changes them.
         self.weights = digest(self.finder.model)
         folded(self.finder.model)
-        self.identity = {"k": self.k, "seeds": request.seeds}
-        if isinstance(self.finder, ClusteredFinder) and self.finder.network is not None:
-            # A foreground model that is trained again makes other parts with the same encoder.
-            self.identity["foreground_sha256"] = digest(load(self.finder.settings.background, dtype="float32"))
+        self.identity = {"k": self.k, "seeds": request.seeds} | foreground_identity(self.finder)
 
     @staticmethod
     def reported_split(rules: PartProtocol) -> str:
@@ -53,6 +50,16 @@ def requested_finder(request: Request) -> Finder:
     else:
         finder = make_finder(load(request.model, dtype="float32"), background, size)
     return finder.with_settings(model=request.model, refine=request.refine)
+
+
+def foreground_identity(finder: Finder) -> dict[str, str]:
+    """The digest of a finder's foreground model, which a record must name beside the encoder's.
+
+    It is empty where there is no such model.
+    """
+    if isinstance(finder, ClusteredFinder) and finder.network is not None:
+        return {"foreground_sha256": digest(load(finder.settings.background, dtype="float32"))}
+    return {}
 
 
 def default_numbers(finder: Finder) -> list[int | None]:
