@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import Numbers, complete_weights, json_option
+from partzoo.cli.options import Numbers, complete_weights, json_option, strict_option
+from partzoo.errors import PartzooError
 
 if TYPE_CHECKING:
     from partzoo.progress import ProgressCallback
@@ -40,6 +41,8 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
     random-weights, colour-position, centred-box.
     A result that is in --out already is not measured again, so that a stopped --all continues.
+    Images and annotations that cannot be used are left out, named, and listed under "failed" in the
+    result, which is measured again by the next run. The exit code is 1 then.
     The protocols, and where their data comes from: docs/protocols.md
     """,
 )
@@ -63,6 +66,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
 @click.option("--limit", type=int, help="Use at most this many images of each split.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
+@strict_option
 @json_option
 def evaluate(
     model: str | None,
@@ -80,6 +84,7 @@ def evaluate(
     augment: bool,
     limit: int | None,
     out: str | None,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Measure how well MODEL does by a protocol: parts against landmarks or masks, or features against classes."""
@@ -87,7 +92,7 @@ def evaluate(
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run
 
-    chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit}
+    chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit, "strict": strict}
     with _progress(quiet=as_json) as progress:
         if everything:
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
@@ -100,18 +105,33 @@ def evaluate(
                 patches=patches, augment=augment, out=out, progress=progress, **chosen,
             )  # fmt: skip
     if everything:
-        print_json({"output": str(file)}) if as_json else click.echo(f"Written: {file}")
-    elif as_json:
-        print_json(record)
-    else:
-        from partzoo.evaluate.report import label, rows, shown
+        from partzoo.evaluate.report import read_csv
 
-        lines = []
-        for row in rows([record]):
-            spread = "" if row.std is None else shown(row.metric, row.std)
-            lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
-        click.echo(f"{record['model']}, {record['protocol']}, {record['split']} split, {record['images']} images:")
-        table(lines, ("k", "figure", "mean", "std", "seeds"))
+        failed = max(row.failed for row in read_csv(file))
+        print_json({"output": str(file), "failed": failed}) if as_json else click.echo(f"Written: {file}")
+    else:
+        failed = len(record.get("failed", ()))
+        print_json(record) if as_json else _show(record)
+    if failed:
+        raise PartzooError(
+            f"{failed} of the images and annotations could not be used and are left out of the figures. Their names "
+            "are above, and under 'failed' in the result."
+        )
+
+
+def _show(record: dict[str, Any]) -> None:
+    """Print the figures of a record."""
+    from partzoo.evaluate.report import label, rows, shown
+
+    lines = []
+    for row in rows([record]):
+        spread = "" if row.std is None else shown(row.metric, row.std)
+        lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
+    failed = record.get("failed")
+    left_out = f" ({len(failed)} left out)" if failed else ""
+    what = f"{record['model']}, {record['protocol']}, {record['split']} split"
+    click.echo(f"{what}, {record['images']} images{left_out}:")
+    table(lines, ("k", "figure", "mean", "std", "seeds"))
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from typing import Any, Self
 import click
 
 import partzoo
-from partzoo.cli.command import make_folder
 from partzoo.errors import UsageError
 from partzoo.files import write_aside
+from partzoo.places import make_folder
 
 FORMAT = "partzoo-run-1"
 SETTINGS, DONE, VOCABULARY = "settings.json", "done.jsonl", "vocabulary.safetensors"
@@ -52,6 +52,8 @@ class Journal:
             PartzooError: the folder cannot be made.
         """
         self._begun = True
+        if self._earlier is None and self._resumed:
+            click.echo(f"{self._output} has no unfinished run to go on with: it is begun anew.", err=True)
         if self._earlier is not None and not self._resumed:
             _report_lost(self._earlier == self._settings, len(_read_done(self.folder / DONE)), self._output)
             self.remove()

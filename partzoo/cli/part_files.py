@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partzoo.cli.command import make_folder
 from partzoo.cli.journal import file_for, unfinished
 from partzoo.errors import UsageError, require
 
@@ -27,6 +27,7 @@ class Output:
         path: what the user named, or None where nothing is written.
         files: a file for each image.
         form: format of the files; None is that of their suffix.
+        folder: what the files are written into, or None where the output is one file.
         journal: folder for the journal of a run over many images, or None.
         together: whether the files, which lie beside the journal then, become the one COCO file ``path`` at the end.
     """
@@ -34,13 +35,9 @@ class Output:
     path: Path | None = None
     files: tuple[Path, ...] = ()
     form: str | None = None
+    folder: Path | None = None
     journal: Path | None = None
     together: bool = False
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder that the files of many images are written to; None where it is not a folder."""
-        return self.path if self.journal and not self.together else None
 
     def named(self, index: int) -> str | None:
         """Path of the file that the parts of the image with this index are in at the end."""
@@ -67,7 +64,6 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
     Raises:
         UsageError: ``out`` does not fit the number of images, or its format is unknown.
         MissingExtraError: the library that the format needs is not installed.
-        PartzooError: a folder cannot be made.
     """
     if out is None:
         return Output()
@@ -79,28 +75,56 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
     elif path.suffix.lower() == ".json":
         journal = unfinished(path)
         files = tuple(file_for(journal, images.name(index), ".json") for index in range(len(images)))
-        output = Output(path, files, None, journal, together=True)
+        output = Output(path, files, None, None, journal, together=True)
     elif path.suffix.lower() in (".png", ".npz") and not path.is_dir():
         raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
     else:
-        make_folder(path)
-        files = tuple(path / f"{name}{form}" for name in _file_names(images))
-        output = Output(path, files, form, None if single else unfinished(path))
+        files = tuple(path / f"{name}{form}" for name in file_names([images.name(i) for i in range(len(images))]))
+        output = Output(path, files, form, path, None if single else unfinished(path))
     if output.files[0].suffix.lower() == ".json":
         require("pycocotools.mask", "coco")
     return output
 
 
-def _file_names(images: OpenedImages) -> list[str]:
-    """A name for each image's file, those of one name numbered."""
-    taken: dict[str, None] = {}
-    for index in range(len(images)):
-        stem = Path(images.name(index)).stem or f"image-{index + 1}"
-        name, copy = stem, 2
-        while name in taken:
-            name, copy = f"{stem}-{copy}", copy + 1
-        taken[name] = None
-    return list(taken)
+def file_names(sources: Sequence[str]) -> list[str]:
+    """A name for the file of each source: the source's own, without the suffix.
+
+    Where several sources have one name, theirs keep the suffix (``a.jpg`` and ``a.png``), or begin with as many of the
+    folders above as distinguish them (``x-a`` and ``y-a``). Only a source that is given twice is numbered. Letters that
+    differ in case alone do not distinguish, since there are file systems to which they are the same.
+    """
+    paths = [Path(source) for source in sources]
+    names = [path.stem or f"image-{number}" for number, path in enumerate(paths, 1)]
+    for folders in range(max(len(path.parts) for path in paths)):
+        counts = Counter(map(str.casefold, names))
+        if len(counts) == len(names):
+            break
+        names = [
+            _longer(path, folders) if counts[name.casefold()] > 1 else name
+            for name, path in zip(names, paths, strict=True)
+        ]
+    return _numbered(names)
+
+
+def _longer(path: Path, folders: int) -> str:
+    """The name with its suffix, or behind a number of folders."""
+    above = path.parts[bool(path.anchor) : -1]
+    return "-".join([*above[-folders:], path.stem]) if folders else path.name
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, with a number after each that was there before."""
+    taken: set[str] = set()
+    copies: Counter[str] = Counter()
+    found = []
+    for name in names:
+        free = name
+        while free.casefold() in taken:
+            copies[name] += 1
+            free = f"{name}-{copies[name] + 1}"
+        taken.add(free.casefold())
+        found.append(free)
+    return found
 
 
 def _coco(parts: Parts, path: Path | None) -> dict:

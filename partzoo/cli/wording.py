@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from partzoo.errors import TooLargeError
+from partzoo.passing_over import PassedOverWarning
 
 NAMES = {"category": "classes"}  # of options whose argument in Python is called otherwise
 NONE = {"k": "own"}  # what an option takes where Python takes None; otherwise "none"
@@ -30,9 +31,14 @@ def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
     return sentence
 
 
+def done_before(before: int, count: int) -> str:
+    """How many of ``count`` items a resumed run has found done, and how many it has done."""
+    return "all done before" if before == count else f"{before} done before and {count - before} now"
+
+
 def show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print a warning for the user on one line, and one for developers as Python does."""
-    if category is UserWarning:
+    if category in (UserWarning, PassedOverWarning):
         click.echo(f"Warning: {message}", err=True)
     else:
         click.echo(warnings.formatwarning(message, category, *where[:2]), err=True)

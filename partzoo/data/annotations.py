@@ -16,6 +16,7 @@ import numpy as np
 
 from partzoo.errors import UsageError, require
 from partzoo.images.decoding import exif_orientation
+from partzoo.passing_over import PassedOverWarning
 
 REACH = 1  # how far beyond the border coordinates may lie, in longer sides of the image
 WINDING = 64  # how long the boundary of a polygon may be, in times of width + height
@@ -53,16 +54,23 @@ def usable(
             check(each)
             kept.append(each)
         except UnusableError as error:
-            passed.append(f"{name} ({error})")
+            passed.append((name, str(error)))
     warn_passed_over(file, passed)
     return kept
 
 
-def warn_passed_over(file: str | Path, passed: Sequence[str]) -> None:
-    """One warning that names the file, the first of what was passed over in it, and the number of the others."""
+def warn_passed_over(file: str | Path, passed: Sequence[tuple[str, str]]) -> None:
+    """One warning that names the file, the first of what was passed over in it, and the number of the others.
+
+    Args:
+        file: where the annotations are from.
+        passed: name of each that was passed over, and why.
+    """
     if passed:
         more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
-        warnings.warn(f"{file}: passed over {', '.join(passed[:NAMED])}{more}.", stacklevel=3)
+        first = ", ".join(f"{name} ({reason})" for name, reason in passed[:NAMED])
+        items = [(f"{file}: {name}", reason) for name, reason in passed]
+        warnings.warn(PassedOverWarning(f"{file}: passed over {first}{more}.", items), stacklevel=3)
 
 
 def _check_fields(annotation: Any, fields: Sequence[str]) -> None:

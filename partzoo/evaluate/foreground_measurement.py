@@ -20,6 +20,7 @@ from partzoo.images.opening import OpenedImage
 from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
+from partzoo.passing_over import PassOver
 from partzoo.progress import ProgressCallback
 
 
@@ -36,11 +37,12 @@ class ForegroundMeasurement(Measurement):
     def reported_split(rules: ForegroundProtocol) -> str:
         return rules.split
 
-    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+    def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         asked = self.request
         return foreground_figures(
-            self.scorer, self.rules, asked.data, split=asked.split, limit=asked.limit, progress=progress
-        )
+            self.scorer, self.rules, asked.data, split=asked.split, limit=asked.limit, progress=progress,
+            pass_over=pass_over,
+        )  # fmt: skip
 
 
 def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:

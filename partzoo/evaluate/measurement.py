@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from partzoo.errors import UsageError
+from partzoo.passing_over import PassOver
 from partzoo.progress import ProgressCallback
 
 Run = dict[str, Any]  # "k", "seed", "metrics" and, for figures with bounds, "intervals"
@@ -79,8 +80,13 @@ class Measurement(ABC):
         """The split that a protocol reports on."""
 
     @abstractmethod
-    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
-        """The runs of a record, and the number of images that were reported on."""
+    def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
+        """The runs of a record, and the number of images that were reported on.
+
+        Args:
+            progress: called with what is being done, how much of it is done, and the total.
+            pass_over: called for each image that cannot be used, which is then left out.
+        """
 
 
 def digest(model: nn.Module) -> str:

@@ -3,10 +3,11 @@
 A record holds every run of one model under one setting::
 
     {"format": 1, "protocol": "faces68", "split": "report", "model": "part-vitt8.tin", "setting": "default",
-     "images": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
+     "images": 489, "failed": [], "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
      "runs": [{"k": 8, "seed": 0, "metrics": {"nmi5": 27.1}}, ...]}
 
-``k`` is null where there are no parts. ``seed`` is null for figures without a seed, or over all seeds.
+``failed`` lists the images and annotations that could not be used and are not in the figures. ``k`` is null where there
+are no parts. ``seed`` is null for figures without a seed, or over all seeds.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Row:
         seeds: how many; 1 for a figure that has no seed, or is of all seeds together.
         images: how many it was measured on.
         command: the one that measured it.
+        failed: how many images and annotations could not be used, and were passed over.
     """
 
     model: str
@@ -64,6 +66,7 @@ class Row:
     seeds: int
     images: int
     command: str
+    failed: int = 0
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -136,7 +139,8 @@ def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = F
 
     The best of each K is bold, floors included, and all that show the same value. A metric that comes with its own
     floor, ``constant_`` or ``random_`` before its name, has it in brackets. Columns without content (K where there
-    are no parts, settings where all are the default) are left out.
+    are no parts, settings where all are the default) are left out. Where images or annotations could not be used, the
+    model's name is followed by their number.
 
     Args:
         figures: rows of one protocol; those without any of the metrics are left out.
@@ -154,9 +158,10 @@ def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = F
     for key in keys:
         k, model, setting = key
         said = [text for text, show in zip((str(k), setting), columns.values(), strict=True) if show]
+        failed = max(row.failed for (its, _), row in cells.items() if its == key)
         values = [_cell(cells, key, metric, best[k, metric], intervals) for metric in metrics]
         seeds = max(cells[key, metric].seeds for metric in metrics if (key, metric) in cells)
-        lines.append([titled(model), *said, *values, str(seeds)])
+        lines.append([titled(model) + (f" ({failed} passed over)" if failed else ""), *said, *values, str(seeds)])
     return markdown(lines)
 
 
@@ -203,7 +208,7 @@ def _rows(record: Mapping[str, Any]) -> list[Row]:
                 mean=_rounded(statistics.fmean(several)),
                 std=_rounded(statistics.stdev(several)) if len(several) > 1 else None,
                 low=low, high=high, seeds=len(several),
-                images=record["images"], command=record["command"],
+                images=record["images"], command=record["command"], failed=len(record.get("failed", ())),
             )
         )  # fmt: skip
     return found
@@ -214,6 +219,7 @@ def _row(line: Mapping[str, str]) -> Row:
     return Row(
         line["model"], line["setting"], int(line["k"]) if line["k"] else None, line["metric"], float(line["mean"]),
         std, low, high, int(line["seeds"]), int(line["images"]), line["command"],
+        int(line.get("failed", 0)),  # tables of earlier versions, which passed nothing over, lack it
     )  # fmt: skip
 
 

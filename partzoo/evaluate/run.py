@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
+from partzoo.evaluate.failed import Failed
 from partzoo.evaluate.floors import BOX, COLOUR, FLOORS
 from partzoo.evaluate.foreground_measurement import ForegroundMeasurement
 from partzoo.evaluate.measurement import Measurement, Request
@@ -23,6 +24,7 @@ from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, write_aside
 from partzoo.models.registry import find
+from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
@@ -51,10 +53,14 @@ def evaluate(
     patches: Sequence[int] | None = None,
     augment: bool = False,
     limit: int | None = None,
+    strict: bool = False,
     out: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Measure a model by a protocol.
+
+    An image or an annotation that cannot be used is named in a warning, passed over, and listed under ``failed`` in the
+    record, whose figures are over the others.
 
     Args:
         model: a model as :func:`partzoo.load` takes it, or one of ``partzoo.evaluate.floors.FLOORS``; for
@@ -72,15 +78,19 @@ def evaluate(
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
         augment: train these probes on augmented images, drawn anew in every epoch.
         limit: use at most this many images of each split, to try something out.
-        out: JSON file of the record. If it holds the same evaluation already, that record is returned.
+        strict: end at the first image or annotation that cannot be used.
+        out: JSON file of the record. If it holds the same evaluation already, and nothing was passed over in it, that
+            record is returned.
         progress: called with what is being done, how much of it is done, and the total.
 
     Returns:
         The record: ``model``, ``protocol``, ``setting``, ``split``, ``images``, ``command``, ``weights_sha256``,
-        ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
+        ``hardware``, ``failed`` (``path`` and ``reason`` of each item that was passed over) and ``runs``, each with
+        ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
         UsageError: there is no such protocol, it does not have an option, or the data is missing.
+        ImageError: none of the images can be used, or ``strict`` is set and one cannot.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
@@ -101,13 +111,17 @@ def evaluate(
         **made.identity,
     }
     place = None if out is None else Path(out).expanduser()
-    if place is not None and (known := _known(place, record)):
-        return known
-    with kept_memory():
-        runs, images = made.measure(progress)
-    record |= {"images": images, "command": _command(record), "hardware": hardware(), "runs": runs}
     if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if known := _known(place, record):
+            return known
+        make_folder(place.parent)
+        check_place(place)
+    failed = Failed(strict=strict)
+    with kept_memory(), failed.gathered():
+        runs, images = made.measure(progress, failed.pass_over)
+    record |= {"images": images, "failed": failed.listed, "command": _command(record)}
+    record |= {"hardware": hardware(), "runs": runs}
+    if place is not None:
         with write_aside(place) as file:
             file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
@@ -213,7 +227,7 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The record in a file, if it is of the same evaluation."""
+    """The record in a file, if it is of the same evaluation and nothing was passed over in it."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         written = record.get("format")
@@ -222,7 +236,8 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     except (ValueError, AttributeError) as error:
         raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
     check_version(written, FORMAT, f"-o {file}", UsageError)
-    return record if all(record.get(key) == value for key, value in identity.items()) else None
+    same = all(record.get(key) == value for key, value in identity.items())
+    return record if same and not record.get("failed") else None
 
 
 def _command(record: dict[str, Any]) -> str:

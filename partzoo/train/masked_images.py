@@ -15,8 +15,9 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
 from partzoo.data.tars import tar_images
-from partzoo.errors import UsageError
+from partzoo.errors import ImageError, UsageError
 from partzoo.images.opening import open_image, open_images
+from partzoo.passing_over import warn_of
 from partzoo.train.recipe import DataRecord
 from partzoo.train.teachers import Teacher, teacher_of
 
@@ -92,6 +93,8 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
         side: side of the squares in pixels.
         progress: show a bar while the teacher draws masks.
 
+    Images that are damaged, or whose masks are, are named in warnings and left out.
+
     Raises:
         UsageError: a set, a share or the teacher is missing, or no image is left.
     """
@@ -109,7 +112,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
 
     for name, share in zip(options.sets, shares, strict=True):
         before = len(squares)
-        for example in MaskedSet(find_set(folder, name), "train"):
+        for example in MaskedSet(find_set(folder, name), "train").usable():
             if not is_known(example.pixels, known):
                 keep(example.pixels, (example.mask > 0) * np.uint8(255))
         weights += [share / max(len(squares) - before, 1)] * (len(squares) - before)
@@ -133,7 +136,7 @@ def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
     """Hashes of all images that must not be trained on."""
     held = [(name, "all") for name in options.report_only]
     held += [(name, split) for name in (*options.sets, *options.evaluated) for split in SPLITS if split != "train"]
-    images = (example.pixels for name, split in held for example in MaskedSet(find_set(folder, name), split))
+    images = (example.pixels for name, split in held for example in MaskedSet(find_set(folder, name), split).usable())
     return hashes_of(images)
 
 
@@ -147,8 +150,12 @@ def _taught(
         for name, step in zip(options.unlabelled, steps, strict=True)
         for source in _sources(Path(folder, name), options.exclude)[::step]
     ]
-    for source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
-        pixels = open_image(source).pixels
+    for name, source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
+        try:
+            pixels = open_image(source, name=name).pixels
+        except ImageError as error:
+            warn_of(name, error)
+            continue
         if is_known(pixels, known):
             continue
         mask, sure = teacher(pixels)
@@ -156,11 +163,12 @@ def _taught(
             yield pixels, (mask * 255).astype(np.uint8)
 
 
-def _sources(path: Path, exclude: Sequence[str]) -> list[Path | bytes]:
-    """The images in a folder or a tar, in the order of their names, as what ``open_image`` takes."""
+def _sources(path: Path, exclude: Sequence[str]) -> list[tuple[str, Path | bytes]]:
+    """The images in a folder or a tar, in the order of their names: the name, and what ``open_image`` takes."""
     if path.is_dir():
-        return [file for file in open_images(path)[0].sources if file.name not in exclude]
-    return list(tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude]).values())
+        return [(str(file), file) for file in open_images(path)[0].sources if file.name not in exclude]
+    found = tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude])
+    return [(f"{path}: {name}", image) for name, image in found.items()]
 
 
 def _square(pixels: np.ndarray, mask: np.ndarray, side: int) -> Tensor:

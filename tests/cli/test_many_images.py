@@ -74,7 +74,7 @@ def failed(folder):
 def test_a_bad_image_is_passed_over_named_and_counted(place):
     ran = partzoo("discover", "in", *FOLDER, "--json")
     about = json.loads(ran.out)
-    assert ran.code == 1 and "1 of 4 images was passed over" in ran.err
+    assert ran.code == 1 and "1 of the 4 images could not be used and was left out." in ran.err
     assert ran.err.count("in/c.png") == 1
     assert sorted(written(place / "out")) == ["a.npz", "b.npz", "d.npz"]
     assert [each["source"] for each in about["images"]] == ["in/a.png", "in/b.png", "in/d.png"]
@@ -249,7 +249,7 @@ def test_resume_is_refused_where_nothing_is_kept(place, words):
 def test_features_of_the_good_images_are_written(place):
     ran = partzoo("features", "in", "--model", "toy-vit", "-o", "f.npz", "--json")
     about = json.loads(ran.out)
-    assert ran.code == 1 and ran.err.count("in/c.png") == 1 and "1 of 4 images was passed over" in ran.err
+    assert ran.code == 1 and ran.err.count("in/c.png") == 1 and "1 of the 4 images could not be used and was left out." in ran.err
     assert [each["path"] for each in about["failed"]] == ["in/c.png"]
     with np.load(place / "f.npz") as file:
         assert file["names"].tolist() == about["names"] == ["in/a.png", "in/b.png", "in/d.png"]

@@ -14,6 +14,7 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.base import Encoder
 from partzoo.models.part.model import Part
 from partzoo.models.spatial.model import Spatial
+from partzoo.passing_over import PassOver
 from partzoo.progress import ProgressCallback
 
 NEIGHBOURS = 20
@@ -29,6 +30,7 @@ def classify_figures(
     seeds: Sequence[int],
     limit: int | None = None,
     progress: ProgressCallback | None = None,
+    pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Figures of frozen features: the mean patch token of every image, in the model's own size and normalization.
 
@@ -45,6 +47,7 @@ def classify_figures(
         seeds: random seeds of the trained probe and of the positions.
         limit: use at most this many images of each split.
         progress: called with what is being done, how much of it is done, and the total.
+        pass_over: called for each image that cannot be read, which is then left out; None raises the error.
 
     Returns:
         Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, accuracies in per cent;
@@ -55,7 +58,7 @@ def classify_figures(
     """
     report = progress or (lambda *_: None)
     data = Path(data)
-    train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
+    train, test = (protocol.load(data, split, limit).usable(pass_over) for split in (protocol.train, protocol.test))
     bank, queries = (
         pooled_features(model, images, progress=partial(report, name))
         for images, name in ((train, "training features"), (test, "test features"))

@@ -18,6 +18,7 @@ from partzoo.evaluate.probes.linear import SgdProbe, closed_form
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.base import Encoder
 from partzoo.models.spatial.model import WINDOWS, Spatial
+from partzoo.passing_over import PassOver
 from partzoo.progress import ProgressCallback
 
 
@@ -31,6 +32,7 @@ def patch_figures(
     augment: bool = False,
     limit: int | None = None,
     progress: ProgressCallback | None = None,
+    pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Accuracies of probes on frozen features of every image and n patches of it, for several n in one pass.
 
@@ -48,6 +50,7 @@ def patch_figures(
         augment: train the probe on augmented images.
         limit: use at most this many images of each split.
         progress: called with what is being done, how much of it is done, and the total.
+        pass_over: called for each image that cannot be read, which is then left out; None raises the error.
 
     Returns:
         Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, in per cent; and the number of
@@ -66,7 +69,7 @@ def patch_figures(
         model.windows(each)
     report = progress or (lambda *_: None)
     data = Path(data)
-    train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
+    train, test = (protocol.load(data, split, limit).usable(pass_over) for split in (protocol.train, protocol.test))
     numbers = sorted({window for each in patches for window in WINDOWS[each]})
     columns = {each: [0, *(1 + numbers.index(window) for window in WINDOWS[each])] for each in patches}
 

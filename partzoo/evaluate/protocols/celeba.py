@@ -41,7 +41,8 @@ def _faces(data: str | Path, split: str, read) -> Examples:
     def face(row: list[str]) -> tuple[Path, np.ndarray]:
         return data / "img_celeba" / row[0].strip(), floats(row[1:], len(row) - 1).reshape(LANDMARKS, 2)
 
-    return Examples(read_rows(data / LISTS[split], "image,x1,y1,...,x5,y5", face, ","), read)
+    faces = read_rows(data / LISTS[split], "image,x1,y1,...,x5,y5", face, ",")
+    return Examples(faces, read, lambda face: str(face[0]))
 
 
 def _example(face: tuple[Path, np.ndarray], side: int, outside: float | None = None) -> Example:
