@@ -383,5 +383,5 @@ def _report(found: list[dict[str, Any]], single: bool, k: int, before: int) -> N
             table(rows, ("part", "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
-        resumed = f", {done_before(before, len(found))}" if before else ""
+        resumed = f" ({done_before(before, len(found))})" if before else ""
         click.echo(f"{len(found)} images{resumed}, {min(shares)} to {max(shares)} of {k} parts in each")

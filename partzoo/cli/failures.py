@@ -37,7 +37,8 @@ class Failures(Generic[Key]):
         strict: bool = False,
         folder: Path | None = None,
     ) -> None:
-        self._total, self._name, self._what, self._strict = total, name, what, strict
+        self._total, self._what, self._strict = total, what, strict
+        self._name: Callable[[Key], str] = name
         self._file = folder / LIST if folder else None
         self._reasons: dict[Key, str] = {}
 

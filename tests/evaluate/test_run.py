@@ -107,7 +107,7 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     file = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
     lines = file.read_text().splitlines()
     assert file == tmp_path / "faces68.csv"
-    assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,images,command"
+    assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,images,command,failed"
     assert {line.split(",")[0] for line in lines[1:]} == {
         "toy-vit", "random-weights", "colour-position", "efficientnet-lite0.in1k",
     }  # fmt: skip
