@@ -95,7 +95,8 @@ def file_names(sources: Sequence[str]) -> list[str]:
     """
     paths = [Path(source) for source in sources]
     names = [path.stem or f"image-{number}" for number, path in enumerate(paths, 1)]
-    for folders in range(max(len(path.parts) for path in paths)):
+    deepest = max(len(path.parts) for path in paths)
+    for folders in (0, *range(deepest)):  # names with suffixes may be those of others without, hence twice
         counts = Counter(map(str.casefold, names))
         if len(counts) == len(names):
             break
