@@ -11,6 +11,7 @@ from partzoo.discovery.factory import default_size, is_foreground_model
 from partzoo.discovery.refine import follow_edges, strips
 from partzoo.discovery.segmentation import segment
 from partzoo.discovery.views import view_image
+from partzoo.errors import require
 from partzoo.evaluate.floors import BOX
 from partzoo.evaluate.foreground import Scorer, box_scorer, finder_scorer, foreground_figures
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
@@ -30,6 +31,8 @@ class ForegroundMeasurement(Measurement):
     OPTIONS = ("background", "size", "refine")
 
     def __init__(self, rules: ForegroundProtocol, request: Request) -> None:
+        for module in ("scipy.ndimage", "sklearn.metrics"):  # the latter is needed at the end alone
+            require(module, "eval")
         self.rules, self.request = rules, request
         self.weights, self.scorer, self.identity = _scorer(request)
 

@@ -236,6 +236,8 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     except (ValueError, AttributeError) as error:
         raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
     check_version(written, FORMAT, f"-o {file}", UsageError)
+    if "runs" not in record:
+        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.")
     same = all(record.get(key) == value for key, value in identity.items())
     return record if same and not record.get("failed") else None
 
