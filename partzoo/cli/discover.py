@@ -62,8 +62,8 @@ class PartCount(click.ParamType):
       partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
     \b
-    Of many images, those that cannot be read are passed over and listed in out/failed.csv. After a stop, go on:
-      partzoo discover herons/ -k 6 -o out/ --resume
+    Of many images, those that cannot be read are passed over and listed in out/failed.csv. After a stop, the same
+    command goes on.
     \b
     Keep the parts of one set, and find the same ones in new images:
       partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
@@ -135,7 +135,7 @@ def discover(
     max_pixels: int,
     max_bytes: int,
     strict: bool,
-    resume: bool,
+    resume: bool | None,
     as_json: bool,
 ) -> None:
     """Find the parts in images: files, addresses, folders or wildcards."""
@@ -211,7 +211,7 @@ class Run:
     quiet: bool
 
 
-def _journal(output: Output, settings: dict[str, Any], resume: bool) -> Journal | None:
+def _journal(output: Output, settings: dict[str, Any], resume: bool | None) -> Journal | None:
     """The journal of a run over many images. Masks may be mended before it goes on, so of them only the path counts."""
     from partzoo.cli.journal import Journal, fingerprint
 

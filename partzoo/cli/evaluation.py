@@ -130,7 +130,8 @@ def _show(record: dict[str, Any]) -> None:
     failed = record.get("failed")
     left_out = f" ({len(failed)} left out)" if failed else ""
     what = f"{record['model']}, {record['protocol']}, {record['split']} split"
-    click.echo(f"{what}, {record['images']} images{left_out}:")
+    images = "1 image" if record["images"] == 1 else f"{record['images']} images"
+    click.echo(f"{what}, {images}{left_out}:")
     table(lines, ("k", "figure", "mean", "std", "seeds"))
 
 

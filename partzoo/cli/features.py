@@ -40,7 +40,7 @@ FORMAT = 1  # of the file
       partzoo features photos/ --pooled -o photos.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
     \b
-    Of many images, those that cannot be read are passed over. After a stop, --resume goes on.
+    Of many images, those that cannot be read are passed over. After a stop, the same command goes on.
     \b
     Arrays in the file, for N images:
       pooled  (N, C)        one vector for each image
@@ -72,7 +72,7 @@ def features(
     max_pixels: int,
     max_bytes: int,
     strict: bool,
-    resume: bool,
+    resume: bool | None,
     as_json: bool,
 ) -> None:
     """Write a model's features of images to a file, for use elsewhere."""

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from partzoo.data.reading import squash_plain
+from partzoo.data.tars import TarImage
 from partzoo.errors import ImageError, TooLargeError, UsageError
 from partzoo.images.opening import open_image
 from partzoo.passing_over import PassOver, warn_of
@@ -77,7 +78,7 @@ class ImageSet(Examples):
     those of larger sets are decoded each time.
 
     Attributes:
-        files: paths of the images, or their encoded bytes; empty for images that are in memory from the beginning.
+        files: paths of the images, or images of a tar; empty for images that are in memory from the beginning.
         side: height and width in pixels.
         labels: ``(N,)`` int64, or None.
         classes: names of the labels.
@@ -87,7 +88,7 @@ class ImageSet(Examples):
 
     def __init__(
         self,
-        files: Sequence[Path | bytes],
+        files: Sequence[Path | TarImage],
         side: int,
         labels: Tensor | None,
         classes: list[str],
@@ -182,9 +183,9 @@ class ImageSet(Examples):
                 pass_over(self._name(number), error)
 
     def _name(self, index: int) -> str:
-        """Name of an image for messages: its path, or its number among those of a tar."""
+        """Name of an image for messages: its path, or its name in a tar."""
         file = self.files[index]
-        return f"image {index + 1} of {len(self)}" if isinstance(file, bytes) else str(file)
+        return file.name if isinstance(file, TarImage) else str(file)
 
     def _decode(self, index: int) -> Tensor:
         name = self._name(index)

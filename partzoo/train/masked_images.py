@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
-from partzoo.data.tars import tar_images
+from partzoo.data.tars import TarImage, tar_images
 from partzoo.errors import ImageError, UsageError
 from partzoo.images.opening import open_image, open_images
 from partzoo.passing_over import warn_of
@@ -150,7 +150,8 @@ def _taught(
         for name, step in zip(options.unlabelled, steps, strict=True)
         for source in _sources(Path(folder, name), options.exclude)[::step]
     ]
-    for name, source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
+    for source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
+        name = source.name if isinstance(source, TarImage) else str(source)
         try:
             pixels = open_image(source, name=name).pixels
         except ImageError as error:
@@ -163,12 +164,11 @@ def _taught(
             yield pixels, (mask * 255).astype(np.uint8)
 
 
-def _sources(path: Path, exclude: Sequence[str]) -> list[tuple[str, Path | bytes]]:
-    """The images in a folder or a tar, in the order of their names: the name, and what ``open_image`` takes."""
+def _sources(path: Path, exclude: Sequence[str]) -> list[Path | TarImage]:
+    """The images in a folder or a tar, in the order of their names, as what ``open_image`` takes."""
     if path.is_dir():
-        return [(str(file), file) for file in open_images(path)[0].sources if file.name not in exclude]
-    found = tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude])
-    return [(f"{path}: {name}", image) for name, image in found.items()]
+        return [file for file in open_images(path)[0].sources if file.name not in exclude]
+    return list(tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude]).values())
 
 
 def _square(pixels: np.ndarray, mask: np.ndarray, side: int) -> Tensor:

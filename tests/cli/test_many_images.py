@@ -237,11 +237,17 @@ def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(pla
     assert "vocabulary was v.safetensors sha256:" in partzoo("discover", "in", *words, "--resume").err
 
 
-def test_a_run_over_earlier_results_says_what_becomes_of_them(place):
+def test_the_same_command_goes_on_and_other_settings_begin_anew(place):
     partzoo("discover", "in", *FOLDER)
-    assert "out had 3 images done with the same settings" in partzoo("discover", "in", *FOLDER).err
+    times = {file: file.stat().st_mtime_ns for file in (place / "out").glob("*.npz")}
+    ran = partzoo("discover", "in", *FOLDER)
+    assert "out has results of 3 images by the same settings, which are kept (--no-resume begins anew)." in ran.err
+    assert {file: file.stat().st_mtime_ns for file in times} == times
+    ran = partzoo("discover", "in", *FOLDER, "--no-resume")
+    assert "out h" not in ran.err and "done before" not in ran.out
+    assert all(file.stat().st_mtime_ns != time for file, time in times.items())
     ran = partzoo("discover", "in", *FOLDER, "-k", 2)
-    assert "out had results of other settings" in ran.err
+    assert "out had results of other settings: those of the same names are replaced." in ran.err
     assert {parts.k for parts in written(place / "out").values()} == {2}
 
 

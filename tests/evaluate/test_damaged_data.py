@@ -179,7 +179,7 @@ def test_the_command_names_and_counts_what_it_leaves_out(tmp_path):
     ran = command(*words)
     assert ran.code == 1 and ran.err.count("masks/5.png is damaged") == 1
     assert "Error: 1 of the images and annotations could not be used" in ran.err
-    assert "report split, 1 images (1 left out):" in ran.out
+    assert "report split, 1 image (1 left out):" in ran.out
     assert json.loads(command(*words, "--json").out) == json.loads(out.read_text())
     assert len(json.loads(out.read_text())["failed"]) == 1
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import partzoo
+from partzoo.errors import UsageError
 from partzoo.parts.coco import to_coco
 
 
@@ -34,6 +35,18 @@ def test_a_part_s_source_is_the_path_as_given(folder, encoder, monkeypatch):
     assert [parts.source for parts in found] == [f"in/{name}.png" for name in ("b", "blank", "left/a", "right/a")]
     found[0].save("b.npz")
     assert partzoo.Parts.load("b.npz").source == "in/b.png"
+
+
+def test_parts_do_not_replace_their_image(folder, encoder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = (folder / "in/b.png").read_bytes()
+    parts = partzoo.discover_parts("in/b.png", 2, model=encoder)
+    (folder / "link.png").symlink_to("in/b.png")
+    for path in ("in/b.png", folder / "in" / ".." / "in" / "b.png", "link.png"):
+        with pytest.raises(UsageError, match=r"would be written over 'in/b\.png', which is read"):
+            parts.save(path)
+    assert (folder / "in/b.png").read_bytes() == before
+    parts.save("in/b.parts.png")
 
 
 def test_coco_s_own_reader_finds_each_image_and_the_same_masks(folder, encoder):
