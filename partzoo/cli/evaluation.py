@@ -98,24 +98,22 @@ def evaluate(
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
                 only = "--background, --size, --no-refine, --rotate, --patches and --augment"
                 raise click.UsageError(f"{only} are not for --all.")
-            file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
+            file, left_out = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
                 str(model), protocol, data, background=background, size=size, refine=refine, rotate=rotate,
                 patches=patches, augment=augment, out=out, progress=progress, **chosen,
             )  # fmt: skip
     if everything:
-        from partzoo.evaluate.report import read_csv
-
-        failed = max(row.failed for row in read_csv(file))
-        print_json({"output": str(file), "failed": failed}) if as_json else click.echo(f"Written: {file}")
+        print_json({"output": str(file), "failed": left_out}) if as_json else click.echo(f"Written: {file}")
     else:
-        failed = len(record.get("failed", ()))
+        left_out = [each["path"] for each in record.get("failed", ())]
         print_json(record) if as_json else _show(record)
-    if failed:
+    if left_out:
+        of_what = "models, images and annotations" if everything else "images and annotations"
         raise PartzooError(
-            f"{failed} of the images and annotations could not be used and are left out of the figures. Their names "
-            "are above, and under 'failed' in the result."
+            f"{len(left_out)} of the {of_what} could not be used and are left out of the figures. Their names are "
+            "above, and under 'failed' in the result."
         )
 
 

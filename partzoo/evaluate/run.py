@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, WeightsError
 from partzoo.evaluate.failed import Failed
 from partzoo.evaluate.floors import BOX, COLOUR, FLOORS
 from partzoo.evaluate.foreground_measurement import ForegroundMeasurement
@@ -24,6 +24,7 @@ from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, write_aside
 from partzoo.models.registry import find
+from partzoo.passing_over import warn_of
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
 from partzoo.system.hardware import hardware
@@ -133,22 +134,29 @@ def evaluate_all(
     out: str | Path,
     *,
     k: Sequence[int | None] | None = None,
+    strict: bool = False,
     progress: ProgressCallback | None = None,
     **options: Any,
-) -> Path:
+) -> tuple[Path, list[str]]:
     """Evaluate every released weight and every floor by a protocol, and write ``<protocol>.csv``.
+
+    A model whose weights are missing or damaged is named in a warning and passed over.
 
     Args:
         protocol, data: as :func:`evaluate` takes them.
         out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
         k: numbers of parts, as :func:`evaluate` takes them; each model gets those that it has.
+        strict: end at the first model, image or annotation that cannot be used.
         progress: as :func:`evaluate` takes it; the text begins with the model.
         **options: other arguments of :func:`evaluate`.
 
     Returns:
-        The CSV file.
+        The CSV file, and the names of the models, images and annotations that were passed over.
+
+    Raises:
+        WeightsError: no model can be measured, or ``strict`` is set and one cannot.
     """
-    records = []
+    records, failed = [], {}
     for model, chosen in rows(protocol):
         label = _setting(**chosen)
         file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
@@ -159,10 +167,21 @@ def evaluate_all(
 
         if k is not None:
             chosen["k"] = [each for each in k if _can_give(model, each)]
-        records.append(evaluate(model, protocol, data, out=file, progress=report, **(options | chosen)))
+        try:
+            record = evaluate(model, protocol, data, strict=strict, out=file, progress=report, **(options | chosen))
+        except WeightsError as error:
+            if strict:
+                raise
+            warn_of(model, error)
+            failed[model] = str(error)
+        else:
+            records.append(record)
+            failed |= {each["path"]: each["reason"] for each in record.get("failed", ())}
+    if not records:
+        raise WeightsError(f"No model can be measured by {protocol}. Of the first: {next(iter(failed.values()))}")
     path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
-    return path
+    return path, list(failed)
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:

@@ -162,6 +162,9 @@ def test_info_tells_configuration_and_size():
 
 
 def test_nothing_needs_to_be_downloaded_for_a_seeded_model():
+    ran = partzoo("download", "no-such-model", "toy-vit")
+    assert ran.code == 1 and ran.out.startswith("toy-vit: ") and ran.err.count("Unknown model 'no-such-model'") == 1
+    assert "1 of the 2 models could not be used and was left out. It is named above." in ran.err
     ran = partzoo("download", "toy-vit")
     assert ran.code == 0 and "none needed" in ran.out
 

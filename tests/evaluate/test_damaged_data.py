@@ -8,8 +8,8 @@ from helpers.command_line import partzoo as command
 from PIL import Image
 from scipy.io import savemat
 
-from partzoo.errors import ImageError, PartzooError
-from partzoo.evaluate import run
+from partzoo.errors import ImageError, PartzooError, WeightsError
+from partzoo.evaluate import foreground_measurement, run
 from partzoo.evaluate.report import read_csv, rows, table
 from partzoo.passing_over import PassedOverWarning
 
@@ -195,10 +195,33 @@ def test_a_table_says_that_a_figure_leaves_something_out(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_foreground_rows", lambda: [("centred-box", {"background": "auto", "size": None})])
     words = ("eval", "--all", "--protocol", "horses", "--data", data, "-o", tmp_path / "results")
     ran = command(*words)
-    assert ran.code == 1 and "1 of the images and annotations could not be used" in ran.err
+    assert ran.code == 1 and "1 of the models, images and annotations could not be used" in ran.err
     found = read_csv(tmp_path / "results" / "horses.csv")
     assert {(row.images, row.failed) for row in found} == {(1, 1)}
     assert "`centred-box` (1 passed over)" in table(found, ["iou"])
+
+
+def test_a_model_without_its_weights_does_not_end_the_others(tmp_path, monkeypatch):
+    data = masked_set(tmp_path, "horses", 10)
+    plain = {"background": "auto", "size": None}
+    monkeypatch.setattr(run, "_foreground_rows", lambda: [(str(tmp_path / "none.safetensors"), plain)])
+    words = ("eval", "--all", "--protocol", "horses", "--data", data, "-o", tmp_path / "results")
+    ran = command(*words)
+    assert ran.code == 1 and "Error: No model can be measured by horses. Of the first: " in ran.err
+    names = ("gone", "centred-box")
+    load = foreground_measurement.load
+    monkeypatch.setattr(run, "_foreground_rows", lambda: [(name, plain) for name in names])
+    monkeypatch.setattr(foreground_measurement, "is_foreground_model", lambda name: name == "gone")
+    monkeypatch.setattr(foreground_measurement, "load", lambda name, **more: _gone() if name == "gone" else load(name))
+    ran = command(*words)
+    assert ran.code == 1 and ran.err.count("Passed over: gone: its weights are gone") == 1
+    assert {row.model for row in read_csv(tmp_path / "results" / "horses.csv")} == {"centred-box"}
+    strict = command(*words, "--strict")
+    assert strict.code == 1 and "Error: its weights are gone." in strict.err
+
+
+def _gone():
+    raise WeightsError("its weights are gone.")
 
 
 def test_records_and_tables_of_earlier_versions_are_read(tmp_path):

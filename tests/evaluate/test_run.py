@@ -104,7 +104,8 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     knows_two = SimpleNamespace(config={"parts": 2, "classes": 0})
     of_classes = SimpleNamespace(config={"parts": 2, "classes": 5})
     monkeypatch.setattr(run, "manifest", lambda: {"toy-vit": knows_two, "of-classes": of_classes})
-    file = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
+    file, failed = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
+    assert failed == []
     lines = file.read_text().splitlines()
     assert file == tmp_path / "faces68.csv"
     assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,images,command,failed"
