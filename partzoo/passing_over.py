@@ -35,5 +35,5 @@ def reason_of(error: PartzooError) -> str:
 
 
 def named(name: str, reason: str) -> str:
-    """A reason that begins with the item's name, unless it has it already."""
-    return reason if name in reason else f"{name}: {reason}"
+    """A reason behind the item's name, unless it begins with it already."""
+    return reason if reason.startswith(name) else f"{name}: {reason}"

@@ -1,12 +1,12 @@
 """Runs over 300 images, five of them bad, that are killed at random moments and resumed."""
 
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from helpers.command_line import partzoo_in
 from PIL import Image
 
 COUNT, BAD = 300, range(7, 300, 60)
@@ -27,9 +27,17 @@ def place(tmp_path_factory):
 
 
 def start(place, words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "partzoo", *words], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    """A process of the command, from a server that has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["helpers.command_line", "partzoo.discovery.pipeline", "partzoo.features"])
+    process = context.Process(target=partzoo_in, args=(place, words))
+    process.start()
+    return process
+
+
+def ended(process):
+    process.join()
+    return process.exitcode
 
 
 def done(journal):
@@ -39,11 +47,11 @@ def done(journal):
 def kill_after(place, words, journal, count, delay):
     """Kill -9 a run some time after it has done as many images; the number of those that were done."""
     process = start(place, words)
-    while done(journal) < count and process.poll() is None:
-        time.sleep(0.002)
+    while done(journal) < count and process.is_alive():
+        time.sleep(0.01)
     time.sleep(delay)
     process.kill()
-    assert process.wait() == -9, f"{words} ended by itself"
+    assert ended(process) == -9, f"{words} ended by itself"
     return done(journal)
 
 
@@ -56,7 +64,7 @@ def contents(output):
 @pytest.mark.parametrize(
     ("command", "output", "options"),
     [
-        (DISCOVER, "overlays", ()),
+        (DISCOVER, "overlays", ("--scale", "1")),
         (DISCOVER, "arrays", ("--format", ".npz")),
         (DISCOVER, "{}.json", ()),
         (FEATURES, "{}.npz", ()),
@@ -67,7 +75,7 @@ def test_a_run_that_is_killed_twice_equals_an_undisturbed_one(place, command, ou
     if output.endswith(".json"):
         pytest.importorskip("pycocotools")
     whole, killed = (output.format(name) if "{}" in output else f"{name}-{output}" for name in ("whole", "killed"))
-    assert start(place, (*command, whole, *options)).wait() == 1
+    assert ended(start(place, (*command, whole, *options))) == 1
     seed = random.SystemRandom().randrange(2**32)
     draw = random.Random(seed)
     journal = place / f"{killed}.unfinished" / "done.jsonl"
@@ -77,7 +85,7 @@ def test_a_run_that_is_killed_twice_equals_an_undisturbed_one(place, command, ou
         words = (*command, killed, *options, *resume)
         counts.append(kill_after(place, words, journal, count, draw.uniform(0, 0.05)))
     times = {file: file.stat().st_mtime_ns for file in place.glob(f"{killed}/*.*g")}
-    assert start(place, (*command, killed, *options, "--resume")).wait() == 1
+    assert ended(start(place, (*command, killed, *options, "--resume"))) == 1
     print(f"{killed}: seed {seed}, killed with {counts} of {COUNT - len(BAD)} images done")
     assert contents(place / killed) == contents(place / whole)
     if (place / killed).is_dir():
