@@ -80,8 +80,8 @@ def test_a_run_that_is_killed_twice_equals_an_undisturbed_one(place, command, ou
     draw = random.Random(seed)
     journal = place / f"{killed}.unfinished" / "done.jsonl"
     counts = []
-    for resume in ((), ("--resume",)):
-        count = draw.randrange(counts[-1] if counts else 0, COUNT - 60)
+    for resume, most in (((), COUNT // 2), (("--resume",), COUNT - 60)):
+        count = draw.randrange(counts[-1] if counts else 0, most)
         words = (*command, killed, *options, *resume)
         counts.append(kill_after(place, words, journal, count, draw.uniform(0, 0.05)))
     times = {file: file.stat().st_mtime_ns for file in place.glob(f"{killed}/*.*g")}
