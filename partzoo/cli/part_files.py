@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,14 +48,16 @@ class Output:
     def write(self, parts: Parts, index: int, scale: int | None) -> None:
         """Write the parts of the image with this index."""
         if self.together:
-            _write_coco([_coco(parts, self.path)], self.files[index])
+            _write(self.files[index], [json.dumps(_coco(parts, self.path))])
         elif self.files:
             parts.save(self.files[index], scale=scale, form=self.form)
 
     def join(self, indices: Sequence[int]) -> None:
-        """Make the one COCO file from the files of these images."""
+        """Make the one COCO file from the files of these images, of which one is in memory at a time."""
+        from partzoo.parts.coco import joined
+
         if self.together and self.path and indices:
-            _write_coco([json.loads(self.files[index].read_text()) for index in indices], self.path)
+            _write(self.path, joined(lambda: (json.loads(self.files[index].read_bytes()) for index in indices)))
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:
@@ -134,9 +136,9 @@ def _coco(parts: Parts, path: Path | None) -> dict:
     return to_coco([parts], folder=path.parent if path else None)
 
 
-def _write_coco(several: Sequence[dict], path: Path) -> None:
+def _write(path: Path, pieces: Iterable[str]) -> None:
     from partzoo.files import write_aside
-    from partzoo.parts.coco import joined
 
     with write_aside(path) as file:
-        file.write(json.dumps(joined(several)).encode())
+        for piece in pieces:
+            file.write(piece.encode())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -78,17 +79,26 @@ def to_coco(
     }
 
 
-def joined(several: Sequence[dict]) -> dict:
-    """One COCO dataset of several that share their categories, with ids from 1 in their order."""
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for dataset in several:
-        numbers = {image["id"]: len(images) + place for place, image in enumerate(dataset["images"], 1)}
-        images += [image | {"id": numbers[image["id"]]} for image in dataset["images"]]
+def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
+    """Join COCO datasets of one image each, which share their categories, to one with ids from 1 in their order.
+
+    Args:
+        read: gives the datasets, at least one, and is called twice: only one of them is in memory at a time.
+
+    Yields:
+        The JSON of the whole, piece by piece.
+    """
+    for number, dataset in enumerate(read(), 1):
+        if number == 1:
+            yield json.dumps({name: dataset[name] for name in ("info", "licenses")})[:-1] + ', "images": ['
+        yield (", " if number > 1 else "") + json.dumps(dataset["images"][0] | {"id": number})
+    yield '], "annotations": ['
+    count = 0
+    for number, dataset in enumerate(read(), 1):
         for annotation in dataset["annotations"]:
-            own = {"id": len(annotations) + 1, "image_id": numbers[annotation["image_id"]]}
-            annotations.append(annotation | own)
-    return several[0] | {"images": images, "annotations": annotations}
+            count += 1
+            yield (", " if count > 1 else "") + json.dumps(annotation | {"id": count, "image_id": number})
+    yield '], "categories": ' + json.dumps(dataset["categories"]) + "}"
 
 
 def _file_name(source: str, folder: str | os.PathLike | None) -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 
 import partzoo
 from partzoo.errors import UsageError
-from partzoo.parts.coco import to_coco
+from partzoo.parts.coco import joined, to_coco
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,27 @@ def test_a_part_s_source_is_the_path_as_given(folder, encoder, monkeypatch):
     assert [parts.source for parts in found] == [f"in/{name}.png" for name in ("b", "blank", "left/a", "right/a")]
     found[0].save("b.npz")
     assert partzoo.Parts.load("b.npz").source == "in/b.png"
+
+
+def test_datasets_are_joined_in_the_memory_of_one(folder, encoder):
+    pytest.importorskip("pycocotools")
+    several = partzoo.discover_parts(folder / "in", 2, model=encoder)
+    alive, most = 0, 0
+
+    class Counted(dict):
+        def __init__(self, *values):
+            nonlocal alive, most
+            super().__init__(*values)
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    text = "".join(joined(lambda: (Counted(to_coco([parts])) for parts in several * 3)))
+    assert text == json.dumps(to_coco(several * 3))
+    assert most <= 2  # the one before lives until the next is read
 
 
 def test_parts_do_not_replace_their_image(folder, encoder, monkeypatch):
