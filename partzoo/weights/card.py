@@ -14,7 +14,7 @@ END = "<!-- End of what partzoo has written. -->"
 
 
 def kept_edits(new: str, path: Path) -> str:
-    """A new card with what the card at ``path`` has outside its generated block; the new one where there is none."""
+    """Combine a new card with the text outside the generated block of the card at ``path``, if there is one."""
     try:
         old = path.read_text(encoding="utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
@@ -26,10 +26,10 @@ def kept_edits(new: str, path: Path) -> str:
 
 
 def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:
-    """Markdown with the Hub's front matter.
+    """Write the model card as Markdown with the Hub's front matter.
 
     Args:
-        architecture: registered name.
+        architecture: registered name of the architecture.
         config: the model's configuration, a dataclass.
         record: record of the weights; without one the card states that nothing is recorded.
         repo: Hub repository for which the card is written; "" for a folder.
@@ -48,7 +48,7 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None, rep
         "---\n" + "\n".join(front) + "\n---",
         BEGIN,
         f"# {name}",
-        f"`{architecture}` of partzoo, a model zoo for parts.",
+        f"`{architecture}` of partzoo, a zoo of part models.",
         f'```python\nimport partzoo\n\nmodel = partzoo.load("{place}")\n```',
         *(_facts(record) if record is not None else ["Nothing is recorded about how these weights were made."]),
         f"## Configuration\n\n```json\n{settings}\n```",

@@ -1,4 +1,4 @@
-"""``aflw``: unaligned faces of AFLW with five landmarks."""
+"""``aflw``: a protocol of unaligned AFLW faces with five landmarks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GET = (
 
 
 def load(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Faces squashed to ``side`` x ``side`` pixels; ``split`` is train (10,122) or test (2,991).
+    """Read faces squashed to ``side`` x ``side`` pixels; ``split`` is train (10,122) or test (2,991).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
         MissingExtraError: scipy is not installed.
     """
     check_split("aflw", split, SPLITS)

@@ -1,4 +1,4 @@
-"""``pascal-part``: parts of the objects in VOC 2010's images."""
+"""``pascal-part``: a protocol of the parts of objects in VOC 2010's images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BUS = (
     "door wheel headlight window"
 )
 _COW = f"{_FACE} muzzle lhorn rhorn torso neck {_LEGS} tail"
-# The names of the data's part2ind.m, without the numbers of like parts (wheel_1, wheel_2).
+# The names in the data's part2ind.m, without the numbers of repeated parts (wheel_1, wheel_2).
 PART_NAMES = {
     "aeroplane": "body stern lwing rwing tail engine wheel",
     "bicycle": "fwheel bwheel saddle handlebar chainwheel headlight",
@@ -62,10 +62,10 @@ LABELS = {
 
 
 def load(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train (4,998) or val (5,105).
+    """Read images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train (4,998), val (5,105).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
         MissingExtraError: scipy is not installed.
     """
     check_split("pascal-part", split, SPLITS)
@@ -81,7 +81,7 @@ def load(data: str | Path, split: str, side: int = 224) -> Examples:
 
 @dataclass(frozen=True)
 class Annotated:
-    """An image and the file that holds its parts."""
+    """An image file and the file that holds its parts."""
 
     image: Path
     annotation: Path
@@ -94,17 +94,17 @@ def _example(files: Annotated, side: int) -> Example:
 
 
 def part_mask(files: Annotated, size: tuple[int, int]) -> np.ndarray:
-    """Part of every pixel, numbered as in ``LABELS``, 0 where there is none; later parts lie over earlier ones.
+    """Return the part of every pixel, numbered as in ``LABELS``, 0 if it has none; later parts cover earlier ones.
 
     Args:
-        files: an image and one of the data's ``.mat`` files.
+        files: image and its ``.mat`` file.
         size: ``(height, width)`` of the image.
 
     Returns:
         ``(height, width)`` int64.
 
     Raises:
-        UsageError: the file is damaged, or most of its masks are of another size than the image.
+        UsageError: the file is damaged, or most of its masks differ in size from the image.
     """
     parts = _parts(files.annotation)
     sizes = Counter(part.shape for _, _, part in parts)
@@ -123,11 +123,11 @@ def part_mask(files: Annotated, size: tuple[int, int]) -> np.ndarray:
 
 
 def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
-    """Class of the object, name and mask of each part, in the file's order; parts without name or mask are named."""
+    """Read the class, name and mask of each part, in the file's order; warn about parts without name or mask."""
     annotation = read_mat(file, "anno", squeeze_me=True, struct_as_record=False)
     found, passed = [], []
     try:
-        # The reader gives an array of one struct as the struct itself.
+        # The reader returns an array of one struct as the struct itself.
         for thing in np.atleast_1d(annotation.objects):
             kind = getattr(thing, "class")
             for place, part in enumerate(np.atleast_1d(thing.parts)):
