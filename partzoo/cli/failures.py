@@ -43,7 +43,7 @@ class Failures:
         name, reason = self._images.name(index), in_options(error, click.get_current_context().command.params)
         self._reasons[index] = reason
         named = reason if name in reason else f"{name}: {reason}"
-        tqdm.write(f"Passed over: {named}", file=sys.stderr)  # above a progress bar, not into it
+        tqdm.write(f"Skipped: {named}", file=sys.stderr)  # above a progress bar, not into it
         if self._file:
             _append(self._file, name, reason)
 
@@ -63,7 +63,7 @@ class Failures:
         if count := len(self._reasons):
             where = f"listed in {str(self._file)!r}" if self._file else "named above"
             verb = "was" if count == 1 else "were"
-            raise PartzooError(f"{count} of {len(self._images)} images {verb} passed over, {where}.")
+            raise PartzooError(f"{count} of {len(self._images)} images {verb} skipped, {where}.")
 
 
 def _append(file: Path, name: str, reason: str) -> None:

@@ -72,14 +72,14 @@ def boundary(cells: Cells) -> np.ndarray:
     """
     regions = superpixels(cells.lab)
     score, _ = boundary_prior(regions)
-    return things(regions, score)
+    return object_scores(regions, score)
 
 
 def objectness(cells: Cells) -> np.ndarray:
     """Score cells by the encoder's objectness head, smoothed within regions by Zhu's optimization (equation 9)."""
     assert cells.objectness is not None, "segment() provides it for this method"
     regions = superpixels(cells.lab)
-    return things(regions, learned_sense(regions, cells.objectness)[0])
+    return object_scores(regions, smoothed_objectness(regions, cells.objectness)[0])
 
 
 def normalized_cut(cells: Cells) -> np.ndarray:
@@ -110,7 +110,7 @@ METHODS: dict[str, Callable[[Cells], np.ndarray]] = {
 }
 
 
-def things(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
+def object_scores(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
     """Turn the regions' scores ``(n,)`` into the cells' scores ``(h, w)``: the foreground lies above a share of Otsu's
     threshold, except for connected pieces much smaller than the largest."""
     threshold = share * otsu(score[regions.labels])
@@ -137,10 +137,10 @@ def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
     return spread(score), float(score.max())
 
 
-def learned_sense(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
-    """Average probabilities ``(h, w)`` within regions, 0..1; return them with their certainty, the range before."""
-    thing = regions.mean(probability)
-    score = optimize(regions, colour_distance(regions), 1 - thing, thing)
+def smoothed_objectness(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
+    """Smooth probabilities ``(h, w)`` over regions, to 0..1; return them with their certainty, the range before."""
+    objects = regions.mean(probability)
+    score = optimize(regions, colour_distance(regions), 1 - objects, objects)
     return spread(score), float(np.ptp(score))
 
 
@@ -204,15 +204,15 @@ def background_and_contrast(regions: Regions, distance: np.ndarray) -> tuple[np.
     return background, spread(contrast)
 
 
-def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, thing: np.ndarray) -> np.ndarray:
+def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """Solve for scores ``(n,)`` near 0 in likely background, near 1 in likely objects, smooth between (equation 9)."""
     near = regions.neighbours.astype(np.float32)
     # The minimum of a quadratic cost: links pull similar neighbours together, and regions two steps apart as well, so
     # that one noisy superpixel cannot split an object. The 1e-6 keeps the system solvable for a region with no links.
     links = np.where(_linked(regions) | (near @ near > 0), np.exp(-(distance**2) / 2), 0) + SMOOTHNESS * near
     np.fill_diagonal(links, 0)
-    system = np.diag(links.sum(1) + background + thing + 1e-6) - links
-    return np.linalg.solve(system, thing).clip(0, 1)
+    system = np.diag(links.sum(1) + background + objects + 1e-6) - links
+    return np.linalg.solve(system, objects).clip(0, 1)
 
 
 def _linked(regions: Regions) -> np.ndarray:

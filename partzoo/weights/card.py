@@ -48,7 +48,7 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None, rep
         "---\n" + "\n".join(front) + "\n---",
         BEGIN,
         f"# {name}",
-        f"`{architecture}` of partzoo, a zoo of part models.",
+        f"`{architecture}` of partzoo, a model zoo for parts.",
         f'```python\nimport partzoo\n\nmodel = partzoo.load("{place}")\n```',
         *(_facts(record) if record is not None else ["Nothing is recorded about how these weights were made."]),
         f"## Configuration\n\n```json\n{settings}\n```",

@@ -350,7 +350,7 @@ def test_the_command_writes_what_load_takes(tmp_path):
     assert command("convert", tmp_path / "c.pth", "-o", out, *options).code == 0  # ours: replaced
     (out / "notes.txt").write_text("mine")
     ran = command("convert", tmp_path / "c.pth", "-o", out, *options)
-    assert ran.code == 2 and "holds other files than a model of partzoo" in ran.err
+    assert ran.code == 2 and "holds files other than a model of partzoo" in ran.err
     assert command("convert", tmp_path / "c.pth", "-o", tmp_path / "no" / "model").code == 1
 
 

@@ -8,10 +8,10 @@ from partzoo.discovery.foreground import (
     colour_distance,
     foreground,
     halved_at,
+    object_scores,
     optimize,
     otsu,
     superpixels,
-    things,
 )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_a_crumb_beside_a_thing_is_no_thing():
     given, mask = cells(noise=0)
     given.lab[3:6, 48:52] = (60, 50, 30)
     regions = superpixels(given.lab)
-    score = things(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
+    score = object_scores(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
     assert not (score[3:6, 48:52] >= 0.5).any()
     assert ((score >= 0.5) == mask).mean() > 0.99
 

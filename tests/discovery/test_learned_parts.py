@@ -93,7 +93,7 @@ def test_a_smaller_k_joins_the_parts_that_look_most_alike():
 
 def test_a_larger_k_is_an_error_that_says_what_is_possible():
     for call in (partzoo.discover_parts, partzoo.fit_parts):
-        with pytest.raises(UsageError, match=r"k=8: this model knows 3 parts\. Use k <= 3, or k=None"):
+        with pytest.raises(UsageError, match=r"k=8: this model has 3 parts\. Use k <= 3, or k=None"):
             call(bright(), 8, model=Columns(THIRDS))
 
 
@@ -169,7 +169,7 @@ def test_a_saved_vocabulary_brings_model_and_numbering(partformer, tmp_path, k):
 
 def test_a_vocabulary_of_another_number_of_parts_is_an_error():
     vocabulary = partzoo.fit_parts(bright(), model=Columns(THIRDS))
-    with pytest.raises(UsageError, match="3 learned parts, this one has 2: use the model that"):
+    with pytest.raises(UsageError, match="3 learned parts, but this one has 2: use the model that"):
         partzoo.discover_parts(bright(), vocabulary=vocabulary, model=Columns(THIRDS[:2]))
     with pytest.raises(UsageError, match="this one has 0"):
         partzoo.discover_parts(bright(), vocabulary=vocabulary, model="toy-vit")
@@ -203,12 +203,12 @@ def test_the_class_of_each_image_says_which_parts_are_meant():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"parts of 2 classes of objects: say which each image shows, with classes=, 0 to 1"),
-        ({"classes": 2}, "classes=2: this model knows the classes 0 to 1"),
+        ({}, r"parts for 2 classes of objects: state the class of each image with classes=, 0 to 1"),
+        ({"classes": 2}, "classes=2: this model has the classes 0 to 1"),
         ({"classes": -1}, "classes=-1"), ({"classes": "bird"}, "'bird'"), ({"classes": 0.5}, "0.5"),
         ({"classes": [0, 1]}, r"one for each of the 1 images"),
         ({"classes": 0, "k": 1}, "k=1: the parts of several classes cannot be joined"),
-        ({"classes": 0, "model": Columns(THIRDS)}, "this one is none: leave it"),
+        ({"classes": 0, "model": Columns(THIRDS)}, "which this is not: omit it"),
     ],
 )  # fmt: skip
 def test_a_wrong_or_missing_class_is_an_error(arguments, message):
@@ -231,7 +231,7 @@ def test_of_a_model_of_one_class_none_is_asked():
         "partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=3, classes=1, size=64
     )
     assert partzoo.discover_parts(noise(1)[0], model=model).k == 3
-    with pytest.raises(UsageError, match="this one is none: leave it"):
+    with pytest.raises(UsageError, match="which this is not: omit it"):
         partzoo.discover_parts(noise(1)[0], model=model, classes=0)
 
 

@@ -197,5 +197,5 @@ def test_a_image_with_nan_is_an_error(encoder):
 def test_another_number_of_parts_than_the_vocabulary_s_is_refused(encoder):
     words = partzoo.fit_parts(scene(), 3, model=encoder)
     assert partzoo.discover_parts(scene(), words.k, model=encoder, vocabulary=words).k == words.k
-    with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts of its own"):
+    with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts"):
         partzoo.discover_parts(scene(), 9, model=encoder, vocabulary=words)

@@ -164,7 +164,7 @@ def test_the_command_prints_figures_and_writes_the_record(faces, tmp_path):
         (["--protocol", "faces68", "--data", "x"], "Name a model"),
         (["toy-vit", "--all", "--protocol", "faces68", "--data", "x"], "Name a model"),
         (["toy-vit", "--protocol", "face68", "--data", "x"], "Did you mean 'faces68'"),
-        (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "4;8"], "numbers with commas"),
+        (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "4;8"], "numbers separated by commas"),
         (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "0"], "at least 1"),
         (["toy-vit", "--protocol", "faces68", "--data", "nowhere"], "needs nowhere"),
         (["toy-vit", "--protocol", "faces68", "--data", "x", "--seeds", "0"], "--seeds 0"),

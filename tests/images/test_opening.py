@@ -214,8 +214,8 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
     wrong = [
         (tmp_path / "none.jpg", "No such file"),
         (file("text.jpg", b"hello, I am no image"), "not an image that Pillow can read"),
-        (file("cut.jpg", jpeg[: len(jpeg) // 2]), "damaged or cut short"),
-        (file("cut.png", png[: len(png) // 2]), "damaged or cut short"),
+        (file("cut.jpg", jpeg[: len(jpeg) // 2]), "damaged or truncated"),
+        (file("cut.png", png[: len(png) // 2]), "damaged or truncated"),
         (file("header.png", png[:20]), "damaged|Pillow can read"),
         (file("zero.jpg", b""), "0 bytes"),
         (

@@ -104,7 +104,7 @@ def test_missing_samples_cost_their_window_alone(value, rate):
     signal[2, 61 * rate : 61 * rate + 10] = value
     kept = filtered(signal, rate)
     assert np.array_equal(kept[:2], filtered(signal[:2], rate)) and np.isnan(kept[2]).sum() <= 11
-    with pytest.warns(UserWarning, match=r"Channel 2 misses samples .*from 61 s to 61\.\d+ s: windows begin anew"):
+    with pytest.warns(UserWarning, match=r"Channel 2 misses samples .*from 61 s to 61\.\d+ s: windows restart"):
         windows = to_windows(signal, rate)
     assert windows.shape == (4, 3, 3000) and np.isfinite(windows).all()
     assert np.abs(windows[0] - expected[0]).max() < 0.01  # half a minute from the gap

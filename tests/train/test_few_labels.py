@@ -120,5 +120,5 @@ def test_means_are_over_seeds():
 
 
 def test_there_must_be_a_parent(folder, tmp_path):
-    with pytest.raises(UsageError, match="at least one that is a model"):
+    with pytest.raises(UsageError, match="at least one model"):
         few_labels(folder, {"scratch": None}, tmp_path / "out")

@@ -58,7 +58,7 @@ def test_an_image_that_cannot_be_read_does_not_end_training(tmp_path):
     for file in files:
         Image.new("RGB", (32, 32), (9, 90, 200)).save(file)
     files[3].write_bytes(b"no image")
-    with pytest.warns(UserWarning, match=r"Passed over: .*3\.png"):
+    with pytest.warns(UserWarning, match=r"Skipped: .*3\.png"):
         assert fit(toy(), ImageSet(files, 32, None, []), options(4), tmp_path / "run", progress=False).finished
 
 
@@ -340,10 +340,10 @@ def test_the_budget_is_steps_minutes_or_epochs():
     ("values", "message"),
     [
         ({"schedule": "steps"}, "schedule='steps' must be 'cosine', 'constant' or 'multistep'"),
-        ({"milestones": [0.5]}, "Give milestones with schedule='multistep'"),
-        ({"schedule": "multistep"}, "Give milestones with schedule='multistep'"),
-        ({"schedule": "multistep", "milestones": [10, 13]}, "parts of the budget"),
-        ({"warmup": 1.5}, "parts of the budget"),
+        ({"milestones": [0.5]}, "Set milestones with schedule='multistep'"),
+        ({"schedule": "multistep"}, "Set milestones with schedule='multistep'"),
+        ({"schedule": "multistep", "milestones": [10, 13]}, "shares of the budget"),
+        ({"warmup": 1.5}, "shares of the budget"),
         ({"betas": [0.9]}, "betas=.* must be a list of 2, each a number"),
     ],
 )

@@ -344,7 +344,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0f" * 3
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty: fetch it again"), (b"PK\x03\x04 a pickle", "is not a complete safetensors file"),
+        (b"", "is empty: download it again"), (b"PK\x03\x04 a pickle", "is not a complete safetensors file"),
         (b"<html>not found</html>", "is a web page"), (b" <!DOCTYPE HTML>\n", "is a web page"),
         (POINTER, "is a pointer of Git LFS.*git lfs pull"), (b"\x10" + bytes(40), "is not a complete safetensors file"),
     ],

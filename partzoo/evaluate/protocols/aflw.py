@@ -39,7 +39,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     if landmarks.shape != (len(files), LANDMARKS, 2):
         raise UsageError(
             f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} images of {data / names}: it must "
-            f"be {(len(files), LANDMARKS, 2)}. Get both files anew."
+            f"be {(len(files), LANDMARKS, 2)}. Download both files again."
         )
     faces = list(zip(files, landmarks, strict=True))
     odd = [file for file, its in faces if not np.isfinite(its).all()]

@@ -155,7 +155,7 @@ def read_truth(file: Path, *, masks: bool = False) -> dict[str, Any]:
         categories = {each["id"] for each in dataset["categories"]}
         annotations = dataset["annotations"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} is not in COCO's format ({error!r}). Get the file anew.") from error
+        raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
 
     def check(annotation: dict) -> None:
         if annotation["image_id"] not in sizes:
@@ -183,7 +183,7 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
         try:
             found = json.loads(Path(detections).read_bytes())
         except (OSError, ValueError) as error:
-            raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it anew.") from error
+            raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it again.") from error
     for number, detection in enumerate(found):
         if not isinstance(detection, dict) or any(name not in detection for name in _FIELDS):
             raise UsageError(f"{origin}: number {number} must be a record of {', '.join(_FIELDS)}: {detection!r:.80}")
@@ -192,7 +192,7 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
             finite_numbers([detection["score"]], "its score")
             check_ids(detection)
         except UnusableError as error:
-            raise UsageError(f"{origin}: number {number} cannot be scored: {error}. Detect anew.") from error
+            raise UsageError(f"{origin}: number {number} cannot be scored: {error}. Run the detector again.") from error
     return [{name: detection[name] for name in _FIELDS} for detection in found]
 
 

@@ -76,7 +76,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     read_rows(parts, "id part x y visible", note)
     short = next((bird for bird, found in points.items() if np.isnan(found).any()), None)
     if short is not None:
-        raise UsageError(f"{parts} lacks landmarks of image {short}. Get the file anew.")
+        raise UsageError(f"{parts} lacks landmarks of image {short}. Download the file again.")
     return Examples(
         [
             Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
@@ -91,7 +91,7 @@ def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], V
     """Read the value that a list has for each image's id; each image must have one line."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
-        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Get the file anew.")
+        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")
     return found
 
 

@@ -65,7 +65,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
             images += [image["file_name"] for image in read_json(data / name)["images"]]
         except (KeyError, TypeError) as error:
             raise UsageError(
-                f"{data / name} must list 'images', each with a 'file_name'. Get the file anew."
+                f"{data / name} must list 'images', each with a 'file_name'. Download the file again."
             ) from error
     folder = data / "Anno/segmentation"
     return Examples([folder / image for image in images], partial(_example, side=side))
@@ -86,7 +86,7 @@ def _labels(file: Path) -> np.ndarray:
     found = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
     if (known[found] != codes).any():
         colour = codes[known[found] != codes][0]
-        raise UsageError(f"{file} has the colour #{colour:06x}, which is not a part's. Get the file anew.")
+        raise UsageError(f"{file} has the colour #{colour:06x}, which is not a part's. Download the file again.")
     return found
 
 

@@ -112,7 +112,7 @@ def _annotated(file: Path, folder: Path, side: int) -> Examples:
     """
     images = [each for each in _images(file, folder).values() if any(map(_counts, each.annotations))]
     if not images:
-        raise UsageError(f"{file} has no image with annotated parts. Get the file anew.")
+        raise UsageError(f"{file} has no image with annotated parts. Download the file again.")
     names = [each.file.name.partition("_")[0] for each in images]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     images = [replace(each, category=numbers[name]) for each, name in zip(images, names, strict=True)]
@@ -135,7 +135,7 @@ def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
         for each in usable(file, found["annotations"], FIELDS, check):
             annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
     except (KeyError, TypeError) as error:
-        raise UsageError(f"{file} is not in COCO's format ({error!r}). Get the file anew.") from error
+        raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
     return {name: AnnotatedImage(names[name], size, annotations.get(name, ())) for name, size in sizes.items()}
 
 
@@ -213,7 +213,7 @@ def _partformer_example(image: AnnotatedImage, side: int) -> Example:
 
 _MASKS = (
     " Truth: 40 part categories and background. Polygons are rasterized by pycocotools; crowds and annotations of no "
-    "area are passed over, a polygon of four numbers is its annotation's box; a pixel belongs to the category that "
+    "area are skipped, a polygon of four numbers is its annotation's box; a pixel belongs to the category that "
     "most annotations give it, the lower of equals. Masks are resized to 128 x 128, nearest (cell i reads pixel "
     "floor(i H / 128)), where maps are read."
 )
@@ -259,7 +259,7 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
         "The image is squashed to 256 x 256 without antialiasing; parts of each class are counted apart."
         + _MASKS
         + " Images without annotation are all background. NMI and ARI of all pixels, background included. Here we "
-        "part from the code, which rasterizes by skimage, gives the parts of an annotation with several polygons to "
+        "differ from the code, which rasterizes by skimage, assigns parts of an annotation with several polygons to "
         "wrong categories, and counts part 0 of class 1 as background."
     ),
     get=GET_PARTFORMER,

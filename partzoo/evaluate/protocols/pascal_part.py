@@ -56,7 +56,7 @@ PART_NAMES = {
 LABELS = {
     pair: label
     for label, pair in enumerate(
-        ((thing, part) for thing, parts in PART_NAMES.items() for part in parts.split()), start=1
+        ((kind, part) for kind, parts in PART_NAMES.items() for part in parts.split()), start=1
     )
 }
 
@@ -115,8 +115,8 @@ def part_mask(files: Annotated, size: tuple[int, int]) -> np.ndarray:
     )
     turn = turn_to_image(files.image, size, drawn, str(files.image), f"the masks of {files.annotation} are")
     mask = np.zeros(drawn, np.int64)
-    for thing, name, part in parts:
-        label = LABELS.get((thing, name.partition("_")[0]))
+    for kind, name, part in parts:
+        label = LABELS.get((kind, name.partition("_")[0]))
         if label is not None and part.shape == drawn:
             mask[part > 0] = label
     return turn(mask)
@@ -137,7 +137,7 @@ def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
                 else:
                     passed.append(f"part {place} of {kind} (it has no name or no mask)")
     except AttributeError as error:
-        raise UsageError(f"{file} is not one of Pascal-Part's ({error}). Get the file anew.") from error
+        raise UsageError(f"{file} is not one of Pascal-Part's ({error}). Download the file again.") from error
     warn_passed_over(file, passed)
     return found
 
@@ -153,7 +153,7 @@ PASCAL_PART = PartProtocol(
     rules=(
         "Neither paper reports it: the rules are ours, after MPAE's for PartImageNet. VOC 2010's train split to fit "
         f"on, val to report on. Truth: the {len(LABELS)} pairs of class and part of the data's part2ind.m, like parts "
-        "(wheel_1, wheel_2) being one, and background; later parts lie over earlier ones; pixels of a thing without "
+        "(wheel_1, wheel_2) being one, and background; later parts lie over earlier ones; pixels of an object without "
         "parts, and of parts that part2ind.m does not name, are background. The whole image is squashed to 224 x 224 "
         "(antialiased bilinear), masks to 128 x 128, nearest, where maps are read. NMI and ARI of all pixels; FG-: "
         "pixels of parts, arg-max over the foreground channels."

@@ -48,7 +48,7 @@ def test_where_no_k_is_said_a_model_is_asked_for_what_it_knows(faces, tmp_path, 
     name = str(save_pretrained(partformer(parts=parts), tmp_path / "model"))
     record = run.evaluate(name, "faces68", faces, seeds=1, limit=2)
     assert record["k"] == asked == [each["k"] for each in record["runs"]]
-    with pytest.raises(UsageError, match=f"k=16: this model knows {parts} parts"):
+    with pytest.raises(UsageError, match=f"k=16: this model has {parts} parts"):
         run.evaluate(name, "faces68", faces, k=[16], seeds=1, limit=2)
 
 
@@ -87,5 +87,5 @@ def test_a_model_of_several_classes_is_told_the_class_of_each_image():
 
     of = partial(figures, partformer(parts=3, classes=2))
     assert of(0) != of(1) and of(0, 1) != of(0, 0)
-    with pytest.raises(UsageError, match="say which each image shows"):
+    with pytest.raises(UsageError, match="state the class of each image"):
         of(None)

@@ -201,7 +201,7 @@ def test_annotations_that_cannot_be_used_are_passed_over_and_named(tmp_path):
     ]
     for number, each in enumerate(odd):
         folder = tmp_path / str(number)
-        with pytest.warns(UserWarning, match=r"train_test\.json: passed over (the )?annotation"):
+        with pytest.warns(UserWarning, match=r"train_test\.json: skipped (the )?annotation"):
             ood(folder, [each, good])
             (test,) = partimagenet.load_ood(folder, "test")
         assert set(test.mask.flat) == {0, 40} and (test.mask[:32, 32:64] == 0).all()
@@ -350,7 +350,7 @@ def test_pascal_parts_that_cannot_be_used_are_passed_over_and_named(voc):
         mask = pascal_part.load(voc, "val")[0].mask
     assert set(mask.flat) == {pascal_part.LABELS["bus", name] for name in ("leftside", "rightside")}
     text = " ".join(str(each.message) for each in warned)
-    assert "2008_000002.mat: passed over part 3 of bus" in text and "passed over wheel_1 (its mask is (9, 9)" in text
+    assert "2008_000002.mat: skipped part 3 of bus" in text and "skipped wheel_1 (its mask is (9, 9)" in text
 
 
 def test_damaged_pascal_annotations_are_named(voc):

@@ -235,7 +235,7 @@ def test_a_record_of_which_nothing_is_left_is_refused(tmp_path):
 
 def test_a_record_that_breaks_off_is_warned_of(tmp_path):
     record = changed(tmp_path, lambda stored: stored[:, : 100 * RATE])
-    with pytest.warns(UserWarning, match=r"tr03-0001\.mat breaks off: its header states 51000 samples, .* 20000"):
+    with pytest.warns(UserWarning, match=r"tr03-0001\.mat is truncated: its header states 51000 samples, .* 20000"):
         assert len(SMALL.read(record).stages) == 2
     (record / "tr03-0001.mat").write_bytes((record / "tr03-0001.mat").read_bytes()[:10_000])
     with pytest.raises(UsageError, match=r"tr03-0001\.mat cannot be read .*: download it again"):

@@ -249,7 +249,7 @@ def test_aflw_faces_with_landmarks_that_are_not_finite_are_passed_over(aflw_face
     points = np.arange(20.0).reshape(2, 5, 2)
     points[0, 3, 1] = np.nan
     savemat(aflw_faces / "aflw_train_keypoints.mat", {"gt": points})
-    with pytest.warns(UserWarning, match=r"keypoints\.mat: passed over train0\.jpg \(a landmark is not finite\)"):
+    with pytest.warns(UserWarning, match=r"keypoints\.mat: skipped train0\.jpg \(a landmark is not finite\)"):
         train = aflw.load(aflw_faces, "train")
     assert len(train) == 1 and np.allclose(train[0].points[0], [11 * 256 / 40, 10 * 256 / 20])
 

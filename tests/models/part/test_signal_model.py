@@ -110,7 +110,7 @@ def test_images_are_refused_in_one_sentence():
 def test_a_model_does_what_it_was_trained_for():
     with pytest.raises(UsageError, match="has no classes"):
         made().classify(torch.zeros(1, 6, 3000))
-    with pytest.raises(UsageError, match="use a pretrained one"):
+    with pytest.raises(UsageError, match="use a pretrained model"):
         made(classes=5).relate(torch.zeros(1, 4, 6, 100))
     with pytest.raises(UsageError, match="must be a multiple of patch"):
         made(size=3050)

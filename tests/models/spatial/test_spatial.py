@@ -227,7 +227,7 @@ def test_wrong_arguments_are_one_clear_error():
     for wrong in ([9], True, 9.0):
         with pytest.raises(UsageError, match="must be one of 0, 1, 3, 5, 7, 9"):
             model.represent(torch.randn(1, 3, 64, 64), wrong)
-    with pytest.raises(ShapeError, match=r"Two \(P, 64\) features are related, not \(64,\) and \(64,\)"):
+    with pytest.raises(ShapeError, match=r"Two \(P, 64\) features are needed, not \(64,\) and \(64,\)"):
         model.relation(torch.randn(64), torch.randn(64))
     with pytest.raises(ShapeError, match=r"not \(2, 64\) and \(3, 64\)"):
         model.relation(torch.randn(2, 64), torch.randn(3, 64))

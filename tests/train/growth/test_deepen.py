@@ -66,7 +66,7 @@ def test_trained_blocks_lie_evenly_the_first_one_first():
     [
         ("spatial-conv4", {"backbone": "conv4"}, "Only a ResNet can grow"),
         ("spatial-resnet34", {"backbone": "resnet34"}, "Only a ResNet can grow"),
-        ("spatial-resnet32", {"backbone": "resnet32", "additive": True}, "additive=True in place of False"),
+        ("spatial-resnet32", {"backbone": "resnet32", "additive": True}, "additive=True instead of False"),
     ],
 )
 def test_what_does_not_fit_is_told(name, changes, told):

@@ -213,10 +213,10 @@ def test_a_failure_puts_random_states_back():
     ("method", "options", "message"),
     [
         ("finetune", {"parent": "patchresnet14.tin"}, r"patchresnet14\.tin is not a PART model"),
-        ("part", {"parent": "part-vitt8"}, r"an option of 'finetune' alone"),
-        ("finetune", {"model": "part-classifier-vits8"}, r"that of the parent part-vitt8\.tin\. Leave model out"),
+        ("part", {"parent": "part-vitt8"}, r"an option of 'finetune' only"),
+        ("finetune", {"model": "part-classifier-vits8"}, r"part-vitt8\.tin determines the size\. Leave model out"),
         ("finetune", {"reading": {"layout": "cub"}, "parent": "none"}, r"cub"),
-        ("finetune", {"task": {"layer_decay": 2.0}, "parent": "none"}, r"layer_decay must lie in 0\.\.1"),
+        ("finetune", {"task": {"layer_decay": 2.0}, "parent": "none"}, r"layer_decay must be in 0\.\.1"),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(folder, tmp_path, method, options, message):
