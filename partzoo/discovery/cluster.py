@@ -104,8 +104,10 @@ def merged_kmeans(points: Tensor, k: int | Literal["auto"], *, seed: int = 0) ->
     counts = torch.bincount(fine.labels, minlength=len(fine.centres)).to(fine.centres)
     is_large = counts >= SMALL * counts.mean()
     large = is_large.nonzero()[:, 0]
+    # Merging looks at the centres alone, not at their counts, so that a small but distinct part is not merged away.
     groups = [large[group].tolist() for group in ward(fine.centres[large], most, APART if k == "auto" else 0.0)]
     nearest = (fine.centres @ fine.centres[large].T).argmax(1)
+    # Small groups join only now: as mixtures of two parts, they would have pulled those parts together in the merging.
     for crumb in (~is_large).nonzero()[:, 0].tolist():
         next(group for group in groups if int(large[nearest[crumb]]) in group).append(crumb)
     sums = torch.stack([(fine.centres[group] * counts[group, None]).sum(0) for group in groups])
@@ -125,6 +127,7 @@ def ward(points: Tensor, k: int, apart: float = 0.0) -> list[list[int]]:
     means = [point.double() for point in points]
     while len(groups) > 1:
         sizes = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+        # What each merge would add to the sum of squares within groups.
         cost = torch.cdist(torch.stack(means), torch.stack(means)).square() * (
             sizes[:, None] * sizes / (sizes[:, None] + sizes)
         )

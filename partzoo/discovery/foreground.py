@@ -116,6 +116,7 @@ def object_scores(regions: Regions, score: np.ndarray, share: float = THIN) -> n
     threshold = share * otsu(score[regions.labels])
     inside = score >= threshold
     size = np.bincount(regions.labels.ravel())
+    # Number the connected pieces: each region takes its neighbours' highest number until nothing changes.
     piece = np.where(inside, np.arange(len(score)), -1)
     linked = regions.neighbours & inside & inside[:, None] | np.eye(len(score), dtype=bool)
     while True:
@@ -154,6 +155,8 @@ def superpixels(lab: np.ndarray) -> Regions:
     rows, columns = max(round(height / step), 1), max(round(width / step), 1)
     y, x = (axis.ravel() for axis in np.mgrid[:height, :width].astype(np.float32))
     home_y, home_x = (y * rows / height).astype(int), (x * columns / width).astype(int)
+    # Cells are compared with the centres of the 3 x 3 nearest grid squares only, which bounds time and keeps regions
+    # compact.
     near = np.stack(
         [
             np.clip(home_y + i, 0, rows - 1) * columns + np.clip(home_x + j, 0, columns - 1)
@@ -195,6 +198,8 @@ def background_and_contrast(regions: Regions, distance: np.ndarray) -> tuple[np.
     texture = steps[np.isfinite(steps)].mean() if np.isfinite(steps).any() else 0.0  # steps within texture cost nothing
     graph = np.where(_linked(regions), np.maximum(distance - texture, 0), np.inf)
     np.fill_diagonal(graph, 0)
+    # Floyd-Warshall: regions are as far apart as colours change on the smoothest path between them, so a region that
+    # fades into the border counts as background even if its colour differs from the border's.
     for i in range(len(graph)):
         np.minimum(graph, graph[:, i, None] + graph[None, i], out=graph)
     reach = np.exp(-(np.minimum(graph, 1e3) ** 2) / 2)

@@ -156,7 +156,7 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
                 if opaque:
                     depth.leave_fourth_band(image)
                 image.load()
-    except Exception as error:  # decoding starts only here, so damaged bytes can raise any type
+    except Exception as error:  # decoding starts only here, so damaged bytes can raise errors of any type
         raise ImageError(f"{name} is damaged or truncated ({error}).") from error
     if colours is not None:
         return pixels_of_array(colours, name)

@@ -43,7 +43,7 @@ def known_bits(image: Image.Image) -> int | None:
     if isinstance(image, TiffImageFile) and image.tag_v2.get(BITS_PER_SAMPLE) == (12,):
         return 12
     if image.format == "PPM" and _codec(image) in ("ppm", "ppm_plain"):
-        return 16  # the header states a largest value, from which Pillow scales
+        return 16  # Pillow scales the values so that the largest one stated in the header becomes that of 16 bits
     return None
 
 
@@ -164,7 +164,7 @@ def upright(image: Image.Image) -> Image.Image:
     """Apply an image's EXIF orientation; images with a damaged EXIF block are returned unchanged."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged blocks can raise any type
+    except Exception:  # damaged blocks can raise errors of any type
         return image
 
 

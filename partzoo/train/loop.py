@@ -153,6 +153,7 @@ def fit(
     prepared, optimizer = accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
     rank, ranks = accelerator.process_index, accelerator.num_processes
+    # All processes draw the same order and take turns in each batch; a resumed run skips the images that it has seen.
     batches = images.epochs(options.batch_size * ranks, options.seed, state.images)
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
@@ -182,6 +183,7 @@ def fit(
             state.images += options.batch_size * ranks
             state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
             if state.step % options.log_steps == 0 or _done(state, options, count) >= 1:
+                # Only here, because reading a value waits for the device to finish the step.
                 values = {name: term.item() for name, term in terms.items()}
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
@@ -237,7 +239,7 @@ def _done(state: Progress, options: LoopOptions, count: int) -> float:
 def rate(done: float, options: LoopOptions) -> float:
     """Compute the learning rate as a share of ``options.lr``, once the share ``done`` of the budget, 0..1, is spent."""
     if done < options.warmup:
-        return max(done / options.warmup, 1e-3)
+        return max(done / options.warmup, 1e-3)  # above zero, so that the first step is not wasted
     if options.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (done - options.warmup) / (1 - options.warmup)))
     return options.factor ** sum(done >= each for each in options.milestones)
@@ -258,6 +260,7 @@ def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
             "weight_decay": 0.0 if vector and options.decay == "matrices" else options.weight_decay,
         }
         | ({"use_fallback": end} if muon else {})
+        # Checkpoints store moments by index, so the order of the groups must not change between runs.
         for (factor, vector, end), parameters in sorted(members.items(), key=lambda member: member[0])
     ]
     if options.optimizer == "sgd":

@@ -119,6 +119,7 @@ def train(
         torch.set_num_threads(threads)
     examples, chosen = _data(settings, data)
     made = _start(settings, chosen)
+    # Everything that can refuse the data comes before the run's folder is made, so that no empty run is left behind.
     made.prepare(data, settings.reading, examples)
     _record(settings, asdict(made.model.config), data, run_folder(out, fresh=not resume))
     state = made.fit(examples, settings.options, out, resume=resume, progress=progress)

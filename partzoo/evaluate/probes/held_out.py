@@ -79,7 +79,7 @@ def part_positions(
         matrices = predicted[..., :2].unflatten(1, (drawn.boxes.shape[1],) * 2)
         figures = position_error(predicted, drawn.targets) | {
             "antisymmetry": antisymmetry(matrices),
-            # Patches have no order, so the reversed numbering pairs each translation back with an unrelated pair.
+            # Patches have no order, so shifting the indices pairs each translation with an unrelated reverse one.
             "random_antisymmetry": antisymmetry(matrices, matrices.roll((2, 2), (1, 2))),
         }
         if model.config.targets == 4:

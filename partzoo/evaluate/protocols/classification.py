@@ -25,7 +25,6 @@ class ClassProtocol:
             images, which then are a fair sample.
         classes: number of classes.
         side: height and width of the data's images; they are resized and normalized for the model.
-            its own way.
         source: paper and section, or page, that defines data and rules.
         rules: the same rules in a few sentences, for the docs.
         get: instructions for the download, and the expected layout of the folder.

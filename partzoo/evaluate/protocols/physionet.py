@@ -210,7 +210,7 @@ def _physical(file: Path, header: Header) -> np.ndarray:
     loadmat = require("scipy.io", "eeg").loadmat
     try:
         stored = np.atleast_2d(loadmat(file)["val"])
-    except Exception as error:  # damaged bytes can make scipy raise any type
+    except Exception as error:  # damaged bytes can make scipy raise errors of any type
         raise UsageError(f"{file} cannot be read ({type(error).__name__}: {error}): download it again.") from error
     if len(stored) != len(header.names):
         raise UsageError(

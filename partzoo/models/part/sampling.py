@@ -353,6 +353,7 @@ def _resample(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     ]
     if axes == 1:
         return torch.einsum("bct,bnpt->bncp", pixels, filters[0])
+    # The filter is separable, so two products resize all boxes at once, whatever their sizes.
     rows = torch.einsum("bchw,bnph->bncpw", pixels, filters[1])
     return torch.einsum("bncpw,bnqw->bncpq", rows, filters[0])
 
@@ -364,6 +365,7 @@ def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:
     steps = torch.arange(patch, device=start.device)[:, None] + 0.5
     distance = torch.arange(side, device=start.device) + 0.5 - (start[..., None, None] + steps * scale)
     weights = (1 - distance.abs() / scale.clamp(min=1)).clamp(min=0)
+    # At the image's border a filter lacks some of its pixels; the others must make up for their weight.
     return weights / weights.sum(-1, keepdim=True)
 
 

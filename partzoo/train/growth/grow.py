@@ -116,7 +116,9 @@ def _relative(small: Any, large: Any, times: int, noise: float) -> None:
     for name in ("query", "key", "value", "out"):
         if isinstance(getattr(small, name), nn.Linear):
             _linear(getattr(small, name), getattr(large, name), times, noise)
-    if isinstance(small.query, nn.Identity):  # one head: logits add up over copies, but are divided by their root
+    if isinstance(small.query, nn.Identity):
+        # Without projections there is one head: its logits are summed over all copies, but divided by the root of their
+        # number only, so one more root is needed.
         large.pair.weight.mul_(times**-0.5)
         large.pair.bias.mul_(times**-0.5)
     _linear(small.head, large.head, times, noise, outputs=0)
