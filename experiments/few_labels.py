@@ -1,6 +1,6 @@
 """Measure accuracy on Tiny-ImageNet with few labels, after PART off the grid, on the grid, and from scratch.
 
-The script pretrains a small network both ways for equally many steps on the folder's images, finetunes both and the
+The script pretrains a small network off and on the grid for equally many steps, finetunes both results and the
 same network from scratch on few labelled images of each class, and prints the mean and standard deviation over seeds
 (docs/transfer.md):
 

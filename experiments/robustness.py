@@ -3,7 +3,7 @@
     python experiments/robustness.py DATA -o results/robustness.csv
 
 DATA is the folder with ``masks/``, whose report splits of celebamask, clothing and cars are used. One vocabulary is
-fitted on each set's training split. Every image is labelled unchanged and changed, the labels are mapped back to the
+fitted on each set's training split. Every image is labelled with and without the change, labels are mapped back to the
 image's original size, and pixels whose label is not 0 are counted.
 """
 

@@ -76,7 +76,7 @@ def check_version(written: Any, known: int, name: str, error: type[PartzooError]
 
 
 def stand_in(begin: bytes) -> str | None:
-    """Describe, from a file's first bytes, what replaces its content, and the remedy; None if they look normal.
+    """Describe what a file holds instead of its content, and the remedy, judged by its first bytes; None if nothing.
 
     A clone without Git LFS holds pointers, and a download from behind a login or error page holds HTML.
     """

@@ -70,7 +70,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def accuracy(model: EfficientNetLite, samples: Path) -> list[dict[str, Any]]:
-    """Measure top-1 and top-5 accuracy over one image of each class, its central square."""
+    """Measure top-1 and top-5 accuracy on the central square of one image of each class."""
     with tarfile.open(samples) as tar:
         images = {
             stem: tar.extractfile(member).read()

@@ -103,7 +103,7 @@ def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Seque
 
 
 def ordinary(path: Path) -> str:
-    """Write a sentence of the README from the verdicts of a reader of the sheets of ordinary photographs."""
+    """Write the README's sentence about a reader's verdicts on the ordinary photographs."""
     with path.open(encoding="utf-8", newline="") as file:
         verdicts = list(csv.DictReader(file))
     foreground, parts = (sum(int(line[name]) for line in verdicts) for name in ("foreground", "parts"))
@@ -128,7 +128,7 @@ def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
 
 
 def commands(*groups: Iterable[Row]) -> str:
-    """Return the commands that measured, as a block."""
+    """Return the commands that measured the figures, as a code block."""
     lines = dict.fromkeys(row.command for rows in groups for row in rows)
     return "\n".join(["```bash", *lines, "```"])
 
@@ -175,7 +175,7 @@ def other_protocols() -> str:
 
 
 def bench(record: dict) -> str:
-    """Return the table of ratios."""
+    """Return the table of the benchmark's ratios."""
     from partzoo.bench.report import markdown as ratios
 
     return ratios(record)

@@ -67,7 +67,7 @@ class PlainMpae(nn.Module):
         self.extractor = _plain(model.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` of the trained size."""
+        """Compute part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` of the trained size."""
         features = self.compress(self.encoder.encode(x).maps())
         features = interpolate(features, x.shape[-2:], mode="bilinear", align_corners=False)
         similarity = self.extractor(x) @ features.flatten(2)

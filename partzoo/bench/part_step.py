@@ -126,7 +126,7 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
 
     Args:
         out: text file to write, for example ``results/profile-part-step.txt``.
-        quick: a tiny model.
+        quick: whether to use a tiny model.
         steps: number of profiled steps, after one unmeasured step.
         top: number of operators to list.
     """

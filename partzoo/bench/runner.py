@@ -35,12 +35,12 @@ UNITS: dict[Unit, str] = {"seconds": "s", "seconds_per_image": "s per image", "m
 
 @dataclass(frozen=True)
 class Comparison:
-    """A description of what is compared with what.
+    """A comparison of our code with a peer: what both sides do, and the target.
 
     Attributes:
         name: name of the comparison.
         ours_is, peer_is: short descriptions of the two sides.
-        target: ratio to reach; None where there is no target.
+        target: ratio to reach, or None.
         measure: ``"speedup"`` for the peer's figure over ours, which must be at least the target; ``"cost"`` for our
             figure over the peer's, which must be at most the target.
         unit: unit of the figures, a key of ``UNITS``.
@@ -81,7 +81,7 @@ def run(
     """Measure rows of the table of ratios.
 
     Args:
-        rows: names from ``ROWS``; None is all of them.
+        rows: names from ``ROWS``; None measures all rows.
         repetitions: number of pairs of runs for every case, after one that is not counted; ``growth`` always uses one.
         out: JSON file to write.
         quick: whether to use tiny models and inputs without targets; this shows that everything runs, and measures

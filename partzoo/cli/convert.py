@@ -112,7 +112,7 @@ def _backbone(model: Model, stored: bool, inside: bool) -> str:
         return f"{name}, stored in the folder"
     if not inside:
         return f"{name}, not in the file; named in the folder"
-    same = _is_the_named(model)
+    same = _equals_released(model)
     if same is None:
         return (
             f"{name}, named in the folder. Its weights are not on this machine, so whether they equal those in "
@@ -123,8 +123,8 @@ def _backbone(model: Model, stored: bool, inside: bool) -> str:
     return f"{name}, named in the folder; its weights equal those in the file"
 
 
-def _is_the_named(model: Model) -> bool | None:
-    """Return whether the frozen encoder equals the one of that name, or None if that one is not on this machine."""
+def _equals_released(model: Model) -> bool | None:
+    """Return whether the frozen encoder equals the released one of its name, or None if that is not on this machine."""
     import torch
 
     from partzoo.models.loading import load

@@ -96,7 +96,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _requirements() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Read the version ranges that partzoo and each of its extras require from the installed package."""
+    """Read from the installed package which versions partzoo and each of its extras require."""
     from packaging.requirements import Requirement
 
     needed: dict[str, Any] = {}

@@ -43,7 +43,7 @@ class Output:
         return self.path if self.journal and not self.together else None
 
     def named(self, index: int) -> str | None:
-        """Return the path of the file that holds the parts of the image with this index at the end."""
+        """Return the path of the file that finally holds the parts of the image with this index."""
         if self.together or not self.files:
             return None if self.path is None else str(self.path)
         return str(self.files[index])

@@ -47,8 +47,8 @@ def from_published(
 
     Args:
         state: the published state dict, unwrapped and without ``module.``; the encoder's tensors may be missing.
-        architecture: name of the architecture; None infers it from the encoder's shapes, or uses the paper's if the
-            encoder is missing.
+        architecture: name of the architecture; None infers it from the encoder's shapes, or uses the paper's
+            architecture if the encoder is missing.
 
     Returns:
         Name of the architecture, the configuration values that follow from the shapes (the number of heads does not),

@@ -1,7 +1,7 @@
 """Annotations in COCO's format: masks of segmentations, and checks that report unusable annotations by name.
 
 A segmentation is checked against the size of its image before anything is allocated for it. The compiled rasterizer
-does not check: with too few runs it leaves memory uninitialized, and for far coordinates it allocates by distance.
+does not check: too few runs leave memory uninitialized, and the more distant coordinates are, the more it allocates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class UnusableError(UsageError):
-    """Raised for an annotation that cannot be used; the message is the reason, to follow the annotation's name."""
+    """Raised if an annotation cannot be used; the message is the reason, to print after the annotation's name."""
 
 
 def usable(

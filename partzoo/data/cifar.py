@@ -57,12 +57,12 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two data sets, with one kind of labels.
+    """One of CIFAR-10 and CIFAR-100, with one kind of labels.
 
     Attributes:
         name: name of the protocol, for errors.
         python, binary: folders of the two versions, as in the official archives.
-        files: split -> names of the pickles; files of the binary version also end in ``.bin``.
+        files: names of each split's pickles; files of the binary version also end in ``.bin``.
         labels: key of the labels in the pickles.
         label_byte, label_bytes: index of the label byte, and number of label bytes before each binary image.
         names: pickle with the names of the classes, its key, and the text file of the binary version.

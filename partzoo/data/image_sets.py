@@ -22,7 +22,7 @@ Frame = Literal["crop", "squash"]
 
 
 class Examples:
-    """Training examples, indexed by number.
+    """A set of training examples, indexed by number.
 
     Attributes:
         labels: ``(N,)`` int64, or None.
@@ -70,7 +70,7 @@ class Examples:
 
 
 class ImageSet(Examples):
-    """Square images of one size, with labels where the data has them.
+    """A set of square images of one size, with labels if the data has them.
 
     Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``;
     those of larger sets are decoded each time.

@@ -39,7 +39,7 @@ class MaskedImage:
 
 
 class MaskedSet(Sequence[MaskedImage]):
-    """Images with masks, in the order of their names, each read only when indexed.
+    """A sequence of images with masks, in the order of their names, each read only when indexed.
 
     Args:
         path: a folder with ``images/`` and ``masks/``, or an uncompressed tar of one; a mask is a PNG with the name of

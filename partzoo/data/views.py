@@ -68,7 +68,7 @@ def random_boxes(
 def bilinear_weights(centres: Tensor, step: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
     """Compute, for each pixel of a resized line, the triangle-filter weights of the original line's pixels.
 
-    The filter reaches one pixel to either side of the centre, or one pixel of the result if these are wider.
+    The filter reaches one pixel to either side of the centre, or one pixel of the result if that is wider.
 
     Args:
         centres: ``(B, S)``, centres of the result's pixels, in indices of the line's pixels.
@@ -187,7 +187,7 @@ def patch_corners(
         device: device of the result.
 
     Returns:
-        ``(B, N, 2)`` int64, top and left, uniform over all that are allowed.
+        ``(B, N, 2)`` int64, top and left, uniform over all allowed corners.
 
     Source: Spatial Reasoning, section 3.1.
     """

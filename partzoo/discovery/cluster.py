@@ -52,7 +52,7 @@ def spherical_kmeans(
         Centres, labels and mean similarity.
 
     Raises:
-        ShapeError: the points are not a non-empty matrix.
+        ShapeError: the points are not a matrix with at least one row.
         UsageError: k or restarts is below 1.
 
     Source: Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", Machine

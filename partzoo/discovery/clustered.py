@@ -70,7 +70,7 @@ class DescribedImage:
 
 
 class ClusteredFinder(Finder[DescribedImage]):
-    """Finds parts by clustering an encoder's descriptors.
+    """A finder that clusters an encoder's descriptors into parts.
 
     Args:
         model: the encoder.

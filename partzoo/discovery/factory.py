@@ -110,7 +110,7 @@ def is_foreground_model(name: str) -> bool:
 def blend(encoder: Model) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return the layers of an encoder to compare, and the weights of each layer, of colour and of position.
 
-    Only the last layer is used, except where its stride is 32 or more: there the map before it gets a third.
+    Only the last layer is used, unless its stride is 32 or more: then the map before it gets a third of the weight.
     """
     if len(encoder.reductions) > 1 and encoder.reductions[-1] >= COARSEST:
         return (-2, -1), (FEATURES / 3, 2 * FEATURES / 3, COLOUR, PLACE)

@@ -100,7 +100,7 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def kept(self, look: Look) -> Any:
-        """Return the part of a look that speeds up the next look at the same image, or None."""
+        """Return what makes the next look at the same image faster, or None."""
 
     @abstractmethod
     def sample(self, look: Look, count: int, seed: int = 0) -> Tensor:

@@ -139,7 +139,7 @@ def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
 
 
 def smoothed_objectness(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
-    """Smooth probabilities ``(h, w)`` over regions, to 0..1; return them with their certainty, the range before."""
+    """Smooth probabilities ``(h, w)`` over regions and stretch them to 0..1; return their range before as certainty."""
     objects = regions.mean(probability)
     score = optimize(regions, colour_distance(regions), 1 - objects, objects)
     return spread(score), float(np.ptp(score))

@@ -12,7 +12,7 @@ FRAME_TOLERANCE = 0.05  # largest difference between a frame's pixels and its co
 
 
 def within_frame(pixels: Tensor, multiple: int) -> tuple[slice, slice]:
-    """Return the rows and columns of an image ``(3, h, w)`` inside its plain frame, in multiples of that many pixels.
+    """Return the rows and columns of an image ``(3, h, w)`` inside its plain frame, as multiples of ``multiple``.
 
     A side has a frame if its outermost lines have one colour and end abruptly along nearly the whole side.
     """

@@ -126,7 +126,7 @@ def fit_parts(
 
     It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
     Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
-    cells of many that the vocabulary is fitted on, before refinement. The parts of a learned part model are not fitted:
+    cells of several that the vocabulary is fitted on, before refinement. A learned part model needs no fitting:
     its vocabulary is all its parts, whatever the images; only which parts a smaller k joins depends on the images.
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
@@ -190,7 +190,7 @@ def label_images(
         vocabulary: vocabulary of parts.
         categories: class of each image.
         batch_size: number of images to read ahead.
-        progress: function that is called with the number of labelled images and of all images to label.
+        progress: function that is called with the number of labelled images and the number to label.
         kept: network outputs kept while the vocabulary was fitted.
         masks: known foreground of the images, or None.
         order: indices of the images to label; None labels all.
@@ -319,7 +319,7 @@ def fitted(
         ks: numbers of parts, as returned by :meth:`Finder.asked`.
         seeds: random seeds of sampling and clustering.
         batch_size: number of images to read ahead.
-        progress: function that is called with the number of images looked at and of all.
+        progress: function that is called with the number of finished images and the total.
         kept: cache that receives the networks' outputs, for :func:`label_images`.
         masks: known foreground of the images, or None.
         pass_over: function that is called for each unreadable image, which is then left out; None raises the error.

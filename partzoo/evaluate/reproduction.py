@@ -123,7 +123,7 @@ def _value(row: Row) -> str:
 
 
 def _floor(rows: Sequence[Row], row: Row) -> str:
-    """Return the figure's own floor, or that of random weights."""
+    """Return the floor of a figure: its constant prediction, or the figure of random weights."""
     wanted = [(row.model, prefix + row.metric, prefix.strip("_")) for prefix in OWN_FLOORS]
     for model, metric, name in [*wanted, (RANDOM, row.metric, RANDOM)]:
         for other in rows:

@@ -211,7 +211,7 @@ def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np
 
     Raises:
         ShapeError: the array has another shape.
-        ImageError: the dtype or the values are not those of an image.
+        ImageError: the dtype or the values are not valid for an image.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ShapeError(f"{name} is an array {array.shape}: it must be (H, W), or (H, W, C) with C 1, 3 or 4.")
@@ -254,7 +254,7 @@ _pillows_own: int | None = None
 
 @contextlib.contextmanager
 def pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Raise Pillow's limit, which is global, where ours is higher, until no thread decodes any more.
+    """Raise Pillow's global limit to ours, if ours is higher, until no thread decodes any more.
 
     Pillow would otherwise warn from 89 million pixels on, while reading the header as well as while decoding.
     """

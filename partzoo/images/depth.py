@@ -48,7 +48,7 @@ def known_bits(image: Image.Image) -> int | None:
 
 
 def is_white_zero(image: Image.Image) -> bool:
-    """Return whether an image is a TIFF with white as zero that Pillow does not invert: 16 bits and floats."""
+    """Return whether an image is a TIFF with white as zero that Pillow does not invert (16 bits or floats)."""
     if not isinstance(image, TiffImageFile) or image.mode not in ("I;16", "I;16B", "F"):
         return False
     return image.tag_v2.get(PHOTOMETRIC, 0) == 0

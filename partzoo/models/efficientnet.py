@@ -66,7 +66,7 @@ class SeparableBlock(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution and linear projection, added to the input if the shapes agree.
+    """A block of expansion, depthwise convolution and linear projection, added to the input if the shapes agree.
 
     Source: Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018.
     """

@@ -15,7 +15,7 @@ class PartModel(Encoder):
     """A model with K learned parts and a background; ``forward`` returns the part maps."""
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Compute part descriptors ``(B, K + 1, dim)``, background first, of images as :meth:`features` accepts."""
+        """Compute part descriptors ``(B, K + 1, dim)``, background first, of images for :meth:`features`."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
 
 
 def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
-    """Blend the parts' colours with the grey image, whose hues would alter them; fade the background."""
+    """Blend the parts' colours with the image in grey, because its hues would alter them; fade the background."""
     strength = np.float32(alpha)
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
     parts = grey * (1 - strength) + colours[labels] * strength

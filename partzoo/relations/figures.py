@@ -34,7 +34,7 @@ def place(patches: Sequence[np.ndarray], centres: np.ndarray, size: tuple[int, i
 
 
 def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int = 0) -> Image.Image:
-    """Draw figure 4: patches off and on the grid as given, at their true positions, and at the predicted ones.
+    """Draw figure 4: patches off and on the grid, in a mosaic, at their true and at their predicted positions.
 
     Args:
         off_grid, on_grid: relations between patches of one image.

@@ -266,7 +266,7 @@ def _warn_of_scales(file: Path, signals: Sequence[EdfSignal]) -> None:
 
 
 def _records(file: Path, header: EdfHeader) -> np.ndarray:
-    """Map the stored values ``(records, width)`` int16 of all complete records from disk."""
+    """Memory-map the stored values ``(records, width)`` int16 of all complete records."""
     whole, rest = divmod(max(os.path.getsize(file) - header.start, 0), 2 * header.width) if header.width else (0, 0)
     if not whole:
         raise UsageError(f"{file} cannot be read as EDF: it ends within its first record; download it again.")

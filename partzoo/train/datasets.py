@@ -28,7 +28,7 @@ Layout = Literal[
 
 @dataclass(frozen=True)
 class DataOptions(DataRecord):
-    """Options of how training images are read, and the statements of a release's record about them.
+    """Options for reading training images, and what a release's record states about the data.
 
     Attributes:
         layout: ``"folder"``, read by :func:`partzoo.data.folders.load_images`, or the name of a data set's official
@@ -63,7 +63,7 @@ def read_images(
 
     Args:
         folder: folder of the data.
-        options: options of reading; ``limit`` and ``per_class`` apply to training images alone.
+        options: options for reading; ``limit`` and ``per_class`` apply to training images alone.
         side: height and width in pixels.
         split: training or held-out images; only the layout ``"folder"`` has held-out images.
         seed: random seed for ``per_class``.

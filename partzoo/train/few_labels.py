@@ -53,10 +53,10 @@ def few_labels(
             random weights.
         out: folder of the table ``few-labels.csv`` and of each run. Rows that the table already has are not run again.
         per_class: numbers of labelled images of each class.
-        seeds: random seeds of each training.
-        steps: number of steps of each training.
+        seeds: random seeds of the training runs.
+        steps: number of steps of each training run.
         every: use only every n-th class.
-        options: options of how images are read.
+        options: options for reading the images.
         task: values of :class:`FinetuneTask`.
         loop: values of :class:`LoopOptions`.
         progress: function that is called with each new row.

@@ -44,7 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecord:
-    """The statements of a recipe about its data, for the record of a released weight; training does not use them.
+    """Facts that a recipe states about its data, for the record of the released weights; training does not use them.
 
     Attributes:
         name: name of the data.

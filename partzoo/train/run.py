@@ -32,7 +32,7 @@ class Settings:
         parent: model that training starts from, or None.
         task, config: values of the task and of the architecture's configuration.
         options: budget and optimizer.
-        reading: options of how the data is read, an instance of ``kind.DATA``.
+        reading: options for reading the data, an instance of ``kind.DATA``.
     """
 
     kind: type[Task]

@@ -55,7 +55,7 @@ def teacher_of(name: str) -> Teacher:
 
 
 def network(pixels: np.ndarray, model: ForegroundModel) -> Lesson:
-    """Predict the foreground by a model, and raise its contrast; the fewer pixels are doubtful, the more confident."""
+    """Predict the foreground with a model and raise its contrast; doubtful pixels lower the confidence."""
     found = _at(model.probability(pixels), pixels.shape[:2])
     doubtful = ((found > 0.15) & (found < 0.85)).mean() / max((found > 0.5).mean(), 1e-3)
     return ((found - 0.5) * 1.6 + 0.5).clip(0, 1), 1 - doubtful

@@ -34,7 +34,7 @@ VERSION = "2"  # version of the preparation; nights in a cache of another versio
 
 @dataclass(frozen=True)
 class SignalOptions(DataRecord):
-    """Options of how recordings are read, and the statements of a release's record about them.
+    """Options for reading recordings, and what a release's record states about the data.
 
     Attributes:
         layout: ``"physionet-2018"``, the challenge's folder, of which all subjects but the held-out ones are read, or

@@ -35,7 +35,7 @@ def hub_file(
         revision: branch, tag or commit; None uses ``main``. A cached commit needs no request.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.
         local_files_only: whether to forbid network requests.
-        cached_first: whether to make no request either if the cache holds the revision, even if that is a branch.
+        cached_first: whether to use a cached revision without a request, even if it is a branch.
         force: whether to download the file again.
         name: name of the weights in error messages.
 

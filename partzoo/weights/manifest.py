@@ -98,7 +98,7 @@ class WeightRecord:
 
     @property
     def bundled(self) -> bool:
-        """Whether the files come with the package."""
+        """Whether the files are part of the package."""
         return all(file.path.startswith(f"{BUNDLED}/") for file in self.files)
 
     def to_json(self) -> dict[str, Any]:

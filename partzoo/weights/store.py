@@ -47,8 +47,8 @@ def resolve(
 ) -> list[Path]:
     """Find the files of a record, download them if necessary, and check them against their sha256.
 
-    Files are searched in the package, in ``checkpoints/`` of a clone, in the Hugging Face cache and on the Hub, in this
-    order.
+    Files are looked up in the package, in ``checkpoints/`` of a clone, in the Hugging Face cache and on the Hub, in
+    this order.
 
     Args:
         record: record of released weights, from :func:`manifest`.

@@ -36,7 +36,7 @@ def legend(k: int, width: int) -> Image.Image:
 
 
 def shown(parts: partzoo.Parts, photograph: bool) -> list[Image.Image]:
-    """Draw the parts as flat colours on grey; with the photograph, also that and the parts over it."""
+    """Draw the parts as flat colours on grey; with ``photograph``, also the photograph and the parts over it."""
     if photograph:
         return [Image.fromarray(parts.image), parts.overlay()]
     colours = drawing.palette(parts.k)

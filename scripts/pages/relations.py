@@ -33,7 +33,7 @@ def validation_images(data: Path) -> list[Image.Image]:
 
 
 def column(image: Path | Image.Image, model: Part, seed: int) -> tuple[Image.Image, str, float]:
-    """Return an image's panels in a column, its errors in words, and the last error divided by that of the middle."""
+    """Return an image's panels in a column, its errors in words, and the error by all patches as a share of chance."""
     relations = partzoo.relate(image, model=model, seed=seed)
     one, every = relations.assemble(0), relations.assemble()
     spread = relations.uncertainty_map()

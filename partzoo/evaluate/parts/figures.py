@@ -246,7 +246,7 @@ def _joined(places: Sequence[Places]) -> Places:
 
 
 def _points(example: Example) -> np.ndarray:
-    """Return the landmarks of an example; an example without a mask has landmarks."""
+    """Return the landmarks of an example without a mask."""
     assert example.points is not None
     return example.points
 

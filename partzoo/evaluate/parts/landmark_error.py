@@ -33,7 +33,7 @@ class Places:
     boxes: np.ndarray | None = None
 
     def in_boxes(self) -> Places:
-        """Return the same positions relative to each box as the unit square.
+        """Return the positions in coordinates in which each box is the unit square.
 
         Raises:
             UsageError: there are no boxes.

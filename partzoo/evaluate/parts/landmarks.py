@@ -144,7 +144,7 @@ class LandmarkRegression:
         UsageError: a landmark is visible in no image.
 
     Source: PartFormer, section 4.2; ``standardize`` as in its code for CelebA and, with ``visible`` and ``active``, in
-        PDiscoFormer's for CUB.
+        PDiscoFormer's code for CUB.
     """
 
     def __init__(

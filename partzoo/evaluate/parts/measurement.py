@@ -43,7 +43,7 @@ class PartMeasurement(Measurement):
 
 
 def requested_finder(request: Request) -> Finder:
-    """Make the finder of a model or of a floor."""
+    """Make the finder of the model or floor that a request names."""
     background, size = request.background, request.size
     if request.model in FLOORS:
         finder = floor_finder(request.model, None if background == "auto" else background, size)

@@ -51,7 +51,7 @@ def random_affine(
         scale: range of the scaling factor.
         generator: source of randomness, on the images' device.
 
-    Source: Spatial Reasoning, section 4.3 and figure 4; the numbers as in its published code.
+    Source: Spatial Reasoning, section 4.3 and figure 4; the numbers are from its published code.
     """
     count, side = len(pixels), pixels.shape[-1]
 

@@ -21,7 +21,7 @@ from partzoo.models.spatial.pairs import PairSampler
 
 
 def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the numbers of images and their uint8 pixels, at the model's size and on its device."""
+    """Yield images' indices and their uint8 pixels, at the model's size and on its device."""
     preprocess: Preprocess = model.preprocess
     device = next((each.device for each in model.parameters()), None)
     count = len(images) if limit is None else min(limit, len(images))
@@ -37,7 +37,7 @@ def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = Non
 def normalized_batches(
     model: Encoder, images: ImageSet, size: int, limit: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the numbers of images and their normalized pixels, at the model's size and on its device."""
+    """Yield images' indices and their normalized pixels, at the model's size and on its device."""
     for numbers, pixels in batches(model, images, size, limit):
         yield numbers, model.preprocess.normalize(pixels)
 

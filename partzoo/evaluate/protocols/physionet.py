@@ -68,9 +68,9 @@ class SignalProtocol:
     test_subjects: int = 200
 
     def records(self, data: str | Path, split: str, *, seed: int = 0) -> list[Path]:
-        """Return the folders of the records of ``split``: ``"train"``, ``"test"``, or ``"rest"``, all others.
+        """Return the folders of the records in ``split``: ``"train"``, ``"test"``, or ``"rest"`` for all others.
 
-        The test subjects are the same for every seed: the first ``test_subjects`` of a fixed order of all. The
+        The test subjects are the same for every seed: the first ``test_subjects`` subjects in a fixed order. The
         training subjects are drawn from the others by ``seed``.
 
         Raises:

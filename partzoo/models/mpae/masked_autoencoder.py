@@ -88,7 +88,7 @@ def visible_patches(noise: Tensor, ratio: float) -> Tensor:
 
     Args:
         noise: ``(B, L)`` random numbers, one for each patch; patches with the lowest stay visible.
-        ratio: share of hidden patches, 0..1; the paper's is 0.9.
+        ratio: share of hidden patches, 0..1; the paper hides 0.9.
 
     Returns:
         ``(B, int(L * (1 - ratio)))`` int64, numbers of the visible patches.

@@ -165,7 +165,7 @@ class Mpae(PartModel):
 
 @register(family="mpae", config=MpaeConfig())
 def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
-    """MPAE over DINOv2's ViT-B/14 with registers: the paper's, for images of 448 or 224 pixels."""
+    """MPAE over DINOv2's ViT-B/14 with registers: the paper's model, for images of 448 or 224 pixels."""
     return Mpae(config)
 
 

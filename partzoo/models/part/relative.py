@@ -64,7 +64,7 @@ class CrossAttentionRelativeEncoder(nn.Module):
         self.head = nn.Linear(dim, outputs)
 
     def forward(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Compute translations from reference to target, in patches; see the module.
+        """Compute translations from reference to target, in patches; see the module's docstring.
 
         Source: PART, section 4, "Relative encoder architecture".
         """
@@ -101,7 +101,7 @@ class PairwiseRelativeEncoder(nn.Module):
         self.pair = nn.Linear(2 * dim, outputs, bias=False)
 
     def forward(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Compute translations from reference to target, in patches; see the module."""
+        """Compute translations from reference to target, in patches; see the module's docstring."""
         reference, target = (nn.functional.linear(tokens, weight) for weight in self.pair.weight.chunk(2, dim=1))
         return _choose((reference[:, :, None] + target[:, None]).flatten(1, 2), pairs, tokens.shape[1])
 
@@ -118,7 +118,7 @@ class FullRelativeEncoder(nn.Module):
         self.all = nn.Linear(patches * dim, patches**2 * outputs, bias=False)
 
     def forward(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Compute translations from reference to target, in patches; see the module.
+        """Compute translations from reference to target, in patches; see the module's docstring.
 
         Raises:
             ShapeError: the number of tokens is not N.

@@ -153,7 +153,7 @@ def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _encoder(config: PartFormerConfig) -> tuple[Encoder | ResNetStem, bool]:
-    """Build the feature encoder; return it with whether it is frozen."""
+    """Build the feature encoder, and report whether it is frozen."""
     if config.encoder == "stem":
         if config.levels:
             raise UsageError(
@@ -208,7 +208,7 @@ def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(parts=4, encoder="dino-vits8", compress="norm-relu", size=256, stride=2),
 )
 def partformer_vits8(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over DINO's ViT-S/8: the paper's, for images of 256 pixels."""
+    """PartFormer over DINO's ViT-S/8: the paper's model, for images of 256 pixels."""
     return PartFormer(config)
 
 

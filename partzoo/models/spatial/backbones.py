@@ -27,7 +27,7 @@ class ConvBlock(nn.Module):
 
 
 class Conv4(nn.Module):
-    """Four convolutions; average pooling with stride 2 follows each of the first three."""
+    """A network of four convolutions, the first three each followed by average pooling with stride 2."""
 
     dim, stride = 64, 8
 

@@ -38,7 +38,7 @@ class SpatialConfig:
         patch_size: side of the patches in pixels. The paper uses 24 for images of 64 (section 4.1); 12 for 32 and 36
             for 96 are in proportion.
         additive: whether to place patches on an empty image instead of enlarging them (section 4.4).
-        aggregation: how the relation module combines two features; ``"cat"`` is the paper's. The others do not
+        aggregation: how the relation module combines two features; ``"cat"`` is used in the paper. The others do not
             distinguish the first from the second, and learn distances in each direction without sign.
         mean, std: mean and standard deviation of each channel, for pixels in 0..1; by default those published for
             Tiny-ImageNet.
@@ -159,7 +159,7 @@ class Spatial(Encoder):
         return self.backbone(x if self.training else x.contiguous(memory_format=torch.channels_last))
 
     def windows(self, patches: int) -> list[tuple[int, int]]:
-        """Return the top and left, in pixels of the enlarged image, of the patches of :meth:`represent`.
+        """Return the corners (top, left) of :meth:`represent`'s patches, in pixels of the enlarged image.
 
         They form a 3 x 3 grid, row by row, which ends a pixel or two inside the image, as in the published code.
 

@@ -21,7 +21,7 @@ def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_ima
     Args:
         maps: ``(B, K, h, w)`` probabilities of the foreground parts.
         group: number of images in a group; the last group may be smaller. None makes the whole batch one group.
-        pool: side of the neighbourhoods over which maps are averaged first; 1 is the paper's, 3 the published code's.
+        pool: side of the neighbourhoods over which maps are averaged first: 1 in the paper, 3 in the published code.
         every_image: whether to require a part in each image too; if not, and with ``group=None``, this is the presence
             loss of PDiscoFormer (Aniraj et al., ECCV 2024).
 

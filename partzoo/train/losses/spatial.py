@@ -11,7 +11,7 @@ def relation_loss(predicted: Tensor, targets: Tensor, alpha: float = 2.0, focus:
 
     Args:
         predicted, targets: ``(P, 3)``, positions and then the logit or class.
-        alpha: weight of the position error; 2 is the paper's sum of two errors, 1 the published code's.
+        alpha: weight of the position error; 2 as in the paper, which sums two errors, or 1 as in the published code.
         focus: gamma of the focal loss: a pair's weight is half of the wrong class's probability to this power. 0 means
             plain cross-entropy.
 

@@ -56,7 +56,7 @@ class Task(nn.Module):
 
         Args:
             folder: folder of the data.
-            options: options of reading, an instance of ``DATA``.
+            options: options for reading, an instance of ``DATA``.
             config: configuration of the model, as far as it does not depend on the data.
             seed: random seed of the sampling from the data.
         """
@@ -84,7 +84,7 @@ class Task(nn.Module):
         resume: bool = False,
         progress: bool = True,
     ) -> loop.Progress:
-        """Train, by default with :func:`partzoo.train.loop.fit`, whose arguments these are."""
+        """Train, by default with :func:`partzoo.train.loop.fit`, which has the same arguments."""
         return loop.fit(self, examples, options, out, resume=resume, progress=progress)
 
     def finish(self, out: str | Path) -> None:

@@ -76,7 +76,7 @@ class ForegroundTask(Task):
         return model
 
     def prepare(self, folder: str | Path, options: Any, examples: MaskedImages) -> None:
-        """Keep the examples, because a step needs to know their aspects and which of them a teacher drew."""
+        """Keep the examples, because each step needs their aspect ratios, and whether a teacher drew their masks."""
         self.examples = examples
 
     def rate_factor(self, name: str) -> float:

@@ -34,7 +34,7 @@ DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest random rotation, shift and s
 
 
 class MpaeTask(Task):
-    """A task of descriptor-based masked restoration (MPAE, section 3); the defaults are the published code's.
+    """A task of descriptor-based masked restoration (MPAE, section 3), with the defaults of the published code.
 
     The paper's versions are ``pixels=0.5, perceptual=0.5, network_weights=(0, 0, 0, 0, 1)`` with VGG-19 (equation 3),
     ``pool=1`` (4 and 5) and ``over_regions=True`` (7). Its tables 4 to 6 vary a loss's weight to 0, ``mask_ratio``,
@@ -49,13 +49,13 @@ class MpaeTask(Task):
         restoration, foreground, background, semantic, variation, entropy: weights of the losses; 0 leaves one out
             (table 4).
         concentration: weight of PartFormer's concentration loss, used instead of variation and entropy (table 6).
-        network: encoder whose features are compared; the paper's is ``"timm/vgg19.tv_in1k"``.
+        network: encoder whose features are compared; the paper uses ``"timm/vgg19.tv_in1k"``.
         network_weights: weights of the network's levels (``VGG_WEIGHTS`` as published); None divides each level by the
             mean of its targets.
         pixels, perceptual: weights of the two terms of equation 3; if ``perceptual`` is 0, no network is needed.
         alpha: area in cells at which the area loss is one half.
         pool: side, in cells, of the neighbourhoods over which presence is averaged: 3 as published, 1 as in the paper.
-        over_regions: whether to use the paper's form of equation 7 instead of the published code's.
+        over_regions: whether to use equation 7 as in the paper rather than as in the published code.
         scale, margin: s and m of equation 7.
         augment: whether to flip, rotate, scale and shift the images at random.
     """

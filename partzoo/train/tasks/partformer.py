@@ -27,9 +27,9 @@ class PartFormerTask(Task):
         exchange: whether to reconstruct each view with the other's part representations (table 7 omits this).
         reconstruction: what to compare: features of ``network``, pixels (``"mse"``, table 10), or nothing (``"none"``,
             table 6).
-        network: encoder of the zoo or of timm whose features are compared; ``"timm/vgg19.tv_in1k"`` is the paper's.
-        network_weights: weights of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), as published
-            ``VGG_WEIGHTS``; None divides each level by the mean activation of its targets.
+        network: encoder of the zoo or of timm whose features are compared; the paper uses ``"timm/vgg19.tv_in1k"``.
+        network_weights: weights of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), such as the
+            published ``VGG_WEIGHTS``; None divides each level by the mean activation of its targets.
         concentration, area, consistency: weights of the losses; 0 leaves one out (table 6).
         alpha: area in cells at which the area loss is one half (table 9).
         background_area: whether the background is among the parts that should not vanish, as in the paper's equation 6;
