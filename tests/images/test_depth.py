@@ -142,7 +142,7 @@ def test_where_low_bytes_are_lost_a_warning_says_so(make):
     rgb = noise(16)
     image = opened(make(rgb))
     image.load()
-    with pytest.warns(UserWarning, match="high bytes only"):
+    with pytest.warns(UserWarning, match="only the high bytes"):
         np.testing.assert_array_equal(pixels(image), rgb >> 8)
 
 

@@ -272,5 +272,5 @@ def test_what_is_not_edf_is_one_sentence(tmp_path):
 def test_annotations_alone_are_no_recording(tmp_path):
     file = write_edf(tmp_path / "SC4001EC-Hypnogram.edf", [], [], kind="EDF+C", note=b"Sleep stage W")
     assert file.stat().st_size == 512 + NOTE_BYTES
-    with pytest.raises(UsageError, match="holds annotations alone"):
+    with pytest.raises(UsageError, match="holds only annotations"):
         read_edf(file, ["EEG Fpz-Cz"])

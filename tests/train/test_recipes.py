@@ -160,7 +160,7 @@ def test_a_run_goes_on_with_its_own_settings(folder, tmp_path):
     recipe = read_recipe(run / RECIPE)
     assert (recipe.task["pairs"], recipe.loop["lr"], recipe.steps) == (16, 5e-4, 3)
     before = (run / RECIPE).read_text()
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already holds a run"):
         train("part", data=folder, out=run, steps=1, config=SMALL, task={"pairs": 8}, progress=False)
     assert (run / RECIPE).read_text() == before
 

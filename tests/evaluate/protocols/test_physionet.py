@@ -259,5 +259,5 @@ def test_annotations_keep_times_over_short_and_long_steps(tmp_path):
 
 def test_annotations_that_break_off_are_refused(tmp_path):
     (tmp_path / "a.arousal").write_bytes(annotations([(5, "W")])[:-2])
-    with pytest.raises(UsageError, match="breaks off"):
+    with pytest.raises(UsageError, match="ends before its end mark"):
         read_annotations(tmp_path / "a.arousal")
