@@ -22,7 +22,7 @@ WEIGHTS = "part-vitt8.test"
 
 
 def failed(ran: Ran, code: int, *words: str) -> None:
-    """The command said one sentence with these words, and left with this code."""
+    """Check that the command printed one sentence with these words, and exited with this code."""
     assert ran.code == code, ran
     assert ran.err.startswith("Error: ") and ran.err.count("\n") == 1, ran.err
     assert "Traceback" not in ran.err and "Unexpected error" not in ran.err

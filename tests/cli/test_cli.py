@@ -21,7 +21,7 @@ TOY = ("--model", "toy-vit")
 
 @pytest.fixture
 def set_of_two(tmp_path):
-    """A folder with two small images of one name."""
+    """Make a folder with two small images of the same name."""
     for folder, source in (("a", CAT), ("b", IBIS)):
         (tmp_path / "set" / folder).mkdir(parents=True)
         with Image.open(source) as image:

@@ -1,4 +1,4 @@
-"""Commands over many images: bad images are skipped, and a run that was stopped goes on."""
+"""Commands over many images: bad images are skipped, and a stopped run continues."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def draw(folder, names, height=24):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder ``in`` with four images, of which ``c.png`` is cut short."""
+    """A folder ``in`` with four images, of which ``c.png`` is truncated."""
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png"])
     cut_short(tmp_path / "in" / "c.png")
@@ -50,7 +50,7 @@ def cut_short(file):
 
 
 def stops_after(monkeypatch, count):
-    """From now on, Ctrl-C is pressed when one more file of parts is about to be written."""
+    """Press Ctrl-C just before the next file of parts is written."""
     save, saved = Parts.save, []
 
     def stopping(self, path, **options):

@@ -1,4 +1,4 @@
-"""``partzoo.convert`` and ``partzoo convert``: what they take, what they say, what they write."""
+"""``partzoo.convert`` and ``partzoo convert``: their inputs, messages and files."""
 
 import argparse
 import json

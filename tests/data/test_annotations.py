@@ -1,4 +1,4 @@
-"""Segmentations become the masks that pycocotools draws, and what it cannot draw is named."""
+"""Segmentations become the masks that pycocotools draws, and segmentations that it cannot draw are named."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What a user gets who names no model."""
+"""The results for a user who names no model."""
 
 from pathlib import Path
 

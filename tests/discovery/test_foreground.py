@@ -16,7 +16,7 @@ from partzoo.discovery.foreground import (
 
 
 def cells(height=40, width=56, thing=(slice(12, 30), slice(15, 40)), noise=1.5):
-    """A reddish square before a greenish ground; features and objectness that agree with it."""
+    """Return a reddish square on a greenish ground, with features and objectness that agree with it."""
     random = np.random.default_rng(0)
     lab = np.full((height, width, 3), (50, -30, 20), np.float32)
     lab[thing] = (60, 50, 30)

@@ -1,4 +1,4 @@
-"""discover_parts and fit_parts with models that know parts by themselves."""
+"""discover_parts and fit_parts with learned part models."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ from partzoo.models.sharing import save_pretrained
 
 
 class Columns(PartModel):
-    """Parts are columns of equal width, where the image is bright; the looks of each are as given."""
+    """A part model whose parts are columns of equal width where the image is bright, with given descriptors."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -43,7 +43,7 @@ THIRDS = [[1, 0], [0, 1], [0.1, 1]]  # the last two look alike
 
 
 class Classes(PartModel):
-    """Halves of the image: upper and lower in class 0, left and right in class 1."""
+    """A part model whose parts are halves of the image: upper and lower in class 0, left and right in class 1."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
     config = SimpleNamespace(parts=2, classes=2)
@@ -129,7 +129,7 @@ def test_joined_parts_keep_the_order_of_the_first_of_each():
 
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_every_part_has_a_place_after_joining(k):
-    """Whichever of two equal cosines is found first: products of matrices are not symmetric to the last bit."""
+    """Equal cosines may be found in any order: matrix products are not symmetric to the last bit."""
     finder = LearnedFinder(Columns([[0.0]] * 7), Settings("", 32))
     for seed in range(40):
         descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))

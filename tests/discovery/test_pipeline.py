@@ -1,4 +1,4 @@
-"""discover_parts and fit_parts, from the outside."""
+"""The public behaviour of discover_parts and fit_parts."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def encoder():
 
 
 def scene(seed=0, size=(90, 120), at=(20, 30)):
-    """A two-coloured thing before a plain, noisy ground."""
+    """Return a two-coloured object on a plain, noisy ground."""
     random = np.random.default_rng(seed)
     pixels = np.full((*size, 3), (60, 120, 70), np.uint8)
     y, x = at
@@ -35,7 +35,7 @@ def stripes(count, size=(60, 120)):
 
 
 def noise(seed=0, size=(48, 48)):
-    """An image in which nothing says where one part ends and the next begins."""
+    """Return an image without any boundary between parts."""
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 

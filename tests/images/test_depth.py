@@ -30,7 +30,7 @@ def noise(bits: int, channels: int = 3, dtype=np.uint16) -> np.ndarray:
 
 
 def in_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """What the rule says, by floats: ``(H, W, 3)``."""
+    """Compute the expected pixels ``(H, W, 3)`` by the rule, with floats."""
     values = np.repeat(values[..., None], 3, 2) if values.ndim == 2 else values
     return np.rint(values / (2**bits - 1) * 255).astype(np.uint8)
 

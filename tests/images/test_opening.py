@@ -331,7 +331,7 @@ def test_too_many_bytes(rgb, tmp_path):
 
 @pytest.fixture
 def site(tmp_path, rgb):
-    """A web server on this machine: its address; it serves ``bird.png`` and some wrong answers."""
+    """Run a local web server that serves ``bird.png`` and some wrong answers; return its address."""
     (tmp_path / "bird.png").write_bytes(encoded(rgb))
 
     class Handler(http.server.SimpleHTTPRequestHandler):

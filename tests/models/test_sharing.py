@@ -35,7 +35,7 @@ def own_notes(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A hub on this machine; the real client, in this process, is told of it and of an empty cache."""
+    """Run a local hub, and point the real client in this process to it and to an empty cache."""
     with serve() as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
         monkeypatch.setattr(
@@ -48,14 +48,14 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pushed(server, model, tmp_path):
-    """The commit of a repository that holds a toy."""
+    """Return the commit of a repository that holds a toy model."""
     folder = hub.save_pretrained(model, tmp_path / "saved")
     return server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
 
 
 @pytest.fixture
 def record(server, model, tmp_path):
-    """A record whose file is in the repository alone."""
+    """Return a record whose file is only in the repository."""
     folder = hub.save_pretrained(model, tmp_path / "checkpoints")
     commit = server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
     return record_of(model, (describe(folder / "model.safetensors"),), hub={"repo": REPO, "revision": commit})

@@ -1,4 +1,4 @@
-"""Models of timm: one of each of its families, images of any size, and what stays as timm has it."""
+"""timm's models: one of each family, images of any size, and equality with timm's results."""
 
 import warnings
 

@@ -69,7 +69,7 @@ def test_a_mirrored_part_of_a_image_is_most_like_its_own():
 
 
 def test_training_makes_views_of_a_image_the_same(tmp_path):
-    """Two plain colours are told apart after a few steps on images of one colour each."""
+    """Two plain colours are distinguished after a few steps on images of one colour each."""
     from partzoo.data.image_sets import ImageSet
     from partzoo.train.loop import LoopOptions, fit
     from partzoo.train.tasks.spatial import SpatialTask

@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def image():
-    """Blurred noise, 90 high and 120 wide."""
+    """Make an image of blurred noise, 90 pixels high and 120 wide."""
     noise = Image.fromarray(RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     return np.asarray(noise.resize((120, 90), Image.Resampling.BICUBIC))
 

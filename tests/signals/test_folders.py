@@ -1,4 +1,4 @@
-"""Folders of recordings, as training reads them, and the cache of what is prepared."""
+"""Folders of recordings as training reads them, and the cache of prepared recordings."""
 
 import numpy as np
 import pytest

@@ -17,7 +17,7 @@ from partzoo.train.datasets import LAYOUTS, DataOptions, read_images
 
 
 def write_image(file, value, height=20, width=40):
-    """Grey at the left, black at the right half."""
+    """Write an image with a grey left half and a black right half."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((height, width, 3), value, np.uint8)
     pixels[:, width // 2 :] = 0

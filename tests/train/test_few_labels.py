@@ -54,7 +54,7 @@ def test_every_parent_count_and_seed_is_a_row_and_is_run_once(folder, parent, tm
 
 
 def started(folder, parents, out, **options):
-    """The networks that trainings begin with, by their folders: a step at hardly any rate leaves them there."""
+    """Return the networks that runs start with, by folder: a step at a tiny rate hardly changes them."""
     loop = {"batch_size": 4, "lr": 1e-12, "precision": "fp32"}
     few_labels(
         folder, parents, out, **({"steps": 1, "task": TASK, "loop": loop, "every": 2, "per_class": (2,)} | options)

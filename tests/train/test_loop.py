@@ -70,7 +70,7 @@ def _stop_after(log, rows):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_a_run_in_two_pieces_equals_a_whole_one_with_channels_last(optimizer, tmp_path):
-    """Moments go on where they were: kernels lie with their channels last, the file's tensors do not."""
+    """Moments are restored although kernels have their channels last and the file's tensors do not."""
     settings = {"optimizer": optimizer, "channels_last": True, "schedule": "constant", "warmup": 0.0}
     torch.manual_seed(0)
     whole = small_classifier()
@@ -172,7 +172,7 @@ def test_clipping_can_be_off(tmp_path):
 
 
 class Watched(PartTask):
-    """Keeps the images of each step and the random numbers it was given; its gradient is 1 everywhere."""
+    """A task that records each step's images and random numbers, and whose gradient is 1 everywhere."""
 
     def __init__(self):
         super().__init__(toy().model)
@@ -185,7 +185,7 @@ class Watched(PartTask):
 
 
 def watched(folder, settings, *, resume=False):
-    """What a run over 24 images sees, each of which has its number for its label."""
+    """Return what a run sees of 24 images whose labels are their numbers."""
     data = images(24)
     data.labels = torch.arange(24)
     task = Watched()
@@ -215,7 +215,7 @@ def test_each_step_cuts_other_patches_out_of_the_same_images(tmp_path):
 
 @pytest.fixture
 def rank(monkeypatch):
-    """Lets this process believe that it is one of two, whose clocks go alike."""
+    """An accelerator that pretends to be one of two processes with equal clocks."""
 
     def become(number):
         class OneOfTwo(accelerate.Accelerator):
@@ -257,7 +257,7 @@ def test_one_process_alone_writes_the_run(rank, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_each_parameter_moves_at_its_share_of_the_rate(optimizer, tmp_path, monkeypatch):
-    """Two runs from one start, whose gradients are alike: only the shares differ."""
+    """Two runs have equal weights and gradients, and differ only in the shares."""
     moved = []
     for share in (1.0, 0.25):
         task = Watched()
@@ -353,7 +353,7 @@ def test_wrong_options_are_one_clear_error(values, message):
 
 
 def test_precision_is_chosen_for_each_run(tmp_path):
-    """Two runs in one process, and what each computes its products in."""
+    """Two runs in one process each compute their products in the given precision."""
     seen = []
     for precision in ("bf16", "fp32"):
         task = toy()

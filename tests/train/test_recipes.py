@@ -1,4 +1,4 @@
-"""Recipes that come with partzoo, and settings in place of theirs."""
+"""Recipes that are part of partzoo, and settings that override theirs."""
 
 import functools
 import shlex
@@ -180,7 +180,7 @@ def test_parts_of_each_class_need_as_many_classes(folder, tmp_path):
 
 
 def shown():
-    """Trainings by a recipe of the docs' page."""
+    """Return the training commands of a docs page that use a recipe."""
     page = Path(__file__).parents[2] / "docs" / "training.md"
     lines = [line for line in page.read_text().splitlines() if line.startswith("partzoo train ")]
     return [line for line in lines if "--set" in line or "--recipe" in line]

@@ -45,7 +45,7 @@ def model():
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """An empty clone of the repository, in which the test runs."""
+    """Make an empty clone of the repository and run the test in it."""
     folder = tmp_path / "clone"
     folder.mkdir()
     (folder / NAME).write_text(EMPTY)
@@ -55,7 +55,7 @@ def clone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def record(model, clone):
-    """A record whose file lies in the clone's checkpoints."""
+    """Make a record whose file is in the clone's checkpoints."""
     path = clone / "checkpoints" / "toy-vit.test.safetensors"
     write_weights(path, model.state_dict(), "toy-vit", model.config)
     return record_of(model, (describe(path),))
@@ -472,7 +472,7 @@ def test_storage_precision_keeps_the_features(model):
 
 
 class Steep(torch.nn.Module):
-    """Amplifies the rounding of its weights: a difference of nearly equal numbers."""
+    """A model that amplifies the rounding of its weights, by a difference of nearly equal numbers."""
 
     def __init__(self):
         super().__init__()
@@ -489,7 +489,7 @@ def test_storage_precision_is_float32_where_rounding_shows():
 
 
 class SteepParts(Steep):
-    """Maps that amplify the rounding of the weights; features and descriptors that do not."""
+    """A part model whose maps amplify the rounding of the weights, unlike its features and descriptors."""
 
     part_maps = Steep.forward
 

@@ -34,7 +34,7 @@ class MeanColour(Encoder):
 
 
 def images(data, split, limit=None):
-    """Three colours, one a class, with some noise."""
+    """Make images of three colours, one for each class, with some noise."""
     count = {"train": 60, "test": 30}[split]
     count = count if limit is None else min(limit, count)
     rng = np.random.default_rng(len(split))
@@ -151,7 +151,7 @@ def test_positions_are_drawn_where_the_model_is():
 
 
 class Knowing(Part):
-    """Says the true positions, which the test paints into the patches."""
+    """A model that returns the true positions, which the test paints into the patches."""
 
     def relate(self, patches, pairs=None):
         places = patches.mean((-1, -2))[:, :, :2]

@@ -275,7 +275,7 @@ def test_a_image_that_the_annotations_lack_is_named(by_class):
 
 
 def struct(rows):
-    """MATLAB's struct array."""
+    """Make an array in the form of MATLAB's struct arrays."""
     fields = np.zeros((1, len(rows)), dtype=[(name, object) for name in rows[0]])
     for i, row in enumerate(rows):
         for name, value in row.items():

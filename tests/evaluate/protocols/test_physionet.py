@@ -40,7 +40,7 @@ def sine(frequency, seconds):
 
 
 def write_record(folder, name, frequencies=range(2, 8)):
-    """Channels of one sine each, on an offset and a hum of 60 Hz, among channels that are not wanted."""
+    """Write channels of one sine each, on an offset and a hum of 60 Hz, among unneeded channels."""
     record = folder / "training" / name
     record.mkdir(parents=True)
     seconds = sum(length for _, length in NIGHT)
@@ -179,7 +179,7 @@ def test_headers_in_any_encoding_and_with_any_line_ends_are_read(tmp_path, encod
 
 
 def changed(folder, change=lambda stored: None, header=lambda text: text, kind=np.int16):
-    """A record with other stored values or another header."""
+    """Write a record with other stored values or another header."""
     record = write_record(folder, "tr03-0001")
     file = record / "tr03-0001.mat"
     stored = io.loadmat(file)["val"].astype(kind)

@@ -1,4 +1,4 @@
-"""What all part protocols promise, and the loaders of landmarks on miniatures of the official folders."""
+"""The contract of all part protocols, and the loaders of landmarks on miniatures of the official folders."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ LABEL_MAPS = {"cars", "celebamask", "clothing"}  # tested in test_masked_sets.py
 
 
 def write_image(file, height, width):
-    """Red is 4 x, green 8 y: a place can be read from its colour."""
+    """Write an image whose red is 4 x and whose green is 8 y, so that its colour gives the position."""
     y, x = np.mgrid[:height, :width]
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.stack([4 * x, 8 * y, 0 * x], 2).astype(np.uint8)).save(file, format="PNG")

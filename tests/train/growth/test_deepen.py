@@ -17,7 +17,7 @@ SMALL = SpatialConfig("resnet8", 32, 12)
 
 
 def trained(config=SMALL):
-    """A model none of whose parameters has its initial value, and whose statistics are of data."""
+    """Make a model with no parameter at its initial value, and with statistics of data."""
     torch.manual_seed(0)
     model = build(find("spatial-resnet8"), config).train()
     with torch.no_grad():

@@ -18,7 +18,7 @@ SMALL = PartConfig(dim=24, depth=3, heads=2, size=24)
 
 
 def trained(config):
-    """A model none of whose parameters has its initial value, biases and norms included."""
+    """Make a model with no parameter at its initial value, including biases and norms."""
     torch.manual_seed(0)
     model = build(find("part-vitt8"), config).eval()
     with torch.no_grad():

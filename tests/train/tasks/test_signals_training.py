@@ -143,7 +143,7 @@ def test_times_that_show_are_learned(sampling):
 
 
 def related(monkeypatch, pixels, model=None, **options):
-    """The patches ``(B, N, C, P)`` that the model is shown, and the pairs it is asked about."""
+    """Return the patches ``(B, N, C, P)`` that the model receives, and the pairs to predict."""
     model, shown = model or SignalPart(SignalPartConfig(**SMALL, channels=2)), []
 
     def relate(patches, pairs=None):

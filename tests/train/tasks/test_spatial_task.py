@@ -116,7 +116,7 @@ def test_plain_relational_reasoning_has_no_patches_and_no_positions():
 
 
 def overlapping(positions, config):
-    """Which of the images' first two patches overlap."""
+    """Return whether the first two patches of each image overlap."""
     first, second = (positions * config.unit * config.size).unflatten(0, (2, -1))
     return ((first - second).abs() < config.patch_size - 1e-3).all(1)
 
