@@ -54,7 +54,7 @@ def test_where_no_k_is_said_a_model_is_asked_for_what_it_knows(faces, tmp_path, 
 
 @pytest.mark.parametrize("k", [3, 2])
 def test_unrefined_scores_are_the_maps_as_the_model_upsamples_them(faces, k):
-    """Return maps as the papers read them: softmax of upsampled similarities, added up over joined parts."""
+    """The papers read maps as softmax of upsampled similarities, added up over joined parts."""
     model, image = partformer(parts=3), OpenedImage(get("faces68").load(faces, "report")[0].image[:128, :128])
     finder = make_finder(model, refine=False, size=64)
     view = finder.look(image)

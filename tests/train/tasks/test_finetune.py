@@ -109,7 +109,7 @@ def test_few_images_of_each_class_are_drawn_by_the_seed(folder):
     assert len(drawn(100, 0)) == 54
     unseen = read_images(folder, DataOptions(per_class=4), 32, split="val")
     assert len(unseen) == 6 and not set(unseen.files) & set(drawn(100, 0).files)
-    with pytest.raises(UsageError, match=r"per_class=0, but it must be at least 1"):
+    with pytest.raises(UsageError, match=r"per_class=0 must be at least 1"):
         drawn(0, 0)
 
 
