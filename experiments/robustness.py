@@ -59,7 +59,7 @@ def cut(image: Image.Image) -> Image.Image:
 
 
 def uncut(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Place the labels of the central part in the whole image; the 0 around them is not counted."""
+    """Place the labels of the central part in the whole image, surrounded by 0, which is not counted."""
     whole = np.full(size, -1, np.int64)
     top, left = size[0] // 10, size[1] // 10
     whole[top : top + labels.shape[0], left : left + labels.shape[1]] = labels

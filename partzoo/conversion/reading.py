@@ -1,4 +1,4 @@
-"""Safe reading of published checkpoints: no code in them is run, wrappers are removed, and unknown ones described."""
+"""Safe reading of published checkpoints: their code is never run, wrappers are removed, unknown files are described."""
 
 from __future__ import annotations
 

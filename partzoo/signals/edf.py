@@ -163,14 +163,14 @@ def _text(field: bytes) -> str:
 
 
 def _count(text: str) -> int:
-    """Parse a number of the header that counts something."""
+    """Parse a field of the header that holds a count."""
     if not re.fullmatch("[0-9]+", text):
         raise ValueError(f"its header states {text!r} where a count belongs")
     return int(text)
 
 
 def _number(text: str) -> float:
-    """Parse a number of the header, which some writers give a decimal comma."""
+    """Parse a field of the header that holds a number; some writers use a decimal comma."""
     try:
         number = float(text.replace(",", "."))
     except ValueError:

@@ -19,7 +19,7 @@ IN_FLOAT32 = partial(IN_BFLOAT16, dtype=torch.float32)
 class Muon(timm.optim.Muon):
     """timm's Muon, with steps made orthogonal in float32 if the device does not multiply bfloat16 natively.
 
-    timm uses bfloat16 everywhere, with which such a CPU takes up to twenty times as long.
+    timm uses bfloat16 on every device, which takes such a CPU up to twenty times as long.
     """
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:

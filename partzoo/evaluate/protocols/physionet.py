@@ -132,7 +132,7 @@ class SignalProtocol:
         return Night(record.name, normalized(windows[whole]), stages[whole])
 
     def read_unlabelled(self, record: Path) -> np.ndarray:
-        """Read all windows ``(n, 6, 3000)`` of a night without gaps, from its beginning and after missing samples.
+        """Read a night as consecutive windows ``(n, 6, 3000)``, which restart after missing samples.
 
         Signals are filtered, resampled and normalized as in :meth:`read`.
         """
