@@ -162,7 +162,7 @@ def test_the_cost_of_a_work_counts_from_the_loaded_model_and_sees_its_peak(monke
     assert held.all()
 
 
-def test_a_process_of_its_own_reports_back(tmp_path):
+def test_a_separate_process_reports_back(tmp_path):
     growth.write_images(tmp_path / "few", 1)
     found = growth.cost_in_its_own_process("extract_features", tmp_path / "few", "toy-vit")
     assert found["seconds_per_image"] > 0 and 0.1 <= found["mebibytes"] < 500

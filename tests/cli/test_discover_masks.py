@@ -49,7 +49,7 @@ def test_the_format_option_decides_whatever_an_image_is_called(folder, monkeypat
                 assert written.mode == mode
 
 
-def test_own_parts_are_asked_of_part_models_alone(folder, monkeypatch):
+def test_own_parts_need_a_part_model(folder, monkeypatch):
     monkeypatch.chdir(folder)
     refused = partzoo("discover", "in/a.png", "-k", "own", "--model", "toy-vit")
     assert refused.code == 2 and "-k own is for part models" in refused.err

@@ -224,7 +224,7 @@ def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(pla
     assert "vocabulary was v.safetensors sha256:" in partzoo("discover", "in", *words, "--resume").err
 
 
-def test_a_run_over_earlier_results_says_what_becomes_of_them(place):
+def test_a_run_over_earlier_results_reports_what_it_replaces(place):
     partzoo("discover", "in", *FOLDER)
     assert "out had 3 images done with the same settings" in partzoo("discover", "in", *FOLDER).err
     ran = partzoo("discover", "in", *FOLDER, "-k", 2)

@@ -137,7 +137,7 @@ def test_every_part_has_a_place_after_joining(k):
         assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
 
 
-def test_the_own_vocabulary_costs_no_look_at_the_images():
+def test_a_models_own_vocabulary_needs_no_images():
     model = Columns(THIRDS)
     for images in (bright(), [bright(), bright()]):
         assert partzoo.fit_parts(images, model=model).numbering == (1, 2, 3)
@@ -157,7 +157,7 @@ def test_a_vocabulary_labels_as_the_call_that_it_is_from():
 
 
 @pytest.mark.parametrize("k", [None, 2])
-def test_a_saved_vocabulary_brings_model_and_numbering(partformer, tmp_path, k):
+def test_a_saved_vocabulary_determines_model_and_numbering(partformer, tmp_path, k):
     name = str(save_pretrained(partformer, tmp_path / "partformer"))
     pixels = noise(1)[0]
     partzoo.fit_parts(pixels, k, model=name).save(tmp_path / "v.safetensors")
@@ -182,7 +182,7 @@ def test_batch_size_does_not_change_labels(partformer):
         assert partzoo.discover_parts(images, 3, model=partformer, batch_size=batch_size) == one
 
 
-def test_a_image_smaller_than_the_parts_are_many_is_no_error():
+def test_an_image_smaller_than_the_parts_are_many_is_no_error():
     assert partzoo.discover_parts(np.full((1, 1, 3), 250, np.uint8), model=Columns(THIRDS)).labels.shape == (1, 1)
 
 
@@ -216,7 +216,7 @@ def test_a_wrong_or_missing_class_is_an_error(arguments, message):
         partzoo.discover_parts(bright(), **({"model": Classes()} | arguments))
 
 
-def test_a_partformer_of_several_classes_is_told_the_class():
+def test_a_partformer_of_several_classes_needs_the_class():
     torch.manual_seed(0)
     model = partzoo.load(
         "partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=3, classes=5, size=64
@@ -226,7 +226,7 @@ def test_a_partformer_of_several_classes_is_told_the_class():
     assert found[1] == found[2] and found[0] != found[1] and found[0].k == 3
 
 
-def test_of_a_model_of_one_class_none_is_asked():
+def test_a_model_of_one_class_needs_no_class():
     model = partzoo.load(
         "partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=3, classes=1, size=64
     )
@@ -235,13 +235,13 @@ def test_of_a_model_of_one_class_none_is_asked():
         partzoo.discover_parts(noise(1)[0], model=model, classes=0)
 
 
-def test_the_command_asks_for_the_class_and_gives_few_parts_unasked(tmp_path):
+def test_the_command_needs_the_class_and_finds_all_parts_by_default(tmp_path):
     torch.manual_seed(0)
     model = partzoo.load("partformer-resnet18", pretrained=False, dtype="float32", parts=3, classes=2, size=64)
     name, image = save_pretrained(model, tmp_path / "model"), tmp_path / "noise.png"
     Image.fromarray(noise(1)[0]).save(image)
     out = tmp_path / "parts.npz"
-    assert "parts of 2 classes" in command("discover", image, "--model", name).err
+    assert "parts for 2 classes" in command("discover", image, "--model", name).err
     assert command("discover", image, "--model", name, "--class", 1, "-o", out).code == 0
     assert partzoo.Parts.load(out) == partzoo.discover_parts(image, model=str(name), classes=1)
     own = command("discover", image, "--model", name, "--class", 1, "-k", "own", "--json")

@@ -480,7 +480,7 @@ def test_working_size_by_example():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_to_tensor_has_the_size_asked_for(size):
+def test_to_tensor_has_the_requested_size(size):
     image = open_image(np.random.default_rng(0).random(size))
     h, w = working_size(size, 64, 8)
     x = to_tensor(image, (h, w), Preprocess)

@@ -111,7 +111,7 @@ def test_the_order_is_from_top_left_to_bottom_right():
 
 
 @pytest.mark.parametrize("sampling", ["off-grid", "on-grid", "multi-scale"])
-def test_a_image_is_related_in_its_own_pixels(image, model, sampling):
+def test_an_image_is_related_in_its_own_pixels(image, model, sampling):
     relations = partzoo.relate(image, n=12, model=model, sampling=sampling)
     side = 120 * 8 / 32
     sizes = relations.boxes[:, 2:] - relations.boxes[:, :2]

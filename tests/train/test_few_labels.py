@@ -94,7 +94,7 @@ def test_a_seed_draws_the_same_images_for_every_parent(folder, parent, tmp_path,
     assert len(drawn["part-3-0"]) == 2 * 3 and set(drawn["part-3-0"]) != set(drawn["part-3-1"])
 
 
-def test_only_every_so_many_classes_are_learned(folder, parent, tmp_path):
+def test_only_every_nth_class_is_learned(folder, parent, tmp_path):
     for every, names in ((1, "abcd"), (2, "ac"), (3, "ad")):
         [made] = started(folder, {"part": parent}, tmp_path / str(every), seeds=(0,), every=every).values()
         assert made.config.names == tuple(names) and made.config.classes == len(names)

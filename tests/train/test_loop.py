@@ -285,7 +285,7 @@ def test_betas_are_the_optimizer_s(optimizer, tmp_path):
     assert not torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
 
 
-def test_rows_and_checkpoints_come_as_often_as_they_are_asked_for(tmp_path, monkeypatch):
+def test_rows_and_checkpoints_are_written_at_the_requested_intervals(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(loop, "_save", lambda task, optimizer, state, out: saved.append(state.step))
     watched(tmp_path / "often", LoopOptions(steps=6, batch_size=4, log_steps=2, checkpoint_minutes=0.0))

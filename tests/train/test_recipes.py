@@ -127,7 +127,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_run_says_what_it_was_and_can_be_repeated(folder, tmp_path):
+def test_a_run_records_its_settings_and_can_be_repeated(folder, tmp_path):
     settings = [f"config.{name}={value}" for name, value in SMALL.items()]
     settings += [
         "pairs=16",

@@ -202,7 +202,7 @@ def test_a_flipped_bit_is_found_though_the_file_was_whole_before(record, clone):
     assert result.state == "damaged" and "sha256" in result.problem
 
 
-def test_a_truncated_file_tells_both_sizes(record, clone):
+def test_the_error_for_a_truncated_file_states_both_sizes(record, clone):
     path = file_of(record, clone)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match=rf"{record.bytes - 100:,} bytes, not the {record.bytes:,}"):
@@ -440,7 +440,7 @@ def test_a_file_with_a_key_too_few_or_too_many_does_not_load(model, tmp_path, ch
 # packing
 
 
-def test_golden_output_is_the_same_again_and_tells_other_weights_apart(model):
+def test_golden_output_is_reproducible_and_distinguishes_other_weights(model):
     recorded = golden(model)
     assert recorded == golden(model)
     assert check_golden(model, json.loads(json.dumps(recorded))) < 1e-5
@@ -448,7 +448,7 @@ def test_golden_output_is_the_same_again_and_tells_other_weights_apart(model):
         check_golden(toy(seed=2), recorded)
 
 
-def test_golden_output_of_another_shape_is_told(model):
+def test_golden_output_of_another_shape_is_reported(model):
     recorded = golden(model) | {"shape": [1, 2, 3]}
     with pytest.raises(WeightsError, match=r"not the recorded \(1, 2, 3\)"):
         check_golden(model, recorded)

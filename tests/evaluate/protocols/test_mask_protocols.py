@@ -261,7 +261,7 @@ def test_partformers_images_have_their_class_and_stay_without_parts(by_class):
     assert set(test[1].mask.flat) == {40}
 
 
-def test_a_image_that_the_annotations_lack_is_named(by_class):
+def test_an_image_that_the_annotations_lack_is_named(by_class):
     listed = by_class / "newdset.txt"
     listed.write_text("7\t0\t0\tn01\ta.JPEG\n")
     with pytest.raises(UsageError, match=r"newdset\.txt names image 7, which .*train\.json lacks"):
@@ -329,7 +329,7 @@ def test_pascals_later_parts_lie_over_earlier_ones_and_like_parts_are_one(voc):
     assert (val[0].mask == expected).all()
 
 
-def test_a_thing_without_parts_is_background(voc):
+def test_an_object_without_parts_is_background(voc):
     assert set(pascal_part.load(voc, "val")[1].mask.flat) == {0}
 
 

@@ -210,7 +210,7 @@ def test_an_unknown_unit_of_the_header_is_warned_of(tmp_path):
     ("form", "kind", "value"),
     [("16", np.int16, -(2**15)), ("24", np.int32, -(2**23)), ("32", np.int32, -(2**31)), ("16", np.float64, np.nan)],
 )
-def test_no_value_costs_its_windows_alone(tmp_path, night, form, kind, value):
+def test_a_missing_value_removes_only_its_windows(tmp_path, night, form, kind, value):
     def gone(stored):
         stored[2, 100 * RATE : 100 * RATE + 3] = value
 
@@ -223,7 +223,7 @@ def test_no_value_costs_its_windows_alone(tmp_path, night, form, kind, value):
     assert len(windows) == 3 + 5 and np.isfinite(windows).all()
 
 
-def test_a_record_of_which_nothing_is_left_is_refused(tmp_path):
+def test_a_record_without_usable_windows_is_refused(tmp_path):
     def gone(stored):
         stored[3] = -32768
 

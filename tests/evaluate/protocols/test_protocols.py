@@ -49,7 +49,7 @@ def test_all_are_listed():
     assert found == PART_PROTOCOLS | LABEL_MAPS
 
 
-def test_each_says_what_it_is(protocol):
+def test_each_command_describes_itself(protocol):
     assert protocols.get(protocol.name) is protocol
     assert protocol.source and "--data DIR" in protocol.get and len(protocol.rules) > 100
     assert protocol.truths > 1 and protocol.grid == (None if protocol.name == "faces68" else 128)
@@ -131,7 +131,7 @@ def test_cub_birds_are_squashed_with_their_landmarks(birds):
     assert bird.box == pytest.approx((112, 112, 224, 224))
 
 
-def test_cub_frames_have_the_side_that_is_asked_for(birds):
+def test_cub_frames_have_the_requested_side(birds):
     bird = cub.load(birds, "test", side=80)[0]
     assert bird.image.shape == (80, 80, 3)
     assert bird.points[3].tolist() == [8, 8] and bird.box == (2, 8, 6, 16)
@@ -215,7 +215,7 @@ def test_celeba_lists_that_are_damaged_say_where(faces):
         celeba.load(faces, "mafl-test")
 
 
-def test_images_are_opened_when_asked_for(faces):
+def test_images_are_opened_on_demand(faces):
     fit = celeba.load(faces, "mafl-train")
     (faces / "img_celeba/000002.jpg").unlink()
     assert [len(each) for each in (fit, fit[1:], fit[:9])] == [2, 1, 2]

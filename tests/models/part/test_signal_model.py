@@ -50,7 +50,7 @@ def test_tokens_and_intermediates_are_in_time():
         assert model(x).shape == (2, 30 + prefix, 24)
 
 
-def test_positions_tell_time_and_masked_ones_do_not():
+def test_positions_carry_time_and_masked_ones_do_not():
     model, x = made(classes=5), torch.randn(3, 6, 3000)
     turned = x.unflatten(2, (30, 100)).flip(2).flatten(2)
     assert not torch.allclose(model.classify(x), model.classify(turned), atol=1e-5)

@@ -138,7 +138,7 @@ def test_a_batch_is_represented_as_its_images_one_by_one():
     assert model.represent(x).shape == (3, 10 * 64)
 
 
-def test_a_model_of_additive_patches_sees_a_image_once():
+def test_a_model_of_additive_patches_sees_an_image_once():
     model = spatial("conv4", additive=True)
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(model.represent(x), model.features(x))
@@ -151,7 +151,7 @@ def test_positions_are_in_the_published_unit():
     assert SpatialConfig(additive=True).unit * 64 == pytest.approx(40)
 
 
-def test_images_are_related_in_sides_of_a_image_x_first():
+def test_images_are_related_in_sides_of_an_image_x_first():
     model = spatial("conv4")
     a, b = torch.randn(2, 3, 3, 64, 64)
     found, raw = model.relate_images(a, b), model.relation(model.features(a), model.features(b))
@@ -268,7 +268,7 @@ def test_every_architecture_is_loaded_by_name_and_represents_its_own_images(back
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
-def test_relations_are_told_in_every_precision(dtype):
+def test_relations_are_predicted_in_every_precision(dtype):
     torch.manual_seed(0)
     model = partzoo.load("spatial-conv4", pretrained=False, device="cpu", dtype="float32")
     state = model.state_dict()

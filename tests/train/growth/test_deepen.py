@@ -69,7 +69,7 @@ def test_trained_blocks_lie_evenly_the_first_one_first():
         ("spatial-resnet32", {"backbone": "resnet32", "additive": True}, "additive=True instead of False"),
     ],
 )
-def test_what_does_not_fit_is_told(name, changes, told):
+def test_what_does_not_fit_is_reported(name, changes, told):
     with pytest.raises(UsageError, match=told):
         deepen(trained(), find(name), dataclasses.replace(SMALL, **changes))
 

@@ -48,7 +48,7 @@ def test_a_grown_model_has_the_outputs_of_the_small_one(changes, kind):
     torch.testing.assert_close(large.encode_patches(patches), tokens, atol=2e-5, rtol=1e-4)
 
 
-def test_copies_learn_different_things_from_the_first_step_on():
+def test_copies_diverge_from_the_first_step_on():
     torch.manual_seed(0)
     large = larger(SMALL, dim=48, heads=4)
     task = PartTask(large.train(), pairs=20)
