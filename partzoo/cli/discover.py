@@ -60,7 +60,7 @@ class PartCount(click.ParamType):
       partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
     \b
-    In a folder, images that cannot be read are skipped and listed in out/failed.csv. To continue a stopped run:
+    Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run:
       partzoo discover herons/ -k 6 -o out/ --resume
     \b
     To keep the parts of one set and find them in new images:
@@ -73,7 +73,7 @@ class PartCount(click.ParamType):
     "-k",
     "k",
     type=PartCount(),
-    show_default="auto for one image, 8 for many; own of a part model",
+    show_default="auto for one image, 8 for many, own for a part model",
     help="Number of parts: a number, auto (chosen by how different they look), or own (the part model's number).",
 )
 @click.option(

@@ -44,8 +44,10 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     """,
 )
 @click.argument("model", required=False, shell_complete=complete_weights)
-@click.option("--all", "everything", is_flag=True, help="Every released weight and floor; writes OUT/PROTOCOL.csv.")
-@click.option("--protocol", required=True, shell_complete=complete_protocols, help="faces68, tiny-imagenet, ...")
+@click.option(
+    "--all", "everything", is_flag=True, help="Measure all released weights and floors; write OUT/PROTOCOL.csv."
+)
+@click.option("--protocol", required=True, shell_complete=complete_protocols, help="Protocol, such as faces68.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
 @click.option(
     "-k",

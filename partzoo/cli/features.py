@@ -38,7 +38,7 @@ FORMAT = 1  # version of the file's format
       partzoo features photos/ --pooled -o photos.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
     \b
-    In a folder, images that cannot be read are skipped. To continue a stopped run, add --resume.
+    Of many images, unreadable ones are skipped. To continue a stopped run, add --resume.
     \b
     Arrays in the file, for N images:
       pooled  (N, C)        one vector for each image

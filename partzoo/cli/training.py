@@ -63,7 +63,7 @@ from partzoo.cli.options import complete_weights
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--batch-size", type=int, help="Number of images in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16 is faster on machines with it.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16 is faster where it is native.")
 @click.option("--seed", type=int, help="Random seed.  [default: the recipe's, or 0]")
 @click.option("--limit", type=int, help="Use at most this many images.")
 @click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on this many images.  [default: 5000]")
