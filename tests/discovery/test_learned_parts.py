@@ -248,4 +248,4 @@ def test_the_command_needs_the_class_and_finds_all_parts_by_default(tmp_path):
     assert own.code == 0 and '"k": 3' in own.out
     assert "neither a whole number nor 'auto' nor 'own'" in command("discover", image, "-k", "all").err
     refused = command("discover", image, "--model", name, "--class", 1, "-k", 8)
-    assert refused.code == 2 and "knows 3 parts" in refused.err
+    assert refused.code == 2 and "has 3 parts" in refused.err
