@@ -126,7 +126,7 @@ def fit_parts(
 
     It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
     Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
-    cells of several that the vocabulary is fitted on, before refinement. A learned part model needs no fitting:
+    fitted cells of several images, before refinement. A learned part model needs no fitting:
     its vocabulary is all its parts, whatever the images; only which parts a smaller k joins depends on the images.
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.

@@ -175,7 +175,7 @@ class Tally:
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
     def intervals(self) -> dict[str, list[float]]:
-        """Return 95 % intervals of the first reading's figures over drawn groups; none if all images are one group."""
+        """Return 95 % intervals of the first reading's figures, by resampling groups; none for a single group."""
         first = next(iter(self.protocol.readings))
         found: dict[str, list[float]] = {}
         for name in (f"{{}}{first}", f"fg_{{}}{first}"):
