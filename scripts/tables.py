@@ -1,6 +1,7 @@
-"""Writes what README and docs show of the manifest, ``results/`` and the protocols: ``python scripts/tables.py``.
+"""Write the sections of README and docs that show the manifest, ``results/`` and the protocols.
 
-What it writes stands between ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
+Run it with ``python scripts/tables.py``. The sections are between
+``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from partzoo.weights.manifest import NAME, WeightRecord, manifest
 ROOT = Path(__file__).parents[1]
 HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
 OVERVIEW = ("weights", "method", "trained on", "labels", "figure (floor)", "size")
-METHODS = {  # the family of an architecture -> what its weights were trained by
+METHODS = {  # maps the family of an architecture to the method that trained its weights
     "encoder": "classifier",
     "foreground": "foreground",
     "part": "PART",
@@ -33,7 +34,7 @@ METHODS = {  # the family of an architecture -> what its weights were trained by
     "mpae": "MPAE",
     "spatial": "Spatial Reasoning",
 }
-HEADLINES = {  # metric of a record -> how the README calls it; the first that a record has is its headline
+HEADLINES = {  # maps a record's metric to its name in the README; the first that a record has is its headline
     "ecssd_iou": "ECSSD IoU, %",
     "nmi5": "NMI of five face landmarks, %",
     "distance": "error of relative positions, patches",
@@ -59,10 +60,10 @@ SCALES = {
 
 
 class Sources:
-    """What the pages are written from, read when first asked for.
+    """The files that the pages are written from, read on first use.
 
     Args:
-        root: a clone.
+        root: clone of the repository.
     """
 
     def __init__(self, root: Path) -> None:
@@ -71,13 +72,13 @@ class Sources:
         self.root = root
 
     def bench(self) -> dict:
-        """The record of ``partzoo bench``."""
+        """The record of ``partzoo bench``, read on first use."""
         return json.loads((self.root / "results" / "bench.json").read_text(encoding="utf-8"))
 
     def _results(self, root: Path, protocol: str) -> list[Row]:
         rows = read_csv(root / "results" / f"{protocol}.csv")
         measured = {row.model for row in rows}
-        complete = protocol in ("faces68", "tiny-imagenet")  # which every released weight is measured by
+        complete = protocol in ("faces68", "tiny-imagenet")  # protocols by which every released weight is measured
         expected = [name for name in (*self.weights, *FLOORS) if complete and name not in reproduction.unmeasured()]
         if missing := [name for name in expected if name not in measured]:
             raise UsageError(
@@ -88,21 +89,21 @@ class Sources:
 
 
 def models(records: dict[str, WeightRecord]) -> str:
-    """The table of models, in Markdown."""
+    """Return the table of models, in Markdown."""
     if not records:
         return "No weights are released yet."
     return markdown([HEAD, ["---"] * len(HEAD), *(_row(record) for record in records.values())])
 
 
 def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Sequence[Row]]) -> str:
-    """The README's table: one headline figure for each of the weights that have more than a training loss."""
+    """Return the README's table: one headline figure for each set of weights with more than a training loss."""
     named = {record.name: [metric["name"] for metric in record.metrics] for record in records.values()}
     measured = [record for record in records.values() if set(HEADLINES) & set(named[record.name])]
     return markdown([OVERVIEW, ["---"] * len(OVERVIEW), *(_headline(record, results) for record in measured)])
 
 
 def ordinary(path: Path) -> str:
-    """What a reader of the sheets of ordinary photographs counted, as a sentence of the README."""
+    """Write the README's sentence about a reader's verdicts on the ordinary photographs."""
     with path.open(encoding="utf-8", newline="") as file:
         verdicts = list(csv.DictReader(file))
     foreground, parts = (sum(int(line[name]) for line in verdicts) for name in ("foreground", "parts"))
@@ -114,7 +115,7 @@ def ordinary(path: Path) -> str:
 
 
 def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, settings: bool = True) -> str:
-    """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
+    """Return the tables of one protocol, one for each group of columns, and a line on what was measured and how."""
     rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
     images = " or ".join(f"{count:,}" for count in sorted({row.images for row in rows}))
     said = f"{images} images" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
@@ -122,18 +123,18 @@ def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, 
 
 
 def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
-    """How far the figures of one K would move with other people in the images."""
+    """Return the table of how far the figures of one K would move with other people in the images."""
     return table([row for row in rows if row.k == k], metrics, intervals=True)
 
 
 def commands(*groups: Iterable[Row]) -> str:
-    """The commands that measured, as a block."""
+    """Return the commands that measured the figures, as a code block."""
     lines = dict.fromkeys(row.command for rows in groups for row in rows)
     return "\n".join(["```bash", *lines, "```"])
 
 
 def part_protocols() -> str:
-    """Protocols of parts: what is true, where maps are read, how errors are taken."""
+    """Return the table of part protocols: ground truth, grid of the maps, computation of errors."""
     head = ("name", "truth", "maps are read on", "NME", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, PartProtocol)]
     rows = [
@@ -151,7 +152,7 @@ def part_protocols() -> str:
 
 
 def class_protocols() -> str:
-    """Protocols of classes of images."""
+    """Return the table of protocols that classify images."""
     head = ("name", "truth", "images", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
     rows = [
@@ -168,13 +169,13 @@ def class_protocols() -> str:
 
 
 def other_protocols() -> str:
-    """Protocols that finetuned models are measured by."""
+    """Return the table of protocols that measure finetuned models."""
     found = map(protocols.get, protocols.names())
     return _rules((each for each in found if not isinstance(each, PartProtocol | ClassProtocol)), source=True)
 
 
 def bench(record: dict) -> str:
-    """The table of ratios."""
+    """Return the table of the benchmark's ratios."""
     from partzoo.bench.report import markdown as ratios
 
     return ratios(record)
@@ -188,7 +189,7 @@ def _label_maps(protocol: str, of: Sources) -> str:
     return results(of.results(protocol), LABELLED)
 
 
-# page -> name of the marks -> what stands between them
+# Maps each page to its sections by name, and each section to the function that writes it.
 PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     "README.md": {
         "overview": lambda of: overview(of.weights, of.results),
@@ -221,10 +222,10 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
 
 
 def filled(text: str, name: str, content: str) -> str:
-    """A text with content between the marks of this name.
+    """Replace the content between the marks of this name in a text.
 
     Raises:
-        ValueError: the text does not have each mark once.
+        ValueError: the text does not have each mark exactly once.
     """
     begin, end = f"<!-- {name}: written by python scripts/tables.py -->", f"<!-- end of {name} -->"
     before, _, rest = text.partition(begin)
@@ -235,7 +236,7 @@ def filled(text: str, name: str, content: str) -> str:
 
 
 def page(name: str, sources: Sources) -> str:
-    """The text of a page as it should be."""
+    """Return the text that a page should have."""
     text = (sources.root / name).read_text(encoding="utf-8")
     for mark, write in PAGES[name].items():
         text = filled(text, mark, write(sources))
@@ -243,7 +244,7 @@ def page(name: str, sources: Sources) -> str:
 
 
 def main(root: Path = ROOT) -> None:
-    """Write every page of a clone, or none."""
+    """Write every page of a clone, or none if any of them fails."""
     sources = Sources(root)
     texts = {name: page(name, sources) for name in PAGES}
     for name, text in texts.items():
@@ -284,7 +285,7 @@ def _headline(record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> 
 
 
 def _least(metric: str, record: WeightRecord, values: Mapping[str, float], results: Callable) -> float:
-    """The headline's floor: the best of those that need no training."""
+    """Return the headline's floor: the best of the floors, which need no training."""
     if metric == "ecssd_iou":
         return next(row.mean for row in results("ecssd") if (row.model, row.metric) == (BOX, "iou"))
     if metric == "nmi5":
@@ -304,7 +305,7 @@ def _size(record: WeightRecord) -> str:
 
 
 def _floor(name: str, values: dict[str, float]) -> str | None:
-    """The metric that is another one's floor."""
+    """Return the metric that is the floor of another one."""
     return next((floor for floor in (f"constant_{name}", f"{name}_random_weights") if floor in values), None)
 
 

@@ -1,4 +1,4 @@
-"""What README, docs, help texts and examples show is what the package does."""
+"""The README, docs, help texts and examples agree with the package."""
 
 import ast
 import importlib
@@ -43,7 +43,7 @@ def blocks(language: str) -> list:
 
 
 def tables():
-    """``scripts/tables.py`` as a module."""
+    """Import ``scripts/tables.py`` as a module."""
     spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -51,7 +51,7 @@ def tables():
 
 
 def released() -> bool:
-    """Whether the weights that the pages speak of are in the manifest that is in use."""
+    """Return whether the manifest in use has the weights that the pages mention."""
     return {DEFAULT_MODEL, "part-vitt8.tin"} <= set(manifest())
 
 
@@ -60,7 +60,7 @@ TABLES = tables()
 
 @pytest.fixture
 def clone(tmp_path):
-    """Pages, manifest and bench of this clone, beside results that are made up."""
+    """Make a clone with this one's pages, manifest and bench, and invented results."""
     for name in (*TABLES.PAGES, NAME, "results/bench.json", "results/ordinary.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -216,7 +216,7 @@ def test_snippets_run(text, tmp_path, monkeypatch):
 
 
 def commands() -> list:
-    """Every ``partzoo ...`` line of the pages and of the commands' own examples."""
+    """Return every ``partzoo ...`` line of the pages and of the commands' examples."""
     lines = [line for block in blocks("bash") for line in block.values[0].splitlines()]
     for command in (main, *main.commands.values()):
         lines += (command.epilog or "").splitlines()

@@ -1,4 +1,4 @@
-"""The record of ``partzoo bench`` in Markdown."""
+"""Markdown reports of a ``partzoo bench`` record."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from partzoo.bench.runner import UNITS
 
-LOW_PRECISION = ("amx_bf16", "avx512_bf16", "avx512_vnni")  # instructions that int8 and bfloat16 gain by
+LOW_PRECISION = ("amx_bf16", "avx512_bf16", "avx512_vnni")  # instructions that speed up int8 and bfloat16
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The machine, the table of ratios, and a table of how costs grow with the number of images."""
+    """Return the machine, the table of ratios, and a table of how costs grow with the number of images."""
     cases = record["cases"]
     rows = [_row(case) for case in cases]
     medians = f"Medians of {record['repetitions']} pairs of runs, the smallest and the largest ratio in brackets."
@@ -25,7 +25,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def machine(record: dict[str, Any]) -> str:
-    """One sentence on what the figures were measured on."""
+    """Describe in one sentence the machine on which the figures were measured."""
     of = record["hardware"]
     has = [flag for flag in LOW_PRECISION if flag in of["flags"]]
     lacks = "" if "amx_bf16" in has else ", without AMX"
@@ -39,14 +39,14 @@ def machine(record: dict[str, Any]) -> str:
 
 
 def ratio(case: dict[str, Any]) -> str:
-    """``8.25 times as fast (8.20 to 14.00)``, or for a cost ``1.40 times the time (1.30 to 1.60)``."""
+    """Format a ratio as ``8.25 times as fast (8.20 to 14.00)``, or a cost as ``1.40 times the time (1.30 to 1.60)``."""
     cost = "the memory" if case["unit"] == "mebibytes" else "the time"
     how = "as fast" if case["measure"] == "speedup" else cost
     return f"{case['ratio']:.2f} times {how} ({case['ratio_min']:.2f} to {case['ratio_max']:.2f})"
 
 
 def target(case: dict[str, Any]) -> str:
-    """The target and whether it is met; empty where none is set."""
+    """Return the target and whether it is met, or an empty string if none is set."""
     if case["target"] is None:
         return ""
     bound = "at least" if case["measure"] == "speedup" else "at most"

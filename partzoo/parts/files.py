@@ -19,7 +19,7 @@ from partzoo.parts.coco import to_coco
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
-FORMAT = 1  # of .npz and .index.png; see check_version
+FORMAT = 1  # version of .npz and .index.png; see check_version
 ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: written atomically, read without a copy, loaded strictly."""
+"""Tensors in safetensors files, which are written atomically, read without a copy and loaded strictly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 INDEX = ".safetensors.index.json"
-FORMAT = 1  # of a model's header and config.json
+FORMAT = 1  # version of a model's header and config.json
 SHOWN = 5
 
 
@@ -51,7 +51,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
-    """Read architecture and configuration from a header of :func:`write_weights`; the third result is the file.
+    """Read architecture and configuration from a header written by :func:`write_weights`; the third result is the file.
 
     Raises:
         WeightsError: the file cannot be read, or its header names no architecture.
@@ -82,8 +82,8 @@ def write_weights(
         path: path of the file, which ends in ``.safetensors``.
         state: tensors by name.
         architecture: registered name of the architecture.
-        config: the configuration, a dataclass or a dictionary of JSON values.
-        dtype: dtype of the stored matrices and kernels; None keeps each tensor's own. See :func:`rounded`.
+        config: configuration, a dataclass or a dictionary of JSON values.
+        dtype: dtype of the stored matrices and kernels; None keeps each tensor's dtype. See :func:`rounded`.
         max_bytes: largest size of one file; a larger state is split into shards with an index.
 
     Returns:
@@ -117,7 +117,7 @@ def write_weights(
 def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Convert the matrices and kernels of a state dict to another precision.
 
-    Vectors (biases, norms, running statistics) keep their precision: they are small, and rounding them does harm.
+    Vectors (biases, norms, running statistics) keep their precision: they are small, and rounding them is harmful.
     """
     return {
         name: value.to(dtype) if dtype and value.is_floating_point() and value.ndim > 1 else value
@@ -129,7 +129,7 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     """Load a state dict that must match the model exactly, without copying the tensors.
 
     Args:
-        model: the model, which may be on the meta device; the tensors become its parameters and buffers.
+        model: model to load, which may be on the meta device; the tensors become its parameters and buffers.
         state: tensors by name.
         source: name of the tensors in error messages.
 
@@ -175,7 +175,7 @@ def _open(file: Path) -> safe_open:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
         reason = stand_in(begin_of(file))
-        reason = reason or f"is not a complete safetensors file ({error}): fetch it again, or run 'partzoo verify'"
+        reason = reason or f"is not a complete safetensors file ({error}): download it again, or run 'partzoo verify'"
         raise WeightsError(f"{file} {reason}.") from error
 
 
@@ -187,7 +187,7 @@ def _expand(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def shards(index: Path) -> list[Path]:
-    """Paths of the shards that an index names, which lie beside it.
+    """Return the paths of the shards that an index names, which are beside it.
 
     Raises:
         WeightsError: the index is missing or damaged.
@@ -195,9 +195,9 @@ def shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): fetch it again.") from error
+        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
     if outside := [name for name in names if Path(name).name != name]:
-        raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: fetch it again.")
+        raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: download it again.")
     return [index.with_name(name) for name in names]
 
 
@@ -206,7 +206,7 @@ def _index(path: Path) -> Path:
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU that share no memory, as safetensors requires."""
+    """Return contiguous tensors on the CPU that share no memory, as safetensors requires."""
     seen: set[int] = set()
     tensors = {}
     for name, value in state.items():

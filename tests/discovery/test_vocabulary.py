@@ -52,7 +52,7 @@ def test_an_unwritable_place_is_an_error(vocabulary, tmp_path):
     ("change", "message"),
     [
         ({"format": "partzoo-vocabulary-3"}, "newer version of partzoo: upgrade"),
-        ({"format": "partzoo-vocabulary-1"}, "older partzoo: fit it again"),
+        ({"format": "partzoo-vocabulary-1"}, "older version of partzoo: fit it again"),
         ({"format": "partzoo-vocabulary-x"}, "no part vocabulary"),
         ({"settings": {"smoothing": 0.2}}, r"does not know \(smoothing\).*newer version"),
     ],

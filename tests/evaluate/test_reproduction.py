@@ -1,4 +1,4 @@
-"""Every released weight has a card, whose figures of ours come from results and manifest alone."""
+"""Every released weight has a reproduction card, with our figures from the results and the manifest only."""
 
 import dataclasses
 

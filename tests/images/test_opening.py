@@ -214,8 +214,8 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
     wrong = [
         (tmp_path / "none.jpg", "No such file"),
         (file("text.jpg", b"hello, I am no image"), "not an image that Pillow can read"),
-        (file("cut.jpg", jpeg[: len(jpeg) // 2]), "damaged or cut short"),
-        (file("cut.png", png[: len(png) // 2]), "damaged or cut short"),
+        (file("cut.jpg", jpeg[: len(jpeg) // 2]), "damaged or truncated"),
+        (file("cut.png", png[: len(png) // 2]), "damaged or truncated"),
         (file("header.png", png[:20]), "damaged|Pillow can read"),
         (file("zero.jpg", b""), "0 bytes"),
         (
@@ -331,7 +331,7 @@ def test_too_many_bytes(rgb, tmp_path):
 
 @pytest.fixture
 def site(tmp_path, rgb):
-    """A web server on this machine: its address; it serves ``bird.png`` and some wrong answers."""
+    """Run a local web server that serves ``bird.png`` and some wrong answers; return its address."""
     (tmp_path / "bird.png").write_bytes(encoded(rgb))
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -480,7 +480,7 @@ def test_working_size_by_example():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_to_tensor_has_the_size_asked_for(size):
+def test_to_tensor_has_the_requested_size(size):
     image = open_image(np.random.default_rng(0).random(size))
     h, w = working_size(size, 64, 8)
     x = to_tensor(image, (h, w), Preprocess)

@@ -58,7 +58,7 @@ ENCODERS = (
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_layers_come_in_block_order_and_once_whatever_was_asked(name):
+def test_layers_come_in_block_order_and_once_whatever_was_requested(name):
     torch.manual_seed(0)
     encoder = load(name, pretrained=name == "toy-vit", dtype="float32")
     x = torch.randn(1, 3, 64, 96)

@@ -1,4 +1,4 @@
-"""Models of timm: one of each of its families, images of any size, and what stays as timm has it."""
+"""timm's models: one of each family, images of any size, and equality with timm's results."""
 
 import warnings
 
@@ -86,7 +86,7 @@ def test_the_stride_of_a_hybrid_is_that_of_its_map():
 
 
 @pytest.mark.parametrize("name", SETTABLE)
-def test_a_network_that_is_set_to_a_size_stays_as_it_is(name):
+def test_a_network_that_is_set_to_a_size_is_not_changed(name):
     model = random(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     x = torch.randn(1, 3, *model.settable)

@@ -128,7 +128,7 @@ def test_polarity_and_decimal_commas_of_the_range_are_read(tmp_path):
     found, _ = read_edf(file, ["C3", "C4"])
     assert np.abs(found[0] - signal[0]).max() < STEP and np.abs(found[1] + signal[1]).max() < 0.2
     file = write_edf(tmp_path / "b.edf", ["C3"], signal[:1], ranges=("", "nan"))
-    with pytest.raises(UsageError, match=r"of the range of channel C3, its header states ''"):
+    with pytest.raises(UsageError, match=r"for the range of channel C3, its header states ''"):
         read_edf(file, ["C3"])
 
 
@@ -181,7 +181,7 @@ def test_edf_d_without_gaps_is_read_as_it_is(tmp_path):
     [
         ({7: ""}, r"EDF\+D, and its record 8 of 60 states no onset"),
         ({7: "+3"}, r"record 8 of 60 states no onset after the end of the one before"),
-        ({59: "+200000"}, r"has gaps of 56 hours in all, and at most 24"),
+        ({59: "+200000"}, r"has gaps of 56 hours in all, but at most 24"),
     ],
 )
 def test_gaps_that_are_unknown_or_endless_are_refused(tmp_path, onsets, match):
@@ -232,10 +232,10 @@ def test_labels_in_latin_1_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("stated", "lost", "kept", "match"),
     [
-        (None, 40 * 400, 20, "states 60 records, and it holds 20 whole ones. The"),
+        (None, 40 * 400, 20, "states 60 records, but it holds 20 whole ones. The"),
         (None, 100, 59, "holds 59 whole ones and a part of one"),
-        (-1, 0, 60, "states -1 records, and it holds 60 whole ones. The"),
-        (50, 0, 60, "states 50 records, and it holds 60"),
+        (-1, 0, 60, "states -1 records, but it holds 60 whole ones. The"),
+        (50, 0, 60, "states 50 records, but it holds 60"),
     ],
 )
 def test_recordings_that_break_off_are_warned_of_and_read_as_far_as_they_go(tmp_path, stated, lost, kept, match):
@@ -272,5 +272,5 @@ def test_what_is_not_edf_is_one_sentence(tmp_path):
 def test_annotations_alone_are_no_recording(tmp_path):
     file = write_edf(tmp_path / "SC4001EC-Hypnogram.edf", [], [], kind="EDF+C", note=b"Sleep stage W")
     assert file.stat().st_size == 512 + NOTE_BYTES
-    with pytest.raises(UsageError, match="holds annotations alone"):
+    with pytest.raises(UsageError, match="holds only annotations"):
         read_edf(file, ["EEG Fpz-Cz"])

@@ -45,7 +45,7 @@ def model():
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """An empty clone of the repository, in which the test runs."""
+    """Make an empty clone of the repository and run the test in it."""
     folder = tmp_path / "clone"
     folder.mkdir()
     (folder / NAME).write_text(EMPTY)
@@ -55,7 +55,7 @@ def clone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def record(model, clone):
-    """A record whose file lies in the clone's checkpoints."""
+    """Make a record whose file is in the clone's checkpoints."""
     path = clone / "checkpoints" / "toy-vit.test.safetensors"
     write_weights(path, model.state_dict(), "toy-vit", model.config)
     return record_of(model, (describe(path),))
@@ -202,7 +202,7 @@ def test_a_flipped_bit_is_found_though_the_file_was_whole_before(record, clone):
     assert result.state == "damaged" and "sha256" in result.problem
 
 
-def test_a_truncated_file_tells_both_sizes(record, clone):
+def test_the_error_for_a_truncated_file_states_both_sizes(record, clone):
     path = file_of(record, clone)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match=rf"{record.bytes - 100:,} bytes, not the {record.bytes:,}"):
@@ -344,7 +344,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0f" * 3
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty: fetch it again"), (b"PK\x03\x04 a pickle", "is not a complete safetensors file"),
+        (b"", "is empty: download it again"), (b"PK\x03\x04 a pickle", "is not a complete safetensors file"),
         (b"<html>not found</html>", "is a web page"), (b" <!DOCTYPE HTML>\n", "is a web page"),
         (POINTER, "is a pointer of Git LFS.*git lfs pull"), (b"\x10" + bytes(40), "is not a complete safetensors file"),
     ],
@@ -440,7 +440,7 @@ def test_a_file_with_a_key_too_few_or_too_many_does_not_load(model, tmp_path, ch
 # packing
 
 
-def test_golden_output_is_the_same_again_and_tells_other_weights_apart(model):
+def test_golden_output_is_reproducible_and_distinguishes_other_weights(model):
     recorded = golden(model)
     assert recorded == golden(model)
     assert check_golden(model, json.loads(json.dumps(recorded))) < 1e-5
@@ -448,7 +448,7 @@ def test_golden_output_is_the_same_again_and_tells_other_weights_apart(model):
         check_golden(toy(seed=2), recorded)
 
 
-def test_golden_output_of_another_shape_is_told(model):
+def test_golden_output_of_another_shape_is_reported(model):
     recorded = golden(model) | {"shape": [1, 2, 3]}
     with pytest.raises(WeightsError, match=r"not the recorded \(1, 2, 3\)"):
         check_golden(model, recorded)
@@ -472,7 +472,7 @@ def test_storage_precision_keeps_the_features(model):
 
 
 class Steep(torch.nn.Module):
-    """Amplifies the rounding of its weights: a difference of nearly equal numbers."""
+    """A model that amplifies the rounding of its weights, by a difference of nearly equal numbers."""
 
     def __init__(self):
         super().__init__()
@@ -489,7 +489,7 @@ def test_storage_precision_is_float32_where_rounding_shows():
 
 
 class SteepParts(Steep):
-    """Maps that amplify the rounding of the weights; features and descriptors that do not."""
+    """A part model whose maps amplify the rounding of the weights, unlike its features and descriptors."""
 
     part_maps = Steep.forward
 

@@ -1,4 +1,4 @@
-"""``aflw``: unaligned faces of AFLW with five landmarks."""
+"""``aflw``: a protocol of unaligned AFLW faces with five landmarks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GET = (
 
 
 def load(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Faces squashed to ``side`` x ``side`` pixels; ``split`` is train (10,122) or test (2,991).
+    """Read faces squashed to ``side`` x ``side`` pixels; ``split`` is train (10,122) or test (2,991).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
         MissingExtraError: scipy is not installed.
     """
     check_split("aflw", split, SPLITS)
@@ -39,7 +39,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     if landmarks.shape != (len(files), LANDMARKS, 2):
         raise UsageError(
             f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} images of {data / names}: it must "
-            f"be {(len(files), LANDMARKS, 2)}. Get both files anew."
+            f"be {(len(files), LANDMARKS, 2)}. Download both files again."
         )
     faces = list(zip(files, landmarks, strict=True))
     odd = [file for file, its in faces if not np.isfinite(its).all()]

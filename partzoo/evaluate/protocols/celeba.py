@@ -21,16 +21,16 @@ GET = (
 
 
 def load(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Faces squashed to ``side`` x ``side`` pixels; ``split`` is train (45,609), mafl-train (5,379), mafl-test (283).
+    """Read faces squashed to ``side`` x ``side`` pixels; ``split`` is train (45,609), mafl-train (5,379), -test (283).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
     """
     return _faces(data, split, partial(_example, side=side))
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """The same, but a coordinate outside the image becomes 0.5, as PartFormer's code has it."""
+    """Read faces as :func:`load`, but set coordinates outside the image to 0.5, as in PartFormer's code."""
     return _faces(data, split, partial(_example, side=side, outside=0.5))
 
 

@@ -1,4 +1,4 @@
-"""``cub`` and ``cub-partformer``: CUB-200-2011, birds with 15 landmarks."""
+"""``cub`` and ``cub-partformer``: protocols of CUB-200-2011, birds with 15 landmarks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Bird:
-    """One image's annotation, in the image's own pixels."""
+    """The annotation of one image, in the image's pixels."""
 
     file: Path
     category: int
@@ -48,16 +48,16 @@ class Bird:
 
 
 def load(data: str | Path, split: str, side: int = 448) -> Examples:
-    """Birds as MPAE frames them, squashed to ``side`` x ``side`` pixels; ``split`` is train (5,994) or test (5,794).
+    """Read birds as framed by MPAE, squashed to ``side`` x ``side`` pixels; ``split`` is train (5,994) or test (5,794).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
     """
     return _birds(data, split, partial(_mpae_example, side=side))
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """The same birds as PartFormer frames them: squashed without antialiasing, then enlarged by side / (side - 1)."""
+    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by side / (side - 1)."""
     return _birds(data, split, partial(_partformer_example, side=side))
 
 
@@ -76,7 +76,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     read_rows(parts, "id part x y visible", note)
     short = next((bird for bird, found in points.items() if np.isnan(found).any()), None)
     if short is not None:
-        raise UsageError(f"{parts} lacks landmarks of image {short}. Get the file anew.")
+        raise UsageError(f"{parts} lacks landmarks of image {short}. Download the file again.")
     return Examples(
         [
             Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
@@ -88,10 +88,10 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """The value that a list has for each image's id; each image has one line."""
+    """Read the value that a list has for each image's id; each image must have one line."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
-        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Get the file anew.")
+        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")
     return found
 
 
@@ -102,7 +102,7 @@ def _known(field: str, files: dict) -> int:
 
 
 def _class(path: str) -> int:
-    """Number, from 0, of the class whose folder an image lies in: ``001.Black_footed_Albatross/...``."""
+    """Return the number, from 0, of the class whose folder holds an image: ``001.Black_footed_Albatross/...``."""
     return int(path.partition(".")[0]) - 1
 
 

@@ -1,4 +1,4 @@
-"""Sets with a mask (``ecssd``, ``pascal-s``, ``horses``) or a label map (``celebamask``, ``clothing``, ``cars``) each.
+"""Protocols with masks (``ecssd``, ``pascal-s``, ``horses``) or label maps (``celebamask``, ``clothing``, ``cars``).
 
 A set is a folder or an uncompressed tar with ``images/`` and ``masks/`` (:class:`partzoo.data.masks.MaskedSet`).
 """
@@ -20,11 +20,11 @@ GET = "Give the folder that holds {name}.tar or {name}/, with images/ and masks/
 
 @dataclass(frozen=True)
 class ForegroundProtocol:
-    """Measures a foreground against masks.
+    """A protocol that measures a foreground against masks.
 
     Attributes:
-        name: as ``partzoo eval --protocol`` takes it; also the set's.
-        split: which images are reported on.
+        name: name for ``partzoo eval --protocol``, and of the set.
+        split: split to report on.
         source, rules, get: as in :class:`partzoo.evaluate.protocols.base.PartProtocol`.
     """
 
@@ -55,7 +55,7 @@ HORSES = _foreground("horses", "report", "Weizmann horses (Borenstein and Ullman
 
 
 def load(data: Path, split: str, name: str) -> Sequence[Example]:
-    """Images with their label maps, at their own size."""
+    """Read images with their label maps, at their original size."""
     images = MaskedSet(find_set(data, name), split)
 
     def read(index: int) -> Example:
