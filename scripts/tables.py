@@ -23,8 +23,8 @@ from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest
 
 ROOT = Path(__file__).parents[1]
-HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
-OVERVIEW = ("weights", "method", "trained on", "labels", "figure (floor)", "size")
+HEAD = ("weights", "trained on", "labels used", "training", "figures (floor)", "file")
+OVERVIEW = ("weights", "method", "trained on", "labels used", "measure", "value (floor)", "MB")
 METHODS = {  # the family of an architecture -> what its weights were trained by
     "encoder": "classifier",
     "foreground": "foreground",
@@ -33,12 +33,12 @@ METHODS = {  # the family of an architecture -> what its weights were trained by
     "mpae": "MPAE",
     "spatial": "Spatial Reasoning",
 }
-HEADLINES = {  # metric of a record -> how the README calls it; the first that a record has is its headline
-    "ecssd_iou": "ECSSD IoU, %",
-    "nmi5": "NMI of five face landmarks, %",
-    "distance": "error of relative positions, patches",
-    "knn": "Tiny-ImageNet kNN, %",
-    "top1": "top-1 on {}, %",
+HEADLINES = {  # metric of a record -> its name in the README; the first one that a record has is its headline
+    "ecssd_iou": "foreground IoU on ECSSD, % ↑",
+    "nmi5": "NMI of five face landmarks, % ↑",
+    "distance": "position error, patches ↓",
+    "knn": "kNN accuracy on Tiny-ImageNet, % ↑",
+    "top1": "top-1 accuracy on {}, % ↑",
 }
 FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
 FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
@@ -108,8 +108,9 @@ def ordinary(path: Path) -> str:
     foreground, parts = (sum(int(line[name]) for line in verdicts) for name in ("foreground", "parts"))
     link = f"[ordinary photographs](docs/discovery.md#{len(verdicts)}-ordinary-photographs)"
     return (
-        f"On {len(verdicts)} {link}, the default's foreground is\n"
-        f"right on {foreground} and its parts are sensible on {parts}. Known limits and failures:"
+        f"We tested the default settings on {len(verdicts)} {link}.\n"
+        f"The foreground was right on {foreground} of them, and the parts were sensible on {parts}. "
+        "Known limits and failures:"
     )
 
 
@@ -278,8 +279,9 @@ def _headline(record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> 
         METHODS.get(family, family),
         re.split(r"; |, (?=\d)", record.data)[0],
         _labels(record),
-        f"{HEADLINES[metric].format(images)}: {shown(metric, values[metric])} ({shown(metric, least)})",
-        _size(record),
+        HEADLINES[metric].format(images),
+        f"{shown(metric, values[metric])} ({shown(metric, least)})",
+        f"{record.bytes / 1e6:.1f}" + " (bundled)" * record.bundled,
     ]
 
 
@@ -295,7 +297,7 @@ def _least(metric: str, record: WeightRecord, values: Mapping[str, float], resul
 
 
 def _labels(record: WeightRecord) -> str:
-    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no"
+    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "none"
 
 
 def _size(record: WeightRecord) -> str:
