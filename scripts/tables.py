@@ -118,7 +118,11 @@ def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, 
     """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
     rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
     images = " or ".join(f"{count:,}" for count in sorted({row.images for row in rows}))
-    said = f"{images} images" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
+    said = (
+        f"Measured on {images} images"
+        + (f" with K = {k}" if k else "")
+        + ": mean ± sample standard deviation over seeds."
+    )
     return "\n\n".join([*(table(rows, group) for group in columns), said])
 
 
@@ -135,13 +139,13 @@ def commands(*groups: Iterable[Row]) -> str:
 
 def part_protocols() -> str:
     """Protocols of parts: what is true, where maps are read, how errors are taken."""
-    head = ("name", "truth", "maps are read on", "NME", "fitted on, reported on", "source")
+    head = ("name", "true labels", "maps are read on", "NME", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, PartProtocol)]
     rows = [
         (
             f"`{each.name}`",
-            f"{each.truths} landmarks" if each.error else f"{each.truths} labels of masks",
-            f"{each.grid} x {each.grid} cells" if each.grid else "the frame's pixels",
+            f"{each.truths} landmarks" if each.error else f"masks with {each.truths} labels",
+            f"{each.grid} x {each.grid} cells" if each.grid else "the pixels of the image",
             _error(each.error) if each.error else "",
             f"{each.fit}, {each.report}",
             each.source,
@@ -153,7 +157,7 @@ def part_protocols() -> str:
 
 def class_protocols() -> str:
     """Protocols of classes of images."""
-    head = ("name", "truth", "images", "fitted on, reported on", "source")
+    head = ("name", "true labels", "images", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
     rows = [
         (
@@ -316,8 +320,8 @@ def _number(value: object) -> str:
 
 def _error(rules: LandmarkError) -> str:
     fitted = "standardized, no intercept" if rules.standardize else "least squares with intercept"
-    absent = f"; a part is absent up to {rules.active:g}" if rules.active is not None else ""
-    return f"{rules.centroids} centroids, {fitted}; over {SCALES[rules.scale]}{absent}"
+    absent = f"; a part whose map is at most {rules.active:g} is absent" if rules.active is not None else ""
+    return f"{rules.centroids} centroids, {fitted}; divided by {SCALES[rules.scale]}{absent}"
 
 
 def _rules(found: Iterable, source: bool = False) -> str:

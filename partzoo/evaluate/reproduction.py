@@ -77,10 +77,11 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
     budget = record.budget
     minutes, images = budget.get("minutes"), budget.get("images_seen")
     commands = dict.fromkeys([record.command, *(command for _, command in compared)])
-    source = f"{card['paper']}: {card['setup']}" if card["paper"] else "none"
+    source = f"{card['paper']}: {card['setup']}" if card["paper"] else "no paper reports this model"
+    trained = f"{minutes} minutes, {images:,} images, seed {record.seed}" if images else "converted, not trained here"
     sections = (
         f"### `{record.name}`",
-        f"- Paper: {source}.\n- Ours: {record.data}; {minutes} minutes, {images:,} images, seed {record.seed}.",
+        f"- Training in the paper: {source}.\n- Our training: {record.data}; {trained}.",
         markdown([line[column] for column in shown_columns] for line in lines),
         " ".join(card["why"].split()),
         "```bash\n" + "\n".join(commands) + "\n```",
