@@ -14,9 +14,8 @@ def markdown(record: dict[str, Any]) -> str:
     """The machine, the table of ratios, and a table of how costs grow with the number of images."""
     cases = record["cases"]
     rows = [_row(case) for case in cases]
-    medians = (
-        f"Ratios are medians of {record['repetitions']} pairs of runs, with the smallest and the largest ratio in brackets."
-    )
+    pairs = f"{record['repetitions']} pairs of runs"
+    medians = f"Ratios are medians of {pairs}, with the smallest and the largest ratio in brackets."
     parts = [f"{machine(record)} {medians}", _table(("what", "peer", "ratio, and what partzoo takes", "target"), rows)]
     grown = [case for case in cases if "by_images" in case["facts"]]
     if grown:
@@ -34,8 +33,8 @@ def machine(record: dict[str, Any]) -> str:
     gpu = f", {of['gpu']}" if of["gpu"] else ""
     quick = " Quick: tiny inputs, which measure nothing." if record["quick"] else ""
     return (
-        f"Measured on {of['cpu']}, {of['cores']} cores ({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, "
-        f"{of['threads']} threads, load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
+        f"Measured on {of['cpu']}, {of['cores']} cores "
+        f"({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, {of['threads']} threads, load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
         f"torch {of['torch']}, timm {of['timm']}.{quick}"
     )
 
