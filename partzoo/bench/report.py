@@ -34,7 +34,8 @@ def machine(record: dict[str, Any]) -> str:
     quick = " Quick: tiny inputs, which measure nothing." if record["quick"] else ""
     return (
         f"Measured on {of['cpu']}, {of['cores']} cores "
-        f"({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, {of['threads']} threads, load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
+        f"({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, {of['threads']} threads, "
+        f"load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
         f"torch {of['torch']}, timm {of['timm']}.{quick}"
     )
 
