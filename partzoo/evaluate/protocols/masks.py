@@ -83,10 +83,10 @@ def _parts(name: str, truths: int, what: str) -> PartProtocol:
         source="partzoo",
         rules=(
             "One vocabulary is fitted on the training split without its labels. Parts and labels are compared at the "
-            "original size of each image. Labelled NMI and ARI are taken over pixels whose label is not 0, where "
-            "predicted background counts as one more part. NMI and ARI without that word are taken over all pixels. "
-            "FG-NMI and FG-ARI are taken over labelled pixels, each of which takes its strongest part. Mirrored is "
-            "the share of labelled pixels that keep their part number in the mirror image. "
+            "original size of each image. NMI and ARI are taken over all pixels. Labelled NMI and ARI are taken over "
+            "pixels whose label is not 0, where predicted background counts as one more part. FG-NMI and FG-ARI are "
+            "taken over the same pixels, each of which takes its strongest part. Mirrored is the share of labelled "
+            "pixels that keep their part number in the mirror image. "
             f"{SPLIT_RULE}"
         ),
         get=GET.format(name=name, what=what),
