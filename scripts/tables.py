@@ -118,11 +118,8 @@ def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, 
     """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
     rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
     images = " or ".join(f"{count:,}" for count in sorted({row.images for row in rows}))
-    said = (
-        f"Measured on {images} images"
-        + (f" with K = {k}" if k else "")
-        + ": mean ± sample standard deviation over seeds."
-    )
+    measured = f"{images} images" + (f" with K = {k}" if k else "")
+    said = f"The figures were measured on {measured}. They are means ± sample standard deviations over the seeds."
     return "\n\n".join([*(table(rows, group) for group in columns), said])
 
 
