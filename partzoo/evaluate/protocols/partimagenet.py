@@ -214,8 +214,9 @@ def _partformer_example(image: AnnotatedImage, side: int) -> Example:
 _MASKS = (
     " The true labels are 40 part categories and background. Polygons are rasterized by pycocotools. Crowds and "
     "annotations without area are skipped, and a polygon of four numbers is the box of its annotation. A pixel "
-    "belongs to the category that most annotations give it; on a tie, to the lower one. Masks are resized to 128 x "
-    "128 (nearest: cell i reads pixel floor(i H / 128)), the grid on which maps are read."
+    "belongs to the category that most annotations give it. On a tie, the category with the lower number wins. "
+    "Masks are resized to 128 x 128 (nearest: cell i reads pixel floor(i H / 128)), the grid on which maps are "
+    "read."
 )
 _MPAE = (
     " The image is squashed to 224 x 224 (antialiased bilinear)."
