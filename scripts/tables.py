@@ -24,8 +24,8 @@ from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest
 
 ROOT = Path(__file__).parents[1]
-HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
-OVERVIEW = ("weights", "method", "trained on", "labels", "figure (floor)", "size")
+HEAD = ("weights", "trained on", "labels used", "training", "figures (floor)", "file")
+OVERVIEW = ("weights", "method", "trained on", "labels used", "measure", "value (floor)", "MB")
 METHODS = {  # maps the family of an architecture to the method that trained its weights
     "encoder": "classifier",
     "foreground": "foreground",
@@ -35,11 +35,11 @@ METHODS = {  # maps the family of an architecture to the method that trained its
     "spatial": "Spatial Reasoning",
 }
 HEADLINES = {  # maps a record's metric to its name in the README; the first that a record has is its headline
-    "ecssd_iou": "ECSSD IoU, %",
-    "nmi5": "NMI of five face landmarks, %",
-    "distance": "error of relative positions, patches",
-    "knn": "Tiny-ImageNet kNN, %",
-    "top1": "top-1 on {}, %",
+    "ecssd_iou": "foreground IoU on ECSSD, % ↑",
+    "nmi5": "NMI of five face landmarks, % ↑",
+    "distance": "position error, patches ↓",
+    "knn": "kNN accuracy on Tiny-ImageNet, % ↑",
+    "top1": "top-1 accuracy on {}, % ↑",
 }
 FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
 FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
@@ -109,8 +109,9 @@ def ordinary(path: Path) -> str:
     foreground, parts = (sum(int(line[name]) for line in verdicts) for name in ("foreground", "parts"))
     link = f"[ordinary photographs](docs/discovery.md#{len(verdicts)}-ordinary-photographs)"
     return (
-        f"On {len(verdicts)} {link}, the default's foreground is\n"
-        f"right on {foreground} and its parts are sensible on {parts}. Known limits and failures:"
+        f"We tested the default settings on {len(verdicts)} {link}.\n"
+        f"The foreground was right on {foreground} of them, and the parts were sensible on {parts}. "
+        "Known limits and failures:"
     )
 
 
@@ -118,7 +119,8 @@ def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, 
     """Return the tables of one protocol, one for each group of columns, and a line on what was measured and how."""
     rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
     images = " or ".join(f"{count:,}" for count in sorted({row.images for row in rows}))
-    said = f"{images} images" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
+    measured = f"{images} images" + (f" with K = {k}" if k else "")
+    said = f"The figures were measured on {measured}. They are means ± sample standard deviations over the seeds."
     return "\n\n".join([*(table(rows, group) for group in columns), said])
 
 
@@ -135,13 +137,13 @@ def commands(*groups: Iterable[Row]) -> str:
 
 def part_protocols() -> str:
     """Return the table of part protocols: ground truth, grid of the maps, computation of errors."""
-    head = ("name", "truth", "maps are read on", "NME", "fitted on, reported on", "source")
+    head = ("name", "true labels", "maps are read on", "NME", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, PartProtocol)]
     rows = [
         (
             f"`{each.name}`",
-            f"{each.truths} landmarks" if each.error else f"{each.truths} labels of masks",
-            f"{each.grid} x {each.grid} cells" if each.grid else "the frame's pixels",
+            f"{each.truths} landmarks" if each.error else f"masks with {each.truths} labels",
+            f"{each.grid} x {each.grid} cells" if each.grid else "the pixels of the image",
             _error(each.error) if each.error else "",
             f"{each.fit}, {each.report}",
             each.source,
@@ -153,7 +155,7 @@ def part_protocols() -> str:
 
 def class_protocols() -> str:
     """Return the table of protocols that classify images."""
-    head = ("name", "truth", "images", "fitted on, reported on", "source")
+    head = ("name", "true labels", "images", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
     rows = [
         (
@@ -279,8 +281,9 @@ def _headline(record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> 
         METHODS.get(family, family),
         re.split(r"; |, (?=\d)", record.data)[0],
         _labels(record),
-        f"{HEADLINES[metric].format(images)}: {shown(metric, values[metric])} ({shown(metric, least)})",
-        _size(record),
+        HEADLINES[metric].format(images),
+        f"{shown(metric, values[metric])} ({shown(metric, least)})",
+        f"{record.bytes / 1e6:.1f}" + " (bundled)" * record.bundled,
     ]
 
 
@@ -296,7 +299,7 @@ def _least(metric: str, record: WeightRecord, values: Mapping[str, float], resul
 
 
 def _labels(record: WeightRecord) -> str:
-    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no"
+    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "none"
 
 
 def _size(record: WeightRecord) -> str:
@@ -315,8 +318,8 @@ def _number(value: object) -> str:
 
 def _error(rules: LandmarkError) -> str:
     fitted = "standardized, no intercept" if rules.standardize else "least squares with intercept"
-    absent = f"; a part is absent up to {rules.active:g}" if rules.active is not None else ""
-    return f"{rules.centroids} centroids, {fitted}; over {SCALES[rules.scale]}{absent}"
+    absent = f"; a part whose map is at most {rules.active:g} is absent" if rules.active is not None else ""
+    return f"{rules.centroids} centroids, {fitted}; divided by {SCALES[rules.scale]}{absent}"
 
 
 def _rules(found: Iterable, source: bool = False) -> str:

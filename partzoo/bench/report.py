@@ -14,8 +14,9 @@ def markdown(record: dict[str, Any]) -> str:
     """Return the machine, the table of ratios, and a table of how costs grow with the number of images."""
     cases = record["cases"]
     rows = [_row(case) for case in cases]
-    medians = f"Medians of {record['repetitions']} pairs of runs, the smallest and the largest ratio in brackets."
-    parts = [f"{machine(record)} {medians}", _table(("what", "peer", "ratio", "target"), rows)]
+    pairs = f"{record['repetitions']} pairs of runs"
+    medians = f"Ratios are medians of {pairs}, with the smallest and the largest ratio in brackets."
+    parts = [f"{machine(record)} {medians}", _table(("what", "peer", "ratio, and what partzoo takes", "target"), rows)]
     grown = [case for case in cases if "by_images" in case["facts"]]
     if grown:
         numbers = list(grown[0]["facts"]["by_images"])
@@ -32,8 +33,9 @@ def machine(record: dict[str, Any]) -> str:
     gpu = f", {of['gpu']}" if of["gpu"] else ""
     quick = " Quick: tiny inputs, which measure nothing." if record["quick"] else ""
     return (
-        f"{of['cpu']}, {of['cores']} cores ({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, "
-        f"{of['threads']} threads, load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
+        f"Measured on {of['cpu']}, {of['cores']} cores "
+        f"({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, {of['threads']} threads, "
+        f"load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
         f"torch {of['torch']}, timm {of['timm']}.{quick}"
     )
 

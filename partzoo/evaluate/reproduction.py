@@ -77,10 +77,14 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
     budget = record.budget
     minutes, images = budget.get("minutes"), budget.get("images_seen")
     commands = dict.fromkeys([record.command, *(command for _, command in compared)])
-    source = f"{card['paper']}: {card['setup']}" if card["paper"] else "none"
+    source, trained = "No paper reports this model.", "The weights were converted, not trained here."
+    if card["paper"]:
+        source = f"The paper's figures are from {card['paper']}, for this setting: {card['setup']}."
+    if images:
+        trained = f"Our weights saw {images:,} images in {minutes} minutes of training, with seed {record.seed}."
     sections = (
         f"### `{record.name}`",
-        f"- Paper: {source}.\n- Ours: {record.data}; {minutes} minutes, {images:,} images, seed {record.seed}.",
+        f"- {source}\n- {trained}\n- Training data: {record.data}.",
         markdown([line[column] for column in shown_columns] for line in lines),
         " ".join(card["why"].split()),
         "```bash\n" + "\n".join(commands) + "\n```",

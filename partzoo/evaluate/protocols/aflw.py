@@ -60,10 +60,11 @@ AFLW = PartProtocol(
     error=ERROR,
     source="PartFormer, sections 4.1 and 4.2 (no code for AFLW); split: Thewlis et al., ICCV 2017",
     rules=(
-        "10,122 faces to train and fit on, 2,991 to report on. The paper gives split, five landmarks and inter-ocular "
-        "NME; the rest is as celeba-partformer, which is ours: squashed to 256 x 256 without antialiasing, maps read "
-        "on a 128 x 128 grid at the nearest cell, NME from soft centroids, z-scores on the training split, least "
-        "squares without intercept. Coordinates are taken as stored, from 0."
+        "10,122 faces are for training and fitting, and 2,991 for reporting. The paper gives the split, the five "
+        "landmarks and the inter-ocular NME. The other rules are ours and follow celeba-partformer: the image is "
+        "squashed to 256 x 256 without antialiasing, a landmark reads the nearest cell of maps on a 128 x 128 grid, "
+        "and NME uses soft centroids, z-scores on the training split, and least squares without intercept. "
+        "Coordinates are used as stored, counted from 0."
     ),
     get=GET,
 )

@@ -55,11 +55,12 @@ def _example(face: tuple[Path, np.ndarray], side: int, outside: float | None = N
 
 ERROR = LandmarkError("inter-ocular", centroids="soft", standardize=True)
 _RULES = (
-    "The lists' faces cover at least 30 % of the image. The whole image is squashed to {side} x {side} (bilinear "
-    "without antialiasing), landmarks with it; all five count: eyes, nose, mouth corners. Maps are read on a "
-    "128 x 128 grid, nearest cell; a point outside reads zeros. NMI and ARI of the 283 MAFL test faces. NME: soft "
-    "centroids of the foreground maps, z-scores of centroids and landmarks on {fit}, least squares without "
-    "intercept, over the distance between the eyes.{more}"
+    "Only faces that cover at least 30 % of the image are in the lists. The whole image and its landmarks are "
+    "squashed to {side} x {side} (bilinear without antialiasing). All five landmarks count: eyes, nose and corners of "
+    "the mouth. Each reads the nearest cell of maps on a 128 x 128 grid, and a point outside the image reads zeros. "
+    "NMI and ARI are taken over the 283 MAFL test faces. NME uses soft centroids of the foreground maps. Centroids "
+    "and landmarks are z-scored on {fit}, the fit is least squares without intercept, and the error is divided by the "
+    "distance between the eyes.{more}"
 )
 
 CELEBA = PartProtocol(
@@ -74,7 +75,7 @@ CELEBA = PartProtocol(
     rules=_RULES.format(
         side=224,
         fit="the MAFL training faces",
-        more=" MPAE's code computes no NME: it is taken as its first author's earlier code does.",
+        more=" MPAE's code computes no NME, so we compute it as the earlier code of its first author does.",
     ),
     get=GET,
 )

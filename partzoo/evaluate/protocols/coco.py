@@ -201,9 +201,9 @@ COCO_DETECTION = DetectionProtocol(
     annotations={split: f"annotations/instances_{split}.json" for split in ("train2017", "val2017")},
     source="PART, section 8.1; Lin et al., 'Microsoft COCO: Common Objects in Context', ECCV 2014",
     rules=(
-        "Average precision of boxes on val2017 by COCO's own code: AP over IoU 0.50 to 0.95, AP50 and AP75, at most "
-        "100 boxes an image. The paper finetunes Mask R-CNN in ViTDet's configuration on train2017, 12 epochs at "
-        "1,024 px."
+        "COCO's code computes the average precision of boxes on val2017: AP over IoU 0.50 to 0.95, AP50 and AP75, "
+        "with at most 100 boxes per image. The paper finetunes Mask R-CNN in ViTDet's configuration on train2017 for "
+        "12 epochs at 1,024 px."
     ),
     get=(
         "Download http://images.cocodataset.org/annotations/annotations_trainval2017.zip and give the folder with "

@@ -130,10 +130,10 @@ def _partformer_example(bird: Bird, side: int) -> Example:
 
 _ERROR = LandmarkError("box", centroids="soft", standardize=True, active=0.5)
 _ERROR_RULES = (
-    " NME, which the code does not compute, is taken as PDiscoFormer's does: soft centroids and landmarks over the "
-    "bounding box, z-scores on the training split, each landmark on the images that show it, a part whose map "
-    "stays at or below 0.5 counts as absent, least squares without intercept, mean distance over the visible "
-    "landmarks of the test split."
+    " The code does not compute NME, so we follow the code of PDiscoFormer. Soft centroids and landmarks are divided "
+    "by the size of the bounding box and z-scored on the training split. Each landmark is fitted by least squares "
+    "without intercept on the images that show it. A part whose map stays at or below 0.5 counts as absent. The mean "
+    "distance is taken over the visible landmarks of the test split."
 )
 
 CUB = PartProtocol(
@@ -144,10 +144,10 @@ CUB = PartProtocol(
     error=_ERROR,
     source="MPAE, section 4 and its code (CUB); NME: PDiscoFormer's code",
     rules=(
-        "The official split. The whole image, no box crop, is squashed to 448 x 448 (antialiased bilinear), "
-        "landmarks with it. Maps are read on a 128 x 128 grid: nearest cell of each visible landmark, a point on the "
-        "far border reading zeros; the landmark's number against the arg-max over all channels, and over the "
-        "foreground's alone (FG-)." + _ERROR_RULES
+        "The split is the official one. The whole image, without cropping to the box, is squashed to 448 x 448 "
+        "(antialiased bilinear), and the landmarks with it. Each visible landmark reads the nearest cell of maps on a "
+        "128 x 128 grid; a point on the far border reads zeros. The strongest of all channels is compared with the "
+        "number of the landmark. For FG-NMI and FG-ARI it is the strongest of the foreground channels." + _ERROR_RULES
     ),
     get=GET,
 )
@@ -160,9 +160,10 @@ CUB_PARTFORMER = PartProtocol(
     error=_ERROR,
     source="PartFormer, section 4.2 and its code (CUB-F); NME: PDiscoFormer's code",
     rules=(
-        "As cub, but in a frame of 256 x 256: squashed without antialiasing, then image and landmarks enlarged by "
-        "256/255 as the code's warp does; a landmark with a coordinate at or below 0 or above 256 counts as "
-        "invisible. The paper gives NME over the bounding box and no more." + _ERROR_RULES
+        "This protocol is like cub, but the frame has 256 x 256 pixels. The image is squashed without antialiasing; "
+        "image and landmarks are then enlarged by 256/255, as the warp of the code does. A landmark with a coordinate "
+        "at or below 0 or above 256 counts as invisible. The paper states only that NME is relative to the bounding "
+        "box." + _ERROR_RULES
     ),
     get=GET,
 )

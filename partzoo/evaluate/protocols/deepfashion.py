@@ -98,10 +98,11 @@ DEEPFASHION = PartProtocol(
     background=0,
     source="PartFormer, sections 4.1 and 4.2 (no code for DeepFashion)",
     rules=(
-        "Training list to fit on, query and gallery lists to report on. NMI and ARI of all pixels against the parsing "
-        "masks' 15 classes and background; FG-: the pixels of the 15 classes, arg-max over the foreground channels. "
-        "The paper says no more; ours, after its other sets: the whole image squashed to 256 x 256 without "
-        "antialiasing, masks to 128 x 128, nearest, where maps are read."
+        "Models are fitted on the training list and reported on the query and gallery lists. NMI and ARI compare all "
+        "pixels with the 15 classes and the background of the parsing masks. FG-NMI and FG-ARI are taken over the "
+        "pixels of the 15 classes, each of which takes its strongest foreground channel. The paper gives no more "
+        "rules. The others are ours and follow those of its other data sets: the whole image is squashed to 256 x 256 "
+        "without antialiasing, and masks are resized to 128 x 128 (nearest), the grid on which maps are read."
     ),
     get=GET,
 )

@@ -212,17 +212,18 @@ def _partformer_example(image: AnnotatedImage, side: int) -> Example:
 
 
 _MASKS = (
-    " Truth: 40 part categories and background. Polygons are rasterized by pycocotools; crowds and annotations of no "
-    "area are skipped, a polygon of four numbers is its annotation's box; a pixel belongs to the category that "
-    "most annotations give it, the lower of equals. Masks are resized to 128 x 128, nearest (cell i reads pixel "
-    "floor(i H / 128)), where maps are read."
+    " The true labels are 40 part categories and background. Polygons are rasterized by pycocotools. Crowds and "
+    "annotations without area are skipped, and a polygon of four numbers is the box of its annotation. A pixel "
+    "belongs to the category that most annotations give it. On a tie, the category with the lower number wins. "
+    "Masks are resized to 128 x 128 (nearest: cell i reads pixel floor(i H / 128)), the grid on which maps are "
+    "read."
 )
 _MPAE = (
     " The image is squashed to 224 x 224 (antialiased bilinear)."
     + _MASKS
-    + " Images without such an annotation are left out. NMI and ARI of all pixels, background included, pooled over "
-    "the test split. FG-, which the code does not have, is ours: pixels of the 40 parts, arg-max over the foreground "
-    "channels."
+    + " Images without such an annotation are left out. NMI and ARI are taken over all pixels, including the "
+    "background, and are pooled over the test split. FG-NMI and FG-ARI, which the code does not compute, are ours. "
+    "They are taken over the pixels of the 40 parts, each of which takes its strongest foreground channel."
 )
 
 PARTIMAGENET_OOD = PartProtocol(
@@ -232,7 +233,7 @@ PARTIMAGENET_OOD = PartProtocol(
     grid=GRID,
     background=BACKGROUND,
     source="MPAE, section 4 and its code (PartImageNet OOD)",
-    rules="PDiscoNet's split of 109 classes." + _MPAE,
+    rules="The split is that of PDiscoNet, with 109 classes." + _MPAE,
     get=GET_OOD,
 )
 
@@ -243,7 +244,7 @@ PARTIMAGENET_SEG = PartProtocol(
     grid=GRID,
     background=BACKGROUND,
     source="MPAE, section 4 and its code (PartImageNet Seg)",
-    rules="158 classes; the validation split is unused." + _MPAE,
+    rules="The data has 158 classes, and the validation split is not used." + _MPAE,
     get=GET_SEG,
 )
 
@@ -256,11 +257,11 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
     classes=CLASSES,
     source="PartFormer, sections 4.1 and 4.2, and its code (PartImageNet)",
     rules=(
-        "The image is squashed to 256 x 256 without antialiasing; parts of each class are counted apart."
+        "The image is squashed to 256 x 256 without antialiasing, and the parts of each class are counted separately."
         + _MASKS
-        + " Images without annotation are all background. NMI and ARI of all pixels, background included. Here we "
-        "differ from the code, which rasterizes by skimage, assigns parts of an annotation with several polygons to "
-        "wrong categories, and counts part 0 of class 1 as background."
+        + " Images without an annotation are entirely background. NMI and ARI are taken over all pixels, including the "
+        "background. These rules differ from the published code, which rasterizes by skimage, gives the parts of an "
+        "annotation with several polygons to wrong categories, and counts part 0 of class 1 as background."
     ),
     get=GET_PARTFORMER,
 )

@@ -151,12 +151,14 @@ PASCAL_PART = PartProtocol(
     background=0,
     source="Chen et al., 'Detect what you can', CVPR 2014 (data); the rules are partzoo's",
     rules=(
-        "Neither paper reports it: the rules are ours, after MPAE's for PartImageNet. VOC 2010's train split to fit "
-        f"on, val to report on. Truth: the {len(LABELS)} pairs of class and part of the data's part2ind.m, like parts "
-        "(wheel_1, wheel_2) being one, and background; later parts lie over earlier ones; pixels of an object without "
-        "parts, and of parts that part2ind.m does not name, are background. The whole image is squashed to 224 x 224 "
-        "(antialiased bilinear), masks to 128 x 128, nearest, where maps are read. NMI and ARI of all pixels; FG-: "
-        "pixels of parts, arg-max over the foreground channels."
+        "Neither paper reports results on this data set. The rules are ours and follow those of MPAE for "
+        "PartImageNet. Models are fitted on the train split of VOC 2010 and reported on val. The true labels are "
+        f"background and the {len(LABELS)} pairs of class and part in part2ind.m, a file of the data set; similar "
+        "parts (wheel_1, wheel_2) count as one. Later parts lie over earlier ones. Pixels of objects without parts, "
+        "and of parts that part2ind.m does not name, are background. The whole image is squashed to 224 x 224 "
+        "(antialiased bilinear), and masks are resized to 128 x 128 (nearest), the grid on which maps are read. NMI "
+        "and ARI are taken over all pixels. FG-NMI and FG-ARI are taken over the pixels of parts, each of which "
+        "takes its strongest foreground channel."
     ),
     get=GET,
 )

@@ -242,10 +242,11 @@ PHYSIONET_2018 = SignalProtocol(
     name="physionet-2018",
     source="PART, sections 5.2 and 8.1; Ghassemi et al., 'You Snooze, You Win', Computing in Cardiology 2018",
     rules=(
-        "Six EEG channels (F3-M2, F4-M1, C3-M2, C4-M1, O1-M2, O2-M1), band pass 0.1-30 Hz, resampled to 100 Hz, "
-        "windows of 30 s, each channel of a window normalized; five stages (W, N1, N2, N3, R), undefined ones left "
-        "out. Subjects are split: 200 to test, 10 of the others to finetune on. Accuracy and Cohen's kappa over all "
-        "windows of the test."
+        "The signal has six EEG channels (F3-M2, F4-M1, C3-M2, C4-M1, O1-M2, O2-M1), is band-pass filtered to 0.1-30 "
+        "Hz, resampled to 100 Hz and cut into windows of 30 s. Each channel of a window is normalized. There are five "
+        "stages (W, N1, N2, N3, R), and windows with an undefined stage are left out. 200 subjects are for the test, "
+        "and 10 of the other subjects for finetuning. Accuracy and Cohen's kappa are taken over all windows of the "
+        "test subjects."
     ),
     get=(
         "Download the training set of https://physionet.org/content/challenge-2018/1.0.0/ and give the folder with "
