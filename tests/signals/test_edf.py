@@ -224,6 +224,16 @@ def test_notes_in_any_encoding_do_not_matter(tmp_path, text):
         assert np.abs(read_edf(file, ["C4", "C3"])[0] - signal[::-1]).max() < STEP
 
 
+@pytest.mark.parametrize("more", [b"+3\x14arousal\x14\0", b"+3\x150\x14arousal\x14\0", b"-5\x1530\x14lights off\x14\0"])
+@pytest.mark.parametrize("kind", ["EDF+C", "EDF+D"])
+def test_annotations_without_duration_or_before_the_start_do_not_matter(tmp_path, kind, more):
+    signal = noise()
+    onsets = [f"+{0.25 + i}" for i in range(60)]
+    file = write_edf(tmp_path / "a.edf", ["C3", "C4"], signal, kind=kind, onsets=onsets, note=b"W\x14\0" + more)
+    found, rate = read_edf(file, ["C3", "C4"])
+    assert rate == 100 and found.shape == (2, 6000) and np.abs(found - signal).max() < STEP
+
+
 def test_labels_in_latin_1_are_read(tmp_path):
     file = write_edf(tmp_path / "a.edf", ["Gerät".encode("latin-1"), "Ohr—C3".encode()], noise())
     assert read_edf(file, ["Gerät", "Ohr—C3"])[0].shape == (2, 6000)
