@@ -132,6 +132,18 @@ def test_polarity_and_decimal_commas_of_the_range_are_read(tmp_path):
         read_edf(file, ["C3"])
 
 
+def test_ranges_that_are_not_symmetric_are_exact_at_one_rate_and_at_two(tmp_path):
+    signals = [noise(1)[0], noise(1, rate=200)[0]]
+    for rates in ([100, 100], [100, 200]):
+        stored = [signals[0], signals[rates[1] // 100 - 1]]
+        file = write_edf(tmp_path / "a.edf", ["C3", "C4"], stored, rates, ranges=[(-1000, 3000), (-250.5, 80)])
+        for row, (name, low, high) in enumerate((("C3", -1000, 3000), ("C4", -250.5, 80))):
+            steps = np.rint(stored[row] * 10) + 32768
+            found, rate = read_edf(file, [name])
+            assert rate == rates[row]
+            np.testing.assert_allclose(found[0], low + steps * (high - low) / 65535, atol=1e-9)
+
+
 # Gaps
 
 
