@@ -138,8 +138,6 @@ def test_auto_precision_is_what_the_machine_has():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["toy-vit", "part-classifier-vitn8", "timm/test_vit", "timm/convit_tiny"])
 def test_half_precision_resamples_positions_and_images_that_torch_cannot_on_a_cpu(name, dtype):
-    with pytest.raises(NotImplementedError):
-        torch.nn.functional.interpolate(torch.ones(1, 1, 8, 8, dtype=dtype), (5, 5), mode="bicubic", antialias=True)
     torch.manual_seed(0)
     encoder = load(name, pretrained=False, dtype=dtype, device="cpu")
     assert encoder.encode(torch.randn(1, 3, 96, 160)).patch.isfinite().all()
