@@ -119,7 +119,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.part and self.training):
             return x
-        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.part)
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.part)
         return x * kept.div_(1 - self.part)
 
 

@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, path_aside
+from partzoo.files import check_version
 from partzoo.models.precision import default_device, has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
 from partzoo.train.muon import Muon
-from partzoo.weights.tensors import write_weights
+from partzoo.weights.tensors import save_tensors, write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -278,8 +277,7 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     about = {"partzoo_format": str(FORMAT), "progress": json.dumps(asdict(state))}
-    with path_aside(out / CHECKPOINT) as aside:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, aside, about)
+    save_tensors(out / CHECKPOINT, tensors, about)
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:

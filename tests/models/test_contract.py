@@ -135,6 +135,14 @@ def test_auto_precision_is_what_the_machine_has():
         load("toy-vit", dtype="float31")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["toy-vit", "part-classifier-vitn8", "timm/test_vit", "timm/convit_tiny"])
+def test_half_precision_resamples_positions_and_images_that_torch_cannot_on_a_cpu(name, dtype):
+    torch.manual_seed(0)
+    encoder = load(name, pretrained=False, dtype=dtype, device="cpu")
+    assert encoder.encode(torch.randn(1, 3, 96, 160)).patch.isfinite().all()
+
+
 def test_bfloat16_on_request():
     tokens = load("toy-vit", dtype=torch.bfloat16).encode(torch.randn(1, 3, 64, 64))
     assert tokens.patch.dtype == torch.bfloat16

@@ -70,7 +70,7 @@ class PairSampler:
         """
         x, positions = self.batch(pixels, generator)
         features = self.model.features(x.contiguous(memory_format=torch.channels_last))
-        pairs = shifted_pairs(len(pixels), self.views, self.patches, self.patch_negatives, str(pixels.device))
+        pairs = shifted_pairs(pixels.shape[0], self.views, self.patches, self.patch_negatives, str(pixels.device))
         predicted = self.model.relation(features[pairs.first], features[pairs.second])
         return pairs, predicted, relation_targets(pairs, positions, signed=self.model.relation.ordered)
 
@@ -87,7 +87,7 @@ class PairSampler:
             ``(N * M, 2)`` of the patches, top and left, in :attr:`SpatialConfig.unit`.
         """
         draw: Draw = {"generator": generator, "device": pixels.device}
-        config, count = self.model.config, len(pixels)
+        config, count = self.model.config, pixels.shape[0]
         pixels = pixels.float()
         rows = self.views * count
         boxes = random_boxes(rows, (pixels.shape[2], pixels.shape[3]), **draw)
