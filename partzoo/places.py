@@ -1,4 +1,4 @@
-"""Places to write to, which are checked before the work and not after it."""
+"""Checks of the places to write to, made before the work starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from partzoo.errors import PartzooError, UsageError
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where there are none.
+    """Create a folder and its missing parents.
 
     Raises:
-        PartzooError: it cannot be made.
+        PartzooError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,10 +26,10 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def made_folder(folder: Path | None) -> Iterator[None]:
-    """Make a folder and those above it for the time of a block; what is still empty at its end is removed again.
+    """Create a folder and its missing parents for a block; those that are still empty at its end are removed again.
 
     Raises:
-        PartzooError: it cannot be made.
+        PartzooError: the folder cannot be created.
     """
     new = [] if folder is None else [each for each in (folder, *folder.parents) if not each.exists()]
     if folder is not None:
@@ -43,7 +43,11 @@ def made_folder(folder: Path | None) -> Iterator[None]:
 
 
 def check_place(path: Path) -> None:
-    """Fail before the work, not after it, where a file cannot be written."""
+    """Raise before the work starts, rather than after it, if a file cannot be written.
+
+    Raises:
+        PartzooError: the folder does not exist, or the user may not write in it.
+    """
     path = path.expanduser()
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
@@ -55,11 +59,11 @@ def check_place(path: Path) -> None:
 
 
 def check_apart(outputs: Iterable[str | os.PathLike | None], inputs: Iterable[str | os.PathLike | None]) -> None:
-    """Refuse to write over what is read, by whatever names and links the two are given.
+    """Refuse outputs that would replace an input, no matter by which paths and links the two are given.
 
     Args:
         outputs: files that will be written.
-        inputs: files that are read; names of anything else, such as addresses and models, are left alone.
+        inputs: files that are read; names that are not files, such as addresses and models, are ignored.
 
     Raises:
         UsageError: an output is one of the inputs.
@@ -68,12 +72,12 @@ def check_apart(outputs: Iterable[str | os.PathLike | None], inputs: Iterable[st
     for path in outputs:
         if (identity := _identity(path)) in read:
             raise UsageError(
-                f"{str(path)!r} would be written over {str(read[identity])!r}, which is read. Choose another place."
+                f"{str(path)!r} would replace {str(read[identity])!r}, which is an input. Choose another place."
             )
 
 
 def _identity(path: str | os.PathLike | None) -> tuple[int, int] | None:
-    """What two names of one file have in common; None where there is no such file."""
+    """Return what all names of one file have in common, or None if there is no such file."""
     if path is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""``partzoo eval``."""
+"""The command ``partzoo eval``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> list[str]:
-    """Names of protocols that begin with the text."""
+    """Return the names of the protocols that begin with the text."""
     from partzoo.evaluate.protocols import names
 
     return [name for name in names() if name.startswith(start)]
@@ -40,28 +40,30 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     \b
     MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
     random-weights, colour-position, centred-box.
-    A result that is in --out already is not measured again, so that a stopped --all continues.
-    Images and annotations that cannot be used are left out, named, and listed under "failed" in the
-    result, which is measured again by the next run. The exit code is 1 then.
+    A result that --out already holds is not measured again, so a stopped --all continues.
+    Images and annotations that cannot be used are skipped, and listed under "failed" in the result,
+    which is measured again by the next run. The exit code is then 1.
     The protocols, and where their data comes from: docs/protocols.md
     """,
 )
 @click.argument("model", required=False, shell_complete=complete_weights)
-@click.option("--all", "everything", is_flag=True, help="Every released weight and floor; writes OUT/PROTOCOL.csv.")
-@click.option("--protocol", required=True, shell_complete=complete_protocols, help="Such as faces68 or tiny-imagenet.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Measure all released weights and floors; write OUT/PROTOCOL.csv."
+)
+@click.option("--protocol", required=True, shell_complete=complete_protocols, help="Protocol, such as faces68.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
 @click.option(
     "-k",
     type=Numbers(word="own"),
     show_default="4,8,16",
-    help="Numbers of parts; own: the number that a part model has.",
+    help="Numbers of parts; own: the number that the part model has.",
 )
 @click.option("--seeds", default=5, show_default=True, help="Number of random seeds.")
-@click.option("--split", help="Split to report on.  [default: the protocol's]")
-@click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
+@click.option("--split", help="Split to report on.  [default: set by the protocol]")
+@click.option("--background", default="auto", show_default=True, help="As in 'partzoo discover'.")
 @click.option("--size", type=int, help="Longer side of the image at working size, in pixels.")
-@click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the images' edges.")
-@click.option("--rotate", type=float, default=0, help="Turn the reported images by this angle in degrees.")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Align parts with the images' edges.")
+@click.option("--rotate", type=float, default=0, help="Angle in degrees by which to rotate the reported images.")
 @click.option("--patches", type=Numbers(least=0), help="Probe on the image and n patches, such as 0,1,9 (spatial).")
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
 @click.option("--limit", type=int, help="Use at most this many images of each split.")
@@ -87,7 +89,7 @@ def evaluate(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Measure how well MODEL does by a protocol: parts against landmarks or masks, or features against classes."""
+    """Measure MODEL by a protocol: its parts against landmarks or masks, or its features against classes."""
     if (model is None) != everything:
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run
@@ -97,23 +99,23 @@ def evaluate(
         if everything:
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
                 only = "--background, --size, --no-refine, --rotate, --patches and --augment"
-                raise click.UsageError(f"{only} are not for --all.")
-            file, left_out = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
+                raise click.UsageError(f"{only} cannot be combined with --all.")
+            file, skipped = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
                 str(model), protocol, data, background=background, size=size, refine=refine, rotate=rotate,
                 patches=patches, augment=augment, out=out, progress=progress, **chosen,
             )  # fmt: skip
     if everything:
-        print_json({"output": str(file), "failed": left_out}) if as_json else click.echo(f"Written: {file}")
+        print_json({"output": str(file), "failed": skipped}) if as_json else click.echo(f"Written: {file}")
     else:
-        left_out = [each["path"] for each in record.get("failed", ())]
+        skipped = [each["path"] for each in record.get("failed", ())]
         print_json(record) if as_json else _show(record)
-    if left_out:
+    if skipped:
         of_what = "models, images and annotations" if everything else "images and annotations"
         raise PartzooError(
-            f"{len(left_out)} of the {of_what} could not be used and are left out of the figures. Their names are "
-            "above, and under 'failed' in the result."
+            f"{len(skipped)} of the {of_what} could not be used and were skipped. Their names are above, "
+            " and under 'failed' in the result."
         )
 
 
@@ -126,16 +128,16 @@ def _show(record: dict[str, Any]) -> None:
         spread = "" if row.std is None else shown(row.metric, row.std)
         lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
     failed = record.get("failed")
-    left_out = f" ({len(failed)} left out)" if failed else ""
+    skipped = f" ({len(failed)} skipped)" if failed else ""
     what = f"{record['model']}, {record['protocol']}, {record['split']} split"
     images = "1 image" if record["images"] == 1 else f"{record['images']} images"
-    click.echo(f"{what}, {images}{left_out}:")
+    click.echo(f"{what}, {images}{skipped}:")
     table(lines, ("k", "figure", "mean", "std", "seeds"))
 
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[ProgressCallback]:
-    """A bar for each stage of the work."""
+    """Provide a progress callback that shows a bar for each stage of the work."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}

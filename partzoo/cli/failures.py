@@ -1,4 +1,4 @@
-"""Items that cannot be used do not end a run over many: they are named, counted and passed over."""
+"""Handling of unusable items in a run over many: they are named, counted and skipped, and the run goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from partzoo.cli.wording import in_options
 from partzoo.errors import PartzooError
-from partzoo.passing_over import named
+from partzoo.skipping import named
 
 LIST = "failed.csv"
 
@@ -18,12 +18,12 @@ Key = TypeVar("Key", int, str)
 
 
 class Failures(Generic[Key]):
-    """The items that a run has passed over.
+    """The items that a run has skipped.
 
     Args:
-        total: number of items of the run, where it is known.
-        name: name of an item, by what the run calls it.
-        what: the items, for the count at the end.
+        total: number of items of the run, or None if it is unknown.
+        name: function from the run's key of an item to the item's name.
+        what: plural noun for the items, for the count at the end.
         strict: whether the first failure ends the run.
         folder: where ``failed.csv`` lists them, as they fail; None writes no list.
     """
@@ -48,7 +48,7 @@ class Failures(Generic[Key]):
             self._file.unlink(missing_ok=True)
 
     def pass_over(self, item: Key, error: PartzooError) -> None:
-        """Name an item that cannot be used on stderr and in the list; where the run is strict, raise its error."""
+        """Name an unusable item on stderr and in the list; in a strict run, raise its error instead."""
         from tqdm import tqdm
 
         if self._strict:
@@ -59,7 +59,7 @@ class Failures(Generic[Key]):
             return
         name, reason = self._name(item), in_options(error, click.get_current_context().command.params)
         self._reasons[item] = reason
-        tqdm.write(f"Passed over: {named(name, reason)}", file=sys.stderr)  # above a progress bar, not into it
+        tqdm.write(f"Skipped: {named(name, reason)}", file=sys.stderr)  # above a progress bar, not into it
         if self._file:
             _append(self._file, name, reason)
 
@@ -67,24 +67,24 @@ class Failures(Generic[Key]):
         return item in self._reasons
 
     def listed(self) -> list[dict[str, str]]:
-        """Path of each item that was passed over, and why."""
+        """Return the path of each skipped item, with the reason."""
         return [{"path": self._name(item), "reason": self._reasons[item]} for item in sorted(self._reasons)]
 
     def check(self) -> None:
-        """End the command with exit code 1 where items were passed over.
+        """End the command with exit code 1 if items were skipped.
 
         Raises:
-            PartzooError: there are some; the message counts them.
+            PartzooError: at least one item was skipped; the message states how many.
         """
         if count := len(self._reasons):
             was, it_is = ("was", "It is") if count == 1 else ("were", "They are")
             where = f"listed in {str(self._file)!r}" if self._file else "named above"
             many = f"{count} of the {self._total} {self._what}" if self._total else f"{count} of the {self._what}"
-            raise PartzooError(f"{many} could not be used and {was} left out. {it_is} {where}.")
+            raise PartzooError(f"{many} could not be used and {was} skipped. {it_is} {where}.")
 
 
 def _append(file: Path, name: str, reason: str) -> None:
-    """One line more, with a header before the first; bytes of a path that are not UTF-8 stay as they are."""
+    """Append one line, after a header if it is the first; bytes of a path that are not UTF-8 are kept as they are."""
     new = not file.exists()
     with file.open("a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Where ``partzoo discover`` writes the parts of images, and how."""
+"""The output of ``partzoo discover``: which files hold the parts of images, and in which format."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ FORMS = (".png", ".index.png", ".npz", ".json")
 
 @dataclass(frozen=True)
 class Output:
-    """Where the parts of images are written.
+    """The files that the parts of images are written to.
 
     Attributes:
-        path: what the user named, or None where nothing is written.
-        files: a file for each image.
-        form: format of the files; None is that of their suffix.
-        folder: what the files are written into, or None where the output is one file.
+        path: output that the user named, or None if nothing is written.
+        files: one file per image.
+        form: format of the files; None derives it from their suffix.
+        folder: folder that the files are written to, or None if the output is one file.
         journal: folder for the journal of a run over many images, or None.
-        together: whether the files, which lie beside the journal then, become the one COCO file ``path`` at the end.
+        together: whether the files, which then are beside the journal, become the one COCO file ``path`` at the end.
     """
 
     path: Path | None = None
@@ -40,7 +40,7 @@ class Output:
     together: bool = False
 
     def named(self, index: int) -> str | None:
-        """Path of the file that the parts of the image with this index are in at the end."""
+        """Return the path of the file that finally holds the parts of the image with this index."""
         if self.together or not self.files:
             return None if self.path is None else str(self.path)
         return str(self.files[index])
@@ -53,7 +53,7 @@ class Output:
             parts.save(self.files[index], scale=scale, form=self.form)
 
     def join(self, indices: Sequence[int]) -> None:
-        """Make the one COCO file from the files of these images, of which one is in memory at a time."""
+        """Join the files of these images into the one COCO file, holding one of them in memory at a time."""
         from partzoo.parts.coco import joined
 
         if self.together and self.path and indices:
@@ -61,7 +61,7 @@ class Output:
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:
-    """Where the parts of images are written, by the options ``-o`` and ``--format``.
+    """Decide where the parts of images are written, from the options ``-o`` and ``--format``.
 
     Raises:
         UsageError: ``out`` does not fit the number of images, or its format is unknown.
@@ -89,11 +89,11 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
 
 
 def file_names(sources: Sequence[str]) -> list[str]:
-    """A name for the file of each source: the source's own, without the suffix.
+    """Return a name for the file of each source: the name of the source without the suffix.
 
-    Where several sources have one name, theirs keep the suffix (``a.jpg`` and ``a.png``), or begin with as many of the
-    folders above as distinguish them (``x-a`` and ``y-a``). Only a source that is given twice is numbered. Letters that
-    differ in case alone do not distinguish, since there are file systems to which they are the same.
+    If several sources have the same name, the names keep the suffix (``a.jpg`` and ``a.png``), or begin with as many
+    parent folders as distinguish them (``x-a`` and ``y-a``). Only a source that is given twice is numbered. Names that
+    differ only in the case of letters count as equal, because some file systems do not distinguish them.
     """
     paths = [Path(source) for source in sources]
     names = [path.stem or f"image-{number}" for number, path in enumerate(paths, 1)]
@@ -110,13 +110,13 @@ def file_names(sources: Sequence[str]) -> list[str]:
 
 
 def _longer(path: Path, folders: int) -> str:
-    """The name with its suffix, or behind a number of folders."""
+    """Return the name of a path with its suffix, or with a number of parent folders before it."""
     above = path.parts[bool(path.anchor) : -1]
     return "-".join([*above[-folders:], path.stem]) if folders else path.name
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """The names, with a number after each that was there before."""
+    """Return the names, with a number after each that occurred before."""
     taken: set[str] = set()
     copies: Counter[str] = Counter()
     found = []

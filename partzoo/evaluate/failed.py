@@ -1,4 +1,4 @@
-"""What an evaluation has passed over."""
+"""Record of what an evaluation has skipped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from partzoo.errors import PartzooError
-from partzoo.passing_over import PassedOverWarning, warn_of
+from partzoo.skipping import SkippedWarning, warn_of
 
 
 class Failed:
-    """The images and annotations that an evaluation has passed over, each once, however often they are read.
+    """The images and annotations that an evaluation has skipped, each once, no matter how often they are read.
 
     Args:
-        strict: whether the first one ends the evaluation.
+        strict: whether the first one stops the evaluation.
     """
 
     def __init__(self, *, strict: bool) -> None:
@@ -24,28 +24,28 @@ class Failed:
 
     @property
     def listed(self) -> list[dict[str, str]]:
-        """Path of each, and the reason."""
+        """Path of each skipped item, with the reason."""
         return [{"path": name, "reason": reason} for name, reason in self._reasons.items()]
 
     def pass_over(self, name: str, error: PartzooError) -> None:
-        """Warn of an image that cannot be used; where the evaluation is strict, raise its error."""
+        """Warn about an image that cannot be used; in a strict evaluation, raise its error instead."""
         if self._strict:
             raise error
         warn_of(name, error)
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """List what the block warns of: images, and annotations that readers pass over.
+        """List what the block warns about: skipped images, and annotations that readers skip.
 
-        Warnings of what is listed already are not shown again. Warnings come from all threads of the process, so that
-        only one evaluation can run at a time.
+        Warnings about items that are already listed are not shown again. Warnings come from all threads of the process,
+        so only one evaluation can run at a time.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("always", PassedOverWarning)
+            warnings.simplefilter("always", SkippedWarning)
             show = warnings.showwarning
 
             def note(message: Warning | str, *where: Any, **more: Any) -> None:
-                if isinstance(message, PassedOverWarning):
+                if isinstance(message, SkippedWarning):
                     if self._strict:
                         raise PartzooError(str(message))
                     if all(name in self._reasons for name, _ in message.items):

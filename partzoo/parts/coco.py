@@ -1,4 +1,4 @@
-"""Parts as a dataset in COCO's format."""
+"""Conversion of parts to a dataset in COCO's format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.errors import UsageError, require
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
-FORMAT = 1  # of the dataset's fields that are partzoo's own choice
+FORMAT = 1  # version of the fields that partzoo adds to the format
 
 
 def to_coco(
@@ -30,8 +30,8 @@ def to_coco(
         several: parts of each image, with the same k and names; ``source`` becomes ``file_name``. Images without parts
             are listed too.
         segmentation: ``"rle"``, which is exact, or ``"polygons"`` along the edges of pixels, which are exact except
-            that holes are filled, because COCO's polygons cannot have any. In both, ``area`` is that of the part
-            itself.
+            that holes are filled, because COCO's polygons cannot have any. In both, ``area`` is the area of the part
+            without its holes.
         folder: folder of the dataset; paths of images below it are written relative to it.
 
     Returns:
@@ -80,13 +80,14 @@ def to_coco(
 
 
 def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
-    """Join COCO datasets of one image each, which share their categories, to one with ids from 1 in their order.
+    """Join COCO datasets of one image each that share their categories into one, with ids from 1 in their order.
 
     Args:
-        read: gives the datasets, at least one, and is called twice: only one of them is in memory at a time.
+        read: function that returns the datasets, at least one. It is called twice, so that only one dataset is in
+            memory at a time.
 
     Yields:
-        The JSON of the whole, piece by piece.
+        The JSON of the joined dataset, piece by piece.
     """
     for number, dataset in enumerate(read(), 1):
         if number == 1:
@@ -102,7 +103,7 @@ def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
 
 
 def _file_name(source: str, folder: str | os.PathLike | None) -> str:
-    """An image's path as COCO's readers join it to the folder of their dataset."""
+    """Return an image's path in the form that COCO's readers join to the folder of their dataset."""
     if folder is None or not source or "://" in source:
         return source
     path, base = Path(os.path.abspath(source)), Path(os.path.abspath(folder))
@@ -110,11 +111,11 @@ def _file_name(source: str, folder: str | os.PathLike | None) -> str:
 
 
 def polygons(mask: np.ndarray) -> list[list[int]]:
-    """Outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
+    """Trace the outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
 
-    On each grid line, the corners of the boundary come in pairs that are joined by an edge. Rows give the horizontal
+    On each grid line, the corners of the boundary come in pairs that are joined by an edge. Rows contain the horizontal
     edges and columns the vertical ones; alternating between the two walks round a region. Where two regions touch in a
-    single point, each has a corner of its own there.
+    single point, each has a separate corner there.
 
     Args:
         mask: ``(H, W)`` bool.

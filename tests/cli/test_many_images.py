@@ -1,4 +1,4 @@
-"""Commands over many images: bad ones are passed over, and a run that was stopped goes on."""
+"""Commands over many images: bad images are skipped, and a stopped run continues."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def draw(folder, names, height=24):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder ``in`` with four images, of which ``c.png`` is cut short."""
+    """A folder ``in`` with four images, of which ``c.png`` is truncated."""
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png"])
     cut_short(tmp_path / "in" / "c.png")
@@ -50,7 +50,7 @@ def cut_short(file):
 
 
 def stops_after(monkeypatch, count):
-    """From now on, Ctrl-C is pressed when one more file of parts is about to be written."""
+    """Press Ctrl-C just before the next file of parts is written."""
     save, saved = Parts.save, []
 
     def stopping(self, path, **options):
@@ -75,7 +75,7 @@ def test_a_bad_image_is_passed_over_named_and_counted(place):
     ran = partzoo("discover", "in", *FOLDER, "--json")
     about = json.loads(ran.out)
     assert ran.code == 1 and ran.err.count("in/c.png") == 1
-    assert "1 of the 4 images could not be used and was left out. It is listed in 'out/failed.csv'." in ran.err
+    assert "1 of the 4 images could not be used and was skipped. It is listed in 'out/failed.csv'." in ran.err
     assert sorted(written(place / "out")) == ["a.npz", "b.npz", "d.npz"]
     assert [each["source"] for each in about["images"]] == ["in/a.png", "in/b.png", "in/d.png"]
     assert [each["path"] for each in about["failed"]] == ["in/c.png"]
@@ -108,7 +108,7 @@ def test_images_that_are_all_bad_are_one_error(place):
     for name in "abd":
         cut_short(place / "in" / f"{name}.png")
     ran = partzoo("discover", "in", *FOLDER)
-    assert ran.code == 1 and "None of the 4 images that the parts are learned from can be read." in ran.err
+    assert ran.code == 1 and "None of the 4 images to learn the parts from can be read." in ran.err
     assert len(failed(place / "out")) == 5
     ran = partzoo("features", "in", "--model", "toy-vit", "-o", "f.npz", "--json")
     assert ran.code == 1 and json.loads(ran.out)["images"] == 0 and not (place / "f.npz").exists()
@@ -118,7 +118,7 @@ def test_a_mask_of_another_size_fails_its_image_alone(place):
     (place / "masks").mkdir()
     Image.new("L", (9, 9), 255).save(place / "masks" / "a.png")
     ran = partzoo("discover", "in", *FOLDER, "--mask", "masks")
-    assert ran.code == 1 and "Passed over: in/a.png: The mask is (9, 9)" in ran.err
+    assert ran.code == 1 and "Skipped: in/a.png: The mask is (9, 9)" in ran.err
     assert sorted(written(place / "out")) == ["b.npz", "d.npz"]
 
 
@@ -214,9 +214,12 @@ def test_a_resumed_run_says_what_was_done_before(place):
     assert ran.out.startswith("3 images (all done before), ")
     draw(place / "in", ["c.png"])
     ran = partzoo("discover", "in", *FOLDER, "--resume")
-    assert ran.out.startswith("4 images (3 done before and 1 now), ") and "begun anew" not in ran.err
+    assert ran.out.startswith("4 images (3 done before and 1 now), ") and "from the beginning" not in ran.err
     ran = partzoo("discover", "in", *FOLDER, "--resume")
-    assert ran.out.startswith("4 images, ") and "out has no unfinished run to go on with: it is begun anew." in ran.err
+    assert (
+        ran.out.startswith("4 images, ")
+        and "out has no unfinished run to continue: the run starts from the beginning." in ran.err
+    )
 
 
 def test_resume_refuses_other_settings_and_keeps_the_results(place):
@@ -237,17 +240,17 @@ def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(pla
     assert "vocabulary was v.safetensors sha256:" in partzoo("discover", "in", *words, "--resume").err
 
 
-def test_the_same_command_goes_on_and_other_settings_begin_anew(place):
+def test_the_same_command_continues_and_other_settings_start_over(place):
     partzoo("discover", "in", *FOLDER)
     times = {file: file.stat().st_mtime_ns for file in (place / "out").glob("*.npz")}
     ran = partzoo("discover", "in", *FOLDER)
-    assert "out has results of 3 images by the same settings, which are kept (--no-resume begins anew)." in ran.err
+    assert "out has results of 3 images with the same settings, which are kept (--no-resume starts over)." in ran.err
     assert {file: file.stat().st_mtime_ns for file in times} == times
     ran = partzoo("discover", "in", *FOLDER, "--no-resume")
     assert "out h" not in ran.err and "done before" not in ran.out
     assert all(file.stat().st_mtime_ns != time for file, time in times.items())
     ran = partzoo("discover", "in", *FOLDER, "-k", 2)
-    assert "out had results of other settings: those of the same names are replaced." in ran.err
+    assert "out had results of other settings: files with the same names are replaced." in ran.err
     assert {parts.k for parts in written(place / "out").values()} == {2}
 
 
@@ -262,7 +265,7 @@ def test_a_command_that_is_refused_leaves_earlier_results_to_resume(place):
 @pytest.mark.parametrize("words", [("in/a.png", "-o", "a.npz"), ("in",)])
 def test_resume_is_refused_where_nothing_is_kept(place, words):
     ran = partzoo("discover", *words, *OPTIONS, "--resume")
-    assert ran.code == 2 and "--resume is for many images that are written" in ran.err
+    assert ran.code == 2 and "--resume needs many images and an output" in ran.err
 
 
 def test_features_of_the_good_images_are_written(place):
@@ -271,7 +274,7 @@ def test_features_of_the_good_images_are_written(place):
     assert (
         ran.code == 1
         and ran.err.count("in/c.png") == 1
-        and "1 of the 4 images could not be used and was left out." in ran.err
+        and "1 of the 4 images could not be used and was skipped." in ran.err
     )
     assert [each["path"] for each in about["failed"]] == ["in/c.png"]
     with np.load(place / "f.npz") as file:

@@ -90,7 +90,7 @@ def test_an_output_never_replaces_what_is_read(place, monkeypatch, words):
     monkeypatch.setattr("partzoo.discovery.factory.make_finder", None)  # no model is loaded
     before = contents(place)
     ran = partzoo(*words)
-    assert ran.code == 2 and "would be written over" in ran.err, ran.err
+    assert ran.code == 2 and "would replace" in ran.err, ran.err
     assert contents(place) == before
 
 
@@ -100,7 +100,7 @@ def test_features_and_figures_do_not_replace_what_is_read(place):
     before = contents(place)
     for words in (("features", "in/a.npz", "-o", "link/a.npz"), ("relate", "in/figure-5.png", "-o", "in")):
         ran = partzoo(*words)
-        assert ran.code == 2 and "would be written over" in ran.err, ran.err
+        assert ran.code == 2 and "would replace" in ran.err, ran.err
     assert contents(place) == before
 
 
@@ -112,7 +112,7 @@ def test_other_files_in_the_folder_of_the_images_can_be_written(place):
 
 def test_places_that_are_no_files_are_apart(tmp_path):
     check_apart([None, tmp_path / "new"], [None, "https://example.org/a.png", "efficientnet-lite0", "a\0b"])
-    with pytest.raises(UsageError, match="would be written over"):
+    with pytest.raises(UsageError, match="would replace"):
         check_apart([tmp_path], [tmp_path / "." / ""])
 
 

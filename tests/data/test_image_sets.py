@@ -11,7 +11,7 @@ from PIL import Image
 from partzoo.data.folders import load_images
 from partzoo.data.image_sets import ImageSet
 from partzoo.errors import ImageError, UsageError
-from partzoo.passing_over import PassedOverWarning
+from partzoo.skipping import SkippedWarning
 from partzoo.train.augmentation.geometry import random_crop_flip
 
 
@@ -52,7 +52,7 @@ def test_sheets_are_read_as_far_as_they_are_there(tmp_path):
     assert load_images(tmp_path, side=32, limit=5).batch(torch.arange(5)).shape == (5, 3, 32, 32)
 
 
-def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
+def test_one_sheet_per_split_has_as_many_tiles_as_its_arrays_have_rows(tmp_path):
     tiles = np.arange(6, dtype=np.uint8).repeat(16 * 16 * 3).reshape(2, 3, 16, 16, 3) * 40
     for name in ("train", "dev"):
         Image.fromarray(tiles.swapaxes(1, 2).reshape(32, 48, 3)).save(tmp_path / f"{name}.avif", quality=100)
@@ -68,7 +68,7 @@ def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
         load_images(tmp_path)
 
 
-def test_epochs_are_permutations_and_start_where_they_are_told():
+def test_epochs_are_permutations_and_start_at_the_given_position():
     images = ImageSet.from_pixels(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), None, [])
     stream = images.epochs(4, seed=0)
     seen = torch.cat([next(stream) for _ in range(5)])
@@ -97,7 +97,7 @@ def test_usable_images_are_those_that_can_be_read(tmp_path, packed):
                 tar.add(tmp_path / f"{number}.png", f"{number}.png")
     images = load_images(data, side=8)  # the first is held out
     images.labels = torch.arange(1, 6)
-    with pytest.warns(PassedOverWarning, match=f"Passed over: {re.escape(bad)} ") as warned:
+    with pytest.warns(SkippedWarning, match=f"Skipped: {re.escape(bad)} ") as warned:
         usable = images.usable()
     assert [name for each in warned for name, _ in each.message.items] == [bad]
     assert usable.labels.tolist() == [1, 2, 3, 5]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from partzoo.data.masks import MaskedSet, find_set, hashes_of, is_known, perceptual_hash
 from partzoo.errors import ImageError, UsageError
-from partzoo.passing_over import PassedOverWarning
+from partzoo.skipping import SkippedWarning
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_one_image_that_cannot_be_used_is_passed_over_and_named(folder, damage):
     else:
         Image.fromarray(np.zeros((5, 5), np.uint8)).save(mask)
     images = MaskedSet(folder / "drawn")
-    with pytest.warns(PassedOverWarning, match=r"Passed over: .*04") as warned:
+    with pytest.warns(SkippedWarning, match=r"Skipped: .*04") as warned:
         assert [each.name for each in images.usable()] == [name for name in images.names if name != "sub/04"]
     assert [name for each in warned for name, _ in each.message.items] == [f"{folder / 'drawn'}: sub/04"]
 

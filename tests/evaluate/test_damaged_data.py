@@ -11,7 +11,7 @@ from scipy.io import savemat
 from partzoo.errors import ImageError, PartzooError, WeightsError
 from partzoo.evaluate import foreground_measurement, run
 from partzoo.evaluate.report import read_csv, rows, table
-from partzoo.passing_over import PassedOverWarning
+from partzoo.skipping import SkippedWarning
 
 PARTS = {"k": [2], "seeds": 2, "size": 64}
 
@@ -85,7 +85,7 @@ def failed(record):
 def test_a_damaged_face_is_left_out_as_if_it_were_not_listed(tmp_path, split):
     data, bad = celeba(tmp_path), {"train": "3.jpg", "test": "6.jpg"}[split]
     cut_short(data / "img_celeba" / bad)
-    with pytest.warns(PassedOverWarning, match=bad):
+    with pytest.warns(SkippedWarning, match=bad):
         record = run.evaluate("toy-vit", "celeba", data, **PARTS)
     assert failed(record) == [str(data / "img_celeba" / bad)]  # once, though training images are read twice
     assert record["images"] == {"train": 3, "test": 2}[split]
@@ -100,11 +100,11 @@ def test_an_annotation_that_cannot_be_used_is_in_the_record(tmp_path):
     points = np.random.default_rng(0).uniform(5, 40, (4, 5, 2))
     points[2, 1, 0] = np.nan
     savemat(file, {"gt": points})
-    with pytest.warns(PassedOverWarning, match="test2"):
+    with pytest.warns(SkippedWarning, match="test2"):
         record = run.evaluate("toy-vit", "aflw", data, **PARTS)
     assert record["failed"] == [{"path": f"{file}: test2.png", "reason": "a landmark is not finite"}]
     assert record["images"] == 3
-    with pytest.raises(PartzooError, match=r"test_keypoints\.mat: passed over test2"):
+    with pytest.raises(PartzooError, match=r"test_keypoints\.mat: skipped test2"):
         run.evaluate("toy-vit", "aflw", data, **PARTS, strict=True)
 
 
@@ -117,7 +117,7 @@ def test_a_detection_s_truth_that_cannot_be_used_is_in_the_record(tmp_path):
     file = tmp_path / "annotations" / "instances_val2017.json"
     file.write_text(json.dumps(truth))
     (tmp_path / "found.json").write_text(json.dumps([found]))
-    with pytest.warns(PassedOverWarning, match="annotation 2"):
+    with pytest.warns(SkippedWarning, match="annotation 2"):
         record = run.evaluate(str(tmp_path / "found.json"), "coco-detection", tmp_path)
     assert failed(record) == [f"{file}: annotation 2"]
 
@@ -128,7 +128,7 @@ def test_a_damaged_image_or_mask_of_a_set_is_left_out(tmp_path, name, kind):
     data = masked_set(tmp_path, name, 10)
     cut_short(data / name / kind / "5.png") if kind == "images" else (data / name / kind / "5.png").write_bytes(b"")
     options = PARTS if name == "cars" else {"background": "boundary", "seeds": 1}
-    with pytest.warns(PassedOverWarning, match="5"):
+    with pytest.warns(SkippedWarning, match="5"):
         record = run.evaluate("toy-vit", name, data, **options)
     assert failed(record) == [f"{data / name}: 5"] and record["images"] == 1
     if name == "horses":
@@ -139,7 +139,7 @@ def test_a_damaged_image_or_mask_of_a_set_is_left_out(tmp_path, name, kind):
 def test_a_damaged_image_is_left_out_of_features_as_if_it_were_not_there(tmp_path, bad):
     data = tiny_imagenet(tmp_path)
     cut_short(data / bad)
-    with pytest.warns(PassedOverWarning, match="Passed over"):
+    with pytest.warns(SkippedWarning, match="Skipped"):
         record = run.evaluate("toy-vit", "tiny-imagenet", data, seeds=1)
     assert failed(record) == [str(data / bad)] and record["images"] == (8 if "train" in bad else 7)
     (data / bad).unlink()
@@ -152,7 +152,7 @@ def test_data_of_which_nothing_can_be_used_is_an_error(tmp_path, protocol, make)
     data = make(tmp_path)
     for file in (*data.glob("img_celeba/*"), *data.glob("train/*/images/*")):
         cut_short(file)
-    with pytest.warns(PassedOverWarning), pytest.raises(ImageError, match="None of the"):
+    with pytest.warns(SkippedWarning), pytest.raises(ImageError, match="None of the"):
         run.evaluate("toy-vit", protocol, data, seeds=1)
 
 
@@ -179,7 +179,7 @@ def test_the_command_names_and_counts_what_it_leaves_out(tmp_path):
     ran = command(*words)
     assert ran.code == 1 and ran.err.count("masks/5.png is damaged") == 1
     assert "Error: 1 of the images and annotations could not be used" in ran.err
-    assert "report split, 1 image (1 left out):" in ran.out
+    assert "report split, 1 image (1 skipped):" in ran.out
     assert json.loads(command(*words, "--json").out) == json.loads(out.read_text())
     assert len(json.loads(out.read_text())["failed"]) == 1
 
@@ -198,7 +198,7 @@ def test_a_table_says_that_a_figure_leaves_something_out(tmp_path, monkeypatch):
     assert ran.code == 1 and "1 of the models, images and annotations could not be used" in ran.err
     found = read_csv(tmp_path / "results" / "horses.csv")
     assert {(row.images, row.failed) for row in found} == {(1, 1)}
-    assert "`centred-box` (1 passed over)" in table(found, ["iou"])
+    assert "`centred-box` (1 skipped)" in table(found, ["iou"])
 
 
 def test_a_model_without_its_weights_does_not_end_the_others(tmp_path, monkeypatch):
@@ -214,7 +214,7 @@ def test_a_model_without_its_weights_does_not_end_the_others(tmp_path, monkeypat
     monkeypatch.setattr(foreground_measurement, "is_foreground_model", lambda name: name == "gone")
     monkeypatch.setattr(foreground_measurement, "load", lambda name, **more: _gone() if name == "gone" else load(name))
     ran = command(*words)
-    assert ran.code == 1 and ran.err.count("Passed over: gone: its weights are gone") == 1
+    assert ran.code == 1 and ran.err.count("Skipped: gone: its weights are gone") == 1
     assert {row.model for row in read_csv(tmp_path / "results" / "horses.csv")} == {"centred-box"}
     strict = command(*words, "--strict")
     assert strict.code == 1 and "Error: its weights are gone." in strict.err

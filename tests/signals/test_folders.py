@@ -1,4 +1,4 @@
-"""Folders of recordings, as training reads them, and the cache of what is prepared."""
+"""Folders of recordings as training reads them, and the cache of prepared recordings."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from helpers.edf import write_edf
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.passing_over import PassedOverWarning
+from partzoo.skipping import SkippedWarning
 from partzoo.train import windows as module
 from partzoo.train.windows import SignalOptions, prepared, read_windows
 
@@ -34,7 +34,7 @@ def test_sleep_edf_is_read_as_it_is_downloaded(tmp_path):
     (folder / "RECORDS").write_text("SC4001E0-PSG.edf")
     (folder / "SC-subjects.xls").write_bytes(b"\xd0\xcf")
     assert len(read_windows(folder, options(tmp_path), progress=False)) == 4
-    with pytest.raises(UsageError, match=r"holds no recordings: its \.edf files are annotations alone"):
+    with pytest.raises(UsageError, match=r"holds no recordings: its \.edf files contain only annotations"):
         read_windows(folder / "more", options(tmp_path))
 
 
@@ -45,7 +45,7 @@ def test_gaps_and_missing_samples_in_a_folder_end_no_window_but_their_own(tmp_pa
     onsets = [f"+{2 * i}" for i in range(60)]
     write_edf(tmp_path / "b.edf", SLEEP_EDF, noise(60), kind="EDF+D", onsets=onsets)
     named = r"b\.edf: Channel EEG Fpz-Cz misses samples .* from 1 s to 2 s, and no window"
-    with pytest.warns(PassedOverWarning, match=rf"Passed over: .*{named}"):
+    with pytest.warns(SkippedWarning, match=rf"Skipped: .*{named}"):
         assert len(read_windows(tmp_path, options(tmp_path), progress=False)) == 3
     (tmp_path / "a.edf").unlink()
     with pytest.raises(UsageError, match=rf"None of the 1 recordings can be read\. Of the first: .*{named}"):
@@ -67,7 +67,7 @@ def damage_edf(folder, kind):
 def test_one_bad_recording_in_a_folder_is_passed_over_and_named(tmp_path, kind):
     write_edf(tmp_path / "a.edf", SLEEP_EDF, noise(60))
     bad = damage_edf(tmp_path, kind)
-    with pytest.warns(PassedOverWarning, match="Passed over: ") as warned:
+    with pytest.warns(SkippedWarning, match="Skipped: ") as warned:
         found = read_windows(tmp_path, options(tmp_path), progress=False)
     assert [name for each in warned for name, _ in getattr(each.message, "items", ())] == [str(bad)]
     bad.unlink()

@@ -10,7 +10,7 @@ import partzoo
 from partzoo.errors import UsageError
 from partzoo.hub import save_pretrained
 from partzoo.models.registry import find
-from partzoo.passing_over import PassedOverWarning
+from partzoo.skipping import SkippedWarning
 from partzoo.train.augmentation.masked import random_colours, random_view
 from partzoo.train.losses.foreground import pyramid_loss, structure_loss
 from partzoo.train.masked_images import MaskedImages, MaskedOptions, read_masked
@@ -20,7 +20,7 @@ from partzoo.train.teachers import prior
 
 
 def drawn(seed, size=(60, 80)):
-    """A bright disc before a dark, blotted ground, and its mask."""
+    """Make an image of a bright disc on a dark, blotted ground, with its mask."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]]
     mask = (y - rng.integers(20, 40)) ** 2 + (x - rng.integers(25, 55)) ** 2 < rng.integers(10, 18) ** 2
@@ -98,7 +98,7 @@ def test_damaged_images_and_masks_are_passed_over_and_named(folder, tmp_path):
     image, mask, held = (data / name for name in ("discs/images/2.png", "discs/masks/3.png", "more/images/4.png"))
     for file in (image, mask, held):
         file.write_bytes(file.read_bytes()[:45])
-    with pytest.warns(PassedOverWarning) as warned:
+    with pytest.warns(SkippedWarning) as warned:
         found = read_masked(data, options, 32)
     names = sorted(name for each in warned for name, _ in each.message.items)
     assert names == [f"{data}/discs: 2", f"{data}/discs: 3", f"{data}/more: 4"]
@@ -114,7 +114,7 @@ def test_a_damaged_image_without_a_mask_is_passed_over_and_named(folder, tmp_pat
             (tmp_path / f"{i}.png").write_bytes((folder / f"{i}.png").read_bytes()[: 500 if i == 1 else None])
             tar.add(tmp_path / f"{i}.png", f"{i}.png")
     options = MaskedOptions(unlabelled=("plain.tar",), teacher=str(tmp_path / "teacher"), sure=-1e9)
-    with pytest.warns(PassedOverWarning, match=r"Passed over: .*plain\.tar: 1\.png"):
+    with pytest.warns(SkippedWarning, match=r"Skipped: .*plain\.tar: 1\.png"):
         assert len(read_masked(tmp_path, options, 32, progress=False)) <= 2
 
 

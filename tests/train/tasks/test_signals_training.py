@@ -14,8 +14,8 @@ from partzoo.models.loading import build, load
 from partzoo.models.part.sampling import SAMPLINGS
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
-from partzoo.passing_over import PassedOverWarning
 from partzoo.signals import write_nights
+from partzoo.skipping import SkippedWarning
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import train
 from partzoo.train.stages import COLUMNS, StagesTask, few_of_each, means, sample_efficiency, with_classes
@@ -145,7 +145,7 @@ def test_times_that_show_are_learned(sampling):
 
 
 def related(monkeypatch, pixels, model=None, **options):
-    """The patches ``(B, N, C, P)`` that the model is shown, and the pairs it is asked about."""
+    """Return the patches ``(B, N, C, P)`` that the model receives, and the pairs to predict."""
     model, shown = model or SignalPart(SignalPartConfig(**SMALL, channels=2)), []
 
     def relate(patches, pairs=None):
@@ -159,7 +159,7 @@ def related(monkeypatch, pixels, model=None, **options):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_patches_lie_where_sampling_says(sampling, monkeypatch):
+def test_patches_follow_the_sampling(sampling, monkeypatch):
     times = torch.arange(3000.0).expand(4, 2, -1)
     patches, _ = related(monkeypatch, times, sampling=sampling)
     assert patches.shape == (4, 30 if sampling == "on-grid" else 40, 2, 100)
@@ -174,7 +174,7 @@ def test_patches_lie_where_sampling_says(sampling, monkeypatch):
     assert steps.max().item() == pytest.approx(highest, abs=0.1)
 
 
-def test_as_many_patches_and_pairs_are_shown_as_are_asked_for(monkeypatch):
+def test_the_requested_numbers_of_patches_and_pairs_are_used(monkeypatch):
     model = SignalPart(SignalPartConfig(**SMALL, channels=2, patches=12))
     patches, pairs = related(monkeypatch, ramps(), model)
     assert patches.shape[1] == 12 and pairs is None
@@ -223,7 +223,7 @@ def test_classes_that_show_are_learned_with_masked_positions():
 
 
 @pytest.mark.parametrize("masked", [0.0, 0.2, 0.5])
-def test_as_many_positions_are_masked_as_are_asked_for(masked):
+def test_the_requested_share_of_positions_is_masked(masked):
     model = SignalPart(SignalPartConfig(**SMALL, channels=2, classes=2))
     torch.nn.init.constant_(model.positions, 1e3)
     seen = []
@@ -300,7 +300,7 @@ def test_a_night_that_cannot_be_read_is_left_out_and_counted(nights, cache, pret
     words = ["--data", data, "--test-subjects", 2, "--cache", cache, "--steps", 1, "--batch-size", 4]
     words = ["stages", pretrained, *words, "--subjects", "all", "--seeds", 1, "--no-scratch", "-o", tmp_path / "out"]
     ran = partzoo(*words)
-    assert ran.code == 1 and "2 of the nights could not be used and were left out." in ran.err, ran.err
+    assert ran.code == 1 and "2 of the nights could not be used and were skipped." in ran.err, ran.err
     with open(tmp_path / "out" / "failed.csv", newline="") as file:
         assert sorted(row["path"] for row in csv.DictReader(file)) == sorted(map(str, bad))
     with open(tmp_path / "out" / "stages.csv", newline="") as file:
@@ -309,7 +309,7 @@ def test_a_night_that_cannot_be_read_is_left_out_and_counted(nights, cache, pret
     strict = partzoo(*words[:-1], tmp_path / "strict", "--strict")
     assert strict.code == 2 and f"{bad[0].name}.mat cannot be read" in strict.err
 
-    with pytest.warns(PassedOverWarning, match=bad[1].name):
+    with pytest.warns(SkippedWarning, match=bad[1].name):
         read_windows(data, SignalOptions(held_out=2, cache=cache), progress=False)
 
 
