@@ -29,6 +29,7 @@ from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
 from partzoo.system.hardware import hardware
+from partzoo.train.processes import alone
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import train
 from partzoo.weights.manifest import NAME, WeightRecord, add_record
@@ -74,8 +75,9 @@ def release(
         The record that now stands in ``weights_manifest.json``.
 
     Raises:
-        UsageError: no such recipe, or the run was stopped before its budget was spent.
+        UsageError: no such recipe, several processes, or the run was stopped before its budget was spent.
     """
+    alone("--release")
     recipe = read_recipe(name)
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     if all(value is None for value in budget.values()):
