@@ -30,6 +30,7 @@ from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
 from partzoo.system.hardware import hardware
+from partzoo.train.processes import alone
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import train
 from partzoo.weights.manifest import NAME, WeightRecord, add_record
@@ -75,8 +76,9 @@ def release(
         The record that was written to ``weights_manifest.json``.
 
     Raises:
-        UsageError: the recipe is unknown, or the run was stopped before its budget was spent.
+        UsageError: the recipe is unknown, several processes run, or the run was stopped before its budget was spent.
     """
+    alone("--release")
     recipe = read_recipe(name)
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     if all(value is None for value in budget.values()):

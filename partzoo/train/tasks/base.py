@@ -99,6 +99,10 @@ class Task(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute the loss of a batch.
 
+        Of several processes, each computes the loss of its images, in :class:`partzoo.system.ranks.SharedBatch`; the
+        mean over the processes must be the loss of the whole batch. What an image's term takes from other images goes
+        through :mod:`partzoo.system.ranks`.
+
         Args:
             pixels: uint8 images ``(B, 3, S, S)``, or the batches of another kind of data that :meth:`read` returns.
             labels: ``(B,)`` int64, or None.
