@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def convert(file: str, out: str, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
     """Write the model in FILE, a checkpoint of its authors, as a folder.
 
-    It reads PartFormer, MPAE and Spatial Reasoning, and the backbones of DINO, DINOv2, MAE and MoCo v3.
+    It reads the methods listed in docs/convert.md, such as PartFormer, MPAE, Spatial Reasoning, DINO and MAE.
 
     FILE is a released file or a training checkpoint. The folder is what 'partzoo discover --model' and partzoo.load
     take. A part model's frozen encoder is not stored in it but named, unless you say --with-backbone.

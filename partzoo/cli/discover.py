@@ -13,6 +13,7 @@ import click
 
 from partzoo.cli.command import Command, check_place, print_json, table
 from partzoo.cli.options import (
+    background_option,
     images_argument,
     json_option,
     limit_options,
@@ -93,12 +94,7 @@ class PartCount(click.ParamType):
 @model_option
 @click.option("--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings.")
 @click.option("--save-vocabulary", type=click.Path(), help="Keep the parts for --vocabulary.")
-@click.option(
-    "--background",
-    default="auto",
-    show_default=True,
-    help="How the foreground is found; none: everything is foreground.",
-)
+@background_option
 @click.option(
     "--size",
     type=int,

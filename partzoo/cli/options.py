@@ -63,3 +63,19 @@ model_option = click.option(
     shell_complete=complete_weights,
     help="Model, weights file or folder; see 'partzoo list'.",
 )
+
+
+class BackgroundOption(click.Option):
+    """``--background``, whose help names the methods that are registered."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from partzoo.discovery.foreground import METHODS
+
+        methods = "; ".join(f"{name}: {each.summary.rstrip('.')}" for name, each in METHODS.items())
+        self.help = f"What finds the foreground: a model of 'partzoo list --family foreground', or a method. {methods}."
+        return super().get_help_record(ctx)
+
+
+background_option = click.option(
+    "--background", cls=BackgroundOption, metavar="NAME", default="auto", show_default=True
+)

@@ -1,4 +1,7 @@
-"""Methods that find the foreground: each scores every cell of an image's grid, foreground from 0.5 on."""
+"""Methods that find the foreground: each scores every cell of an image's grid, foreground from 0.5 on.
+
+A function here under :func:`method` is a method, by its own name: adding one changes no other file.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,54 @@ class Cells:
     objectness: np.ndarray | None = None
 
 
+Score = Callable[[Cells], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        score: function from the cells to ``(h, w)`` float32, 0..1, foreground from 0.5 on.
+        features: whether it needs ``Cells.features``.
+        objectness: whether it needs ``Cells.objectness``, and thus an encoder with that head.
+    """
+
+    score: Score
+    features: bool = False
+    objectness: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.score.__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def alone(self) -> bool:
+        """Whether its result does not depend on the encoder."""
+        return not (self.features or self.objectness)
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(*, features: bool = False, objectness: bool = False) -> Callable[[Score], Score]:
+    """Register the decorated function as a method of its name, with hyphens for underscores.
+
+    The first line of its docstring is the method's summary. The arguments are those of :class:`Method`: features and
+    objectness are computed only for methods that need them.
+    """
+
+    def decorate(score: Score) -> Score:
+        name = score.__name__.replace("_", "-")
+        if name in METHODS:
+            raise ValueError(f"{name} is registered twice")
+        METHODS[name] = Method(score, features, objectness)
+        return score
+
+    return decorate
+
+
 @dataclass(frozen=True, eq=False)
 class Regions:
     """Superpixels: labels ``(h, w)``; colour ``(n, 3)`` and place ``(n, 2)`` of each; which are neighbours ``(n, n)``;
@@ -47,43 +98,47 @@ class Regions:
         return group_mean(values.reshape(-1, 1), self.labels.ravel(), len(self.lab))[:, 0]
 
 
-def foreground(method: str, cells: Cells) -> np.ndarray:
+def foreground(name: str, cells: Cells) -> np.ndarray:
     """Score every cell.
 
     Args:
-        method: key of :data:`METHODS`.
+        name: key of :data:`METHODS`.
         cells: the image.
 
     Returns:
         ``(h, w)`` float32, 0..1, foreground from 0.5 on.
     """
-    return METHODS[method](cells)
+    return METHODS[name].score(cells)
 
 
-def everything(cells: Cells) -> np.ndarray:
-    """No background."""
-    return np.ones(cells.lab.shape[:2], np.float32)
-
-
+@method()
 def boundary(cells: Cells) -> np.ndarray:
-    """Objects touch the image's border little. Colours alone; no learned weights.
+    """Regions that touch the image's border little, by their colours alone.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
     """
     regions = superpixels(cells.lab)
     score, _ = boundary_prior(regions)
-    return things(regions, score)
+    return object_cells(regions, score)
 
 
+@method(objectness=True)
 def objectness(cells: Cells) -> np.ndarray:
-    """What the encoder's head takes for an object, made even within regions by Zhu's optimization (equation 9)."""
+    """Regions that the encoder's objectness head takes for objects.
+
+    The head's probabilities are made even within regions by Zhu's optimization (equation 9).
+    """
     assert cells.objectness is not None, "segment() gives it to this method"
     regions = superpixels(cells.lab)
-    return things(regions, learned_sense(regions, cells.objectness)[0])
+    return object_cells(regions, learned_sense(regions, cells.objectness)[0])
 
 
-def normalized_cut(cells: Cells) -> np.ndarray:
-    """The two groups of cells that are least linked by their features; the object is the group of the extreme cell.
+@method(features=True)
+def ncut(cells: Cells) -> np.ndarray:
+    """One side of the normalized cut of the cells by their features (TokenCut).
+
+    The cut gives the two groups of cells that are least linked by their features; the object is the group of the
+    extreme cell.
 
     Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
     (TokenCut), CVPR 2022.
@@ -102,17 +157,17 @@ def normalized_cut(cells: Cells) -> np.ndarray:
     return halved_at(score[: cells.lab.shape[0], : cells.lab.shape[1]], float(spread(second).mean()))
 
 
-METHODS: dict[str, Callable[[Cells], np.ndarray]] = {
-    "objectness": objectness,
-    "boundary": boundary,
-    "ncut": normalized_cut,
-    "none": everything,
-}
+@method()
+def none(cells: Cells) -> np.ndarray:
+    """Everything is foreground."""
+    return np.ones(cells.lab.shape[:2], np.float32)
 
 
-def things(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
-    """Scores of regions ``(n,)`` -> of cells ``(h, w)``: foreground is what lies above a share of Otsu's threshold,
-    connected pieces much smaller than the largest apart."""
+def object_cells(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
+    """Scores ``(h, w)`` of the cells of objects, from scores ``(n,)`` of regions.
+
+    Foreground is what lies above a share of Otsu's threshold, except connected pieces much smaller than the largest.
+    """
     threshold = share * otsu(score[regions.labels])
     inside = score >= threshold
     size = np.bincount(regions.labels.ravel())
@@ -139,8 +194,8 @@ def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
 
 def learned_sense(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
     """Probabilities ``(h, w)`` made even over regions, 0..1, and how sure they are: their range before that."""
-    thing = regions.mean(probability)
-    score = optimize(regions, colour_distance(regions), 1 - thing, thing)
+    objects = regions.mean(probability)
+    score = optimize(regions, colour_distance(regions), 1 - objects, objects)
     return spread(score), float(np.ptp(score))
 
 
@@ -204,13 +259,13 @@ def background_and_contrast(regions: Regions, distance: np.ndarray) -> tuple[np.
     return background, spread(contrast)
 
 
-def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, thing: np.ndarray) -> np.ndarray:
+def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """Scores ``(n,)`` near 0 where background is likely, near 1 where an object is, smooth between (equation 9)."""
     near = regions.neighbours.astype(np.float32)
     links = np.where(_linked(regions) | (near @ near > 0), np.exp(-(distance**2) / 2), 0) + SMOOTHNESS * near
     np.fill_diagonal(links, 0)
-    system = np.diag(links.sum(1) + background + thing + 1e-6) - links
-    return np.linalg.solve(system, thing).clip(0, 1)
+    system = np.diag(links.sum(1) + background + objects + 1e-6) - links
+    return np.linalg.solve(system, objects).clip(0, 1)
 
 
 def _linked(regions: Regions) -> np.ndarray:

@@ -8,27 +8,27 @@ from partzoo.discovery.foreground import (
     colour_distance,
     foreground,
     halved_at,
+    object_cells,
     optimize,
     otsu,
     superpixels,
-    things,
 )  # fmt: skip
 
 
-def cells(height=40, width=56, thing=(slice(12, 30), slice(15, 40)), noise=1.5):
+def cells(height=40, width=56, place=(slice(12, 30), slice(15, 40)), noise=1.5):
     """A reddish square before a greenish ground; features and objectness that agree with it."""
     random = np.random.default_rng(0)
     lab = np.full((height, width, 3), (50, -30, 20), np.float32)
-    lab[thing] = (60, 50, 30)
+    lab[place] = (60, 50, 30)
     mask = np.zeros((height, width), np.float32)
-    mask[thing] = 1
+    mask[place] = 1
     features = np.stack([mask - 0.4, 0.4 - mask, np.full_like(mask, 0.1)], -1)
     lab += random.normal(0, noise, lab.shape).astype(np.float32)
     return Cells(lab, features, 0.2 + 0.6 * mask), mask > 0
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
-def test_each_method_finds_a_plain_thing(method):
+def test_each_method_finds_a_plain_object(method):
     given, mask = cells()
     score = foreground(method, given)
     assert ((score >= 0.5) == mask).mean() > 0.97
@@ -46,7 +46,7 @@ def test_each_method_takes_any_grid(method, size):
     assert score.min() >= 0 and score.max() <= 1
 
 
-def test_the_boundary_prior_is_surer_of_a_plain_thing_than_of_noise():
+def test_the_boundary_prior_is_surer_of_a_plain_object_than_of_noise():
     plain = cells()[0].lab
     noise = np.random.default_rng(0).normal(50, 15, plain.shape).astype(np.float32)
     assert boundary_prior(superpixels(plain))[1] > boundary_prior(superpixels(noise))[1]
@@ -66,22 +66,22 @@ def test_superpixels_follow_colours_and_cover_the_grid():
 def test_optimize_minimizes_the_energy():
     regions = superpixels(cells()[0].lab)
     random = np.random.default_rng(2)
-    background, thing = random.random((2, len(regions.lab)))
+    background, objects = random.random((2, len(regions.lab)))
     distance = colour_distance(regions)
-    found = optimize(regions, distance, background, thing)
+    found = optimize(regions, distance, background, objects)
     near = regions.neighbours | (regions.border[:, None] & regions.border)
     two_steps = regions.neighbours.astype(int) @ regions.neighbours > 0
     links = np.where(near | two_steps, np.exp(-(distance**2) / 2), 0) + 0.1 * regions.neighbours
     np.fill_diagonal(links, 0)
-    gradient = background * found + thing * (found - 1) + (links * (found[:, None] - found)).sum(1)
+    gradient = background * found + objects * (found - 1) + (links * (found[:, None] - found)).sum(1)
     assert np.abs(gradient).max() < 1e-3
 
 
-def test_a_crumb_beside_a_thing_is_no_thing():
+def test_a_crumb_beside_an_object_is_not_an_object():
     given, mask = cells(noise=0)
     given.lab[3:6, 48:52] = (60, 50, 30)
     regions = superpixels(given.lab)
-    score = things(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
+    score = object_cells(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
     assert not (score[3:6, 48:52] >= 0.5).any()
     assert ((score >= 0.5) == mask).mean() > 0.99
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from partzoo.data.folders import image_files
 from partzoo.data.image_sets import ImageSet, at_most
 from partzoo.discovery.colours import cielab
-from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
+from partzoo.discovery.foreground import boundary_prior, learned_sense, object_cells, superpixels
 from partzoo.discovery.frames import cropped, within_frame
 from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, view_image
@@ -146,7 +146,7 @@ def lesson(
     else:
         score, sure = boundary_prior(regions)
     grid = maps[-1].shape[1], maps[-1].shape[2]
-    truth = resize(torch.from_numpy(things(regions, score, CERTAIN))[None], grid).flatten() >= 0.5
+    truth = resize(torch.from_numpy(object_cells(regions, score, CERTAIN))[None], grid).flatten() >= 0.5
     drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
     return evidence[drawn].half(), truth[drawn], sure
 
