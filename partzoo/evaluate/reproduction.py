@@ -22,31 +22,41 @@ def notes(path: str | Path = NOTES) -> dict[str, Any]:
     return tomllib.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def unmeasured() -> set[str]:
-    """Weights that no protocol measures here, being too slow: their cards take all figures from the manifest."""
+def measured() -> set[str]:
+    """Weights whose cards take figures from ``results/``, which must therefore be there."""
     return {
         name
         for name, card in notes()["weights"].items()
-        if all(figure["from"] == "manifest" for figure in card["figures"])
+        if any(figure["from"] != "manifest" for figure in card["figures"])
+    }
+
+
+def own_figures(record: WeightRecord) -> dict[str, Any]:
+    """A record's figures by name, without those that are floors of others."""
+    return {
+        each["name"]: each["value"]
+        for each in record.metrics
+        if not (each["name"].startswith("constant_") or each["name"].endswith("_random_weights"))
     }
 
 
 def cards(records: Mapping[str, WeightRecord], results: Results, written: Mapping[str, Any]) -> str:
-    """A section of Markdown for every weight.
+    """A section of Markdown for every weight; without a card it has the record's figures and no comparison.
 
     Args:
         records: the manifest.
         results: the figures of a protocol, by its name.
-        written: :func:`notes`, which must have entries for these weights and no others.
+        written: :func:`notes`, which must have entries for no other weights.
 
     Raises:
-        UsageError: a weight has no card or a card no weight, or a figure that a card asks for is not there.
+        UsageError: a card has no weight, or a figure that a card asks for is not there.
     """
     cards = written["weights"]
-    if strange := [name for name in [*records, *cards] if name not in records or name not in cards]:
-        what = "is released and has no card" if strange[0] in records else "has a card and is not released"
-        raise UsageError(f'{strange[0]} {what}: correct [weights."{strange[0]}"] in {NOTES.name}.')
-    return "\n\n".join(_card(record, cards[name], results) for name, record in records.items())
+    if strange := [name for name in cards if name not in records]:
+        raise UsageError(
+            f'{strange[0]} has a card and is not released: correct [weights."{strange[0]}"] in {NOTES.name}.'
+        )
+    return "\n\n".join(_card(each, cards.get(name) or _plain(each), results) for name, each in records.items())
 
 
 def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
@@ -70,6 +80,12 @@ def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
     return markdown(lines)
 
 
+def _plain(record: WeightRecord) -> dict[str, Any]:
+    """The card of a weight for which none is written."""
+    figures = [{"from": "manifest", "metric": name} for name in own_figures(record)]
+    return {"paper": "", "setup": "", "why": "", "figures": figures}
+
+
 def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> str:
     compared = [_compared(record, asked, results) for asked in card["figures"]]
     lines = [HEAD, ["---"] * len(HEAD), *(cells for cells, _ in compared)]
@@ -85,7 +101,7 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
         " ".join(card["why"].split()),
         "```bash\n" + "\n".join(commands) + "\n```",
     )
-    return "\n\n".join(sections)
+    return "\n\n".join(filter(None, sections))
 
 
 def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) -> tuple[list[str], str]:

@@ -58,12 +58,16 @@ class WeightRecord:
         command: the command that made the weights.
         seed: random seed of the command.
         budget: ``{"hardware": ..., "minutes": ..., "images_seen": ...}``.
-        metrics: scores, each with ``name``, ``value``, ``protocol`` and ``command``.
+        metrics: scores, each with ``name``, ``value``, ``protocol`` and ``command``. The one that the README shows also
+            has a ``headline``, which is its name there.
         golden: a fixed input and its output, from :func:`partzoo.weights.release_files.golden`.
         parents: names of the weights that training started from.
         masks_used: whether masks were used in training.
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
+        method: what trained the weights, as the README names it; "" is the architecture's family.
+        measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that or
+            that only others were trained from.
     """
 
     name: str
@@ -84,6 +88,8 @@ class WeightRecord:
     parents: tuple[str, ...] = ()
     masks_used: bool = False
     source: dict[str, str] | None = None
+    method: str = ""
+    measured: bool = True
 
     def __post_init__(self) -> None:
         if not self.name.startswith(f"{self.architecture}."):
@@ -110,6 +116,11 @@ class WeightRecord:
         """The inverse of :meth:`to_json`."""
         lists = {"metrics": tuple(values["metrics"]), "parents": tuple(values.get("parents", ()))}
         return cls(**(values | lists | {"files": tuple(WeightFile(**file) for file in values["files"])}))
+
+
+def short_name(data: str) -> str:
+    """The name of training data without what follows it: a number of images, or further data."""
+    return re.split(r"; |, (?=\d)", data)[0]
 
 
 def clones() -> list[Path]:

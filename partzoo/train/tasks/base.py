@@ -24,6 +24,7 @@ class Task(nn.Module):
 
     Attributes:
         METHOD: name of the method in ``partzoo train``; empty where a task is used from Python alone.
+        TITLE: what the README calls the method; empty for the name of the architecture's family.
         RECIPE: recipe to train by where none is named.
         CONFIG: configuration class of the architectures that the method trains.
         DATA: dataclass that says how the method's data is read.
@@ -36,6 +37,7 @@ class Task(nn.Module):
     """
 
     METHOD: ClassVar[str] = ""
+    TITLE: ClassVar[str] = ""
     RECIPE: ClassVar[str] = ""
     CONFIG: ClassVar[type]
     DATA: ClassVar[type] = DataOptions
