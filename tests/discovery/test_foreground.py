@@ -8,6 +8,7 @@ from partzoo.discovery.foreground import (
     colour_distance,
     foreground,
     halved_at,
+    method,
     object_cells,
     optimize,
     otsu,
@@ -27,21 +28,28 @@ def cells(height=40, width=56, place=(slice(12, 30), slice(15, 40)), noise=1.5):
     return Cells(lab, features, 0.2 + 0.6 * mask), mask > 0
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
-def test_each_method_finds_a_plain_object(method):
+def test_every_method_has_a_summary_and_its_own_name():
+    for name, each in METHODS.items():
+        assert each.summary.endswith("."), name
+    with pytest.raises(ValueError, match="boundary is registered twice"):
+        method()(METHODS["boundary"].score)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "none"])
+def test_each_method_finds_a_plain_object(name):
     given, mask = cells()
-    score = foreground(method, given)
+    score = foreground(name, given)
     assert ((score >= 0.5) == mask).mean() > 0.97
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 64), (64, 4), (30, 30)])
-def test_each_method_takes_any_grid(method, size):
+def test_each_method_takes_any_grid(name, size):
     random = np.random.default_rng(1)
     given = Cells(
         random.normal(50, 20, (*size, 3)).astype(np.float32), random.normal(0, 1, (*size, 8)), random.random(size)
     )
-    score = foreground(method, given)
+    score = foreground(name, given)
     assert score.shape == size and score.dtype == np.float32 and np.isfinite(score).all()
     assert score.min() >= 0 and score.max() <= 1
 
