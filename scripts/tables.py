@@ -324,7 +324,7 @@ def _rows_of(protocol: str, results: Callable[[str], Sequence[Row]]) -> Sequence
 
 def _needs(method: Method) -> str:
     """What a foreground method needs of the encoder."""
-    if method.alone:
+    if method.independent:
         return "nothing"
     return " and ".join(["features"] * method.features + ["an objectness head"] * method.objectness)
 

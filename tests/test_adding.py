@@ -1,4 +1,4 @@
-"""An encoder is added by one file and one record, a foreground method by one function, and nothing else changes."""
+"""One file and one record add an encoder, one function a foreground method, one file a reader of checkpoints."""
 
 import importlib.util
 import inspect
@@ -13,9 +13,11 @@ from helpers.command_line import partzoo as command
 from helpers.weight_records import record_of
 
 import partzoo
+import partzoo.conversion
 import partzoo.models
+from partzoo.conversion.registry import readers
 from partzoo.discovery.foreground import METHODS, method
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, WeightsError
 from partzoo.evaluate import run
 from partzoo.models import registry
 from partzoo.weights import manifest
@@ -72,6 +74,22 @@ def plain_net(config):
     """One layer of patches, for a test."""
     return Plain(config)
 '''
+
+READER = """
+READS = (("Plain", "`plain.pth`", "`plain-net`"),)
+
+
+def recognizes(state):
+    return "plain.mix.weight" in state
+
+
+def from_published(state, architecture=None):
+    return architecture or "plain-net", {}, {name.removeprefix("plain."): value for name, value in state.items()}
+
+
+def unused(state):
+    return []
+"""
 
 
 def module(path):
@@ -163,6 +181,26 @@ def test_an_encoder_s_record_brings_it_into_tables_and_evaluations(record, clone
     assert "| kNN: 20 images | 30 | 3 |" in card
     for protocol, measured in (("faces68", True), ("tiny-imagenet", True), ("ecssd", False)):
         assert (("plain-net.test", {"background": "auto", "size": None}) in run.rows(protocol)) == measured
+
+
+def test_a_reader_is_one_file(encoder_file, clone, tmp_path, monkeypatch):
+    folder = tmp_path / "conversion"
+    folder.mkdir()
+    (folder / "plain_published.py").write_text(READER)
+    monkeypatch.setattr(partzoo.conversion, "__path__", [*partzoo.conversion.__path__, str(folder)])
+    readers.cache_clear()
+    try:
+        own = partzoo.load("plain-net", pretrained=False, device="cpu", dtype="float32")
+        published = {f"plain.{name}": value for name, value in own.state_dict().items()}
+        model = partzoo.convert(published, device="cpu", dtype="float32")
+        assert model.architecture == "plain-net" and torch.equal(model.mix.weight, own.mix.weight)
+        with pytest.raises(WeightsError, match=r"Pass a checkpoint of one of .*Plain"):
+            partzoo.convert({"a": torch.zeros(1)})
+        module(ROOT / "scripts" / "tables.py").main(clone)
+        assert "| Plain | `plain.pth` | `plain-net` |" in (clone / "docs" / "convert.md").read_text()
+    finally:
+        sys.modules.pop("partzoo.conversion.plain_published", None)
+        readers.cache_clear()
 
 
 @pytest.fixture

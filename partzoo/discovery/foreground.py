@@ -57,7 +57,7 @@ class Method:
         return (self.score.__doc__ or "").strip().partition("\n")[0]
 
     @property
-    def alone(self) -> bool:
+    def independent(self) -> bool:
         """Whether its result does not depend on the encoder."""
         return not (self.features or self.objectness)
 

@@ -169,8 +169,8 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
         return [_row(name) for name in (*(each.name for each in others), *FLOORS)]
     names = [each.name for each in others if not ("parts" in each.config and each.config.get("classes"))]
     found = [_row(name) for name in (*names, *FLOORS)]
-    found += [_row(DEFAULT_MODEL, method) for method in _alone()]
-    return found + [_row(COLOUR, method) for method in _alone() if method != "none"]  # the floor's own is "none"
+    found += [_row(DEFAULT_MODEL, method) for method in _independent()]
+    return found + [_row(COLOUR, method) for method in _independent() if method != "none"]  # the floor's own is "none"
 
 
 def _foreground_rows(
@@ -178,7 +178,7 @@ def _foreground_rows(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Foreground models, the floor, the methods beside the default, and encoders with an objectness head."""
     found = [_row(name) for name in (*(each.name for each in networks), BOX)]
-    found += [_row(DEFAULT_MODEL, method) for method in _alone() if method != "none"]
+    found += [_row(DEFAULT_MODEL, method) for method in _independent() if method != "none"]
     with_head = [name for name, method in METHODS.items() if method.objectness]
     return found + [_row(each.name, method) for each in others if _has_head(each) for method in with_head]
 
@@ -187,9 +187,9 @@ def _row(model: str, background: str = "auto") -> tuple[str, dict[str, Any]]:
     return model, {"background": background, "size": None}
 
 
-def _alone() -> list[str]:
+def _independent() -> list[str]:
     """Foreground methods that do not depend on the encoder."""
-    return [name for name, method in METHODS.items() if method.alone]
+    return [name for name, method in METHODS.items() if method.independent]
 
 
 def _has_head(record: WeightRecord) -> bool:

@@ -66,8 +66,8 @@ class WeightRecord:
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
         method: what trained the weights, as the README names it; "" is the architecture's family.
-        measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that or
-            that only others were trained from.
+        measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that,
+            and for those that serve as parents of other weights.
     """
 
     name: str
