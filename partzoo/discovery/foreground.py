@@ -119,7 +119,7 @@ def boundary(cells: Cells) -> np.ndarray:
     """
     regions = superpixels(cells.lab)
     score, _ = boundary_prior(regions)
-    return object_cells(regions, score)
+    return object_scores(regions, score)
 
 
 @method(objectness=True)
@@ -130,7 +130,7 @@ def objectness(cells: Cells) -> np.ndarray:
     """
     assert cells.objectness is not None, "segment() gives it to this method"
     regions = superpixels(cells.lab)
-    return object_cells(regions, learned_sense(regions, cells.objectness)[0])
+    return object_scores(regions, smoothed_objectness(regions, cells.objectness)[0])
 
 
 @method(features=True)
@@ -163,7 +163,7 @@ def none(cells: Cells) -> np.ndarray:
     return np.ones(cells.lab.shape[:2], np.float32)
 
 
-def object_cells(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
+def object_scores(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
     """Scores ``(h, w)`` of the cells of objects, from scores ``(n,)`` of regions.
 
     Foreground is what lies above a share of Otsu's threshold, except connected pieces much smaller than the largest.
@@ -192,7 +192,7 @@ def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
     return spread(score), float(score.max())
 
 
-def learned_sense(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
+def smoothed_objectness(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
     """Probabilities ``(h, w)`` made even over regions, 0..1, and how sure they are: their range before that."""
     objects = regions.mean(probability)
     score = optimize(regions, colour_distance(regions), 1 - objects, objects)

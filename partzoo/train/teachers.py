@@ -15,7 +15,7 @@ from partzoo.discovery.foreground import (
     background_and_contrast,
     colour_distance,
     group_mean,
-    object_cells,
+    object_scores,
     optimize,
     spread,
     superpixels,
@@ -84,7 +84,7 @@ def prior(pixels: np.ndarray, encoder: EfficientNetLite) -> Lesson:
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-6)
     distance = (1 - FEATURES) * colour_distance(regions) + FEATURES * (1 - means @ means.T).clip(0) / COSINE
     score = optimize(regions, distance, *background_and_contrast(regions, distance))
-    inside = object_cells(regions, spread(score)) >= 0.5
+    inside = object_scores(regions, spread(score)) >= 0.5
     cells = score[regions.labels]
     sure = cells[inside].mean() - cells[~inside].mean() if 0 < inside.sum() < inside.size else 0.0
     return (_at(torch.from_numpy(inside).float(), pixels.shape[:2]) >= 0.5).astype(np.float32), float(sure)

@@ -9,7 +9,7 @@ from partzoo.discovery.foreground import (
     foreground,
     halved_at,
     method,
-    object_cells,
+    object_scores,
     optimize,
     otsu,
     superpixels,
@@ -89,7 +89,7 @@ def test_a_crumb_beside_an_object_is_not_an_object():
     given, mask = cells(noise=0)
     given.lab[3:6, 48:52] = (60, 50, 30)
     regions = superpixels(given.lab)
-    score = object_cells(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
+    score = object_scores(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
     assert not (score[3:6, 48:52] >= 0.5).any()
     assert ((score >= 0.5) == mask).mean() > 0.99
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from partzoo.data.folders import image_files
 from partzoo.data.image_sets import ImageSet, at_most
 from partzoo.discovery.colours import cielab
-from partzoo.discovery.foreground import boundary_prior, learned_sense, object_cells, superpixels
+from partzoo.discovery.foreground import boundary_prior, object_scores, smoothed_objectness, superpixels
 from partzoo.discovery.frames import cropped, within_frame
 from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, view_image
@@ -143,11 +143,11 @@ def lesson(
     if taught:
         probability = model.objectness.score(evidence).view(maps[-1].shape[1:])
         probability = resize(probability[None], regions.labels.shape)[0]
-        score, sure = learned_sense(regions, probability.numpy())
+        score, sure = smoothed_objectness(regions, probability.numpy())
     else:
         score, sure = boundary_prior(regions)
     grid = maps[-1].shape[1], maps[-1].shape[2]
-    truth = resize(torch.from_numpy(object_cells(regions, score, CERTAIN))[None], grid).flatten() >= 0.5
+    truth = resize(torch.from_numpy(object_scores(regions, score, CERTAIN))[None], grid).flatten() >= 0.5
     drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
     return evidence[drawn].half(), truth[drawn], sure
 
