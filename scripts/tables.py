@@ -1,6 +1,7 @@
-"""Writes what README and docs show of the manifest, ``results/`` and the protocols: ``python scripts/tables.py``.
+"""Write the sections of README and docs that show the manifest, ``results/`` and the protocols.
 
-What it writes stands between ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
+Run it with ``python scripts/tables.py``. The sections are between
+``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest, short_name
 
 ROOT = Path(__file__).parents[1]
-HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
-OVERVIEW = ("weights", "method", "trained on", "labels", "figure (floor)", "size")
+HEAD = ("weights", "trained on", "labels used", "training", "figures (floor)", "file")
+OVERVIEW = ("weights", "method", "trained on", "labels used", "measure", "value (floor)", "MB")
 FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
 FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
 FACES_MORE = ("fg_nmi5", "fg_ari5", "fg_nmi68", "fg_ari68", "presence", "stability_nmi", "stability_ari")
@@ -47,10 +48,10 @@ SCALES = {
 
 
 class Sources:
-    """What the pages are written from, read when first asked for.
+    """The files that the pages are written from, read on first use.
 
     Args:
-        root: a clone.
+        root: clone of the repository.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,13 +60,13 @@ class Sources:
         self.root = root
 
     def bench(self) -> dict:
-        """The record of ``partzoo bench``."""
+        """The record of ``partzoo bench``, read on first use."""
         return json.loads((self.root / "results" / "bench.json").read_text(encoding="utf-8"))
 
     def _results(self, root: Path, protocol: str) -> list[Row]:
         rows = read_csv(root / "results" / f"{protocol}.csv")
         measured = {row.model for row in rows}
-        complete = protocol in ("faces68", "tiny-imagenet")  # by which all weights with such a card are measured
+        complete = protocol in ("faces68", "tiny-imagenet")  # whose figures all weights with cards need
         asked = (name for name in self.weights if name in reproduction.measured())
         expected = [*asked, *FLOORS] if complete else []
         if missing := [name for name in expected if name not in measured]:
@@ -77,14 +78,14 @@ class Sources:
 
 
 def models(records: dict[str, WeightRecord]) -> str:
-    """The table of models, in Markdown."""
+    """Return the table of models, in Markdown."""
     if not records:
         return "No weights are released yet."
     return markdown([HEAD, ["---"] * len(HEAD), *(_row(record) for record in records.values())])
 
 
 def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Sequence[Row]]) -> str:
-    """The README's table: the figure with a headline, of each of the weights whose record has one."""
+    """Return the README's table: the figure with a headline of every record that has one."""
     rows = [
         _headline(record, metric, results)
         for record in records.values()
@@ -95,7 +96,7 @@ def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Seque
 
 
 def foreground_methods(records: Mapping[str, WeightRecord]) -> str:
-    """What ``background=`` takes: methods without learned weights, and foreground models."""
+    """Return the table of values of ``background=``: methods without learned weights, and foreground models."""
     head = ("background", "foreground", "needs of the encoder")
     rows = [(f'`"{name}"`', each.summary, _needs(each)) for name, each in FOREGROUND_METHODS.items()]
     for record in records.values():
@@ -107,51 +108,53 @@ def foreground_methods(records: Mapping[str, WeightRecord]) -> str:
 
 
 def conversions() -> str:
-    """The checkpoints that ``convert`` reads."""
-    head = ("method", "files", "becomes")
+    """Return the table of checkpoints that ``convert`` reads."""
+    head = ("method", "files", "architecture of the result")
     return markdown([head, ["---"] * len(head), *(row for each in readers() for row in each.READS)])
 
 
 def ordinary(path: Path) -> str:
-    """What a reader of the sheets of ordinary photographs counted, as a sentence of the README."""
+    """Write the README's sentence about a reader's verdicts on the ordinary photographs."""
     with path.open(encoding="utf-8", newline="") as file:
         verdicts = list(csv.DictReader(file))
     foreground, parts = (sum(int(line[name]) for line in verdicts) for name in ("foreground", "parts"))
     link = f"[ordinary photographs](docs/discovery.md#{len(verdicts)}-ordinary-photographs)"
     return (
-        f"On {len(verdicts)} {link}, the default's foreground is\n"
-        f"right on {foreground} and its parts are sensible on {parts}. Known limits and failures:"
+        f"We tested the default settings on {len(verdicts)} {link}.\n"
+        f"The foreground was right on {foreground} of them, and the parts were sensible on {parts}. "
+        "Known limits and failures:"
     )
 
 
 def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, settings: bool = True) -> str:
-    """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
+    """Return the tables of one protocol, one for each group of columns, and a line on what was measured and how."""
     rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
     images = " or ".join(f"{count:,}" for count in sorted({row.images for row in rows}))
-    said = f"{images} images" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
+    measured = f"{images} images" + (f" with K = {k}" if k else "")
+    said = f"The figures were measured on {measured}. They are means ± sample standard deviations over the seeds."
     return "\n\n".join([*(table(rows, group) for group in columns), said])
 
 
 def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
-    """How far the figures of one K would move with other people in the images."""
+    """Return the table of how far the figures of one K would move with other people in the images."""
     return table([row for row in rows if row.k == k], metrics, intervals=True)
 
 
 def commands(*groups: Iterable[Row]) -> str:
-    """The commands that measured, as a block."""
+    """Return the commands that measured the figures, as a code block."""
     lines = dict.fromkeys(row.command for rows in groups for row in rows)
     return "\n".join(["```bash", *lines, "```"])
 
 
 def part_protocols() -> str:
-    """Protocols of parts: what is true, where maps are read, how errors are taken."""
-    head = ("name", "truth", "maps are read on", "NME", "fitted on, reported on", "source")
+    """Return the table of part protocols: ground truth, grid of the maps, computation of errors."""
+    head = ("name", "true labels", "maps are read on", "NME", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, PartProtocol)]
     rows = [
         (
             f"`{each.name}`",
-            f"{each.truths} landmarks" if each.error else f"{each.truths} labels of masks",
-            f"{each.grid} x {each.grid} cells" if each.grid else "the frame's pixels",
+            f"{each.truths} landmarks" if each.error else f"masks with {each.truths} labels",
+            f"{each.grid} x {each.grid} cells" if each.grid else "the pixels of the image",
             _error(each.error) if each.error else "",
             f"{each.fit}, {each.report}",
             each.source,
@@ -162,8 +165,8 @@ def part_protocols() -> str:
 
 
 def class_protocols() -> str:
-    """Protocols of classes of images."""
-    head = ("name", "truth", "images", "fitted on, reported on", "source")
+    """Return the table of protocols that classify images."""
+    head = ("name", "true labels", "images", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
     rows = [
         (
@@ -179,13 +182,13 @@ def class_protocols() -> str:
 
 
 def other_protocols() -> str:
-    """Protocols that finetuned models are measured by."""
+    """Return the table of protocols that measure finetuned models."""
     found = map(protocols.get, protocols.names())
     return _rules((each for each in found if not isinstance(each, PartProtocol | ClassProtocol)), source=True)
 
 
 def bench(record: dict) -> str:
-    """The table of ratios."""
+    """Return the table of the benchmark's ratios."""
     from partzoo.bench.report import markdown as ratios
 
     return ratios(record)
@@ -199,7 +202,7 @@ def _label_maps(protocol: str, of: Sources) -> str:
     return results(of.results(protocol), LABELLED)
 
 
-# page -> name of the marks -> what stands between them
+# Maps each page to its sections by name, and each section to the function that writes it.
 PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     "README.md": {
         "overview": lambda of: overview(of.weights, of.results),
@@ -234,10 +237,10 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
 
 
 def filled(text: str, name: str, content: str) -> str:
-    """A text with content between the marks of this name.
+    """Replace the content between the marks of this name in a text.
 
     Raises:
-        ValueError: the text does not have each mark once.
+        ValueError: the text does not have each mark exactly once.
     """
     begin, end = f"<!-- {name}: written by python scripts/tables.py -->", f"<!-- end of {name} -->"
     before, _, rest = text.partition(begin)
@@ -248,7 +251,7 @@ def filled(text: str, name: str, content: str) -> str:
 
 
 def page(name: str, sources: Sources) -> str:
-    """The text of a page as it should be."""
+    """Return the text that a page should have."""
     text = (sources.root / name).read_text(encoding="utf-8")
     for mark, write in PAGES[name].items():
         text = filled(text, mark, write(sources))
@@ -256,7 +259,7 @@ def page(name: str, sources: Sources) -> str:
 
 
 def main(root: Path = ROOT) -> None:
-    """Write every page of a clone, or none."""
+    """Write every page of a clone, or none if any of them fails."""
     sources = Sources(root)
     texts = {name: page(name, sources) for name in PAGES}
     for name, text in texts.items():
@@ -288,15 +291,16 @@ def _headline(record: WeightRecord, metric: Mapping[str, Any], results: Callable
         record.method or find(record.architecture).family,
         short_name(record.data),
         _labels(record),
-        f"{metric['headline']}: {shown(name, metric['value'])}{floor}",
-        _size(record),
+        metric["headline"],
+        f"{shown(name, metric['value'])}{floor}",
+        f"{record.bytes / 1e6:.1f}" + " (bundled)" * record.bundled,
     ]
 
 
 def _least(metric: Mapping[str, Any], record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> float | None:
-    """The floor of a record's figure: the best of those that need no training, or None where none was measured.
+    """Return the floor of a record's figure: the best of the floors, or None if none was measured.
 
-    It stands in the record, or in the results of the protocol that the figure's own text begins with, or is chance.
+    It is in the record or in the results of the protocol that the figure's ``protocol`` begins with, or is chance.
     """
     values = {each["name"]: each["value"] for each in record.metrics}
     if floor := _floor(metric["name"], values):
@@ -315,7 +319,7 @@ def _least(metric: Mapping[str, Any], record: WeightRecord, results: Callable[[s
 
 
 def _rows_of(protocol: str, results: Callable[[str], Sequence[Row]]) -> Sequence[Row]:
-    """Results of a protocol; none where it was not run here, as for a weight whose release alone measured by it."""
+    """Return the results of a protocol, or none if only releases were measured by it."""
     try:
         return results(protocol)
     except UsageError:
@@ -323,14 +327,14 @@ def _rows_of(protocol: str, results: Callable[[str], Sequence[Row]]) -> Sequence
 
 
 def _needs(method: Method) -> str:
-    """What a foreground method needs of the encoder."""
+    """Return what a foreground method needs from the encoder."""
     if method.independent:
         return "nothing"
     return " and ".join(["features"] * method.features + ["an objectness head"] * method.objectness)
 
 
 def _labels(record: WeightRecord) -> str:
-    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no"
+    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "none"
 
 
 def _size(record: WeightRecord) -> str:
@@ -339,7 +343,7 @@ def _size(record: WeightRecord) -> str:
 
 
 def _floor(name: str, values: dict[str, float]) -> str | None:
-    """The metric that is another one's floor."""
+    """Return the metric that is the floor of another one."""
     return next((floor for floor in (f"constant_{name}", f"{name}_random_weights") if floor in values), None)
 
 
@@ -349,8 +353,8 @@ def _number(value: object) -> str:
 
 def _error(rules: LandmarkError) -> str:
     fitted = "standardized, no intercept" if rules.standardize else "least squares with intercept"
-    absent = f"; a part is absent up to {rules.active:g}" if rules.active is not None else ""
-    return f"{rules.centroids} centroids, {fitted}; over {SCALES[rules.scale]}{absent}"
+    absent = f"; a part whose map is at most {rules.active:g} is absent" if rules.active is not None else ""
+    return f"{rules.centroids} centroids, {fitted}; divided by {SCALES[rules.scale]}{absent}"
 
 
 def _rules(found: Iterable, source: bool = False) -> str:

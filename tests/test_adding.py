@@ -93,7 +93,7 @@ def unused(state):
 
 
 def module(path):
-    """A file that is not part of a package, as a module."""
+    """Import a file that is not part of a package as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
@@ -102,7 +102,7 @@ def module(path):
 
 @pytest.fixture
 def encoder_file(tmp_path, monkeypatch):
-    """The encoder's file in a folder of models."""
+    """Write the encoder's file to a folder of models."""
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "plain.py").write_text(ENCODER)
@@ -116,7 +116,7 @@ def encoder_file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A clone with this one's pages, results and records, whose manifest is in use."""
+    """Make a clone with the pages, results and records of this one, and use its manifest."""
     folder = tmp_path / "clone"
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("images"))
     shutil.copytree(ROOT / "results", folder / "results", ignore=shutil.ignore_patterns("eval"))
@@ -129,7 +129,7 @@ def clone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def record(encoder_file, clone):
-    """The encoder's record, which is added to the clone's manifest."""
+    """Make the encoder's record and add it to the clone's manifest."""
     torch.manual_seed(0)
     model = partzoo.load("plain-net", pretrained=False, device="cpu", dtype="float32")
     made = {"protocol": "20 images", "command": "python release.py"}
@@ -142,7 +142,7 @@ def record(encoder_file, clone):
         method="drawing by lot",
         metrics=(
             {"name": "loss", "value": 1.5} | made,
-            {"name": "knn", "value": 30.0, "headline": "kNN of toys, %"} | made,
+            {"name": "knn", "value": 30.0, "headline": "kNN of toys, % ↑"} | made,
             {"name": "knn_random_weights", "value": 3.0} | made,
         ),
     )
@@ -174,7 +174,7 @@ def test_an_encoder_s_file_brings_it_under_the_contract(encoder_file):
 def test_an_encoder_s_record_brings_it_into_tables_and_evaluations(record, clone):
     tables = module(ROOT / "scripts" / "tables.py")
     tables.main(clone)
-    row = "| `plain-net.test` | drawing by lot | toys | no | kNN of toys, %: 30.0 (3.0) | 0.0 MB, `checkpoints/` |"
+    row = "| `plain-net.test` | drawing by lot | toys | none | kNN of toys, % ↑ | 30.0 (3.0) | 0.0 |"
     assert row in (clone / "README.md").read_text()
     assert "| `plain-net.test` | toys, 20 images; terms:" in (clone / "docs" / "models.md").read_text()
     card = (clone / "docs" / "reproduction.md").read_text().partition("### `plain-net.test`")[2]
@@ -205,17 +205,17 @@ def test_a_reader_is_one_file(encoder_file, clone, tmp_path, monkeypatch):
 
 @pytest.fixture
 def methods():
-    """Two foreground methods, of which one needs features."""
+    """Register two foreground methods, of which one needs features."""
 
     @method()
     def bright_half(cells):
-        """Cells that are brighter than the mean."""
+        """Score cells by whether they are brighter than the mean."""
         assert cells.features is None
         return (cells.lab[..., 0] > cells.lab[..., 0].mean()).astype(np.float32)
 
     @method(features=True)
     def far_features(cells):
-        """Cells whose features are far from the mean."""
+        """Score cells by whether their features are far from the mean."""
         distance = np.linalg.norm(cells.features, axis=2)
         return (distance > distance.mean()).astype(np.float32)
 
@@ -229,13 +229,13 @@ def test_a_foreground_method_is_one_function(methods, clone):
         parts = partzoo.discover_parts(IBIS, model="toy-vit", k=2, background=name)
         assert 0 < (parts.labels > 0).mean() < 1
         for verb in ("discover", "eval"):
-            assert f"{name}:Cells" in "".join(command(verb, "--help").out.split())
+            assert f"{name}:Score" in "".join(command(verb, "--help").out.split())
     with pytest.raises(UsageError, match=r"Unknown background 'bright'.*bright-half, far-features"):
         partzoo.discover_parts(IBIS, model="toy-vit", background="bright")
     module(ROOT / "scripts" / "tables.py").main(clone)
     page = (clone / "docs" / "discovery.md").read_text()
-    assert '| `"bright-half"` | Cells that are brighter than the mean. | nothing |' in page
-    assert '| `"far-features"` | Cells whose features are far from the mean. | features |' in page
+    assert '| `"bright-half"` | Score cells by whether they are brighter than the mean. | nothing |' in page
+    assert '| `"far-features"` | Score cells by whether their features are far from the mean. | features |' in page
     for protocol in ("faces68", "ecssd"):
         asked = {chosen["background"] for _, chosen in run.rows(protocol)}
         assert "bright-half" in asked and "far-features" not in asked, "its figures depend on the encoder"

@@ -1,4 +1,4 @@
-"""Converting published checkpoints of Spatial Reasoning."""
+"""Conversion of published Spatial Reasoning checkpoints."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ READS = (
 
 
 def recognizes(state: Mapping[str, Any]) -> bool:
-    """Whether ``state`` holds a backbone and a relation module."""
+    """Return whether ``state`` holds a backbone and a relation module."""
     return set(state) == {"backbone", "relation"}
 
 
 def unused(state: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
-    """Names of the tensors that the model does not use; there are none."""
+    """Return the names of the tensors that the model does not use; there are none."""
     return []
 
 
@@ -39,7 +39,7 @@ def from_published(
         architecture: name of the architecture; None infers it from names and shapes.
 
     Returns:
-        Name of the architecture, an empty configuration, and the state dict under this model's names. Published files
+        Name of the architecture, an empty configuration, and the state dict with this model's names. Published files
         do not name their data, so size, patches and normalization are the architecture's defaults.
 
     Raises:

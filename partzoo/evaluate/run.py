@@ -1,4 +1,4 @@
-"""``partzoo eval``: a model, a protocol and its data become a record of figures."""
+"""``evaluate`` applies a protocol and its data to a model and returns a record of figures."""
 
 from __future__ import annotations
 
@@ -59,30 +59,30 @@ def evaluate(
     """Measure a model by a protocol.
 
     Args:
-        model: a model as :func:`partzoo.load` takes it, or one of ``partzoo.evaluate.floors.FLOORS``; for
+        model: a model in any form that :func:`partzoo.load` accepts, or one of ``partzoo.evaluate.floors.FLOORS``; for
             ``coco-detection`` a JSON file of detections.
         protocol: a name from :func:`partzoo.evaluate.protocols.names`.
         data: the folder with the protocol's data.
-        k: numbers of parts to look for; None among them is a learned part model's own number. By default 4, 8 and 16;
-            for a learned part model its own number and those of 4, 8 and 16 that are smaller. Part protocols only.
+        k: numbers of parts to look for; None among them means the number that a learned part model has. The default is
+            4, 8 and 16; for a learned part model, its number and those of 4, 8 and 16 below it. Part protocols only.
         seeds: number of random seeds, 0..seeds-1, of the clustering, of a probe's training, or of PART's positions.
-        split: split to report on, in place of the protocol's.
-        background, size, refine: as :func:`partzoo.discover_parts` takes them. With ``refine=False`` the maps of a
-            learned part model are its own at the protocol's size, as the papers measure them. Part protocols only.
-        rotate: angle in degrees, counter-clockwise, by which the reported images are turned. Part protocols only.
-        patches: probe a model of Spatial Reasoning on the image and n patches of it, for each of these numbers n
+        split: split to report on instead of the protocol's.
+        background, size, refine: as in :func:`partzoo.discover_parts`. With ``refine=False`` the maps of a learned part
+            model are used unchanged at the protocol's size, as the papers measure them. Part protocols only.
+        rotate: angle in degrees, counter-clockwise, by which the reported images are rotated. Part protocols only.
+        patches: numbers n: a model of Spatial Reasoning is probed on the image and n of its patches, for each n
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
-        augment: train these probes on augmented images, drawn anew in every epoch.
-        limit: use at most this many images of each split, to try something out.
-        out: JSON file of the record. If it holds the same evaluation already, that record is returned.
-        progress: called with what is being done, how much of it is done, and the total.
+        augment: whether to train these probes on augmented images, drawn anew in every epoch.
+        limit: use at most this many images of each split, for a quick trial.
+        out: JSON file of the record. If it already holds the same evaluation, that record is returned.
+        progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
         The record: ``model``, ``protocol``, ``setting``, ``split``, ``images``, ``command``, ``weights_sha256``,
         ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: there is no such protocol, it does not have an option, or the data is missing.
+        UsageError: the protocol is unknown, does not have an option, or its data is missing.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
@@ -127,10 +127,10 @@ def evaluate_all(
     """Evaluate every released weight and every floor by a protocol, and write ``<protocol>.csv``.
 
     Args:
-        protocol, data: as :func:`evaluate` takes them.
-        out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
-        k: numbers of parts, as :func:`evaluate` takes them; each model gets those that it has.
-        progress: as :func:`evaluate` takes it; the text begins with the model.
+        protocol, data: as in :func:`evaluate`.
+        out: folder for the CSV; the records are in its subfolder ``eval/<protocol>/``, and existing records are kept.
+        k: numbers of parts, as in :func:`evaluate`; each model gets those that it has.
+        progress: as in :func:`evaluate`; the text begins with the model.
         **options: other arguments of :func:`evaluate`.
 
     Returns:
@@ -154,11 +154,11 @@ def evaluate_all(
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
-    """Models and settings of ``partzoo eval --all``: floors, and the released weights whose record says ``measured``.
+    """Return the models and settings of ``partzoo eval --all``: floors, and the weights recorded as ``measured``.
 
-    The default model of ``discover_parts`` and the floor of colour and position come with all foreground methods that
-    do not depend on the encoder; protocols of foregrounds also measure encoders with an objectness head. Models with
-    parts for each class are left out of protocols of parts, because their classes are those of their data.
+    The default model of ``discover_parts`` and the floor of colour and position are included with every foreground
+    method that does not depend on the encoder. Protocols of foregrounds also measure encoders with an objectness head.
+    Models with parts for each class are left out of protocols of parts: they only know their classes.
     """
     records = [each for each in manifest().values() if each.measured]
     networks = [each for each in records if find(each.architecture).family == "foreground"]
@@ -170,13 +170,13 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
     names = [each.name for each in others if not ("parts" in each.config and each.config.get("classes"))]
     found = [_row(name) for name in (*names, *FLOORS)]
     found += [_row(DEFAULT_MODEL, method) for method in _independent()]
-    return found + [_row(COLOUR, method) for method in _independent() if method != "none"]  # the floor's own is "none"
+    return found + [_row(COLOUR, method) for method in _independent() if method != "none"]  # "none" is its default
 
 
 def _foreground_rows(
     networks: Sequence[WeightRecord], others: Sequence[WeightRecord]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Foreground models, the floor, the methods beside the default, and encoders with an objectness head."""
+    """Return the foreground models, the floor, the other independent methods, and encoders with an objectness head."""
     found = [_row(name) for name in (*(each.name for each in networks), BOX)]
     found += [_row(DEFAULT_MODEL, method) for method in _independent() if method != "none"]
     with_head = [name for name, method in METHODS.items() if method.objectness]
@@ -188,22 +188,22 @@ def _row(model: str, background: str = "auto") -> tuple[str, dict[str, Any]]:
 
 
 def _independent() -> list[str]:
-    """Foreground methods that do not depend on the encoder."""
+    """Return the foreground methods that do not depend on the encoder."""
     return [name for name, method in METHODS.items() if method.independent]
 
 
 def _has_head(record: WeightRecord) -> bool:
-    """Whether a model has an objectness head."""
+    """Return whether a model has an objectness head."""
     entry = find(record.architecture)
     with torch.device("meta"):
         return hasattr(entry.build(entry.configure(record.config)), "objectness")
 
 
 def measurement_of(protocol: str) -> type[Measurement]:
-    """How a model is measured by a protocol.
+    """Return the class that measures a model by a protocol.
 
     Raises:
-        UsageError: there is no such protocol, or its models must be finetuned first.
+        UsageError: the protocol is unknown, or its models must be finetuned first.
     """
     kind = MEASUREMENTS.get(type(get(protocol)))
     if kind is None:
@@ -215,14 +215,14 @@ def measurement_of(protocol: str) -> type[Measurement]:
 
 
 def _can_give(model: str, k: int | None) -> bool:
-    """Whether a released model or a floor can find k parts; None is the number that it has learned."""
+    """Return whether a released model or a floor can find k parts; None is the number that it has learned."""
     record = manifest().get(model)
     known = record.config.get("parts") if record else None
     return k is not None if known is None else k is None or k <= known
 
 
 def _setting(background: str | None, size: int | None, refine: bool = True, rotate: float = 0.0) -> str:
-    """The settings that differ from the defaults."""
+    """Describe the settings that differ from the defaults."""
     chosen = {
         f"background={background}": background != "auto",
         f"size={size}": size,
@@ -233,7 +233,7 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The record in a file, if it is of the same evaluation."""
+    """Return the record in a file if it is of the same evaluation."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         written = record.get("format")

@@ -34,7 +34,7 @@ class Verified:
 
     @property
     def state(self) -> str:
-        """``"ok"``, ``"damaged"`` or ``"absent"``."""
+        """State of the file: ``"ok"``, ``"damaged"`` or ``"absent"``."""
         return "absent" if self.path is None else "damaged" if self.problem else "ok"
 
 
@@ -45,17 +45,17 @@ def resolve(
     local_files_only: bool = False,
     revision: str | None = None,
 ) -> list[Path]:
-    """Find the files of a record, fetch them if necessary, and check them against their sha256.
+    """Find the files of a record, download them if necessary, and check them against their sha256.
 
-    Files are searched in the package, in ``checkpoints/`` of a clone, in the Hugging Face cache and on the Hub, in this
-    order.
+    Files are looked up in the package, in ``checkpoints/`` of a clone, in the Hugging Face cache and on the Hub, in
+    this order.
 
     Args:
-        record: a record of :func:`manifest`.
-        cache_dir: folder of the Hugging Face cache; None is its default (HF_HOME).
-        local_files_only: make no request; HF_HUB_OFFLINE does the same.
-        revision: revision of the Hub repository, in place of the recorded one; its files are not checked, because only
-            the recorded one has known hashes.
+        record: record of released weights, from :func:`manifest`.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder (HF_HOME).
+        local_files_only: whether to forbid network requests, as HF_HUB_OFFLINE does.
+        revision: revision of the Hub repository, instead of the recorded one; its files are not checked, because only
+            the hashes of the recorded one are known.
 
     Raises:
         WeightsError: a file cannot be found, or it is damaged.
@@ -80,7 +80,7 @@ def _resolve(
 
 
 def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None = None) -> Path | None:
-    """Path of a record's file on this machine, without a request; None if the file is not here."""
+    """Return the path of a record's file on this machine, without a request; None if the file is not here."""
     if (path := _here(file)) is not None or record.hub is None:
         return path
     from huggingface_hub import try_to_load_from_cache
@@ -92,7 +92,7 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
 
 
 def available(record: WeightRecord) -> bool:
-    """Whether :func:`resolve` can find a record's files: they are on this machine, or it has a Hub repository."""
+    """Return whether :func:`resolve` can find a record's files: on this machine, or in a Hub repository."""
     return record.hub is not None or all(_here(file) is not None for file in record.files)
 
 
@@ -100,8 +100,8 @@ def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | 
     """Read and hash every file of a record that is on this machine.
 
     Args:
-        record: a record or its name; None verifies all records of the manifest.
-        cache_dir: folder of the Hugging Face cache; None is its default.
+        record: record or its name; None verifies all records of the manifest.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder.
 
     Returns:
         One result per file; :attr:`Verified.state` is ``"ok"``, ``"damaged"`` or ``"absent"``.
@@ -130,19 +130,19 @@ def download(
     cache_dir: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Download the files of a record; a damaged copy in the Hugging Face cache is fetched again.
+    """Download the files of a record; a damaged copy in the Hugging Face cache is downloaded again.
 
     Args:
-        record: a record or its name.
-        cache_dir: folder of the Hugging Face cache; None is its default.
-        progress: called with the name of each file before the file is searched.
+        record: record or its name.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder.
+        progress: function that is called with the name of each file before the file is searched.
 
     Returns:
         Paths of the files, which have been checked.
 
     Raises:
         UnknownModelError: there is no record of this name.
-        WeightsError: a file cannot be fetched.
+        WeightsError: a file cannot be downloaded.
     """
     record = find_record(record)
     paths = []
@@ -161,7 +161,7 @@ def download(
 
 
 def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
-    """Fetch a record's file from the Hugging Face cache or the Hub, without checking it."""
+    """Return a record's file from the Hugging Face cache or the Hub, without checking it."""
     if record.hub is None:
         raise WeightsError(
             f"Weights of {record.name} are not here ({file.path}) and not on the Hub: run in a clone of the "
@@ -175,13 +175,13 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
 
 
 def _here(file: WeightFile) -> Path | None:
-    """Path of a file in the package or in a clone; None if it is in neither."""
+    """Return the path of a file in the package or in a clone; None if it is in neither."""
     roots = [PACKAGE] if file.path.startswith(f"{BUNDLED}/") else clones()
     return next((root / file.path for root in roots if (root / file.path).is_file()), None)
 
 
 def _hub_name(record: WeightRecord, file: WeightFile) -> str:
-    """Name of a file on the Hub: the usual one for a single file; shards keep the names that their index contains."""
+    """Return a file's name on the Hub: the usual one for a single file; shards keep the names in their index."""
     return "model.safetensors" if len(record.files) == 1 else Path(file.path).name
 
 
@@ -235,7 +235,7 @@ def _fix(record: WeightRecord, file: WeightFile) -> str:
 
 
 def cache_folder() -> Path:
-    """partzoo's own cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
+    """Return partzoo's cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
     if own := os.environ.get("PARTZOO_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "partzoo"

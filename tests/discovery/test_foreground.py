@@ -17,7 +17,7 @@ from partzoo.discovery.foreground import (
 
 
 def cells(height=40, width=56, place=(slice(12, 30), slice(15, 40)), noise=1.5):
-    """A reddish square before a greenish ground; features and objectness that agree with it."""
+    """Return a reddish square on a greenish ground, with features and objectness that agree with it."""
     random = np.random.default_rng(0)
     lab = np.full((height, width, 3), (50, -30, 20), np.float32)
     lab[place] = (60, 50, 30)
@@ -85,7 +85,7 @@ def test_optimize_minimizes_the_energy():
     assert np.abs(gradient).max() < 1e-3
 
 
-def test_a_crumb_beside_an_object_is_not_an_object():
+def test_a_crumb_beside_an_object_is_not_part_of_it():
     given, mask = cells(noise=0)
     given.lab[3:6, 48:52] = (60, 50, 30)
     regions = superpixels(given.lab)

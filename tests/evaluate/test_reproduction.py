@@ -1,4 +1,4 @@
-"""Every released weight has a card, whose figures of ours come from results and manifest alone."""
+"""Every released weight has a reproduction card, with our figures from the results and the manifest only."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def test_a_card_has_paper_ours_gap_floor_reason_and_commands(record):
     assert "| MSE x, tiny-imagenet | 1.14 | 8.03 ± 0.25 | +6.89 | 8.03 (constant) |" in text
     for words in (
         "### `toy-vit.test`",
-        "- Paper: Toys, table 2: ten epochs.",
+        "- The paper's figures are from Toys, table 2, for this setting: ten epochs.",
         "Fewer epochs.",
         COMMAND,
         record.command,
@@ -63,7 +63,7 @@ def test_a_weight_without_a_card_shows_its_own_figures(record):
     metrics = tuple({"name": name, "value": value, "protocol": "20 images", "command": COMMAND}
                     for name, value in found.items())  # fmt: skip
     text = cards({record.name: dataclasses.replace(record, metrics=metrics)}, lambda _: [], {"weights": {}})
-    assert "- Paper: none." in text and f"```bash\n{record.command}\n{COMMAND}\n```" in text
+    assert "- No paper reports this model." in text and f"```bash\n{record.command}\n{COMMAND}\n```" in text
     assert "| kNN: 20 images | 24 | 3.5 |" in text and "constant" not in text
 
 

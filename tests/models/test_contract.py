@@ -17,14 +17,14 @@ TIMM = ("timm/vit_tiny_patch16_224", "timm/resnet18")  # timm's models have no r
 
 
 def kinds() -> dict[str, Encoder]:
-    """Every registered encoder, without memory for its weights."""
+    """Return every registered encoder, without memory for its weights."""
     with torch.device("meta"):
         built = {name: entry.build(entry.config) for name, entry in architectures().items()}
     return {name: model for name, model in built.items() if isinstance(model, Encoder)}
 
 
 def chosen(encoders: dict[str, Encoder]) -> list[str]:
-    """All of these encoders that are not large, and the smallest of each class."""
+    """Return all of these encoders that are not large, and the smallest of each class."""
     sizes = {name: sum(each.numel() for each in model.parameters()) for name, model in encoders.items()}
     by_size = sorted(encoders, key=sizes.__getitem__)
     smallest = {type(encoders[name]): name for name in reversed(by_size)}
@@ -75,7 +75,7 @@ def check_layers(encoder):
             torch.testing.assert_close(one, expected)
 
 
-def test_layers_come_in_block_order_and_once_whatever_was_asked(encoder):
+def test_layers_come_in_block_order_and_once_whatever_was_requested(encoder):
     check_layers(encoder)
 
 
@@ -150,6 +150,14 @@ def test_auto_precision_is_what_the_machine_has():
     assert load("toy-vit", device="cpu").autocast == (torch.bfloat16 if has_amx() else None)
     with pytest.raises(UsageError, match="dtype='float31'"):
         load("toy-vit", dtype="float31")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["toy-vit", "part-classifier-vitn8", "timm/test_vit", "timm/convit_tiny"])
+def test_half_precision_resamples_positions_and_images_that_torch_cannot_on_a_cpu(name, dtype):
+    torch.manual_seed(0)
+    encoder = load(name, pretrained=False, dtype=dtype, device="cpu")
+    assert encoder.encode(torch.randn(1, 3, 96, 160)).patch.isfinite().all()
 
 
 def test_bfloat16_on_request():

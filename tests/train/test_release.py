@@ -38,8 +38,9 @@ def clone(tmp_path):
 
 @pytest.mark.parametrize("name, figures, headline", [
     ("part-vitn8.tin", {"mse_x", "mse_y", "distance", "constant_mse_x", "loss", "knn", "knn_random_weights"},
-     ("PART", {"distance": "error of relative positions, patches"})),
-    ("patchresnet14.tin", {"top1", "knn", "knn_random_weights"}, ("classifier", {"knn": "Tiny-ImageNet-200 kNN, %"})),
+     ("PART", {"distance": "position error, patches ↓"})),
+    ("patchresnet14.tin", {"top1", "knn", "knn_random_weights"},
+     ("classifier", {"knn": "kNN accuracy on Tiny-ImageNet-200, % ↑"})),
 ])  # fmt: skip
 def test_a_release_is_complete(name, figures, headline, data, clone):
     record = release(name, data=data, out=clone / "run", steps=2, held_out=20, progress=False, root=clone)
@@ -74,7 +75,7 @@ def test_wrong_settings_are_one_clear_error(data, tmp_path):
         ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
         ({"method": "part", "speed": 3}, "part has no setting .loop.speed."),
         ({"method": "part", "model": "patchresnet14"}, "cannot be trained by 'part'"),
-        ({"method": "objectness", "steps": None, "minutes": 1}, "takes its budget as --steps"),
+        ({"method": "objectness", "steps": None, "minutes": 1}, "needs its budget as --steps"),
         ({"method": "part", "steps": 1, "minutes": 1}, "either as --steps, as --minutes or as --epochs"),
     ]:
         with pytest.raises(UsageError, match=message):
