@@ -24,6 +24,7 @@ class Task(nn.Module):
 
     Attributes:
         METHOD: name of the method in ``partzoo train``; empty if the task is only used from Python.
+        TITLE: name of the method in the README; empty for the name of the architecture's family.
         RECIPE: recipe to train by if none is named.
         CONFIG: configuration class of the architectures that the method trains.
         DATA: dataclass of options for reading the method's data.
@@ -36,6 +37,7 @@ class Task(nn.Module):
     """
 
     METHOD: ClassVar[str] = ""
+    TITLE: ClassVar[str] = ""
     RECIPE: ClassVar[str] = ""
     CONFIG: ClassVar[type]
     DATA: ClassVar[type] = DataOptions

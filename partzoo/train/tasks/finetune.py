@@ -54,6 +54,7 @@ class FinetuneTask(Task):
     """
 
     METHOD = "finetune"
+    TITLE = "PART"
     RECIPE = "part-classifier-vitt8.tin"
     CONFIG = PartClassifierConfig
     START = "parent"

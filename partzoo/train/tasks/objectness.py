@@ -67,6 +67,7 @@ class ObjectnessTask(Task):
     """
 
     METHOD = "objectness"
+    TITLE = "objectness head"
     RECIPE = "patchresnet14-fg.caltech101"
     CONFIG = PatchResNetFgConfig
     DATA = ObjectnessOptions
