@@ -64,7 +64,7 @@ def test_parts_do_not_replace_their_image(folder, encoder, monkeypatch):
     parts = partzoo.discover_parts("in/b.png", 2, model=encoder)
     (folder / "link.png").symlink_to("in/b.png")
     for path in ("in/b.png", folder / "in" / ".." / "in" / "b.png", "link.png"):
-        with pytest.raises(UsageError, match=r"would replace 'in/b\.png', which is read"):
+        with pytest.raises(UsageError, match=r"would replace 'in/b\.png', which is an input"):
             parts.save(path)
     assert (folder / "in/b.png").read_bytes() == before
     parts.save("in/b.parts.png")
