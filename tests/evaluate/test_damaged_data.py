@@ -192,7 +192,7 @@ def test_the_command_names_and_counts_what_it_leaves_out(tmp_path):
 def test_a_table_says_that_a_figure_leaves_something_out(tmp_path, monkeypatch):
     data = masked_set(tmp_path, "horses", 10)
     (data / "horses" / "masks" / "5.png").write_bytes(b"")
-    monkeypatch.setattr(run, "_foreground_rows", lambda: [("centred-box", {"background": "auto", "size": None})])
+    monkeypatch.setattr(run, "_foreground_rows", lambda *_: [("centred-box", {"background": "auto", "size": None})])
     words = ("eval", "--all", "--protocol", "horses", "--data", data, "-o", tmp_path / "results")
     ran = command(*words)
     assert ran.code == 1 and "1 of the models, images and annotations could not be used" in ran.err
@@ -204,13 +204,13 @@ def test_a_table_says_that_a_figure_leaves_something_out(tmp_path, monkeypatch):
 def test_a_model_without_its_weights_does_not_end_the_others(tmp_path, monkeypatch):
     data = masked_set(tmp_path, "horses", 10)
     plain = {"background": "auto", "size": None}
-    monkeypatch.setattr(run, "_foreground_rows", lambda: [(str(tmp_path / "none.safetensors"), plain)])
+    monkeypatch.setattr(run, "_foreground_rows", lambda *_: [(str(tmp_path / "none.safetensors"), plain)])
     words = ("eval", "--all", "--protocol", "horses", "--data", data, "-o", tmp_path / "results")
     ran = command(*words)
     assert ran.code == 1 and "Error: No model can be measured by horses. Of the first: " in ran.err
     names = ("gone", "centred-box")
     load = foreground_measurement.load
-    monkeypatch.setattr(run, "_foreground_rows", lambda: [(name, plain) for name in names])
+    monkeypatch.setattr(run, "_foreground_rows", lambda *_: [(name, plain) for name in names])
     monkeypatch.setattr(foreground_measurement, "is_foreground_model", lambda name: name == "gone")
     monkeypatch.setattr(foreground_measurement, "load", lambda name, **more: _gone() if name == "gone" else load(name))
     ran = command(*words)
