@@ -94,7 +94,7 @@ def _parts(name: str, truths: int, what: str) -> PartProtocol:
 
 
 CELEBAMASK = _parts(
-    "celebamask", 19, "a part of CelebAMask-HQ (Lee et al., CVPR 2020), with 256 x 256 pixels and 19 classes."
+    "celebamask", 19, "a subset of CelebAMask-HQ (Lee et al., CVPR 2020), with 256 x 256 pixels and 19 classes."
 )
 CLOTHING = _parts("clothing", 60, "Clothing Co-Parsing (Yang, Luo and Lin, CVPR 2014), with 59 labels.")
 CARS = _parts(

@@ -50,8 +50,8 @@ GET_SEG = (
     "annotations/train/train.json and annotations/test/test.json (--data DIR)."
 )
 GET_PARTFORMER = (
-    f"{_FROM}, prepare it as https://github.com/robertdvdk/part_detection (PDiscoNet) says, and give the folder that "
-    "holds newdset.txt, train.json, train_train/ and train_test/ (--data DIR)."
+    f"{_FROM}, prepare it as https://github.com/robertdvdk/part_detection (PDiscoNet) describes, and give the folder "
+    "that holds newdset.txt, train.json, train_train/ and train_test/ (--data DIR)."
 )
 
 
