@@ -128,8 +128,8 @@ FACES68 = PartProtocol(
         "Figures with 5 use the centres of the eyes, the tip of the nose and the corners of the mouth; figures with "
         "68 use all landmarks. For FG-NMI and FG-ARI each landmark takes the strongest part. NME uses hard centroids; "
         "an absent part gets its mean centroid over the images used for the fit. The five points are predicted by "
-        "least squares with intercept, fitted on 1,000 training images, and the error is divided by the distance between "
-        "the eyes."
+        "least squares with intercept, fitted on 1,000 training images, and the error is divided by the distance "
+        "between the eyes."
     ),
     get=GET,
 )
