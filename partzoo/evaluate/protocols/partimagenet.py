@@ -215,7 +215,7 @@ _MASKS = (
     " The true labels are 40 part categories and background. Polygons are rasterized by pycocotools. Crowds and "
     "annotations without area are skipped, and a polygon of four numbers is the box of its annotation. A pixel "
     "belongs to the category that most annotations give it. On a tie, the category with the lower number wins. "
-    "Masks are resized to 128 x 128 (nearest: cell i reads pixel floor(i H / 128)), the grid on which maps are "
+    "Masks are resized to 128 x 128 (nearest: cell i takes pixel floor(i H / 128)), the grid on which maps are "
     "read."
 )
 _MPAE = (
@@ -260,7 +260,7 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
         "The image is squashed to 256 x 256 without antialiasing, and the parts of each class are counted separately."
         + _MASKS
         + " Images without an annotation are entirely background. NMI and ARI are taken over all pixels, including the "
-        "background. These rules differ from the published code, which rasterizes by skimage, gives the parts of an "
+        "background. These rules differ from the published code, which rasterizes with skimage, gives the parts of an "
         "annotation with several polygons to wrong categories, and counts part 0 of class 1 as background."
     ),
     get=GET_PARTFORMER,
