@@ -15,7 +15,7 @@ LISTS = {"train": "cele_train_lm.txt", "mafl-train": "MAFL_train_lm.txt", "mafl-
 LANDMARKS = 5
 GET = (
     "Give a folder with img_celeba/, the in-the-wild images of CelebA (https://mmlab.ie.cuhk.edu.hk/projects/"
-    f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, lines 'image,x1,y1,...,x5,y5', as "
+    f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, with lines 'image,x1,y1,...,x5,y5', as "
     "https://github.com/Jiahao-UTS/UnsupervisedPart publishes them (--data DIR)."
 )
 

@@ -41,7 +41,7 @@ class ForegroundProtocol:
 def _foreground(name: str, split: str, what: str, source: str) -> ForegroundProtocol:
     rules = (
         "Score and mask are compared at the original size of each image, and the score is cut at 0.5. Figures are "
-        "means over images. Maximal F is the best over 255 thresholds, by both definitions in the published code. "
+        "means over images. Maximal F is the best over 255 thresholds, with both definitions in the published code. "
         "Boundary F allows a distance of 0.8 % of the diagonal. Failures are images with an IoU below 0.5, and the "
         "area under the ROC curve measures how well a low quality predicts them. "
         f"{SPLIT_RULE if split == 'report' else ALL_RULE}"

@@ -42,7 +42,7 @@ SPLITS = ("train", "test")
 FIELDS = ("id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd")
 _FROM = "Download PartImageNet from https://github.com/TACJu/PartImageNet"
 GET_OOD = (
-    f"{_FROM} (PartImageNet_OOD, split as PDiscoNet's) and give the folder that holds train/, train_train.json and "
+    f"{_FROM} (PartImageNet_OOD, PDiscoNet's split) and give the folder that holds train/, train_train.json and "
     "train_test.json (--data DIR)."
 )
 GET_SEG = (
