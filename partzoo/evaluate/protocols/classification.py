@@ -46,7 +46,7 @@ class ClassProtocol:
 
 _RULES = (
     "Features are the mean patch token of each {side} x {side} image, resized to the model's size. Three classifiers "
-    "are fitted on {train} and reported on {test}: a weighted vote of the 20 nearest neighbours by cosine; ridge "
+    "are fitted on {train} and evaluated on {test}: a weighted vote of the 20 nearest neighbours by cosine; ridge "
     "regression of one-hot targets; and one linear layer, trained with Adam at 1e-3 for 100 epochs in batches of 128, "
     "without scaling the features. The accuracy of the linear layer is measured after the last epoch."
 )
