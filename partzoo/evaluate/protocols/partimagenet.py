@@ -260,8 +260,8 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
         "The image is squashed to 256 x 256 without antialiasing, and the parts of each class are counted separately."
         + _MASKS
         + " Images without an annotation are entirely background. NMI and ARI are taken over all pixels, including the "
-        "background. These rules differ from the published code, which rasterizes with skimage, assigns the parts of an "
-        "annotation with several polygons to wrong categories, and counts part 0 of class 1 as background."
+        "background. These rules differ from the published code, which rasterizes with skimage, assigns the parts of "
+        "an annotation with several polygons to wrong categories, and counts part 0 of class 1 as background."
     ),
     get=GET_PARTFORMER,
 )
