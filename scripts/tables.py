@@ -102,7 +102,7 @@ def foreground_methods(records: Mapping[str, WeightRecord]) -> str:
     for record in records.values():
         if find(record.architecture).family == "foreground" and record.measured:
             rows.append(
-                (f'`"{record.name}"`', f"Prediction of a model. Training data: {short_name(record.data)}.", "nothing")
+                (f'`"{record.name}"`', f"Predict with a model. Training data: {short_name(record.data)}.", "nothing")
             )
     return markdown([head, ["---"] * len(head), *rows])
 
