@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -73,6 +74,18 @@ def check_version(written: Any, known: int, name: str, error: type[PartzooError]
             f"{name} was written by a newer version of partzoo (format {number}; this one reads up to {known}): "
             "upgrade partzoo."
         )
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that was written elsewhere.
+
+    Raises:
+        ValueError: it is not JSON, or is nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def stand_in(begin: bytes) -> str | None:

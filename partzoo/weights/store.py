@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
-from partzoo.files import path_aside
+from partzoo.files import parse_json, path_aside
 from partzoo.weights.hub_file import hub_file
 from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, clones, manifest
 
@@ -243,7 +243,7 @@ def cache_folder() -> Path:
 
 def _memo() -> dict[str, list]:
     try:
-        content = json.loads((cache_folder() / "verified.json").read_text(encoding="utf-8"))
+        content = parse_json((cache_folder() / "verified.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):
         return {}
     return content if isinstance(content, dict) else {}

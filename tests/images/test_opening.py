@@ -22,9 +22,9 @@ from PIL import Image, ImageFile
 
 import partzoo
 from partzoo.errors import ImageError, ShapeError, TooLargeError, UsageError
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_image, open_images
 from partzoo.images.preprocess import to_tensor, working_size
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
 SIZES = [(8, 8), (17, 300), (300, 17), (1, 1), (224, 224)]
 
