@@ -60,8 +60,12 @@ def download(url: str, max_bytes: int) -> bytes:
         raise ImageError(f"{url} takes over {URL_SECONDS:g} s: download it, then pass the file.") from None
     except UsageError as error:
         raise ImageError(f"{url} is not allowed: {error}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    except http.client.InvalidURL:
+        raise ImageError(f"{url!r} is not a valid address. Check it.") from None
+    except http.client.HTTPException as error:  # its text may hold what the server sent
+        raise ImageError(f"The answer of {url} is not valid HTTP ({type(error).__name__}): try again.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ImageError(f"Cannot download {url}: {reason}. Check the address and the network.") from None
 
 
