@@ -116,9 +116,8 @@ class WeightRecord:
             KeyError, TypeError, AttributeError: a value is missing.
             UsageError: a value has another type.
         """
-        lists = {"metrics": tuple(values["metrics"]), "parents": tuple(values.get("parents", ()))}
         files = tuple(WeightFile(**_typed(WeightFile, file)) for file in values["files"])
-        return cls(**_typed(cls, values | lists | {"files": files}))
+        return cls(**_typed(cls, values | {"files": files}))
 
 
 def _typed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
