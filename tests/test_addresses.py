@@ -88,6 +88,15 @@ def test_a_look_up_without_an_answer_ends_in_time(monkeypatch):
     ended.set()
 
 
+def test_a_server_whose_name_is_not_found_in_time_does_not_answer(monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(30))
+    begun = time.monotonic()
+    assert not answers("http://heron.example/", 0.9)
+    assert time.monotonic() - begun < 10
+    ended.set()
+
+
 def test_whole_downloads(serve):
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nima\r\n2\r\nge\r\n0\r\n\r\n"
     unannounced = b"HTTP/1.0 200 OK\r\n\r\nimage"
