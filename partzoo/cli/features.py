@@ -142,9 +142,10 @@ def _extract(
 def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
     """Join the files of the images into one file, and return the number of channels."""
     import numpy as np
-    from safetensors.numpy import save
+    import torch
 
     from partzoo.files import write_aside
+    from partzoo.weights.tensors import save_tensors
 
     rows: dict[str, list[np.ndarray]] = {"pooled": [], "size": []}
     arrays: dict[str, Any] = {}
@@ -155,9 +156,10 @@ def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
             if "dense" in stored:
                 arrays[f"dense.{row}"] = stored["dense"]
     arrays |= {name: np.stack(values) for name, values in rows.items()}
-    with write_aside(out) as stream:
-        if out.lower().endswith(".npz"):
+    if out.lower().endswith(".npz"):
+        with write_aside(out) as stream:
             np.savez_compressed(stream, format=np.array(FORMAT), names=np.array(names), **arrays)
-        else:
-            stream.write(save(arrays, {"partzoo_format": str(FORMAT), "names": json.dumps(names)}))
+    else:
+        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        save_tensors(out, tensors, {"partzoo_format": str(FORMAT), "names": json.dumps(names)})
     return arrays["pooled"].shape[1]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import begin_of, parse_json, path_aside, stand_in
+from partzoo.files import begin_of, parse_json, stand_in
 from partzoo.limits import MAX_PARTS, check_parts, check_size
 from partzoo.settings import checked, types_of
+from partzoo.weights.tensors import save_tensors
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
 
@@ -78,9 +78,8 @@ class PartVocabulary:
             "numbering": json.dumps(self.numbering),
         }
         try:
-            with path_aside(path) as aside:
-                save_file({"centres": self.centres.contiguous()}, aside, metadata)
-        except (OSError, SafetensorError) as error:
+            save_tensors(path, {"centres": self.centres}, metadata)
+        except OSError as error:
             raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
     def _check(self) -> None:

@@ -137,6 +137,8 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
         return 255 - pixels if inverted else pixels
     if opaque:
         return np.array(image.convert("RGB"))
+    if image.mode == "La":  # grey that is multiplied by alpha, which Pillow converts to LA alone
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

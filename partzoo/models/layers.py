@@ -15,6 +15,7 @@ from torch.nn.functional import relu, scaled_dot_product_attention
 
 from partzoo.errors import UsageError
 from partzoo.models.precision import default_device
+from partzoo.system.ranks import count, mine
 
 FEW_PATCHES = 512  # up to here unfused attention is faster in bfloat16 on a CPU; above, fused attention always is
 
@@ -122,7 +123,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.part and self.training):
             return x
-        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.part)
+        kept = mine(x.new_empty(count(x.shape[0]), *[1] * (x.ndim - 1)).bernoulli_(1 - self.part))
         return x * kept.div_(1 - self.part)
 
 

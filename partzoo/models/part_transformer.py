@@ -118,7 +118,7 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
     Raises:
         UsageError: ``classes`` is missing, unexpected or out of range.
     """
-    several = (len(table) - 1) // parts
+    several = (table.shape[0] - 1) // parts
     if several == 1:
         if classes is not None:
             raise UsageError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +114,29 @@ def write_weights(
     for name, keys in split.filename_to_tensors.items():
         _save(path.with_name(name), {key: tensors[key] for key in keys}, header)
     index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-    _write(_index(path), lambda aside: aside.write_text(json.dumps(index, indent=1), encoding="utf-8"))
+    with _writable(_index(path)) as file, path_aside(file) as aside:
+        aside.write_text(json.dumps(index, indent=1), encoding="utf-8")
     path.unlink(missing_ok=True)
     return [*(path.with_name(name) for name in split.filename_to_tensors), _index(path)]
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors to one safetensors file atomically. All of partzoo's files of this kind are written here.
+
+    Tensors may share memory and lie in it in any order: they are made contiguous, because writers of safetensors refuse
+    others or, for NumPy's arrays, store the memory as it lies.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        with path_aside(path) as aside:
+            save_file(_apart(tensors), aside, metadata)
+    except SafetensorError as error:  # of a full disk, for example
+        raise OSError(str(error)) from error
 
 
 def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
@@ -216,7 +237,7 @@ def _index(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".safetensors") + INDEX)
 
 
-def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return contiguous tensors on the CPU that share no memory, as safetensors requires."""
     seen: set[int] = set()
     tensors = {}
@@ -229,17 +250,14 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    from safetensors.torch import save_file
+    with _writable(path) as file:
+        save_tensors(file, tensors, header)
 
-    _write(path, lambda aside: save_file(tensors, aside, header))
 
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    from safetensors import SafetensorError
-
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path_aside(path) as aside:
-            write(aside)
-    except (OSError, SafetensorError) as error:
+        yield path
+    except OSError as error:
         raise WeightsError(f"{path} cannot be written ({error}): choose another folder or free some space.") from error

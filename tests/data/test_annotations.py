@@ -43,6 +43,8 @@ def test_polygons_are_drawn_as_pycocotools_draws_them():
         shapes = [rng.uniform(-5, 25, 2 * rng.integers(3, 9)).tolist() for _ in range(rng.integers(1, 4))]
         expected = coco.decode(coco.merge(coco.frPyObjects(shapes, *SIZE)))
         assert np.array_equal(rasterized(shapes, SIZE), expected)
+    # The eight numbers of a rhombus, of which, in an array, pycocotools would take the first four for a box.
+    assert rasterized([[10, 2, 18, 6, 10, 10, 2, 6]], SIZE).sum() == 16 * 8 / 2
     # Polygons without area beside one that has some take nothing from it.
     assert np.array_equal(rasterized([[], TRIANGLE, [5, 6]], SIZE), rasterized([TRIANGLE], SIZE))
 

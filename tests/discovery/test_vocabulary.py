@@ -21,6 +21,12 @@ def test_saved_and_loaded_is_the_same(vocabulary, tmp_path):
     assert again.k == 3 and list(tmp_path.iterdir()) == [tmp_path / "herons.parts.safetensors"]
 
 
+def test_centres_that_do_not_lie_in_order_are_kept(vocabulary, tmp_path):
+    centres = torch.arange(12.0).reshape(4, 3).T
+    PartVocabulary(centres, vocabulary.settings).save(tmp_path / "v.safetensors")
+    assert torch.equal(PartVocabulary.load(tmp_path / "v.safetensors").centres, centres)
+
+
 def test_the_numbering_of_a_learned_model_is_kept(vocabulary, tmp_path):
     learned = PartVocabulary(vocabulary.centres, Settings("mpae", 64), (2, 1, 2))
     learned.save(tmp_path / "v.safetensors")

@@ -219,6 +219,16 @@ def test_offline_without_a_copy_says_what_to_do(server, pushed, monkeypatch):
     assert server.requests == []
 
 
+def test_a_snapshot_without_files_is_not_taken_for_a_copy(server, pushed, model, tmp_path):
+    cached = tmp_path / "cache" / "models--tester--toy"
+    (cached / "snapshots" / pushed / "empty").mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(pushed)
+    with pytest.raises(WeightsError, match=r"not in .*partzoo download hf-hub:tester/toy"):
+        partzoo.load(f"hf-hub:{REPO}", local_files_only=True)
+    assert same(model, partzoo.load(f"hf-hub:{REPO}", device="cpu", dtype="float32"))
+
+
 @pytest.mark.parametrize(
     "name, message",
     [

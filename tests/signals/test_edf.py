@@ -132,6 +132,18 @@ def test_polarity_and_decimal_commas_of_the_range_are_read(tmp_path):
         read_edf(file, ["C3"])
 
 
+def test_ranges_that_are_not_symmetric_are_exact_at_one_rate_and_at_two(tmp_path):
+    signals = [noise(1)[0], noise(1, rate=200)[0]]
+    for rates in ([100, 100], [100, 200]):
+        stored = [signals[0], signals[rates[1] // 100 - 1]]
+        file = write_edf(tmp_path / "a.edf", ["C3", "C4"], stored, rates, ranges=[(-1000, 3000), (-250.5, 80)])
+        for row, (name, low, high) in enumerate((("C3", -1000, 3000), ("C4", -250.5, 80))):
+            steps = np.rint(stored[row] * 10) + 32768
+            found, rate = read_edf(file, [name])
+            assert rate == rates[row]
+            np.testing.assert_allclose(found[0], low + steps * (high - low) / 65535, atol=1e-9)
+
+
 # Gaps
 
 
@@ -222,6 +234,16 @@ def test_notes_in_any_encoding_do_not_matter(tmp_path, text):
     for kind in ("EDF+C", "EDF+D"):
         file = write_edf(tmp_path / "a.edf", ["C3", "C4"], signal, kind=kind, note=text)
         assert np.abs(read_edf(file, ["C4", "C3"])[0] - signal[::-1]).max() < STEP
+
+
+@pytest.mark.parametrize("more", [b"+3\x14arousal\x14\0", b"+3\x150\x14arousal\x14\0", b"-5\x1530\x14lights off\x14\0"])
+@pytest.mark.parametrize("kind", ["EDF+C", "EDF+D"])
+def test_annotations_without_duration_or_before_the_start_do_not_matter(tmp_path, kind, more):
+    signal = noise()
+    onsets = [f"+{0.25 + i}" for i in range(60)]
+    file = write_edf(tmp_path / "a.edf", ["C3", "C4"], signal, kind=kind, onsets=onsets, note=b"W\x14\0" + more)
+    found, rate = read_edf(file, ["C3", "C4"])
+    assert rate == 100 and found.shape == (2, 6000) and np.abs(found - signal).max() < STEP
 
 
 def test_labels_in_latin_1_are_read(tmp_path):

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 from helpers.weight_records import describe, record_of, toy
@@ -26,7 +27,7 @@ from partzoo.weights.release_files import (
     pack,
     storage_dtype,
 )
-from partzoo.weights.tensors import load_strict, read_header, read_state, write_weights
+from partzoo.weights.tensors import load_strict, read_header, read_metadata, read_state, save_tensors, write_weights
 
 CLONE = Path(__file__).parents[2]
 SCHEMA = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
@@ -290,6 +291,15 @@ def test_shared_and_transposed_tensors_are_written(tmp_path):
     state = {"a": matrix, "b": matrix, "c": matrix.T, "d": matrix[1]}
     [path] = write_weights(tmp_path / "a.safetensors", state, "x", {})
     assert all(torch.equal(value, state[name]) for name, value in read_state([path]).items())
+
+
+def test_arrays_that_do_not_lie_in_order_are_written_as_they_read(tmp_path):
+    array = np.arange(24.0).reshape(2, 3, 4)
+    arrays = {"transposed": array.T, "fortran": np.asfortranarray(array), "stepped": array[:, ::2], "view": array[1]}
+    save_tensors(tmp_path / "a.safetensors", {k: torch.from_numpy(v) for k, v in arrays.items()}, {"format": "x"})
+    state = read_state([tmp_path / "a.safetensors"])
+    assert all(np.array_equal(state[name], value) for name, value in arrays.items())
+    assert read_metadata(tmp_path / "a.safetensors") == {"format": "x"}
 
 
 def test_tensors_are_mapped_and_changing_them_leaves_the_file_alone(tmp_path):

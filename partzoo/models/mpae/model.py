@@ -158,7 +158,7 @@ class Mpae(PartModel):
         """
         x = pad_to_multiple(x, self.preprocess.multiple)
         own, features = self.parts_of(x, classes), self.features(x)
-        noise = torch.rand(len(x), features[0, 0].numel(), generator=generator, device=x.device)
+        noise = torch.rand(x.shape[0], features[0, 0].numel(), generator=generator, device=x.device)
         maps = self.match(own, features)
         return self.restore(x, maps, own if parts is None else parts, visible_patches(noise, ratio))
 

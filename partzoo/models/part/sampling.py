@@ -82,13 +82,13 @@ def sample(
     cells = torch.Size(side // patch for side in size).numel()
     draw: Draw = {"generator": generator, "device": pixels.device}
     if sampling == "on-grid":
-        boxes = _square(grid_positions(len(pixels), size, patch, **draw), patch)
+        boxes = _square(grid_positions(pixels.shape[0], size, patch, **draw), patch)
     elif sampling == "multi-scale":
-        boxes = sample_boxes(len(pixels), count or cells, size, patch, weights=weights, **draw)
+        boxes = sample_boxes(pixels.shape[0], count or cells, size, patch, weights=weights, **draw)
     else:
         boxes = _square(
             sample_positions(
-                len(pixels),
+                pixels.shape[0],
                 count or cells,
                 size,
                 patch,
@@ -98,7 +98,7 @@ def sample(
             ),
             patch,
         )
-    chosen = sample_pairs(len(pixels), boxes.shape[1], pairs, **draw) if pairs else None
+    chosen = sample_pairs(pixels.shape[0], boxes.shape[1], pairs, **draw) if pairs else None
     if sampling == "multi-scale":
         patches = resample_boxes(pixels, boxes, patch)
     else:
@@ -311,7 +311,7 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
         displacement = (centres[:, None] - centres[:, :, None]) / lengths[:, :, None]
         ratio = lengths[:, None] / lengths[:, :, None]
         return (torch.cat([displacement, ratio], dim=-1) if sizes else displacement).flatten(1, 2)
-    index = torch.arange(len(boxes), device=boxes.device)[:, None]
+    index = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
     reference, target = pairs.unbind(-1)
     displacement = (centres[index, target] - centres[index, reference]) / lengths[index, reference]
     if not sizes:
@@ -394,7 +394,7 @@ def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generat
     rows = _at(along[:, None], high[..., 0]) - _at(along[:, None], low[..., 0])
     y = _inverse(rows, low[..., 1], high[..., 1], uniform[..., 1])
     row = y.floor().long().clamp(0, weights.shape[1] - 1)
-    density = weights.double()[torch.arange(len(weights), device=weights.device)[:, None], row]
+    density = weights.double()[torch.arange(weights.shape[0], device=weights.device)[:, None], row]
     x = _inverse(density, low[..., 0], high[..., 0], uniform[..., 0])
     return torch.minimum((torch.stack([x, y], dim=-1) - low).clamp(min=0), size - lengths).float()
 
@@ -438,5 +438,5 @@ def _check(pixels: Tensor, patch: int, sampling: str, count: int | None, pairs: 
         raise UsageError("sampling='on-grid' takes every cell once: leave count and weights out.")
     if pairs < 0 or (count is not None and count < 2):
         raise UsageError(f"count={count} must be 2 or more, and pairs={pairs} 0 (all) or more.")
-    if weights is not None and tuple(weights.shape) not in (size, (len(pixels), *size)):
-        raise ShapeError(f"weights are {tuple(weights.shape)}; they must be {size} or {(len(pixels), *size)}.")
+    if weights is not None and tuple(weights.shape) not in (size, (pixels.shape[0], *size)):
+        raise ShapeError(f"weights are {tuple(weights.shape)}; they must be {size} or {(pixels.shape[0], *size)}.")

@@ -149,7 +149,7 @@ class SignalPart(Encoder):
         kept = None
         if masked:
             count = self.positions.shape[1]
-            order = torch.rand(len(x), count, generator=generator, device=x.device).argsort(1)
+            order = torch.rand(x.shape[0], count, generator=generator, device=x.device).argsort(1)
             kept = (order >= round(masked * count)).to(x.dtype)[..., None]
         return self.head(self._through(self._embedded(x, kept))[:, 0])
 

@@ -214,8 +214,8 @@ class Spatial(Encoder):
         Args:
             a, b: normalized images, ``(B, 3, H, W)`` each.
         """
-        if len(a) != len(b):
-            raise ShapeError(f"{len(a)} images cannot be paired with {len(b)}.")
+        if a.shape[0] != b.shape[0]:
+            raise ShapeError(f"{a.shape[0]} images cannot be paired with {b.shape[0]}.")
         found = self.relation(self.features(a), self.features(b)).float()
         shift = found[:, :2].flip(1) * self.config.unit
         return SpatialRelations(torch.sigmoid(-found[:, 2]), shift, shift.norm(dim=1))

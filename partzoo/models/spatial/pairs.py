@@ -26,6 +26,7 @@ from partzoo.data.views import (
 )
 from partzoo.errors import UsageError
 from partzoo.models.spatial.model import Spatial
+from partzoo.system.ranks import mine, whole
 
 
 class PairSampler:
@@ -69,8 +70,11 @@ class PairSampler:
             The pairs, their relations as the model predicts them, ``(P, 3)``, and their true relations, ``(P, 3)``.
         """
         x, positions = self.batch(pixels, generator)
-        features = self.model.features(x.contiguous(memory_format=torch.channels_last))
-        pairs = shifted_pairs(len(pixels), self.views, self.patches, self.patch_negatives, str(pixels.device))
+        # The pairs join images of all ranks that share the batch; each rank relates its share of them.
+        features = whole(self.model.features(x.contiguous(memory_format=torch.channels_last)))
+        positions, images = whole(positions), features.shape[0] // (self.views + self.patches)
+        pairs = shifted_pairs(images, self.views, self.patches, self.patch_negatives, str(pixels.device))
+        pairs = Pairs(mine(pairs.first), mine(pairs.second), mine(pairs.different), pairs.views)
         predicted = self.model.relation(features[pairs.first], features[pairs.second])
         return pairs, predicted, relation_targets(pairs, positions, signed=self.model.relation.ordered)
 
@@ -87,7 +91,7 @@ class PairSampler:
             ``(N * M, 2)`` of the patches, top and left, in :attr:`SpatialConfig.unit`.
         """
         draw: Draw = {"generator": generator, "device": pixels.device}
-        config, count = self.model.config, len(pixels)
+        config, count = self.model.config, pixels.shape[0]
         pixels = pixels.float()
         rows = self.views * count
         boxes = random_boxes(rows, (pixels.shape[2], pixels.shape[3]), **draw)
