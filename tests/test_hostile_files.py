@@ -105,6 +105,14 @@ def test_a_config_of_another_shape_is_refused(saved, text):
         partzoo.load(saved)
 
 
+def test_a_config_without_end_is_refused(saved, monkeypatch):
+    monkeypatch.setattr("partzoo.files.MAX_JSON_BYTES", 10_000)
+    assert partzoo.load(saved, dtype="float32")
+    (saved / "config.json").write_text((saved / "config.json").read_text() + " " * 10_000)
+    with pytest.raises(WeightsError, match="more than 10,000 bytes"):
+        partzoo.load(saved)
+
+
 @pytest.mark.parametrize("config", [BRACKETS, "[]", "7", '{"depth": 1000000000}', '{"dim": "64"}'])
 def test_a_hostile_header_is_refused(tmp_path, config):
     file = tmp_path / "model.safetensors"

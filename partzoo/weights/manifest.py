@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import check_version, parse_json, write_aside
+from partzoo.files import check_version, read_json, write_aside
 from partzoo.settings import checked, types_of
 
 FORMAT = 1
@@ -189,7 +189,7 @@ def _default() -> Path:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise WeightsError(f"The manifest {file} cannot be read: {error}. Reinstall partzoo.") from error
     if not isinstance(content, dict) or not isinstance(content.get("weights"), list):

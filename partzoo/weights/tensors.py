@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import begin_of, check_version, parse_json, path_aside, stand_in
+from partzoo.files import begin_of, check_version, parse_json, path_aside, read_json, stand_in
 
 if TYPE_CHECKING:
     import torch
@@ -218,7 +218,7 @@ def shards(index: Path) -> list[Path]:
         WeightsError: the index is missing or damaged.
     """
     try:
-        named = set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
+        named = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
     if len(named) > MAX_SHARDS:
