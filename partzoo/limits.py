@@ -80,19 +80,17 @@ def check_size(size: int) -> None:
     if size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
     if size > MAX_SIZE:
-        raise UsageError(f"size={size} is more than {MAX_SIZE:,} pixels, the limit: choose a smaller size.")
+        raise UsageError(f"size={size} exceeds {MAX_SIZE:,} pixels, the limit: use a smaller size.")
 
 
-def check_parts(k: int) -> None:
-    """Check a number of parts.
+def check_parts(k: int | str) -> None:
+    """Check a number of parts; ``"auto"`` is always allowed.
 
     Raises:
-        UsageError: the number is below 1 or above :data:`MAX_PARTS`.
+        UsageError: the number is above :data:`MAX_PARTS`.
     """
-    if k < 1:
-        raise UsageError(f"k={k} must be at least 1.")
-    if k > MAX_PARTS:
-        raise UsageError(f"k={k} is more than {MAX_PARTS:,} parts, the limit: choose a smaller number.")
+    if isinstance(k, int) and k > MAX_PARTS:
+        raise UsageError(f"k={k} exceeds {MAX_PARTS:,} parts, the limit: use fewer.")
 
 
 def schemes() -> frozenset[str]:

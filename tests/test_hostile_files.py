@@ -210,7 +210,7 @@ def vocabulary(file: Path, centres=None, numbering=(), **changes) -> Path:
         {"weights": [-1, 1, 1]}, {"background": None}, {"refine": "no"}, {"numbering": [10**9]}, {"numbering": [0]},
         {"numbering": {"a": 1}}, {"numbering": [1] * (MAX_PARTS + 1)}, {"centres": torch.ones(3)},
         {"centres": torch.full((3, 5), float("nan"))}, {"centres": torch.ones(3, 5, dtype=torch.int64)},
-        {"centres": torch.ones(0, 5)}, {"centres": torch.ones(MAX_PARTS + 1, 2)},
+        {"centres": torch.ones(MAX_PARTS + 1, 2)},
     ],
     ids=str,
 )  # fmt: skip
@@ -239,6 +239,10 @@ def test_a_background_that_a_vocabulary_names_is_not_downloaded(hub, tmp_path):
     with pytest.raises(UsageError, match="Unknown background"):
         finder_of(words, None)
     assert hub.requests == []
+
+
+def test_a_vocabulary_of_a_blank_image_has_no_parts(tmp_path):
+    assert PartVocabulary.load(vocabulary(tmp_path / "v.safetensors", torch.ones(0, 5))).k == 0
 
 
 def test_a_vocabulary_whose_model_is_here_works(tmp_path):
@@ -333,11 +337,12 @@ def test_brackets_on_the_command_line_are_a_string():
 
 def test_sizes_and_numbers_of_parts_have_limits_that_name_themselves():
     for call in (partzoo.discover_parts, partzoo.extract_features):
-        with pytest.raises(UsageError, match=f"size={MAX_SIZE + 1} is more than 4,096 pixels, the limit"):
+        with pytest.raises(UsageError, match=f"size={MAX_SIZE + 1} exceeds 4,096 pixels, the limit"):
             call(CAT, model="toy-vit", size=MAX_SIZE + 1)
     for call in (partzoo.discover_parts, partzoo.fit_parts):
-        with pytest.raises(UsageError, match=f"k={MAX_PARTS + 1} is more than 1,000 parts, the limit"):
-            call(CAT, MAX_PARTS + 1, model="toy-vit")
+        for images in (CAT, [CAT, CAT]):
+            with pytest.raises(UsageError, match=f"k={MAX_PARTS + 1} exceeds 1,000 parts, the limit"):
+                call(images, MAX_PARTS + 1, model="toy-vit", size=512)
 
 
 # the Hub, out of reach

@@ -55,7 +55,7 @@ def test_eps_is_never_read(monkeypatch):
 
 
 def test_sizes_and_parts_at_their_limits():
-    check_size(1), check_size(MAX_SIZE), check_parts(1), check_parts(MAX_PARTS)
-    for check, value in ((check_size, 0), (check_size, MAX_SIZE + 1), (check_parts, 0), (check_parts, MAX_PARTS + 1)):
+    check_size(1), check_size(MAX_SIZE), check_parts("auto"), check_parts(MAX_PARTS)
+    for check, value in ((check_size, 0), (check_size, MAX_SIZE + 1), (check_parts, MAX_PARTS + 1)):
         with pytest.raises(UsageError, match=f"={value} "):
             check(value)

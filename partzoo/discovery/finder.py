@@ -16,7 +16,6 @@ from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
-from partzoo.limits import check_parts
 from partzoo.models.base import Model
 from partzoo.parts.parts import Parts
 
@@ -208,10 +207,10 @@ def checked(k: Any) -> K | None:
     """Return ``k`` unchanged if it is valid.
 
     Raises:
-        UsageError: k is neither None, "auto" nor a whole number from 1 to :data:`partzoo.limits.MAX_PARTS`.
+        UsageError: k is neither None, "auto" nor a whole number of at least 1.
     """
     if (isinstance(k, str) and k != "auto") or isinstance(k, float):
         raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
-    if isinstance(k, int):
-        check_parts(k)
+    if isinstance(k, int) and k < 1:
+        raise UsageError(f"k={k} must be at least 1.")
     return k
