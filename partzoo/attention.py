@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from partzoo.models.base import Model
     from partzoo.models.layers import Block
     from partzoo.models.part_transformer import PartTransformer
+    from partzoo.system.device import Device
 
 GAP = 4  # pixels between two copies of the image in draw_attention
 
 
 def part_attention(
-    image: Any, *, model: str | nn.Module, layer: int | None = None, classes: int | None = None
+    image: Any,
+    *,
+    model: str | nn.Module,
+    layer: int | None = None,
+    classes: int | None = None,
+    device: Device = None,
 ) -> np.ndarray:
     """How much each part embedding attends to each patch of an image, averaged over the heads.
 
@@ -32,6 +38,7 @@ def part_attention(
         model: name of a PartFormer or an MPAE, or the module.
         layer: layer of the part transformer, -1 for the last; None averages over all, as in the paper's figure 1.
         classes: class of the image, for a model whose classes have parts of their own.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         ``(K + 1, h, w)`` float32, background first, on the part transformer's grid of patches. The values of a part
@@ -45,7 +52,7 @@ def part_attention(
     """
     import torch
 
-    found = encoder_of(model)
+    found = encoder_of(model, device)
     transformer = _part_transformer(found)
     count = len(transformer.blocks)
     if layer is not None and layer not in range(-count, count):

@@ -50,6 +50,12 @@ class MissingExtraError(PartzooError, ImportError):
     """An optional library is not installed."""
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what it counts, as in ``"1 image"``, ``"1,000 images"`` or ``"2 classes"``."""
+    ending = "" if number == 1 else "es" if what.endswith(("s", "ch", "sh", "x")) else "s"
+    return f"{number:,} {what}{ending}"
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional module.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from partzoo.models.base import Model
+    from partzoo.system.device import Device
+
+Module = TypeVar("Module", bound="nn.Module")
 
 DEFAULT_MODEL = "efficientnet-lite0.in1k"
 
@@ -54,6 +57,7 @@ def extract_features(
     model: str | nn.Module | None = None,
     size: int | None = None,
     layer: int | None = None,
+    device: Device = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> Features | list[Features]:
@@ -66,6 +70,7 @@ def extract_features(
             The aspect ratio is kept as closely as whole patches allow.
         layer: number of an intermediate layer, as in ``forward_intermediates`` (-1 is the last); None is the
             encoder's output.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
         max_pixels, max_bytes: largest image to decode and largest file to read; see
             :func:`partzoo.images.opening.open_image`.
 
@@ -75,11 +80,11 @@ def extract_features(
 
     Raises:
         ImageError: an image cannot be read.
-        UsageError: the model or the layer does not exist, or ``size`` is below 1.
+        UsageError: the model, the layer or the device does not exist, or ``size`` is below 1.
     """
     import torch
 
-    encoder = encoder_of(model)
+    encoder = encoder_of(model, device)
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     found = []
     for image in opened:
@@ -97,10 +102,21 @@ def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Te
     return to_tensor(image, working, model.preprocess)[None].to(next(model.parameters()).device)
 
 
-def encoder_of(model: str | nn.Module | None) -> Model:
-    """The encoder of this name, or the given module itself; None is the bundled default."""
+def encoder_of(model: str | nn.Module | None, device: Device = None) -> Model:
+    """The encoder of this name, or the given module itself, on a device; None is the bundled default."""
     if model is None or isinstance(model, str):
         from partzoo.models.loading import load
 
-        return load(model or DEFAULT_MODEL)
-    return cast("Model", model.eval())  # modules that merely have the methods of an encoder serve as well
+        return load(model or DEFAULT_MODEL, device=device)
+    return cast("Model", placed(model.eval(), device))  # modules that merely have an encoder's methods serve as well
+
+
+def placed(module: Module, device: Device) -> Module:
+    """The module itself, moved to a device; None leaves it where it is.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
+    from partzoo.system.device import device_of
+
+    return module if device is None else module.to(device_of(device))

@@ -16,6 +16,7 @@ import torch
 
 from partzoo.errors import UsageError
 from partzoo.files import path_aside
+from partzoo.system.device import Device, device_of
 from partzoo.system.hardware import hardware
 
 # Module of each row. It has `cases(quick)`, which are run in turn by the clock, or, where it measures by itself,
@@ -29,6 +30,12 @@ ROWS = {
     "spatial-step": "partzoo.bench.spatial_step",
     "growth": "partzoo.bench.growth",
 }
+ANYWHERE = (
+    "features",
+    "discover",
+    "spatial-step",
+    "growth",
+)  # their functions take a device; the others run on the CPU
 Unit = Literal["seconds", "seconds_per_image", "mebibytes"]
 UNITS: dict[Unit, str] = {"seconds": "s", "seconds_per_image": "s per image", "mebibytes": "MiB"}
 
@@ -77,6 +84,7 @@ def run(
     *,
     quick: bool = False,
     progress: Callable[[str], None] | None = None,
+    device: Device = None,
 ) -> dict[str, Any]:
     """Measure rows of the table of ratios.
 
@@ -86,12 +94,14 @@ def run(
         out: JSON file to write.
         quick: tiny models and inputs, no targets: shows that everything runs, measures nothing of interest.
         progress: called with one line about every case.
+        device: where the models of the rows ``features``, ``discover``, ``spatial-step`` and ``growth`` run, as for
+            :func:`partzoo.load`; those of the others always run on the CPU.
 
     Returns:
         The record: ``hardware``, ``cases`` with figures and ratio (median, min, max over pairs), ``quick``.
 
     Raises:
-        UsageError: no such row, fewer than one repetition, or ``out`` cannot be written.
+        UsageError: no such row, fewer than one repetition, no such device, or ``out`` cannot be written.
     """
     names = list(rows) if rows else list(ROWS)
     unknown = [name for name in names if name not in ROWS]
@@ -99,10 +109,11 @@ def run(
         raise UsageError(f"Unknown row {unknown[0]!r} of the bench. The rows are {', '.join(ROWS)}.")
     if repetitions < 1:
         raise UsageError(f"repetitions={repetitions}, but at least 1 is needed.")
+    place = device_of(device)
     cases: list[dict[str, Any]] = []
     record = {"format": FORMAT, "quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
     for name in names:
-        for outcome in _outcomes(name, quick, repetitions):
+        for outcome in _outcomes(name, quick, repetitions, place):
             result = {"row": name, **outcome}
             cases.append(result)
             if progress:
@@ -173,12 +184,13 @@ def write(record: dict[str, Any], out: Path) -> None:
         raise UsageError(f"-o {out} cannot be written: {error.strerror}. Choose another file.") from error
 
 
-def _outcomes(row: str, quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
+def _outcomes(row: str, quick: bool, repetitions: int, device: torch.device) -> Iterator[dict[str, Any]]:
     module = importlib.import_module(ROWS[row])
+    where = {"device": device} if row in ANYWHERE else {}
     if hasattr(module, "outcomes"):
-        yield from module.outcomes(quick, repetitions)
+        yield from module.outcomes(quick, repetitions, **where)
     else:
-        for case in module.cases(quick):
+        for case in module.cases(quick, **where):
             yield measure(replace(case, target=None) if quick else case, repetitions)
 
 

@@ -7,11 +7,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
-import torch
-
 import partzoo
 from partzoo.errors import PartzooError
-from partzoo.models.precision import default_device, explain, has_amx, has_vnni
+from partzoo.models.precision import explain, has_amx, has_vnni
+from partzoo.system.device import default_device, why_no_cuda
 from partzoo.system.hardware import hardware
 from partzoo.weights.manifest import clones, manifest
 from partzoo.weights.store import cache_folder, verify
@@ -135,8 +134,7 @@ def _device() -> dict[str, Any]:
     precision, why = explain(device)
     hint = ""
     if device.type != "cuda" and os.path.exists("/proc/driver/nvidia"):
-        why_not = "this torch has no CUDA" if torch.version.cuda is None else "its driver may be too old"
-        hint = f"The NVIDIA GPU here is not used, {why_not}: see https://pytorch.org/get-started."
+        hint = f"The NVIDIA GPU here is not used: {why_no_cuda() or 'its driver may be too old for this torch'}."
     return {
         "device": str(device),
         "name": machine["gpu"] or machine["cpu"],

@@ -13,6 +13,7 @@ import click
 
 from partzoo.cli.command import Command, check_place, print_json, table
 from partzoo.cli.options import (
+    device_option,
     images_argument,
     json_option,
     limit_options,
@@ -111,6 +112,7 @@ class PartCount(click.ParamType):
 )
 @click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering.")
+@device_option
 @limit_options
 @strict_option
 @resume_option
@@ -130,6 +132,7 @@ def discover(
     scale: int | None,
     category: int | None,
     seed: int,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
     strict: bool,
@@ -153,6 +156,7 @@ def discover(
     journal = _journal(output, options | others, resume)
     failures = Failures(opened, strict=strict or single, folder=output.folder)
     about = _done_before(journal, opened, output)
+    options["device"] = device  # of no concern to the journal: the parts are the same
     run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
     with journal or nullcontext():
         number, labelled = _find(run, k, vocabulary, save_vocabulary, about)
@@ -239,7 +243,7 @@ def _find(
     settings = {name: value for name, value in run.options.items() if name != "seed"}
     own, k = k == "own", None if k == "own" else k
     check_vocabulary(words, k)
-    finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"])
+    finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"], run.options["device"])
     if own and not finder.learned:
         raise UsageError("-k own is for part models, and this is an encoder: name a number, or leave -k out.")
     categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import Numbers, complete_weights, json_option
+from partzoo.cli.options import Numbers, complete_weights, device_option, json_option
 
 if TYPE_CHECKING:
     from partzoo.progress import ProgressCallback
@@ -62,6 +62,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--patches", type=Numbers(least=0), help="Probe on the image and n patches, such as 0,1,9 (spatial).")
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
 @click.option("--limit", type=int, help="Use at most this many images of each split.")
+@device_option
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
 @json_option
 def evaluate(
@@ -79,6 +80,7 @@ def evaluate(
     patches: list[int] | None,
     augment: bool,
     limit: int | None,
+    device: str | None,
     out: str | None,
     as_json: bool,
 ) -> None:
@@ -87,7 +89,7 @@ def evaluate(
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run
 
-    chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit}
+    chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit, "device": device}
     with _progress(quiet=as_json) as progress:
         if everything:
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):

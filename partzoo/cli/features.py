@@ -11,6 +11,7 @@ import click
 
 from partzoo.cli.command import Command, check_place, print_json
 from partzoo.cli.options import (
+    device_option,
     images_argument,
     json_option,
     limit_options,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal
     from partzoo.images.opening import OpenedImages
+    from partzoo.models.base import Model
 
 FORMAT = 1  # of the file
 
@@ -56,6 +58,7 @@ FORMAT = 1  # of the file
 @click.option("--size", type=int, help="Longer side that the model sees, in pixels.")
 @click.option("--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]")
 @click.option("--pooled", is_flag=True, help="Leave the dense features out.")
+@device_option
 @limit_options
 @strict_option
 @resume_option
@@ -67,6 +70,7 @@ def features(
     size: int | None,
     layer: int | None,
     pooled: bool,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
     strict: bool,
@@ -80,16 +84,18 @@ def features(
 
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal, file_for, fingerprint, unfinished
+    from partzoo.features import encoder_of
     from partzoo.images.opening import open_images
 
     opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
+    encoder = encoder_of(model, device)
     failures = Failures(opened, strict=strict or len(opened) == 1)
     about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
     with Journal(unfinished(Path(out).expanduser()), out, settings, resume=resume) as journal:
         files = [file_for(journal.folder, opened.name(index), ".npz") for index in range(len(opened))]
         options = {"size": size, "layer": layer}
-        _extract(opened, files, model, options, not pooled, journal, failures, quiet=as_json or len(opened) == 1)
+        _extract(opened, files, encoder, options, not pooled, journal, failures, quiet=as_json or len(opened) == 1)
         done = [index for index in range(len(opened)) if index not in failures]
         if done:
             names = [opened.name(index) for index in done]
@@ -107,7 +113,7 @@ def features(
 def _extract(
     images: OpenedImages,
     files: Sequence[Path],
-    model: str | None,
+    encoder: Model,
     options: dict[str, Any],
     dense: bool,
     journal: Journal,
@@ -118,10 +124,9 @@ def _extract(
     import numpy as np
     from tqdm import tqdm
 
-    from partzoo.features import Features, encoder_of, extract_features
+    from partzoo.features import Features, extract_features
     from partzoo.files import write_aside
 
-    encoder = encoder_of(model)
     journal.begin()
     order = [index for index, file in enumerate(files) if journal.done(images.name(index), file) is None]
     for index in tqdm(order, unit="image", disable=True if quiet else None):

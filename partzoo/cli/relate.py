@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command, make_folder, print_json
-from partzoo.cli.options import json_option, limit_options, model_option
+from partzoo.cli.options import device_option, json_option, limit_options, model_option
 
 
 @click.command(
@@ -32,6 +32,7 @@ from partzoo.cli.options import json_option, limit_options, model_option
 @click.option("-n", "n", type=click.IntRange(min=2), default=64, show_default=True, help="Patches off the grid.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of where the patches lie.")
 @model_option
+@device_option
 @limit_options
 @json_option
 def relate(
@@ -40,6 +41,7 @@ def relate(
     n: int,
     seed: int,
     model: str | None,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
     as_json: bool,
@@ -52,7 +54,7 @@ def relate(
     from partzoo.relations.predict import relate as predicted
 
     opened = open_image(image, max_pixels=max_pixels, max_bytes=max_bytes)
-    chosen = model_of(model)
+    chosen = model_of(model, device)
     off_grid = predicted(opened, n=n, model=chosen, seed=seed)
     spread = off_grid.uncertainty()
     x, y = off_grid.symmetry_correlation()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command, table
-from partzoo.cli.options import Numbers, complete_weights
+from partzoo.cli.options import Numbers, complete_weights, device_option
 
 
 @click.command(
@@ -45,6 +45,7 @@ from partzoo.cli.options import Numbers, complete_weights
 @click.option("--batch-size", type=int, help="Windows in a step.  [default: 128]")
 @click.option("--lr", type=float, help="Highest learning rate.  [default: 0.0005]")
 @click.option("--cache", default="", help="Folder for prepared nights.  [default: partzoo's own]")
+@device_option
 @click.option("--threads", type=int, help="CPU threads.")
 def stages(
     model: str,
@@ -56,6 +57,7 @@ def stages(
     test_subjects: int,
     windows: int | None,
     cache: str,
+    device: str | None,
     threads: int | None,
     **loop: Any,
 ) -> None:
@@ -78,7 +80,7 @@ def stages(
         "test_subjects": test_subjects,
         "windows": windows,
     }
-    rows = sample_efficiency(model, data, out, **chosen, cache=cache, progress=report, bar=True, **loop)
+    rows = sample_efficiency(model, data, out, **chosen, cache=cache, progress=report, bar=True, device=device, **loop)
     shown = [
         (each["subjects"], each["initial"], f"{each['kappa']:.3f}",
          "" if each["std"] is None else f"{each['std']:.3f}", each["seeds"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command, check_place
-from partzoo.cli.options import Numbers, complete_weights, limit_options
+from partzoo.cli.options import Numbers, complete_weights, device_option, limit_options
 from partzoo.errors import UsageError
 
 
@@ -34,6 +34,7 @@ from partzoo.errors import UsageError
     shell_complete=complete_weights,
     help="A PartFormer, weights file or folder; see 'partzoo list'.",
 )
+@device_option
 @limit_options
 def swap(
     first: str,
@@ -42,6 +43,7 @@ def swap(
     parts: list[int] | None,
     category: int | None,
     model: str,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
 ) -> None:
@@ -56,7 +58,7 @@ def swap(
     from partzoo.swapping import swap_parts
 
     a, b = (open_image(image, max_pixels=max_pixels, max_bytes=max_bytes) for image in (first, second))
-    mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category))
+    mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category, device=device))
     with write_aside(out) as file:
         mixed.save(file, "png")
     click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")

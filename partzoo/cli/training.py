@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command
-from partzoo.cli.options import complete_weights
+from partzoo.cli.options import complete_weights, device_option
 
 
 @click.command(
@@ -67,6 +67,7 @@ from partzoo.cli.options import complete_weights
 @click.option("--seed", type=int, help="Random seed.  [default: the recipe's, or 0]")
 @click.option("--limit", type=int, help="Use at most this many images.")
 @click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on this many images.  [default: 5000]")
+@device_option
 @click.option("--threads", type=int, help="CPU threads.")
 def train(
     method: str | None,
@@ -89,13 +90,14 @@ def train(
     seed: int | None,
     limit: int | None,
     held_out: int | None,
+    device: str | None,
     threads: int | None,
 ) -> None:
     """Train a model by METHOD on a folder of images, within a budget of minutes, steps or epochs."""
     if (method is None) == (release is None):
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    common: dict[str, Any] = {"data": data, "resume": resume, "threads": threads}
+    common: dict[str, Any] = {"data": data, "resume": resume, "threads": threads, "device": device}
     if release is not None:
         given = {
             "--model": model,

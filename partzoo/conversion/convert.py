@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from partzoo.conversion import backbones as timm_published
@@ -19,8 +18,9 @@ from partzoo.conversion.reading import is_state, looks_like, read_checkpoint, un
 from partzoo.errors import WeightsError
 from partzoo.models.base import Model
 from partzoo.models.loading import assign
-from partzoo.models.precision import Precision, default_device, set_precision
+from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import find
+from partzoo.system.device import Device, device_of
 
 FAMILIES = (spatial_published, mpae_published, partformer_published, timm_published, efficientnet_published)
 
@@ -48,7 +48,7 @@ def convert(
     source: str | Path | Mapping[str, Any],
     *,
     architecture: str | None = None,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: Precision = "auto",
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
@@ -109,7 +109,7 @@ def assemble(
     published: Published,
     source: str | Path,
     *,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: Precision = "auto",
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
@@ -119,8 +119,7 @@ def assemble(
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)
-    device = torch.device(device) if device is not None else default_device()
-    return set_precision(model.eval().requires_grad_(False), dtype, device)
+    return set_precision(model.eval().requires_grad_(False), dtype, device_of(device))
 
 
 def _cloned(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UnknownModelError, UsageError
-from partzoo.features import DEFAULT_MODEL, encoder_of
+from partzoo.features import DEFAULT_MODEL, encoder_of, placed
 from partzoo.models.base import Model
 from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find, list_models
+from partzoo.system.device import Device
 from partzoo.weights.folder import stored_model
 
 FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
@@ -31,26 +32,30 @@ Background = str | bool | ForegroundModel | None
 
 
 def make_finder(
-    model: str | nn.Module | None = None, background: Background = "auto", size: int | None = None, refine: bool = True
+    model: str | nn.Module | None = None,
+    background: Background = "auto",
+    size: int | None = None,
+    refine: bool = True,
+    device: Device = None,
 ) -> Finder:
     """A finder of parts with a model; arguments and errors are those of :func:`partzoo.discover_parts`."""
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
-    encoder = inference_model(model)
+    encoder = inference_model(model, device)
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if isinstance(encoder, PartModel):
         return LearnedFinder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
-    method, network = foreground_of(background, encoder)
+    method, network = foreground_of(background, encoder, device)
     settings = Settings(name, size or default_size(encoder), *blend(encoder), method, refine)
     return ClusteredFinder(encoder, settings, network)
 
 
-def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
+def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None) -> Finder:
     """The finder that a vocabulary was fitted with; ``model`` in place of the model that its settings name."""
     settings = vocabulary.settings
     if model is None and not settings.model:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    encoder = inference_model(settings.model if model is None else model)
+    encoder = inference_model(settings.model if model is None else model, device)
     own = encoder.config.parts if isinstance(encoder, PartModel) else 0
     if len(vocabulary.numbering) != own:
         raise UsageError(
@@ -59,23 +64,23 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Find
         )
     if isinstance(encoder, PartModel):
         return LearnedFinder(encoder, settings)
-    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder)[1])
+    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, device)[1])
 
 
-def inference_model(model: str | nn.Module | None) -> Model:
-    """The encoder with a name, batch norms folded for speed; a module of the caller's stays as it is."""
-    encoder = encoder_of(model)
+def inference_model(model: str | nn.Module | None, device: Device = None) -> Model:
+    """The encoder with a name, batch norms folded for speed; a module of the caller's is not folded."""
+    encoder = encoder_of(model, device)
     return encoder if isinstance(model, nn.Module) else folded(encoder)
 
 
-def foreground_of(background: Background, encoder: Model) -> tuple[str, ForegroundModel | None]:
+def foreground_of(background: Background, encoder: Model, device: Device = None) -> tuple[str, ForegroundModel | None]:
     """The name of a foreground method or model, and the model where it is one.
 
     A released model is kept for the next call; a folder or a file is read anew, since it may hold another model by
     then.
     """
     if isinstance(background, ForegroundModel):
-        return "", background
+        return "", placed(background, device)
     if background is None or background is False:
         return "none", None
     name = FOREGROUND if background is True or background == "auto" else background
@@ -84,18 +89,18 @@ def foreground_of(background: Background, encoder: Model) -> tuple[str, Foregrou
     if name in METHODS:
         return name, None
     if is_foreground_model(name):
-        return name, _read(name) if Path(name).expanduser().exists() else _released(name)
+        return name, _read(name, device) if Path(name).expanduser().exists() else _released(name, device)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
     raise UsageError(f"Unknown background {name!r}: it is 'auto', None, or one of {known}.")
 
 
-def _read(name: str) -> ForegroundModel:
-    return folded(cast("ForegroundModel", load(name)))
+def _read(name: str, device: Device) -> ForegroundModel:
+    return folded(cast("ForegroundModel", load(name, device=device)))
 
 
 @functools.lru_cache(maxsize=2)
-def _released(name: str) -> ForegroundModel:
-    return _read(name)
+def _released(name: str, device: Device) -> ForegroundModel:
+    return _read(name, device)
 
 
 def is_foreground_model(name: str) -> bool:

@@ -23,6 +23,7 @@ from partzoo.errors import ImageError, PartzooError, UsageError
 from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.parts.parts import Parts
+from partzoo.system.device import Device
 
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
 KEPT_BYTES = 2**27  # of what the networks found while fitting, kept for labelling
@@ -44,6 +45,7 @@ def discover_parts(
     size: int | None = None,
     refine: bool = True,
     seed: int = 0,
+    device: Device = None,
     batch_size: int = 8,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -75,6 +77,7 @@ def discover_parts(
             longer.
         refine: follow the image's edges.
         seed: random seed of the clustering.
+        device: where the models run, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
         batch_size: images read ahead while one is at work, which bounds memory. Each goes through the model alone:
             batches bring no speed on a CPU, and so labels cannot depend on them.
         progress: called with the number of images labelled and of all.
@@ -87,11 +90,15 @@ def discover_parts(
     Raises:
         ImageError: an image cannot be read. The first one ends the call, and nothing is returned for the others: the
             command line passes such images over, and so can a loop over images with a vocabulary.
-        UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing.
+        UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing,
+            a device that this machine does not have.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     check_vocabulary(vocabulary, k)
-    finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
+    if vocabulary is None:
+        finder = make_finder(model, background, size, refine, device)
+    else:
+        finder = finder_of(vocabulary, model, device)
     categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
     if single and vocabulary is None:
         k = finder.asked(k, alone=True)
@@ -117,6 +124,7 @@ def fit_parts(
     size: int | None = None,
     refine: bool = True,
     seed: int = 0,
+    device: Device = None,
     batch_size: int = 8,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -132,7 +140,7 @@ def fit_parts(
     Args and errors: those of :func:`discover_parts`; ``progress`` counts the images that it is fitted on.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
-    finder = make_finder(model, background, size, refine)
+    finder = make_finder(model, background, size, refine, device)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):
         return fitted_alone(finder, opened[0], k, seed, masks)

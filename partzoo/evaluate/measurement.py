@@ -14,6 +14,7 @@ from torch import nn
 
 from partzoo.errors import UsageError
 from partzoo.progress import ProgressCallback
+from partzoo.system.device import Device
 
 Run = dict[str, Any]  # "k", "seed", "metrics" and, for figures with bounds, "intervals"
 
@@ -38,6 +39,7 @@ class Request:
     patches: Sequence[int] | None = None
     augment: bool = False
     limit: int | None = None
+    device: Device = None
 
 
 class Measurement(ABC):

@@ -24,6 +24,7 @@ from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, write_aside
 from partzoo.models.registry import find
 from partzoo.progress import ProgressCallback
+from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
 from partzoo.weights.manifest import manifest
@@ -51,6 +52,7 @@ def evaluate(
     patches: Sequence[int] | None = None,
     augment: bool = False,
     limit: int | None = None,
+    device: Device = None,
     out: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def evaluate(
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
         augment: train these probes on augmented images, drawn anew in every epoch.
         limit: use at most this many images of each split, to try something out.
+        device: where the model runs, as for :func:`partzoo.load`.
         out: JSON file of the record. If it holds the same evaluation already, that record is returned.
         progress: called with what is being done, how much of it is done, and the total.
 
@@ -80,13 +83,14 @@ def evaluate(
         ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: there is no such protocol, it does not have an option, or the data is missing.
+        UsageError: there is no such protocol, it does not have an option, the data is missing, or this machine has no
+            such device.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
         raise UsageError(f"seeds={seeds}, but at least 1 is needed.")
     request = Request(
-        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit
+        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit, device
     )
     kind.check(request)
     made = kind(rules, request)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, scaled_dot_product_attention
 
-from partzoo.models.precision import default_device
+from partzoo.system.device import default_device
 
 FEW_PATCHES = 512  # up to here, unfused attention is faster in bfloat16 on a CPU; above, fused in any precision
 

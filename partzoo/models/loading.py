@@ -13,8 +13,9 @@ from torch import Tensor
 
 from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.models.base import Encoder, Model
-from partzoo.models.precision import Precision, default_device, set_precision
+from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import Architecture, find, split_tag
+from partzoo.system.device import Device, device_of
 from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
 from partzoo.weights.manifest import WeightRecord, manifest
 from partzoo.weights.store import resolve
@@ -45,7 +46,7 @@ def load(
     name: str | Path,
     *,
     pretrained: bool = True,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: Precision = "auto",
     revision: str | None = None,
     local_files_only: bool = False,
@@ -60,7 +61,8 @@ def load(
             ``partzoo.hub.save_pretrained`` wrote, or a ``.safetensors`` file.
         pretrained: load trained weights; False leaves the parameters random. A folder, file or repository gives its
             configuration either way.
-        device: device of the model; None is CUDA if available, else the CPU.
+        device: where the model runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or a ``torch.device``; None is CUDA
+            if available, else the CPU.
         dtype: ``"auto"``, ``"int8"`` (CPU only), a floating-point dtype or its name. float32 is the reference.
         revision: branch, tag or commit of the Hub repository, in place of the recorded one.
         local_files_only: make no network request.
@@ -72,9 +74,10 @@ def load(
 
     Raises:
         UnknownModelError: the name is unknown; the message suggests the closest.
-        UsageError: the configuration has no such value, or the precision is unknown.
+        UsageError: the configuration has no such value, the precision is unknown, or this machine has no such device.
         WeightsError: the weights are missing, damaged or do not fit.
     """
+    place = device_of(device)
     source = parse(
         str(name), pretrained=pretrained, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
     )
@@ -84,8 +87,7 @@ def load(
     else:
         reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
         model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
-    device = torch.device(device) if device is not None else default_device()
-    return set_precision(model.eval().requires_grad_(False), dtype, device)
+    return set_precision(model.eval().requires_grad_(False), dtype, place)
 
 
 def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from partzoo.models.spatial.model import Spatial
+    from partzoo.system.device import Device
 
 DEFAULT_MODEL = "spatial-resnet32.tin"
 BATCH = 64
@@ -37,7 +38,7 @@ class ImageRelation:
 
 
 def relate_images(
-    a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False
+    a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False, device: Device = None
 ) -> ImageRelation | list[ImageRelation]:
     """Predict whether two images show the same one, or how two patches of an image lie relative to each other.
 
@@ -49,6 +50,7 @@ def relate_images(
         model: name of a Spatial Reasoning model, or the module; None is ``spatial-resnet32.tin``.
         patches: the images are patches cut out of larger ones. This only matters to models of additive patches, which
             place a patch on an empty image.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         One relation for two images, otherwise a list with one relation for each pair.
@@ -63,7 +65,7 @@ def relate_images(
 
     from partzoo.models.spatial.model import Spatial
 
-    spatial = encoder_of(model or DEFAULT_MODEL)
+    spatial = encoder_of(model or DEFAULT_MODEL, device)
     if not isinstance(spatial, Spatial):
         raise UsageError(f"relate_images needs a model of Spatial Reasoning, not {type(spatial).__name__}.")
     (first, one), (second, other) = open_images(a), open_images(b)

@@ -20,6 +20,7 @@ from partzoo.files import write_aside
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import find
+from partzoo.system.device import Device
 from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_images
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of
@@ -41,6 +42,7 @@ def few_labels(
     task: Mapping[str, Any] | None = None,
     loop: Mapping[str, Any] | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
+    device: Device = None,
 ) -> list[dict[str, Any]]:
     """Finetune every parent with few labels, and measure all on the same held-out images.
 
@@ -59,6 +61,7 @@ def few_labels(
         task: values of :class:`FinetuneTask`.
         loop: values of :class:`LoopOptions`.
         progress: called with each new row.
+        device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
 
     Returns:
         Rows of ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``images`` (held out) and ``steps``.
@@ -93,7 +96,7 @@ def few_labels(
                 settings = LoopOptions(**({"steps": steps, "seed": seed, "clip_grad": 0.0} | dict(loop or {})))
                 folder = Path(out, f"{label}-{count}-{seed}")
                 made = FinetuneTask(network, **dict(task or {}))
-                state = fit(made, chosen, settings, folder, resume=True, progress=False)
+                state = fit(made, chosen, settings, folder, resume=True, progress=False, device=device)
                 if not state.finished:
                     return rows
                 figure = round(top1(made.model, unseen), 2)

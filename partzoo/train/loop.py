@@ -22,8 +22,9 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.files import check_version, path_aside
-from partzoo.models.precision import default_device, has_bf16
+from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
+from partzoo.system.device import Device, device_of
 from partzoo.system.memory import kept_memory
 from partzoo.train.muon import Muon
 from partzoo.weights.tensors import write_weights
@@ -120,6 +121,7 @@ def fit(
     *,
     resume: bool = False,
     progress: bool = True,
+    device: Device = None,
 ) -> Progress:
     """Train until the budget is spent; SIGINT and SIGTERM stop after the step, with a checkpoint.
 
@@ -133,6 +135,7 @@ def fit(
         out: folder of the run.
         resume: continue the folder's checkpoint where there is one.
         progress: show a bar with rate and time left.
+        device: where the model is trained, see :func:`accelerator_on`.
 
     Returns:
         Where the run stands at the end.
@@ -142,8 +145,8 @@ def fit(
         WeightsError: the checkpoint is damaged or of another model.
     """
     out = run_folder(out, fresh=not resume)
-    bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
-    accelerator = require("accelerate", "train").Accelerator()
+    accelerator = accelerator_on(device)
+    bf16 = has_bf16(accelerator.device) if options.precision == "auto" else options.precision == "bf16"
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
@@ -213,6 +216,31 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     except OSError as error:
         raise UsageError(f"-o {out} cannot be made: {error.strerror}. Choose another folder.") from error
     return out
+
+
+def accelerator_on(device: Device) -> Accelerator:
+    """What trains on a device.
+
+    Args:
+        device: as for :func:`partzoo.load`; None leaves the choice to accelerate, which gives each process a GPU of its
+            own where there are several of both.
+
+    Raises:
+        UsageError: this machine has no such device, or it cannot be had in this process.
+    """
+    make = require("accelerate", "train").Accelerator
+    if device is None:
+        return make()
+    chosen = device_of(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    try:
+        found: Accelerator = make(cpu=chosen.type == "cpu")
+    except ValueError as error:  # accelerate keeps the device of the first training
+        raise UsageError(f"device={str(chosen)!r}: this process has trained elsewhere. Begin a new one.") from error
+    if found.device.type != chosen.type or (found.num_processes > 1 and chosen.index is not None):
+        raise UsageError(f"device={str(chosen)!r}: accelerate has chosen {found.device}. Leave device out.")
+    return found
 
 
 def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:

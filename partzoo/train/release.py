@@ -28,6 +28,7 @@ from partzoo.models.objectness import PatchResNetFg
 from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
+from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import train
@@ -54,6 +55,7 @@ def release(
     threads: int | None = None,
     held_out: int = HELD_OUT,
     progress: bool = True,
+    device: Device = None,
     root: str | Path | None = None,
 ) -> WeightRecord:
     """Make a released weight: train, evaluate, pack, record.
@@ -68,6 +70,7 @@ def release(
         held_out: measure on at most this many held-out images; for kNN, two fifths of them are queries, and twice as
             many training images are candidates for neighbours.
         progress: show a bar.
+        device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`. It is measured on the CPU.
         root: clone of the repository that gets the files and the record; None is the one that partzoo runs from.
 
     Returns:
@@ -81,8 +84,9 @@ def release(
     if all(value is None for value in budget.values()):
         budget = {name: getattr(recipe, name) for name in budget}
     model, state = train(
-        recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress, **budget
-    )
+        recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress,
+        device=device, **budget,
+    )  # fmt: skip
     if not state.finished:
         raise UsageError(f"{name} was stopped after {state.images:,} images. Add --resume to continue.")
     model = model.cpu().eval().requires_grad_(False)

@@ -14,6 +14,7 @@ from partzoo.files import write_aside
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
+from partzoo.system.device import Device, device_of
 from partzoo.train.loop import LoopOptions, Progress, run_folder
 from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
 from partzoo.train.tasks import find_method, methods
@@ -62,6 +63,7 @@ def train(
     threads: int | None = None,
     seed: int | None = None,
     progress: bool = True,
+    device: Device = None,
     task: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     reading: dict[str, Any] | None = None,
@@ -93,6 +95,7 @@ def train(
         threads: CPU threads of torch.
         seed: random seed of weights, order and sampling; 0 where no recipe gives another.
         progress: show a bar.
+        device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`.
         task: values of the method's task in place of the recipe's, such as ``{"exchange": False}``.
         config: values of the architecture's configuration in place of the recipe's.
         reading: values of the task's ``DATA`` in place of the recipe's.
@@ -105,6 +108,8 @@ def train(
         UsageError: an argument is wrong, or the data does not suit the method.
     """
     kind = find_method(method)
+    if device is not None:
+        device = device_of(device)
     recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
     given = {
         "task": task or {},
@@ -121,7 +126,7 @@ def train(
     made = _start(settings, chosen)
     made.prepare(data, settings.reading, examples)
     _record(settings, asdict(made.model.config), data, run_folder(out, fresh=not resume))
-    state = made.fit(examples, settings.options, out, resume=resume, progress=progress)
+    state = made.fit(examples, settings.options, out, resume=resume, progress=progress, device=device)
     if state.finished:
         _finish(made, out)
     return made.model, state

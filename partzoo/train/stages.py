@@ -22,6 +22,7 @@ from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.settings import to_toml
+from partzoo.system.device import Device, device_of
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.tasks.base import Task
 from partzoo.train.windows import SignalOptions, labelled, read_nights
@@ -92,6 +93,7 @@ def sample_efficiency(
     cache: str | Path = "",
     progress: Callable[[dict[str, Any]], None] | None = None,
     bar: bool = False,
+    device: Device = None,
     **loop: Any,
 ) -> list[dict[str, Any]]:
     """Finetune to sleep stages on the nights of few subjects, and measure Cohen's kappa on those held out.
@@ -112,6 +114,7 @@ def sample_efficiency(
         cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
         progress: called with each new row.
         bar: show a bar for each training.
+        device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
         **loop: values of :class:`LoopOptions`; by default 100 epochs, batches of 128 and a rate of 5e-4.
 
     Returns:
@@ -120,6 +123,8 @@ def sample_efficiency(
     Raises:
         UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
     """
+    if device is not None:
+        device = device_of(device)
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
         raise UsageError(
@@ -151,7 +156,9 @@ def sample_efficiency(
                 torch.manual_seed(seed)
                 made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
                 place = out / f"{initial}-{number}-{seed}"
-                state = fit(made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar)
+                state = fit(
+                    made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar, device=device
+                )
                 if not state.finished:
                     return rows
                 scores = rules.score(made.model.stages, test)

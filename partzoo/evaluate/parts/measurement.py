@@ -44,11 +44,11 @@ class PartMeasurement(Measurement):
 
 def requested_finder(request: Request) -> Finder:
     """The finder of a model or of a floor."""
-    background, size = request.background, request.size
+    background, size, device = request.background, request.size, request.device
     if request.model in FLOORS:
-        finder = floor_finder(request.model, None if background == "auto" else background, size)
+        finder = floor_finder(request.model, None if background == "auto" else background, size, device)
     else:
-        finder = make_finder(load(request.model, dtype="float32"), background, size)
+        finder = make_finder(load(request.model, device=device, dtype="float32"), background, size, device=device)
     return finder.with_settings(model=request.model, refine=request.refine)
 
 
@@ -58,7 +58,7 @@ def foreground_identity(finder: Finder) -> dict[str, str]:
     It is empty where there is no such model.
     """
     if isinstance(finder, ClusteredFinder) and finder.network is not None:
-        return {"foreground_sha256": digest(load(finder.settings.background, dtype="float32"))}
+        return {"foreground_sha256": digest(load(finder.settings.background, device="cpu", dtype="float32"))}
     return {}
 
 

@@ -29,8 +29,9 @@ class ClassMeasurement(Measurement):
                 "Leave split out."
             )
         self.rules, self.request = rules, request
-        model = request.model
-        self.encoder = cast(Encoder, floor_encoder(model) if model in FLOORS else load(model, dtype="float32"))
+        model, device = request.model, request.device
+        encoder = floor_encoder(model, device) if model in FLOORS else load(model, device=device, dtype="float32")
+        self.encoder = cast(Encoder, encoder)
         self.weights, self.identity = digest(self.encoder), {"seeds": request.seeds}
         if request.patches is not None:
             self.identity |= {"patches": list(request.patches), "augment": request.augment}

@@ -33,6 +33,7 @@ from partzoo.models.base import Model
 from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
 from partzoo.models.registry import Architecture, find
+from partzoo.system.device import Device, device_of
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
 from partzoo.train.recipe import DataRecord
 from partzoo.train.tasks.base import Task
@@ -109,12 +110,15 @@ class ObjectnessTask(Task):
         *,
         resume: bool = False,
         progress: bool = True,
+        device: Device = None,
     ) -> Progress:
         """Teach the head; the steps are those of a round, and a step's images are cells.
 
         Raises:
-            UsageError: the budget is not in steps.
+            UsageError: the budget is not in steps, or the device is not the CPU.
         """
+        if device_of("cpu" if device is None else device).type != "cpu":
+            raise UsageError(f"device={str(device)!r}: 'objectness' is trained on the CPU. Leave device out.")
         began = time.monotonic()
         out = run_folder(out)
         loss = teach(self.model, examples.files, options, rounds=self.rounds, progress=progress)
