@@ -176,8 +176,8 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _foreground_rows() -> list[tuple[str, dict[str, Any]]]:
     """Foreground models, the head beside patchresnet14, and floors."""
-    models = [name for name, each in manifest().items() if find(each.architecture).family == "foreground"]
-    names = [name for name in models if not name.endswith(("-first", "-second"))]  # they are only others' parents
+    records = [each for each in manifest().values() if find(each.architecture).family == "foreground"]
+    names = [each.name for each in records if each.superseded_by is None]
     found = [(name, {"background": "auto", "size": None}) for name in (*names, BOX)]
     found += [(DEFAULT_MODEL, {"background": "boundary", "size": None})]
     return [*found, ("patchresnet14-fg.caltech101", {"background": "objectness", "size": None})]

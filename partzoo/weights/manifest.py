@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ FORMAT = 1
 NAME = "weights_manifest.json"
 PACKAGE = Path(__file__).parents[1]
 BUNDLED, CHECKPOINTS = "weights", "checkpoints"
+VARIABLE = "PARTZOO_CHECKPOINTS"  # environment variable that names a folder with the files of checkpoints/
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class WeightRecord:
         masks_used: whether masks were used in training.
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
+        superseded_by: name of the record that replaces this one, which is kept as one of its ancestors; else None.
     """
 
     name: str
@@ -84,6 +87,7 @@ class WeightRecord:
     parents: tuple[str, ...] = ()
     masks_used: bool = False
     source: dict[str, str] | None = None
+    superseded_by: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name.startswith(f"{self.architecture}."):
@@ -112,9 +116,23 @@ class WeightRecord:
         return cls(**(values | lists | {"files": tuple(WeightFile(**file) for file in values["files"])}))
 
 
-def clones() -> list[Path]:
-    """Clones that may hold ``checkpoints/``: the one that partzoo is imported from, and the current folder."""
-    return [folder for folder in (PACKAGE.parent, Path()) if (folder / NAME).is_file()]
+def checkpoint_folders() -> list[Path]:
+    """Folders that may hold released weights beside those in the package, in the order in which they are searched.
+
+    They are PARTZOO_CHECKPOINTS, and ``checkpoints/`` of the clone that partzoo is imported from and of the clone that
+    the current folder lies in.
+
+    Raises:
+        WeightsError: PARTZOO_CHECKPOINTS is not a folder.
+    """
+    here = Path.cwd()
+    roots = [folder for folder in (PACKAGE.parent, here, *here.parents) if (folder / NAME).is_file()]
+    found = [root / CHECKPOINTS for root in roots]
+    if named := os.environ.get(VARIABLE):
+        if not (folder := Path(named).expanduser()).is_dir():
+            raise WeightsError(f"{VARIABLE} is {named!r}, which is not a folder: set it to checkpoints/ of a clone.")
+        found = [folder, *found]
+    return list(dict.fromkeys(folder.resolve() for folder in found))
 
 
 def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
