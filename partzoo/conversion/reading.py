@@ -19,7 +19,7 @@ from partzoo.models.wrappers import plain_names
 from partzoo.weights.tensors import read_metadata, read_state
 
 # Keys of training checkpoints, of which the first present is taken; DINO's is the teacher, which DINO releases.
-WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher")
+WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher", "backbone")
 PARTS = ("backbone", "relation")  # the two state dicts of Spatial Reasoning
 SHOWN = 3
 DAMAGED = "not a complete checkpoint of torch or safetensors: fetch it again."
