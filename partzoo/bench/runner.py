@@ -181,7 +181,7 @@ def write(record: dict[str, Any], out: Path) -> None:
         with path_aside(out) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
-        raise UsageError(f"-o {out} cannot be written: {error.strerror}. Choose another file.") from error
+        raise UsageError(f"out={out} cannot be written: {error.strerror}. Choose another file.") from error
 
 
 def _outcomes(row: str, quick: bool, repetitions: int, device: torch.device) -> Iterator[dict[str, Any]]:

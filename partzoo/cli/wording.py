@@ -13,6 +13,8 @@ from partzoo.errors import TooLargeError
 
 NAMES = {"category": "classes"}  # of options whose argument in Python is called otherwise
 NONE = {"k": "own"}  # what an option takes where Python takes None; otherwise "none"
+LISTS = re.compile(r"partzoo\.list_models\((?:family='(\w+)')?\)")
+ARGUMENT = re.compile(r"[,;] or pass ([a-z]\w*)=[^.;:]*")  # a second way out, by an argument
 
 
 def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
@@ -21,7 +23,13 @@ def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
     if isinstance(error, TooLargeError):
         other = f", or raise {options[error.limit]}" if error.limit in options else ""
         return f"{error.reason}: reduce its size{other}."
-    sentence = str(error)
+    sentence = ARGUMENT.sub(lambda way: way[0] if way[1] in options else "", str(error))
+    sentence = LISTS.sub(lambda call: f"'partzoo list{f' --family {call[1]}' if call[1] else ''}'", sentence)
+    switches = {NAMES.get(str(each.name), str(each.name)): each for each in params if getattr(each, "is_flag", False)}
+    for name, switch in switches.items():
+        off = max(switch.secondary_opts, key=len) if switch.secondary_opts else f"no {options[name]}"
+        for value, said in ((True, options[name]), (False, off)):
+            sentence = re.sub(rf"(?<![\w.-]){name}={value}\b", said, sentence)
     for name, option in options.items():
         if option.startswith("-"):
             sentence = re.sub(rf"(?<![\w.-]){name}=None\b", f"{option} {NONE.get(name, 'none')}", sentence)

@@ -91,7 +91,7 @@ def foreground_of(background: Background, encoder: Model, device: Device = None)
     if is_foreground_model(name):
         return name, _read(name, device) if Path(name).expanduser().exists() else _released(name, device)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
-    raise UsageError(f"Unknown background {name!r}: it is 'auto', None, or one of {known}.")
+    raise UsageError(f"Unknown background {name!r}: it is 'auto' or one of {known}.")
 
 
 def _read(name: str, device: Device) -> ForegroundModel:

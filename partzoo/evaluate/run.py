@@ -224,8 +224,8 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
-    check_version(written, FORMAT, f"-o {file}", UsageError)
+        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.") from error
+    check_version(written, FORMAT, f"out={file}", UsageError)
     return record if all(record.get(key) == value for key, value in identity.items()) else None
 
 

@@ -78,7 +78,7 @@ def few_labels(
     first, options = next(iter(models.values())), options or DataOptions()
     labelled = read_images(data, options, sides.pop())
     if labelled.labels is None:
-        raise UsageError(f"--data {data} has no labels. Give one subfolder per class.")
+        raise UsageError(f"data={data} has no labels. Give one subfolder per class.")
     if every > 1:
         options = replace(options, categories=tuple(labelled.classes[::every]))
         labelled = of_categories(labelled, options, data)
@@ -143,7 +143,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     try:
         return [{name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)} for line in lines]
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with -o.") from error
+        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with out=.") from error
 
 
 def _write(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -91,9 +91,9 @@ class LoopOptions:
             object.__setattr__(self, name, checked(name, getattr(self, name), kind))
         budget = [value for value in (self.steps, self.minutes, self.epochs) if value is not None]
         if len(budget) != 1:
-            raise UsageError("Give the budget either as --steps, as --minutes or as --epochs.")
+            raise UsageError("Give the budget either as steps=, as minutes= or as epochs=.")
         if budget[0] <= 0 or self.batch_size <= 0:
-            raise UsageError("The budget (--steps, --minutes or --epochs) and --batch-size must be above zero.")
+            raise UsageError("The budget (steps=, minutes= or epochs=) and batch_size= must be above zero.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
             raise UsageError(
                 f"warmup={self.warmup}, milestones={self.milestones}, but parts of the budget must lie between 0 and 1."
@@ -188,7 +188,7 @@ def fit(
                 values = {name: term.item() for name, term in terms.items()}
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
-                    raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower --lr.")
+                    raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower lr={options.lr:g}.")
                 log.row(state, group["lr"], values)
                 bar.set_postfix_str(f"loss {state.loss:.3f}, {state.images / state.seconds:.0f} images/s")
             bar.update(_done(state, options, count) - bar.n)
@@ -210,11 +210,11 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     """
     out = Path(out).expanduser()
     if fresh and (out / CHECKPOINT).exists():
-        raise UsageError(f"{out} holds a run already. Add --resume, or choose another folder with -o.")
+        raise UsageError(f"{out} holds a run already. Add resume=True, or choose another folder with out=.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"-o {out} cannot be made: {error.strerror}. Choose another folder.") from error
+        raise UsageError(f"out={out} cannot be made: {error.strerror}. Choose another folder.") from error
     return out
 
 
@@ -319,7 +319,7 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
         raise
     except Exception as error:
         raise WeightsError(
-            f"{file} does not continue this run: {error}. Train without --resume into another -o."
+            f"{file} does not continue this run: {error}. Train with resume=False into another out=."
         ) from error
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}

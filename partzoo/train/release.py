@@ -88,7 +88,7 @@ def release(
         device=device, **budget,
     )  # fmt: skip
     if not state.finished:
-        raise UsageError(f"{name} was stopped after {state.images:,} images. Add --resume to continue.")
+        raise UsageError(f"{name} was stopped after {state.images:,} images. Add resume=True to continue.")
     model = model.cpu().eval().requires_grad_(False)
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
     fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""

@@ -212,13 +212,13 @@ def _data(settings: Settings, folder: str | Path) -> tuple[Examples, Any]:
     kind, entry = settings.kind, settings.entry
     examples = kind.read(folder, settings.reading, entry.configure(settings.config), settings.options.seed)
     if kind.NEEDS_LABELS and examples.labels is None:
-        raise UsageError(f"--data {folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
+        raise UsageError(f"data={folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
     config = entry.configure(settings.config | kind.config_from(examples))
     # A model with parts for each class looks them up by the image's label; other models with classes do not.
     classes = config.classes if hasattr(config, "parts") else 0
     if classes > 1 and (examples.labels is None or examples.labels.max() >= classes):
         has = "no classes" if examples.labels is None else f"{len(examples.classes)} classes"
-        raise UsageError(f"config.classes={classes}, but --data {folder} has {has}. Set config.classes to that, or 0.")
+        raise UsageError(f"config.classes={classes}, but data={folder} has {has}. Set config.classes to that, or 0.")
     return examples, config
 
 

@@ -206,7 +206,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     said, file = to_toml(settings), out / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != said:
-        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with -o.")
+        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with out=.")
     with write_aside(file) as opened:
         opened.write(said.encode())
     if not (out / TABLE).exists():

@@ -96,7 +96,7 @@ class ObjectnessTask(Task):
             UsageError: there is no parent, or the configuration is not the parent's own.
         """
         if parent is None:
-            raise UsageError("'objectness' needs a trained encoder. Name one with --model.")
+            raise UsageError("'objectness' needs a trained encoder. Name one with model=.")
         model = with_objectness(load(parent, device="cpu", dtype="float32"), config.hidden)
         if model.config != config:
             raise UsageError(f"The configuration of the encoder {parent} is fixed. Of config, set hidden alone.")
@@ -214,7 +214,7 @@ def _learn(
 
 def _steps(options: LoopOptions) -> int:
     if options.steps is None:
-        raise UsageError("'objectness' takes its budget as --steps, not as --minutes or --epochs.")
+        raise UsageError("'objectness' takes its budget as steps=, not as minutes= or epochs=.")
     return options.steps
 
 
