@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.features import encoder_of, model_input
 from partzoo.images.opening import open_image
 from partzoo.parts.drawing import palette
@@ -56,7 +56,9 @@ def part_attention(
     transformer = _part_transformer(found)
     count = len(transformer.blocks)
     if layer is not None and layer not in range(-count, count):
-        raise UsageError(f"layer={layer}: the part transformer has {count} layers, 0..{count - 1} or -{count}..-1.")
+        raise UsageError(
+            f"layer={layer}: the part transformer has {counted(count, 'layer')}, 0..{count - 1} or -{count}..-1."
+        )
     blocks = list(transformer.blocks) if layer is None else [transformer.blocks[layer]]
     x = model_input(open_image(image), found)
     chosen = {} if classes is None else {"classes": torch.tensor([classes], device=x.device)}

@@ -51,9 +51,12 @@ class MissingExtraError(PartzooError, ImportError):
 
 
 def counted(number: int, what: str) -> str:
-    """A number and what it counts, as in ``"1 image"``, ``"1,000 images"`` or ``"2 classes"``."""
-    ending = "" if number == 1 else "es" if what.endswith(("s", "ch", "sh", "x")) else "s"
-    return f"{number:,} {what}{ending}"
+    """A number and what it counts, as in ``"1 image"``, ``"1,000 images"`` , ``"2 classes"`` or ``"3 entries"``."""
+    if number == 1:
+        return f"1 {what}"
+    if what.endswith("ry"):
+        return f"{number:,} {what[:-1]}ies"
+    return f"{number:,} {what}{'es' if what.endswith(('s', 'ch')) else 's'}"
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -22,7 +22,7 @@ from partzoo.cli.options import (
     strict_option,
 )
 from partzoo.cli.part_files import FORMS, Output, output_of
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
@@ -368,9 +368,9 @@ def _report(found: list[dict[str, Any]], single: bool, k: int) -> None:
     if single:
         about = found[0]
         rows = [(p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]]
-        click.echo(f"{len(rows)} of {k} parts in {about['height']} x {about['width']} pixels")
+        click.echo(f"{len(rows)} of {counted(k, 'part')} in {about['height']} x {about['width']} pixels")
         if rows:
             table(rows, ("part", "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
-        click.echo(f"{len(found)} images, {min(shares)} to {max(shares)} of {k} parts in each")
+        click.echo(f"{counted(len(found), 'image')}, {min(shares)} to {max(shares)} of {counted(k, 'part')} in each")

@@ -10,6 +10,7 @@ import click
 
 from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.options import Numbers, complete_weights, device_option, json_option
+from partzoo.errors import counted
 
 if TYPE_CHECKING:
     from partzoo.progress import ProgressCallback
@@ -112,7 +113,9 @@ def evaluate(
         for row in rows([record]):
             spread = "" if row.std is None else shown(row.metric, row.std)
             lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
-        click.echo(f"{record['model']}, {record['protocol']}, {record['split']} split, {record['images']} images:")
+        click.echo(
+            f"{record['model']}, {record['protocol']}, {record['split']} split, {counted(record['images'], 'image')}:"
+        )
         table(lines, ("k", "figure", "mean", "std", "seeds"))
 
 

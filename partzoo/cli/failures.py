@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from partzoo.cli.wording import in_options
-from partzoo.errors import PartzooError
+from partzoo.errors import PartzooError, counted
 from partzoo.images.opening import OpenedImages
 
 LIST = "failed.csv"
@@ -63,7 +63,7 @@ class Failures:
         if count := len(self._reasons):
             where = f"listed in {str(self._file)!r}" if self._file else "named above"
             verb = "was" if count == 1 else "were"
-            raise PartzooError(f"{count} of {len(self._images)} images {verb} passed over, {where}.")
+            raise PartzooError(f"{count} of {counted(len(self._images), 'image')} {verb} passed over, {where}.")
 
 
 def _append(file: Path, name: str, reason: str) -> None:

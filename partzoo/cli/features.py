@@ -19,7 +19,7 @@ from partzoo.cli.options import (
     resume_option,
     strict_option,
 )
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import PartzooError, UsageError, counted
 
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
@@ -105,8 +105,8 @@ def features(
     if as_json:
         print_json(about | {"failed": failures.listed()})
     elif done:
-        count = "1 image" if len(done) == 1 else f"{len(done)} images"
-        click.echo(f"{about['channels']} channels of {count}. Written: {out}")
+        channels = counted(about["channels"], "channel")
+        click.echo(f"{channels} of {counted(len(done), 'image')}. Written: {out}")
     failures.check()
 
 

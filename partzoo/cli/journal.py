@@ -13,7 +13,7 @@ import click
 
 import partzoo
 from partzoo.cli.command import make_folder
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.files import write_aside
 
 FORMAT = "partzoo-run-1"
@@ -151,6 +151,9 @@ def _check_same(earlier: dict[str, Any], settings: dict[str, Any], output: str) 
 def _report_lost(same: bool, count: int, output: str) -> None:
     """One line on stderr where results of an earlier run will be replaced."""
     if count and same:
-        click.echo(f"{output} had {count} images done with the same settings: --resume would have kept them.", err=True)
+        click.echo(
+            f"{output} had {counted(count, 'image')} done with the same settings: --resume would have kept them.",
+            err=True,
+        )
     elif count:
         click.echo(f"{output} had results of other settings: those of the same names are replaced.", err=True)

@@ -8,6 +8,7 @@ import click
 
 from partzoo.cli.command import Command, table
 from partzoo.cli.options import Numbers, complete_weights, device_option
+from partzoo.errors import counted
 
 
 @click.command(
@@ -70,7 +71,7 @@ def stages(
         torch.set_num_threads(threads)
 
     def report(row: dict[str, Any]) -> None:
-        what = f"{row['subjects']} subjects, seed {row['seed']}, {row['initial']}"
+        what = f"{counted(int(row['subjects']), 'subject')}, seed {row['seed']}, {row['initial']}"
         click.echo(f"{what}: kappa {float(row['kappa']):.3f}", err=True)
 
     chosen: dict[str, Any] = {

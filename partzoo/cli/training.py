@@ -10,6 +10,7 @@ import click
 
 from partzoo.cli.command import Command
 from partzoo.cli.options import complete_weights, device_option
+from partzoo.errors import counted
 
 
 @click.command(
@@ -143,13 +144,13 @@ def train(
         "limit": limit,
     }
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
-    done = f"{state.step:,} steps and {state.images:,} images in {state.seconds / 60:.1f} minutes"
+    done = f"{counted(state.step, 'step')} and {counted(state.images, 'image')} in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")
         if method == "finetune":
             from partzoo.train.tasks.finetune import HELD_OUT
 
             figures = json.loads((folder / HELD_OUT).read_text())
-            click.echo(f"Top-1 on {figures['images']:,} held-out images: {figures['top1']:.2f} %.")
+            click.echo(f"Top-1 on {counted(figures['images'], 'held-out image')}: {figures['top1']:.2f} %.")
     else:
         click.echo(f"Stopped after {done}. Continue with the same command and --resume.")

@@ -16,7 +16,7 @@ from partzoo.discovery.finder import Finder, K, checked
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.images.opening import OpenedImage
 from partzoo.models.part_model import PartModel
 from partzoo.parts.parts import Parts
@@ -64,7 +64,9 @@ class LearnedFinder(Finder[MatchedImage]):
         if k is None or k == "auto":
             return self.own
         if k > self.own:
-            raise UsageError(f"k={k}: this model knows {self.own} parts. Use k <= {self.own}, or k=None for all.")
+            raise UsageError(
+                f"k={k}: this model knows {counted(self.own, 'part')}. Use k <= {self.own}, or k=None for all."
+            )
         if k < self.own and self.classes:
             raise UsageError(f"k={k}: the parts of several classes cannot be joined. Use k=None for all {self.own}.")
         return k

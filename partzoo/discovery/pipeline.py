@@ -19,7 +19,7 @@ from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary
-from partzoo.errors import ImageError, PartzooError, UsageError
+from partzoo.errors import ImageError, PartzooError, UsageError, counted
 from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.parts.parts import Parts
@@ -150,7 +150,9 @@ def fit_parts(
 def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> None:
     """Refuse another number of parts than a vocabulary has."""
     if vocabulary is not None and k not in (None, vocabulary.k):
-        raise UsageError(f"k={k}: the vocabulary has {vocabulary.k} parts of its own. Leave k out, or fit another one.")
+        raise UsageError(
+            f"k={k}: the vocabulary has {counted(vocabulary.k, 'part')} of its own. Leave k out, or fit another one."
+        )
 
 
 class Kept:
@@ -290,7 +292,7 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finde
         raise UsageError("classes= is for a part model with parts of several classes, and this one is none: leave it.")
     numbers = np.asarray(classes)
     if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)):
-        raise UsageError(f"classes={classes!r} must be one whole number, or one for each of the {count} images.")
+        raise UsageError(f"classes={classes!r} must be one whole number, or one for each image ({count}).")
     return np.broadcast_to(numbers, count).tolist()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from partzoo.errors import ShapeError, UsageError, require
+from partzoo.errors import ShapeError, UsageError, counted, require
 from partzoo.parts import coco, drawing, files
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Parts:
             raise ShapeError(f"descriptors are {self._descriptors.shape}; for k={k} they must be ({k}, D).")
         self._names = tuple(f"part {i}" for i in range(1, k + 1)) if names is None else tuple(map(str, names))
         if len(self._names) != k:
-            raise ShapeError(f"{len(self._names)} names for k={k} parts: give one for each part.")
+            raise ShapeError(f"{counted(len(self._names), 'name')} for k={k}: give one for each part.")
         self._source = str(source)
         self._quality = float(quality)
         self._scores = scores if scores is None or callable(scores) else self._checked_scores(scores)
@@ -317,7 +317,7 @@ class Parts:
 
     def _found(self) -> str:
         height, width = self.size
-        return f"{len(self.present)} of {self.k} parts in {height}x{width} pixels"
+        return f"{len(self.present)} of {counted(self.k, 'part')} in {height}x{width} pixels"
 
     def _rows(self) -> list[tuple[int, str, float]]:
         """(number, name, share of the image) of each present part."""

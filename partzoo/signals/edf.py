@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.errors import UsageError, require
+from partzoo.errors import UsageError, counted, require
 from partzoo.signals.units import microvolts
 
 _HEAD = 256  # bytes of the header's first part, and of its part on each signal
@@ -272,8 +272,8 @@ def _records(file: Path, header: EdfHeader) -> np.ndarray:
         raise UsageError(f"{file} cannot be read as EDF: it breaks off within its first record; download it again.")
     if rest or whole != header.records:
         warnings.warn(
-            f"{file} breaks off or was not finished: its header states {header.records} records, and it holds {whole} "
-            f"whole ones{' and a part of one' if rest else ''}. The whole records are read.",
+            f"{file} breaks off or was not finished: its header states {counted(header.records, 'record')}, "
+            f"and it holds {whole} whole ones{' and a part of one' if rest else ''}. The whole records are read.",
             stacklevel=3,
         )
     return np.memmap(file, "<i2", "r", header.start, (whole, header.width))

@@ -13,7 +13,7 @@ import torch
 
 from partzoo.data.folders import load_images
 from partzoo.discovery.factory import make_finder
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.evaluate import protocols
 from partzoo.evaluate.foreground import foreground_figures
 from partzoo.evaluate.foreground_measurement import model_scorer
@@ -88,7 +88,7 @@ def release(
         device=device, **budget,
     )  # fmt: skip
     if not state.finished:
-        raise UsageError(f"{name} was stopped after {state.images:,} images. Add resume=True to continue.")
+        raise UsageError(f"{name} was stopped after {counted(state.images, 'image')}. Add resume=True to continue.")
     model = model.cpu().eval().requires_grad_(False)
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
     fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""

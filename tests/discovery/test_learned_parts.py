@@ -206,7 +206,7 @@ def test_the_class_of_each_image_says_which_parts_are_meant():
         ({}, r"parts of 2 classes of objects: say which each image shows, with classes=, 0 to 1"),
         ({"classes": 2}, "classes=2: this model knows the classes 0 to 1"),
         ({"classes": -1}, "classes=-1"), ({"classes": "bird"}, "'bird'"), ({"classes": 0.5}, "0.5"),
-        ({"classes": [0, 1]}, r"one for each of the 1 images"),
+        ({"classes": [0, 1]}, r"one for each image \(1\)"),
         ({"classes": 0, "k": 1}, "k=1: the parts of several classes cannot be joined"),
         ({"classes": 0, "model": Columns(THIRDS)}, "this one is none: leave it"),
     ],
