@@ -159,7 +159,7 @@ def discover(
     options["device"] = device  # of no concern to the journal: the parts are the same
     run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
     with journal or nullcontext():
-        number, labelled = _find(run, k, vocabulary, save_vocabulary, about)
+        number, learned, labelled = _find(run, k, vocabulary, save_vocabulary, about)
         for index, parts in labelled:
             name = opened.name(index)
             output.write(parts, index, scale)
@@ -170,7 +170,7 @@ def discover(
         if journal and (output.together or not failures.listed()):
             journal.remove()
     found = [about[index] for index in sorted(about)]
-    _warn(found)
+    _warn(found, learned)
     if as_json:
         print_json({"k": number, "images": found, "failed": failures.listed()})
     elif found:
@@ -228,8 +228,8 @@ def _done_before(journal: Journal | None, images: OpenedImages, output: Output) 
 
 def _find(
     run: Run, k: int | str | None, vocabulary: str | None, save_vocabulary: str | None, done: Container[int]
-) -> tuple[int, Iterator[tuple[int, Parts]]]:
-    """How many parts there are, and the index and parts of each image that is not done.
+) -> tuple[int, bool, Iterator[tuple[int, Parts]]]:
+    """How many parts there are, whether a part model has learned them, and index and parts of each image to do.
 
     They come one by one, so that memory does not grow with their number.
     """
@@ -251,7 +251,7 @@ def _find(
     if words is None and single and not save_vocabulary:
         image = images[0]
         parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
-        return parts.k, iter([(0, parts)])
+        return parts.k, finder.learned, iter([(0, parts)])
     run.failures.begin()
     if run.journal:
         run.journal.begin()
@@ -259,7 +259,7 @@ def _find(
     if save_vocabulary:
         words.save(save_vocabulary)
     order = [index for index in range(len(images)) if index not in done and index not in run.failures]
-    return words.k, _label(run, finder, words, categories, kept, masks, order)
+    return words.k, finder.learned, _label(run, finder, words, categories, kept, masks, order)
 
 
 def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
@@ -354,14 +354,31 @@ def _about(parts: Parts, source: str, target: str | None) -> dict[str, Any]:
     }
 
 
-def _warn(found: list[dict[str, Any]]) -> None:
-    """One line on stderr for the images whose foreground is doubtful."""
+def _warn(found: list[dict[str, Any]], learned: bool) -> None:
+    """A line on stderr for images whose parts are doubtful, and one where the images seem to have no parts in common.
+
+    Args:
+        found: what was found in each image.
+        learned: whether the parts are those of a part model.
+    """
     from partzoo.discovery.segmentation import DOUBTFUL
 
     doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
     if doubtful:
         named = ", ".join(doubtful[:3]) + (f" and {len(doubtful) - 3} more" if len(doubtful) > 3 else "")
-        click.echo(f"The foreground is doubtful in {named}: look at it, or give --background none.", err=True)
+        if learned:
+            what = "Few of the model's parts are in"
+            advice = "it may show something else than the model was trained on, or be framed in another way"
+        else:
+            what, advice = "The foreground is doubtful in", "look at it, or give --mask or --background none"
+        click.echo(f"{what} {named}: {advice}.", err=True)
+    alone = sum(len(about["parts"]) == 1 for about in found)
+    if not learned and len(found) > 2 and 2 * alone > len(found):
+        click.echo(
+            f"{alone} of {len(found)} images have one part each, as images of different kinds do, which share no "
+            "parts: give those of one kind, or one image at a time.",
+            err=True,
+        )
 
 
 def _report(found: list[dict[str, Any]], single: bool, k: int) -> None:

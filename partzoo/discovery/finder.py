@@ -27,7 +27,7 @@ class Looked(Protocol):
 
     Attributes:
         pixels: ``(3, H, W)``, 0..1, at working size.
-        quality: how certain its foreground is, 0..1.
+        quality: how certain its foreground is, or how many of a part model's parts it has, 0..1.
         mask: a given foreground ``(H, W)`` bool in the image's own pixels, or None.
     """
 

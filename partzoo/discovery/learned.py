@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.finder import Finder, K, checked
 from partzoo.discovery.labels import argmax
@@ -31,7 +31,6 @@ class MatchedImage:
         maps: ``(K + 1, h, w)`` on the model's grid, background first.
         descriptors: ``(K + 1, D)``, background first.
         match: size -> maps at that size, upsampled as the model does it.
-        quality: always 1: the model's background is not a separate step.
         mask: ``(H, W)`` bool, the foreground that was given, or None.
     """
 
@@ -39,8 +38,17 @@ class MatchedImage:
     maps: Tensor
     descriptors: Tensor
     match: Callable[[tuple[int, int] | None], Tensor]
-    quality: float = 1.0
     mask: np.ndarray | None = None
+
+    @property
+    def quality(self) -> float:
+        """How many of the model's parts the image has, 0..1.
+
+        It is the mean over the parts of each one's highest probability on 2 x 2 cells, and low where the image shows
+        something else than the model was trained on, or shows it in another frame (docs/part-models.md).
+        """
+        height, width = self.maps.shape[1:]
+        return float(avg_pool2d(self.maps[1:], (min(height, 2), min(width, 2)), stride=1).amax((1, 2)).mean())
 
 
 class LearnedFinder(Finder[MatchedImage]):

@@ -36,7 +36,7 @@ class Parts:
         descriptors: ``(k, D)``, one vector for each part.
         names: k names; by default ``part 1``, ``part 2``, ...
         source: path or address of the image, for ``file_name`` in COCO.
-        quality: confidence of the foreground, 0..1.
+        quality: confidence of the foreground, or share of a part model's parts that were found, 0..1.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
@@ -123,7 +123,11 @@ class Parts:
 
     @property
     def quality(self) -> float:
-        """Confidence of the foreground, 0..1; 1 if it was not measured."""
+        """How far to trust these parts, 0..1; 1 where that was not measured, as under a given mask.
+
+        Of parts within a foreground that was found, it is the confidence in that foreground; of the parts of a part
+        model, how many of them the image has.
+        """
         return self._quality
 
     @cached_property
