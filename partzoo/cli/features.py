@@ -105,8 +105,8 @@ def features(
     if as_json:
         print_json(about | {"failed": failures.listed()})
     elif done:
-        channels = counted(about["channels"], "channel")
-        click.echo(f"{channels} of {counted(len(done), 'image')}. Written: {out}")
+        found = f"{counted(about['channels'], 'channel')} of {counted(len(done), 'image')}"
+        click.echo(f"{found}. Written: {out}")
     failures.check()
 
 

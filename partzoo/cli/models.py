@@ -72,8 +72,8 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
         rows = []
         for each in found:
             tags = [] if pretrained else [split_tag(name)[1] or "" for name in each["weights"]]
-            weights = f"Weights: {', '.join(tags)}. " if tags else ""
-            rows.append((each["name"], each["family"], weights + each["what"]))
+            tagged = f"Weights: {', '.join(tags)}. " if tags else ""
+            rows.append((each["name"], each["family"], f"{tagged}{each['what']}"))
         table(rows, ("name", "family", "what it is"), wrap=True)
 
 

@@ -32,7 +32,7 @@ class Foreground:
 
     Attributes:
         score: ``(h, w)`` float32, 0..1, foreground from 0.5 on.
-        quality: how certain it is, 0..1, see :func:`certainty` and :func:`wholeness`.
+        quality: how certain it is, 0..1, see :func:`certainty`, :func:`separation` and :func:`wholeness`.
     """
 
     score: Tensor
@@ -69,7 +69,7 @@ def segment(
     cells = _cells(method, model, maps, lab, inside, view.pixels.shape[1:])
     score, found = torch.zeros(size), torch.from_numpy(foreground(method, cells))
     score[rows, columns] = found
-    return Foreground(score, 1.0 if method == "none" else certainty(score) * wholeness(found))
+    return Foreground(score, 1.0 if method == "none" else certainty(score) * separation(found) * wholeness(found))
 
 
 def without_crumbs(score: Tensor) -> Tensor:
@@ -113,6 +113,12 @@ def certainty(score: Tensor) -> float:
     if not inside.any():
         return 0.0
     return float(score[inside].sum() / (inside.sum() + score[~inside].sum()))
+
+
+def separation(score: Tensor) -> float:
+    """The mean score inside a foreground minus the mean score outside, 0..1."""
+    inside = score >= 0.5
+    return float(score[inside].mean() - score[~inside].mean()) if inside.any() and not inside.all() else 0.0
 
 
 def wholeness(score: Tensor) -> float:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import partzoo
 from partzoo.discovery.factory import FOREGROUND, blend, default_size, is_foreground_model
-from partzoo.discovery.segmentation import at_least_something, certainty, wholeness, without_crumbs
+from partzoo.discovery.segmentation import at_least_something, certainty, separation, wholeness, without_crumbs
 from partzoo.errors import UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL
 from partzoo.hub import save_pretrained
@@ -44,6 +44,11 @@ def test_quality_is_the_iou_to_expect():
     assert certainty(torch.tensor([[1.0, 1.0], [0.0, 0.0]])) == 1
     assert certainty(torch.tensor([[0.9, 0.7], [0.3, 0.1]])) == pytest.approx(1.6 / 2.4)
     assert certainty(torch.full((3, 3), 0.4)) == 0
+
+
+def test_a_foreground_is_separate_by_its_scores():
+    assert separation(torch.tensor([[1.0, 0.8], [0.4, 0.0]])) == pytest.approx(0.9 - 0.2)
+    assert separation(torch.ones(2, 2)) == separation(torch.zeros(2, 2)) == 0
 
 
 def test_a_foreground_in_pieces_or_at_the_border_is_less_whole():

@@ -108,6 +108,8 @@ class RelationModule(nn.Module):
 class NoRelation(nn.Module):
     """Stands in place of a relation module that a model does not have."""
 
+    ordered = True
+
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Refuse to relate.
 
