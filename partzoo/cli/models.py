@@ -131,6 +131,8 @@ def _print_record(record: WeightRecord) -> None:
     if record.hub:
         where += f", on the Hub in {record.hub['repo']}"
     click.echo(f"\nweights {record.name}: {megabytes(record.bytes)}, {where}")
+    if record.superseded_by:
+        click.echo(f"  replaced by: {record.superseded_by}")
     click.echo(f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}")
     click.echo(f"  terms of that data: {record.terms}; licence of the weights: {record.licence}")
     budget = record.budget

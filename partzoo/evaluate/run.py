@@ -83,8 +83,8 @@ def evaluate(
         ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: there is no such protocol, it does not have an option, the data is missing, or this machine has no
-            such device.
+        UsageError: there is no such protocol, it does not have an option, the model does not have ``k`` parts, the data
+            is missing, or this machine has no such device.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:

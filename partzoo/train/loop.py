@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
 FORMAT = 1  # of the checkpoint
+# accelerate stays on the device of a process's first training.
+KEPT = "this process has trained on another device: begin a new process, or leave device= out"
 
 
 @dataclass(frozen=True)
@@ -236,10 +238,12 @@ def accelerator_on(device: Device) -> Accelerator:
         torch.cuda.set_device(chosen)
     try:
         found: Accelerator = make(cpu=chosen.type == "cpu")
-    except ValueError as error:  # accelerate keeps the device of the first training
-        raise UsageError(f"device={str(chosen)!r}: this process has trained elsewhere. Begin a new one.") from error
-    if found.device.type != chosen.type or (found.num_processes > 1 and chosen.index is not None):
-        raise UsageError(f"device={str(chosen)!r}: accelerate has chosen {found.device}. Leave device out.")
+    except ValueError as error:
+        raise UsageError(f"device={str(chosen)!r}: {KEPT}.") from error
+    if found.device.type != chosen.type:
+        raise UsageError(f"device={str(chosen)!r}: {KEPT}.")
+    if found.num_processes > 1 and chosen.index is not None:
+        raise UsageError(f"device={str(chosen)!r}: each of several processes has a GPU of its own. Leave device= out.")
     return found
 
 

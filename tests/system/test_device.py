@@ -184,5 +184,5 @@ def test_a_device_that_accelerate_does_not_give_is_one_sentence(monkeypatch):
         raise ValueError("AcceleratorState has already been initialized")
 
     monkeypatch.setattr(accelerate, "Accelerator", refuse)
-    with pytest.raises(UsageError, match="this process has trained elsewhere"):
+    with pytest.raises(UsageError, match="this process has trained on another device: begin a new process"):
         accelerator_on("cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.errors import UsageError
 from partzoo.evaluate.floors import FLOORS, floor_finder
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
 from partzoo.evaluate.parts.figures import part_figures
@@ -25,6 +26,8 @@ class PartMeasurement(Measurement):
         self.rules, self.request = rules, request
         self.finder = requested_finder(request)
         self.k = default_numbers(self.finder) if request.k is None else list(request.k)
+        if None in self.k and not self.finder.learned:
+            raise UsageError(f"k=None is for part models, and {request.model} is an encoder: name numbers of parts.")
         # The record names the weights as they are stored; folding the batch norms changes them.
         self.weights = digest(self.finder.model)
         folded(self.finder.model)
