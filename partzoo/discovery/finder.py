@@ -210,7 +210,7 @@ def checked(k: Any) -> K | None:
         UsageError: it is neither None, "auto" nor a whole number from 1 on.
     """
     if (isinstance(k, str) and k != "auto") or isinstance(k, float):
-        raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
+        raise UsageError(f"k={k!r} must be a whole number, 'auto' or None.")
     if isinstance(k, int) and k < 1:
         raise UsageError(f"k={k} must be at least 1.")
     return k

@@ -70,6 +70,11 @@ def test_a_method_without_learned_probabilities_doubts_a_foreground_at_the_borde
     assert found["whole"] > found["cut"]
 
 
+def test_python_has_another_word_for_a_models_own_parts_than_the_command_line(ibis):
+    with pytest.raises(UsageError, match=r"k='own' must be a whole number, 'auto' or None\."):
+        partzoo.discover_parts(ibis, "own")
+
+
 def test_taking_everything_for_foreground_is_no_doubtful_choice(ibis):
     assert partzoo.discover_parts(ibis, 3, background=None).quality == 1
 
