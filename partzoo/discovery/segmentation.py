@@ -32,7 +32,7 @@ class Foreground:
 
     Attributes:
         score: ``(h, w)`` float32, 0..1, foreground from 0.5 on.
-        quality: how certain it is, 0..1, see :func:`certainty`, :func:`separation` and :func:`wholeness`.
+        quality: how certain it is, 0..1, see :func:`certainty` and :func:`plausibility`.
     """
 
     score: Tensor
@@ -69,7 +69,7 @@ def segment(
     cells = _cells(method, model, maps, lab, inside, view.pixels.shape[1:])
     score, found = torch.zeros(size), torch.from_numpy(foreground(method, cells))
     score[rows, columns] = found
-    return Foreground(score, 1.0 if method == "none" else certainty(score) * separation(found) * wholeness(found))
+    return Foreground(score, 1.0 if method == "none" else plausibility(found))
 
 
 def without_crumbs(score: Tensor) -> Tensor:
@@ -115,6 +115,15 @@ def certainty(score: Tensor) -> float:
     return float(score[inside].sum() / (inside.sum() + score[~inside].sum()))
 
 
+def plausibility(score: Tensor) -> float:
+    """How plausible a foreground by a method without learned probabilities is, 0..1.
+
+    Its :func:`certainty` alone hardly ranks the failures of such methods. It is the geometric mean of that, of the
+    :func:`separation`, and of the two shares in :func:`wholeness` (docs/discovery.md).
+    """
+    return (certainty(score) * separation(score) * wholeness(score)) ** 0.25
+
+
 def separation(score: Tensor) -> float:
     """The mean score inside a foreground minus the mean score outside, 0..1."""
     inside = score >= 0.5
@@ -125,8 +134,7 @@ def wholeness(score: Tensor) -> float:
     """How much a foreground is like one object within the image, 0..1.
 
     It is the share of the foreground that lies in its largest connected piece, times the share of the image's border
-    that is background. The scores of methods that have not learned from masks are no probabilities, so that
-    :func:`certainty` alone hardly ranks their failures (docs/discovery.md).
+    that is background.
     """
     inside = score >= 0.5
     border = torch.cat([inside[0], inside[-1], inside[1:-1, 0], inside[1:-1, -1]]).float().mean()

@@ -10,7 +10,14 @@ from safetensors.torch import save_file
 
 import partzoo
 from partzoo.discovery.factory import FOREGROUND, blend, default_size, is_foreground_model
-from partzoo.discovery.segmentation import at_least_something, certainty, separation, wholeness, without_crumbs
+from partzoo.discovery.segmentation import (
+    at_least_something,
+    certainty,
+    plausibility,
+    separation,
+    wholeness,
+    without_crumbs,
+)
 from partzoo.errors import UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL
 from partzoo.hub import save_pretrained
@@ -49,6 +56,14 @@ def test_quality_is_the_iou_to_expect():
 def test_a_foreground_is_separate_by_its_scores():
     assert separation(torch.tensor([[1.0, 0.8], [0.4, 0.0]])) == pytest.approx(0.9 - 0.2)
     assert separation(torch.ones(2, 2)) == separation(torch.zeros(2, 2)) == 0
+
+
+def test_plausibility_is_the_geometric_mean_of_four_shares():
+    score = torch.full((10, 12), 0.1)
+    score[3:, 3:7] = 0.9  # 28 of 120 cells, four of the forty at the border
+    expected, apart, whole = 28 * 0.9 / (28 + 92 * 0.1), 0.8, 36 / 40
+    assert plausibility(score) == pytest.approx((expected * apart * whole) ** 0.25)
+    assert plausibility(torch.zeros(10, 12)) == 0
 
 
 def test_a_foreground_in_pieces_or_at_the_border_is_less_whole():
