@@ -178,8 +178,10 @@ def download(
 def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
     """Fetch a record's file from the Hugging Face cache or the Hub, without checking it."""
     if record.hub is None:
+        folders = " and ".join(map(str, _folders(file)))
+        searched = f", searched in {folders}" if folders else ""
         raise WeightsError(
-            f"Weights of {record.name} are not here ({file.path}) and not on the Hub: set {VARIABLE} to "
+            f"Weights of {record.name} are not here ({file.path}{searched}) and not on the Hub: set {VARIABLE} to "
             "checkpoints/ of a clone of the repository, or pass the path of a .safetensors file."
         )
     repo, revision = record.hub["repo"], revision or record.hub["revision"]
@@ -191,9 +193,12 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
 
 def _here(file: WeightFile) -> Path | None:
     """Path of a file in the package or in a folder of checkpoints; None if it is in neither."""
-    kind, _, name = file.path.partition("/")
-    folders = [PACKAGE / BUNDLED] if kind == BUNDLED else checkpoint_folders()
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    name = file.path.partition("/")[2]
+    return next((folder / name for folder in _folders(file) if (folder / name).is_file()), None)
+
+
+def _folders(file: WeightFile) -> list[Path]:
+    return [PACKAGE / BUNDLED] if file.path.startswith(f"{BUNDLED}/") else checkpoint_folders()
 
 
 def _hub_name(record: WeightRecord, file: WeightFile) -> str:

@@ -207,6 +207,13 @@ def test_a_checkpoint_is_found_where_the_variable_says(record, clone, tmp_path, 
     assert weights.resolve(record)[0].parent.samefile(moved)
 
 
+def test_a_variable_that_names_another_folder_is_named(record, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=rf"not here \(checkpoints/.*, searched in {re.escape(str(tmp_path))}"):
+        weights.resolve(record)
+
+
 @pytest.mark.parametrize("call", [weights.resolve, weights.available])
 def test_a_variable_that_names_no_folder_is_one_sentence(call, record, tmp_path, monkeypatch):
     monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(tmp_path / "nowhere"))
