@@ -1,9 +1,9 @@
-"""Writes a table of docs/discovery.md: other descriptors and clusterings than the default's, on dev splits.
+"""Write a table of docs/discovery.md: descriptors and clusterings other than the default's, on dev splits.
 
     python experiments/discovery_scores.py DATA --limit 45
     python experiments/discovery_scores.py DATA --only default,colour
 
-DATA is the folder with ``masks/``. A figure is the mean over seeds of the clustering.
+DATA is the folder with ``masks/``. Each figure is the mean over seeds of the clustering.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ ROWS = {
     "k-means alone": {"more": 1},
     "four times as many groups": {"more": 4},
 }
-CONSTANTS = {"more": (cluster, "MORE"), "temperature": (descriptors, "TEMPERATURE")}  # they are not settings
+CONSTANTS = {"more": (cluster, "MORE"), "temperature": (descriptors, "TEMPERATURE")}  # constants that are not settings
 
 
 @contextmanager
 def constants(**changes: float) -> Iterator[None]:
-    """Other values of :data:`CONSTANTS`."""
+    """Replace the values of some of :data:`CONSTANTS` inside the block."""
     before = {name: getattr(*CONSTANTS[name]) for name in changes}
     try:
         for name, value in changes.items():
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--split", default="dev", choices=("dev", "report"))
     parser.add_argument("--limit", type=int, default=None, help="images of each split; all by default")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--only", default="", help="rows whose description holds one of these words")
+    parser.add_argument("--only", default="", help="only rows whose description contains one of these words")
     chosen = parser.parse_args()
     default = make_finder()
     print(f"| what | {' | '.join(SETS)} |\n| --- | {' | '.join('---' for _ in SETS)} |", flush=True)

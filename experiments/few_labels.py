@@ -1,7 +1,8 @@
-"""Accuracy on Tiny-ImageNet at few labels, after PART off the grid, on the grid, and from scratch: docs/transfer.md.
+"""Measure accuracy on Tiny-ImageNet with few labels, after PART off the grid, on the grid, and from scratch.
 
-Pretrains a small network both ways for as many steps on the folder's images, finetunes both and the same network from
-scratch on few labelled images of each class, and prints the mean and standard deviation over seeds:
+The script pretrains a small network off and on the grid for equally many steps, finetunes both results and the
+same network from scratch on few labelled images of each class, and prints the mean and standard deviation over seeds
+(docs/transfer.md):
 
     python experiments/few_labels.py --data DIR -o runs/few-labels
 
@@ -22,7 +23,7 @@ from partzoo.train.run import train
 
 PRETRAINING = {"optimizer": "muon", "lr": 2e-3, "betas": [0.9, 0.95], "batch_size": 32}
 FINETUNING = {"batch_size": 64, "lr": 1e-3, "warmup": 0.05}
-# DeiT's whole augmentation is for long trainings: 200 steps with it end far below 200 with crops alone.
+# DeiT's full augmentation is made for long training: after 200 steps it is far below 200 steps with crops alone.
 AUGMENTATION = {"scale": (0.5, 1.0), "policy": "", "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
@@ -31,12 +32,12 @@ AUGMENTATION = {"scale": (0.5, 1.0), "policy": "", "erasing": 0.0, "mixup": 0.0,
     "--data", required=True, type=click.Path(path_type=Path), help="Folder of Tiny-ImageNet, or any with classes."
 )
 @click.option("-o", "--out", default="runs/few-labels", show_default=True, type=click.Path(path_type=Path))
-@click.option("--pretrained", multiple=True, metavar="LABEL=NAME", help="A PART model in place of the pretrainings.")
-@click.option("--pretraining", default=1500, show_default=True, help="Steps of each of the two, 32 images each.")
-@click.option("--dim", default=64, show_default=True, help="Channels, 32 for each head; part-vitt8 has 192.")
-@click.option("--depth", default=4, show_default=True, help="Blocks; part-vitt8 has 12.")
-@click.option("--steps", default=200, show_default=True, help="Of each finetuning, 64 images each.")
-@click.option("--per-class", default="50,10", show_default=True, help="Labelled images of each class.")
+@click.option("--pretrained", multiple=True, metavar="LABEL=NAME", help="PART model to use instead of pretraining.")
+@click.option("--pretraining", default=1500, show_default=True, help="Steps of each pretraining, 32 images each.")
+@click.option("--dim", default=64, show_default=True, help="Number of channels, 32 per head; part-vitt8 has 192.")
+@click.option("--depth", default=4, show_default=True, help="Number of blocks; part-vitt8 has 12.")
+@click.option("--steps", default=200, show_default=True, help="Steps of each finetuning, 64 images each.")
+@click.option("--per-class", default="50,10", show_default=True, help="Numbers of labelled images of each class.")
 @click.option(
     "--every", default=10, show_default=True, help="Use every n-th class: by default 20 of Tiny-ImageNet's 200."
 )

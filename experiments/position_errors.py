@@ -1,12 +1,12 @@
-"""How well PART learns where patches lie, by relative encoder, sampling and number of pairs: docs/relations.md.
+"""Measure how well PART learns patch positions, by relative encoder, sampling and number of pairs.
 
-Trains the same small network from random weights for the same number of steps in every setting, and measures its
-position errors on held-out images, off the grid and on it:
+The script trains the same small network from random weights for the same number of steps in every setting, and measures
+its position errors on held-out images, off the grid and on it (docs/relations.md):
 
     python experiments/position_errors.py --data DIR -o runs/position-errors
 
-Each setting is two rows of results/part/position-errors.csv, written when it is done, and is not run again.
-With --tiny everything is so small that the results are meaningless and it ends in seconds.
+Each setting becomes two rows of results/part/position-errors.csv, written when it is done, and is not run again.
+With --tiny, everything is so small that the run ends in seconds and the results are meaningless.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from partzoo.train.tasks.part import PartTask
 ERRORS = ("mse_x", "mse_y", "distance", "mse_w", "mse_h")
 FIGURES = (*ERRORS, *(f"constant_{name}" for name in ERRORS), "antisymmetry", "random_antisymmetry")
 FIGURES += ("correlation_x", "correlation_y", "additive")
-ENCODERS = ("cross-attention", "bare", "pairwise-mlp", "mlp")  # bare: cross-attention without projections
-PAIRS = (256, 1024, 4096)  # beside the 2,048 of all others; 4,096 are all
+ENCODERS = ("cross-attention", "bare", "pairwise-mlp", "mlp")  # "bare" is cross-attention without projections
+PAIRS = (256, 1024, 4096)  # besides the 2,048 of all other settings; 4,096 is all pairs
 EVALUATED = ("off-grid", "on-grid")
 LOOP = {"optimizer": "muon", "lr": 2e-3, "betas": (0.9, 0.95), "batch_size": 32, "log_steps": 10}
 ROWS, CURVES, IMAGE = "position-errors.csv", "curves.csv", "position-errors.png"
@@ -46,7 +46,7 @@ TERMS = ("loss", "positions", "sizes")
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained, and for how long."""
+    """A network to train, with its sampling, targets and duration."""
 
     encoder: str = "cross-attention"
     sampling: str = "integer"
@@ -59,7 +59,7 @@ class Setting:
     steps: int = 1000
 
     def network(self) -> Part:
-        """The network, with random weights drawn by the seed."""
+        """Make the network, with random weights drawn by the seed."""
         entry = find("part-vitt8")
         encoder = "cross-attention" if self.encoder == "bare" else self.encoder
         values = {"relative_encoder": encoder, "projections": self.encoder != "bare", "heads": max(self.dim // 32, 1)}
@@ -72,12 +72,12 @@ class Setting:
         )
 
     def key(self) -> dict[str, str]:
-        """The setting as columns of a table."""
+        """Return the setting as columns of a table."""
         return {name: str(value) for name, value in asdict(self).items()}
 
 
 def settings(base: Setting) -> list[Setting]:
-    """All settings, the most informative ones first."""
+    """Return all settings, the most informative ones first."""
     found = [replace(base, encoder=encoder) for encoder in ENCODERS]
     found += [replace(base, encoder=encoder, sampling="on-grid") for encoder in ENCODERS[:3]]
     found += [replace(base, pairs=pairs) for pairs in PAIRS]
@@ -86,7 +86,7 @@ def settings(base: Setting) -> list[Setting]:
 
 
 def run(setting: Setting, training: ImageSet, unseen: ImageSet, limit: int, out: Path, results: Path) -> bool:
-    """Train and measure one setting, and write its rows; False where it was stopped before."""
+    """Train and measure one setting, and write its rows; return False if it was stopped early."""
     folder = out / "-".join(setting.key().values())
     shutil.rmtree(folder, ignore_errors=True)
     pairs = 0 if setting.pairs == 4096 else setting.pairs
@@ -114,11 +114,11 @@ def run(setting: Setting, training: ImageSet, unseen: ImageSet, limit: int, out:
 
 @torch.inference_mode()
 def consistency(model: Part, images: ImageSet, sampling: str, limit: int) -> dict[str, float]:
-    """How alike the ways there and back are, and how far the translations are differences of two places.
+    """Measure the antisymmetry of the translations, and how nearly they are differences of two positions.
 
-    ``correlation_x`` and ``correlation_y`` are of the way there with the way back reversed, over pairs of different
-    patches; ``additive`` is the part of the translations' variance that a number for the target plus one for the
-    reference explains.
+    ``correlation_x`` and ``correlation_y`` correlate each translation with the negated reverse one, over pairs of
+    different patches; ``additive`` is the share of the translations' variance that is explained by a number for the
+    target plus one for the reference.
     """
     generator, totals = torch.Generator().manual_seed(0), torch.zeros(3)
     for _, pixels in normalized_batches(model, images, 50, limit):
@@ -135,13 +135,13 @@ def consistency(model: Part, images: ImageSet, sampling: str, limit: int) -> dic
 
 
 def of(rows: Sequence[dict[str, str]], setting: Setting, **more: str) -> list[dict[str, str]]:
-    """The rows of a setting."""
+    """Return the rows of a setting."""
     wanted = (setting.key() | more).items()
     return [row for row in rows if wanted <= row.items()]
 
 
 def tables(base: Setting, rows: Sequence[dict[str, str]]) -> list[str]:
-    """The tables of docs/relations.md: relative encoders and samplings, numbers of pairs, four targets."""
+    """Return the tables of docs/relations.md: relative encoders and samplings, numbers of pairs, four targets."""
     trained = [
         replace(base, encoder=encoder, sampling=sampling) for sampling in ("integer", "on-grid") for encoder in ENCODERS
     ]
@@ -170,7 +170,7 @@ def tables(base: Setting, rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def encoder_row(off: dict[str, str], on: dict[str, str]) -> tuple[str, ...]:
-    """A line of the first table, from what was measured off the grid and on it."""
+    """Return a line of the first table, from the measurements off the grid and on it."""
     sampling = "on the grid" if off["sampling"] == "on-grid" else "off the grid"
     cost = (f"{int(off['relative_parameters']):,}", off["core_seconds"])
     correlation = " / ".join(f"{float(off[f'correlation_{axis}']):.3f}" for axis in "xy")
@@ -178,12 +178,12 @@ def encoder_row(off: dict[str, str], on: dict[str, str]) -> tuple[str, ...]:
 
 
 def three(row: dict[str, str], prefix: str = "") -> str:
-    """Mean squared errors of x and y and the mean distance."""
+    """Format the mean squared errors of x and y and the mean distance."""
     return " / ".join(f"{float(row[prefix + name]):.2f}" for name in ERRORS[:3])
 
 
 def draw(base: Setting, rows: Sequence[dict[str, str]], curves: Sequence[dict[str, str]], file: Path) -> None:
-    """Losses by relative encoder, errors by number of pairs, and the terms of four targets."""
+    """Draw losses by relative encoder, errors by number of pairs, and the terms of four targets."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6))
     for encoder in ENCODERS:
         plot_median(axes[0], of(curves, replace(base, encoder=encoder)), "loss", encoder)
@@ -211,7 +211,7 @@ def draw(base: Setting, rows: Sequence[dict[str, str]], curves: Sequence[dict[st
 
 
 def plot_median(axis: plt.Axes, rows: Sequence[dict[str, str]], name: str, label: str, unit: float = 1.0) -> None:
-    """A term over the steps: a running median of 170 steps, because each logged value is of one batch."""
+    """Plot a term over the steps as a running median of 170 steps, because each logged value is from one batch."""
     if not rows:
         return
     values = np.pad([float(row[name]) / unit for row in rows], 8, mode="reflect")
@@ -223,16 +223,16 @@ def plot_median(axis: plt.Axes, rows: Sequence[dict[str, str]], name: str, label
 
 
 @click.command(help=__doc__)
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of Tiny-ImageNet, or any other.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of Tiny-ImageNet or other images.")
 @click.option("-o", "--out", default="runs/position-errors", show_default=True, type=click.Path(path_type=Path))
 @click.option("--results", default="results/part", show_default=True, type=click.Path(path_type=Path))
 @click.option("--images", default="docs/images", show_default=True, type=click.Path(path_type=Path))
-@click.option("--dim", default=64, show_default=True, help="Channels, 32 for each head; part-vitt8 has 192.")
-@click.option("--depth", default=4, show_default=True, help="Blocks; part-vitt8 has 12.")
-@click.option("--steps", default=1000, show_default=True, help="Of each training, 32 images each.")
-@click.option("--limit", default=2000, show_default=True, help="Held-out images.")
-@click.option("--seed", default=0, show_default=True, help="Of weights and sampling.")
-@click.option("--tiny", is_flag=True, help="To see that it runs.")
+@click.option("--dim", default=64, show_default=True, help="Number of channels, 32 per head; part-vitt8 has 192.")
+@click.option("--depth", default=4, show_default=True, help="Number of blocks; part-vitt8 has 12.")
+@click.option("--steps", default=1000, show_default=True, help="Steps of each training run, 32 images each.")
+@click.option("--limit", default=2000, show_default=True, help="Number of held-out images.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of weights and sampling.")
+@click.option("--tiny", is_flag=True, help="Make a quick run that only shows that everything works.")
 @click.option("--threads", default=1, show_default=True)
 def main(
     data: Path,

@@ -1,10 +1,10 @@
-"""How many pixels keep their part's number when an image is changed: docs/discovery.md's table.
+"""Measure how many pixels keep their part's number when an image is changed: the table of docs/discovery.md.
 
     python experiments/robustness.py DATA -o results/robustness.csv
 
 DATA is the folder with ``masks/``, whose report splits of celebamask, clothing and cars are used. One vocabulary is
-fitted on each set's training split; every image is labelled as it is and changed, the labels are brought back to the
-image's own pixels, and pixels whose label is not 0 are counted.
+fitted on each set's training split. Every image is labelled with and without the change, labels are mapped back to the
+image's original size, and pixels whose label is not 0 are counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ K = 8
 
 
 def scaled(factor: float) -> tuple[Callable, Callable]:
-    """The image at another size, and labels brought back from it."""
+    """Return a function that scales an image, and one that maps labels back."""
 
     def change(image: Image.Image) -> Image.Image:
         size = [max(round(n * factor), 1) for n in image.size]
@@ -53,13 +53,13 @@ def brighter(factor: float) -> Callable:
 
 
 def cut(image: Image.Image) -> Image.Image:
-    """The central 80 % of each side."""
+    """Crop the central 80 % of each side."""
     width, height = image.size
     return image.crop((width // 10, height // 10, width - width // 10, height - height // 10))
 
 
 def uncut(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels of the central part in the whole, 0 around, which is not counted."""
+    """Place the labels of the central part in the whole image, surrounded by 0, which is not counted."""
     whole = np.full(size, -1, np.int64)
     top, left = size[0] // 10, size[1] // 10
     whole[top : top + labels.shape[0], left : left + labels.shape[1]] = labels
@@ -78,7 +78,7 @@ CHANGES: dict[str, tuple[Callable, Callable]] = {
 
 
 def shares(data: Path, name: str, limit: int | None) -> dict[str, float]:
-    """Share of the labelled pixels, in per cent, that keep their number under each change."""
+    """Compute the share of the labelled pixels, in per cent, that keep their number under each change."""
     train = [each.pixels for each in MaskedSet(find_set(data, name), "train")][:limit]
     vocabulary = partzoo.fit_parts(train, K)
     kept, counted = dict.fromkeys(CHANGES, 0), dict.fromkeys(CHANGES, 0)
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--limit", type=int, help="at most this many images of each split")
+    parser.add_argument("--limit", type=int, help="largest number of images of each split")
     chosen = parser.parse_args()
     found = {name: shares(chosen.data, name, chosen.limit) for name in SETS}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Rows of a CSV that a script measures one after the other, and Markdown tables of them."""
+"""CSV rows that a script measures one after the other, and Markdown tables of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partzoo.evaluate import report
 
 
 def read(file: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where there is no table yet."""
+    """Read the rows of a table; return none if the table does not exist."""
     if not file.exists():
         return []
     with file.open(encoding="utf-8", newline="") as opened:
@@ -19,7 +19,7 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 def append(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to a table, with a head where it is new."""
+    """Add rows to a table, with a header if it is new."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = not file.exists()
     with file.open("a", encoding="utf-8", newline="") as opened:
@@ -30,5 +30,5 @@ def append(file: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Format a Markdown table."""
     return report.markdown([head, ["---"] * len(head), *rows]) + "\n"

@@ -1,11 +1,11 @@
-"""Whether pretraining by PART helps with few labels, on synthetic nights of sleep: docs/signals.md.
+"""Measure whether pretraining by PART helps with few labels, on synthetic nights of sleep: docs/signals.md.
 
-Writes nights, pretrains a small model on those that are not held out, finetunes it and one from random weights, and
-reads both out as they are, frozen:
+The script writes nights, pretrains a small model on those that are not held out, finetunes it and a randomly
+initialized one, and classifies the frozen features of both:
 
     python experiments/signals.py -o runs/signals
 
-With --tiny everything is so small that the results are meaningless and it ends in a minute.
+With --tiny, everything is so small that the run ends in a minute and the results are meaningless.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from partzoo.train.run import train
 from partzoo.train.stages import few_of_each, means, sample_efficiency, with_classes
 from partzoo.train.windows import labelled, read_nights
 
-LABELLED = 5  # windows of each night
-PENALTY = 10.0  # on the squared weights of the classifier of frozen features, beside the sum over windows
+LABELLED = 5  # number of labelled windows of each night
+PENALTY = 10.0  # factor of the squared weights of the classifier of frozen features, beside the sum over windows
 SMALL = {"dim": 64, "depth": 2, "heads": 4, "relative_encoder": "pairwise-mlp"}
 
 
 @click.command(help=__doc__)
 @click.option("-o", "--out", default="runs/signals", show_default=True, type=click.Path(path_type=Path))
 @click.option("--pretraining", default=3500, show_default=True, help="Steps of pretraining.")
-@click.option("--steps", default=150, show_default=True, help="Of each finetuning.")
+@click.option("--steps", default=150, show_default=True, help="Steps of each finetuning.")
 @click.option("--seeds", default=5, show_default=True)
-@click.option("--tiny", is_flag=True, help="To see that it runs.")
+@click.option("--tiny", is_flag=True, help="Make a quick run that only shows that everything works.")
 @click.option("--threads", default=1, show_default=True)
 def main(out: Path, pretraining: int, steps: int, seeds: int, tiny: bool, threads: int) -> None:
     torch.set_num_threads(threads)
@@ -96,7 +96,7 @@ def main(out: Path, pretraining: int, steps: int, seeds: int, tiny: bool, thread
 def read_out(
     file: Path, data: Path, cache: str, subjects: tuple[int | None, ...], seeds: int, test_sleepers: int
 ) -> list[dict[str, Any]]:
-    """Kappa of logistic regressions on frozen features of the windows that ``sample_efficiency`` draws."""
+    """Compute kappa of logistic regressions on frozen features of the windows that ``sample_efficiency`` draws."""
     pretrained = load(file, device="cpu", dtype="float32")
     rules = replace(PHYSIONET_2018, test_subjects=test_sleepers, train_subjects=1)
     test = read_nights(rules.records(data, "test"), cache, progress=False)
@@ -121,7 +121,7 @@ def read_out(
 
 @torch.inference_mode()
 def features(model: SignalPart, windows: np.ndarray) -> Tensor:
-    """Mean and deviation ``(n, 2 d)`` over time of the tokens of windows."""
+    """Compute mean and deviation ``(n, 2 d)`` over time of the tokens of windows."""
     found = []
     for some in torch.from_numpy(np.array(windows, np.float32)).split(256):
         tokens = model.encode(some).patch

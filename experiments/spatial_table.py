@@ -1,12 +1,14 @@
-"""Table 1's Tiny-ImageNet column and figure 4's curve of Spatial Reasoning, at a small budget: docs/spatial.md.
+"""Reproduce table 1's Tiny-ImageNet column and figure 4's curve of Spatial Reasoning at a small budget.
 
-Trains the same network on as many images by relational reasoning, by spatial reasoning and with additive patches, for
-several seeds, and probes its frozen features on an image and n patches of it, random weights beside them:
+The script trains the same network on equally many images by relational reasoning, spatial reasoning and with additive
+patches, for several seeds, and probes its frozen features on an image and n of its patches, beside random weights
+(docs/spatial.md):
 
     python experiments/spatial_table.py --data DIR -o runs/spatial-table
 
-What each training gives is written to results/spatial/linear.csv when it is measured, and is not run again; a stopped
-training continues. With --tiny everything is so small that the results are meaningless and it ends in seconds.
+The results of each training run are written to results/spatial/linear.csv when they are measured, and are not measured
+again; a stopped run continues. With --tiny, everything is so small that the run ends in seconds and the results are
+meaningless.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class Method:
     """A row of the paper's table 1.
 
     Attributes:
-        title: what the training relates; the last row is the published code's additive variant.
-        paper: its accuracy there, in per cent, with ``patches`` at inference.
+        title: description of the training; the last row is the published code's additive variant.
+        paper: accuracy in the paper, in per cent, with ``patches`` at inference.
         patches: number of patches of each image at inference.
         task, config: settings of the method; random weights have no task.
     """
@@ -76,7 +78,7 @@ METHODS = {
 def trained(
     name: str, seed: int, data: Path, folder: Path, architecture: str, sizes: dict[str, int], **budget: Any
 ) -> tuple[Spatial, int, float] | None:
-    """A model, the images it saw and the minutes that took; None where it was stopped before."""
+    """Train a model; return it with the images it saw and the minutes it took, or None if it was stopped early."""
     method = METHODS[name]
     if method.task is None:
         entry = find(architecture)
@@ -90,7 +92,7 @@ def trained(
 
 
 def measured(model: Spatial, data: Path, name: str, seed: int, limit: int) -> list[dict[str, Any]]:
-    """Accuracies for each number of patches, as the last columns of the table."""
+    """Measure the accuracies for each number of patches, as the last columns of the table."""
     numbers = METHODS[name].numbers
     with torch.inference_mode(), kept_memory():
         runs, _ = patch_figures(model, get("tiny-imagenet"), data, patches=numbers, seeds=[seed], limit=limit)
@@ -102,19 +104,19 @@ def measured(model: Spatial, data: Path, name: str, seed: int, limit: int) -> li
 
 
 def of(rows: Sequence[dict[str, str]], method: str, patches: int, figure: str = "linear_sgd") -> list[float]:
-    """A figure over all seeds."""
+    """Return a figure for all seeds."""
     return [float(row[figure]) for row in rows if (row["method"], row["patches"]) == (method, str(patches))]
 
 
 def shown(values: Sequence[float]) -> str:
-    """Mean and standard deviation."""
+    """Format mean and standard deviation."""
     if not values:
         return ""
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
 def tables(rows: Sequence[dict[str, str]]) -> list[str]:
-    """The tables of docs/spatial.md: the methods as in table 1, and accuracies by number of patches."""
+    """Return the tables of docs/spatial.md: the methods as in table 1, and accuracies by number of patches."""
     filled = {name: method for name, method in METHODS.items() if any(row["method"] == name for row in rows)}
     methods = [
         (method.title, str(method.patches), f"{method.paper:.2f}",
@@ -129,7 +131,7 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
-    """Figure 4: accuracy by number of patches at inference, mean, lowest and highest over seeds."""
+    """Draw figure 4: accuracy by number of patches at inference, with mean, lowest and highest over seeds."""
     figure, axis = plt.subplots(figsize=(6, 3.8))
     for name, method in METHODS.items():
         found = {n: values for n in method.numbers if (values := of(rows, name, n))}
@@ -146,7 +148,11 @@ def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
 
 
 def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
-    """Refuse a table of another setting."""
+    """Refuse a table of another setting.
+
+    Raises:
+        click.UsageError: the table was made with another setting.
+    """
     if differing := [name for name, value in wanted.items() if row[name] != value]:
         raise click.UsageError(f"{file} holds another {' and '.join(differing)}: give another folder by --results.")
 
@@ -157,13 +163,13 @@ def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
 @click.option("--results", default="results/spatial", show_default=True, type=click.Path(path_type=Path))
 @click.option("--images", default="docs/images", show_default=True, type=click.Path(path_type=Path))
 @click.option("--model", default="spatial-conv4", show_default=True, help="Architecture.")
-@click.option("--method", "methods", multiple=True, type=click.Choice([*METHODS]), help="Row to fill; otherwise all.")
-@click.option("--size", default=32, show_default=True, help="Of images; patches have 3/8 of it.")
-@click.option("--epochs", default=1.0, show_default=True, help="Of each training.")
+@click.option("--method", "methods", multiple=True, type=click.Choice([*METHODS]), help="Row to fill; all by default.")
+@click.option("--size", default=32, show_default=True, help="Side of the images; patches have 3/8 of it.")
+@click.option("--epochs", default=1.0, show_default=True, help="Epochs of each training run.")
 @click.option("--seeds", default="0,1,2", show_default=True, type=Numbers(least=0))
-@click.option("--limit", default=20000, show_default=True, help="Images that the probes learn from.")
+@click.option("--limit", default=20000, show_default=True, help="Number of images that the probes learn from.")
 @click.option("--threads", default=1, show_default=True)
-@click.option("--tiny", is_flag=True, help="To see that it runs.")
+@click.option("--tiny", is_flag=True, help="Make a quick run that only shows that everything works.")
 def main(
     data: Path,
     out: Path,

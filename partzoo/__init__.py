@@ -1,4 +1,4 @@
-"""partzoo: a model zoo for parts. Names are imported when first used."""
+"""partzoo, a zoo of part models. Public names are imported on first use."""
 
 from __future__ import annotations
 

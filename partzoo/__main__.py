@@ -1,4 +1,4 @@
-"""``python -m partzoo`` is the ``partzoo`` command."""
+"""Run the ``partzoo`` command with ``python -m partzoo``."""
 
 from partzoo.cli import main
 

@@ -1,4 +1,4 @@
-"""Attention of a part model's part embeddings to the patches of an image."""
+"""Attention maps from a model's part embeddings to the patches of an image."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def part_attention(
     classes: int | None = None,
     device: Device = None,
 ) -> np.ndarray:
-    """How much each part embedding attends to each patch of an image, averaged over the heads.
+    """Compute how much each part embedding attends to each patch of an image, averaged over the heads.
 
     Args:
-        image: one image, as :func:`partzoo.images.opening.open_image` takes it.
-        model: name of a PartFormer or an MPAE, or the module.
-        layer: layer of the part transformer, -1 for the last; None averages over all, as in the paper's figure 1.
-        classes: class of the image, for a model whose classes have parts of their own.
+        image: one image, in any form that :func:`partzoo.images.opening.open_image` accepts.
+        model: name of a PartFormer or MPAE model, or the module itself.
+        layer: index of a layer of the part transformer, -1 for the last; None averages over all (paper, figure 1).
+        classes: class of the image, for a model that has separate parts for each class.
         device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
@@ -77,10 +77,10 @@ def part_attention(
 
 
 def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Image:
-    """Draw maps of :func:`part_attention` over the image, one copy of it for each map.
+    """Draw the maps of :func:`part_attention` over the image, one copy of the image per map.
 
     Args:
-        image: one image, as :func:`partzoo.images.opening.open_image` takes it.
+        image: one image, in any form that :func:`partzoo.images.opening.open_image` accepts.
         maps: ``(K + 1, h, w)``; each is scaled by its largest value and drawn in the part's colour, the background in
             white.
         side: longer side of each copy, in pixels.
@@ -104,7 +104,7 @@ def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Im
 
 
 def _of_parts(block: Block, projected: Tensor, parts: int) -> Tensor:
-    """Attention ``(K + 1, N)`` of the part tokens to all tokens, averaged over the heads, from ``(1, N, 3 C)``."""
+    """Average the part tokens' attention to all tokens over the heads: ``(K + 1, N)`` from ``(1, N, 3 C)``."""
     queries, keys, _ = projected[0].float().unflatten(1, (3, block.attn.num_heads, -1)).permute(1, 2, 0, 3)
     return (block.attn.scale * queries[:, :parts] @ keys.mT).softmax(-1).mean(0)
 

@@ -7,30 +7,30 @@ from types import ModuleType
 
 
 class PartzooError(Exception):
-    """Base of every error that partzoo raises on purpose."""
+    """Base class of all errors that partzoo raises deliberately."""
 
 
 class UsageError(PartzooError, ValueError):
-    """An argument is wrong, for example out of range or unknown; the command line exits with status 2."""
+    """Raised if an argument is invalid, for example out of range or unknown; the command line exits with status 2."""
 
 
 class UnknownModelError(UsageError):
-    """No architecture, tag or alias has this name."""
+    """Raised if no architecture, tag or alias has the given name."""
 
 
 class ShapeError(UsageError):
-    """A tensor has a shape that the function does not accept."""
+    """Raised if a tensor has a shape that the function does not accept."""
 
 
 class ImageError(PartzooError):
-    """An image cannot be read, or it is too large to be read safely."""
+    """Raised if an image cannot be read, or is too large to be read safely."""
 
 
 class TooLargeError(ImageError):
-    """An image has more pixels or bytes than a limit allows.
+    """Raised if an image has more pixels or bytes than a limit allows.
 
     Attributes:
-        reason: the sentence without a fix and without a full stop.
+        reason: the message without the fix and the full stop.
         limit: name of the argument that sets the limit, ``"max_pixels"`` or ``"max_bytes"``.
     """
 
@@ -43,15 +43,15 @@ class TooLargeError(ImageError):
 
 
 class WeightsError(PartzooError):
-    """A weights file is missing, damaged, or does not fit its model."""
+    """Raised if a weights file is missing, damaged, or does not fit its model."""
 
 
 class MissingExtraError(PartzooError, ImportError):
-    """An optional library is not installed."""
+    """Raised if an optional library is not installed."""
 
 
 def counted(number: int, what: str) -> str:
-    """A number and what it counts, as in ``"1 image"``, ``"1,000 images"`` , ``"2 classes"`` or ``"3 entries"``."""
+    """Return a number and what it counts: ``"1 image"``, ``"1,000 images"``, ``"2 classes"`` or ``"3 entries"``."""
     if number == 1:
         return f"1 {what}"
     if what.endswith("ry"):

@@ -1,4 +1,4 @@
-"""Dense and pooled features of images."""
+"""Dense and pooled features of images, from any encoder."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Features:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """``(rows, columns)`` of cells."""
+        """Size ``(rows, columns)`` of the grid of cells."""
         return self.dense.shape[0], self.dense.shape[1]
 
     def centres(self) -> np.ndarray:
-        """Centre of each cell, ``(h, w, 2)`` float32, as x and y in pixels of the image."""
+        """Return the centre of each cell, ``(h, w, 2)`` float32, as x and y in pixels of the image."""
         (rows, columns), (height, width) = self.grid, self.size
         x = (np.arange(columns, dtype=np.float32) + 0.5) * (width / columns) - 0.5
         y = (np.arange(rows, dtype=np.float32) + 0.5) * (height / rows) - 0.5
@@ -64,11 +64,11 @@ def extract_features(
     """Compute dense and pooled features of one image or many.
 
     Args:
-        images: one image or many, as :func:`partzoo.images.opening.open_images` takes them.
-        model: name of an encoder, or an encoder; None is the bundled default.
-        size: longer side to which an image is resized, in pixels; None is the size that the encoder was trained on.
+        images: one image or many, in any form that :func:`partzoo.images.opening.open_images` accepts.
+        model: name of an encoder, or an encoder; None uses the bundled default.
+        size: longer side to which an image is resized, in pixels; None uses the size that the encoder was trained on.
             The aspect ratio is kept as closely as whole patches allow.
-        layer: number of an intermediate layer, as in ``forward_intermediates`` (-1 is the last); None is the
+        layer: number of an intermediate layer, as in ``forward_intermediates`` (-1 is the last); None uses the
             encoder's output.
         device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
         max_pixels, max_bytes: largest image to decode and largest file to read; see
@@ -97,25 +97,25 @@ def extract_features(
 
 
 def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Tensor:
-    """Preprocess an image for a model: ``(1, 3, h, w)`` on its device; ``size`` as in :func:`extract_features`."""
+    """Preprocess an image to ``(1, 3, h, w)`` on the model's device; ``size`` as in :func:`extract_features`."""
     working = working_size(image.size, size or model.preprocess.size, model.preprocess.multiple)
     return to_tensor(image, working, model.preprocess)[None].to(next(model.parameters()).device)
 
 
 def encoder_of(model: str | nn.Module | None, device: Device = None) -> Model:
-    """The encoder of this name, or the given module itself, on a device; None is the bundled default."""
+    """Return the encoder with this name, or the given module itself, on a device; None returns the bundled default."""
     if model is None or isinstance(model, str):
         from partzoo.models.loading import load
 
         return load(model or DEFAULT_MODEL, device=device)
-    return cast("Model", placed(model.eval(), device))  # modules that merely have an encoder's methods serve as well
+    return cast("Model", placed(model.eval(), device))  # modules that only have the methods of an encoder work as well
 
 
 def placed(module: Module, device: Device) -> Module:
-    """The module itself, moved to a device; None leaves it where it is.
+    """Move a module to a device and return it; None leaves it where it is.
 
     Raises:
-        UsageError: this machine has no such device.
+        UsageError: this machine does not have the device.
     """
     from partzoo.system.device import device_of
 

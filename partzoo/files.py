@@ -1,4 +1,4 @@
-"""Atomic writing: a file is written under a temporary name beside its final one, then renamed."""
+"""Atomic writing of files: each is written to a temporary name beside its final one, then renamed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any, BinaryIO
 
 from partzoo.errors import PartzooError
 
-NAME_BYTES = 200  # of a file's name that the file beside it shares
+NAME_BYTES = 200  # number of bytes of a file's name that its temporary name repeats
 
 
 @contextlib.contextmanager
 def path_aside(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, which is renamed to ``path`` when the block ends without an error.
+    """Provide a temporary path beside ``path``, which is renamed to ``path`` if the block ends without an error.
 
-    Use this for libraries that take a file name; errors pass through unchanged. :func:`write_aside` gives an open file.
+    Use this for libraries that take a file name; errors pass through unchanged. :func:`write_aside` opens a file.
     """
     path = Path(path).expanduser()
-    # Two processes or threads that write the same file must not share a temporary one. File systems take names of up to
-    # 255 bytes, which a long name with more at its end would exceed.
+    # Two processes or threads that write the same file must not share a temporary name. File systems limit names to
+    # 255 bytes, so a long name must be shortened before anything is appended.
     short = os.fsencode(path.name)[:NAME_BYTES].decode(errors="ignore")
     aside = path.with_name(f".{short}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         aside.touch()
-        mode = aside.stat().st_mode  # the umask's; safetensors would leave a file that only its owner may read
+        mode = aside.stat().st_mode  # as set by the umask; safetensors would make the file readable by its owner only
         yield aside
         aside.chmod(mode)
         os.replace(aside, path)
@@ -38,7 +38,7 @@ def path_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Open a binary file for writing, which gets its final name when the block ends without an error.
+    """Open a binary file for writing, which gets its final name if the block ends without an error.
 
     Raises:
         PartzooError: the file cannot be written.
@@ -51,23 +51,23 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def check_version(written: Any, known: int, name: str, error: type[PartzooError]) -> None:
-    """Refuse a file of a newer format than this partzoo knows.
+    """Refuse a file in a newer format than this version of partzoo reads.
 
     Args:
-        written: number of the format that the file states; None where it states none, as the first files did.
-        known: the newest format that is read.
+        written: format number that the file states; None if it states none, as in the first files.
+        known: newest format that this version reads.
         name: name of the file in the message.
-        error: class of the error.
+        error: class of the error to raise.
 
     Raises:
-        error: the file is newer, or what it states is not a number.
+        error: the file is newer, or its stated format is not a number.
     """
     if written is None:
         return
     try:
         number = int(written)
     except (TypeError, ValueError):
-        raise error(f"{name} states the format {written!r:.40}, which is not a number: write the file anew.") from None
+        raise error(f"{name} states the format {written!r:.40}, which is not a number: recreate the file.") from None
     if number > known:
         raise error(
             f"{name} was written by a newer version of partzoo (format {number}; this one reads up to {known}): "
@@ -76,9 +76,9 @@ def check_version(written: Any, known: int, name: str, error: type[PartzooError]
 
 
 def stand_in(begin: bytes) -> str | None:
-    """What a file holds in place of its content, and what to do, judged by its first bytes; None if nothing is known.
+    """Describe what a file holds instead of its content, and the remedy, judged by its first bytes; None if nothing.
 
-    A clone without Git LFS holds pointers, and a download through a login or an error page holds HTML.
+    A clone without Git LFS holds pointers, and a download from behind a login or error page holds HTML.
     """
     start = begin[:256].lstrip().lower()
     if start.startswith(b"version https://git-lfs.github.com/"):
@@ -86,11 +86,11 @@ def stand_in(begin: bytes) -> str | None:
     if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "is a web page, not the file itself: download it again, signed in where that is needed"
     if not begin:
-        return "is empty: fetch it again"
+        return "is empty: download it again"
     return None
 
 
 def begin_of(path: str | os.PathLike) -> bytes:
-    """The first bytes of a file, for :func:`stand_in`."""
+    """Read the first bytes of a file, for :func:`stand_in`."""
     with open(path, "rb") as file:
         return file.read(256)

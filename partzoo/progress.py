@@ -1,8 +1,8 @@
-"""Progress reports of long computations."""
+"""The type of callbacks that report the progress of long computations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# Called with the name of the step, the number of finished items, and the number of all items.
+# Called with the name of the step, the number of finished items, and the total number of items.
 ProgressCallback = Callable[[str, int, int], None]

@@ -1,6 +1,6 @@
-"""Feature pyramids: any encoder of the zoo as the backbone of a detector.
+"""Feature pyramids, which turn any encoder of the zoo into the backbone of a detector.
 
-The simple feature pyramid of Li, Mao, Girshick and He, "Exploring plain vision transformer backbones for object
+This is the simple feature pyramid of Li, Mao, Girshick and He, "Exploring plain vision transformer backbones for object
 detection" (ViTDet), ECCV 2022, section 3: the maps of all scales are computed from the encoder's last map alone.
 """
 
@@ -27,7 +27,7 @@ Style = Literal["torchvision", "detectron2"]
 
 
 class Level(NamedTuple):
-    """Shape of one map of the pyramid, with the fields of detectron2's ``ShapeSpec``."""
+    """The shape of one map of the pyramid, with the fields of detectron2's ``ShapeSpec``."""
 
     channels: int
     stride: int
@@ -36,15 +36,15 @@ class Level(NamedTuple):
 
 
 class FeaturePyramid(nn.Module):
-    """An encoder and a pyramid over its last map: finer maps by deconvolution, coarser ones by pooling.
+    """An encoder with a pyramid over its last map: finer maps by deconvolution, coarser ones by pooling.
 
     ``forward`` takes normalized images ``(B, 3, H, W)`` and returns an ordered dictionary of maps
     ``(B, out_channels, h, w)``, finest first: one for each of the strides 4, 8, 16 and 32, and a last one that keeps
-    every other cell of the coarsest. The strides are the encoder's own times powers of two, so that an encoder whose
-    stride is not a power of two gets the strides nearest to these.
+    every other cell of the coarsest. The strides are the encoder's stride times powers of two, so an encoder whose
+    stride is not a power of two gets the closest possible strides.
 
     Attributes:
-        out_channels: channels of every map, which torchvision's detectors ask for.
+        out_channels: number of channels of every map, which torchvision's detectors read.
         encoder: the encoder, which is trained with the pyramid.
         preprocess: preprocessing of the images; a detector must use its mean and standard deviation.
         strides: stride of each map in pixels, by the map's name.
@@ -52,7 +52,7 @@ class FeaturePyramid(nn.Module):
 
     Args:
         encoder: any encoder of the zoo.
-        out_channels: channels of every map.
+        out_channels: number of channels of every map.
         style: names of the maps: ``"0"`` ... ``"3"`` and ``"pool"``, or ``"p2"`` ... ``"p6"``.
 
     Source: ViTDet, section 3, "Simple feature pyramid", with the norms of section 3, "Implementation".
@@ -79,7 +79,7 @@ class FeaturePyramid(nn.Module):
         return OrderedDict(zip(self.strides, [*maps, max_pool2d(maps[-1], 1, 2)], strict=True))
 
     def output_shape(self) -> dict[str, Level]:
-        """Channels and stride of every map by its name, as detectron2's backbones report them."""
+        """Return channels and stride of every map by its name, as detectron2's backbones do."""
         return {name: Level(self.out_channels, stride) for name, stride in self.strides.items()}
 
 
@@ -97,15 +97,15 @@ def feature_pyramid(
     """Make a trained encoder the backbone of a detector, to be trained with it end to end.
 
     Args:
-        model: a name, as :func:`partzoo.load` takes it, or an encoder. The encoder itself is used, not a copy, except
-            with ``positions``.
-        out_channels: channels of every map.
+        model: name, in any form that :func:`partzoo.load` accepts, or an encoder, which is itself used, not copied,
+            except with ``positions``.
+        out_channels: number of channels of every map.
         style: ``"torchvision"`` (maps ``"0"`` ... ``"3"``, ``"pool"``) or ``"detectron2"`` (``"p2"`` ... ``"p6"``).
-        positions: give a PART model random position embeddings for images of this side in pixels (they are resampled
-            for other sizes), as when the paper finetunes it; None leaves it without positions, as in pretraining.
+        positions: side in pixels of the images for which a PART model gets random position embeddings (resampled for
+            other sizes), as in the paper's finetuning; None leaves it without positions, as in pretraining.
         window: with ``positions``, side in patches of the windows within which all blocks but four attend; 0 attends
             globally. ViTDet uses 14.
-        relative: with ``positions``, add relative positions, initially zero, to the attention, as ViTDet does.
+        relative: with ``positions``, whether to add learned relative positions to the attention, as ViTDet does.
         drop_path: with ``positions``, rate of stochastic depth in training; ViTDet uses 0.1 for ViT-B.
         device: where the pyramid runs, as for :func:`partzoo.load`; an encoder is moved there, None leaves it in place.
 
@@ -124,7 +124,7 @@ def feature_pyramid(
 
         encoder = load(model, device=device, dtype="float32")
     if not isinstance(encoder, Encoder):
-        raise UsageError(f"A feature pyramid stands on an encoder, not on a {type(encoder).__name__}: pass an encoder.")
+        raise UsageError(f"A feature pyramid needs an encoder, not a {type(encoder).__name__}: pass an encoder.")
     if encoder.fixed:
         raise UsageError(
             f"{encoder.architecture} squashes images to {encoder.fixed[0]}x{encoder.fixed[1]} pixels, and a pyramid's "
@@ -146,7 +146,7 @@ def feature_pyramid(
 
 
 def _level(dim: int, doublings: int, out_channels: int) -> nn.Sequential:
-    """Layers from the encoder's map to one ``2 ** doublings`` times as fine, with the pyramid's channels."""
+    """Build the layers from the encoder's map to one ``2 ** doublings`` times as fine, with the pyramid's channels."""
     steps: list[nn.Module] = []
     for number in range(doublings):
         steps += [ChannelNorm(dim, eps=1e-6), nn.GELU()] if number else []

@@ -1,4 +1,4 @@
-"""Training settings from ``--set KEY=VALUE`` and from recipe files, checked against dataclasses and signatures."""
+"""Training settings from ``--set KEY=VALUE`` and recipe files, checked against dataclasses and signatures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     as TOML (``0.5``, ``false``, ``[1, 2]``); whatever is not valid TOML is a string, so strings need no quotes.
 
     Returns:
-        Table -> name -> value.
+        Nested dictionary: table, then name, then value.
 
     Raises:
         UsageError: a setting has no ``=``.
@@ -48,7 +48,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def types_of(kind: type | Callable) -> dict[str, Any]:
-    """Annotations of a dataclass's fields, or of the keyword-only parameters of a function or class, by name."""
+    """Return the annotations of a dataclass's fields, or of the keyword-only parameters of a function or class."""
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         return {field.name: hints[field.name] for field in fields(kind)}
@@ -57,7 +57,7 @@ def types_of(kind: type | Callable) -> dict[str, Any]:
 
 
 def named(kind: type | Callable) -> dict[str, Any]:
-    """Defaults of the keyword-only parameters of a function or class, by name."""
+    """Return the defaults of the keyword-only parameters of a function or class, by name."""
     parameters = inspect.signature(kind).parameters.values()
     return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
@@ -69,8 +69,8 @@ def check_tables(
 
     Args:
         what: name of the method, for messages.
-        given: table -> name -> value.
-        types: table -> name -> annotation.
+        given: nested dictionary of settings: table, then name, then value.
+        types: nested dictionary of annotations: table, then name, then annotation.
 
     Raises:
         UsageError: a key is unknown (the message suggests the closest and lists all), or a value has the wrong type.
@@ -90,7 +90,7 @@ def check_tables(
 
 
 def checked(key: str, value: Any, kind: Any) -> Any:
-    """Convert a value to the annotation ``kind``: lists become tuples, and integers become floats where one is meant.
+    """Convert a value to the annotation ``kind``: lists become tuples, and integers become floats if necessary.
 
     Raises:
         UsageError: the value has another type.

@@ -1,4 +1,4 @@
-"""Swapping parts between two images, which shows what PartFormer's part representations encode."""
+"""Swapping of parts between two images, which shows what PartFormer's part representations encode."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def swap_parts(
     """Reconstruct an image by PartFormer's decoder, with some parts taken from another image.
 
     Args:
-        model: name of a PartFormer, or the module.
-        a: the image that keeps its shapes, its background and its other parts, as
-            :func:`partzoo.images.opening.open_image` takes it.
-        b: the image whose parts are taken.
+        model: name of a PartFormer model, or the module.
+        a: image that keeps its shapes, its background and its other parts, in any form that
+            :func:`partzoo.images.opening.open_image` accepts.
+        b: image whose parts are taken.
         parts: numbers of the parts to take, 1..K; None takes all, and an empty sequence reconstructs ``a``.
-        classes: class of both images, for a model whose classes have parts of their own.
+        classes: class of both images, for a model that has separate parts for each class.
         device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
@@ -53,7 +53,7 @@ def swap_parts(
 
     found = encoder_of(model, device)
     if not isinstance(found, PartFormer):
-        raise UsageError(f"{found.architecture} is not a PartFormer: only a PartFormer has a decoder of parts.")
+        raise UsageError(f"{found.architecture} is not a PartFormer: only a PartFormer can decode parts.")
     count = found.config.parts
     rows = list(range(1, count + 1) if parts is None else parts)
     if any(row not in range(1, count + 1) for row in rows):

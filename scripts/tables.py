@@ -1,6 +1,7 @@
-"""Writes what README and docs show of the manifest, ``results/`` and the protocols: ``python scripts/tables.py``.
+"""Write the sections of README and docs that show the manifest, ``results/`` and the protocols.
 
-What it writes stands between ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
+Run it with ``python scripts/tables.py``. The sections are between
+``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest
 
 ROOT = Path(__file__).parents[1]
-HEAD = ("weights", "trained on", "labels", "training", "figures (floor)", "file")
-OVERVIEW = ("weights", "method", "trained on", "labels", "figure (floor)", "size")
-METHODS = {  # the family of an architecture -> what its weights were trained by
+HEAD = ("weights", "trained on", "labels used", "training", "figures (floor)", "file")
+OVERVIEW = ("weights", "method", "trained on", "labels used", "measure", "value (floor)", "MB")
+METHODS = {  # maps the family of an architecture to the method that trained its weights
     "encoder": "classifier",
     "foreground": "foreground",
     "part": "PART",
@@ -33,12 +34,12 @@ METHODS = {  # the family of an architecture -> what its weights were trained by
     "mpae": "MPAE",
     "spatial": "Spatial Reasoning",
 }
-HEADLINES = {  # metric of a record -> how the README calls it; the first that a record has is its headline
-    "ecssd_iou": "ECSSD IoU, %",
-    "nmi5": "NMI of five face landmarks, %",
-    "distance": "error of relative positions, patches",
-    "knn": "Tiny-ImageNet kNN, %",
-    "top1": "top-1 on {}, %",
+HEADLINES = {  # maps a record's metric to its name in the README; the first that a record has is its headline
+    "ecssd_iou": "foreground IoU on ECSSD, % ↑",
+    "nmi5": "NMI of five face landmarks, % ↑",
+    "distance": "position error, patches ↓",
+    "knn": "kNN accuracy on Tiny-ImageNet, % ↑",
+    "top1": "top-1 accuracy on {}, % ↑",
 }
 FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
 FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
@@ -59,10 +60,10 @@ SCALES = {
 
 
 class Sources:
-    """What the pages are written from, read when first asked for.
+    """The files that the pages are written from, read on first use.
 
     Args:
-        root: a clone.
+        root: clone of the repository.
     """
 
     def __init__(self, root: Path) -> None:
@@ -71,13 +72,13 @@ class Sources:
         self.root = root
 
     def bench(self) -> dict:
-        """The record of ``partzoo bench``."""
+        """The record of ``partzoo bench``, read on first use."""
         return json.loads((self.root / "results" / "bench.json").read_text(encoding="utf-8"))
 
     def _results(self, root: Path, protocol: str) -> list[Row]:
         rows = read_csv(root / "results" / f"{protocol}.csv")
         measured = {row.model for row in rows}
-        complete = protocol in ("faces68", "tiny-imagenet")  # which every released weight is measured by
+        complete = protocol in ("faces68", "tiny-imagenet")  # protocols by which every released weight is measured
         expected = [name for name in (*self.weights, *FLOORS) if complete and name not in reproduction.unmeasured()]
         if missing := [name for name in expected if name not in measured]:
             raise UsageError(
@@ -88,59 +89,61 @@ class Sources:
 
 
 def models(records: dict[str, WeightRecord]) -> str:
-    """The table of models, in Markdown."""
+    """Return the table of models, in Markdown."""
     if not records:
         return "No weights are released yet."
     return markdown([HEAD, ["---"] * len(HEAD), *(_row(record) for record in records.values())])
 
 
 def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Sequence[Row]]) -> str:
-    """The README's table: one headline figure for each of the weights that have more than a training loss."""
+    """Return the README's table: one headline figure for each set of weights with more than a training loss."""
     named = {record.name: [metric["name"] for metric in record.metrics] for record in records.values()}
     measured = [record for record in records.values() if set(HEADLINES) & set(named[record.name])]
     return markdown([OVERVIEW, ["---"] * len(OVERVIEW), *(_headline(record, results) for record in measured)])
 
 
 def ordinary(path: Path) -> str:
-    """What a reader of the sheets of ordinary photographs counted, as a sentence of the README."""
+    """Write the README's sentence about a reader's verdicts on the ordinary photographs."""
     with path.open(encoding="utf-8", newline="") as file:
         verdicts = list(csv.DictReader(file))
     foreground, parts = (sum(int(line[name]) for line in verdicts) for name in ("foreground", "parts"))
     link = f"[ordinary photographs](docs/discovery.md#{len(verdicts)}-ordinary-photographs)"
     return (
-        f"On {len(verdicts)} {link}, the default's foreground is\n"
-        f"right on {foreground} and its parts are sensible on {parts}. Known limits and failures:"
+        f"We tested the default settings on {len(verdicts)} {link}.\n"
+        f"The foreground was right on {foreground} of them, and the parts were sensible on {parts}. "
+        "Known limits and failures:"
     )
 
 
 def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, settings: bool = True) -> str:
-    """Tables of one protocol, one for each group of columns, and below them what was measured and how."""
+    """Return the tables of one protocol, one for each group of columns, and a line on what was measured and how."""
     rows = [row for row in rows if (k is None or row.k == k) and (settings or row.setting == DEFAULT)]
     images = " or ".join(f"{count:,}" for count in sorted({row.images for row in rows}))
-    said = f"{images} images" + (f", K = {k}" if k else "") + "; mean ± sample standard deviation over the seeds."
+    measured = f"{images} images" + (f" with K = {k}" if k else "")
+    said = f"The figures were measured on {measured}. They are means ± sample standard deviations over the seeds."
     return "\n\n".join([*(table(rows, group) for group in columns), said])
 
 
 def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
-    """How far the figures of one K would move with other people in the images."""
+    """Return the table of how far the figures of one K would move with other people in the images."""
     return table([row for row in rows if row.k == k], metrics, intervals=True)
 
 
 def commands(*groups: Iterable[Row]) -> str:
-    """The commands that measured, as a block."""
+    """Return the commands that measured the figures, as a code block."""
     lines = dict.fromkeys(row.command for rows in groups for row in rows)
     return "\n".join(["```bash", *lines, "```"])
 
 
 def part_protocols() -> str:
-    """Protocols of parts: what is true, where maps are read, how errors are taken."""
-    head = ("name", "truth", "maps are read on", "NME", "fitted on, reported on", "source")
+    """Return the table of part protocols: ground truth, grid of the maps, computation of errors."""
+    head = ("name", "true labels", "maps are read on", "NME", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, PartProtocol)]
     rows = [
         (
             f"`{each.name}`",
-            f"{each.truths} landmarks" if each.error else f"{each.truths} labels of masks",
-            f"{each.grid} x {each.grid} cells" if each.grid else "the frame's pixels",
+            f"{each.truths} landmarks" if each.error else f"masks with {each.truths} labels",
+            f"{each.grid} x {each.grid} cells" if each.grid else "the pixels of the image",
             _error(each.error) if each.error else "",
             f"{each.fit}, {each.report}",
             each.source,
@@ -151,8 +154,8 @@ def part_protocols() -> str:
 
 
 def class_protocols() -> str:
-    """Protocols of classes of images."""
-    head = ("name", "truth", "images", "fitted on, reported on", "source")
+    """Return the table of protocols that classify images."""
+    head = ("name", "true labels", "images", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, ClassProtocol)]
     rows = [
         (
@@ -168,13 +171,13 @@ def class_protocols() -> str:
 
 
 def other_protocols() -> str:
-    """Protocols that finetuned models are measured by."""
+    """Return the table of protocols that measure finetuned models."""
     found = map(protocols.get, protocols.names())
     return _rules((each for each in found if not isinstance(each, PartProtocol | ClassProtocol)), source=True)
 
 
 def bench(record: dict) -> str:
-    """The table of ratios."""
+    """Return the table of the benchmark's ratios."""
     from partzoo.bench.report import markdown as ratios
 
     return ratios(record)
@@ -188,7 +191,7 @@ def _label_maps(protocol: str, of: Sources) -> str:
     return results(of.results(protocol), LABELLED)
 
 
-# page -> name of the marks -> what stands between them
+# Maps each page to its sections by name, and each section to the function that writes it.
 PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     "README.md": {
         "overview": lambda of: overview(of.weights, of.results),
@@ -221,10 +224,10 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
 
 
 def filled(text: str, name: str, content: str) -> str:
-    """A text with content between the marks of this name.
+    """Replace the content between the marks of this name in a text.
 
     Raises:
-        ValueError: the text does not have each mark once.
+        ValueError: the text does not have each mark exactly once.
     """
     begin, end = f"<!-- {name}: written by python scripts/tables.py -->", f"<!-- end of {name} -->"
     before, _, rest = text.partition(begin)
@@ -235,7 +238,7 @@ def filled(text: str, name: str, content: str) -> str:
 
 
 def page(name: str, sources: Sources) -> str:
-    """The text of a page as it should be."""
+    """Return the text that a page should have."""
     text = (sources.root / name).read_text(encoding="utf-8")
     for mark, write in PAGES[name].items():
         text = filled(text, mark, write(sources))
@@ -243,7 +246,7 @@ def page(name: str, sources: Sources) -> str:
 
 
 def main(root: Path = ROOT) -> None:
-    """Write every page of a clone, or none."""
+    """Write every page of a clone, or none if any of them fails."""
     sources = Sources(root)
     texts = {name: page(name, sources) for name in PAGES}
     for name, text in texts.items():
@@ -278,13 +281,14 @@ def _headline(record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> 
         METHODS.get(family, family),
         re.split(r"; |, (?=\d)", record.data)[0],
         _labels(record),
-        f"{HEADLINES[metric].format(images)}: {shown(metric, values[metric])} ({shown(metric, least)})",
-        _size(record),
+        HEADLINES[metric].format(images),
+        f"{shown(metric, values[metric])} ({shown(metric, least)})",
+        f"{record.bytes / 1e6:.1f}" + " (bundled)" * record.bundled,
     ]
 
 
 def _least(metric: str, record: WeightRecord, values: Mapping[str, float], results: Callable) -> float:
-    """The headline's floor: the best of those that need no training."""
+    """Return the headline's floor: the best of the floors, which need no training."""
     if metric == "ecssd_iou":
         return next(row.mean for row in results("ecssd") if (row.model, row.metric) == (BOX, "iou"))
     if metric == "nmi5":
@@ -295,7 +299,7 @@ def _least(metric: str, record: WeightRecord, values: Mapping[str, float], resul
 
 
 def _labels(record: WeightRecord) -> str:
-    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "no"
+    return " and ".join(["classes"] * record.labels_used + ["masks"] * record.masks_used) or "none"
 
 
 def _size(record: WeightRecord) -> str:
@@ -304,7 +308,7 @@ def _size(record: WeightRecord) -> str:
 
 
 def _floor(name: str, values: dict[str, float]) -> str | None:
-    """The metric that is another one's floor."""
+    """Return the metric that is the floor of another one."""
     return next((floor for floor in (f"constant_{name}", f"{name}_random_weights") if floor in values), None)
 
 
@@ -314,8 +318,8 @@ def _number(value: object) -> str:
 
 def _error(rules: LandmarkError) -> str:
     fitted = "standardized, no intercept" if rules.standardize else "least squares with intercept"
-    absent = f"; a part is absent up to {rules.active:g}" if rules.active is not None else ""
-    return f"{rules.centroids} centroids, {fitted}; over {SCALES[rules.scale]}{absent}"
+    absent = f"; a part whose map is at most {rules.active:g} is absent" if rules.active is not None else ""
+    return f"{rules.centroids} centroids, {fitted}; divided by {SCALES[rules.scale]}{absent}"
 
 
 def _rules(found: Iterable, source: bool = False) -> str:

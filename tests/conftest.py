@@ -1,4 +1,4 @@
-"""No test leaves this machine, and none sees the caches of the person who runs it."""
+"""Fixtures that keep all tests on this machine, and away from the caches of the person who runs them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def one_thread():
 
 @pytest.fixture(autouse=True, scope="session")
 def only_loopback():
-    """Connections and look-ups go to this machine or fail."""
+    """Let connections and look-ups reach this machine only."""
     connect, connect_ex, look_up = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
     def allowed(host) -> None:

@@ -66,7 +66,7 @@ def test_of_several_classes_one_is_named():
     model, _ = small("partformer-resnet18", classes=2)
     found = [part_attention(IMAGE, model=model, classes=number) for number in (0, 1)]
     assert found[0].shape == (4, 3, 4) and not np.allclose(*found)
-    with pytest.raises(UsageError, match="parts of 2 classes"):
+    with pytest.raises(UsageError, match="parts for 2 classes"):
         part_attention(IMAGE, model=model)
 
 

@@ -64,7 +64,7 @@ def test_an_alias_loads_through_torch_hub():
     assert model.architecture == find("part-vitt").name
 
 
-def test_the_default_brings_trained_weights_or_says_that_there_are_none():
+def test_the_default_loads_trained_weights_or_reports_that_there_are_none():
     if "part-vitt8.tin" in partzoo.list_models(pretrained=True):
         assert torch.hub.load(str(CLONE), "part_vitt", source="local", device="cpu").architecture == "part-vitt8"
     else:

@@ -13,7 +13,7 @@ def run(code: str) -> str:
     return ran.stdout
 
 
-def test_importing_is_quiet_and_brings_nothing_heavy():
+def test_importing_is_quiet_and_imports_nothing_heavy():
     found = run(f"import partzoo, sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))")
     assert json.loads(found) == []
 

@@ -30,7 +30,7 @@ MODULES = {module_of(file): file for file in sorted(ROOT.rglob("*.py"))}
 
 
 def targets(node: ast.AST) -> list[str]:
-    """Modules of the package that a statement imports; the package itself, whose names are lazy, is none."""
+    """Return the package's modules that a statement imports, except the package itself, whose names are lazy."""
     if isinstance(node, ast.Import):
         found = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module:
@@ -42,7 +42,7 @@ def targets(node: ast.AST) -> list[str]:
 
 
 def imports(file: Path) -> tuple[set[str], set[str]]:
-    """What a file imports when it runs, also inside functions, and what it imports for annotations alone."""
+    """Return what a file imports at run time, also inside functions, and what it imports for annotations only."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     typing = {
         id(inner)
@@ -64,7 +64,7 @@ def first(module: str) -> str:
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
-    """A path for each node that leads back to itself."""
+    """Return a path back to itself for each node that has one."""
     found, done = [], set()
 
     def follow(node: str, path: list[str]) -> None:
@@ -85,7 +85,7 @@ def test_every_package_has_its_layer():
 
 
 def test_imports_go_down():
-    """Annotations too: who names a type of a higher layer depends on it."""
+    """Annotations count too, since naming a type of a higher layer is a dependency."""
     upward = [
         f"{name} imports {target}"
         for name, (run, annotated) in GRAPH.items()
@@ -96,7 +96,7 @@ def test_imports_go_down():
 
 
 def test_modules_import_each_other_in_no_circle():
-    """Nor do imports inside functions hide one."""
+    """Imports inside functions count as well."""
     assert not circles({name: run for name, (run, _) in GRAPH.items()})
 
 

@@ -54,7 +54,7 @@ def test_of_several_classes_one_is_named():
     model = partformer(classes=3)
     first, second = (swap_parts(model, A, B, [1], classes=number) for number in (0, 2))
     assert (first != second).any()
-    with pytest.raises(UsageError, match="parts of 3 classes"):
+    with pytest.raises(UsageError, match="parts for 3 classes"):
         swap_parts(model, A, B, [1])
     with pytest.raises(UsageError, match=r"in 0\.\.2"):
         swap_parts(model, A, B, [1], classes=3)
@@ -84,12 +84,12 @@ def test_the_command_writes_the_image(tmp_path):
     assert "must end in .png" in partzoo(*arguments, "-o", tmp_path / "x.jpg").err
 
 
-def test_the_command_is_told_the_class(tmp_path):
+def test_the_command_takes_the_class(tmp_path):
     model = partformer(classes=2)
     write_weights(tmp_path / "model.safetensors", model.state_dict(), model.architecture, vars(model.config))
     Image.fromarray(A).save(tmp_path / "a.png")
     arguments = ("swap", tmp_path / "a.png", tmp_path / "a.png", "--model", tmp_path / "model.safetensors")
-    assert "parts of 2 classes" in partzoo(*arguments, "-o", tmp_path / "out.png").err
+    assert "parts for 2 classes" in partzoo(*arguments, "-o", tmp_path / "out.png").err
     assert partzoo(*arguments, "--class", 1, "-o", tmp_path / "out.png").code == 0
     with Image.open(tmp_path / "out.png") as written:
         assert np.array_equal(np.asarray(written), swap_parts(load(tmp_path / "model.safetensors"), A, A, classes=1))

@@ -1,4 +1,4 @@
-"""Speeds, each as a ratio against a named peer in the same run; ``partzoo bench`` runs them."""
+"""Speed benchmarks, each a ratio against a named peer in the same run; ``partzoo bench`` runs them."""
 
 from partzoo.bench.runner import ROWS, run
 

@@ -1,8 +1,8 @@
-"""Loading ViT-B from a file: ``partzoo.load`` against timm's ``create_model`` and ``load_state_dict``.
+"""Benchmark of loading ViT-B from a file: ``partzoo.load`` against timm's ``create_model`` and ``load_state_dict``.
 
-Both read the same weights from safetensors, written once to a temporary folder; imports are done and the file
-lies in the page cache. Tensors that ``load`` maps from the file are read when they are first used, so the
-second case adds the first image: the whole way from nothing to features.
+Both sides read the same weights from a safetensors file, written once to a temporary folder; imports are done and
+the file is in the page cache. Tensors that ``load`` maps from the file are read when they are first used, so the
+second case adds the first image and measures the whole way from nothing to features.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from partzoo.weights.tensors import write_weights
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """Load alone, and load with the first forward at 224 pixels."""
+    """Return two cases: loading alone, and loading with the first forward pass at 224 pixels."""
     name, width = ("test_vit", 64) if quick else ("vit_base_patch16_224", 224)
     folder = tempfile.TemporaryDirectory(prefix="partzoo-bench-")  # removed once the cases are dropped
     state = timm.create_model(name, num_classes=0).state_dict()

@@ -1,4 +1,4 @@
-"""The end of every optimizer step that is timed."""
+"""The end of an optimizer step, shared by all timed training steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""``discover_parts`` on one photograph against what cannot be saved: the encoder's own forward.
+"""Benchmark of ``discover_parts`` on one photograph against a cost it cannot avoid: the encoder's forward pass.
 
-The model is loaded beforehand on both sides; ours takes pixels and gives finished ``Parts``, labels in the
-image's own size.
+The model is loaded beforehand on both sides. Our side takes pixels and returns finished ``Parts``, with labels at the
+image's original size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from partzoo.system.device import Device
 
 
 def cases(quick: bool = False, device: Device = None) -> list[Case]:
-    """One 448 px photograph, eight parts, the bundled default."""
+    """Return one case: a 448 px photograph, eight parts and the bundled default model."""
     name, side = ("toy-vit", 64) if quick else (DEFAULT_MODEL, 448)
     encoder = load(name, device=device)
     pixels, what = photograph(side)

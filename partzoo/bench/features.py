@@ -1,9 +1,9 @@
-"""Features of ViT-S and ViT-B: our encoder in each precision against timm in eager float32.
+"""Benchmark of ViT-S and ViT-B features: our encoder in each precision against timm in eager float32.
 
-The weights are random, and the same on both sides. Part agreement: the tokens of the peer are clustered into
-eight directions; it is the share of pixels on which both sides' similarity maps, upsampled to the image,
-have their maximum at the same one. Random weights leave directions close together, so agreement with trained
-weights (the last case, where there are any) is what to go by.
+The weights are random, and the same on both sides. For the part agreement, the peer's tokens are clustered into
+eight directions; the agreement is the share of pixels for which the similarity maps of both sides, upsampled to the
+image, have their maximum at the same direction. Random weights put the directions close together, so the figure to
+trust is the agreement with trained weights (the last case, where there are any).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ AUTOCAST = "bfloat16 autocast"
 
 
 def cases(quick: bool = False, device: Device = None) -> list[Case]:
-    """Every precision that this machine gains by, four images of 224 pixels at a time.
+    """Return a case for every precision that is faster on this machine, with batches of four images of 224 pixels.
 
-    On the CPU and, where the device is another one, there as well.
+    There are cases for the CPU and, if the device is another one, for that device.
     """
     devices = list(dict.fromkeys([torch.device("cpu"), device_of(device)]))
     names = ["test_vit"] if quick else ["vit_small_patch16_224", "vit_base_patch16_224"]
@@ -56,7 +56,7 @@ def cases(quick: bool = False, device: Device = None) -> list[Case]:
 
 
 def _precisions(device: torch.device) -> dict[str, float | None]:
-    """The precisions to measure on a device, and the target of each."""
+    """Return the precisions to measure on a device, with the target of each."""
     on_cpu = device.type == "cpu"
     int8 = {"int8": None if has_amx() else 2.0} if on_cpu else {}
     bfloat16 = {AUTOCAST: 3.0 if on_cpu and has_amx() else None} if has_bf16(device) else {}
@@ -64,7 +64,7 @@ def _precisions(device: torch.device) -> dict[str, float | None]:
 
 
 def converted(encoder: Encoder, precision: str, device: torch.device) -> Encoder:
-    """A copy of an encoder on a device, in a precision by its name here."""
+    """Copy an encoder to a device, in a precision given by its name in this module."""
     model = set_precision(deepcopy(encoder), cast(Precision, "float32" if precision == AUTOCAST else precision), device)
     if precision == AUTOCAST:
         model.autocast = torch.bfloat16
@@ -98,7 +98,7 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
 
 @torch.inference_mode()
 def _agreement(model: Encoder, reference: Encoder, x: Tensor) -> dict[str, Any]:
-    """Mean cosine of patch tokens, and the share of pixels that fall to the same part."""
+    """Compute the mean cosine of the patch tokens, and the share of pixels assigned to the same part."""
     mine, true = model.encode(x), reference.encode(x)
     centres = spherical_kmeans(true.patch.flatten(0, 1), PARTS, seed=0).centres
     same = _parts(mine, centres, x) == _parts(true, centres, x)
@@ -115,7 +115,7 @@ def _parts(tokens: Tokens, centres: Tensor, x: Tensor) -> Tensor:
 
 
 def _images(preprocess: Preprocess, side: int) -> Tensor:
-    """The four quarters of the photograph, normalized."""
+    """Cut the photograph into four quarters and normalize them."""
     pixels = torch.from_numpy(photograph(2 * side)[0].copy()).permute(2, 0, 1)
     quarters = pixels.unflatten(1, (2, side)).unflatten(3, (2, side)).permute(1, 3, 0, 2, 4).flatten(0, 1)
     return preprocess.normalize(quarters)

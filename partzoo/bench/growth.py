@@ -1,8 +1,8 @@
-"""Many images beside few: seconds per image and peak memory of ``extract_features`` and ``fit_parts``.
+"""Benchmark of many images against few: seconds per image and peak memory of ``extract_features`` and ``fit_parts``.
 
-Every number of images has a process of its own. Its peak memory is counted from what it holds once the model is
-loaded. Features are taken one image at a time and handed on, here to a running sum; a caller who
-keeps them needs memory for what is kept.
+Each number of images is measured in a separate process. The peak memory is counted from what the process holds once
+the model is loaded. Features are computed one image at a time and added to a running sum; a caller who
+keeps them needs additional memory to store them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from partzoo.models.loading import load
 from partzoo.system.device import Device, device_of
 
 IMAGES = (100, 1_000, 10_000)
-SIDES = 64, 96  # of the images, shortest and longest
-TARGET = 1.1  # "the same", with what two runs of one process differ by
+SIDES = 64, 96  # shortest and longest side of the images, in pixels
+TARGET = 1.1  # equal cost, with a tolerance for the difference between two runs of one process
 
 
 def outcomes(quick: bool, _: int, device: Device = None) -> Iterator[dict[str, Any]]:
@@ -65,7 +65,7 @@ def _outcome(work: str, unit: Unit, figures: dict[int, list[float]], quick: bool
 
 
 def write_images(folder: Path, number: int) -> None:
-    """Small JPEG files, each another part of the photograph."""
+    """Write small JPEG files, each with a different crop of the photograph."""
     folder.mkdir()
     image = Image.fromarray(photograph(448)[0])
     rng = np.random.default_rng(0)
@@ -90,7 +90,7 @@ WORKS: dict[str, Callable[[Path, nn.Module], Any]] = {"extract_features": _extra
 
 
 def cost(work: str, folder: Path, model: str, device: Device = None) -> dict[str, float]:
-    """Do the work in this process: seconds per image, and by how many MiB the memory it holds rose at most."""
+    """Do the work in this process; report the seconds per image and the largest rise of its memory in MiB."""
     encoder = load(model, device=device)
     began = time.perf_counter()
     mebibytes = rise(lambda: WORKS[work](folder, encoder))
@@ -100,7 +100,7 @@ def cost(work: str, folder: Path, model: str, device: Device = None) -> dict[str
 
 
 def cost_in_its_own_process(work: str, folder: Path, model: str, device: Device = None) -> dict[str, float]:
-    """:func:`cost` in a fresh process."""
+    """Run :func:`cost` in a fresh process."""
     return in_its_own_process("partzoo.bench.growth", work, str(folder), model, str(device_of(device)))
 
 

@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, in a process of its own."""
+"""Peak memory of a piece of work, measured in a separate process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import partzoo
 
 
 def rise(work: Callable[[], Any]) -> float:
-    """By how many MiB the memory that this process holds rises at most while it works."""
+    """Return the largest rise, in MiB, of the memory that this process holds during the work."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts afresh (Linux)
+        Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak (Linux)
     held = _peak()
     work()
     return max(_peak() - held, 0.1)
 
 
 def in_its_own_process(module: str, *arguments: str) -> Any:
-    """What a module of partzoo prints as JSON when it runs in a fresh process."""
+    """Run a module of partzoo in a fresh process and return what it prints, parsed as JSON."""
     path = os.pathsep.join(filter(None, [str(Path(partzoo.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
@@ -32,9 +32,9 @@ def in_its_own_process(module: str, *arguments: str) -> Any:
 
 
 def _peak() -> float:
-    """The most MiB that this process has held.
+    """Return the peak memory of this process, in MiB.
 
-    Linux's own count comes first, since ``getrusage`` also counts what the parent held when it made the process.
+    Linux's per-process count is preferred, because ``getrusage`` includes the parent's memory at the time of the fork.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -1,13 +1,13 @@
-"""Whole MPAE inference, from an image to part maps of its size, against a plain forward in the published order.
+"""Benchmark of MPAE inference, from an image to full-size part maps, against a forward in the published order.
 
-The plain one has the same weights and writes the paper's equations down: attention of the frozen encoder as matrix
-products and a softmax, ``nn.MultiheadAttention`` in the descriptor extractor, compressed features upsampled to the
-image's size and then matched with the descriptors. Ours upsamples the K + 1 similarities instead.
+The plain forward has the same weights and follows the paper's equations literally: attention of the frozen encoder as
+matrix products and a softmax, ``nn.MultiheadAttention`` in the descriptor extractor, compressed features upsampled to
+the image's size and then matched with the descriptors. Our forward upsamples the K + 1 similarities instead.
 
-Weights are random, and the factors of the encoder's residual branches are set to 1: as they start, 1e-5, they would
-hide the branches, and what low precision does to them. Part agreement is the share of pixels at which both sides' maps
-have their maximum at the same part. Each side's peak memory is that of a process of its own, counted from what it
-holds once the model is loaded.
+Weights are random, and the scaling factors of the encoder's residual branches are set to 1: their initial value, 1e-5,
+would hide the branches and the effect of low precision on them. Part agreement is the share of pixels at which the maps
+of both sides have their maximum at the same part. The peak memory of each side is measured in a separate process and
+counted from what that process holds once the model is loaded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 class PlainAttentionBlock(nn.Module):
-    """A block of the descriptor extractor as CLIP writes it."""
+    """A block of the descriptor extractor, written as in CLIP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class PlainMpae(nn.Module):
         self.extractor = _plain(model.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` of the trained size."""
+        """Compute part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` of the trained size."""
         features = self.compress(self.encoder.encode(x).maps())
         features = interpolate(features, x.shape[-2:], mode="bilinear", align_corners=False)
         similarity = self.extractor(x) @ features.flatten(2)
@@ -88,7 +88,7 @@ def _plain(extractor: PartTransformer) -> PartTransformer:
 
 
 def outcomes(quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
-    """Time in each precision of this machine's CPU, then peak memory."""
+    """Measure the time in each precision of this machine's CPU, then the peak memory."""
     name = "test_vit" if quick else f"ViT-B/14, {SIDE} px, K = {PARTS}"
     for case in _cases(name, quick):
         yield measure(replace(case, target=None) if quick else case, repetitions)
@@ -107,13 +107,16 @@ def outcomes(quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
 
 
 def memory(side: str, quick: str = "") -> float:
-    """MiB by which this process rises at most in one inference, of ``"peer"`` or of ours in a precision."""
+    """Return the largest rise of this process's memory in one inference, in MiB.
+
+    ``side`` is ``"peer"`` or the precision of our forward.
+    """
     model, x = _setup(bool(quick))
     return rise(_ours(model, side, x) if side != "peer" else _peer(model, x))
 
 
 def profile(precision: str = "float32", *, quick: bool = False, top: int = 15) -> str:
-    """Where the time of one inference goes, as the profiler's table of operators."""
+    """Profile one inference and return the profiler's table of operators."""
     model, x = _setup(quick)
     work = _ours(model, precision, x)
     work()
@@ -123,7 +126,7 @@ def profile(precision: str = "float32", *, quick: bool = False, top: int = 15) -
 
 
 def _precisions() -> dict[str, float | None]:
-    """The precisions to measure on this CPU, and the target of each."""
+    """Return the precisions to measure on this CPU, with the target of each."""
     amx = has_amx()
     return {"float32": 1.2, "int8": None if amx else 2.0} | ({AUTOCAST: 4.0 if amx else None} if has_bf16(CPU) else {})
 
@@ -146,7 +149,7 @@ def _cases(name: str, quick: bool) -> Iterator[Case]:
 
 
 def _setup(quick: bool) -> tuple[Mpae, Tensor]:
-    """A model with random weights, and the photograph."""
+    """Return a model with random weights, and the photograph."""
     torch.manual_seed(0)
     if quick:
         small = {"dim": 32, "width": 32, "heads": 2, "depth": 1, "masked_heads": 2, "decoder_heads": 2}
@@ -172,7 +175,7 @@ def _peer(model: Mpae, x: Tensor) -> Callable[[], Tensor]:
 
 
 def _agreement(ours: Tensor, peer: Tensor) -> dict[str, float]:
-    """Mean cosine of the pixels' probabilities, and the share of pixels that fall to the same part."""
+    """Compute the mean cosine of the pixels' probabilities, and the share of pixels assigned to the same part."""
     return {
         "cosine": round(cosine_similarity(ours, peer, dim=1).mean().item(), 6),
         "part_agreement_percent": round(100 * (ours.argmax(1) == peer.argmax(1)).float().mean().item(), 3),

@@ -1,6 +1,6 @@
-"""A training step of PART against a plain implementation of the paper's text.
+"""Benchmark of a PART training step against a plain implementation of the paper's text.
 
-The plain one is written as research code usually is, without waste: a data set that cuts, resizes and stacks
+The plain implementation is typical research code without obvious waste: a data set that cuts, resizes and stacks
 the patches of one image after the other, and a relative encoder that concatenates the tokens of all pairs
 and hands them to ``nn.MultiheadAttention`` (fused attention, no weights returned). The encoder, the optimizer
 and the pixels are the same on both sides.
@@ -32,14 +32,14 @@ CHANGES = """What the step does instead of the plain implementation:
 
 
 class PlainPatches:
-    """Patches of one image at a time: crop, resize, normalize, stack."""
+    """A data set's transform that works on one image at a time: crop, resize, normalize and stack patches."""
 
     def __init__(self, patch: int, mean: tuple[float, ...], std: tuple[float, ...], seed: int = 0) -> None:
         self.patch, self.rng = patch, np.random.default_rng(seed)
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
     def __call__(self, image: Image.Image) -> tuple[Tensor, Tensor]:
-        """Patches ``(N, 3, P, P)`` and their corners ``(N, 2)``, x and y in pixels."""
+        """Return patches ``(N, 3, P, P)`` and their corners ``(N, 2)``, x and y in pixels."""
         width, height = image.size
         patches, positions = [], []
         for _ in range(width * height // self.patch**2):
@@ -52,7 +52,7 @@ class PlainPatches:
 
 
 class PlainRelativeEncoder(nn.Module):
-    """Attention of every concatenated pair to all tokens (PART, section 4)."""
+    """Relative encoder in which every concatenated pair attends to all tokens (PART, section 4)."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class PlainRelativeEncoder(nn.Module):
         self.head = nn.Linear(dim, 2)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Translations ``(B, N * N, 2)`` of all pairs, row by reference, from tokens ``(B, N, d)``."""
+        """Predict the translations ``(B, N * N, 2)`` of all pairs, row by reference, from tokens ``(B, N, d)``."""
         batch, count, dim = tokens.shape
         reference = tokens[:, :, None].expand(batch, count, count, dim)
         target = tokens[:, None].expand(batch, count, count, dim)
@@ -70,7 +70,7 @@ class PlainRelativeEncoder(nn.Module):
 
 
 def plain_step(config: PartConfig, images: list[Image.Image]):
-    """One optimizer step of the plain implementation, as a function that returns the loss."""
+    """Return a function that takes one optimizer step of the plain implementation and returns the loss."""
     torch.manual_seed(0)
     encoder, relative = Part(config), PlainRelativeEncoder(config.dim, config.heads)
     encoder.relative_encoder = nn.Identity()
@@ -88,7 +88,7 @@ def plain_step(config: PartConfig, images: list[Image.Image]):
 
 
 def our_step(config: PartConfig, pixels: Tensor, pairs: int = PAIRS):
-    """One optimizer step of :class:`partzoo.train.tasks.part.PartTask`, as :func:`plain_step`."""
+    """Return a function that takes one step of :class:`partzoo.train.tasks.part.PartTask` and returns the loss."""
     torch.manual_seed(0)
     task = PartTask(Part(config), pairs=pairs)
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-4, fused=True)
@@ -102,7 +102,7 @@ def our_step(config: PartConfig, pixels: Tensor, pairs: int = PAIRS):
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """ViT-Ti, 64 patches of 8 pixels; with the pairs that training draws, and with all as the peer has."""
+    """Return cases for ViT-Ti with 64 patches of 8 pixels: with the pairs that training draws, and with all pairs."""
     config, pixels, patches = _setup(quick)
     peer = plain_step(config, [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels])
     drawn = min(PAIRS, patches**2)
@@ -122,13 +122,13 @@ def cases(quick: bool = False) -> list[Case]:
 
 
 def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 5, top: int = 15) -> str:
-    """Where the time of our training step goes: top operators by their own CPU time, as a small table.
+    """Profile our training step and return a small table of the operators with the most CPU time of their own.
 
     Args:
         out: text file to write, for example ``results/profile-part-step.txt``.
-        quick: a tiny model.
-        steps: how many steps are profiled, after one that is not.
-        top: operators listed.
+        quick: whether to use a tiny model.
+        steps: number of profiled steps, after one unmeasured step.
+        top: number of operators to list.
     """
     config, pixels, patches = _setup(quick)
     title = f"PART training step: ViT dim {config.dim}, depth {config.depth}, {patches} patches, batch {len(pixels)}"
@@ -137,7 +137,7 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
 
 
 def _setup(quick: bool) -> tuple[PartConfig, Tensor, int]:
-    """Configuration, images, and patches in each."""
+    """Return the configuration, the images, and the number of patches in each image."""
     config = PartConfig(dim=32, depth=1, heads=2, size=32) if quick else PartConfig()
     return config, _pixels(2 if quick else 32, config.size), (config.size // config.patch) ** 2
 

@@ -1,4 +1,4 @@
-"""The photograph that the bench works on."""
+"""The photograph that the benchmarks use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ASTRONAUT = Path(__file__).parents[2] / "examples" / "images" / "astronaut.jpg"
 
 
 def photograph(side: int = 448) -> tuple[np.ndarray, str]:
-    """An image ``(side, side, 3)`` uint8 and what it is.
+    """Return an image ``(side, side, 3)`` uint8 and a description of it.
 
-    The astronaut of ``examples/images`` in a clone; an installed package has no images, and makes one with
-    the soft shapes and the grain of a photograph.
+    A clone has the astronaut in ``examples/images``. An installed package has no images, so a synthetic one is made
+    with the soft shapes and the grain of a photograph.
     """
     if ASTRONAUT.is_file():
         with Image.open(ASTRONAUT) as image:

@@ -1,4 +1,4 @@
-"""Plot the record of ``partzoo bench``: ratios with their range and targets, and how costs grow."""
+"""Plots of a ``partzoo bench`` record: ratios with their ranges and targets, and how costs grow."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from partzoo.files import write_aside
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MET, MISSED, FREE = "#1b7f5c", "#c4472b", "#5b6b7a"  # target met, missed, none
+MET, MISSED, FREE = "#1b7f5c", "#c4472b", "#5b6b7a"  # colours for a target that is met, missed, or not set
 FORMATS = (".png", ".svg", ".pdf")
 LINES = ("#1f5fa8", "#b3561d")
 
 
 def check(path: str | Path) -> None:
-    """Fail before the work, not after it, where :func:`draw` would fail.
+    """Raise before the benchmark runs, rather than after it, where :func:`draw` would fail.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        UsageError: the file's ending is not one of a supported format.
+        UsageError: the file's extension is not that of a supported format.
     """
     require("matplotlib.figure", "plot")
     if Path(path).suffix.lower() not in FORMATS:
@@ -31,14 +31,14 @@ def check(path: str | Path) -> None:
 
 
 def draw(record: dict[str, Any], path: str | Path) -> None:
-    """Draw a record.
+    """Draw a record as one figure.
 
     Args:
-        record: what :func:`partzoo.bench.run` gives.
+        record: the record returned by :func:`partzoo.bench.run`.
         path: file to write: .png, .svg or .pdf.
 
     Raises:
-        MissingExtraError, UsageError: see :func:`check`.
+        MissingExtraError, UsageError: as in :func:`check`.
         PartzooError: the file cannot be written.
     """
     check(path)
@@ -67,7 +67,7 @@ def draw(record: dict[str, Any], path: str | Path) -> None:
 
 
 def _ratios(axis: Axes, cases: list[dict[str, Any]], label: str) -> None:
-    """One line for each case: the median, whiskers from the smallest to the largest, a bar at the target."""
+    """Draw one line per case: the median, whiskers from the smallest to the largest ratio, and a bar at the target."""
     beside = axis.get_yaxis_transform()
     for place, case in enumerate(cases):
         colour = {True: MET, False: MISSED, None: FREE}[case.get("met")]

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, as a small table."""
+"""Profiles of training steps, as small tables of operators."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 def operators(
     step: Callable[[], Any], title: str, about: str, out: str | Path | None = None, *, steps: int = 5, top: int = 15
 ) -> str:
-    """Top operators of a step by their own CPU time.
+    """Profile a step and return a table of the operators with the most CPU time of their own.
 
     Args:
-        step: does the work once; it is run once more, unmeasured, before.
-        title: what it is; threads and time are added.
-        about: text below the table.
-        out: text file to write.
-        steps: how many are profiled.
-        top: operators listed.
+        step: function that does the work once; it is run once, unmeasured, before the profile.
+        title: heading of the table; the number of threads and the time are added.
+        about: text to print below the table.
+        out: text file to write, or None.
+        steps: number of steps to profile.
+        top: number of operators to list.
     """
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:

@@ -1,4 +1,4 @@
-"""The record of ``partzoo bench`` in Markdown."""
+"""Markdown reports of a ``partzoo bench`` record."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 from partzoo.bench.runner import UNITS
 
-LOW_PRECISION = ("amx_bf16", "avx512_bf16", "avx512_vnni")  # instructions that int8 and bfloat16 gain by
+LOW_PRECISION = ("amx_bf16", "avx512_bf16", "avx512_vnni")  # instructions that speed up int8 and bfloat16
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The machine, the table of ratios, and a table of how costs grow with the number of images."""
+    """Return the machine, the table of ratios, and a table of how costs grow with the number of images."""
     cases = record["cases"]
     rows = [_row(case) for case in cases]
-    medians = f"Medians of {record['repetitions']} pairs of runs, the smallest and the largest ratio in brackets."
-    parts = [f"{machine(record)} {medians}", _table(("what", "peer", "ratio", "target"), rows)]
+    pairs = f"{record['repetitions']} pairs of runs"
+    medians = f"Ratios are medians of {pairs}, with the smallest and the largest ratio in brackets."
+    parts = [f"{machine(record)} {medians}", _table(("what", "peer", "ratio, and what partzoo takes", "target"), rows)]
     grown = [case for case in cases if "by_images" in case["facts"]]
     if grown:
         numbers = list(grown[0]["facts"]["by_images"])
@@ -25,28 +26,29 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def machine(record: dict[str, Any]) -> str:
-    """One sentence on what the figures were measured on."""
+    """Describe in one sentence the machine on which the figures were measured."""
     of = record["hardware"]
     has = [flag for flag in LOW_PRECISION if flag in of["flags"]]
     lacks = "" if "amx_bf16" in has else ", without AMX"
     gpu = f", {of['gpu']}" if of["gpu"] else ""
     quick = " Quick: tiny inputs, which measure nothing." if record["quick"] else ""
     return (
-        f"{of['cpu']}, {of['cores']} cores ({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, "
-        f"{of['threads']} threads, load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
+        f"Measured on {of['cpu']}, {of['cores']} cores "
+        f"({', '.join(has) or 'no instructions for low precision'}{lacks}){gpu}, {of['threads']} threads, "
+        f"load {of['load_average'][0] if of['load_average'] else 'unknown'} at the start; "
         f"torch {of['torch']}, timm {of['timm']}.{quick}"
     )
 
 
 def ratio(case: dict[str, Any]) -> str:
-    """``8.25 times as fast (8.20 to 14.00)``, or for a cost ``1.40 times the time (1.30 to 1.60)``."""
+    """Format a ratio as ``8.25 times as fast (8.20 to 14.00)``, or a cost as ``1.40 times the time (1.30 to 1.60)``."""
     cost = "the memory" if case["unit"] == "mebibytes" else "the time"
     how = "as fast" if case["measure"] == "speedup" else cost
     return f"{case['ratio']:.2f} times {how} ({case['ratio_min']:.2f} to {case['ratio_max']:.2f})"
 
 
 def target(case: dict[str, Any]) -> str:
-    """The target and whether it is met; empty where none is set."""
+    """Return the target and whether it is met, or an empty string if none is set."""
     if case["target"] is None:
         return ""
     bound = "at least" if case["measure"] == "speedup" else "at most"

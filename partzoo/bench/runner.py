@@ -1,4 +1,4 @@
-"""Paired measurements: ours and the peer in turn, the ratio of every pair, and the machine they ran on."""
+"""Paired measurements: our code and the peer run in turn, with the ratio of every pair and the machine's details."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from partzoo.files import path_aside
 from partzoo.system.device import Device, device_of
 from partzoo.system.hardware import hardware
 
-# Module of each row. It has `cases(quick)`, which are run in turn by the clock, or, where it measures by itself,
+# Module of each row. It defines `cases(quick)`, whose cases are run in turn and timed, or, if it measures by itself,
 # `outcomes(quick, repetitions)`.
 ROWS = {
     "cold-load": "partzoo.bench.cold_load",
@@ -42,17 +42,17 @@ UNITS: dict[Unit, str] = {"seconds": "s", "seconds_per_image": "s per image", "m
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared with what.
+    """A comparison of our code with a peer: what both sides do, and the target.
 
     Attributes:
         name: name of the comparison.
-        ours_is, peer_is: short descriptions of what the two sides do.
-        target: ratio to reach; None where there is no target.
-        measure: ``"speedup"``, the peer's figure over ours, at least the target; ``"cost"``, our figure over the
-            peer's, at most the target.
+        ours_is, peer_is: short descriptions of the two sides.
+        target: ratio to reach, or None.
+        measure: ``"speedup"`` for the peer's figure over ours, which must be at least the target; ``"cost"`` for our
+            figure over the peer's, which must be at most the target.
         unit: unit of the figures, a key of ``UNITS``.
-        items: number of images in a call, where a rate is meaningful.
-        facts: what was checked besides the time: agreement, sizes.
+        items: number of images in a call, for rows that report a rate.
+        facts: results of checks besides the time, such as agreement and sizes.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Comparison:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-FORMAT = 1  # of the record
+FORMAT = 1  # version of the record's format
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case(Comparison):
-    """A comparison by the clock: ``ours`` and ``peer`` do the work once; what they return is dropped outside the
+    """A timed comparison: ``ours`` and ``peer`` do the work once; their return values are freed outside the
     measured time."""
 
     ours: Callable[[], Any]
@@ -89,19 +89,21 @@ def run(
     """Measure rows of the table of ratios.
 
     Args:
-        rows: names from ``ROWS``; None is all of them.
-        repetitions: pairs of runs for every case, after one that is not counted; ``growth`` takes one run.
+        rows: names from ``ROWS``; None measures all rows.
+        repetitions: number of pairs of runs for every case, after one that is not counted; ``growth`` always uses one.
         out: JSON file to write.
-        quick: tiny models and inputs, no targets: shows that everything runs, measures nothing of interest.
-        progress: called with one line about every case.
+        quick: whether to use tiny models and inputs without targets; this shows that everything runs, and measures
+            nothing of interest.
+        progress: function that is called with one line about every case.
         device: where the models of the rows ``features``, ``discover``, ``spatial-step`` and ``growth`` run, as for
             :func:`partzoo.load`; those of the others always run on the CPU.
 
     Returns:
-        The record: ``hardware``, ``cases`` with figures and ratio (median, min, max over pairs), ``quick``.
+        The record, with ``hardware``, ``cases`` (figures and ratio: median, min, max over pairs) and ``quick``.
 
     Raises:
-        UsageError: no such row, fewer than one repetition, no such device, or ``out`` cannot be written.
+        UsageError: a row is unknown, there is less than one repetition, this machine does not have the device, or
+            ``out`` cannot be written.
     """
     names = list(rows) if rows else list(ROWS)
     unknown = [name for name in names if name not in ROWS]
@@ -124,7 +126,7 @@ def run(
 
 
 def measure(case: Case, repetitions: int) -> dict[str, Any]:
-    """Run ours and the peer in turn; the ratio is taken within each pair, so that a slow moment hits both."""
+    """Run our code and the peer in turn; the ratio is taken within each pair, so a slow moment affects both sides."""
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(repetitions + 1):
         for name, work in (("ours", case.ours), ("peer", case.peer)):
@@ -139,7 +141,7 @@ def measure(case: Case, repetitions: int) -> dict[str, Any]:
 
 
 def compared(what: Comparison, ours: Sequence[float], peer: Sequence[float]) -> dict[str, Any]:
-    """The outcome of pairs of figures: their ratio (median, min, max), both sides, and whether the target is met."""
+    """Summarize pairs of figures: their ratio (median, min, max), both sides, and whether the target is met."""
     over, under = (peer, ours) if what.measure == "speedup" else (ours, peer)
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     ratio = statistics.median(ratios)
@@ -156,13 +158,13 @@ def compared(what: Comparison, ours: Sequence[float], peer: Sequence[float]) -> 
         "facts": what.facts,
     }
     if what.target is not None:
-        shown = round(ratio, 2)  # as it is printed: the same work on both sides must not fail by noise
+        shown = round(ratio, 2)  # compare the printed value, or noise would fail a row that does the same work twice
         result["met"] = shown >= what.target if what.measure == "speedup" else shown <= what.target
     return result
 
 
 def line(result: dict[str, Any]) -> str:
-    """A case in one line: name, ratio, range, target."""
+    """Format a case as one line: name, ratio, range and target."""
     unit = result["unit"]
     cost = "times the memory of" if unit == "mebibytes" else "times the time of"
     what = "times as fast as" if result["measure"] == "speedup" else cost
@@ -175,7 +177,7 @@ def line(result: dict[str, Any]) -> str:
 
 
 def write(record: dict[str, Any], out: Path) -> None:
-    """Write a record, in one step, so that nobody reads half of it."""
+    """Write a record atomically, so that no reader sees half of it."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with path_aside(out) as aside:

@@ -1,9 +1,9 @@
-"""A training step of Spatial Reasoning against a plain implementation of the paper's text.
+"""Benchmark of a Spatial Reasoning training step against a plain implementation of the paper's text.
 
-The plain one is written as research code usually is: torchvision's transforms of one PIL image after the other, for
+The plain implementation is typical research code: torchvision's transforms of one PIL image after the other, for
 every view and every patch, pairs put together in a loop, the network in float32 with channels first. The network, the
-number of pairs, the optimizer and the images are the same on both sides, and so is the device. Each side does a few
-steps in a row, ours as the training loop does them.
+number of pairs, the optimizer, the images and the device are the same on both sides. Each side runs a few
+steps in a row; on our side they run as in the training loop.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ VIEWS, PATCHES = 4, 2
 STEPS = 4
 CHANGES = """What the step does instead of the plain implementation:
 - views and patches of the whole batch are cut, resized, mirrored and coloured at once on the network's device, each
-  with parameters of its own: crops as products with matrices of bilinear weights, of patches only the pixels that
-  are seen of the enlarged image;
+  with separate parameters for each: crops as products with matrices of bilinear weights, and of an enlarged image
+  only the pixels that its patch shows;
 - pairs are rows of one index, made once;
 - channels last, and products in bfloat16 where the machine has them;
 - on CPUs, memory that a step frees stays with the process for the next one;
@@ -41,7 +41,7 @@ CHANGES = """What the step does instead of the plain implementation:
 
 
 class PlainViews:
-    """Views and patches of one PIL image at a time."""
+    """A transform that cuts views and patches from one PIL image at a time."""
 
     def __init__(self, config: SpatialConfig, seed: int = 0) -> None:
         from torchvision import transforms
@@ -61,7 +61,7 @@ class PlainViews:
         )
 
     def __call__(self, image: Image.Image) -> tuple[list[Tensor], list[Tensor], list[tuple[float, float]]]:
-        """Views, patches, and the patches' positions, top and left."""
+        """Return the views, the patches, and the patches' positions as (top, left)."""
         size, side = self.config.size, self.config.enlarged
         enlarged = image.resize((side, side), Image.Resampling.BILINEAR)
         corners = [self._corner() for _ in range(PATCHES)]
@@ -77,7 +77,7 @@ class PlainViews:
 
 
 def plain_pairs(features: Tensor, places: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Both sides of all pairs ``(P, F)`` and their targets ``(P, 3)``, group by group, as section 3.2 says it."""
+    """Return both sides of all pairs ``(P, F)`` and their targets ``(P, 3)``, group by group, as in section 3.2."""
     groups = features.split(count)
     first, second, targets = [], [], []
     shift = 1
@@ -96,7 +96,7 @@ def plain_pairs(features: Tensor, places: Tensor, count: int) -> tuple[Tensor, T
 
 
 def plain_batch(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], tuple[Tensor, Tensor]]:
-    """A function that makes the rows of a step, view by view and then patch by patch, and the patches' positions."""
+    """Return a function that makes a step's rows, view by view and then patch by patch, and the patches' positions."""
     made = PlainViews(config)
 
     def batch() -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ def plain_batch(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], t
 
 
 def plain_step(config: SpatialConfig, pil: list[Image.Image], device: torch.device) -> Callable[[], float]:
-    """One optimizer step of the plain implementation, as a function that returns the loss."""
+    """Return a function that takes one optimizer step of the plain implementation and returns the loss."""
     torch.manual_seed(0)
     model = Spatial(config).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -131,7 +131,7 @@ def our_task(config: SpatialConfig, device: torch.device) -> SpatialTask:
 
 
 def our_step(config: SpatialConfig, pixels: Tensor, device: torch.device) -> Callable[[], float]:
-    """One step of :class:`partzoo.train.tasks.spatial.SpatialTask`, in the precision that training chooses."""
+    """Return a function that takes a :class:`partzoo.train.tasks.spatial.SpatialTask` step in training's precision."""
     task = our_task(config, device)
     optimizer = torch.optim.Adam(task.parameters(), lr=1e-3, fused=True)
     generator = torch.Generator(device).manual_seed(0)
@@ -145,7 +145,7 @@ def our_step(config: SpatialConfig, pixels: Tensor, device: torch.device) -> Cal
 
 
 def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:
-    """Some steps, one after the other, within a context."""
+    """Return a function that runs several steps in a row within a context."""
 
     def steps() -> None:
         with around():
@@ -156,7 +156,7 @@ def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextMana
 
 
 def features_case(quick: bool, device: torch.device) -> Case:
-    """Features of 1,000 images at once, such as the image and 9 patches of 100, in inference."""
+    """Return a case for the features of 1,000 images in one call, for example of 100 images and 9 patches of each."""
     config = _config("conv4", quick)
     torch.manual_seed(0)
     model = Spatial(config).to(device).eval().requires_grad_(False)
@@ -177,7 +177,7 @@ def features_case(quick: bool, device: torch.device) -> Case:
 
 
 def cases(quick: bool = False, device: Device = None) -> list[Case]:
-    """ResNet-32 and conv-4 at 64 pixels, 4 views and 2 patches; the making of views and patches alone; features."""
+    """Return cases for ResNet-32 and conv-4 at 64 pixels (4 views, 2 patches), the views alone, and features."""
     pixels = _pixels(quick)
     pil = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     place = device_of(device)
@@ -216,13 +216,13 @@ def cases(quick: bool = False, device: Device = None) -> list[Case]:
 
 
 def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 2, top: int = 15) -> str:
-    """Where the time of our training step goes: top operators by their own CPU time, as a small table.
+    """Profile our training step and return a small table of the operators with the most CPU time of their own.
 
     Args:
         out: text file to write, for example ``results/profile-spatial-step.txt``.
-        quick: a tiny model.
-        steps: how many steps are profiled, after one that is not.
-        top: operators listed.
+        quick: whether to use a tiny model.
+        steps: number of profiled steps, after one unmeasured step.
+        top: number of operators to list.
     """
     config, pixels = _config("resnet8" if quick else "resnet32", quick), _pixels(quick)
     title = f"Spatial training step: {config.backbone}, {VIEWS} views, {PATCHES} patches, batch {len(pixels)}"

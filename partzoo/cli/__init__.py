@@ -1,4 +1,4 @@
-"""The ``partzoo`` command: each module here holds a few commands that parse, call the API and print."""
+"""The ``partzoo`` command. Each module here holds a few commands that parse arguments, call the API and print."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from partzoo.cli.training import train
     \b
     Start here:
       partzoo discover photo.jpg -k 8 -o parts.png    colour the parts of a photograph
-      partzoo list                                    what models there are
-      partzoo doctor                                  is everything in place?
+      partzoo list                                    list the models
+      partzoo doctor                                  check the installation
     """,
 )
 @click.version_option(package_name="partzoo", message="partzoo %(version)s")

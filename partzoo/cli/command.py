@@ -1,4 +1,4 @@
-"""What all commands share: ``--debug``, errors of one sentence, exit codes, printing of data."""
+"""Base classes and helpers of all commands: ``--debug``, one-sentence errors, exit codes, printing of data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it warns of or fails with is said in its own words."""
+        """Run the command, and word its warnings and errors in terms of the command's options."""
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             try:
@@ -50,16 +50,16 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """Commands whose errors are one sentence on stderr; exit code 2 for wrong usage, 1 for the rest."""
+    """A group of commands that print an error as one sentence on stderr; exit code 2 for wrong usage, else 1."""
 
     command_class = Command
 
     def main(self, *args: Any, **extra: Any) -> Any:
         debug: list[bool] = []
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # paths of old archives hold bytes that are not UTF-8
+            if isinstance(stream, io.TextIOWrapper):  # paths from old archives may contain bytes that are not UTF-8
                 stream.reconfigure(errors="backslashreplace")
-        # The Hub's client would report every retry before our one sentence.
+        # Otherwise the Hub's client would log every retry before our one sentence.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
         try:
             code = super().main(*args, **(extra | {"standalone_mode": False, "obj": debug}))
@@ -79,7 +79,7 @@ class Group(click.Group):
             code = _fail(f"{error.filename or 'The system'}: {error.strerror or error}.", 1, debug)
         except Exception as error:
             what = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-            code = _fail(f"This should not have happened ({what}): run it again with --debug, and report it.", 1, debug)
+            code = _fail(f"Unexpected error ({what}): run the command again with --debug, and report it.", 1, debug)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -101,12 +101,12 @@ def _ended(sentence: str) -> str:
 
 
 def print_json(data: Any) -> None:
-    """Data as indented JSON."""
+    """Print data as indented JSON."""
     click.echo(json.dumps(data, indent=2, default=str))
 
 
 def table(rows: Iterable[Sequence[Any]], head: Sequence[str], *, wrap: bool = False) -> None:
-    """Columns of text, as wide as they need to be; ``wrap`` breaks the last one to fit the terminal."""
+    """Print columns of text, each as wide as its longest entry; ``wrap`` breaks the last one to fit the terminal."""
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     before = sum(widths[:-1]) + len(GAP) * len(widths[:-1])
@@ -119,15 +119,15 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[str], *, wrap: bool = Fa
 
 
 def megabytes(count: int) -> str:
-    """``11_534_336`` as ``"11.5 MB"``."""
+    """Format a byte count, for example ``11_534_336`` as ``"11.5 MB"``."""
     return f"{count / 1e6:.1f} MB"
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where there are none.
+    """Create a folder and its missing parents.
 
     Raises:
-        PartzooError: it cannot be made.
+        PartzooError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,11 @@ def make_folder(folder: Path) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Fail before the work, not after it, where a file cannot be written."""
+    """Raise before the work starts, rather than after it, if a file cannot be written.
+
+    Raises:
+        PartzooError: the folder does not exist, or the user may not write in it.
+    """
     path = path.expanduser()
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""``partzoo completion``."""
+"""The command ``partzoo completion``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
     short_help="Print a script for Tab completion.",
     epilog="""
     \b
-    Turn it on:
+    To turn it on:
       bash:  partzoo completion bash >> ~/.bashrc
       zsh:   partzoo completion zsh >> ~/.zshrc
       fish:  partzoo completion fish > ~/.config/fish/completions/partzoo.fish

@@ -1,4 +1,4 @@
-"""``partzoo convert``."""
+"""The command ``partzoo convert``."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    short_help="Make a model of the zoo from its authors' checkpoint.",
+    short_help="Convert a published checkpoint to a model.",
     epilog="""
     \b
     Examples:
       partzoo convert CelebA_K4.pth -o models/celeba-k4           a released PartFormer
-      partzoo convert CUB_K16.pth -o models/cub --with-backbone   an MPAE, its encoder in the file
+      partzoo convert CUB_K16.pth -o models/cub --with-backbone   an MPAE, with its encoder in the file
       partzoo convert checkpoint.tar -o models/cifar --set size=32
       partzoo convert dino_deitsmall8_pretrain.pth -o models/dino
     \b
-    --set KEY=VALUE: a value of the model's configuration that does not follow from shapes.
-    Then: partzoo discover photo.jpg --model models/celeba-k4 -o parts.png
+    --set KEY=VALUE: a value of the model's configuration that cannot be inferred from shapes.
+    Afterwards: partzoo discover photo.jpg --model models/celeba-k4 -o parts.png
     """,
 )
 @click.argument("file", type=click.Path())
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder of the model.")
-@click.option("--with-backbone", is_flag=True, help="Store the frozen encoder too, instead of naming it.")
-@click.option("--architecture", metavar="NAME", help="Which model of the zoo it is.  [default: by its shapes]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One value of the configuration.")
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder to write the model to.")
+@click.option("--with-backbone", is_flag=True, help="Store the frozen encoder as well, instead of only its name.")
+@click.option("--architecture", metavar="NAME", help="Architecture of the checkpoint.  [default: inferred from shapes]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One value of the model's configuration.")
 def convert(file: str, out: str, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
-    """Write the model in FILE, a checkpoint of its authors, as a folder.
+    """Convert FILE, a checkpoint published by a model's authors, and write the model to a folder.
 
-    It reads PartFormer, MPAE and Spatial Reasoning, and the backbones of DINO, DINOv2, MAE and MoCo v3.
+    It reads checkpoints of PartFormer, MPAE and Spatial Reasoning, and backbones of DINO, DINOv2, MAE and MoCo v3.
 
-    FILE is a released file or a training checkpoint. The folder is what 'partzoo discover --model' and partzoo.load
-    take. A part model's frozen encoder is not stored in it but named, unless you say --with-backbone.
+    FILE is a released file or a training checkpoint. 'partzoo discover --model' and partzoo.load accept the folder.
+    A part model's frozen encoder is not stored in the folder but referred to by name, unless --with-backbone is given.
     """
     from partzoo.conversion.convert import assemble, recognize
     from partzoo.models.loading import ENCODER, has_frozen_encoder
@@ -68,7 +68,11 @@ def convert(file: str, out: str, with_backbone: bool, architecture: str | None, 
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder with anything in it but a model of the zoo, which is replaced."""
+    """Refuse a folder that holds anything but a model of the zoo, which would be replaced.
+
+    Raises:
+        UsageError: the folder holds other files.
+    """
     if not folder.exists():
         return check_place(folder.absolute().parent)
     check_place(folder)
@@ -78,7 +82,7 @@ def _check_folder(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if names and not (ours and all(name in ("config.json", "README.md") or ".safetensors" in name for name in names)):
-        raise UsageError(f"{folder} holds other files than a model of partzoo. Choose an empty or a new folder.")
+        raise UsageError(f"{folder} holds files other than a model of partzoo. Choose an empty or a new folder.")
 
 
 def _described(model: Model, family: str) -> str:
@@ -103,17 +107,17 @@ def _backbone(model: Model, stored: bool, inside: bool) -> str:
     """Describe where the weights of the frozen encoder are.
 
     Raises:
-        PartzooError: the folder would name an encoder with other weights than this one's.
+        PartzooError: the folder would name an encoder whose weights differ from those in the file.
     """
     name = model.config.encoder
     if stored:
         return f"{name}, stored in the folder"
     if not inside:
         return f"{name}, not in the file; named in the folder"
-    same = _is_the_named(model)
+    same = _equals_released(model)
     if same is None:
         return (
-            f"{name}, named in the folder. Its own weights are not on this machine, so whether they equal those in "
+            f"{name}, named in the folder. Its weights are not on this machine, so whether they equal those in "
             "the file is unknown: --with-backbone stores the latter"
         )
     if not same:
@@ -121,8 +125,8 @@ def _backbone(model: Model, stored: bool, inside: bool) -> str:
     return f"{name}, named in the folder; its weights equal those in the file"
 
 
-def _is_the_named(model: Model) -> bool | None:
-    """Whether the frozen encoder is the one that its name brings; None where that one is not on this machine."""
+def _equals_released(model: Model) -> bool | None:
+    """Return whether the frozen encoder equals the released one of its name, or None if that is not on this machine."""
     import torch
 
     from partzoo.models.loading import load

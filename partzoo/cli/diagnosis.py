@@ -1,4 +1,4 @@
-"""What ``partzoo doctor`` reports: whether everything that partzoo needs is here, and how to get what is missing."""
+"""The checks of ``partzoo doctor``: whether everything that partzoo needs is here, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from partzoo.weights.store import cache_folder, remedy, verify
 
 
 def examine() -> dict[str, Any]:
-    """Look at this installation; nothing is fetched, weights on this machine are read and hashed.
+    """Examine this installation: nothing is downloaded; weights on this machine are read and hashed.
 
     Returns:
-        ``versions``, ``device``, ``caches``, ``weights``, ``extras`` and ``problems``: sentences that each
-        name a fix, empty where all is well. A missing extra is not a problem.
+        A dictionary with ``versions``, ``device``, ``caches``, ``weights``, ``extras`` and ``problems``: sentences that
+        each name a fix, empty if all is well. A missing extra is not a problem.
     """
     needed, extras = _requirements()
     versions = {
@@ -72,7 +72,7 @@ def examine() -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """What :func:`examine` found, for people."""
+    """Format the findings of :func:`examine` as lines for people."""
     device, caches = found["device"], found["caches"]
     text = ["Versions: " + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())]
     text.append(f"Device: {device['name']} ({device['device']})")
@@ -101,7 +101,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _requirements() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Version ranges of what partzoo needs, and of what each extra brings, from the installed package."""
+    """Read from the installed package which versions partzoo and each of its extras require."""
     from packaging.requirements import Requirement
 
     needed: dict[str, Any] = {}

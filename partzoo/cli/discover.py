@@ -1,4 +1,4 @@
-"""``partzoo discover``."""
+"""The command ``partzoo discover``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class PartCount(click.ParamType):
-    """A number, ``auto``, or ``own`` (the parts that a learned part model has)."""
+    """A parameter that is a number, ``auto``, or ``own`` (the parts that a learned part model has)."""
 
     name = "k"
 
@@ -55,16 +55,16 @@ class PartCount(click.ParamType):
     epilog="""
     \b
     Examples:
-      partzoo discover photo.jpg -o parts.png            overlay to look at
+      partzoo discover photo.jpg -o parts.png            overlay on the image
       partzoo discover photo.jpg -o parts.index.png      PNG whose pixels are part numbers
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
       partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
     \b
-    Of many images, those that cannot be read are passed over and listed in out/failed.csv. After a stop, go on:
+    Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run:
       partzoo discover herons/ -k 6 -o out/ --resume
     \b
-    Keep the parts of one set, and find the same ones in new images:
+    To keep the parts of one set and find them in new images:
       partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
       partzoo discover new.jpg --vocabulary herons.parts.safetensors -o new.png
     """,
@@ -74,14 +74,14 @@ class PartCount(click.ParamType):
     "-k",
     "k",
     type=PartCount(),
-    show_default="auto for one image, 8 for many; own of a part model",
-    help="Number of parts: a number, auto (as many as look different), or own (those of a part model).",
+    show_default="auto for one image, 8 for many, own for a part model",
+    help="Number of parts: a number, auto (chosen by how different they look), or own (the part model's number).",
 )
 @click.option(
     "-o",
     "--out",
     type=click.Path(),
-    help="File to write (.png .index.png .npz .json); for several images a folder, or one .json.",
+    help="File to write (.png .index.png .npz .json); for several images, a folder or one .json file.",
 )
 @click.option(
     "--format",
@@ -89,24 +89,24 @@ class PartCount(click.ParamType):
     type=click.Choice(FORMS),
     default=".png",
     show_default=True,
-    help="Format of the files in a folder.",
+    help="Format of the files that are written to a folder.",
 )
 @model_option
-@click.option("--vocabulary", type=click.Path(), help="Use the parts in this file; it brings its own k and settings.")
-@click.option("--save-vocabulary", type=click.Path(), help="Keep the parts for --vocabulary.")
+@click.option("--vocabulary", type=click.Path(), help="File of saved parts to find again; it sets k and the settings.")
+@click.option("--save-vocabulary", type=click.Path(), help="File to save the parts to, for a later --vocabulary.")
 @click.option(
     "--background",
     default="auto",
     show_default=True,
-    help="How the foreground is found; none: everything is foreground.",
+    help="Method that finds the foreground; none treats the whole image as foreground.",
 )
 @click.option(
     "--size",
     type=int,
-    help="Longer side at which the encoder sees the image, in pixels: larger shows smaller parts, and is slower.",
+    help="Longer side of the image that the encoder receives, in pixels: larger finds smaller parts, but is slower.",
 )
-@click.option("--refine/--no-refine", default=True, show_default=True, help="Follow the image's edges.")
-@click.option("--mask", help="Foreground that is known: a mask file, a folder of them, or a box LEFT,TOP,RIGHT,BOTTOM.")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Align the parts with the image's edges.")
+@click.option("--mask", help="Known foreground: a mask file, a folder of mask files, or a box LEFT,TOP,RIGHT,BOTTOM.")
 @click.option(
     "--scale", type=click.IntRange(1), help="Factor by which overlays are enlarged.  [default: to about 800 pixels]"
 )
@@ -139,14 +139,14 @@ def discover(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Find the parts in images: files, addresses, folders or wildcards."""
+    """Find the parts in images, given as files, addresses, folders or wildcards."""
     from partzoo.cli.failures import Failures
     from partzoo.images.opening import open_images
 
     named = images[0] if len(images) == 1 else images
     opened, single = open_images(named, max_pixels=max_pixels, max_bytes=max_bytes)
     if resume and (single or out is None):
-        raise UsageError("--resume is for many images that are written: name a folder or a .json file with -o.")
+        raise UsageError("--resume needs many images and an output: name a folder or a .json file with -o.")
     output = output_of(out, form, opened, single)
     for path in filter(None, (out, save_vocabulary)):
         check_place(Path(path))
@@ -188,14 +188,14 @@ class Run:
     """A run over one image or many.
 
     Attributes:
-        images: what it is over.
-        single: whether this is one image by itself.
-        mask: what is known of the foreground.
+        images: the images to work on.
+        single: whether the run is over one image.
+        mask: known foreground, or None.
         category: class of the images, or None.
         options: arguments of :func:`partzoo.fit_parts`.
-        failures: takes the images that cannot be read.
-        journal: keeps the vocabulary of a run over many images that are written.
-        quiet: show no bars.
+        failures: record of the images that cannot be read.
+        journal: store of the vocabulary and the finished images of a run over many images, or None.
+        quiet: whether to hide progress bars.
     """
 
     images: OpenedImages
@@ -209,7 +209,7 @@ class Run:
 
 
 def _journal(output: Output, settings: dict[str, Any], resume: bool) -> Journal | None:
-    """The journal of a run over many images. Masks may be mended before it goes on, so of them only the path counts."""
+    """Open the journal of a run over many images. Masks count only by their path, as they may be repaired."""
     from partzoo.cli.journal import Journal, fingerprint
 
     if output.journal is None:
@@ -219,7 +219,7 @@ def _journal(output: Output, settings: dict[str, Any], resume: bool) -> Journal 
 
 
 def _done_before(journal: Journal | None, images: OpenedImages, output: Output) -> dict[int, dict[str, Any]]:
-    """What is known of the images that a resumed run has done, by their indices."""
+    """Return the journal's records of the images that a resumed run has finished, by index."""
     if journal is None:
         return {}
     found = ((index, journal.done(images.name(index), file)) for index, file in enumerate(output.files))
@@ -229,9 +229,11 @@ def _done_before(journal: Journal | None, images: OpenedImages, output: Output) 
 def _find(
     run: Run, k: int | str | None, vocabulary: str | None, save_vocabulary: str | None, done: Container[int]
 ) -> tuple[int, bool, Iterator[tuple[int, Parts]]]:
-    """How many parts there are, whether a part model has learned them, and index and parts of each image to do.
+    """Return the number of parts, whether a part model has learned them, and an iterator over the unfinished images.
 
-    They come one by one, so that memory does not grow with their number.
+    The iterator yields the index and the parts of each image.
+
+    The parts are computed one image at a time, so that memory does not grow with the number of images.
     """
     from partzoo.discovery.factory import finder_of, make_finder
     from partzoo.discovery.masks import Masks
@@ -245,7 +247,7 @@ def _find(
     check_vocabulary(words, k)
     finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"], run.options["device"])
     if own and not finder.learned:
-        raise UsageError("-k own is for part models, and this is an encoder: name a number, or leave -k out.")
+        raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
     categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)
     kept, asked = Kept(), finder.asked(k, alone=single)
     if words is None and single and not save_vocabulary:
@@ -263,7 +265,7 @@ def _find(
 
 
 def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
-    """The parts of the images, learned from them or by the run that this one resumes."""
+    """Return the parts' vocabulary, learned from the images or kept from the run that this one resumes."""
     from tqdm import tqdm
 
     from partzoo.discovery.pipeline import fitted, fitted_alone
@@ -296,7 +298,7 @@ def _label(
     from partzoo.discovery.pipeline import label_images
 
     hidden = True if run.quiet or run.single else None
-    with tqdm(total=len(order), desc="finding them", unit="image", disable=hidden) as bar:
+    with tqdm(total=len(order), desc="finding the parts", unit="image", disable=hidden) as bar:
         yield from label_images(
             finder,
             run.images,
@@ -311,7 +313,7 @@ def _label(
 
 
 def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
-    """The mask or box that an option names, or one mask for each image from a folder, by the images' names."""
+    """Return the mask or box that an option names, or one mask per image from a folder, matched by file name."""
     if mask is None:
         return None
     box = mask.split(",")
@@ -323,7 +325,7 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}
     masks = [files.get(Path(images.name(index)).stem) for index in range(len(images))]
     if not any(masks):
-        raise UsageError(f"--mask {mask} holds no file that is named like one of the images.")
+        raise UsageError(f"--mask {mask} holds no file with the name of one of the images.")
     return masks
 
 
@@ -355,7 +357,7 @@ def _about(parts: Parts, source: str, target: str | None) -> dict[str, Any]:
 
 
 def _warn(found: list[dict[str, Any]], learned: bool) -> None:
-    """A line on stderr for images whose parts are doubtful, and one where the images seem to have no parts in common.
+    """Print a line on stderr that names images whose parts are doubtful, and one if the images seem to share no parts.
 
     Args:
         found: what was found in each image.
@@ -368,15 +370,15 @@ def _warn(found: list[dict[str, Any]], learned: bool) -> None:
         named = ", ".join(doubtful[:3]) + (f" and {len(doubtful) - 3} more" if len(doubtful) > 3 else "")
         if learned:
             what = "Few of the model's parts are in"
-            advice = "it may show something else than the model was trained on, or be framed in another way"
+            advice = "it may show something that the model was not trained on, or be framed differently"
         else:
-            what, advice = "The foreground is doubtful in", "look at it, or give --mask or --background none"
+            what, advice = "The foreground is doubtful in", "check it, or pass --mask or --background none"
         click.echo(f"{what} {named}: {advice}.", err=True)
     alone = sum(len(about["parts"]) == 1 for about in found)
     if not learned and len(found) > 2 and 2 * alone > len(found):
         click.echo(
-            f"{alone} of {len(found)} images have one part each, as images of different kinds do, which share no "
-            "parts: give those of one kind, or one image at a time.",
+            f"{alone} of {len(found)} images have one part each, which happens if they show objects of different kinds "
+            "that share no parts: pass images of one kind, or one image at a time.",
             err=True,
         )
 

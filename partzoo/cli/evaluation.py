@@ -1,4 +1,4 @@
-"""``partzoo eval``."""
+"""The command ``partzoo eval``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> list[str]:
-    """Names of protocols that begin with the text."""
+    """Return the names of the protocols that begin with the text."""
     from partzoo.evaluate.protocols import names
 
     return [name for name in names() if name.startswith(start)]
@@ -40,26 +40,28 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     \b
     MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
     random-weights, colour-position, centred-box.
-    A result that is in --out already is not measured again, so that a stopped --all continues.
+    A result that --out already holds is not measured again, so a stopped --all continues.
     The protocols, and where their data comes from: docs/protocols.md
     """,
 )
 @click.argument("model", required=False, shell_complete=complete_weights)
-@click.option("--all", "everything", is_flag=True, help="Every released weight and floor; writes OUT/PROTOCOL.csv.")
-@click.option("--protocol", required=True, shell_complete=complete_protocols, help="Such as faces68 or tiny-imagenet.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Measure all released weights and floors; write OUT/PROTOCOL.csv."
+)
+@click.option("--protocol", required=True, shell_complete=complete_protocols, help="Protocol, such as faces68.")
 @click.option("--data", required=True, type=click.Path(), help="Folder of the protocol's data.")
 @click.option(
     "-k",
     type=Numbers(word="own"),
     show_default="4,8,16",
-    help="Numbers of parts; own: the number that a part model has.",
+    help="Numbers of parts; own: the number that the part model has.",
 )
 @click.option("--seeds", default=5, show_default=True, help="Number of random seeds.")
-@click.option("--split", help="Split to report on.  [default: the protocol's]")
-@click.option("--background", default="auto", show_default=True, help="As for 'partzoo discover'.")
+@click.option("--split", help="Split to report on.  [default: set by the protocol]")
+@click.option("--background", default="auto", show_default=True, help="As in 'partzoo discover'.")
 @click.option("--size", type=int, help="Longer side of the image at working size, in pixels.")
-@click.option("--refine/--no-refine", default=True, show_default=True, help="Let parts follow the images' edges.")
-@click.option("--rotate", type=float, default=0, help="Turn the reported images by this angle in degrees.")
+@click.option("--refine/--no-refine", default=True, show_default=True, help="Align parts with the images' edges.")
+@click.option("--rotate", type=float, default=0, help="Angle in degrees by which to rotate the reported images.")
 @click.option("--patches", type=Numbers(least=0), help="Probe on the image and n patches, such as 0,1,9 (spatial).")
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
 @click.option("--limit", type=int, help="Use at most this many images of each split.")
@@ -85,7 +87,7 @@ def evaluate(
     out: str | None,
     as_json: bool,
 ) -> None:
-    """Measure how well MODEL does by a protocol: parts against landmarks or masks, or features against classes."""
+    """Measure MODEL by a protocol: its parts against landmarks or masks, or its features against classes."""
     if (model is None) != everything:
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run
@@ -95,7 +97,7 @@ def evaluate(
         if everything:
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
                 only = "--background, --size, --no-refine, --rotate, --patches and --augment"
-                raise click.UsageError(f"{only} are not for --all.")
+                raise click.UsageError(f"{only} cannot be combined with --all.")
             file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
@@ -121,7 +123,7 @@ def evaluate(
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[ProgressCallback]:
-    """A bar for each stage of the work."""
+    """Provide a progress callback that shows a bar for each stage of the work."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}

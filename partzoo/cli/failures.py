@@ -1,4 +1,4 @@
-"""Images that cannot be read do not end a run over many: they are named, counted and passed over."""
+"""Handling of unreadable images in a run over many: they are named, counted and skipped, and the run goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIST = "failed.csv"
 
 
 class Failures:
-    """The images that a run has passed over.
+    """The images that a run has skipped.
 
     Args:
         images: the images of the run.
@@ -33,7 +33,7 @@ class Failures:
             self._file.unlink(missing_ok=True)
 
     def pass_over(self, index: int, error: PartzooError) -> None:
-        """Name an image that cannot be read on stderr and in the list; where the run is strict, raise its error."""
+        """Name an unreadable image on stderr and in the list; in a strict run, raise its error instead."""
         from tqdm import tqdm
 
         if self._strict:
@@ -43,7 +43,7 @@ class Failures:
         name, reason = self._images.name(index), in_options(error, click.get_current_context().command.params)
         self._reasons[index] = reason
         named = reason if name in reason else f"{name}: {reason}"
-        tqdm.write(f"Passed over: {named}", file=sys.stderr)  # above a progress bar, not into it
+        tqdm.write(f"Skipped: {named}", file=sys.stderr)  # above a progress bar, not into it
         if self._file:
             _append(self._file, name, reason)
 
@@ -51,23 +51,23 @@ class Failures:
         return index in self._reasons
 
     def listed(self) -> list[dict[str, str]]:
-        """Path of each image that was passed over, and why."""
+        """Return the path of each skipped image, with the reason."""
         return [{"path": self._images.name(index), "reason": self._reasons[index]} for index in sorted(self._reasons)]
 
     def check(self) -> None:
-        """End the command with exit code 1 where images were passed over.
+        """End the command with exit code 1 if images were skipped.
 
         Raises:
-            PartzooError: there are some; the message counts them.
+            PartzooError: at least one image was skipped; the message states how many.
         """
         if count := len(self._reasons):
             where = f"listed in {str(self._file)!r}" if self._file else "named above"
             verb = "was" if count == 1 else "were"
-            raise PartzooError(f"{count} of {counted(len(self._images), 'image')} {verb} passed over, {where}.")
+            raise PartzooError(f"{count} of {counted(len(self._images), 'image')} {verb} skipped, {where}.")
 
 
 def _append(file: Path, name: str, reason: str) -> None:
-    """One line more, with a header before the first; bytes of a path that are not UTF-8 stay as they are."""
+    """Append one line, after a header if it is the first; bytes of a path that are not UTF-8 are kept as they are."""
     new = not file.exists()
     with file.open("a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""``partzoo features``."""
+"""The command ``partzoo features``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from partzoo.images.opening import OpenedImages
     from partzoo.models.base import Model
 
-FORMAT = 1  # of the file
+FORMAT = 1  # version of the file's format
 
 
 @click.command(
     cls=Command,
-    short_help="Write a model's features of images.",
+    short_help="Compute features of images.",
     epilog="""
     \b
     Examples:
@@ -40,7 +40,7 @@ FORMAT = 1  # of the file
       partzoo features photos/ --pooled -o photos.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
     \b
-    Of many images, those that cannot be read are passed over. After a stop, --resume goes on.
+    Of many images, unreadable ones are skipped. To continue a stopped run, add --resume.
     \b
     Arrays in the file, for N images:
       pooled  (N, C)        one vector for each image
@@ -55,9 +55,9 @@ FORMAT = 1  # of the file
     "-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .npz or .safetensors."
 )
 @model_option
-@click.option("--size", type=int, help="Longer side that the model sees, in pixels.")
-@click.option("--layer", type=int, help="An intermediate layer; -1 is the last.  [default: the model's output]")
-@click.option("--pooled", is_flag=True, help="Leave the dense features out.")
+@click.option("--size", type=int, help="Longer side of the image that the model receives, in pixels.")
+@click.option("--layer", type=int, help="Intermediate layer to read; -1 is the last.  [default: the model's output]")
+@click.option("--pooled", is_flag=True, help="Write pooled features only.")
 @device_option
 @limit_options
 @strict_option
@@ -77,7 +77,7 @@ def features(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Write a model's features of images to a file, for use elsewhere."""
+    """Compute a model's features of images and write them to a file, for use elsewhere."""
     if Path(out).suffix.lower() not in (".npz", ".safetensors"):
         raise UsageError(f"Unknown ending of {out!r}. Use .npz or .safetensors.")
     check_place(Path(out))
@@ -120,7 +120,7 @@ def _extract(
     failures: Failures,
     quiet: bool,
 ) -> None:
-    """Write the features of each image that is not done to its file."""
+    """Write the features of each unfinished image to its file."""
     import numpy as np
     from tqdm import tqdm
 
@@ -145,11 +145,12 @@ def _extract(
 
 
 def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
-    """Write one file from those of the images, and give the number of channels."""
+    """Join the files of the images into one file, and return the number of channels."""
     import numpy as np
-    from safetensors.numpy import save
+    import torch
 
     from partzoo.files import write_aside
+    from partzoo.weights.tensors import save_tensors
 
     rows: dict[str, list[np.ndarray]] = {"pooled": [], "size": []}
     arrays: dict[str, Any] = {}
@@ -160,9 +161,10 @@ def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
             if "dense" in stored:
                 arrays[f"dense.{row}"] = stored["dense"]
     arrays |= {name: np.stack(values) for name, values in rows.items()}
-    with write_aside(out) as stream:
-        if out.lower().endswith(".npz"):
+    if out.lower().endswith(".npz"):
+        with write_aside(out) as stream:
             np.savez_compressed(stream, format=np.array(FORMAT), names=np.array(names), **arrays)
-        else:
-            stream.write(save(arrays, {"partzoo_format": str(FORMAT), "names": json.dumps(names)}))
+    else:
+        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+        save_tensors(out, tensors, {"partzoo_format": str(FORMAT), "names": json.dumps(names)})
     return arrays["pooled"].shape[1]

@@ -1,4 +1,4 @@
-"""What a run over many images has done, kept on disk as it is done, so that ``--resume`` goes on from there."""
+"""A journal on disk of what a run over many images has finished, from which ``--resume`` continues."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SETTINGS, DONE, VOCABULARY = "settings.json", "done.jsonl", "vocabulary.safetens
 
 
 class Journal:
-    """A folder with the settings of a run, its vocabulary, and a line for each image that is done.
+    """A folder with the settings of a run, its vocabulary, and a line for each finished image.
 
-    An image is done if it has a line and the file that the line names is there. The line is written after the file, so
-    that a run can be killed at any time. Nothing on disk changes before :meth:`begin`.
+    An image is finished if it has a line and the file that the line names exists. The line is written after the file,
+    so a run can be killed at any time. Nothing on disk changes before :meth:`begin`.
 
     Args:
-        folder: where the journal lies.
-        output: what the run writes, as the user named it, for messages.
-        settings: all that the results depend on except the images. Of files, see :func:`fingerprint`.
-        resume: go on with what an earlier run of the same settings has done; otherwise begin anew.
+        folder: folder of the journal.
+        output: output of the run, as the user named it, for messages.
+        settings: everything that the results depend on except the images; for files, their :func:`fingerprint`.
+        resume: whether to continue an earlier run with the same settings; otherwise the run starts anew.
 
     Raises:
-        UsageError: what is to be resumed has other settings.
+        UsageError: the run to resume has other settings.
     """
 
     def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool) -> None:
@@ -46,28 +46,28 @@ class Journal:
             self._done = _read_done(folder / DONE)
 
     def begin(self) -> None:
-        """Write the settings and what is done already; unless it is resumed, nothing of an earlier run remains.
+        """Write the settings and the finished images; unless the run is resumed, nothing of an earlier run is kept.
 
         Raises:
-            PartzooError: the folder cannot be made.
+            PartzooError: the folder cannot be created.
         """
         self._begun = True
         if self._earlier is not None and not self._resumed:
             _report_lost(self._earlier == self._settings, len(_read_done(self.folder / DONE)), self._output)
             self.remove()
         make_folder(self.folder)
-        with write_aside(self.folder / DONE) as file:  # anew, because a killed run may leave half a line
+        with write_aside(self.folder / DONE) as file:  # rewritten, because a killed run may leave half a line
             file.write("".join(_line(*key, about) for key, about in self._done.items()).encode())
         with write_aside(self.folder / SETTINGS) as file:
             file.write(json.dumps({"format": FORMAT, "settings": self._settings}, indent=2).encode())
 
     @property
     def vocabulary(self) -> Path:
-        """Where the vocabulary of the run is kept, so that a resumed run numbers the parts as before."""
+        """File in which the run's vocabulary is kept, so that a resumed run numbers the parts as before."""
         return self.folder / VOCABULARY
 
     def done(self, source: str, file: Path) -> dict[str, Any] | None:
-        """What was recorded of an image whose result is in ``file``; None where it is not done."""
+        """Return the record of an image whose result is in ``file``, or None if the image is not finished."""
         return self._done.get((source, file.name)) if file.exists() else None
 
     def add(self, source: str, file: Path, about: dict[str, Any]) -> None:
@@ -77,30 +77,30 @@ class Journal:
             lines.write(_line(source, file.name, about))
 
     def remove(self) -> None:
-        """Delete the journal's folder, with all that lies in it."""
+        """Delete the journal's folder with all its contents."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave no folder behind where nothing has been done."""
+        """Delete the folder if no image was finished."""
         if self._begun and not self._done and not self.vocabulary.exists():
             self.remove()
 
 
 def unfinished(path: Path) -> Path:
-    """The folder, beside the file or folder that many images are written to, of what is done until all is."""
+    """Return the folder that holds an unfinished run's results, beside the file or folder they will be written to."""
     return path.with_name(f"{path.name}.unfinished")
 
 
 def file_for(folder: Path, source: str, suffix: str) -> Path:
-    """A file in ``folder`` for what is found in one image, which keeps its name whatever other images there are."""
+    """Return a file in ``folder`` for one image's result; its name does not depend on the other images."""
     return folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:32]}{suffix}"
 
 
 def fingerprint(name: str | None) -> str | None:
-    """A name, and where it is that of a file or a folder, a digest of the contents."""
+    """Return a name and, if it is that of a file or a folder, a digest of the contents."""
     if name is None or not (path := Path(name).expanduser()).exists():
         return name
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -116,7 +116,7 @@ def _line(source: str, file: str, about: dict[str, Any]) -> str:
 
 
 def _read_settings(file: Path) -> dict[str, Any] | None:
-    """Settings of an earlier run; None where there is none. Those that cannot be read equal no others."""
+    """Read the settings of an earlier run, None if there is none; unreadable settings compare unequal to all others."""
     if not file.exists():
         return None
     try:
@@ -127,7 +127,7 @@ def _read_settings(file: Path) -> dict[str, Any] | None:
 
 
 def _read_done(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The lines of a journal, without those that are not whole."""
+    """Read the complete lines of a journal."""
     found = {}
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ():
         try:
@@ -149,11 +149,11 @@ def _check_same(earlier: dict[str, Any], settings: dict[str, Any], output: str) 
 
 
 def _report_lost(same: bool, count: int, output: str) -> None:
-    """One line on stderr where results of an earlier run will be replaced."""
+    """Print one line on stderr if results of an earlier run will be replaced."""
     if count and same:
         click.echo(
             f"{output} had {counted(count, 'image')} done with the same settings: --resume would have kept them.",
             err=True,
         )
     elif count:
-        click.echo(f"{output} had results of other settings: those of the same names are replaced.", err=True)
+        click.echo(f"{output} had results of other settings: files with the same names are replaced.", err=True)

@@ -1,4 +1,4 @@
-"""``partzoo list``, ``info``, ``download`` and ``verify``."""
+"""The commands ``partzoo list``, ``info``, ``download`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command(
     "list",
     cls=Command,
-    short_help="What models there are.",
+    short_help="List the models.",
     epilog="""
     \b
     Examples:
@@ -74,12 +74,12 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
             tags = [] if pretrained else [split_tag(name)[1] or "" for name in each["weights"]]
             tagged = f"Weights: {', '.join(tags)}. " if tags else ""
             rows.append((each["name"], each["family"], f"{tagged}{each['what']}"))
-        table(rows, ("name", "family", "what it is"), wrap=True)
+        table(rows, ("name", "family", "description"), wrap=True)
 
 
 @click.command(
     cls=Command,
-    short_help="What one model is.",
+    short_help="Describe one model.",
     epilog="""
     \b
     Examples:
@@ -91,7 +91,7 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
 @click.argument("name", shell_complete=complete_weights)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Describe the model NAME: configuration, size, images it takes, where its weights come from."""
+    """Describe the model NAME: its configuration, size, input images, and the source of its weights."""
     import torch
 
     from partzoo.models.registry import find
@@ -147,7 +147,7 @@ def _print_record(record: WeightRecord) -> None:
 
 
 def _records(name: str, entry: Architecture) -> list[WeightRecord]:
-    """The released weights of a name: one if it has a tag, else all of its architecture."""
+    """Return the released weights of a name: one if it has a tag, otherwise all weights of its architecture."""
     from partzoo.models.registry import split_tag
     from partzoo.weights.manifest import manifest
 
@@ -156,7 +156,7 @@ def _records(name: str, entry: Architecture) -> list[WeightRecord]:
     found = [record for record in of_architecture if tag is None or record.name == f"{entry.name}.{tag}"]
     if tag is not None and not found:
         names = ", ".join(record.name for record in of_architecture) or "none"
-        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; those it has: {names}.")
+        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; available tags: {names}.")
     return found
 
 
@@ -174,11 +174,11 @@ def _without_record(name: str, entry: Architecture) -> str:
 
 @click.command(
     cls=Command,
-    short_help="Bring weights to this machine.",
+    short_help="Download weights to this machine.",
     epilog="""
     \b
     Examples:
-      partzoo download part-vitt8               is in the package: says so
+      partzoo download part-vitt8               part of the package: nothing to download
       partzoo download dinov2-vits14            DINOv2 by Meta, from the Hugging Face Hub
       partzoo download hf-hub:owner/repo        a repository of partzoo weights
     \b
@@ -218,14 +218,14 @@ def _download(name: str) -> list[str]:
 
 @click.command(
     cls=Command,
-    short_help="Check weights files, byte by byte.",
+    short_help="Check weights files against their sha256.",
     epilog="""
     \b
     Examples:
       partzoo verify                  all weights that are on this machine
       partzoo verify part-vitt8.tin
     \b
-    Exit code 1 if a file is damaged, or if one that you named is not here.
+    The exit code is 1 if a file is damaged, or if one that you named is missing.
     """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_weights)

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and what the Tab key completes in them."""
+"""Arguments and options shared by several commands, and their Tab completion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 
 
 def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:
-    """Names of released weights and their architectures. The manifest is read, torch is not imported."""
+    """Return names of released weights and their architectures; reads the manifest without importing torch."""
     from partzoo.weights.manifest import manifest
 
     try:
@@ -23,7 +23,7 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
 
 
 class Numbers(click.ParamType):
-    """``4,8,16``: whole numbers, at least ``least``; a ``word`` among them becomes None."""
+    """A parameter such as ``4,8,16``: whole numbers of at least ``least``; a ``word`` among them becomes None."""
 
     name = "NUMBERS"
 
@@ -35,7 +35,7 @@ class Numbers(click.ParamType):
             found = [None if each == self.word else int(each) for each in value.split(",")]
         except ValueError:
             or_word = f", or {self.word!r}" if self.word else ""
-            self.fail(f"{value!r} must be numbers with commas between them, such as 4,8,16{or_word}.", param, ctx)
+            self.fail(f"{value!r} must be numbers separated by commas, such as 4,8,16{or_word}.", param, ctx)
         if any(each is not None and each < self.least for each in found):
             self.fail(f"{value!r}: every number must be at least {self.least}.", param, ctx)
         return found
@@ -43,8 +43,8 @@ class Numbers(click.ParamType):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 images_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
-strict_option = click.option("--strict", is_flag=True, help="End at the first image that cannot be read.")
-resume_option = click.option("--resume", is_flag=True, help="Go on where the same command over many images stopped.")
+strict_option = click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+resume_option = click.option("--resume", is_flag=True, help="Continue a stopped run of the same command.")
 
 
 def limit_options(command: Callable) -> Callable:
@@ -66,5 +66,5 @@ model_option = click.option(
     "--model",
     metavar="NAME",
     shell_complete=complete_weights,
-    help="Model, weights file or folder; see 'partzoo list'.",
+    help="Model name, weights file or folder; see 'partzoo list'.",
 )

@@ -1,4 +1,4 @@
-"""Where ``partzoo discover`` writes the parts of images, and how."""
+"""The output of ``partzoo discover``: which files hold the parts of images, and in which format."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FORMS = (".png", ".index.png", ".npz", ".json")
 
 @dataclass(frozen=True)
 class Output:
-    """Where the parts of images are written.
+    """The files that the parts of images are written to.
 
     Attributes:
-        path: what the user named, or None where nothing is written.
-        files: a file for each image.
-        form: format of the files; None is that of their suffix.
+        path: output that the user named, or None if nothing is written.
+        files: one file per image.
+        form: format of the files; None derives it from their suffix.
         journal: folder for the journal of a run over many images, or None.
-        together: whether the files, which lie beside the journal then, become the one COCO file ``path`` at the end.
+        together: whether the files, which then are beside the journal, become the one COCO file ``path`` at the end.
     """
 
     path: Path | None = None
@@ -39,11 +39,11 @@ class Output:
 
     @property
     def folder(self) -> Path | None:
-        """The folder that the files of many images are written to; None where it is not a folder."""
+        """Folder that the files of many images are written to, or None if the output is one file."""
         return self.path if self.journal and not self.together else None
 
     def named(self, index: int) -> str | None:
-        """Path of the file that the parts of the image with this index are in at the end."""
+        """Return the path of the file that finally holds the parts of the image with this index."""
         if self.together or not self.files:
             return None if self.path is None else str(self.path)
         return str(self.files[index])
@@ -56,18 +56,18 @@ class Output:
             parts.save(self.files[index], scale=scale, form=self.form)
 
     def join(self, indices: Sequence[int]) -> None:
-        """Make the one COCO file from the files of these images."""
+        """Join the files of these images into the one COCO file."""
         if self.together and self.path and indices:
             _write_coco([json.loads(self.files[index].read_text()) for index in indices], self.path)
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:
-    """Where the parts of images are written, by the options ``-o`` and ``--format``.
+    """Decide where the parts of images are written, from the options ``-o`` and ``--format``.
 
     Raises:
         UsageError: ``out`` does not fit the number of images, or its format is unknown.
         MissingExtraError: the library that the format needs is not installed.
-        PartzooError: a folder cannot be made.
+        PartzooError: a folder cannot be created.
     """
     if out is None:
         return Output()
@@ -92,7 +92,7 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
 
 
 def _file_names(images: OpenedImages) -> list[str]:
-    """A name for each image's file, those of one name numbered."""
+    """Return a name for each image's file; equal names are numbered."""
     taken: dict[str, None] = {}
     for index in range(len(images)):
         stem = Path(images.name(index)).stem or f"image-{index + 1}"

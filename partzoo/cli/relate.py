@@ -1,4 +1,4 @@
-"""``partzoo relate``."""
+"""The command ``partzoo relate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partzoo.cli.options import device_option, json_option, limit_options, model
 
 @click.command(
     cls=Command,
-    short_help="Show how patches of an image lie to each other.",
+    short_help="Predict how patches of an image are arranged.",
     epilog="""
     \b
     Examples:
@@ -29,8 +29,8 @@ from partzoo.cli.options import device_option, json_option, limit_options, model
 )
 @click.argument("image", type=click.Path(), metavar="IMAGE")
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder for the figures.")
-@click.option("-n", "n", type=click.IntRange(min=2), default=64, show_default=True, help="Patches off the grid.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of where the patches lie.")
+@click.option("-n", "n", type=click.IntRange(min=2), default=64, show_default=True, help="Number of off-grid patches.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the patches' positions.")
 @model_option
 @device_option
 @limit_options
@@ -46,7 +46,7 @@ def relate(
     max_bytes: int,
     as_json: bool,
 ) -> None:
-    """Draw the figures of the paper of PART for an image: its patches, placed by what a model predicts."""
+    """Draw the figures of the PART paper for an image: its patches, placed by the model's predictions."""
     from partzoo.files import write_aside
     from partzoo.images.opening import open_image
     from partzoo.relations.figures import assemblies
@@ -84,6 +84,6 @@ def relate(
         return
     click.echo(
         f"{len(off_grid)} patches: translations are {about['error']:.1f} pixels off on average, "
-        f"ways there and back differ by {about['symmetry_error']:.1f} (correlation {x:.2f} along x, {y:.2f} along y)"
+        f"opposite directions differ by {about['symmetry_error']:.1f} (correlation {x:.2f} along x, {y:.2f} along y)"
     )
     click.echo(f"Written: {out}" if out else "Nothing was written: add -o figures/ to see them.")

@@ -1,4 +1,4 @@
-"""``partzoo stages``."""
+"""The command ``partzoo stages``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partzoo.errors import counted
 
 @click.command(
     cls=Command,
-    short_help="Finetune to sleep stages with few subjects.",
+    short_help="Finetune on sleep stages with few subjects.",
     epilog="""
     \b
     Examples:
@@ -21,12 +21,12 @@ from partzoo.errors import counted
       partzoo stages runs/eeg/model.safetensors --data challenge-2018/ -o runs/stages
       partzoo stages runs/eeg/model.safetensors --data challenge-2018/ --subjects 10 --seeds 1 -o runs/ten
     \b
-    In the folder: stages.csv with a row for each training, and the trained models.
+    The folder receives stages.csv, with a row for each training run, and the trained models.
     A stopped run continues with the same command.
     """,
 )
 @click.argument("model", shell_complete=complete_weights)
-@click.option("--data", required=True, type=click.Path(), help="Folder of PhysioNet's challenge of 2018.")
+@click.option("--data", required=True, type=click.Path(), help="Folder of the PhysioNet challenge of 2018.")
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder for the results.")
 @click.option(
     "--subjects",
@@ -41,13 +41,13 @@ from partzoo.errors import counted
     "--test-subjects", type=click.IntRange(min=1), default=200, show_default=True, help="Number of held-out subjects."
 )
 @click.option("--windows", type=click.IntRange(min=1), help="Number of labelled windows of each night.  [default: all]")
-@click.option("--epochs", type=float, help="Length of each training.  [default: 100]")
-@click.option("--steps", type=int, help="Length of each training in steps, instead of epochs.")
-@click.option("--batch-size", type=int, help="Windows in a step.  [default: 128]")
+@click.option("--epochs", type=float, help="Length of each training run in epochs.  [default: 100]")
+@click.option("--steps", type=int, help="Length of each training run in steps, instead of epochs.")
+@click.option("--batch-size", type=int, help="Number of windows in a step.  [default: 128]")
 @click.option("--lr", type=float, help="Highest learning rate.  [default: 0.0005]")
-@click.option("--cache", default="", help="Folder for prepared nights.  [default: partzoo's own]")
+@click.option("--cache", default="", help="Folder for prepared nights.  [default: in partzoo's cache]")
 @device_option
-@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--threads", type=int, help="Number of CPU threads.")
 def stages(
     model: str,
     data: str,
@@ -62,7 +62,7 @@ def stages(
     threads: int | None,
     **loop: Any,
 ) -> None:
-    """Finetune MODEL, pretrained on signals, to sleep stages with few subjects; Cohen's kappa on those held out."""
+    """Finetune MODEL, pretrained on signals, on sleep stages of few subjects; report Cohen's kappa on held-out ones."""
     import torch
 
     from partzoo.train.stages import means, sample_efficiency

@@ -1,4 +1,4 @@
-"""``partzoo swap``."""
+"""The command ``partzoo swap``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partzoo.errors import UsageError
 
 @click.command(
     cls=Command,
-    short_help="Draw an image with another's parts.",
+    short_help="Draw an image with the parts of another.",
     epilog="""
     \b
     Examples:
@@ -23,16 +23,16 @@ from partzoo.errors import UsageError
 )
 @click.argument("first", type=click.Path(), metavar="A")
 @click.argument("second", type=click.Path(), metavar="B")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG to write.")
-@click.option("--parts", type=Numbers(), help="Parts that come from B, for example 2,3.  [default: all]")
-@click.option("--class", "category", type=int, help="What both show, of a part model with several classes.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG file to write.")
+@click.option("--parts", type=Numbers(), help="Parts to take from image B, for example 2,3.  [default: all]")
+@click.option("--class", "category", type=int, help="Class of both images, for a part model with several classes.")
 @click.option(
     "--model",
     metavar="NAME",
     default="partformer-resnet18",
     show_default=True,
     shell_complete=complete_weights,
-    help="A PartFormer, weights file or folder; see 'partzoo list'.",
+    help="PartFormer model name, weights file or folder; see 'partzoo list'.",
 )
 @device_option
 @limit_options

@@ -1,4 +1,4 @@
-"""``partzoo doctor`` and ``partzoo bench``."""
+"""The commands ``partzoo doctor`` and ``partzoo bench``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from partzoo.cli.command import Command, check_place, print_json
 from partzoo.cli.options import device_option, json_option
 
 
-@click.command(cls=Command, short_help="Is everything in place?")
+@click.command(cls=Command, short_help="Check the installation.")
 @json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Report versions, device, precision, caches and weights, and how to get what is missing.
 
-    Exit code 1 if something that partzoo needs is missing or damaged.
+    The exit code is 1 if something that partzoo needs is missing or damaged.
     """
     from partzoo.cli.diagnosis import examine, lines
 
@@ -31,7 +31,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 @click.command(
     cls=Command,
-    short_help="Measure speeds against named peers.",
+    short_help="Measure speed against named peers.",
     epilog="""
     \b
     Examples:
@@ -44,9 +44,9 @@ def doctor(context: click.Context, as_json: bool) -> None:
 )
 @click.argument("rows", nargs=-1, metavar="[ROW]...")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), help="Write the record, with the hardware, as JSON.")
-@click.option("--plot", type=click.Path(dir_okay=False), help="Draw it, as PNG, SVG or PDF.")
-@click.option("--repetitions", default=7, show_default=True, help="Pairs of runs; the median ratio is reported.")
-@click.option("--quick", is_flag=True, help="Tiny models and inputs, no targets.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="Draw the record to a PNG, SVG or PDF file.")
+@click.option("--repetitions", default=7, show_default=True, help="Number of paired runs; reports the median ratio.")
+@click.option("--quick", is_flag=True, help="Use tiny models and inputs, and no targets.")
 @device_option
 @json_option
 def bench(

@@ -1,4 +1,4 @@
-"""``partzoo train``."""
+"""The command ``partzoo train``."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from partzoo.errors import counted
     foreground (images with masks, or a teacher), classify, finetune (one subfolder per class), objectness
     (a foreground head beside a trained encoder, no masks), part-signals (recordings, no labels).
     --set KEY=VALUE: KEY is an option of the method, or config.X of the model, loop.X of the
-    optimizer and its schedule, data.X of how data is read; a wrong KEY lists all.
+    optimizer and its schedule, data.X of how data is read; an unknown KEY lists all keys.
     Ctrl-C stops after the current step and saves a checkpoint, from which --resume continues.
-    Then: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
+    Afterwards: partzoo discover photo.jpg --model runs/mine/model.safetensors -o parts.png
     """,
 )
 @click.argument("method", required=False)
-@click.option("--release", metavar="NAME", help="Make the released weight NAME: train, measure, pack, record.")
-@click.option("--data", required=True, type=click.Path(), help="Folder of images, read with its subfolders.")
+@click.option("--release", metavar="NAME", help="Make the released weights NAME: train, measure, pack, record.")
+@click.option("--data", required=True, type=click.Path(), help="Folder of images; its subfolders are read as well.")
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder of the run.  [default: runs/NAME]")
 @click.option("--model", metavar="NAME", shell_complete=complete_weights, help="Architecture to train.")
 @click.option(
@@ -55,21 +55,21 @@ from partzoo.errors import counted
 @click.option(
     "--parent", metavar="NAME", shell_complete=complete_weights, help="PART model to finetune, or none (finetune)."
 )
-@click.option("--recipe", metavar="NAME", help="Settings by name, or a .toml file, such as a run's recipe.toml.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting in place of the recipe's.")
+@click.option("--recipe", metavar="NAME", help="Name of a recipe, or a .toml file such as a run's recipe.toml.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting that overrides the recipe.")
 @click.option("-k", type=click.IntRange(min=1), help="Number of parts to learn (partformer, mpae).")
-@click.option("--minutes", type=float, help="Budget of time, over all pieces of a resumed run.")
-@click.option("--steps", type=int, help="Budget of steps, instead of minutes.")
-@click.option("--epochs", type=float, help="Budget of epochs, instead of minutes.")
+@click.option("--minutes", type=float, help="Time budget in minutes; a resumed run counts all its pieces.")
+@click.option("--steps", type=int, help="Budget in steps, instead of minutes.")
+@click.option("--epochs", type=float, help="Budget in epochs, instead of minutes.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option("--batch-size", type=int, help="Number of images in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16: faster where the machine has it.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16 is faster where it is native.")
 @click.option("--seed", type=int, help="Random seed.  [default: the recipe's, or 0]")
 @click.option("--limit", type=int, help="Use at most this many images.")
 @click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on this many images.  [default: 5000]")
 @device_option
-@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--threads", type=int, help="Number of CPU threads.")
 def train(
     method: str | None,
     release: str | None,

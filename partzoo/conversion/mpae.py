@@ -1,4 +1,4 @@
-"""Converting published checkpoints of MPAE."""
+"""Conversion of published MPAE checkpoints."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ RENAMED = (
 )
 BACKBONE = "backbone1."
 UNUSED = ("ArcMarginProduct.weight", "Decoder.cls_token", "Decoder.mask_token", "backbone1.mask_token")
-ARCHITECTURES = {(768, 14, 4): "mpae-vitb14reg"}  # by width, patch size and registers of the encoder
+ARCHITECTURES = {(768, 14, 4): "mpae-vitb14reg"}  # keys are width, patch size and registers of the encoder
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of an MPAE."""
+    """Return whether a state dict has the parameter names of an MPAE."""
     return "Transformer.pos_embed" in state and ("compress_layer.weight" in state or "Decoder.pos_embed" in state)
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors in a published state dict that the model does not use."""
+    """Return the names of the tensors in a published state dict that the model does not use."""
     return [name for name in state if name in UNUSED]
 
 
@@ -47,12 +47,12 @@ def from_published(
 
     Args:
         state: the published state dict, unwrapped and without ``module.``; the encoder's tensors may be missing.
-        architecture: name of the architecture; None infers it from the encoder's shapes, or takes the paper's if the
-            encoder is missing.
+        architecture: name of the architecture; None infers it from the encoder's shapes, or uses the paper's
+            architecture if the encoder is missing.
 
     Returns:
-        Name of the architecture, the values of its configuration that follow from the shapes (heads do not), and the
-        state dict under this model's names.
+        Name of the architecture, the configuration values that follow from the shapes (the number of heads does not),
+        and the state dict with this model's names.
 
     Raises:
         WeightsError: the state dict is not that of an MPAE, or its encoder is unknown.

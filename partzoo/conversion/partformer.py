@@ -1,4 +1,4 @@
-"""Converting published checkpoints of PartFormer."""
+"""Conversion of published PartFormer checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from partzoo.conversion.backbones import model_over, timm_names, vit_shape
 from partzoo.errors import WeightsError
 from partzoo.models.part_transformer import PATCH
 
-CLIP_NAMES = (  # for transformers derived from CLIP's, such as PartFormer's and MPAE's
+CLIP_NAMES = (  # for transformers derived from CLIP's, as in PartFormer and MPAE
     (".ln_pre.", ".norm_pre."),
     (".ln_post.", ".norm."),
     (".attn.in_proj_", ".attn.qkv."),
@@ -32,17 +32,17 @@ RENAMED = (
 )
 BACKBONE, STEM = "backbone1.", "stem."
 UNUSED = ("ArcMarginProduct.", "stem.fc.")
-ARCHITECTURES = {(384, 8, 0): "partformer-vits8"}  # by width, patch size and registers of the encoder
-CLASSES = 110  # classes of PartImageNet, whose models have parts for each class
+ARCHITECTURES = {(384, 8, 0): "partformer-vits8"}  # keys are width, patch size and registers of the encoder
+CLASSES = 110  # number of classes in PartImageNet, whose models have separate parts for each class
 
 
 def recognizes(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of a PartFormer."""
+    """Return whether a state dict has the parameter names of a PartFormer."""
     return "Transformer.pos_embed" in state and bool({"compress_layer.0.weight", "stem.conv1.weight"} & set(state))
 
 
 def unused(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors in a published state dict that the model does not use."""
+    """Return the names of the tensors in a published state dict that the model does not use."""
     names = UNUSED if _several(state) else (*UNUSED, "logit_scale")
     return [name for name in state if name.startswith(names)]
 
@@ -54,19 +54,19 @@ def from_published(
 
     Args:
         state: the published state dict, unwrapped and without ``module.``; the frozen encoder's tensors may be missing.
-        architecture: name of the architecture; None infers it from the encoder's shapes, or takes the paper's if the
-            encoder is missing.
+        architecture: name of the architecture; None infers it from the encoder's shapes, or uses the paper's
+            architecture if the encoder is missing.
 
     Returns:
-        Name of the architecture, the values of its configuration that follow from the shapes, and the state dict under
+        Name of the architecture, the values of its configuration that follow from the shapes, and the state dict with
         this model's names. Models with parts for each class are assumed to have PartImageNet's 110 classes; if the
         number of embeddings is not a multiple of 110, ``parts`` and ``classes`` are omitted.
 
     Raises:
         WeightsError: the state dict is not that of a PartFormer, or its encoder is unknown.
 
-    The published models of CelebA, CUB and PartImageNet differ by their compression; that of PartImageNet also compares
-    by cosine similarity, has parts of its own for each class and upsamples by nearest neighbours.
+    The published models of CelebA, CUB and PartImageNet differ in their compression; that for PartImageNet also uses
+    cosine similarity, has separate parts for each class and upsamples with nearest neighbours.
     """
     several = _several(state)
     embedding = "Transformer.foreground_embedding" if several else "Transformer.class_embedding"

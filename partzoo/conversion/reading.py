@@ -1,4 +1,4 @@
-"""Reading published checkpoints safely: no code in them is run, wrappers are removed, and unknown ones described."""
+"""Safe reading of published checkpoints: their code is never run, wrappers are removed, unknown files are described."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from partzoo.files import begin_of, stand_in
 from partzoo.models.wrappers import plain_names
 from partzoo.weights.tensors import read_metadata, read_state
 
-# Keys of training checkpoints, of which the first present is taken; DINO's is the teacher, which DINO releases.
+# Keys of training checkpoints; the first one present is used. For DINO that is the teacher, which DINO releases.
 WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher", "backbone")
 PARTS = ("backbone", "relation")  # the two state dicts of Spatial Reasoning
 SHOWN = 3
-DAMAGED = "not a complete checkpoint of torch or safetensors: fetch it again."
+DAMAGED = "not a complete checkpoint of torch or safetensors: download it again."
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 # Harmless types that training scripts store beside the weights: their options, and scores as numpy scalars.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
@@ -35,10 +35,10 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a file of torch or safetensors; its tensors are memory-mapped if the format allows.
+    """Read a torch or safetensors file; its tensors are memory-mapped if the format allows.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another kind, or contains code.
+        WeightsError: the file is missing, damaged, of another format, or contains code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -63,7 +63,7 @@ def read_checkpoint(path: str | Path) -> Any:
             found = str(error).partition("GLOBAL ")[2].partition(" was not")[0]
             raise WeightsError(
                 f"{path} contains more than tensors ({found or 'objects of other programs'}), and loading them could "
-                "run code: save its state dict alone, by torch.save(model.state_dict(), FILE)."
+                "run code: save its state dict alone, with torch.save(model.state_dict(), FILE)."
             ) from error
         raise WeightsError(
             f"{path} begins with {begin[:16]!r}, unlike files of torch and safetensors: check the path."
@@ -73,7 +73,7 @@ def read_checkpoint(path: str | Path) -> Any:
 
 
 def unwrapped(content: Any) -> Any:
-    """The state dict in a checkpoint, or Spatial Reasoning's two, under plain names; else the content itself."""
+    """Return a checkpoint's state dict, or Spatial Reasoning's two, with plain names; otherwise the content itself."""
     if not isinstance(content, Mapping):
         return content
     if all(isinstance(content.get(part), Mapping) for part in PARTS):
@@ -83,7 +83,7 @@ def unwrapped(content: Any) -> Any:
 
 
 def is_state(state: Any) -> bool:
-    """Whether ``state`` is a dictionary of tensors by name."""
+    """Return whether ``state`` is a dictionary of tensors by name."""
     return isinstance(state, Mapping) and bool(state) and all(isinstance(value, Tensor) for value in state.values())
 
 

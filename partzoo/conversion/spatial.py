@@ -1,4 +1,4 @@
-"""Converting published checkpoints of Spatial Reasoning."""
+"""Conversion of published Spatial Reasoning checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGE = "spatial-resnet34"  # its backbone has the names and shapes of torchvisi
 
 
 def with_parts(state: Any, architecture: str | None = None) -> Any:
-    """``{"backbone": state}`` for a bare backbone of Spatial Reasoning; anything else is returned unchanged.
+    """Return ``{"backbone": state}`` for a bare backbone of Spatial Reasoning, and anything else unchanged.
 
     Args:
         state: the content of a checkpoint.
@@ -32,17 +32,17 @@ def with_parts(state: Any, architecture: str | None = None) -> Any:
 
 
 def recognizes(state: Mapping[str, Any]) -> bool:
-    """Whether ``state`` holds a backbone, with or without a relation module."""
+    """Return whether ``state`` holds a backbone, with or without a relation module."""
     return "backbone" in state and set(state) <= {"backbone", "relation"}
 
 
 def is_large(state: Any) -> bool:
-    """Whether a state dict has the names of the backbone of :data:`LARGE`, and may be any other ResNet-34."""
+    """Return whether a state dict has the names of the backbone of :data:`LARGE`; it may then be any ResNet-34."""
     return is_state(state) and _backbone_names(LARGE) <= state.keys()
 
 
 def _backbone_names(architecture: str) -> set[str]:
-    """Names of the tensors of an architecture's backbone; none if there is no such architecture."""
+    """Return the names of the tensors of an architecture's backbone; none if there is no such architecture."""
     family, _, name = architecture.partition("-")
     if family != "spatial" or name not in BACKBONES:
         return set()
@@ -51,7 +51,7 @@ def _backbone_names(architecture: str) -> set[str]:
 
 
 def unused(state: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
-    """Names of the tensors that the model does not use; there are none."""
+    """Return the names of the tensors that the model does not use; there are none."""
     return []
 
 
@@ -66,8 +66,8 @@ def from_published(
         architecture: name of the architecture; None infers it from names and shapes.
 
     Returns:
-        Name of the architecture, a configuration that says whether there is a relation module, and the state dict
-        under this model's names. Published files do not name their data, so size, patches and normalization are the
+        Name of the architecture, a configuration that states whether there is a relation module, and the state dict
+        with this model's names. Published files do not name their data, so size, patches and normalization are the
         architecture's defaults.
 
     Raises:

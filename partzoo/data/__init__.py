@@ -1,1 +1,1 @@
-"""Images and labels to train and to measure on: folders, tars, sheets and official data sets."""
+"""Images and labels for training and evaluation, from folders, tars, sheets and official data sets."""

@@ -1,7 +1,7 @@
-"""Annotations in COCO's format: masks of segmentations, and checks whose failures are named instead of drawn.
+"""Annotations in COCO's format: masks of segmentations, and checks that report unusable annotations by name.
 
 A segmentation is checked against the size of its image before anything is allocated for it. The compiled rasterizer
-does not check: runs that are too few leave memory as it was, and coordinates far outside take memory by their distance.
+does not check: too few runs leave memory uninitialized, and the more distant coordinates are, the more it allocates.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from partzoo.errors import UsageError, require
 from partzoo.images.decoding import exif_orientation
 
-REACH = 1  # how far beyond the border coordinates may lie, in longer sides of the image
-WINDING = 64  # how long the boundary of a polygon may be, in times of width + height
-NAMED = 5  # annotations that a warning names, beside the count
-LONGEST_COUNT = 60  # bits of one run's length
-# EXIF orientations by which width and height change places -> how an array as it is stored becomes upright.
+REACH = 1  # largest distance of coordinates from the border, in multiples of the image's longer side
+WINDING = 64  # largest length of a polygon's boundary, in multiples of width + height
+NAMED = 5  # number of annotations that a warning lists by name
+LONGEST_COUNT = 60  # largest number of bits in one run's length
+# For EXIF orientations that exchange width and height: how to turn a stored array upright.
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     5: lambda array: array.T,
     6: lambda array: np.rot90(array, -1),
@@ -31,19 +31,19 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class UnusableError(UsageError):
-    """An annotation cannot be used; the message is the reason, to follow the annotation's name."""
+    """Raised if an annotation cannot be used; the message is the reason, to print after the annotation's name."""
 
 
 def usable(
     file: str | Path, annotations: Iterable[Any], fields: Sequence[str], check: Callable[[dict], None]
 ) -> list[dict]:
-    """Annotations that have all fields and pass a check; one warning names the others with the file.
+    """Return the annotations that have all fields and pass a check; one warning names the others with the file.
 
     Args:
-        file: where they are from.
+        file: file of the annotations, for the warning.
         annotations: records of COCO's JSON.
-        fields: those that each must have, ``image_id`` and ``category_id`` among them.
-        check: raises :class:`UnusableError` for an annotation that cannot be used.
+        fields: fields that each record must have, including ``image_id`` and ``category_id``.
+        check: function that raises :class:`UnusableError` for an annotation that cannot be used.
     """
     kept, passed = [], []
     for place, each in enumerate(annotations):
@@ -59,10 +59,10 @@ def usable(
 
 
 def warn_passed_over(file: str | Path, passed: Sequence[str]) -> None:
-    """One warning that names the file, the first of what was passed over in it, and the number of the others."""
+    """Warn once about skipped entries of a file: name the first few, and give the number of the others."""
     if passed:
         more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
-        warnings.warn(f"{file}: passed over {', '.join(passed[:NAMED])}{more}.", stacklevel=3)
+        warnings.warn(f"{file}: skipped {', '.join(passed[:NAMED])}{more}.", stacklevel=3)
 
 
 def _check_fields(annotation: Any, fields: Sequence[str]) -> None:
@@ -74,10 +74,10 @@ def _check_fields(annotation: Any, fields: Sequence[str]) -> None:
 
 
 def check_ids(annotation: dict) -> None:
-    """Check that the category's id is a whole number, and the image's one or text.
+    """Check that the category's id is a whole number, and the image's id a whole number or text.
 
     Raises:
-        UnusableError: one is not.
+        UnusableError: one of them is not.
     """
     for name in ("image_id", "category_id"):
         value = annotation[name]
@@ -86,10 +86,10 @@ def check_ids(annotation: dict) -> None:
 
 
 def check_area(annotation: dict) -> None:
-    """Check that ``area`` is a finite number and ``iscrowd`` yes or no.
+    """Check that ``area`` is a finite number and ``iscrowd`` is 0 or 1.
 
     Raises:
-        UnusableError: one is not.
+        UnusableError: one of them is not.
     """
     finite_numbers([annotation["area"]], "its area")
     if annotation["iscrowd"] not in (0, 1):
@@ -100,23 +100,23 @@ def check_segmentation(segmentation: Any, size: tuple[int, int]) -> None:
     """Check that a segmentation can be rasterized in an image of ``(height, width)``; allocates nothing of that size.
 
     Raises:
-        UnusableError: it cannot.
+        UnusableError: the segmentation cannot be rasterized.
     """
     _runs(segmentation, size) if isinstance(segmentation, dict) else _polygons(segmentation, size)
 
 
 def rasterized(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """The mask of a segmentation.
+    """Rasterize a segmentation to a mask.
 
     Args:
-        segmentation: COCO's: a list of polygons, or run lengths, as a list or compressed.
+        segmentation: list of polygons, or run lengths as a list or compressed, in COCO's format.
         size: ``(height, width)`` of the image.
 
     Returns:
         ``(height, width)`` bool: the union of the polygons, as pycocotools draws them.
 
     Raises:
-        UnusableError: coordinates are missing, not finite or far outside the image, or the runs are of another size.
+        UnusableError: coordinates are missing, not finite or far outside the image, or the runs are for another size.
         MissingExtraError: pycocotools, which draws polygons, is not installed.
     """
     if isinstance(segmentation, dict):
@@ -130,17 +130,17 @@ def rasterized(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def box_corners(box: Any, size: tuple[int, int]) -> list[float]:
-    """The polygon of a box ``x, y, width, height``.
+    """Return the polygon of a box ``x, y, width, height``.
 
     Raises:
-        UnusableError: it is not four finite numbers, is inside out, or lies far outside its image.
+        UnusableError: the box is not four finite numbers, has a negative size, or is far outside its image.
     """
     x, y, width, height = checked_box(box, size)
     return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def checked_box(box: Any, size: tuple[int, int] | None = None) -> list[float]:
-    """The four numbers of a box ``x, y, width, height``; errors are those of :func:`box_corners`."""
+    """Return the four numbers of a box ``x, y, width, height``; raises as :func:`box_corners` does."""
     numbers = finite_numbers(box, "its box")
     if len(numbers) != 4 or (numbers[2:] < 0).any():
         raise UnusableError(f"its box is {box!r:.60}, not x, y, width, height")
@@ -153,7 +153,7 @@ def finite_numbers(values: Any, what: str) -> np.ndarray:
     """Convert a list of numbers to a float64 array ``(n,)``.
 
     Raises:
-        UnusableError: it is not a list, or holds something that is not a finite number.
+        UnusableError: the value is not a list, or holds something that is not a finite number.
     """
     if not isinstance(values, (list, tuple)):
         raise UnusableError(f"{what} is {values!r:.40}, not a list of numbers")
@@ -162,7 +162,7 @@ def finite_numbers(values: Any, what: str) -> np.ndarray:
         raise UnusableError(f"{what} has {odd[0]!r:.40}, which is not a number")
     try:
         numbers = np.array([float(each) for each in values])
-    except OverflowError:  # JSON has whole numbers of any length
+    except OverflowError:  # JSON allows whole numbers of any length
         numbers = np.array([np.inf])
     if not np.isfinite(numbers).all():
         raise UnusableError(f"{what} has a number that is not finite")
@@ -170,7 +170,7 @@ def finite_numbers(values: Any, what: str) -> np.ndarray:
 
 
 def _polygons(segmentation: Any, size: tuple[int, int]) -> list[np.ndarray]:
-    """Corners ``(n, 2)`` of each polygon; those of fewer than three corners cover nothing and are left out."""
+    """Return the corners ``(n, 2)`` of each polygon; polygons of fewer than three corners are left out."""
     if not isinstance(segmentation, list):
         raise UnusableError(f"its segmentation is {segmentation!r:.40}, neither polygons nor run lengths")
     found = []
@@ -191,7 +191,7 @@ def _check_reach(points: np.ndarray, size: tuple[int, int]) -> None:
     beyond = REACH * max(size)
     outside = (points < -beyond) | (points > np.array(size[::-1]) + beyond)
     if outside.any():
-        raise UnusableError(f"{points[outside][0]:g} lies far outside its image of {size[1]} x {size[0]} pixels")
+        raise UnusableError(f"{points[outside][0]:g} is far outside its image of {size[1]} x {size[0]} pixels")
 
 
 def _check_winding(points: np.ndarray, size: tuple[int, int]) -> None:
@@ -201,21 +201,21 @@ def _check_winding(points: np.ndarray, size: tuple[int, int]) -> None:
 
 
 def _runs(segmentation: dict, size: tuple[int, int]) -> list[int]:
-    """Lengths of the runs of zeros and ones, in turn, down the columns."""
+    """Return the lengths of the alternating runs of zeros and ones, column by column."""
     stated, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(stated, (list, tuple)) or list(stated) != list(size):
-        raise UnusableError(f"its run lengths are of size {stated!r:.40} and its image is {list(size)}")
+        raise UnusableError(f"its run lengths are for size {stated!r:.40} and its image is {list(size)}")
     if isinstance(counts, (str, bytes)):
         counts = _decompressed(counts.encode() if isinstance(counts, str) else counts)
     if not isinstance(counts, list) or not all(_is_whole(each) and each >= 0 for each in counts):
-        raise UnusableError("its run lengths are not whole numbers from 0 on")
+        raise UnusableError("its run lengths are not whole numbers of at least 0")
     if sum(counts) != size[0] * size[1]:
         raise UnusableError(f"its run lengths add up to {sum(counts)}, not to {size[0] * size[1]} pixels")
     return counts
 
 
 def _decompressed(text: bytes) -> list[int]:
-    """Run lengths of COCO's compressed text: five bits a letter, each from the third on less the one two before it."""
+    """Decode COCO's compressed run lengths: five bits per letter, and differences from the third run on."""
     counts: list[int] = []
     value = bits = 0
     for letter in text:
@@ -231,26 +231,26 @@ def _decompressed(text: bytes) -> list[int]:
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
         value = bits = 0
     if bits:
-        raise UnusableError("its compressed run lengths break off")
+        raise UnusableError("its compressed run lengths end too early")
     return counts
 
 
 def turn_to_image(
     image: Path | bytes, size: tuple[int, int], drawn: tuple[int, int], name: str, mask: str
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """How a mask becomes one of the upright image; most stay as they are.
+    """Return a function that turns a mask to fit the upright image; most masks stay as they are.
 
-    Masks of a camera's image may be drawn before or after it was turned by its EXIF orientation; their size states
-    which, where height and width differ.
+    Masks of a camera's image may be drawn before or after it is turned by its EXIF orientation. Their size reveals
+    which, unless height and width are equal.
 
     Args:
         image: path or bytes of the image.
         size: ``(height, width)`` of the upright image.
         drawn: ``(height, width)`` of the mask.
-        name, mask: names of both in the message.
+        name, mask: names of the image and the mask in the message.
 
     Raises:
-        UsageError: the mask has another size than the image.
+        UsageError: the mask and the image differ in size.
     """
     if tuple(drawn) == tuple(size):
         return lambda array: array

@@ -1,4 +1,4 @@
-"""The files of CIFAR-10 and CIFAR-100 in both official versions, Python pickles and plain binary."""
+"""Readers of the CIFAR-10 and CIFAR-100 files in both official versions, Python pickles and plain binary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from partzoo.errors import UsageError
 
 PIXELS = 3 * 32 * 32
 
-# All that a pickled dictionary of arrays needs; files of Python 2 refer to numpy.core, newer ones to numpy._core.
+# All globals that a pickled dictionary of arrays needs; Python 2 files refer to numpy.core, newer ones to numpy._core.
 _RECONSTRUCT = np.zeros(0).__reduce__()[0]
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
@@ -31,7 +31,7 @@ _ALLOWED = {
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         return _ALLOWED[module, name]
 
 
@@ -57,12 +57,12 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two data sets, with one kind of labels.
+    """One of CIFAR-10 and CIFAR-100, with one kind of labels.
 
     Attributes:
         name: name of the protocol, for errors.
         python, binary: folders of the two versions, as in the official archives.
-        files: split -> names of the pickles; files of the binary version also end in ``.bin``.
+        files: names of each split's pickles; files of the binary version also end in ``.bin``.
         labels: key of the labels in the pickles.
         label_byte, label_bytes: index of the label byte, and number of label bytes before each binary image.
         names: pickle with the names of the classes, its key, and the text file of the binary version.
@@ -142,7 +142,7 @@ CIFAR10_FILES = Cifar(
 
 
 def cifar100_files(name: str, kind: str) -> Cifar:
-    """CIFAR-100 with its ``"fine"`` (100 classes) or ``"coarse"`` (20 classes) labels."""
+    """Return CIFAR-100 with its ``"fine"`` (100 classes) or ``"coarse"`` (20 classes) labels."""
     return Cifar(
         name=name,
         python="cifar-100-python",

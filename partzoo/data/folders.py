@@ -1,4 +1,4 @@
-"""Reading image sets for training and evaluation from folders, tars, and sheets of square tiles."""
+"""Readers of image sets for training and evaluation from folders, tars, and sheets of square tiles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load_images(
         folder: folder or tar of the images.
         split: ``"train"`` or ``"val"``.
         side: side of the squares in pixels.
-        limit: largest number of images: of sheets, which are in random order, the first; of trees, evenly spaced ones.
+        limit: largest number of images: the first ones of sheets, whose order is random; evenly spaced ones of trees.
         frame: how images become squares; see :class:`ImageSet`.
 
     Raises:
@@ -67,7 +67,7 @@ def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> Ima
 
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
-    """Tiles of a sheet: the largest squares of which it contains as many as its ``.npz`` file has rows."""
+    """Read the tiles of a sheet: the largest squares of which it holds as many as its ``.npz`` file has rows."""
     with np.load(sheet.with_suffix(".npz")) as arrays:
         count = len(arrays[arrays.files[0]])
     with Image.open(sheet) as image:
@@ -76,21 +76,19 @@ def _from_sheet(sheet: Path, side: int) -> ImageSet:
     sides = (common // n for n in range(1, common + 1) if common % n == 0)
     tile = next((s for s in sides if (width // s) * (height // s) >= count), None)
     if tile is None:
-        raise UsageError(
-            f"{sheet} is too small for {count} tiles, the number of rows in its .npz file: make both anew."
-        )
+        raise UsageError(f"{sheet} is too small for {count} tiles, the number of rows in its .npz file: recreate both.")
     return ImageSet.from_pixels(resized(_tiles(sheet, tile)[:count], side), None, [])
 
 
 def _tiles(sheet: Path, tile: int) -> Tensor:
-    """All tiles of a sheet, row by row, ``(n, 3, tile, tile)`` uint8."""
+    """Read all tiles of a sheet, row by row, as ``(n, 3, tile, tile)`` uint8."""
     pixels = torch.from_numpy(np.array(Image.open(sheet).convert("RGB")))
     tiles = pixels.unfold(0, tile, tile).unfold(1, tile, tile)
     return tiles.reshape(-1, 3, tile, tile).contiguous()
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Paths of the images in a folder and its subfolders, sorted.
+    """Return the sorted paths of the images in a folder and its subfolders.
 
     Raises:
         UsageError: the folder is missing or contains no images.
@@ -121,12 +119,12 @@ def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:
 
 
 def _part(files: list, split: str) -> list:
-    """Split files that are not in folders of splits: every tenth belongs to ``val``."""
+    """Return a split of files that have no folders for splits: every tenth file belongs to ``val``."""
     return files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
 
 
 def _classes(files: list[PurePath]) -> tuple[Tensor | None, list[str]]:
-    """Labels and their names, from the first folder in the path of each file; none if a file lies in no folder."""
+    """Return labels and class names from the first folder in each file's path; none if a file is not in a folder."""
     if any(len(file.parts) == 1 for file in files):
         return None, []
     classes = sorted({file.parts[0] for file in files})

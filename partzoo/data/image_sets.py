@@ -22,7 +22,7 @@ Frame = Literal["crop", "squash"]
 
 
 class Examples:
-    """Training examples, indexed by number.
+    """A set of training examples, indexed by number.
 
     Attributes:
         labels: ``(N,)`` int64, or None.
@@ -36,11 +36,11 @@ class Examples:
         raise NotImplementedError
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The examples with these numbers, ``(B, ...)``."""
+        """Return the examples with these numbers, ``(B, ...)``."""
         raise NotImplementedError
 
     def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Examples to train on: those with these numbers, or others in place of those that cannot be read.
+        """Return examples to train on: those with these numbers, or replacements for those that cannot be read.
 
         Returns:
             The numbers of the examples, ``(B,)``, and the examples, ``(B, ...)``.
@@ -48,7 +48,7 @@ class Examples:
         return indices, self.batch(indices)
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Endless batches of numbers, in a new random order every epoch.
+        """Yield endless batches of numbers, in a new random order every epoch.
 
         Args:
             batch_size: size of a batch; a batch may span two epochs.
@@ -70,7 +70,7 @@ class Examples:
 
 
 class ImageSet(Examples):
-    """Square images of one size, with labels where the data has them.
+    """A set of square images of one size, with labels if the data has them.
 
     Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``;
     those of larger sets are decoded each time.
@@ -111,7 +111,7 @@ class ImageSet(Examples):
         return len(self._known)
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The images with these numbers, ``(B, 3, side, side)`` uint8.
+        """Return the images with these numbers, ``(B, 3, side, side)`` uint8.
 
         Raises:
             ImageError: a file cannot be read.
@@ -128,10 +128,10 @@ class ImageSet(Examples):
         return self._pixels[indices]
 
     def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images to train on, in place of each that cannot be read the next one that can.
+        """Return images to train on; each one that cannot be read is replaced by the next one that can.
 
-        A warning names each bad image once. Which image takes its place depends on the files alone, so that a resumed
-        run sees what an undisturbed one sees.
+        A warning names each bad image once. The replacement depends on the files alone, so a resumed
+        run uses the same images as an uninterrupted one.
 
         Raises:
             ImageError: no image can be read.
@@ -144,7 +144,7 @@ class ImageSet(Examples):
                 self._find_bad(numbers)
 
     def _readable(self, number: int) -> int:
-        """The number itself, or the next that is not known to be bad."""
+        """Return the number itself, or the next number that is not known to be bad."""
         if len(self._bad) == len(self):
             raise ImageError(f"None of the {len(self)} images can be read.")
         while number in self._bad:
@@ -157,9 +157,9 @@ class ImageSet(Examples):
                 self._decode(number)
             except ImageError as error:
                 self._bad.add(number)
-                # Training has no argument for the limits of images, so that none is named.
+                # Training has no arguments for the size limits, so the message must not name any.
                 what = f"{error.reason}." if isinstance(error, TooLargeError) else str(error)
-                warnings.warn(f"Passed over: {what}", stacklevel=2)
+                warnings.warn(f"Skipped: {what}", stacklevel=2)
 
     def _decode(self, index: int) -> Tensor:
         file = self.files[index]
@@ -178,12 +178,12 @@ class ImageSet(Examples):
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def resized(self, side: int) -> ImageSet:
-        """All images resized to another side, in memory."""
+        """Resize all images to another side, in memory."""
         pixels = resized(self.batch(torch.arange(len(self))), side)
         return ImageSet.from_pixels(pixels, self.labels, self.classes)
 
     def select(self, indices: Tensor) -> ImageSet:
-        """A new set of the images with these numbers, in this order."""
+        """Return a new set of the images with these numbers, in this order."""
         labels = None if self.labels is None else self.labels[indices]
         if not self.files:
             return ImageSet.from_pixels(self._pixels[indices], labels, self.classes)
@@ -192,7 +192,7 @@ class ImageSet(Examples):
 
 
 def at_most(images: ImageSet, count: int) -> ImageSet:
-    """At most ``count`` images: of files, evenly spaced ones; of pixels in memory, the first."""
+    """Select at most ``count`` images: evenly spaced ones of files, or the first ones in memory."""
     if count >= len(images):
         return images
     numbers = torch.arange(count)
@@ -200,7 +200,7 @@ def at_most(images: ImageSet, count: int) -> ImageSet:
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
-    """Resize images ``(N, 3, S, S)`` uint8 to another side, bicubic with antialiasing."""
+    """Resize images ``(N, 3, S, S)`` uint8 to another side, bicubically with antialiasing."""
     if pixels.shape[-1] == side:
         return pixels
     resize = torch.nn.functional.interpolate

@@ -1,4 +1,4 @@
-"""Sets of images with masks or label maps, from a folder or a tar with ``images/`` and ``masks/``."""
+"""Sets of images with masks or label maps, read from a folder or a tar with ``images/`` and ``masks/``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from partzoo.errors import ImageError, UsageError
 from partzoo.images.finding import files_below
 from partzoo.images.opening import SUFFIXES, open_image
 
-SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # positions in every five images, in the order of names
-LARGEST = 255  # label number
+SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # positions within every five images, ordered by name
+LARGEST = 255  # largest label number
 HASH_SIDE, HASH_BITS = 32, 8
-ALIKE = 8  # number of bits, of 63, by which hashes of two copies of one photograph may differ
+ALIKE = 8  # largest number of differing hash bits, of 63, for two copies of one photograph
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class MaskedImage:
 
 
 class MaskedSet(Sequence[MaskedImage]):
-    """Images with masks, in the order of their names, each read only when indexed.
+    """A sequence of images with masks, in the order of their names, each read only when indexed.
 
     Args:
         path: a folder with ``images/`` and ``masks/``, or an uncompressed tar of one; a mask is a PNG with the name of
@@ -83,16 +83,16 @@ class MaskedSet(Sequence[MaskedImage]):
         return MaskedImage(name, pixels, self._mask(name, image, pixels.shape[:2]))
 
     def _mask(self, name: str, image: bytes, size: tuple[int, int]) -> np.ndarray:
-        """The mask of an upright image of ``size``; its own size is compared before it is decoded."""
+        """Read the mask of an upright image of ``size``; the mask's size is compared before it is decoded."""
         file = f"{self.path}: masks/{name}.png"
         try:
             with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
                 turn = turn_to_image(image, size, (opened.height, opened.width), f"{self.path}: {name}", f"{file} is")
                 mask = np.asarray(opened)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{file} is damaged ({error}): make it anew.") from error
+            raise ImageError(f"{file} is damaged ({error}): recreate it.") from error
         if mask.ndim != 2 or mask.min() < 0 or mask.max() > LARGEST:
-            raise ImageError(f"{file} is not one label from 0 to {LARGEST} for each pixel: make it anew.")
+            raise ImageError(f"{file} is not one label from 0 to {LARGEST} for each pixel: recreate it.")
         return turn(mask.astype(np.uint8))
 
     def _read(self, name: str) -> bytes:
@@ -118,7 +118,7 @@ def find_set(folder: str | Path, name: str) -> Path:
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
-    """Perceptual hash ``(63,)`` bool, nearly equal for copies of one photograph of any size and compression.
+    """Compute a hash ``(63,)`` bool that is nearly equal for copies of one photograph of any size and compression.
 
     Its bits compare the lowest frequencies of the grey image, at 32 x 32 pixels, with their median.
 
@@ -132,12 +132,12 @@ def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
 
 
 def hashes_of(images: Iterable[np.ndarray]) -> np.ndarray:
-    """Hashes ``(N, 63)`` bool of images ``(H, W, 3)`` uint8."""
+    """Compute the perceptual hashes ``(N, 63)`` bool of images ``(H, W, 3)`` uint8."""
     return np.array([perceptual_hash(pixels) for pixels in images]).reshape(-1, HASH_BITS**2 - 1)
 
 
 def is_known(pixels: np.ndarray, known: np.ndarray) -> bool:
-    """Whether an image or its mirror image nearly equals one whose hash is among ``known``, ``(N, 63)`` bool."""
+    """Return whether an image or its mirror image nearly equals one whose hash is in ``known``, ``(N, 63)`` bool."""
     own = (perceptual_hash(pixels), perceptual_hash(np.ascontiguousarray(pixels[:, ::-1])))
     return any(((known != each).sum(1) <= ALIKE).any() for each in own)
 
@@ -147,7 +147,7 @@ def _is_image(name: str) -> bool:
 
 
 def _files_of(path: Path) -> dict[str, Path | tuple[int, int]]:
-    """Files of a set by relative path: the path of each, or its offset and length in the tar."""
+    """List a set's files by relative path, with the path of each, or its offset and length in the tar."""
     if path.is_dir():
         found = (file for name in ("images", "masks") for file in files_below(path / name, aliases=True))
         return {file.relative_to(path).as_posix(): file for file in found}

@@ -1,4 +1,4 @@
-"""The official files of CIFAR-10, CIFAR-100 and STL-10 as training images.
+"""Readers of the official CIFAR-10, CIFAR-100 and STL-10 files as training images.
 
 The same readers serve the protocols that measure on these data (:mod:`partzoo.evaluate.protocols`).
 """
@@ -15,7 +15,7 @@ from partzoo.errors import UsageError
 
 
 def official_images(folder: Path, split: str, limit: int | None = None) -> ImageSet | None:
-    """Read the images of CIFAR or STL-10, in their original size.
+    """Read the images of CIFAR or STL-10 at their original size.
 
     Args:
         folder: folder of an unpacked official archive (``cifar-10-batches-py``, ``cifar-100-python``, their binary

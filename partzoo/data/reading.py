@@ -1,4 +1,4 @@
-"""Shared code of the data loaders: examples read on demand, list files, and the papers' ways of resizing images."""
+"""Helpers shared by the data loaders: examples read on demand, list files, and the papers' ways of resizing images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """Examples read on demand, so that any number of them takes the memory of one.
+    """A sequence of examples read on demand, so any number of them takes the memory of one.
 
     Args:
         records: one record for each example, from which it is read.
@@ -68,7 +68,7 @@ class Examples(Sequence[Example]):
 
 
 def inside(data: Path, folder: str) -> Path:
-    """The archive's own folder, whether ``data`` is this folder or the one that contains it."""
+    """Return the archive's own folder, where ``data`` is either that folder or the one that contains it."""
     return data / folder if (data / folder).is_dir() else data
 
 
@@ -82,7 +82,7 @@ def need(protocol: str, data: str | Path, names: Sequence[str], get: str) -> Pat
         get: instructions for the download, for the message.
 
     Raises:
-        UsageError: one is missing; the message names it and gives the instructions.
+        UsageError: a file or folder is missing; the message names it and gives the instructions.
     """
     data = Path(data)
     for name in names:
@@ -102,9 +102,9 @@ def check_split(protocol: str, split: str, splits: Sequence[str]) -> None:
 
 
 def read_text(file: Path) -> str:
-    """Text of a list file, without a byte order mark and with one kind of line end.
+    """Read a list file as text, without a byte order mark and with newlines as line ends.
 
-    It is UTF-8, or UTF-16 if its mark says so; bytes that are no UTF-8 become replacement characters.
+    The encoding is UTF-8, or UTF-16 if its mark says so; bytes that are not UTF-8 become replacement characters.
     """
     data = file.read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -138,10 +138,10 @@ def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separato
 
 
 def floats(fields: Sequence[str], count: int) -> np.ndarray:
-    """The first ``count`` fields of a line as finite numbers, float64.
+    """Convert the first ``count`` fields of a line to finite numbers, float64.
 
     Raises:
-        ValueError or IndexError: there are fewer, or one is not a finite number.
+        ValueError or IndexError: there are fewer fields, or one is not a finite number.
     """
     numbers = np.array([float(fields[i]) for i in range(count)])
     if not np.isfinite(numbers).all():
@@ -153,7 +153,7 @@ def read_json(file: Path) -> dict:
     """Read a JSON file that holds an object.
 
     Raises:
-        UsageError: the file is damaged or holds something else.
+        UsageError: the file is damaged or holds something other than an object.
     """
     try:
         found = json.loads(file.read_bytes())
@@ -229,6 +229,6 @@ def squash_mask(mask: np.ndarray, side: int) -> np.ndarray:
 
 
 def stretch(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Factors ``(2,)`` of x and y from an image's pixels to those of the square to which it is resized."""
+    """Return the factors ``(2,)`` of x and y from an image's pixels to those of the square it is resized to."""
     height, width = pixels.shape[:2]
     return np.array([side / width, side / height])

@@ -1,4 +1,4 @@
-"""The binary files of STL-10."""
+"""Reader of the binary files of STL-10."""
 
 from __future__ import annotations
 

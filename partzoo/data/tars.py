@@ -1,4 +1,4 @@
-"""Images in a tar."""
+"""Reader of the images in a tar."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from partzoo.images.opening import SUFFIXES
 
 
 def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, bytes]:
-    """Encoded images of a tar by their names.
+    """Read the encoded images of a tar, by name.
 
     Args:
-        file: the tar, compressed or not.
-        choose: which of the names, sorted, to read.
+        file: tar file, compressed or not.
+        choose: function that selects, from the sorted names, those to read.
 
     Raises:
         UsageError: the file cannot be read as a tar.
@@ -25,7 +25,7 @@ def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> 
             found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
             return {name: _content(tar, found[name]) for name in choose(sorted(found))}
     except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"data={file} cannot be read as a tar: {error}. Get the file anew.") from error
+        raise UsageError(f"data={file} cannot be read as a tar: {error}. Download the file again.") from error
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

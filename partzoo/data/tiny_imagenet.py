@@ -1,4 +1,4 @@
-"""Tiny-ImageNet in its official layout or as sheets of tiles."""
+"""Reader of Tiny-ImageNet in its official layout or as sheets of tiles."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ GET = (
 def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     """Read Tiny-ImageNet from its official folder, or from sheets as :func:`partzoo.data.folders.load_images` does.
 
-    The official validation images may lie in one folder with ``val_annotations.txt``, or in one folder for each class.
+    The official validation images may be in one folder with ``val_annotations.txt``, or in one folder for each class.
 
     Args:
         data: folder with ``train/<wnid>/images`` and ``val``, or with ``train-00.avif``, ...
         split: ``"train"`` or ``"val"``.
         limit: largest number of images. They are drawn from all classes in a fixed random order; of sheets, which are
-            in random order already, the first are taken.
+            in random order already, the first ones are used.
 
     Raises:
         UsageError: the split is unknown, or its files are missing.
@@ -47,7 +47,7 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
         files, names = [data / "val/images" / file for file, _ in rows], [name for _, name in rows]
     else:
         files, names = image_files(data / split), []
-    # A folder per class: train/<wnid>/images/x.JPEG, val/<wnid>/x.JPEG or val/images/<wnid>/x.JPEG.
+    # The layouts with a folder per class: train/<wnid>/images/x.JPEG, val/<wnid>/x.JPEG or val/images/<wnid>/x.JPEG.
     known = {name: number for number, name in enumerate(classes)}
     names = names or [next((part for part in file.parts[::-1] if part in known), file.parent.name) for file in files]
     if strange := set(names) - set(known):

@@ -1,6 +1,6 @@
 """Augmentation of whole batches on their device, with separate random parameters for each image.
 
-The results equal those of torchvision's operators on single images: crops those on 8-bit PIL images, colours those on
+The results equal those of torchvision's operators on single images: crops as on 8-bit PIL images, colours as on
 float tensors.
 """
 
@@ -66,9 +66,9 @@ def random_boxes(
 
 
 def bilinear_weights(centres: Tensor, step: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
-    """Weights of the pixels of a line for each pixel of the resized line, by a triangle filter.
+    """Compute, for each pixel of a resized line, the triangle-filter weights of the original line's pixels.
 
-    The filter reaches one pixel to either side of the centre, or one pixel of the result if these are wider.
+    The filter reaches one pixel to either side of the centre, or one pixel of the result if that is wider.
 
     Args:
         centres: ``(B, S)``, centres of the result's pixels, in indices of the line's pixels.
@@ -187,7 +187,7 @@ def patch_corners(
         device: device of the result.
 
     Returns:
-        ``(B, N, 2)`` int64, top and left, uniform over all that are allowed.
+        ``(B, N, 2)`` int64, top and left, uniform over all allowed corners.
 
     Source: Spatial Reasoning, section 3.1.
     """
@@ -204,14 +204,14 @@ def patch_corners(
 
 @cache
 def _pairs_along(places: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs of positions in one direction, those at least ``side`` apart, and the others."""
+    """Return all pairs of positions in one direction, those at least ``side`` apart, and the others."""
     pairs = torch.cartesian_prod(torch.arange(places), torch.arange(places))
     apart = (pairs[:, 0] - pairs[:, 1]).abs() >= side
     return pairs, pairs[apart], pairs[~apart]
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """Luma ``(B, 1, H, W)`` of RGB images ``(B, 3, H, W)``."""
+    """Compute the luma ``(B, 1, H, W)`` of RGB images ``(B, 3, H, W)``."""
     red, green, blue = pixels.unbind(1)
     return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]
 

@@ -1,4 +1,4 @@
-"""Spherical k-means: groups of directions."""
+"""Spherical k-means, which clusters vectors by their directions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn.functional import normalize
 
 from partzoo.errors import ShapeError, UsageError
 
-SMALL = 0.25  # of the mean size of groups, below which one is a mixture rather than a part
-MOST, APART = 12, 0.6  # for k="auto": clusters at most, and what a merge adds to the sum of squares of unlike groups
-MORE = 2  # groups for each that is asked for, before they are merged
+SMALL = 0.25  # share of the mean group size below which a group is a mixture rather than a part
+MOST, APART = 12, 0.6  # for k="auto": most clusters, and the cost of a merge from which two groups look different
+MORE = 2  # number of groups before merging, for each one that is asked for
 CHUNK = 65_536  # points compared with the centres at once, so that memory stays bounded
 
 
@@ -22,7 +22,7 @@ class Clusters:
     """Result of :func:`spherical_kmeans`.
 
     Attributes:
-        centres: ``(K, D)``, unit length; K may be smaller than asked, where there are fewer distinct points.
+        centres: ``(K, D)``, unit length; K is smaller than requested if there are fewer distinct points.
         labels: ``(N,)`` int64, the nearest centre of each point.
         similarity: mean cosine between points and their centres.
     """
@@ -42,17 +42,17 @@ def spherical_kmeans(
 
     Args:
         points: ``(N, D)``, any length; they are normalized.
-        k: most clusters, at least 1.
-        seed: of the starts.
-        restarts: how many starts; the one with the highest similarity wins, the first of equals.
-        iterations: most rounds of assigning and averaging.
-        tolerance: stop when no restart's mean similarity rises by more.
+        k: largest number of clusters, at least 1.
+        seed: random seed of the starts.
+        restarts: number of starts; the one with the highest similarity wins, or the first of equal ones.
+        iterations: largest number of rounds of assigning and averaging.
+        tolerance: smallest rise of a restart's mean similarity that continues the iteration.
 
     Returns:
         Centres, labels and mean similarity.
 
     Raises:
-        ShapeError: the points are not a non-empty matrix.
+        ShapeError: the points are not a matrix with at least one row.
         UsageError: k or restarts is below 1.
 
     Source: Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", Machine
@@ -79,15 +79,16 @@ def spherical_kmeans(
 
 
 def merged_kmeans(points: Tensor, k: int | Literal["auto"], *, seed: int = 0) -> Clusters:
-    """Cluster directions into twice as many groups as asked for, then merge the most similar ones.
+    """Cluster directions into twice as many groups as requested, then merge the most similar ones.
 
-    k-means alone spends clusters on dividing what is large and even; merged by Ward's criterion, each small group
-    counting as much as a large one, what looks different stays apart. Groups with less than a quarter of the mean size
-    are mostly mixtures along outlines and join the one most like them.
+    k-means alone spends clusters on dividing large, uniform regions. Merging by Ward's criterion, in which each small
+    group counts as much as a large one, keeps apart what looks different. Groups below a quarter of the mean size
+    are mostly mixtures along outlines, so each joins the group most similar to it.
 
     Args:
         points: ``(N, D)``, any length; they are normalized.
-        k: most clusters, at least 1; ``"auto"``: at most 12, merged on until the next two look different.
+        k: largest number of clusters, at least 1; ``"auto"`` merges to at most 12, and further until the next two
+            groups look different.
         seed: random seed of the starts.
 
     Returns:
@@ -103,8 +104,10 @@ def merged_kmeans(points: Tensor, k: int | Literal["auto"], *, seed: int = 0) ->
     counts = torch.bincount(fine.labels, minlength=len(fine.centres)).to(fine.centres)
     is_large = counts >= SMALL * counts.mean()
     large = is_large.nonzero()[:, 0]
+    # Merging looks at the centres alone, not at their counts, so that a small but distinct part is not merged away.
     groups = [large[group].tolist() for group in ward(fine.centres[large], most, APART if k == "auto" else 0.0)]
     nearest = (fine.centres @ fine.centres[large].T).argmax(1)
+    # Small groups join only now: as mixtures of two parts, they would have pulled those parts together in the merging.
     for crumb in (~is_large).nonzero()[:, 0].tolist():
         next(group for group in groups if int(large[nearest[crumb]]) in group).append(crumb)
     sums = torch.stack([(fine.centres[group] * counts[group, None]).sum(0) for group in groups])
@@ -116,14 +119,15 @@ def merged_kmeans(points: Tensor, k: int | Literal["auto"], *, seed: int = 0) ->
 
 
 def ward(points: Tensor, k: int, apart: float = 0.0) -> list[list[int]]:
-    """Merge points ``(N, D)`` two by two, those whose union adds least to the sum of squares within groups.
+    """Merge points ``(N, D)`` pairwise, at each step the pair that adds least to the sum of squares within groups.
 
-    It goes on until k groups are left, and then while a merge adds less than ``apart``.
+    Merging continues until k groups are left, and then for as long as a merge adds less than ``apart``.
     """
     groups = [[i] for i in range(len(points))]
     means = [point.double() for point in points]
     while len(groups) > 1:
         sizes = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+        # What each merge would add to the sum of squares within groups.
         cost = torch.cdist(torch.stack(means), torch.stack(means)).square() * (
             sizes[:, None] * sizes / (sizes[:, None] + sizes)
         )
@@ -145,10 +149,10 @@ def assign(points: Tensor, centres: Tensor) -> Tensor:
         centres: ``(K, D)``, unit length.
 
     Returns:
-        ``(N,)`` int64, values 0..K-1; the lower number of equals.
+        ``(N,)`` int64, values 0..K-1; the lowest number if several centres are equally similar.
 
     Raises:
-        ShapeError: the last sizes differ.
+        ShapeError: points and centres differ in their last dimension.
     """
     if points.shape[-1] != centres.shape[-1]:
         raise ShapeError(f"The points have {points.shape[-1]} channels and the centres {centres.shape[-1]}.")
@@ -156,13 +160,13 @@ def assign(points: Tensor, centres: Tensor) -> Tensor:
 
 
 def _starts(points: Tensor, k: int, restarts: int, generator: torch.Generator) -> Tensor:
-    """k-means++ centres ``(R, k, D)``: each next one drawn in proportion to its distance from the ones before."""
+    """Draw k-means++ centres ``(R, k, D)``, each with probability proportional to its distance from those before."""
     draws = torch.rand(k, restarts, generator=generator).to(points)
     chosen = [(draws[0] * len(points)).long().clamp_(max=len(points) - 1)]
     distance = points.new_full((restarts, len(points)), torch.inf)
     for draw in draws[1:]:
         distance = torch.minimum(distance, (1 - points[chosen[-1]] @ points.T).clamp_(min=0))
-        distance[distance < 1e-6] = 0  # the same point again, up to rounding
+        distance[distance < 1e-6] = 0  # a duplicate of a chosen point, up to rounding
         total = distance.double().cumsum(1)
         chosen.append(
             torch.searchsorted(total, draw[:, None].double() * total[:, -1:], right=True)
@@ -173,7 +177,7 @@ def _starts(points: Tensor, k: int, restarts: int, generator: torch.Generator) -
 
 
 def _average(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per restart: the sums of each centre's points ``(R, k, D)``, the mean similarity ``(R,)``, counts ``(R, k)``."""
+    """Return, per restart, the sums of each centre's points ``(R, k, D)``, the mean similarity and the counts."""
     restarts, k, _ = centres.shape
     sums, counts = torch.zeros_like(centres), centres.new_zeros(restarts, k)
     similarity = centres.new_zeros(restarts)

@@ -1,4 +1,4 @@
-"""Parts of an encoder's features: clusters of descriptors within the foreground."""
+"""A finder whose parts are clusters of an encoder's descriptors within the foreground."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import Parts
 
 DEFAULT_K = 8
-SHARPNESS = 20.0  # cosines are multiplied by it before the softmax over parts
+SHARPNESS = 20.0  # factor of the cosines before the softmax over parts
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What the networks found in one image.
+    """Outputs of the networks for one image.
 
     Attributes:
         layers: unit features ``(C, h_i, w_i)`` of each chosen layer.
-        foreground: on the grid of cells.
+        foreground: the image's foreground on the grid of cells.
     """
 
     layers: tuple[Tensor, ...]
@@ -43,19 +43,19 @@ class Encoded:
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory size of the outputs, in bytes."""
         return sum(each.numel() * each.element_size() for each in (*self.layers, self.foreground.score))
 
 
 @dataclass(frozen=True, eq=False)
 class DescribedImage:
-    """One image as a clustered finder sees it.
+    """One image as a clustered finder represents it.
 
     Attributes:
         pixels: ``(3, H, W)``, 0..1, at working size.
-        encoded: what the networks found in it.
-        descriptors: of its cells.
-        mask: ``(H, W)`` bool, the foreground that was given, or None.
+        encoded: outputs of the networks.
+        descriptors: descriptors of its cells.
+        mask: ``(H, W)`` bool foreground given by the caller, or None.
     """
 
     pixels: Tensor
@@ -65,17 +65,17 @@ class DescribedImage:
 
     @property
     def quality(self) -> float:
-        """How certain the foreground is, 0..1."""
+        """Certainty of the foreground, 0..1."""
         return self.encoded.foreground.quality
 
 
 class ClusteredFinder(Finder[DescribedImage]):
-    """Finds parts by clustering an encoder's descriptors.
+    """A finder that clusters an encoder's descriptors into parts.
 
     Args:
         model: the encoder.
-        settings: how an image becomes descriptors.
-        network: the foreground model that ``settings.background`` names, if it names one.
+        settings: options that determine the image's descriptors.
+        network: foreground model, if ``settings.background`` names one.
     """
 
     def __init__(self, model: Model, settings: Settings, network: ForegroundModel | None = None) -> None:
@@ -86,7 +86,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return ClusteredFinder(self.model, dataclasses.replace(self.settings, **changes), self.network)
 
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
-        """How many parts to look for; None is ``"auto"`` in one image by itself, and 8 in many."""
+        """Return the number of parts to look for; None means ``"auto"`` for a single image, and 8 for many."""
         return checked(k) or ("auto" if alone else DEFAULT_K)
 
     def knows(self, k: K) -> bool:
@@ -114,7 +114,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return DescribedImage(pixels, encoded, descriptors, mask)
 
     def encode(self, image: OpenedImage, view: View, mask: np.ndarray | None = None) -> Encoded:
-        """Run the encoder and, without a mask, what finds the foreground."""
+        """Run the encoder and, unless a mask is given, the foreground method."""
         method, layers = self.settings.background, list(self.settings.layers)
         needs_all = method == "objectness"
         maps = [
@@ -134,7 +134,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return look.descriptors.sample(count, seed, self.settings.weights)
 
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Fit a vocabulary to what :meth:`sample` drew; parts are numbered by their cells, ties by the first one."""
+        """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by their cells, ties by the first one."""
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)
@@ -145,7 +145,7 @@ class ClusteredFinder(Finder[DescribedImage]):
     def label_alone(
         self, image: OpenedImage, look: DescribedImage, k: K, seed: int = 0
     ) -> tuple[Parts, PartVocabulary]:
-        """Divide one image on its own. Parts are numbered by area, largest first, ties by their first pixel.
+        """Divide a single image. Parts are numbered by area, largest first, ties by their first pixel.
 
         Raises:
             UsageError: k exceeds the image's pixels or cells.
@@ -157,7 +157,7 @@ class ClusteredFinder(Finder[DescribedImage]):
             )
         if k != "auto" and k > cells:
             raise UsageError(
-                f"k={k} exceeds the {counted(cells, 'cell')} of this image at work. Use k <= {cells} or a larger size."
+                f"k={k} exceeds the {counted(cells, 'cell')} of this image's grid. Use k <= {cells} or a larger size."
             )
         vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
         coarse = self.maps(look, vocabulary)
@@ -169,7 +169,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return self._parts(image, look, vocabulary, coarse, labels), vocabulary
 
     def maps(self, look: DescribedImage, vocabulary: PartVocabulary) -> Tensor:
-        """``(K + 1, h, w)``: the foreground's score and each part's share of it."""
+        """Compute ``(K + 1, h, w)`` maps: the foreground's score, then each part's share of it."""
         cosines = look.descriptors.similarities(vocabulary.centres, self.settings.weights)
         return torch.cat([self.foreground_map(look), (SHARPNESS * cosines).softmax(0)])
 

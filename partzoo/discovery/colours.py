@@ -1,4 +1,4 @@
-"""Colours in CIELAB, where distances are about as large as they look."""
+"""Conversion of colours to CIELAB, in which distances approximate perceived differences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def cielab(rgb: Tensor) -> Tensor:
-    """sRGB ``(3, ...)`` in 0..1 -> CIELAB (D65), L 0..100."""
+    """Convert sRGB ``(3, ...)`` in 0..1 to CIELAB (D65), L in 0..100."""
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     x, y, z = torch.tensordot(_XYZ, linear, dims=1).unbind()
     x, y, z = (torch.where(t > 216 / 24389, t ** (1 / 3), t * (24389 / 27 / 116) + 16 / 116) for t in (x, y, z))

@@ -1,4 +1,4 @@
-"""Descriptors of one image's cells: features, colour and place in one vector, whose cosines are weighted sums."""
+"""Descriptors of an image's cells: features, colour and position in one vector, whose cosines are weighted sums."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from partzoo.discovery.views import CELL
 from partzoo.errors import UsageError
 
 COLOUR_ANGLE = (0.02, 0.03, 0.03)  # radians per unit of L, a, b
-POSITION_ANGLE = 0.7  # radians per unit of place, see position()
-TEMPERATURE = 0.1  # of the softmax over cosines with which cells attend to each other, see coherent()
-KEYS = 32  # rows and columns of cells that are attended to, at most
+POSITION_ANGLE = 0.7  # radians per unit of position, see position()
+TEMPERATURE = 0.1  # of the softmax over the cosines in coherent()
+KEYS = 32  # largest number of rows and of columns of cells that are attended to
 
 
 @dataclass(frozen=True, eq=False)
 class Descriptors:
-    """Descriptors of one image, as blocks on grids of their own.
+    """Descriptors of one image, as blocks with separate grids.
 
     Attributes:
-        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, on its own grid.
+        layers: unit features ``(C, h_i, w_i)`` of each chosen layer, with one grid per layer.
         colour: ``(6, h, w)`` unit vectors whose dot products fall with the difference of the colours.
-        position: ``(4, h, w)``, likewise with the distance of the places.
-        score: ``(h, w)``, foreground from 0.5 on.
+        position: ``(4, h, w)`` unit vectors whose dot products fall with the distance of the positions.
+        score: ``(h, w)`` foreground score; a value of at least 0.5 is foreground.
     """
 
     layers: tuple[Tensor, ...]
@@ -39,18 +39,18 @@ class Descriptors:
 
     @property
     def inside(self) -> Tensor:
-        """``(rows, columns)`` bool: cells of the last layer's grid that are mostly foreground; where there is none,
-        those that have any."""
+        """Cells ``(rows, columns)`` bool of the last layer's grid that are mostly foreground; if there are none, those
+        that have any."""
         share = resize(((self.score >= 0.5).float())[None], self.layers[-1].shape[1:])[0]
         return share >= 0.5 if (share >= 0.5).any() else share > 0
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:
-        """Layers, colour and position: unit vectors ``(C, rows, columns)``, each block on its own grid."""
+        """Layers, colour and position: unit vectors ``(C, rows, columns)``, one grid per block."""
         return *self.layers, self.colour, self.position
 
     def sample(self, count: int, seed: int, weights: Sequence[float]) -> Tensor:
-        """Unit descriptors ``(n, D)`` of the foreground's cells among about ``count`` drawn from the last layer's grid.
+        """Return unit descriptors ``(n, D)`` of the foreground cells among about ``count`` of the last layer's cells.
 
         They are the blocks side by side, each of length ``sqrt(weight)``, so that a cosine of descriptors is the
         weighted sum of the blocks' cosines.
@@ -63,16 +63,16 @@ class Descriptors:
         return torch.cat(parts).flatten(1).T[cells]
 
     def similarities(self, centres: Tensor, weights: Sequence[float]) -> Tensor:
-        """Cosines ``(K, h, w)`` of the cells' descriptors with centres ``(K, D)``.
+        """Compute the cosines ``(K, h, w)`` of the cells' descriptors with centres ``(K, D)``.
 
-        They are computed on each block's own grid, then upsampled and added: the cosine is a sum over the blocks, and
+        They are computed on the grid of each block, then upsampled and added: the cosine is a sum over the blocks, and
         upsampling is linear.
         """
         found = torch.zeros(len(centres), *self.score.shape)
         channels = sum(len(block) for block in self.blocks)
         if centres.shape[1] != channels:
             raise UsageError(
-                f"The vocabulary's descriptors have {centres.shape[1]} channels, this model's have {channels}: "
+                f"The vocabulary's descriptors have {centres.shape[1]} channels, but this model's have {channels}: "
                 "use the model that the vocabulary was fitted with."
             )
         for block, centre, weight in zip(
@@ -85,13 +85,13 @@ class Descriptors:
 
 
 def describe(pixels: Tensor, layers: Sequence[Tensor], score: Tensor, *, centre: bool = False) -> Descriptors:
-    """Descriptors of an image's cells.
+    """Compute the descriptors of an image's cells.
 
     Args:
         pixels: ``(3, H, W)``, 0..1, at working size.
         layers: unit features ``(C, h_i, w_i)``.
-        score: ``(h, w)``, foreground from 0.5 on.
-        centre: subtract from the features their mean over the foreground.
+        score: ``(h, w)`` foreground score; a value of at least 0.5 is foreground.
+        centre: whether to subtract the foreground's mean from the features.
     """
     kept = [centred(layer, score) for layer in layers] if centre else layers
     kept = tuple(coherent(layer, score) for layer in kept)
@@ -99,9 +99,9 @@ def describe(pixels: Tensor, layers: Sequence[Tensor], score: Tensor, *, centre:
 
 
 def centred(layer: Tensor, score: Tensor) -> Tensor:
-    """Features ``(C, h, w)`` less their mean over the image's foreground, of unit length.
+    """Subtract the foreground's mean from features ``(C, h, w)``, and normalize them to unit length.
 
-    What all of an object has in common does not distinguish its parts, and differs between images with light and kind.
+    What a whole object has in common does not distinguish its parts, and it varies between images with light and class.
     """
     inside = resize((score >= 0.5).float()[None], layer.shape[1:])
     inside = inside if inside.any() else torch.ones_like(inside)
@@ -109,11 +109,11 @@ def centred(layer: Tensor, score: Tensor) -> Tensor:
 
 
 def coherent(layer: Tensor, score: Tensor) -> Tensor:
-    """Unit features ``(C, h, w)``, each averaged with those that are like it on its own side of the outline.
+    """Average each of the unit features ``(C, h, w)`` with the similar ones on the same side of the outline.
 
-    It is one step of attention without learned weights, which evens a part out and leaves parts that look different
-    apart; it raised the agreement with label maps on dev splits (docs/discovery.md). Of grids of more than 32 x 32
-    cells, a coarser copy is attended to.
+    This is one step of attention without learned weights. It smooths each part and keeps parts that look different
+    apart; it raised the agreement with label maps on dev splits (docs/discovery.md). For grids of more than 32 x 32
+    cells, the keys and values are a coarser copy of the grid.
 
     Source: Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005, applied to features.
     """
@@ -123,21 +123,21 @@ def coherent(layer: Tensor, score: Tensor) -> Tensor:
     sides = [(resize(inside, grid.shape[1:])[0] >= 0.5).flatten() for grid in (layer, keys)]
     cosines = layer.flatten(1).T @ keys.flatten(1) / TEMPERATURE
     cosines.masked_fill_(sides[0][:, None] != sides[1], -torch.inf)
-    alone = ~cosines.isfinite().any(1)  # a cell whose side is too thin for the coarser copy stays as it is
+    alone = ~cosines.isfinite().any(1)  # cells whose side is too thin for the coarser copy stay as they are
     mean = (keys.flatten(1) @ cosines.softmax(1).T).unflatten(1, layer.shape[1:])
     return normalize(torch.where(alone.view(layer.shape[1:]), layer, mean), dim=0)
 
 
 def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
-    """Values ``(D, h, w)`` as unit vectors ``(2 D, h, w)``: their cosine falls with the difference of the values."""
+    """Map values ``(D, h, w)`` to unit vectors ``(2 D, h, w)`` whose cosine falls with the difference of the values."""
     turned = values * torch.as_tensor(scale, dtype=torch.float32).view(-1, 1, 1)
     return torch.cat([turned.cos(), turned.sin()]) / len(values) ** 0.5
 
 
 def position(score: Tensor) -> Tensor:
-    """Places as :func:`angles`: height and distance from the middle, in standard deviations of the foreground.
+    """Encode the height and the distance from the middle, in standard deviations of the foreground, by :func:`angles`.
 
-    Left and right count as one, so that a mirrored image has the same parts.
+    Left and right are not distinguished, so a mirrored image has the same parts.
     """
     rows, columns = score.shape
     inside = (score >= 0.5).float()
@@ -150,7 +150,7 @@ def position(score: Tensor) -> Tensor:
 
 
 def _centre(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre of mass (x, y) of a map and the standard deviation around it, mean of both axes."""
+    """Return the centre of mass (x, y) of a map and the standard deviation around it, averaged over both axes."""
     area, across, down = weight.sum(), weight.sum(0), weight.sum(1)
     x, y = torch.arange(len(across)), torch.arange(len(down))
     at_x, at_y = (x * across).sum() / area, (y * down).sum() / area

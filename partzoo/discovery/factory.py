@@ -1,4 +1,4 @@
-"""Choosing a finder: the encoder or part model, its settings, and what finds the foreground."""
+"""Choice of a finder from a model's name: the encoder or part model, its settings, and the foreground method."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from partzoo.system.device import Device
 from partzoo.weights.folder import stored_model
 
 FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
-FEATURES, COLOUR, PLACE = 0.8, 0.15, 0.05  # weights in a descriptor, see docs/discovery.md
-COARSEST, CELLS = 32, 28  # the stride from which two levels are compared; cells along the longer side, for finer ones
+FEATURES, COLOUR, PLACE = 0.8, 0.15, 0.05  # weights of the blocks of a descriptor, see docs/discovery.md
+COARSEST, CELLS = 32, 28  # the stride from which two levels are used; cells along the longer side for finer strides
 
 Background = str | bool | ForegroundModel | None
 
@@ -38,7 +38,7 @@ def make_finder(
     refine: bool = True,
     device: Device = None,
 ) -> Finder:
-    """A finder of parts with a model; arguments and errors are those of :func:`partzoo.discover_parts`."""
+    """Make a finder of parts with a model; arguments and errors as in :func:`partzoo.discover_parts`."""
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
     encoder = inference_model(model, device)
@@ -51,7 +51,7 @@ def make_finder(
 
 
 def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None) -> Finder:
-    """The finder that a vocabulary was fitted with; ``model`` in place of the model that its settings name."""
+    """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name."""
     settings = vocabulary.settings
     if model is None and not settings.model:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
@@ -59,7 +59,7 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device:
     own = encoder.config.parts if isinstance(encoder, PartModel) else 0
     if len(vocabulary.numbering) != own:
         raise UsageError(
-            f"The vocabulary is of a model with {len(vocabulary.numbering)} learned parts, this one has {own}: "
+            f"The vocabulary is for a model with {len(vocabulary.numbering)} learned parts, but this one has {own}: "
             "use the model that the vocabulary was fitted with."
         )
     if isinstance(encoder, PartModel):
@@ -68,16 +68,16 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device:
 
 
 def inference_model(model: str | nn.Module | None, device: Device = None) -> Model:
-    """The encoder with a name, batch norms folded for speed; a module of the caller's is not folded."""
+    """Load the encoder with a name and fold its batch norms for speed; the caller's module is not folded."""
     encoder = encoder_of(model, device)
     return encoder if isinstance(model, nn.Module) else folded(encoder)
 
 
 def foreground_of(background: Background, encoder: Model, device: Device = None) -> tuple[str, ForegroundModel | None]:
-    """The name of a foreground method or model, and the model where it is one.
+    """Return the name of a foreground method or model, and the model if it is one.
 
-    A released model is kept for the next call; a folder or a file is read anew, since it may hold another model by
-    then.
+    A released model is cached for the next call. A folder or a file is read every time, since its content may
+    change.
     """
     if isinstance(background, ForegroundModel):
         return "", placed(background, device)
@@ -104,7 +104,7 @@ def _released(name: str, device: Device) -> ForegroundModel:
 
 
 def is_foreground_model(name: str) -> bool:
-    """Whether a name, a folder or a file is a foreground model's."""
+    """Return whether a name, a folder or a file is that of a foreground model."""
     stored = stored_model(name) if Path(name).expanduser().exists() else None
     try:
         return find(stored[0] if stored else name).family == "foreground"
@@ -113,9 +113,9 @@ def is_foreground_model(name: str) -> bool:
 
 
 def blend(encoder: Model) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Which layers of an encoder are compared, and the weights of each, of colour and of place.
+    """Return the layers of an encoder to compare, and the weights of each layer, of colour and of position.
 
-    It is the last layer; of a network whose last map is as coarse as stride 32, a third is the map before it.
+    Only the last layer is used, unless its stride is 32 or more: then the map before it gets a third of the weight.
     """
     if len(encoder.reductions) > 1 and encoder.reductions[-1] >= COARSEST:
         return (-2, -1), (FEATURES / 3, 2 * FEATURES / 3, COLOUR, PLACE)
@@ -123,5 +123,5 @@ def blend(encoder: Model) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
 
 def default_size(encoder: Model) -> int:
-    """Longer side at work, in pixels: 28 cells of the encoder's grid, but 224 to 448 pixels."""
+    """Return the longer side of the working size in pixels: 28 cells of the encoder's grid, within 224 to 448."""
     return min(max(CELLS * encoder.patch, 224), 448)

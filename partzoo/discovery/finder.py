@@ -1,4 +1,4 @@
-"""What every finder of parts does: look at an image, fit a vocabulary, label pixels with it."""
+"""The base class of all finders: look at an image, fit a vocabulary, label pixels with it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ K = int | Literal["auto"]
 
 
 class Looked(Protocol):
-    """What a finder keeps of one image to fit and to label with.
+    """The values that a finder keeps of one image, for fitting and labelling.
 
     Attributes:
         pixels: ``(3, H, W)``, 0..1, at working size.
-        quality: how certain its foreground is, or how many of a part model's parts it has, 0..1.
-        mask: a given foreground ``(H, W)`` bool in the image's own pixels, or None.
+        quality: certainty of its foreground, or the share of a part model's parts that it has, 0..1.
+        mask: given foreground ``(H, W)`` bool at the image's original size, or None.
     """
 
     @property
@@ -43,14 +43,14 @@ Look = TypeVar("Look", bound=Looked)
 
 
 class Finder(ABC, Generic[Look]):
-    """Finds parts with one model and one set of settings.
+    """A finder of parts with one model and one set of settings.
 
-    ``Look`` is what it keeps of one image, see :class:`Looked`.
+    ``Look`` is the type of what it keeps of one image, see :class:`Looked`.
 
     Attributes:
-        learned: whether the parts are those of a learned part model, so that there is nothing to cluster.
-        own: number of parts of a learned part model; else 0.
-        classes: number of classes with parts of their own; 0 where all images share the parts.
+        learned: whether the parts are those of a learned part model, so nothing needs to be clustered.
+        own: number of parts of a learned part model, otherwise 0.
+        classes: number of classes with separate parts, or 0 if all images share the parts.
     """
 
     learned: bool = False
@@ -63,11 +63,11 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def with_settings(self, **changes: Any) -> Self:
-        """The same finder with other settings."""
+        """Return a copy of this finder with other settings."""
 
     @abstractmethod
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
-        """How many parts to look for, where None leaves it to the finder; ``alone``: in one image by itself.
+        """Return the number of parts to look for; for None the finder decides, and ``alone`` means a single image.
 
         Raises:
             UsageError: k is out of range.
@@ -75,7 +75,7 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def knows(self, k: K) -> bool:
-        """Whether a fit for that k needs no samples."""
+        """Return whether a vocabulary with this k can be fitted without samples."""
 
     @abstractmethod
     def look(
@@ -85,56 +85,56 @@ class Finder(ABC, Generic[Look]):
         encoded: Any = None,
         mask: np.ndarray | None = None,
     ) -> Look:
-        """Run the model on an image, alone, so that no other image can change what comes out.
+        """Run the model on one image, separately, so that no other image can change the result.
 
         Args:
             image: the image.
-            category: its class, for a model with parts of several classes.
-            encoded: what :meth:`kept` gave for the same image and mask, so that the model need not run again.
-            mask: ``(H, W)`` bool, the foreground, in the image's own pixels; by default it is found.
+            category: class of the image, for a model with parts for several classes.
+            encoded: value that :meth:`kept` returned for the same image and mask, so that the model need not run again.
+            mask: ``(H, W)`` bool foreground at the image's original size; by default the foreground is found.
         """
 
     @abstractmethod
     def masked(self, look: Look, mask: np.ndarray) -> Look:
-        """The same image with another given foreground ``(H, W)`` bool; the model does not run again."""
+        """Return a look at the same image with another foreground ``(H, W)`` bool, without running the model again."""
 
     @abstractmethod
     def kept(self, look: Look) -> Any:
-        """What of a look makes the next one at the same image fast; None where nothing does."""
+        """Return what makes the next look at the same image faster, or None."""
 
     @abstractmethod
     def sample(self, look: Look, count: int, seed: int = 0) -> Tensor:
-        """Descriptors ``(n, D)`` to fit a vocabulary to, of about ``count`` cells of the image."""
+        """Return descriptors ``(n, D)`` of about ``count`` cells of the image, to fit a vocabulary to."""
 
     @abstractmethod
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Fit a vocabulary to what :meth:`sample` drew."""
+        """Fit a vocabulary to samples from :meth:`sample`."""
 
     @abstractmethod
     def maps(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
-        """``(K + 1, h, w)`` maps of background or foreground, and parts, from which labels and scores follow."""
+        """Compute ``(K + 1, h, w)`` maps of background or foreground, and parts, which determine labels and scores."""
 
     @abstractmethod
     def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
-        """Divide one image by itself."""
+        """Divide a single image into parts."""
 
     @abstractmethod
     def foreground_map(self, look: Look) -> Tensor:
-        """``(1, h, w)``: how much of the foreground each cell is, 0..1."""
+        """Return ``(1, h, w)``: the foreground score of each cell, 0..1."""
 
     @abstractmethod
     def descriptors(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
-        """``(K, D)``: one descriptor for each part."""
+        """Return one descriptor for each part, ``(K, D)``."""
 
     @staticmethod
     @abstractmethod
     def argmax(maps: Tensor) -> np.ndarray:
-        """Labels ``(h, w)`` of maps as :meth:`maps` has them."""
+        """Return labels ``(h, w)`` from the output of :meth:`maps`."""
 
     @staticmethod
     @abstractmethod
     def shares(maps: Tensor) -> Tensor:
-        """Scores ``(K + 1, h, w)``, background first, whose arg-max is what :meth:`argmax` gives."""
+        """Return scores ``(K + 1, h, w)``, background first, whose arg-max equals :meth:`argmax`."""
 
     def label(self, image: OpenedImage, look: Look, vocabulary: PartVocabulary) -> Parts:
         """Label an image with a vocabulary."""
@@ -142,11 +142,11 @@ class Finder(ABC, Generic[Look]):
         return self._parts(image, look, vocabulary, coarse, self._labels(coarse, look, image.size))
 
     def scores(self, look: Look, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
-        """``(K + 1, *size)`` scores of an image's parts that sum to one, background first."""
+        """Return scores ``(K + 1, *size)`` of an image's parts that sum to one, background first."""
         return torch.from_numpy(self._scores(self.maps(look, vocabulary), look.pixels, size, None))
 
     def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
-        """``(H, W)`` float32: how much of the foreground each pixel is, 0..1, in the image's own pixels."""
+        """Return the foreground score of each pixel at the image's original size, ``(H, W)`` float32, 0..1."""
         found = strips(self._refined(self.foreground_map(look), look.pixels), size)
         return np.concatenate([strip[0].numpy() for strip in found])
 
@@ -154,7 +154,7 @@ class Finder(ABC, Generic[Look]):
         return follow_edges(maps, pixels) if self.settings.refine else maps
 
     def _labels(self, coarse: Tensor, look: Look, size: tuple[int, int]) -> np.ndarray:
-        """``(H, W)`` labels in the image's own pixels; inside a given mask every pixel has a part."""
+        """Return labels ``(H, W)`` at the image's original size; inside a given mask every pixel has a part."""
         labels = np.zeros(size, np.uint8 if len(coarse) <= 256 else np.uint16)
         row = 0
         for strip in strips(self._refined(coarse, look.pixels), size):
@@ -204,10 +204,10 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 def checked(k: Any) -> K | None:
-    """``k`` itself.
+    """Return ``k`` unchanged if it is valid.
 
     Raises:
-        UsageError: it is neither None, "auto" nor a whole number from 1 on.
+        UsageError: k is neither None, "auto" nor a whole number of at least 1.
     """
     if (isinstance(k, str) and k != "auto") or isinstance(k, float):
         raise UsageError(f"k={k!r} must be a whole number, 'auto' or None.")

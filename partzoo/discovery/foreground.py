@@ -1,4 +1,4 @@
-"""Methods that find the foreground: each scores every cell of an image's grid, foreground from 0.5 on."""
+"""Methods that find the foreground: each scores every cell of an image's grid; at least 0.5 means foreground."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 SIGMA = 10.0  # CIELAB distance at which two colours are one sigma apart (Zhu et al.)
-REGIONS, ROUNDS, COMPACTNESS = 200, 3, 10.0  # superpixels, SLIC's iterations and weight of place
-REACH = 0.4  # of the contrast of regions, as a share of the image's longer side (Zhu et al.)
-SMOOTHNESS = 0.1  # least link between neighbouring regions (Zhu et al.)
-THIN = 0.75  # of Otsu's threshold, which by itself loses legs, wheels and dark heads
-CRUMB = 0.15  # connected pieces with a smaller share of the largest one's area are not part of the foreground
+REGIONS, ROUNDS, COMPACTNESS = 200, 3, 10.0  # number of superpixels; SLIC's iterations and weight of position
+REACH = 0.4  # range of the contrast between regions, as a share of the image's longer side (Zhu et al.)
+SMOOTHNESS = 0.1  # smallest link between neighbouring regions (Zhu et al.)
+THIN = 0.75  # factor of Otsu's threshold, which alone would cut off legs, wheels and dark heads
+CRUMB = 0.15  # share of the largest connected piece's area below which a piece is not part of the foreground
 TAU = 0.2  # cosine from which cells are linked in the normalized cut (TokenCut)
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """An image on its grid, without its frame.
+    """An image on its grid of cells, without its frame.
 
     Attributes:
         lab: ``(h, w, 3)`` float32, mean CIELAB colour of each cell, L 0..100.
-        features: ``(h, w, C)`` float32 of the encoder, centred, or None.
-        objectness: ``(h, w)`` probabilities of an object, by an encoder with an objectness head, or None.
+        features: ``(h, w, C)`` float32 features of the encoder, centred, or None.
+        objectness: ``(h, w)`` probabilities of an object, from an encoder with an objectness head, or None.
     """
 
     lab: np.ndarray
@@ -33,8 +33,8 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Superpixels: labels ``(h, w)``; colour ``(n, 3)`` and place ``(n, 2)`` of each; which are neighbours ``(n, n)``;
-    which lie at the border ``(n,)``."""
+    """Superpixels: labels ``(h, w)``; the colour ``(n, 3)`` and position ``(n, 2)`` of each; which are neighbours
+    ``(n, n)``; and which touch the border ``(n,)``."""
 
     labels: np.ndarray
     lab: np.ndarray
@@ -43,52 +43,52 @@ class Regions:
     border: np.ndarray
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean of ``(h, w)`` values in each region."""
+        """Average ``(h, w)`` values over each region."""
         return group_mean(values.reshape(-1, 1), self.labels.ravel(), len(self.lab))[:, 0]
 
 
 def foreground(method: str, cells: Cells) -> np.ndarray:
-    """Score every cell.
+    """Score every cell with one of the methods.
 
     Args:
         method: key of :data:`METHODS`.
-        cells: the image.
+        cells: the image on its grid.
 
     Returns:
-        ``(h, w)`` float32, 0..1, foreground from 0.5 on.
+        ``(h, w)`` float32, 0..1; at least 0.5 means foreground.
     """
     return METHODS[method](cells)
 
 
 def everything(cells: Cells) -> np.ndarray:
-    """No background."""
+    """Score every cell as foreground."""
     return np.ones(cells.lab.shape[:2], np.float32)
 
 
 def boundary(cells: Cells) -> np.ndarray:
-    """Objects touch the image's border little. Colours alone; no learned weights.
+    """Score cells by the prior that objects rarely touch the image's border, from colours alone.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
     """
     regions = superpixels(cells.lab)
     score, _ = boundary_prior(regions)
-    return things(regions, score)
+    return object_scores(regions, score)
 
 
 def objectness(cells: Cells) -> np.ndarray:
-    """What the encoder's head takes for an object, made even within regions by Zhu's optimization (equation 9)."""
-    assert cells.objectness is not None, "segment() gives it to this method"
+    """Score cells by the encoder's objectness head, smoothed within regions by Zhu's optimization (equation 9)."""
+    assert cells.objectness is not None, "segment() provides it for this method"
     regions = superpixels(cells.lab)
-    return things(regions, learned_sense(regions, cells.objectness)[0])
+    return object_scores(regions, smoothed_objectness(regions, cells.objectness)[0])
 
 
 def normalized_cut(cells: Cells) -> np.ndarray:
-    """The two groups of cells that are least linked by their features; the object is the group of the extreme cell.
+    """Split the cells into the two groups least linked by their features; the object is the extreme cell's group.
 
     Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
     (TokenCut), CVPR 2022.
     """
-    assert cells.features is not None, "segment() gives them to this method"
+    assert cells.features is not None, "segment() provides them for this method"
     step = max(round((cells.lab.shape[0] * cells.lab.shape[1] / 1024) ** 0.5), 1)
     features = cells.features[::step, ::step]
     flat = features.reshape(-1, features.shape[2])
@@ -110,12 +110,13 @@ METHODS: dict[str, Callable[[Cells], np.ndarray]] = {
 }
 
 
-def things(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
-    """Scores of regions ``(n,)`` -> of cells ``(h, w)``: foreground is what lies above a share of Otsu's threshold,
-    connected pieces much smaller than the largest apart."""
+def object_scores(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:
+    """Turn the regions' scores ``(n,)`` into the cells' scores ``(h, w)``: the foreground lies above a share of Otsu's
+    threshold, except for connected pieces much smaller than the largest."""
     threshold = share * otsu(score[regions.labels])
     inside = score >= threshold
     size = np.bincount(regions.labels.ravel())
+    # Number the connected pieces: each region takes its neighbours' highest number until nothing changes.
     piece = np.where(inside, np.arange(len(score)), -1)
     linked = regions.neighbours & inside & inside[:, None] | np.eye(len(score), dtype=bool)
     while True:
@@ -130,17 +131,17 @@ def things(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarr
 
 
 def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
-    """Zhu's saliency of each region, 0..1, and how sure it is: its highest value before it is stretched."""
+    """Return Zhu's saliency of each region, 0..1, and its certainty: the highest value before stretching."""
     distance = colour_distance(regions)
     background, contrast = background_and_contrast(regions, distance)
     score = optimize(regions, distance, background, contrast)
     return spread(score), float(score.max())
 
 
-def learned_sense(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
-    """Probabilities ``(h, w)`` made even over regions, 0..1, and how sure they are: their range before that."""
-    thing = regions.mean(probability)
-    score = optimize(regions, colour_distance(regions), 1 - thing, thing)
+def smoothed_objectness(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
+    """Smooth probabilities ``(h, w)`` over regions and stretch them to 0..1; return their range before as certainty."""
+    objects = regions.mean(probability)
+    score = optimize(regions, colour_distance(regions), 1 - objects, objects)
     return spread(score), float(np.ptp(score))
 
 
@@ -154,6 +155,8 @@ def superpixels(lab: np.ndarray) -> Regions:
     rows, columns = max(round(height / step), 1), max(round(width / step), 1)
     y, x = (axis.ravel() for axis in np.mgrid[:height, :width].astype(np.float32))
     home_y, home_x = (y * rows / height).astype(int), (x * columns / width).astype(int)
+    # Cells are compared with the centres of the 3 x 3 nearest grid squares only, which bounds time and keeps regions
+    # compact.
     near = np.stack(
         [
             np.clip(home_y + i, 0, rows - 1) * columns + np.clip(home_x + j, 0, columns - 1)
@@ -185,16 +188,18 @@ def superpixels(lab: np.ndarray) -> Regions:
 
 
 def colour_distance(regions: Regions) -> np.ndarray:
-    """Distances ``(n, n)`` of the regions' colours, in sigmas."""
+    """Compute the distances ``(n, n)`` of the regions' colours, in sigmas."""
     return pairwise(regions.lab) / SIGMA
 
 
 def background_and_contrast(regions: Regions, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Zhu's probability of being background (equations 2-6) and background-weighted contrast (equation 8)."""
+    """Return Zhu's probability of being background (equations 2-6) and background-weighted contrast (equation 8)."""
     steps = np.sort(np.where(regions.neighbours, distance, np.inf), axis=1)[:, :2]
-    texture = steps[np.isfinite(steps)].mean() if np.isfinite(steps).any() else 0.0  # not a boundary: crossed free
+    texture = steps[np.isfinite(steps)].mean() if np.isfinite(steps).any() else 0.0  # steps within texture cost nothing
     graph = np.where(_linked(regions), np.maximum(distance - texture, 0), np.inf)
     np.fill_diagonal(graph, 0)
+    # Floyd-Warshall: regions are as far apart as colours change on the smoothest path between them, so a region that
+    # fades into the border counts as background even if its colour differs from the border's.
     for i in range(len(graph)):
         np.minimum(graph, graph[:, i, None] + graph[None, i], out=graph)
     reach = np.exp(-(np.minimum(graph, 1e3) ** 2) / 2)
@@ -204,47 +209,49 @@ def background_and_contrast(regions: Regions, distance: np.ndarray) -> tuple[np.
     return background, spread(contrast)
 
 
-def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, thing: np.ndarray) -> np.ndarray:
-    """Scores ``(n,)`` near 0 where background is likely, near 1 where an object is, smooth between (equation 9)."""
+def optimize(regions: Regions, distance: np.ndarray, background: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Solve for scores ``(n,)`` near 0 in likely background, near 1 in likely objects, smooth between (equation 9)."""
     near = regions.neighbours.astype(np.float32)
+    # The minimum of a quadratic cost: links pull similar neighbours together, and regions two steps apart as well, so
+    # that one noisy superpixel cannot split an object. The 1e-6 keeps the system solvable for a region with no links.
     links = np.where(_linked(regions) | (near @ near > 0), np.exp(-(distance**2) / 2), 0) + SMOOTHNESS * near
     np.fill_diagonal(links, 0)
-    system = np.diag(links.sum(1) + background + thing + 1e-6) - links
-    return np.linalg.solve(system, thing).clip(0, 1)
+    system = np.diag(links.sum(1) + background + objects + 1e-6) - links
+    return np.linalg.solve(system, objects).clip(0, 1)
 
 
 def _linked(regions: Regions) -> np.ndarray:
-    """Neighbours, and all regions at the border among each other."""
+    """Return which regions are neighbours, where all regions at the border count as neighbours of each other."""
     return regions.neighbours | (regions.border[:, None] & regions.border)
 
 
 def group_mean(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Means ``(count, D)`` of the values ``(N, D)`` with each label; zeros where there are none."""
+    """Average the values ``(N, D)`` with each label to ``(count, D)``; labels without values get zeros."""
     counts = np.bincount(labels, minlength=count)
     sums = np.stack([np.bincount(labels, column, count) for column in values.T], axis=1)
     return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
 
 def pairwise(points: np.ndarray) -> np.ndarray:
-    """Euclidean distances ``(n, n)``."""
+    """Compute the Euclidean distances ``(n, n)``."""
     squares = (points**2).sum(1)
     return np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
 
 
 def spread(values: np.ndarray) -> np.ndarray:
-    """Values stretched to 0..1; zeros where they are all equal."""
+    """Stretch values to 0..1; equal values become zeros."""
     low, span = values.min(), np.ptp(values)
     return ((values - low) / span if span > 1e-6 else np.zeros_like(values)).astype(np.float32)
 
 
 def halved_at(values: np.ndarray, threshold: float) -> np.ndarray:
-    """Values 0..1 bent so that the threshold comes to lie at 0.5."""
+    """Map values in 0..1 piecewise linearly, so that the threshold moves to 0.5."""
     below, above = 0.5 * values / max(threshold, 1e-6), 0.5 + 0.5 * (values - threshold) / max(1 - threshold, 1e-6)
     return np.where(values < threshold, below, above).clip(0, 1).astype(np.float32)
 
 
 def otsu(values: np.ndarray) -> float:
-    """The threshold that leaves the least variance within the two sides (Otsu, 1979)."""
+    """Return the threshold that leaves the least variance within the two sides (Otsu, 1979)."""
     ordered = np.sort(values, axis=None).astype(np.float64)
     if ordered[0] == ordered[-1]:
         return 0.5

@@ -1,4 +1,4 @@
-"""Plain frames around images, which priors about the border must not take for the scene's own border."""
+"""Detection of plain frames around images, whose edge must not be taken for the scene's border."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ FRAME_TOLERANCE = 0.05  # largest difference between a frame's pixels and its co
 
 
 def within_frame(pixels: Tensor, multiple: int) -> tuple[slice, slice]:
-    """Rows and columns of an image ``(3, h, w)`` inside its plain frame, in multiples of that many pixels.
+    """Return the rows and columns of an image ``(3, h, w)`` inside its plain frame, as multiples of ``multiple``.
 
-    A side has a frame where its outermost lines are of one colour and end abruptly, nearly all along.
+    A side has a frame if its outermost lines have one colour and end abruptly along nearly the whole side.
     """
     found = []
     for axis in (1, 2):
@@ -35,11 +35,11 @@ def within_frame(pixels: Tensor, multiple: int) -> tuple[slice, slice]:
 def cropped(
     maps: Sequence[Tensor], lab: Tensor, inside: tuple[slice, slice], size: Sequence[int]
 ) -> tuple[list[Tensor], Tensor]:
-    """Feature maps, and colours on the last map's grid, cropped to the rows and columns inside an image's frame.
+    """Crop feature maps, and colours on the last map's grid, to the rows and columns inside an image's frame.
 
     Args:
-        maps: ``(C, h_i, w_i)`` each.
-        lab: ``(3, h, w)``.
+        maps: feature maps, ``(C, h_i, w_i)`` each.
+        lab: CIELAB colours ``(3, h, w)``.
         inside: rows and columns in working pixels.
         size: ``(height, width)`` of the image in working pixels.
     """

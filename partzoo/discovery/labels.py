@@ -1,4 +1,4 @@
-"""Maps of parts -> labels, and the order in which parts are numbered."""
+"""Conversion of part maps to labels, and the order in which parts are numbered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def argmax(maps: Tensor) -> np.ndarray:
-    """Arg-max over ``(K, h, w)`` maps, the first of equals: ``(h, w)``. Several times faster than Tensor.argmax."""
+    """Return the arg-max ``(h, w)`` of ``(K, h, w)`` maps, the first of equals; much faster than Tensor.argmax."""
     best, winner = maps[0].clone(), np.zeros(maps.shape[1:], np.uint16)
     for number, each in enumerate(maps[1:], 1):
         winner[(each > best).numpy()] = number
@@ -17,14 +17,14 @@ def argmax(maps: Tensor) -> np.ndarray:
 
 
 def argmax_inside(maps: Tensor) -> np.ndarray:
-    """Labels from the foreground's score and the parts' shares of it: background below 0.5, whatever the shares."""
+    """Return labels from the foreground's score and the parts' shares: background below 0.5, whatever the shares."""
     if len(maps) == 1:
         return np.zeros(maps.shape[1:], np.uint16)
     return np.where((maps[0] >= 0.5).numpy(), argmax(maps[1:]) + 1, 0)
 
 
 def contest(maps: Tensor) -> Tensor:
-    """Scores, background first, whose arg-max is what :func:`argmax_inside` gives."""
+    """Return scores, background first, whose arg-max equals :func:`argmax_inside`."""
     score, shares = maps[:1], maps[1:]
     if not len(shares):
         return torch.ones_like(score)
@@ -32,12 +32,12 @@ def contest(maps: Tensor) -> Tensor:
 
 
 def by_area(labels: np.ndarray, count: int, start: int = 0) -> np.ndarray:
-    """Numbers ``start..count - 1`` in the order of how often they occur, most often first, ties by first occurrence.
+    """Return ``start..count - 1`` ordered by how often each number occurs, most often first, ties by first occurrence.
 
     Args:
         labels: integers of any shape; counted row by row, since NumPy casts what it counts to int64.
-        count: one more than the highest number.
-        start: the lowest number that takes part.
+        count: highest number plus one.
+        start: lowest number to include.
     """
     rows = labels if labels.ndim > 1 else labels[None]
     counts = np.sum([np.bincount(row, minlength=count) for row in rows], axis=0)

@@ -1,4 +1,4 @@
-"""Parts that a learned part model knows, as it numbers them, or joined until fewer are left."""
+"""A finder that uses the parts of a learned part model: all of them, or joined until fewer are left."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class MatchedImage:
         pixels: ``(3, H, W)``, 0..1, at working size.
         maps: ``(K + 1, h, w)`` on the model's grid, background first.
         descriptors: ``(K + 1, D)``, background first.
-        match: size -> maps at that size, upsampled as the model does it.
-        mask: ``(H, W)`` bool, the foreground that was given, or None.
+        match: function from a size to the maps at that size, upsampled as in the model.
+        mask: ``(H, W)`` bool foreground given by the caller, or None.
     """
 
     pixels: Tensor
@@ -42,7 +42,7 @@ class MatchedImage:
 
     @property
     def quality(self) -> float:
-        """How many of the model's parts the image has, 0..1.
+        """Share of the model's parts that the image has, 0..1.
 
         It is the mean over the parts of each one's highest probability on 2 x 2 cells, and low where the image shows
         something else than the model was trained on, or shows it in another frame (docs/part-models.md).
@@ -52,7 +52,7 @@ class MatchedImage:
 
 
 class LearnedFinder(Finder[MatchedImage]):
-    """Finds the parts that a part model has learned."""
+    """A finder of the parts that a part model has learned."""
 
     learned = True
 
@@ -67,13 +67,13 @@ class LearnedFinder(Finder[MatchedImage]):
         return LearnedFinder(self.model, dataclasses.replace(self.settings, **changes))
 
     def asked(self, k: int | str | None, *, alone: bool = False) -> int:
-        """How many parts to look for; None and ``"auto"`` are all that the model knows."""
+        """Return the number of parts to look for; None and ``"auto"`` mean all parts that the model has."""
         k = checked(k)
         if k is None or k == "auto":
             return self.own
         if k > self.own:
             raise UsageError(
-                f"k={k}: this model knows {counted(self.own, 'part')}. Use k <= {self.own}, or k=None for all."
+                f"k={k}: this model has {counted(self.own, 'part')}. Use k <= {self.own}, or k=None for all."
             )
         if k < self.own and self.classes:
             raise UsageError(f"k={k}: the parts of several classes cannot be joined. Use k=None for all {self.own}.")
@@ -89,18 +89,18 @@ class LearnedFinder(Finder[MatchedImage]):
         encoded: None = None,
         mask: np.ndarray | None = None,
     ) -> MatchedImage:
-        """Run the model on an image, alone.
+        """Run the model on one image, separately.
 
         Raises:
-            UsageError: the model has parts of several classes, and the image's is missing or none of them.
+            UsageError: the model has parts for several classes, and the image's class is missing or unknown.
         """
         if self.classes and category is None:
             raise UsageError(
-                f"This model has parts of {self.classes} classes of objects: say which each image shows, "
-                f"with classes=, 0 to {self.classes - 1}."
+                f"This model has parts for {self.classes} classes of objects: state the class of each image with "
+                f"classes=, 0 to {self.classes - 1}."
             )
         if self.classes and category is not None and not 0 <= category < self.classes:
-            raise UsageError(f"classes={category}: this model knows the classes 0 to {self.classes - 1}.")
+            raise UsageError(f"classes={category}: this model has the classes 0 to {self.classes - 1}.")
         view = view_image(image, self.model, self.settings.size)
         classes = None if category is None else torch.tensor([category], device=view.batch.device)
 
@@ -119,11 +119,11 @@ class LearnedFinder(Finder[MatchedImage]):
         return None
 
     def sample(self, look: MatchedImage, count: int, seed: int = 0) -> Tensor:
-        """Descriptors ``(K, D)`` of the model's parts in the image."""
+        """Return the descriptors ``(K, D)`` of the model's parts in the image."""
         return look.descriptors[1:]
 
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """The model's own parts, the most similar ones joined until k are left; no samples are needed for all."""
+        """Return the model's parts, the most similar ones joined until k are left; all parts need no samples."""
         return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
 
     def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
@@ -131,13 +131,13 @@ class LearnedFinder(Finder[MatchedImage]):
         return self.label(image, look, vocabulary), vocabulary
 
     def maps(self, look: MatchedImage, vocabulary: PartVocabulary) -> Tensor:
-        """``(K + 1, h, w)``: the model's maps, background first, added up for parts that are joined."""
+        """Return ``(K + 1, h, w)`` maps of the model, background first, summed over parts that are joined."""
         return _joined(look.maps, vocabulary)
 
     def scores(self, look: MatchedImage, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
-        """``(K + 1, *size)`` scores that sum to one, background first.
+        """Return scores ``(K + 1, *size)`` that sum to one, background first.
 
-        Without refinement they are upsampled as the model does it.
+        Without refinement they are upsampled as in the model.
         """
         if not self.settings.refine:
             return _joined(look.match(size), vocabulary)
@@ -157,10 +157,10 @@ class LearnedFinder(Finder[MatchedImage]):
         return maps
 
     def _numbering(self, samples: Sequence[Tensor], k: K) -> tuple[int, ...]:
-        """The part (1..k) that each of the model's own belongs to.
+        """Return, for each of the model's parts, the number (1..k) of the part that it belongs to.
 
-        The two most similar groups are joined until k are left; a group's similarity is that of its mean descriptor,
-        so that a joined part competes as one. Groups keep the order of the first part of each.
+        The two most similar groups are joined until k are left. A group's similarity is that of its mean descriptor,
+        so that a joined part counts as one. Groups are ordered by the first part of each.
         """
         groups = [[i] for i in range(self.own)]
         if not self.knows(k):
@@ -174,6 +174,6 @@ class LearnedFinder(Finder[MatchedImage]):
 
 
 def _joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
-    """Maps of the model's own parts, added up to those of the vocabulary."""
+    """Add up the maps of the model's parts to those of the vocabulary."""
     groups = torch.tensor([0, *vocabulary.numbering])
     return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)

@@ -1,4 +1,4 @@
-"""Masks that a caller gives: of one object or several, by hand or from another program."""
+"""Masks given by the caller, of one object or several, drawn by hand or by another program."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from partzoo.images.decoding import pillow_limit
 from partzoo.images.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
 
-HALF = 128  # of a grey mask, from which it counts as foreground
+HALF = 128  # value from which a pixel of a grey mask is foreground
 
 
 class Masks:
-    """Masks of images by their index, opened when they are asked for.
+    """Masks of images by index, opened on demand.
 
     Args:
-        source: what :func:`open_mask` takes for a single image, a sequence of it for many; or None.
+        source: mask in any form that :func:`open_mask` accepts, a sequence of masks for many images, or None.
         count: number of images.
-        single: whether there is one image by itself, not a sequence of one.
+        single: whether there is a single image rather than a sequence of one.
 
     Raises:
-        UsageError: there is not one mask for each image.
+        UsageError: the number of masks differs from the number of images.
     """
 
     def __init__(self, source: Any, count: int, single: bool) -> None:
@@ -36,23 +36,23 @@ class Masks:
         self._sources: Sequence[Any] = [source] if single else source if many else [None] * count
 
     def objects(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
-        """Numbers ``(H, W)`` of an image's objects; None where no mask is given."""
+        """Return the object numbers ``(H, W)`` of an image, or None if no mask is given."""
         source = self._sources[index]
         return None if source is None else open_mask(source, size)
 
     def foreground(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
-        """``(H, W)`` bool: where any object is; None where no mask is given."""
+        """Return ``(H, W)`` bool, true inside any object, or None if no mask is given."""
         objects = self.objects(index, size)
         return None if objects is None else objects > 0
 
 
 def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
-    """Numbers ``(H, W)`` int64 of objects, 0 background, from whatever holds a mask.
+    """Read a mask in any form as object numbers ``(H, W)`` int64, 0 for the background.
 
     Args:
-        source: ``(H, W)`` array or tensor, PIL image, or path of one; or a box ``(left, top, right, bottom)`` in
-            pixels. Booleans are one object, floats one from 0.5 on. Integers are the numbers of objects; those of 8
-            bits that reach 255 are a grey mask instead, one object from 128 on. Of an image with transparency, its
+        source: ``(H, W)`` array or tensor, PIL image, or path of an image; or a box ``(left, top, right, bottom)`` in
+            pixels. Booleans are one object, as are floats from 0.5 on. Integers are object numbers, except that 8-bit
+            values that reach 255 are a grey mask, with one object from 128 on. Of an image with transparency, the
             opacity is the mask.
         size: ``(H, W)`` of the image.
 
@@ -70,7 +70,7 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
     if values.dtype.kind == "f":
         return (values >= 0.5).astype(np.int64)
     if values.dtype.kind not in "biu" or (values.dtype.kind == "i" and values.min() < 0):
-        raise UsageError(f"A mask holds booleans, floats or numbers of objects from 0 on, not {values.dtype}.")
+        raise UsageError(f"A mask must hold booleans, floats or object numbers of at least 0, not {values.dtype}.")
     if values.dtype == np.uint8 and values.max(initial=0) == 255:
         return (values >= HALF).astype(np.int64)
     return values.astype(np.int64)
@@ -91,7 +91,7 @@ def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
 
 
 def _values(source: Any) -> np.ndarray:
-    """``(H, W)`` values of a mask, in the type that they are stored in."""
+    """Return the ``(H, W)`` values of a mask in their stored type."""
     if isinstance(source, (str, os.PathLike)):
         try:
             with pillow_limit(MAX_PIXELS), Image.open(os.path.expanduser(source)) as opened:
@@ -113,7 +113,7 @@ def _of_image(image: Image.Image) -> np.ndarray:
 
 
 def side_by_side(several: Sequence[Parts]) -> Parts:
-    """Parts of several objects in one image, which do not overlap, as one: those of the first come first."""
+    """Combine the parts of several objects in one image, which do not overlap; the first object's parts come first."""
     first = several[0]
     offsets = np.cumsum([0, *(each.k for each in several)])
     labels = np.zeros(first.size, np.int64)

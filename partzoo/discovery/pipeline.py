@@ -1,6 +1,6 @@
-"""`discover_parts` and `fit_parts`: each image is opened, viewed, encoded, segmented, described, labelled.
+"""`discover_parts` and `fit_parts`: each image is opened, viewed, encoded, segmented, described and labelled.
 
-Each stage is a value that the next one takes: ``OpenedImage``, ``View``, ``Encoded`` with its ``Foreground``,
+Each stage produces a value for the next: ``OpenedImage``, ``View``, ``Encoded`` with its ``Foreground``,
 ``Descriptors``, ``PartVocabulary``, ``Parts``. The first four are one *look* of a finder at one image.
 """
 
@@ -25,12 +25,12 @@ from partzoo.images.opening import OpenedImage, open_images
 from partzoo.parts.parts import Parts
 from partzoo.system.device import Device
 
-FIT_IMAGES, FIT_CELLS = 500, 65_536  # what a vocabulary is fitted on, at most
-KEPT_BYTES = 2**27  # of what the networks found while fitting, kept for labelling
+FIT_IMAGES, FIT_CELLS = 500, 65_536  # largest numbers of images and of cells that a vocabulary is fitted on
+KEPT_BYTES = 2**27  # memory for network outputs that are kept from fitting to labelling
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
-PassOver = Callable[[int, PartzooError], None]  # called with the index of an image that cannot be read, and why
+PassOver = Callable[[int, PartzooError], None]  # called with the index of an unreadable image and its error
 
 
 def discover_parts(
@@ -51,46 +51,46 @@ def discover_parts(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> Parts | list[Parts]:
-    """Find the parts of what images show.
+    """Find the parts of the objects in images.
 
-    One image is divided by itself. Many share one vocabulary: part 3 is the same part in all of them.
+    A single image is divided by itself. Many images share one vocabulary: part 3 is the same part in all of them.
 
     Args:
-        images: one image or many, as :func:`partzoo.images.opening.open_images` takes them: path, URL, PIL image,
-            array, tensor, bytes, file object; a sequence of these, a folder or a glob.
-        k: how many parts to look for. An image with fewer gives fewer, a blank one none. ``"auto"``: as many as look
-            different, at most 12. By default ``"auto"`` for one image, 8 for many, and of a learned part model its own,
-            as it numbers them; of those a smaller k joins the ones that are most similar in these images, and a larger
-            one is an error.
-        model: name or module; the bundled default if None.
-        vocabulary: what :func:`fit_parts` found. It brings its own k, background, size and refine.
-        classes: number of the class that each image shows, or one for all: of a part model that has parts of several
-            classes (``model.config.classes``), each with parts of its own.
-        mask: the foreground, where it is known: a mask or a box as :func:`partzoo.discovery.masks.open_mask` takes
-            it, for many images a sequence with one for each (None: to be found). Every pixel inside belongs to a part,
-            none outside. A mask of several objects divides each by itself, into k parts each: those of the lowest
-            object number come first. With a vocabulary, or in many images, objects share its parts instead.
-        background: how the foreground is found: a foreground model or its name, or one of
-            ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the model that did best (docs/discovery.md); None or
-            False takes everything for foreground.
-        size: longer side at which the encoder sees the image, in pixels: a larger one shows smaller parts and takes
+        images: one image or many, in any form that :func:`partzoo.images.opening.open_images` accepts: path, URL, PIL
+            image, array, tensor, bytes, file object; a sequence of these, a folder or a glob.
+        k: number of parts to look for. The result has fewer parts if the image has fewer, and none if it is blank.
+            ``"auto"`` chooses at most 12, by how different they look. The default is ``"auto"`` for one image, 8
+            for many, and for a learned part model all its parts in its numbering; with a smaller k, its parts that are
+            most similar in these images are joined, and a larger k is an error.
+        model: name of a model, or a module; None uses the bundled default.
+        vocabulary: result of :func:`fit_parts`. It determines k, background, size and refine.
+        classes: class number of each image, or one for all; required by a part model that has separate parts for
+            several classes (``model.config.classes``).
+        mask: known foreground: a mask or a box in any form that :func:`partzoo.discovery.masks.open_mask` accepts; for
+            many images, a sequence with one per image (None finds the foreground). Every pixel inside it belongs to
+            a part, and none outside. With several objects in a mask, each is divided separately into k parts, and those
+            of the lowest object number come first. With a vocabulary, or in many images, objects share the parts.
+        background: method that finds the foreground: a foreground model or its name, or one of
+            ``partzoo.discovery.foreground.METHODS``; ``"auto"`` is the most accurate model (docs/discovery.md); None or
+            False treats the whole image as foreground.
+        size: longer side of the image that the encoder receives, in pixels: a larger size finds smaller parts and takes
             longer.
-        refine: follow the image's edges.
+        refine: whether to align the parts with the image's edges.
         seed: random seed of the clustering.
         device: where the models run, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
-        batch_size: images read ahead while one is at work, which bounds memory. Each goes through the model alone:
-            batches bring no speed on a CPU, and so labels cannot depend on them.
-        progress: called with the number of images labelled and of all.
+        batch_size: number of images to read ahead, which bounds memory. Each goes through the model separately:
+            batches bring no speed on a CPU, and this way labels cannot depend on them.
+        progress: function that is called with the number of labelled images and the total.
         max_pixels, max_bytes: largest image to decode and largest file to read; see
             :func:`partzoo.images.opening.open_image`.
 
     Returns:
-        The image's ``Parts``, in its own pixels; a list of them where many were given.
+        The image's ``Parts`` at its original size; a list of them for many images.
 
     Raises:
-        ImageError: an image cannot be read. The first one ends the call, and nothing is returned for the others: the
-            command line passes such images over, and so can a loop over images with a vocabulary.
-        UsageError: an argument is out of range: k = 0, more parts than pixels, an unknown background, a class missing,
+        ImageError: an image cannot be read. The first one ends the call, and nothing is returned for the others; the
+            command line skips such images, and so can a loop over images with a vocabulary.
+        UsageError: an argument is invalid: k = 0, more parts than pixels, an unknown background, a missing class, or
             a device that this machine does not have.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
@@ -130,14 +130,14 @@ def fit_parts(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> PartVocabulary:
-    """Learn a vocabulary of parts, to use again with ``discover_parts(..., vocabulary=...)``.
+    """Learn a vocabulary of parts for use with ``discover_parts(..., vocabulary=...)``.
 
-    It is fitted on at most 500 of the images, spread evenly over them; up to there their order does not matter.
-    Parts are numbered by area, largest first, ties by the first place: for one image in its pixels, for many in the
-    cells that the vocabulary is fitted on, before edges are followed. The parts of a learned part model are not fitted:
-    all of them are its vocabulary, whatever the images; only which of them a smaller k joins depends on these.
+    It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
+    Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
+    fitted cells of several images, before refinement. A learned part model needs no fitting:
+    its vocabulary is all its parts, whatever the images; only which parts a smaller k joins depends on the images.
 
-    Args and errors: those of :func:`discover_parts`; ``progress`` counts the images that it is fitted on.
+    Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     finder = make_finder(model, background, size, refine, device)
@@ -148,17 +148,21 @@ def fit_parts(
 
 
 def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> None:
-    """Refuse another number of parts than a vocabulary has."""
+    """Refuse a number of parts that differs from the vocabulary's.
+
+    Raises:
+        UsageError: k is given and is not the vocabulary's number of parts.
+    """
     if vocabulary is not None and k not in (None, vocabulary.k):
         raise UsageError(
-            f"k={k}: the vocabulary has {counted(vocabulary.k, 'part')} of its own. Leave k out, or fit another one."
+            f"k={k}: the vocabulary has {counted(vocabulary.k, 'part')}. Leave k out, or fit another vocabulary."
         )
 
 
 class Kept:
-    """What the networks found in images, by their index, so that labelling need not run them again.
+    """Cache of the networks' outputs by image index, so that labelling need not run the networks again.
 
-    It takes at most ``KEPT_BYTES`` of memory, however many images there are; those beyond are looked at twice.
+    It takes at most ``KEPT_BYTES`` of memory, however many images there are; the networks run twice on the others.
     """
 
     def __init__(self) -> None:
@@ -166,13 +170,13 @@ class Kept:
         self._room = KEPT_BYTES
 
     def add(self, index: int, encoded: Any) -> None:
-        """Keep what :meth:`Finder.kept` gave, if there is room."""
+        """Keep the result of :meth:`Finder.kept` if there is room."""
         if encoded is not None and encoded.bytes <= self._room:
             self._found[index] = encoded
             self._room -= encoded.bytes
 
     def pop(self, index: int) -> Any:
-        """What was kept of an image, which is forgotten; None where nothing was."""
+        """Remove and return what was kept for an image, or None."""
         return self._found.pop(index, None)
 
 
@@ -188,19 +192,19 @@ def label_images(
     order: Sequence[int] | None = None,
     pass_over: PassOver | None = None,
 ) -> Iterator[tuple[int, Parts]]:
-    """Label images one by one with a vocabulary, in the memory of a few.
+    """Label images one by one with a vocabulary, holding only a few in memory.
 
     Args:
-        finder: what looks and labels.
-        images: what is labelled.
-        vocabulary: the parts.
+        finder: finder that looks at the images and labels them.
+        images: images to label.
+        vocabulary: vocabulary of parts.
         categories: class of each image.
-        batch_size: images read ahead.
-        progress: called with the number of images labelled and of all that are asked for.
-        kept: what the networks found while the vocabulary was fitted.
-        masks: the foreground of images where it is known.
+        batch_size: number of images to read ahead.
+        progress: function that is called with the number of labelled images and the number to label.
+        kept: network outputs kept while the vocabulary was fitted.
+        masks: known foreground of the images, or None.
         order: indices of the images to label; None labels all.
-        pass_over: called for each image that cannot be read, which is then left out; None raises the error.
+        pass_over: function that is called for each unreadable image, which is then left out; None raises the error.
 
     Yields:
         The index of an image, and its parts.
@@ -220,7 +224,7 @@ def divided(
     k: int | Literal["auto"],
     seed: int,
 ) -> Parts:
-    """One image divided by itself, or each of its objects."""
+    """Divide one image by itself, or each of its objects separately."""
     look = finder.look(image, category, mask=None if objects is None else objects > 0)
     numbers = [] if objects is None else np.unique(objects[objects > 0]).tolist()
     if len(numbers) < 2:
@@ -237,7 +241,7 @@ def readable(
     progress: Progress | None,
     pass_over: PassOver | None,
 ) -> Iterator[tuple[int, OpenedImage, np.ndarray | None]]:
-    """Index, image and known foreground of the images that ``order`` lists.
+    """Yield index, image and known foreground of the images that ``order`` lists.
 
     An image that cannot be read, or whose mask does not fit it, is reported to ``pass_over`` and left out; without
     ``pass_over`` its error is raised.
@@ -262,7 +266,7 @@ def readable(
 def read_ahead(
     read: Callable[[int], Item], order: Sequence[int], count: int, progress: Progress | None = None
 ) -> Iterator[Item]:
-    """What ``read`` gives for each index in ``order``, up to ``count`` of them read by threads while one is at work."""
+    """Yield ``read(index)`` for each index in ``order``; threads read up to ``count`` of them ahead."""
     if count < 1:
         raise UsageError(f"batch_size={count} must be at least 1.")
     if len(order) == 1:
@@ -285,11 +289,11 @@ def read_ahead(
 
 
 def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
-    """The class of each image; None for all of a model whose parts are the same in every class."""
+    """Return the class of each image, or None for all if the model's parts do not depend on the class."""
     if classes is None:
         return [None] * count
     if not finder.classes:
-        raise UsageError("classes= is for a part model with parts of several classes, and this one is none: leave it.")
+        raise UsageError("classes= is for a part model with parts for several classes, which this is not: omit it.")
     numbers = np.asarray(classes)
     if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)):
         raise UsageError(f"classes={classes!r} must be one whole number, or one for each image ({count}).")
@@ -299,7 +303,7 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finde
 def fitted_alone(
     finder: Finder, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
 ) -> PartVocabulary:
-    """The vocabulary of one image divided by itself; arguments as those of :func:`fitted`."""
+    """Fit the vocabulary of one image divided by itself; arguments as in :func:`fitted`."""
     look = finder.look(image, mask=masks.foreground(0, image.size))
     if kept is not None:
         kept.add(0, finder.kept(look))
@@ -317,21 +321,21 @@ def fitted(
     masks: Masks | None = None,
     pass_over: PassOver | None = None,
 ) -> dict[tuple[int | str, int], PartVocabulary]:
-    """A vocabulary for each k and each seed, from one pass over the images.
+    """Fit a vocabulary for each k and each seed, in one pass over the images.
 
     Args:
-        finder: what looks and fits.
-        images: what is looked at; a learned part model that knows every k needs none.
-        ks: numbers of parts, as :meth:`Finder.asked` gives them.
+        finder: finder that looks at the images and fits vocabularies.
+        images: images to fit on; a learned part model needs none to use all its parts.
+        ks: numbers of parts, as returned by :meth:`Finder.asked`.
         seeds: random seeds of sampling and clustering.
-        batch_size: images read ahead.
-        progress: called with the number of images looked at and of all.
-        kept: receives what the networks found, for :func:`label_images`.
-        masks: the foreground of images where it is known.
-        pass_over: called for each image that cannot be read, which is then left out; None raises the error.
+        batch_size: number of images to read ahead.
+        progress: function that is called with the number of finished images and the total.
+        kept: cache that receives the networks' outputs, for :func:`label_images`.
+        masks: known foreground of the images, or None.
+        pass_over: function that is called for each unreadable image, which is then left out; None raises the error.
 
     Raises:
-        ImageError: none of the images can be read, or one of them where there is no ``pass_over``.
+        ImageError: none of the images can be read, or, without ``pass_over``, one of them cannot.
     """
     masks = masks or Masks(None, len(images), False)
     samples: list[list[Tensor]] = [[] for _ in seeds]
@@ -350,7 +354,7 @@ def _draw_samples(
     masks: Masks,
     pass_over: PassOver | None,
 ) -> list[list[Tensor]]:
-    """For each seed a bounded sample of the images' cells, in an order that depends on their contents alone."""
+    """Draw, for each seed, a bounded sample of the images' cells, in an order that depends only on their contents."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
     drawn = []
     for index, image, mask in readable(images, masks, chosen, batch_size, progress, pass_over):
@@ -360,6 +364,6 @@ def _draw_samples(
         digest = hashlib.sha256(image.pixels.tobytes()).digest()
         drawn.append((digest, [finder.sample(look, FIT_CELLS // len(chosen), seed) for seed in seeds]))
     if not drawn:
-        raise ImageError(f"None of the {len(chosen)} images that the parts are learned from can be read.")
+        raise ImageError(f"None of the {len(chosen)} images to learn the parts from can be read.")
     drawn.sort(key=lambda pair: pair[0])
     return [[samples[i] for _, samples in drawn] for i in range(len(seeds))]

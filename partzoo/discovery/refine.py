@@ -1,4 +1,4 @@
-"""Maps on a coarse grid -> maps and labels at the image's size, along the image's edges."""
+"""Refinement of coarse maps along the image's edges, to maps and labels at the image's size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn.functional import interpolate
 from partzoo.errors import ShapeError
 
 RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units of colours in 0..1
-STRIP = 2**21  # map values upsampled at once, so that memory does not grow with the image
+STRIP = 2**21  # number of map values upsampled at once, so that memory does not grow with the image
 
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps ``(K, h, w)`` at another size, bilinearly (antialiased where it is smaller)."""
+    """Resize maps ``(K, h, w)`` bilinearly, with antialiasing if the result is smaller."""
     size = (size[0], size[1])
     if maps.shape[-2:] == size:
         return maps
@@ -24,7 +24,7 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def follow_edges(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Maps ``(K, h, w)`` in 0..1 refined along the edges of an image ``(3, H, W)``, at its size."""
+    """Refine maps ``(K, h, w)`` in 0..1 along the edges of an image ``(3, H, W)``, to the image's size."""
     guide = resize(pixels, maps.shape[1:])
     return guided_filter(guide, maps, radius=RADIUS, epsilon=EPSILON, fine=pixels).clamp_(0, 1)
 
@@ -32,7 +32,7 @@ def follow_edges(maps: Tensor, pixels: Tensor) -> Tensor:
 def guided_filter(
     guide: Tensor, maps: Tensor, *, radius: int = 4, epsilon: float = 1e-3, fine: Tensor | None = None
 ) -> Tensor:
-    """Smooth maps where the guide is smooth, and let them jump where it jumps.
+    """Smooth maps where the guide is smooth, and keep their edges where the guide has edges.
 
     In each window a map is fitted as a linear function of the guide's three channels; the fits, averaged, are applied
     to the guide, or to a finer version of it.
@@ -40,9 +40,9 @@ def guided_filter(
     Args:
         guide: ``(3, h, w)`` image, 0..1.
         maps: ``(K, h, w)``.
-        radius: of the windows, in pixels; smaller where the guide is small.
+        radius: radius of the windows, in pixels; smaller if the guide is small.
         epsilon: variance of the guide below which a window counts as flat.
-        fine: ``(3, H, W)``, the same image, larger; the result has its size.
+        fine: the same image at a larger size, ``(3, H, W)``; the result has that size.
 
     Returns:
         ``(K, h, w)`` or ``(K, H, W)``. Maps that sum to one still do.
@@ -79,7 +79,7 @@ def guided_filter(
 
 
 def strips(maps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Maps ``(K, h, w)`` upsampled bilinearly to ``size``, a few rows ``(K, rows, W)`` at a time, from the top."""
+    """Upsample maps ``(K, h, w)`` bilinearly to ``size``; yield a few rows ``(K, rows, W)`` at a time, from the top."""
     height, width = size
     if len(maps) * height * width <= STRIP:
         yield interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
@@ -98,7 +98,7 @@ def strips(maps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
 
 
 def _window(length: int, radius: int, like: Tensor) -> Tensor:
-    """Matrix ``(length, length)`` that averages over windows, cut off at the ends."""
+    """Return the matrix ``(length, length)`` that averages over windows, cut off at the ends."""
     place = torch.arange(length, device=like.device)
     near = ((place[:, None] - place).abs() <= radius).to(like.dtype)
     return near / near.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Foreground of one image, by a foreground model or by a method that needs none, and how certain it is."""
+"""Segmentation of one image's foreground, by a foreground model or by a method without one, and its certainty."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from math import lcm
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d, normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.colours import cielab
 from partzoo.discovery.foreground import Cells, foreground, halved_at
 from partzoo.discovery.frames import cropped, within_frame
+from partzoo.discovery.pieces import connected_pieces
 from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, View
 from partzoo.images.opening import OpenedImage
@@ -23,7 +24,7 @@ from partzoo.models.foreground import ForegroundModel
 DOUBTFUL = 0.7  # quality below which a foreground is doubtful, see docs/discovery.md
 LIKELIEST = 0.6  # share of the highest probability that counts as foreground where nothing reaches one half
 CRUMB = 0.1  # share of the largest connected piece's area below which a piece is not part of the foreground
-BLANK = 2.0  # an image whose CIELAB channels all span less than this shows nothing
+BLANK = 2.0  # an image whose CIELAB channels all span less than this is blank
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +32,8 @@ class Foreground:
     """Foreground of one image on the grid of cells.
 
     Attributes:
-        score: ``(h, w)`` float32, 0..1, foreground from 0.5 on.
-        quality: how certain it is, 0..1, see :func:`certainty` and :func:`plausibility`.
+        score: ``(h, w)`` float32, 0..1; at least 0.5 means foreground.
+        quality: certainty of the foreground, 0..1, see :func:`certainty` and :func:`plausibility`.
     """
 
     score: Tensor
@@ -50,12 +51,12 @@ def segment(
     """Separate an image's foreground from its background.
 
     Args:
-        image: the image, which a foreground model looks at in its own size.
+        image: the image; a foreground model receives it at its original size.
         view: the same image at its working size.
         maps: features ``(C, h_i, w_i)`` of the encoder's layers, coarsest last; ``"objectness"`` needs all of them.
         method: key of :data:`partzoo.discovery.foreground.METHODS`; not used with a foreground model.
-        model: the encoder.
-        network: a foreground model.
+        model: the encoder that computed the maps.
+        network: a foreground model, or None to use ``method``.
     """
     lab = cielab(avg_pool2d(view.pixels, CELL))
     size = lab.shape[1:]
@@ -73,7 +74,7 @@ def segment(
 
 
 def without_crumbs(score: Tensor) -> Tensor:
-    """Scores ``(h, w)`` in which connected pieces with less than a tenth of the largest one's area are background.
+    """Set connected pieces of scores ``(h, w)`` to background if they have less than a tenth of the largest one's area.
 
     On dev splits this changes the mean IoU by -0.04 to +0.27 points (docs/discovery.md).
     """
@@ -83,21 +84,17 @@ def without_crumbs(score: Tensor) -> Tensor:
 
 
 def piece_areas(inside: Tensor) -> Tensor:
-    """The area, in cells, of the connected piece that each cell of ``(h, w)`` bool belongs to; 0 outside."""
-    piece = torch.where(inside, torch.arange(1.0, inside.numel() + 1).view(inside.shape), 0)
-    while True:  # every cell takes the highest number among its neighbours, until each piece has one number
-        reached = torch.where(inside, max_pool2d(piece[None], 3, 1, 1)[0], 0)
-        if torch.equal(reached, piece):
-            break
-        piece = reached
-    areas = torch.bincount(piece[inside].long(), minlength=inside.numel() + 1)
-    return areas[piece.long()] * inside
+    """Return the area, in cells, of the connected piece that each cell of ``(h, w)`` bool belongs to; 0 outside."""
+    pieces = connected_pieces(inside.numpy())
+    areas = np.bincount(pieces.ravel())
+    areas[0] = 0
+    return torch.from_numpy(areas[pieces])
 
 
 def given(mask: np.ndarray, pixels: Tensor) -> Foreground:
-    """The foreground that a caller's mask ``(H, W)`` bool marks in an image whose working pixels are ``(3, h, w)``.
+    """Return the foreground marked by a caller's mask ``(H, W)`` bool in an image with working pixels ``(3, h, w)``.
 
-    Small objects keep at least their fullest cells.
+    Small objects keep at least the cells that they fill most.
     """
     height, width = (side // CELL for side in pixels.shape[1:])
     share = resize(torch.from_numpy(mask).float()[None], (height, width))[0]
@@ -105,7 +102,7 @@ def given(mask: np.ndarray, pixels: Tensor) -> Foreground:
 
 
 def certainty(score: Tensor) -> float:
-    """How certain a foreground is, 0..1: its expected intersection over union, if its probabilities are right.
+    """Compute the certainty of a foreground, 0..1: its expected IoU if its probabilities are correct.
 
     It is the sum of the probabilities inside over the area inside plus the sum of the probabilities outside.
     """
@@ -116,7 +113,7 @@ def certainty(score: Tensor) -> float:
 
 
 def plausibility(score: Tensor) -> float:
-    """How plausible a foreground by a method without learned probabilities is, 0..1.
+    """Estimate how plausible a foreground by a method without learned probabilities is, 0..1.
 
     Its :func:`certainty` alone hardly ranks the failures of such methods. It is the geometric mean of that, of the
     :func:`separation`, and of the two shares in :func:`wholeness` (docs/discovery.md).
@@ -125,13 +122,13 @@ def plausibility(score: Tensor) -> float:
 
 
 def separation(score: Tensor) -> float:
-    """The mean score inside a foreground minus the mean score outside, 0..1."""
+    """Return the mean score inside a foreground minus the mean score outside, 0..1."""
     inside = score >= 0.5
     return float(score[inside].mean() - score[~inside].mean()) if inside.any() and not inside.all() else 0.0
 
 
 def wholeness(score: Tensor) -> float:
-    """How much a foreground is like one object within the image, 0..1.
+    """Measure how much a foreground is like one object within the image, 0..1.
 
     It is the share of the foreground that lies in its largest connected piece, times the share of the image's border
     that is background.
@@ -142,7 +139,7 @@ def wholeness(score: Tensor) -> float:
 
 
 def at_least_something(found: Tensor) -> Tensor:
-    """Probabilities bent so that an image in which nothing reaches one half still has its likeliest foreground."""
+    """Rescale probabilities so that an image in which none reaches one half still keeps its likeliest foreground."""
     threshold = min(0.5, LIKELIEST * float(found.max()))
     return torch.from_numpy(halved_at(found.numpy(), threshold))
 
@@ -155,7 +152,7 @@ def _cells(
     inside: tuple[slice, slice],
     working: Sequence[int],
 ) -> Cells:
-    """What a method looks at: the cells inside the frame."""
+    """Collect the input of a foreground method: the cells inside the frame."""
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
     size = lab[0, rows, columns].shape
     objectness = features = None

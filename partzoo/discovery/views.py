@@ -1,4 +1,4 @@
-"""An image at its working size, as pixels and as a model takes it."""
+"""An image at its working size, as pixels and as the normalized input of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from partzoo.images.opening import OpenedImage
 from partzoo.images.preprocess import working_size
 from partzoo.models.base import Model
 
-CELL = 4  # working pixels between neighbouring cells of the grid on which foreground, colour and place are known
+CELL = 4  # working pixels between neighbouring cells of the grid of foreground, colour and position
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""`PartVocabulary`: what parts look like, kept so that part 3 is the same part next week."""
+"""`PartVocabulary`: the appearance of parts, which can be saved so that part 3 stays the same part in later images."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import begin_of, path_aside, stand_in
+from partzoo.files import begin_of, stand_in
+from partzoo.weights.tensors import save_tensors
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an image becomes descriptors.
+    """The options that determine an image's descriptors.
 
     Attributes:
-        model: name of the encoder or part model; "" for one that was passed as a module without a name.
-        size: longer side of the image at work, in pixels.
-        layers: which intermediate maps of the encoder.
-        weights: of each layer, of colour and of position; they sum to one.
-        background: how the foreground is found: a method, or the name of a foreground model.
-        refine: follow the image's edges.
-        centre: take from each image's features their mean over its foreground.
+        model: name of the encoder or part model; "" for a module that was passed without a name.
+        size: longer side of the image at its working size, in pixels.
+        layers: indices of the encoder's intermediate maps.
+        weights: weight of each layer, of colour and of position; they sum to one.
+        background: name of a foreground method or of a foreground model.
+        refine: whether to align the parts with the image's edges.
+        centre: whether to subtract from each image's features their mean over its foreground.
     """
 
     model: str
@@ -43,12 +43,12 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class PartVocabulary:
-    """Part centres with the settings they were found with, in their numbering: row i is part i + 1.
+    """Part centres, numbered so that row i is part i + 1, and the settings that they were found with.
 
     Attributes:
-        centres: ``(K, D)`` unit length; a learned part model's are in the model: no rows.
-        settings: how an image becomes descriptors.
-        numbering: for a learned part model, the part (1..K) that each of its own parts belongs to; else empty.
+        centres: ``(K, D)``, unit length; without rows for a learned part model, which holds the centres itself.
+        settings: options that determine an image's descriptors.
+        numbering: for a learned part model, the part (1..K) that each of the model's parts belongs to; otherwise empty.
     """
 
     centres: Tensor
@@ -57,14 +57,18 @@ class PartVocabulary:
 
     @property
     def k(self) -> int:
-        """How many parts it tells apart."""
+        """Number of parts that the vocabulary distinguishes."""
         return max(self.numbering) if self.numbering else len(self.centres)
 
     def __repr__(self) -> str:
         return f"PartVocabulary(k={self.k}, model={self.settings.model!r}, background={self.settings.background!r})"
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write it to a safetensors file, aside first, so that nothing half-written remains."""
+        """Write the vocabulary to a safetensors file, atomically, so that no half-written file remains.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
         path = Path(path).expanduser()
         metadata = {
             "format": f"{FORMAT}{VERSION}",
@@ -72,14 +76,13 @@ class PartVocabulary:
             "numbering": json.dumps(self.numbering),
         }
         try:
-            with path_aside(path) as aside:
-                save_file({"centres": self.centres.contiguous()}, aside, metadata)
-        except (OSError, SafetensorError) as error:
+            save_tensors(path, {"centres": self.centres}, metadata)
+        except OSError as error:
             raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> PartVocabulary:
-        """Read what :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Raises:
             WeightsError: the file is missing, damaged, not a vocabulary, or of another version of partzoo.
@@ -108,11 +111,11 @@ class PartVocabulary:
 
 
 def _check_version(path: Path, written: str) -> None:
-    """Refuse files of other formats and versions, each in a sentence of its own."""
+    """Refuse files of other formats and versions, with a separate message for each."""
     number = written.removeprefix(FORMAT)
     if not written.startswith(FORMAT) or not number.isdecimal():
-        raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass what PartVocabulary.save wrote.")
+        raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass a file written by PartVocabulary.save.")
     if int(number) < VERSION:
-        raise WeightsError(f"{str(path)!r} is a vocabulary of an older partzoo: fit it again.")
+        raise WeightsError(f"{str(path)!r} is a vocabulary of an older version of partzoo: fit it again.")
     if int(number) > VERSION:
         raise WeightsError(f"{str(path)!r} is a vocabulary of a newer version of partzoo: upgrade partzoo.")

@@ -1,1 +1,1 @@
-"""Scores for parts and features: metrics on arrays, probes, and the protocols that use them on data."""
+"""Evaluation of parts and features: metrics on arrays, probes, and the protocols that apply them to data."""

@@ -1,4 +1,4 @@
-"""Intervals of figures by resampling groups of similar images, such as those of one person."""
+"""Confidence intervals of figures by resampling groups of similar images, such as the images of one person."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ DRAWS, LEVEL = 500, 95.0
 
 
 def draws(groups: int, seed: int = 0) -> np.ndarray:
-    """How often each of ``groups`` groups is drawn, with replacement: ``(DRAWS, groups)`` int64."""
+    """Draw ``groups`` groups with replacement; return how often each is drawn, ``(DRAWS, groups)`` int64."""
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), DRAWS)
 
 
 def interval(values: np.ndarray) -> list[float]:
-    """Bounds of the middle 95 % of ``(DRAWS,)`` values."""
+    """Return the bounds of the middle 95 % of ``(DRAWS,)`` values."""
     return np.percentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2]).tolist()
 
 
 def table_interval(tables: Mapping[int, Contingency], figure: Callable[[Contingency], float]) -> list[float]:
-    """Interval of a figure of one table, the sum of each group's.
+    """Compute the interval of a figure of the groups' added tables.
 
     Args:
-        tables: group -> its table.
-        figure: such as ``Contingency.nmi``.
+        tables: contingency table of each group.
+        figure: function from a table to its figure, such as ``Contingency.nmi``.
     """
     counts = np.stack([table.counts for table in tables.values()])
     total = Contingency(*counts.shape[1:])
@@ -38,7 +38,7 @@ def table_interval(tables: Mapping[int, Contingency], figure: Callable[[Continge
 
 
 def mean_interval(values: np.ndarray, groups: np.ndarray) -> list[float]:
-    """Interval of the mean of values ``(N, ...)``, NaN left out, whose rows belong to ``groups`` ``(N,)``."""
+    """Compute the interval of the mean of values ``(N, ...)`` with row groups ``(N,)``; NaN values are ignored."""
     _, group = np.unique(groups, return_inverse=True)
     rows = values.reshape(len(values), -1)
     sums = np.bincount(group, np.nansum(rows, axis=1))

@@ -1,4 +1,4 @@
-"""Floors: what needs no training, for comparison in every table of results."""
+"""Floors: baselines without training, for comparison in every table of results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partzoo.models.loading import load
 from partzoo.system.device import Device
 
 RANDOM, COLOUR = "random-weights", "colour-position"
-BOX = "centred-box"  # a floor for foregrounds alone
+BOX = "centred-box"  # a floor for foreground protocols only
 UNTRAINED = "patchresnet14"
 FLOORS = {
     RANDOM: "patchresnet14 with weights drawn by seed 0",
@@ -24,14 +24,14 @@ FLOORS = {
 
 
 def random_weights() -> nn.Module:
-    """An untrained encoder."""
+    """Return an untrained encoder with weights drawn by seed 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return load(UNTRAINED, pretrained=False, device="cpu", dtype="float32")
 
 
 class Thumbnail(Encoder):
-    """An image as its own ``side`` x ``side`` thumbnail: one token of colours, each at its place."""
+    """An encoder whose features are the image's ``side`` x ``side`` thumbnail: one token of all its colours."""
 
     architecture = "thumbnail"
     preprocess = Preprocess(size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -46,12 +46,12 @@ class Thumbnail(Encoder):
 
 
 def floor_encoder(name: str, device: Device = None) -> nn.Module:
-    """Encoder of a floor, for probes."""
+    """Return the encoder of a floor, for probes."""
     return placed(random_weights() if name == RANDOM else Thumbnail(), device)
 
 
 def floor_finder(name: str, background: str | None = None, size: int | None = None, device: Device = None) -> Finder:
-    """Finder of a floor: everything is foreground, unless a method or a foreground model is named."""
+    """Return the finder of a floor: everything is foreground, unless a method or a foreground model is named."""
     finder = make_finder(random_weights(), background, size, device=device).with_settings(model=name)
     if name != COLOUR:
         return finder

@@ -1,4 +1,4 @@
-"""How well a foreground agrees with masks: accuracy, IoU, maximal F, mean absolute error, boundary F."""
+"""Agreement of a foreground with masks: accuracy, IoU, maximal F, mean absolute error, boundary F."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.images.opening import OpenedImage
 from partzoo.progress import ProgressCallback
 
-Scorer = Callable[[np.ndarray], tuple[np.ndarray, float]]  # an image -> its foreground's score (H, W), and how sure
+Scorer = Callable[[np.ndarray], tuple[np.ndarray, float]]  # from an image to its foreground score (H, W) and certainty
 BETA_SQUARED = 0.3
-SELFMASK = 0.3**2  # what the published code of SelfMask and FOUND takes for it: it squares 0.3 once more
+SELFMASK = 0.3**2  # beta squared in the published code of SelfMask and FOUND, which squares 0.3 once more
 THRESHOLDS = np.arange(1, 256) / 256
-BOX_SHARE = 2 / 3  # of each side
-TOLERANCE = 0.008  # of the image's diagonal, within which outlines count as one
+BOX_SHARE = 2 / 3  # share of each side that the centred box covers
+TOLERANCE = 0.008  # largest distance of matching outlines, as a share of the image's diagonal
 FAILED = 0.5  # IoU below which a foreground is a failure
 
 
@@ -34,15 +34,15 @@ def foreground_figures(
     limit: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Figures of a foreground on a protocol's images, each at its own size.
+    """Measure a foreground on a protocol's images, each at its original size.
 
     Args:
-        scorer: what scores an image's pixels, foreground from 0.5 on.
-        protocol: which set and split.
-        data: the folder that the set lies in.
-        split: in place of the protocol's.
-        limit: at most this many images, spread evenly.
-        progress: called with what is done, how much, and of how much.
+        scorer: function that scores an image's pixels; at least 0.5 means foreground.
+        protocol: protocol that names the set and the split.
+        data: folder that contains the set.
+        split: split to report on instead of the protocol's.
+        limit: largest number of images, evenly spaced; None uses all.
+        progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
         One run with its ``metrics`` in per cent (see :class:`ForegroundTally`), and the number of images.
@@ -59,7 +59,7 @@ def foreground_figures(
 
 
 def finder_scorer(finder: Finder) -> Scorer:
-    """What a finder takes for foreground, along the image's edges, and its quality."""
+    """Return a function that scores pixels by a finder's foreground, along the image's edges, with its quality."""
 
     def score(pixels: np.ndarray) -> tuple[np.ndarray, float]:
         look = finder.look(OpenedImage(pixels))
@@ -69,7 +69,7 @@ def finder_scorer(finder: Finder) -> Scorer:
 
 
 def box_scorer(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """The floor that looks at nothing: a centred box of two thirds of each side."""
+    """Score a centred box of two thirds of each side as foreground: a floor that ignores the image."""
     score = np.zeros(pixels.shape[:2], np.float32)
     rows, columns = (slice(round(n * (1 - BOX_SHARE) / 2), round(n * (1 + BOX_SHARE) / 2)) for n in pixels.shape[:2])
     score[rows, columns] = 1
@@ -78,15 +78,15 @@ def box_scorer(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 
 @dataclass
 class ForegroundTally:
-    """Figures gathered image by image.
+    """Accumulator of foreground figures, image by image.
 
-    - ``accuracy``, ``iou`` and ``boundary_f`` of the score cut at 0.5, and ``mae`` of the score itself: means over
+    - ``accuracy``, ``iou`` and ``boundary_f`` for the score cut at 0.5, and ``mae`` for the score itself: means over
       images.
     - ``max_f``: F with beta squared 0.3, mean over images at the one of 255 thresholds that is best for the set
-      (TokenCut's code); ``max_f_each``: each image at its own best threshold; ``max_f_selfmask``: the same with beta
-      squared 0.09, which is what the code of SelfMask and FOUND reports as maximal F.
-    - ``failures``: share of images with an IoU below 0.5; ``failure_auroc``: how well a low quality predicts them,
-      where there are any.
+      (TokenCut's code); ``max_f_each``: each image at its best threshold; ``max_f_selfmask``: as ``max_f`` with beta
+      squared 0.09, which the code of SelfMask and FOUND reports as maximal F.
+    - ``failures``: share of images with an IoU below 0.5; ``failure_auroc``: how well a low quality predicts failures,
+      if there are any.
 
     Source: the protocol of TokenCut (CVPR 2022), SelfMask (CVPRW 2022) and FOUND (CVPR 2023); boundary F of Perazzi et
     al., "A benchmark dataset and evaluation methodology for video object segmentation", CVPR 2016.
@@ -98,7 +98,7 @@ class ForegroundTally:
     qualities: list[float] = field(default_factory=list)
 
     def update(self, example: MaskedImage, score: np.ndarray, quality: float) -> None:
-        """One image's score ``(H, W)``, 0..1."""
+        """Add one image's score ``(H, W)``, 0..1."""
         true, found = example.mask > 0, score >= 0.5
         union = (true | found).sum()
         iou = (true & found).sum() / union if union else 1.0
@@ -110,7 +110,7 @@ class ForegroundTally:
         self.qualities.append(quality)
 
     def figures(self) -> dict[str, float]:
-        """All figures so far, in per cent."""
+        """Return all figures so far, in per cent."""
         accuracy, iou, error, boundary = 100 * np.mean(self.rows, axis=0)
         failed = np.array([row[1] for row in self.rows]) < FAILED
         found = {
@@ -130,20 +130,20 @@ class ForegroundTally:
 
 
 def precision_recall(true: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall ``(255,)`` of a score ``(H, W)`` at 255 thresholds; 0 where they are not defined."""
-    steps = np.digitize(score.ravel(), THRESHOLDS)  # how many thresholds a pixel reaches
+    """Compute precision and recall ``(255,)`` of a score ``(H, W)`` at 255 thresholds; undefined values are 0."""
+    steps = np.digitize(score.ravel(), THRESHOLDS)  # number of thresholds that a pixel reaches
     at_least = [np.bincount(steps[chosen], minlength=256)[::-1].cumsum()[::-1][1:] for chosen in (true.ravel(), ...)]
     hits, found = at_least
     return hits / np.maximum(found, 1), hits / max(true.sum(), 1)
 
 
 def f_measure(precision: np.ndarray, recall: np.ndarray, beta_squared: float = BETA_SQUARED) -> np.ndarray:
-    """Weighted harmonic mean of precision and recall; 0 where both are."""
+    """Compute the weighted harmonic mean of precision and recall; 0 if both are 0."""
     return (1 + beta_squared) * precision * recall / np.maximum(beta_squared * precision + recall, 1e-9)
 
 
 def boundary_f(true: np.ndarray, found: np.ndarray) -> float:
-    """Harmonic mean of the shares of each outline that lie near the other; 1 where neither has an outline."""
+    """Compute the harmonic mean of the shares of each outline that are near the other; 1 if neither has an outline."""
     radius = max(round(TOLERANCE * float(np.hypot(*true.shape))), 1)
     outlines = [_outline(mask) for mask in (true, found)]
     if not any(outline.any() for outline in outlines):
@@ -156,7 +156,7 @@ def boundary_f(true: np.ndarray, found: np.ndarray) -> float:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask's edge: those that differ from the right or lower neighbour."""
+    """Return the pixels of a mask's edge, which differ from their right or lower neighbour."""
     edge = np.zeros_like(mask)
     edge[:, :-1] |= mask[:, 1:] != mask[:, :-1]
     edge[:-1] |= mask[1:] != mask[:-1]

@@ -1,4 +1,4 @@
-"""How a model is measured by a protocol of foregrounds."""
+"""Measurement of a model by a protocol of foregrounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from partzoo.progress import ProgressCallback
 
 
 class ForegroundMeasurement(Measurement):
-    """Figures of the foreground that a foreground model, an encoder with a method, or a floor finds."""
+    """A measurement of the foreground that a foreground model, an encoder with a method, or a floor finds."""
 
     OPTIONS = ("background", "size", "refine")
 
@@ -44,7 +44,7 @@ class ForegroundMeasurement(Measurement):
 
 
 def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:
-    """The digest of what finds a foreground, its scorer, and what else identifies it."""
+    """Return the digest of the model that finds the foreground, its scorer, and the other settings that identify it."""
     if request.model == BOX:
         return "", box_scorer, {}
     if is_foreground_model(request.model):
@@ -58,12 +58,12 @@ def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:
 
 
 def model_scorer(model: ForegroundModel, size: int | None = None, refine: bool = True) -> Scorer:
-    """What a foreground model finds, in the same way as in :func:`partzoo.discover_parts`, but without an encoder.
+    """Return a scorer that runs a foreground model as :func:`partzoo.discover_parts` does, but without an encoder.
 
     Args:
         model: the foreground model.
-        size: longer side of the image whose edges are followed, in pixels; by default that of the model's encoder.
-        refine: follow the image's edges.
+        size: longer side, in pixels, of the image that guides refinement; by default the size of the model's encoder.
+        refine: whether to align the foreground with the image's edges.
     """
     side = size or default_size(model.encoder)
 

@@ -1,4 +1,4 @@
-"""What ``partzoo eval`` asks of every kind of protocol: which options it takes, and how a model is measured by it."""
+"""The interface of all kinds of protocols to ``partzoo eval``: their options, and how they measure a model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from partzoo.errors import UsageError
 from partzoo.progress import ProgressCallback
 from partzoo.system.device import Device
 
-Run = dict[str, Any]  # "k", "seed", "metrics" and, for figures with bounds, "intervals"
+Run = dict[str, Any]  # with keys "k", "seed", "metrics" and, for figures with bounds, "intervals"
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of :func:`partzoo.evaluate.run.evaluate`, by the same names.
+    """The arguments of :func:`partzoo.evaluate.run.evaluate`, with the same names.
 
-    The defaults are the values by which nothing is asked for: a kind of protocol without an option takes only these.
+    The defaults mean that an option is not set: a kind of protocol without an option accepts only its default.
     """
 
     model: str
@@ -43,15 +43,15 @@ class Request:
 
 
 class Measurement(ABC):
-    """One model that is measured by one protocol.
+    """A measurement of one model by one protocol.
 
-    A subclass loads the model when it is made, so that a record of the same weights and settings can be recognized
+    A subclass loads the model in its constructor, so that a record of the same weights and settings can be recognized
     before anything is measured.
 
     Attributes:
-        OPTIONS: which of the optional arguments this kind of protocol takes.
-        weights: digest of the weights that are measured.
-        identity: settings besides the model's that its record states.
+        OPTIONS: names of the optional arguments that this kind of protocol accepts.
+        weights: digest of the measured weights.
+        identity: settings other than the model's, as stated in the record.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ()
@@ -60,14 +60,14 @@ class Measurement(ABC):
 
     @abstractmethod
     def __init__(self, rules: Any, request: Request) -> None:
-        """Load what the request asks for."""
+        """Load the models that the request names."""
 
     @classmethod
     def check(cls, request: Request) -> None:
         """Refuse options that this kind of protocol does not have.
 
         Raises:
-            UsageError: there is one.
+            UsageError: the request sets such an option.
         """
         optional = ("background", "size", "refine", "rotate", "patches", "augment")
         given = [name for name in optional if getattr(request, name) != getattr(Request, name)]
@@ -78,15 +78,15 @@ class Measurement(ABC):
     @staticmethod
     @abstractmethod
     def reported_split(rules: Any) -> str:
-        """The split that a protocol reports on."""
+        """Return the split that a protocol reports on."""
 
     @abstractmethod
     def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
-        """The runs of a record, and the number of images that were reported on."""
+        """Return the runs of a record, and the number of images that were reported on."""
 
 
 def digest(model: nn.Module) -> str:
-    """sha256 over names, shapes and bytes of a model's weights, whatever file they came from."""
+    """Compute the sha256 over names, shapes and bytes of a model's weights, independent of their file."""
     total = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())

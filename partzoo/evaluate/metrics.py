@@ -1,9 +1,9 @@
-"""How well one labelling explains another (NMI, ARI, kappa), how much of the foreground is found, which parts occur.
+"""Metrics of part labels: agreement of labellings (NMI, ARI, kappa), foreground IoU, and how often parts occur.
 
-All of them are filled image by image, in constant memory. With background and FG- variants differ in the
-predictions: the first takes the label map as it is (0 is a cluster like any other), the second takes
+All of them accumulate image by image, in constant memory. The figures with background and the FG- figures differ in
+their predictions: the former use the label map as it is (0 is a cluster like any other), the latter use
 :func:`foreground_labels`, the arg-max over the foreground channels alone, so that every point belongs to some
-part. At landmarks both count the same points; on masks the FG- variant also leaves out the pixels whose truth
+part. At landmarks both count the same points; on masks the FG- figures also leave out the pixels whose true label
 is background (:meth:`Contingency.without`).
 """
 
@@ -35,11 +35,11 @@ class Contingency:
         self.counts = np.zeros((n_true, n_pred), dtype=np.int64)
 
     def update(self, true: ArrayLike, pred: ArrayLike) -> Contingency:
-        """Count one more batch of labels, of any but the same shape; returns the table itself.
+        """Count one more batch of labels, two arrays of the same shape, and return the table itself.
 
         Raises:
             ShapeError: the shapes differ.
-            UsageError: a label is not an integer of its range.
+            UsageError: a label is not an integer within its range.
         """
         true, pred = np.asarray(true), np.asarray(pred)
         if true.shape != pred.shape:
@@ -51,7 +51,7 @@ class Contingency:
         return self
 
     def __add__(self, other: Contingency) -> Contingency:
-        """The table of both tables' images, for images that were counted apart.
+        """Return the sum of two tables, for images that were counted separately.
 
         Raises:
             ShapeError: the tables count different labels.
@@ -61,10 +61,10 @@ class Contingency:
         return self._of(self.counts + other.counts)
 
     def without(self, true: int) -> Contingency:
-        """The table with all that is truly ``true`` left out, such as the background of masks.
+        """Return the table without the pixels whose true label is ``true``, such as the background of masks.
 
         Raises:
-            UsageError: there is no such label.
+            UsageError: the label is out of range.
         """
         if not 0 <= true < len(self.counts):
             raise UsageError(f"True label {true} cannot be left out: labels are 0..{len(self.counts) - 1}.")
@@ -77,9 +77,9 @@ class Contingency:
         return table
 
     def nmi(self) -> float:
-        """Normalized mutual information, 0..1: mutual information over the mean of the two entropies.
+        """Compute the normalized mutual information, 0..1: mutual information over the mean of the two entropies.
 
-        As ``sklearn.metrics.normalized_mutual_info_score`` (arithmetic): 1 where both labellings are one
+        Equals ``sklearn.metrics.normalized_mutual_info_score`` (arithmetic): 1 if both labellings have a single
         cluster.
         """
         counts = self.counts[self.counts.any(1)][:, self.counts.any(0)].astype(np.float64)
@@ -94,12 +94,12 @@ class Contingency:
         return float(information / ((_entropy(true) + _entropy(pred)) / 2))
 
     def ari(self) -> float:
-        """Rand index adjusted for chance, at most 1, about 0 for independent labellings.
+        """Compute the Rand index adjusted for chance, at most 1, about 0 for independent labellings.
 
-        As ``sklearn.metrics.adjusted_rand_score``; Hubert and Arabie, "Comparing partitions", 1985, eq. 5.
+        Equals ``sklearn.metrics.adjusted_rand_score``; Hubert and Arabie, "Comparing partitions", 1985, eq. 5.
         """
         total = int(self.counts.sum())
-        # Squares of more than 3e9 pixels overflow int64: Python's integers do not.
+        # Squares of more than 3e9 pixels overflow int64, but not Python's integers.
         kind = np.int64 if total < 3_000_000_000 else object
         together, true, pred = (
             int(np.square(counts.astype(kind)).sum()) - total
@@ -111,13 +111,13 @@ class Contingency:
         return 2 * (together * pairs - true * pred) / ((true + pred) * pairs - 2 * true * pred)
 
     def kappa(self) -> float:
-        """Cohen's kappa: agreement beyond chance, at most 1, 0 for chance; labels mean the same both ways.
+        """Compute Cohen's kappa: agreement beyond chance, at most 1, 0 for chance; labels mean the same on both sides.
 
-        As ``sklearn.metrics.cohen_kappa_score``: NaN where chance alone agrees always (one label, or no counts).
+        Equals ``sklearn.metrics.cohen_kappa_score``: NaN if chance alone always agrees (one label, or no counts).
         Cohen, "A coefficient of agreement for nominal scales", 1960, eq. 1.
 
         Raises:
-            ShapeError: true and predicted labels differ in number.
+            ShapeError: the numbers of true and predicted labels differ.
         """
         rows, columns = self.counts.shape
         if rows != columns:
@@ -129,18 +129,18 @@ class Contingency:
 
 
 class ForegroundIoU:
-    """Intersection over union of true and predicted foreground, mean over images."""
+    """Accumulator of the intersection over union of true and predicted foreground, averaged over images."""
 
     def __init__(self) -> None:
         self.total, self.images = 0.0, 0
 
     def update(self, true: ArrayLike, pred: ArrayLike) -> ForegroundIoU:
-        """Count one more batch of masks ``(N, H, W)``, True in the foreground; returns itself.
+        """Count one more batch of masks ``(N, H, W)``, True in the foreground, and return the accumulator itself.
 
-        An image without foreground in either counts 1.
+        An image without foreground in both counts as 1.
 
         Raises:
-            ShapeError: the masks are not two equal (N, H, W).
+            ShapeError: the masks differ in shape, or are not (N, H, W).
         """
         true, pred = np.asarray(true, bool), np.asarray(pred, bool)
         if true.shape != pred.shape or true.ndim != 3:
@@ -151,12 +151,12 @@ class ForegroundIoU:
         return self
 
     def iou(self) -> float:
-        """Mean so far, 0..1; NaN before the first image."""
+        """Return the mean so far, 0..1; NaN before the first image."""
         return self.total / self.images if self.images else float("nan")
 
 
 class Presence:
-    """Share of images in which each part occurs.
+    """Accumulator of the share of images in which each part occurs.
 
     Args:
         k: number of parts.
@@ -166,10 +166,10 @@ class Presence:
         self.counts, self.images = np.zeros(k, dtype=np.int64), 0
 
     def update(self, labels: ArrayLike) -> Presence:
-        """Count one more batch of label maps ``(N, H, W)``, 0 background, 1..k parts; returns itself.
+        """Count one more batch of label maps ``(N, H, W)``, 0 background, 1..k parts; return the accumulator itself.
 
         Raises:
-            UsageError: a label is not an integer 0..k.
+            UsageError: a label is not an integer in 0..k.
         """
         for image in np.asarray(labels):
             found = np.bincount(_checked(image, len(self.counts) + 1, "part"), minlength=len(self.counts) + 1)
@@ -178,26 +178,26 @@ class Presence:
         return self
 
     def shares(self) -> np.ndarray:
-        """``(k,)`` so far, 0..1; NaN before the first image."""
+        """Return the shares so far, ``(k,)``, 0..1; NaN before the first image."""
         return self.counts / self.images if self.images else np.full(len(self.counts), np.nan)
 
 
 def stability(labellings: Sequence[Iterable[ArrayLike]], k: int) -> tuple[float, float]:
-    """How alike the labellings of several seeds are: mean NMI and mean ARI over all pairs of seeds.
+    """Compute how similar the labellings of several seeds are: mean NMI and mean ARI over all pairs of seeds.
 
-    Each pair's pixels are pooled over the images; background is a label like any other. Parts need not be
-    numbered alike.
+    Each pair's pixels are pooled over the images; background is a label like any other. The numbering of parts may
+    differ.
 
     Args:
-        labellings: for each seed its label maps, image by image in one order; arrays ``(N, H, W)``, or
-            iterables of ``(H, W)`` maps of any sizes, of which one image at a time is read.
+        labellings: label maps of each seed, image by image in the same order; arrays ``(N, H, W)``, or
+            iterables of ``(H, W)`` maps of any sizes, which are read one image at a time.
         k: number of parts; labels are 0..k.
 
     Returns:
         NMI and ARI, 1 for equal labellings.
 
     Raises:
-        UsageError: fewer than two seeds, unequal numbers of images, or a label out of range.
+        UsageError: there are fewer than two seeds, unequal numbers of images, or a label out of range.
         ShapeError: maps of one image differ in size.
     """
     if len(labellings) < 2:
@@ -205,7 +205,7 @@ def stability(labellings: Sequence[Iterable[ArrayLike]], k: int) -> tuple[float,
     tables = {pair: Contingency(k + 1, k + 1) for pair in combinations(range(len(labellings)), 2)}
     for number, maps in enumerate(zip_longest(*labellings)):
         if any(each is None for each in maps):
-            raise UsageError(f"Every seed must label the same images; some end after {number}, others go on.")
+            raise UsageError(f"Every seed must label the same images; some end after {number}, others continue.")
         for (one, other), table in tables.items():
             table.update(maps[one], maps[other])
     nmi, ari = zip(*((table.nmi(), table.ari()) for table in tables.values()), strict=True)
@@ -213,17 +213,17 @@ def stability(labellings: Sequence[Iterable[ArrayLike]], k: int) -> tuple[float,
 
 
 def foreground_labels(scores: ArrayLike, axis: int = 0) -> np.ndarray:
-    """Best part of every pixel with the background left out: what the FG- variants take for predictions.
+    """Return the best part of every pixel, ignoring the background: the predictions of the FG- figures.
 
     Args:
-        scores: K + 1 part scores along ``axis``, background first; for example ``(K + 1, H, W)``.
+        scores: scores of background and K parts along ``axis``, background first; for example ``(K + 1, H, W)``.
         axis: the axis of the parts.
 
     Returns:
-        int64 without that axis, values 1..K; ties go to the lower part.
+        Labels 1..K as int64, without that axis; ties go to the lower part.
 
     Raises:
-        ShapeError: there is no foreground channel.
+        ShapeError: the scores have no foreground channel.
     """
     scores = np.asarray(scores)
     if scores.shape[axis] < 2:
@@ -232,18 +232,18 @@ def foreground_labels(scores: ArrayLike, axis: int = 0) -> np.ndarray:
 
 
 def labels_by_class(labels: ArrayLike, categories: ArrayLike, k: int, *, collide: bool = False) -> np.ndarray:
-    """Part labels that differ from class to class: part p of class c becomes c k + p; background stays 0.
+    """Make part labels distinct across classes: part p of class c becomes c k + p; background stays 0.
 
     Args:
         labels: ``(N, ...)`` integers 0..k.
         categories: ``(N,)`` class of each image, from 0.
         k: number of parts of a class.
-        collide: as PartFormer's code computes PartImageNet's figures. There the background is the last label K of
-            0..K and only parts are offset, so that part 0 of class 1 falls on K: its pixels count as background.
-            For agreement with published figures only.
+        collide: whether to compute PartImageNet's figures as PartFormer's code does. There the background is the last
+            label K of 0..K and only parts are offset, so part 0 of class 1 falls on K: its pixels count as background.
+            Use it only to compare with published figures.
 
     Returns:
-        int64 of the labels' shape, 0..(classes * k).
+        Labels 0..(classes * k) as int64, in the shape of ``labels``.
 
     Raises:
         ShapeError: the number of images and of categories differ.
@@ -251,7 +251,7 @@ def labels_by_class(labels: ArrayLike, categories: ArrayLike, k: int, *, collide
     """
     labels, categories = np.asarray(labels), np.asarray(categories)
     if categories.ndim != 1 or labels.shape[:1] != categories.shape:
-        raise ShapeError(f"Labels {labels.shape} need one category an image, not {categories.shape}.")
+        raise ShapeError(f"Labels {labels.shape} need one category for each image, not {categories.shape}.")
     if categories.size and (categories.dtype.kind not in "iu" or categories.min() < 0):
         raise UsageError(f"Categories must be integers from 0; got {categories.dtype} {categories.min()}.")
     parts = _checked(labels, k + 1, "part").reshape(labels.shape)

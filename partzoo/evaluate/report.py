@@ -1,4 +1,4 @@
-"""Results: one record of JSON for each model, one long CSV for each protocol, tables in Markdown.
+"""Results: a JSON record for each model, a long CSV for each protocol, and Markdown tables.
 
 A record holds every run of one model under one setting::
 
@@ -6,7 +6,7 @@ A record holds every run of one model under one setting::
      "images": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
      "runs": [{"k": 8, "seed": 0, "metrics": {"nmi5": 27.1}}, ...]}
 
-``k`` is null where there are no parts. ``seed`` is null for figures without a seed, or over all seeds.
+``k`` is null if there are no parts. ``seed`` is null for figures without a seed, or over all seeds.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One figure, one line of a CSV.
+    """One figure, as one line of a CSV.
 
     Attributes:
         model: name of the weights, or one of ``FLOORS``.
-        setting: what was changed about how the model is used; ``DEFAULT``: nothing.
-        k: number of parts; None where there are none.
+        setting: what differs from the model's default use; ``DEFAULT`` if nothing does.
+        k: number of parts, or None if there are none.
         metric: name of the figure.
-        mean: over seeds; six significant digits.
+        mean: mean over seeds, to six significant digits.
         std: sample standard deviation over seeds; None for a single value.
-        low, high: bounds within which 95 of 100 draws of other groups of images fall, means over seeds; None where
-            there are none.
-        seeds: how many; 1 for a figure that has no seed, or is of all seeds together.
-        images: how many it was measured on.
-        command: the one that measured it.
+        low, high: bounds that contain 95 of 100 draws of other groups of images, means over seeds; None if there are
+            no bounds.
+        seeds: number of seeds; 1 for a figure without a seed, or over all seeds together.
+        images: number of images that the figure was measured on.
+        command: command that measured the figure.
     """
 
     model: str
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def key(self) -> tuple[int, str, str]:
-        """What a line of a table is about: K, model and setting."""
+        """K, model and setting, which identify a line of a table."""
         return self.k or 0, self.model, self.setting
 
 
@@ -75,10 +75,10 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 
 def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """The figures of records of one protocol: models by name, floors last, K ascending.
+    """Return the figures of one protocol's records: models by name, floors last, K ascending.
 
     Raises:
-        UsageError: the records are of another format, of more than one protocol or split, or a model comes twice.
+        UsageError: the records have another format, more than one protocol or split, or a model twice.
     """
     records = sorted(records, key=lambda r: (r.get("model") in FLOORS, r.get("model"), r.get("setting")))
     for record in records:
@@ -86,7 +86,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
     if strange := next((r for r in records if r.get("format") != FORMAT), None):
         raise UsageError(f"The result of {strange.get('model')!r} has format {strange.get('format')!r}, not {FORMAT}.")
     if len(kinds := {(r["protocol"], r["split"]) for r in records}) > 1:
-        raise UsageError(f"Results of one protocol and split make a table, not of {sorted(kinds)}: sort them first.")
+        raise UsageError(f"A table needs results of one protocol and split, not of {sorted(kinds)}: sort them first.")
     names = [(r["model"], r["setting"]) for r in records]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"There are two results of {twice[0]}, setting {twice[1]!r}: remove one.")
@@ -106,10 +106,10 @@ def write_csv(records: Iterable[Mapping[str, Any]], path: str | Path) -> list[Ro
 
 
 def read_csv(path: str | Path) -> list[Row]:
-    """The inverse of :func:`write_csv`.
+    """Read a table that :func:`write_csv` wrote.
 
     Raises:
-        UsageError: the file is not there, or is not such a table.
+        UsageError: the file is missing, or is not such a table.
     """
     path = Path(path).expanduser()
     remedy = f"Run: partzoo eval --all --protocol {path.stem} --data DIR"
@@ -132,16 +132,16 @@ def read_csv(path: str | Path) -> list[Row]:
 
 
 def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = False) -> str:
-    """A Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
+    """Make a Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
 
-    The best of each K is bold, floors included, and all that show the same value. A metric that comes with its own
-    floor, ``constant_`` or ``random_`` before its name, has it in brackets. Columns without content (K where there
+    The best value of each K, floors included, is bold, and so are all that print the same. A metric with a floor of its
+    own, which has the prefix ``constant_`` or ``random_``, shows it in brackets. Columns without content (K where there
     are no parts, settings where all are the default) are left out.
 
     Args:
         figures: rows of one protocol; those without any of the metrics are left out.
-        metrics: the columns, by name.
-        intervals: show the bounds of each figure in place of its standard deviation.
+        metrics: names of the metrics, one for each column.
+        intervals: whether to show the bounds of each figure instead of its standard deviation.
     """
     cells = {(row.key, row.metric): row for row in figures}
     keys = list(dict.fromkeys(row.key for row in figures if row.metric in metrics))
@@ -161,12 +161,12 @@ def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = F
 
 
 def markdown(lines: Iterable[Iterable[str]]) -> str:
-    """Cells as lines of a Markdown table; the second line is the caller's rule."""
+    """Join cells to the lines of a Markdown table; the caller supplies the separator as the second line."""
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def label(metric: str) -> str:
-    """A metric's name in words: ``fg_nmi5`` is FG-NMI 5."""
+    """Return a metric's name in words, for example FG-NMI 5 for ``fg_nmi5``."""
     words = []
     for word in metric.removeprefix("fg_").split("_"):
         stem = word.rstrip("0123456789")
@@ -175,12 +175,12 @@ def label(metric: str) -> str:
 
 
 def titled(model: str) -> str:
-    """A model's name in a table, marked where it is a floor."""
+    """Return a model's name for a table, marked if it is a floor."""
     return f"floor: `{model}`" if model in FLOORS or model == BOX else f"`{model}`"
 
 
 def shown(metric: str, value: float) -> str:
-    """A figure as tables show it: one decimal, two for errors in patches."""
+    """Format a figure for a table: one decimal, or two for errors in patches."""
     return f"{value:.{2 if metric in IN_PATCHES else 1}f}"
 
 
@@ -218,7 +218,7 @@ def _row(line: Mapping[str, str]) -> Row:
 
 
 def _best(candidates: Sequence[Row]) -> str | None:
-    """The best value as it is shown; None where there is nothing to compare."""
+    """Return the best value as it is printed, or None if there is nothing to compare."""
     if len(candidates) < 2 or candidates[0].metric in NEITHER_IS_BETTER:
         return None
     metric = candidates[0].metric

@@ -1,4 +1,4 @@
-"""Reproduction cards: a paper's figure beside ours for every released weight, with the gap, the command and why."""
+"""Reproduction cards: a paper's figure beside ours for every released weight, with the gap, the command and reasons."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Results = Callable[[str], Sequence[Row]]
 
 
 def notes(path: str | Path = NOTES) -> dict[str, Any]:
-    """What is written by hand: ``weights`` by name, and ``faces``, the papers' figures on images of faces."""
+    """Read the handwritten notes: ``weights`` by name, and ``faces``, the papers' figures on images of faces."""
     return tomllib.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def unmeasured() -> set[str]:
-    """Weights that no protocol measures here, being too slow: their cards take all figures from the manifest."""
+    """Return weights too slow for any protocol to measure here, whose cards take all figures from the manifest."""
     return {
         name
         for name, card in notes()["weights"].items()
@@ -32,15 +32,15 @@ def unmeasured() -> set[str]:
 
 
 def cards(records: Mapping[str, WeightRecord], results: Results, written: Mapping[str, Any]) -> str:
-    """A section of Markdown for every weight.
+    """Write a Markdown section for every weight.
 
     Args:
-        records: the manifest.
-        results: the figures of a protocol, by its name.
-        written: :func:`notes`, which must have entries for these weights and no others.
+        records: records of the manifest, by name.
+        results: figures of each protocol, by its name.
+        written: result of :func:`notes`, which must have entries for exactly these weights.
 
     Raises:
-        UsageError: a weight has no card or a card no weight, or a figure that a card asks for is not there.
+        UsageError: a weight has no card, a card has no weight, or a figure that a card needs is missing.
     """
     cards = written["weights"]
     if strange := [name for name in [*records, *cards] if name not in records or name not in cards]:
@@ -50,10 +50,10 @@ def cards(records: Mapping[str, WeightRecord], results: Results, written: Mappin
 
 
 def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
-    """Ours on faces68 beside the papers' on their data, in one table.
+    """Make a table of our figures on faces68 beside the papers' figures on their data.
 
     Args:
-        results, written: as for :func:`cards`.
+        results, written: as in :func:`cards`.
         k: number of parts.
     """
     metrics = ("nmi5", "ari5", "nme")
@@ -77,10 +77,14 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
     budget = record.budget
     minutes, images = budget.get("minutes"), budget.get("images_seen")
     commands = dict.fromkeys([record.command, *(command for _, command in compared)])
-    source = f"{card['paper']}: {card['setup']}" if card["paper"] else "none"
+    source, trained = "No paper reports this model.", "The weights were converted, not trained here."
+    if card["paper"]:
+        source = f"The paper's figures are from {card['paper']}, for this setting: {card['setup']}."
+    if images:
+        trained = f"Our weights saw {images:,} images in {minutes} minutes of training, with seed {record.seed}."
     sections = (
         f"### `{record.name}`",
-        f"- Paper: {source}.\n- Ours: {record.data}; {minutes} minutes, {images:,} images, seed {record.seed}.",
+        f"- {source}\n- {trained}\n- Training data: {record.data}.",
         markdown([line[column] for column in shown_columns] for line in lines),
         " ".join(card["why"].split()),
         "```bash\n" + "\n".join(commands) + "\n```",
@@ -89,7 +93,7 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
 
 
 def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) -> tuple[list[str], str]:
-    """One figure's cells, as in ``HEAD``, and the command that measured ours."""
+    """Return one figure's cells, in the order of ``HEAD``, and the command that measured ours."""
     metric, protocol, k = asked["metric"], asked["from"], asked.get("k")
     if protocol == "manifest":
         found = {each["name"]: each for each in record.metrics}
@@ -118,12 +122,12 @@ def _figure(
 
 
 def _value(row: Row) -> str:
-    """A figure with its deviation."""
+    """Format a figure with its deviation."""
     return shown(row.metric, row.mean) + (f" ± {shown(row.metric, row.std)}" if row.std is not None else "")
 
 
 def _floor(rows: Sequence[Row], row: Row) -> str:
-    """The figure's own floor, or that of random weights."""
+    """Return the floor of a figure: its constant prediction, or the figure of random weights."""
     wanted = [(row.model, prefix + row.metric, prefix.strip("_")) for prefix in OWN_FLOORS]
     for model, metric, name in [*wanted, (RANDOM, row.metric, RANDOM)]:
         for other in rows:

@@ -1,4 +1,4 @@
-"""``partzoo eval``: a model, a protocol and its data become a record of figures."""
+"""``evaluate`` applies a protocol and its data to a model and returns a record of figures."""
 
 from __future__ import annotations
 
@@ -59,32 +59,32 @@ def evaluate(
     """Measure a model by a protocol.
 
     Args:
-        model: a model as :func:`partzoo.load` takes it, or one of ``partzoo.evaluate.floors.FLOORS``; for
+        model: a model in any form that :func:`partzoo.load` accepts, or one of ``partzoo.evaluate.floors.FLOORS``; for
             ``coco-detection`` a JSON file of detections.
         protocol: a name from :func:`partzoo.evaluate.protocols.names`.
         data: the folder with the protocol's data.
-        k: numbers of parts to look for; None among them is a learned part model's own number. By default 4, 8 and 16;
-            for a learned part model its own number and those of 4, 8 and 16 that are smaller. Part protocols only.
+        k: numbers of parts to look for; None among them means the number that a learned part model has. The default is
+            4, 8 and 16; for a learned part model, its number and those of 4, 8 and 16 below it. Part protocols only.
         seeds: number of random seeds, 0..seeds-1, of the clustering, of a probe's training, or of PART's positions.
-        split: split to report on, in place of the protocol's.
-        background, size, refine: as :func:`partzoo.discover_parts` takes them. With ``refine=False`` the maps of a
-            learned part model are its own at the protocol's size, as the papers measure them. Part protocols only.
-        rotate: angle in degrees, counter-clockwise, by which the reported images are turned. Part protocols only.
-        patches: probe a model of Spatial Reasoning on the image and n patches of it, for each of these numbers n
+        split: split to report on instead of the protocol's.
+        background, size, refine: as in :func:`partzoo.discover_parts`. With ``refine=False`` the maps of a learned part
+            model are used unchanged at the protocol's size, as the papers measure them. Part protocols only.
+        rotate: angle in degrees, counter-clockwise, by which the reported images are rotated. Part protocols only.
+        patches: numbers n: a model of Spatial Reasoning is probed on the image and n of its patches, for each n
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
-        augment: train these probes on augmented images, drawn anew in every epoch.
-        limit: use at most this many images of each split, to try something out.
+        augment: whether to train these probes on augmented images, drawn anew in every epoch.
+        limit: use at most this many images of each split, for a quick trial.
         device: where the model runs, as for :func:`partzoo.load`.
-        out: JSON file of the record. If it holds the same evaluation already, that record is returned.
-        progress: called with what is being done, how much of it is done, and the total.
+        out: JSON file of the record. If it already holds the same evaluation, that record is returned.
+        progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
         The record: ``model``, ``protocol``, ``setting``, ``split``, ``images``, ``command``, ``weights_sha256``,
         ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: there is no such protocol, it does not have an option, the model does not have ``k`` parts, the data
-            is missing, or this machine has no such device.
+        UsageError: the protocol is unknown or does not have an option, the model does not have ``k`` parts, the data
+            is missing, or this machine does not have the device.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
@@ -129,10 +129,10 @@ def evaluate_all(
     """Evaluate every released weight and every floor by a protocol, and write ``<protocol>.csv``.
 
     Args:
-        protocol, data: as :func:`evaluate` takes them.
-        out: folder of the CSV; the records lie in ``eval/<protocol>/`` there, and those there already are kept.
-        k: numbers of parts, as :func:`evaluate` takes them; each model gets those that it has.
-        progress: as :func:`evaluate` takes it; the text begins with the model.
+        protocol, data: as in :func:`evaluate`.
+        out: folder for the CSV; the records are in its subfolder ``eval/<protocol>/``, and existing records are kept.
+        k: numbers of parts, as in :func:`evaluate`; each model gets those that it has.
+        progress: as in :func:`evaluate`; the text begins with the model.
         **options: other arguments of :func:`evaluate`.
 
     Returns:
@@ -156,10 +156,10 @@ def evaluate_all(
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
-    """Models and settings of ``partzoo eval --all``: floors, and released weights that are not too slow for it.
+    """Return the models and settings of ``partzoo eval --all``: floors, and released weights that are not too slow.
 
-    For protocols of parts, the default model of ``discover_parts`` and the floor of colour and position come with other
-    foreground methods as well. Models with parts for each class are left out: their classes are those of their data.
+    For protocols of parts, the default model of ``discover_parts`` and the floor of colour and position are included
+    with other foreground methods as well. Models with parts for each class are left out: they only know their classes.
     """
     if isinstance(get(protocol), ForegroundProtocol):
         return _foreground_rows()
@@ -175,7 +175,7 @@ def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _foreground_rows() -> list[tuple[str, dict[str, Any]]]:
-    """Foreground models, the head beside patchresnet14, and floors."""
+    """Return the foreground models, the objectness head beside patchresnet14, and the floors."""
     records = [each for each in manifest().values() if find(each.architecture).family == "foreground"]
     names = [each.name for each in records if each.superseded_by is None]
     found = [(name, {"background": "auto", "size": None}) for name in (*names, BOX)]
@@ -184,10 +184,10 @@ def _foreground_rows() -> list[tuple[str, dict[str, Any]]]:
 
 
 def measurement_of(protocol: str) -> type[Measurement]:
-    """How a model is measured by a protocol.
+    """Return the class that measures a model by a protocol.
 
     Raises:
-        UsageError: there is no such protocol, or its models must be finetuned first.
+        UsageError: the protocol is unknown, or its models must be finetuned first.
     """
     kind = MEASUREMENTS.get(type(get(protocol)))
     if kind is None:
@@ -199,14 +199,14 @@ def measurement_of(protocol: str) -> type[Measurement]:
 
 
 def _can_give(model: str, k: int | None) -> bool:
-    """Whether a released model or a floor can find k parts; None is the number that it has learned."""
+    """Return whether a released model or a floor can find k parts; None is the number that it has learned."""
     record = manifest().get(model)
     known = record.config.get("parts") if record else None
     return k is not None if known is None else k is None or k <= known
 
 
 def _setting(background: str | None, size: int | None, refine: bool = True, rotate: float = 0.0) -> str:
-    """The settings that differ from the defaults."""
+    """Describe the settings that differ from the defaults."""
     chosen = {
         f"background={background}": background != "auto",
         f"size={size}": size,
@@ -217,7 +217,7 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The record in a file, if it is of the same evaluation."""
+    """Return the record in a file if it is of the same evaluation."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         written = record.get("format")

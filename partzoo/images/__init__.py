@@ -1,1 +1,1 @@
-"""Reading images from any source, and preprocessing them for models."""
+"""Reading of images from any source, and their preprocessing for models."""

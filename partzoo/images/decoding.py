@@ -1,4 +1,4 @@
-"""Encoded bytes, PIL images and arrays -> ``(H, W, 3)`` uint8, upright.
+"""Decoding of encoded bytes, PIL images and arrays to ``(H, W, 3)`` uint8, upright.
 
 EXIF orientation is applied. Transparent images are blended with white, so that colours stored under transparent pixels
 never appear. 16-bit values are scaled to 8 bits (:mod:`partzoo.images.depth`), the first frame of an animation is
@@ -66,7 +66,7 @@ def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
         raise ImageError(f"No such file: {str(path)!r}. Check the path.") from None
     except IsADirectoryError:
         raise ImageError(f"{str(path)!r} is a folder; one image is needed here.") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise ImageError(f"Cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from None
 
 
@@ -74,9 +74,9 @@ def download(url: str, max_bytes: int) -> bytes:
     """Download an address over HTTP or HTTPS.
 
     Raises:
-        ImageError: the server cannot be reached, refuses or is too slow, or the answer is longer than ``max_bytes``.
+        ImageError: the server cannot be reached, refuses or is too slow, or the response is longer than ``max_bytes``.
     """
-    # Without urllib's file, ftp and data handlers a redirect cannot leave http.
+    # Without urllib's file, ftp and data handlers, a redirect cannot lead to anything but HTTP.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
@@ -117,7 +117,7 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     if _is_heic(data):
         with contextlib.suppress(ImportError):
             importlib.import_module("pillow_heif").register_heif_opener()
-    formats = [each for each in Image.ID if each != "EPS"]  # Pillow hands EPS, a program, to Ghostscript
+    formats = [each for each in Image.ID if each != "EPS"]  # EPS is a program, which Pillow passes to Ghostscript
     try:
         with pillow_limit(max_pixels):
             image = Image.open(io.BytesIO(data), formats=formats)
@@ -156,14 +156,14 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
                 if opaque:
                     depth.leave_fourth_band(image)
                 image.load()
-    except Exception as error:  # decoding begins only here; see above
-        raise ImageError(f"{name} is damaged or cut short ({error}).") from error
+    except Exception as error:  # decoding starts only here, so damaged bytes can raise errors of any type
+        raise ImageError(f"{name} is damaged or truncated ({error}).") from error
     if colours is not None:
         return pixels_of_array(colours, name)
     image = depth.upright(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # convert() would clip their values to 255
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # convert() would clip their values at 255
         values = np.asarray(image)
-        if image.mode == "I":  # Pillow decodes some files of 16 bits to 32-bit integers
+        if image.mode == "I":  # Pillow decodes some 16-bit files to 32-bit integers
             if values.min() < 0 or values.max() > 65535:
                 raise ImageError(f"{name} holds {values.min()}..{values.max()}: convert it to 8 or 16 bits.")
             values = values.astype(np.uint16)
@@ -171,6 +171,8 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
         return 255 - pixels if inverted else pixels
     if opaque:
         return np.array(image.convert("RGB"))
+    if image.mode == "La":  # grey that is multiplied by alpha, which Pillow converts to LA alone
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -178,7 +180,7 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
 
 
 def exif_orientation(source: Path | bytes) -> int:
-    """EXIF orientation of an encoded image, 1..8; 1, upright, where it states none or its EXIF block is damaged."""
+    """Return the EXIF orientation of an encoded image, 1..8; 1 (upright) if it states none or its EXIF is damaged."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     with contextlib.suppress(Exception), Image.open(file) as image:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -207,11 +209,11 @@ def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np
     Args:
         array: uint8, uint16, bool, or float in 0..1.
         name: name of the image in messages.
-        bits: depth of the data in uint16, where it is known.
+        bits: depth of the data in uint16, or None if unknown.
 
     Raises:
         ShapeError: the array has another shape.
-        ImageError: its dtype or its values are not those of an image.
+        ImageError: the dtype or the values are not valid for an image.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ShapeError(f"{name} is an array {array.shape}: it must be (H, W), or (H, W, C) with C 1, 3 or 4.")
@@ -225,7 +227,7 @@ def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np
             raise ImageError(f"{name} is float in {low:.3g}..{high:.3g}: scale it to 0..1, or pass uint8.")
         array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        # Alpha has a range of its own: it is often full beside colours of 12 bits.
+        # Alpha has a separate range: it is often full beside colours of 12 bits.
         planes = [array] if array.ndim == 2 or array.shape[2] < 4 else [array[..., :3], array[..., 3]]
         array = np.dstack([depth.to_8_bits(plane, bits) for plane in planes])
     elif array.dtype == bool:
@@ -248,15 +250,15 @@ def _too_many_bytes(name: str, max_bytes: int) -> ImageError:
 
 
 _limit_lock = threading.Lock()
-_limits: list[int] = []  # of the images that are decoded at the moment
+_limits: list[int] = []  # limits of the images that are being decoded
 _pillows_own: int | None = None
 
 
 @contextlib.contextmanager
 def pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Lift Pillow's limit, which is one for the whole process, where ours is higher, until no thread decodes any more.
+    """Raise Pillow's global limit to ours, if ours is higher, until no thread decodes any more.
 
-    Pillow would warn from 89 million pixels on, in the header as well as in decoding.
+    Pillow would otherwise warn from 89 million pixels on, while reading the header as well as while decoding.
     """
     global _pillows_own
     with _limit_lock:

@@ -1,4 +1,4 @@
-"""The files that a folder or a pattern stands for: each once, with links followed and loops of links ended."""
+"""Listing of the files that a folder or a pattern matches: each once; links are followed, and their loops detected."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from pathlib import Path
 
 
 def expand_user(path: str | os.PathLike) -> Path:
-    """The path with a leading ``~`` or ``~user`` replaced by that home; unchanged where there is no such user."""
+    """Replace a leading ``~`` or ``~user`` with the home folder; a path with an unknown user is returned unchanged."""
     return Path(os.path.expanduser(os.fsdecode(path)))
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a path has wildcards and is not itself the name of a file or folder."""
+    """Return whether a path has wildcards and does not itself name an existing file or folder."""
     return glob.has_magic(str(path)) and not os.path.lexists(path)
 
 
 def files_below(folder: Path, *, aliases: bool = False) -> list[Path]:
-    """All files in a folder and its subfolders, sorted, except those whose name, or folder's name, starts with a dot.
+    """List all files in a folder and its subfolders, sorted; hidden files and folders, with a leading dot, are skipped.
 
-    Folders that cannot be read are named in one warning.
+    Unreadable folders are named in one warning.
 
     Args:
-        folder: where to look; linked folders are entered, each once.
-        aliases: list links to files that are listed already, too; by default each file is listed once.
+        folder: folder to search; linked folders are entered, each once.
+        aliases: whether to list links to files that are listed already; by default each file is listed once.
     """
     return _files(folder, ["**", "*"], aliases)
 
 
 def files_matching(pattern: Path) -> list[Path]:
-    """All files that a pattern with ``*``, ``?``, ``[...]`` or ``**`` stands for, sorted; see :func:`files_below`.
+    """List all files that match a pattern with ``*``, ``?``, ``[...]`` or ``**``, sorted; see :func:`files_below`.
 
-    A component that is itself the name of a file or folder there stands for that one alone: ``[2024]/*.jpg`` reads the
+    A component that is itself the name of an existing file or folder matches only that one: ``[2024]/*.jpg`` reads the
     folder ``[2024]``, if there is one.
     """
     root = Path(pattern.anchor)
@@ -45,7 +45,7 @@ def files_matching(pattern: Path) -> list[Path]:
 
 
 def _files(root: Path, components: list[str], aliases: bool = False) -> list[Path]:
-    found: dict[str, Path] = {}  # by the real path
+    found: dict[str, Path] = {}  # keyed by the real path
     links: list[Path] = []
     unreadable: dict[Path, str] = {}
     visited: set[tuple[str, int]] = set()
@@ -67,7 +67,7 @@ def _files(root: Path, components: list[str], aliases: bool = False) -> list[Pat
             path = folder / name
             if is_folder and (rest or first == "**"):
                 below = (path, [first, *rest] if first == "**" else rest)
-                # Links come last, so that a file keeps the name of its own place, and its class with it.
+                # Links come last, so that a file keeps the name of its real location, and with it its class.
                 (pending.append if is_link else pending.appendleft)(below)
             elif not is_folder and not rest:
                 if is_link:
@@ -85,7 +85,7 @@ def _files(root: Path, components: list[str], aliases: bool = False) -> list[Pat
 
 
 def _entries(folder: Path, component: str) -> Iterator[tuple[str, bool, bool]]:
-    """Name, whether a link, and whether a folder, of what a component of a pattern stands for in a folder."""
+    """Yield name, whether a link, and whether a folder, for the entries of a folder that match a pattern component."""
     if not glob.has_magic(component) or os.path.lexists(folder / component):
         path = folder / component
         if os.path.lexists(path):

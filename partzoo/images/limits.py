@@ -1,4 +1,4 @@
-"""Default limits of what is read. They import nothing, so that the command line can show them at once."""
+"""Default limits of image sizes. This module imports nothing, so the command line can show the limits at once."""
 
-MAX_PIXELS = 178_956_970  # from here on Pillow raises an error, by default
-MAX_BYTES = 512 * 2**20  # an uncompressed image of so many pixels
+MAX_PIXELS = 178_956_970  # Pillow's own default for raising an error
+MAX_BYTES = 512 * 2**20  # size of an uncompressed image with that many pixels

@@ -1,4 +1,4 @@
-"""Reading images from any source into :class:`OpenedImage`, upright and in their own size."""
+"""Reading of images from any source into :class:`OpenedImage`, upright and at their original size."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SUFFIXES = tuple(
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """An upright image.
+    """An upright RGB image in memory.
 
     Attributes:
         pixels: ``(H, W, 3)`` uint8, RGB.
         name: path or address of the source, or a name for messages.
-        source: path or address of the source; empty where it has none.
+        source: path or address of the source, or an empty string.
     """
 
     pixels: np.ndarray
@@ -39,12 +39,12 @@ class OpenedImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        """``(height, width)`` in pixels."""
+        """Size ``(height, width)`` in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
 class OpenedImages(Sequence[OpenedImage]):
-    """A sequence of images, each opened only when indexed, so that any number of them takes the memory of one."""
+    """A sequence of images, each opened only when indexed, so any number of them takes the memory of one."""
 
     def __init__(self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> None:
         self.sources = sources
@@ -66,7 +66,7 @@ class OpenedImages(Sequence[OpenedImage]):
         return open_image(self.sources[index], name=self.name(index), **self.limits)
 
     def name(self, index: int) -> str:
-        """Name of an image, without opening it: its path, its address, or for example ``image 3``."""
+        """Return an image's name without opening it: its path, its address, or for example ``image 3``."""
         source = self.sources[index]
         return _name(source) or (f"image {index + 1}" if len(self) > 1 else "image")
 
@@ -85,7 +85,7 @@ def open_image(
         max_bytes: largest number of bytes to read or download.
 
     Returns:
-        The image, upright and in its own size; it shares no memory with other sources.
+        The image, upright and at its original size; it shares no memory with other sources.
 
     Raises:
         ImageError: the source is missing, damaged, too large or not an image.
@@ -124,10 +124,10 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
     """Prepare one image or many; each is opened only when indexed.
 
     Args:
-        source: one image, as :func:`open_image` takes it, or many: an iterable, whose folders and globs are expanded; a
-            folder, with all images below it except hidden files; a glob such as ``"birds/**/*.jpg"``; an array
+        source: one image, in any form that :func:`open_image` accepts; or many: an iterable (its folders and globs are
+            expanded); a folder, with all visible images below it; a glob such as ``"birds/**/*.jpg"``; an array
             ``(B, H, W, C)``; or a tensor ``(B, C, H, W)``. Of folders and globs, files with the suffix of an image
-            format are taken, sorted by path, each once, however many links lead to it; ``~`` is the home folder.
+            format are used, sorted by path, each once, however many links lead to it; ``~`` is the home folder.
         max_pixels: largest number of pixels to decode in one image.
         max_bytes: largest number of bytes to read or download for one image.
 
@@ -159,7 +159,7 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
 
 
 def _name(source: Any) -> str | None:
-    """Path or address of a source, if it has one."""
+    """Return the path or address of a source, or None."""
     if isinstance(source, OpenedImage):
         return source.name
     if isinstance(source, (str, os.PathLike)):
@@ -178,7 +178,7 @@ def _is_tensor(source: Any) -> bool:
 
 
 def _expand(source: str | os.PathLike) -> list[Path] | None:
-    """Paths of the images in a folder or glob, sorted; None for a single file or URL."""
+    """Return the sorted paths of the images in a folder or glob, or None for a single file or URL."""
     if _is_url(source):
         return None
     path = expand_user(source)

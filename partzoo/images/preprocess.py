@@ -1,4 +1,4 @@
-"""Preprocessing an image for a model: a working size that keeps the aspect ratio, resizing and normalization."""
+"""Preprocessing of an image for a model: a working size that keeps the aspect ratio, resizing and normalization."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Preprocessing that a model expects of its input.
+    """The preprocessing that a model expects of its input.
 
     Attributes:
         size: side in pixels of the images that the model was trained on.
@@ -53,7 +53,7 @@ class Preprocess:
 
 
 def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int, int]:
-    """Size to which an image is resized for a model, with the aspect ratio kept as closely as multiples allow.
+    """Compute the size to which an image is resized for a model; the aspect ratio is kept as closely as possible.
 
     Args:
         size: ``(height, width)`` of the image, in pixels.

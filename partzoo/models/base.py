@@ -1,4 +1,4 @@
-"""The interface of every model and every encoder of the zoo."""
+"""The base classes of all models and encoders of the zoo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kind = TypeVar("Kind", bound="Encoder")
 
 @dataclass(frozen=True)
 class Tokens:
-    """An encoder's output.
+    """The output of an encoder: patch and prefix tokens with their grid.
 
     Attributes:
         patch: ``(B, N, C)``, row by row over the grid.
@@ -34,12 +34,12 @@ class Tokens:
     grid: tuple[int, int]
 
     def maps(self) -> Tensor:
-        """The patch tokens as a map ``(B, C, rows, columns)``."""
+        """Return the patch tokens as a map ``(B, C, rows, columns)``."""
         return rearrange(self.patch, "b (h w) c -> b c h w", h=self.grid[0])
 
     @classmethod
     def from_maps(cls, maps: Tensor) -> Tokens:
-        """The cells of maps ``(B, C, rows, columns)`` as patch tokens, without prefix tokens."""
+        """Convert the cells of maps ``(B, C, rows, columns)`` to patch tokens, without prefix tokens."""
         batch, channels, rows, columns = maps.shape
         patch = rearrange(maps, "b c h w -> b (h w) c")
         return cls(patch, maps.new_zeros(batch, 0, channels), (rows, columns))
@@ -62,13 +62,13 @@ def in_precision(
 
 
 class Model(nn.Module):
-    """What every model of the zoo has in common.
+    """The base class of all models of the zoo.
 
     Attributes:
         architecture: registered name.
         config: the frozen dataclass that the model was built from.
         preprocess: size and normalization of the input.
-        autocast: dtype of mixed precision; None computes in the dtype of the parameters.
+        autocast: dtype of mixed precision; None computes in the parameters' dtype.
         keep_float: submodules that ``dtype="int8"`` does not quantize, because their weights are read directly or
             because they must be exact.
     """
@@ -80,18 +80,18 @@ class Model(nn.Module):
     keep_float: tuple[str, ...] = ()
 
     if TYPE_CHECKING:
-        # A name decides at run time which class partzoo.load returns, and with it which methods there are.
+        # A name decides at run time which class partzoo.load returns, and therefore which methods exist.
         def __getattr__(self, name: str) -> Any: ...
 
 
 class Encoder(Model):
-    """A backbone: dense features of images of any size.
+    """A backbone that computes dense features of images of any size.
 
     Attributes:
         dim: channels C of the tokens.
         patch: pixels between neighbouring tokens of :meth:`encode`.
-        reductions: strides of the maps of :meth:`forward_intermediates`, in pixels; empty where all are ``patch``.
-        fixed: ``(height, width)`` to which images of every size are squashed, so that all have one grid; None for
+        reductions: strides of the maps of :meth:`forward_intermediates`, in pixels; empty if all are ``patch``.
+        fixed: ``(height, width)`` to which images of every size are squashed, so that all share one grid; None for
             encoders whose grid grows with the image.
     """
 
@@ -111,13 +111,13 @@ class Encoder(Model):
             )
 
     def encode(self, x: Tensor) -> Tokens:
-        """Tokens of normalized images ``x`` (B, 3, H, W); H and W must be at least one patch."""
+        """Compute the tokens of normalized images ``x`` (B, 3, H, W); H and W must be at least one patch."""
         raise NotImplementedError
 
     def forward_intermediates(
         self, x: Tensor, indices: int | list[int] | None = None, output_fmt: str = "NCHW"
     ) -> list[Tensor]:
-        """Feature maps ``(B, C, h, w)`` of intermediate layers, first to last.
+        """Compute the feature maps ``(B, C, h, w)`` of intermediate layers, first to last.
 
         Args:
             x: normalized images ``(B, 3, H, W)``.
@@ -128,7 +128,7 @@ class Encoder(Model):
         raise NotImplementedError
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """All tokens ``(B, P + N, C)``, prefix first."""
+        """Compute all tokens ``(B, P + N, C)``, prefix first."""
         tokens = self.encode(x)
         return torch.cat([tokens.prefix, tokens.patch], dim=1)
 
@@ -143,7 +143,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def choose(indices: int | list[int] | None, count: int) -> list[int]:
-    """Numbers of the layers that ``indices`` selects among ``count``, in block order and each once, as in timm."""
+    """Return the numbers of the layers that ``indices`` selects among ``count``, in order and each once, as in timm."""
     if indices is None:
         return list(range(count))
     if isinstance(indices, int) and 1 <= indices <= count:
@@ -156,7 +156,7 @@ def choose(indices: int | list[int] | None, count: int) -> list[int]:
 
 
 def as_format(maps: list[Tensor], output_fmt: str) -> list[Tensor]:
-    """Maps ``(B, C, h, w)`` unchanged for ``"NCHW"``, or flattened to ``(B, h * w, C)`` for ``"NLC"``."""
+    """Return maps ``(B, C, h, w)`` unchanged for ``"NCHW"``, or flattened to ``(B, h * w, C)`` for ``"NLC"``."""
     if output_fmt not in ("NCHW", "NLC"):
         raise UsageError(f"output_fmt={output_fmt!r} must be 'NCHW' or 'NLC'.")
     return maps if output_fmt == "NCHW" else [rearrange(m, "b c h w -> b (h w) c") for m in maps]

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, trained on ImageNet-1k's labels: the encoder of the default, and parent of its foreground model.
+"""EfficientNet-Lite, trained on ImageNet-1k's labels: the default encoder, and parent of the foreground model.
 
 Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019, in its "lite" form of
 TensorFlow's model garden: no squeeze-and-excitation, ReLU6, stem and head of fixed width. Parameter names and results
@@ -25,12 +25,13 @@ STAGES = (
 LEVELS = (0, 1, 2, 4, 6)  # the last stage at each stride: 2, 4, 8, 16, 32
 STRIDE = 32
 STEM, HEAD = 32, 1280
-EPSILON = 1e-3  # epsilon of TensorFlow's batch norms
+EPSILON = 1e-3  # value in TensorFlow's batch norms
 
 
 @dataclass(frozen=True)
 class EfficientNetLiteConfig:
-    """Scales of widths and depths, training size in pixels, and number of classes (0 for no classifier)."""
+    """Configuration of an EfficientNet-Lite: scales of widths and depths, training size in pixels, and number of
+    classes (0 for no classifier)."""
 
     width: float = 1.0
     depth: float = 1.0
@@ -39,7 +40,7 @@ class EfficientNetLiteConfig:
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's ``SAME`` padding, for heights and widths that the stride divides."""
+    """A convolution with TensorFlow's ``SAME`` padding, for heights and widths divisible by the stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         symmetric = kernel // 2 if stride == 1 else 0
@@ -52,7 +53,7 @@ class SamePadConv2d(nn.Conv2d):
 
 
 class SeparableBlock(nn.Module):
-    """The first stage's block: a depthwise and a pointwise convolution, under timm's names."""
+    """The first stage's block: a depthwise and a pointwise convolution, with timm's parameter names."""
 
     def __init__(self, inputs: int, width: int, kernel: int) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class SeparableBlock(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution and linear projection, added to the input if the shapes agree.
+    """A block of expansion, depthwise convolution and linear projection, added to the input if the shapes agree.
 
     Source: Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018.
     """
@@ -86,7 +87,8 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(Encoder):
-    """Tokens are the last stage's map, at stride 32; intermediates are the maps at strides 2, 4, 8, 16 and 32."""
+    """EfficientNet-Lite, whose tokens are the last stage's map, at stride 32, and whose intermediates are the maps at
+    strides 2, 4, 8, 16 and 32."""
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__()
@@ -108,7 +110,7 @@ class EfficientNetLite(Encoder):
             self.classifier = nn.Linear(HEAD, config.classes)
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        """Maps ``(B, C, h, w)`` at strides 2, 4, 8, 16 and 32 of ``x``, whose sides are multiples of 32."""
+        """Compute the maps ``(B, C, h, w)`` at strides 2, 4, 8, 16 and 32 of ``x``, whose sides are multiples of 32."""
         x = self.act(self.bn1(self.conv_stem(x)))
         maps = [x := stage(x) for stage in self.blocks]
         return [maps[i] for i in LEVELS]
@@ -126,7 +128,7 @@ class EfficientNetLite(Encoder):
 
     @in_precision
     def classify(self, x: Tensor) -> Tensor:
-        """Logits ``(B, classes)`` of whole images, in the order of ImageNet-1k's WordNet ids."""
+        """Compute the logits ``(B, classes)`` of whole images, in the order of ImageNet-1k's WordNet ids."""
         maps = self.levels(pad_to_multiple(x, STRIDE))[-1]
         return self.classifier(self.act(self.bn2(self.conv_head(maps))).mean((2, 3)))
 
@@ -144,13 +146,13 @@ def _stage(form: tuple[int, ...], inputs: int, width: int, depth: int) -> nn.Seq
 
 
 def scaled_width(width: int, scale: float) -> int:
-    """A width times a scale, rounded to a multiple of 8 and to at least 0.9 of the product."""
+    """Scale a width and round it to a multiple of 8, but not below 0.9 of the product."""
     rounded = max(8, int(width * scale + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * width * scale else rounded
 
 
 def scaled_depths(scale: float) -> list[int]:
-    """Number of blocks of each stage; the lite models do not scale the first and the last."""
+    """Return the number of blocks of each stage; the lite models do not scale the first and the last."""
     depths = [ceil(depth * scale) for *_, depth in STAGES]
     return [STAGES[0][-1], *depths[1:-1], STAGES[-1][-1]]
 

@@ -1,4 +1,4 @@
-"""Folding batch norms into the convolutions before them: the same function in half of the time on a CPU."""
+"""Folding of batch norms into the convolutions before them: the same function in half the time on a CPU."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Kind = TypeVar("Kind", bound=nn.Module)
 def folded(model: Kind) -> Kind:
     """Fold a frozen model's batch norms in place, and store its kernels with channels last.
 
-    Outputs change by rounding only. Models other than EfficientNet-Lite and those built on it are returned unchanged:
-    the order of a module's children decides which norm follows a convolution, and that is right for these alone.
+    Outputs change by rounding only. Models other than EfficientNet-Lite and those built on it are returned unchanged,
+    because the order of a module's children decides which norm follows a convolution, which is reliable only for these.
 
     Args:
         model: a model in evaluation mode; it can no longer be trained, nor saved under its usual names.

@@ -1,6 +1,6 @@
-"""A network that segments the foreground: an EfficientNet-Lite with a feature pyramid.
+"""A network that segments the foreground of an image: an EfficientNet-Lite with a feature pyramid.
 
-The pyramid is that of Lin et al., "Feature pyramid networks for object detection", CVPR 2017, with separable
+The pyramid follows Lin et al., "Feature pyramid networks for object detection", CVPR 2017, with separable
 convolutions, one logit per level (deep supervision) and the mean of the coarsest level added to it, as in Zhao et al.,
 "Pyramid scene parsing network", CVPR 2017.
 """
@@ -30,8 +30,8 @@ class ForegroundConfig:
         width, depth: scales of :class:`partzoo.models.efficientnet.EfficientNetLiteConfig`.
         pyramid: channels at strides 8 and 16; half as many at stride 4 and twice as many at stride 32.
         size: longer side to which images are resized, in pixels.
-        image_size, mirror_size: longer sides of the image and of its mirror image, over which
-            :meth:`ForegroundModel.probability` averages; None is ``size``. Two sizes average over two scales as well.
+        image_size, mirror_size: longer sides, in pixels, of the image and of its mirror image, over which
+            :meth:`ForegroundModel.probability` averages; None uses ``size``. Different sizes also average over scales.
     """
 
     width: float = 1.0
@@ -43,9 +43,9 @@ class ForegroundConfig:
 
 
 class ForegroundModel(Model):
-    """Probability that a pixel belongs to the foreground of an image."""
+    """A model of the probability that a pixel belongs to the foreground of an image."""
 
-    frozen = False  # the encoder's tensors are the model's own
+    frozen = False  # the encoder is trained, so its tensors are saved with the model
 
     def __init__(self, config: ForegroundConfig) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ForegroundModel(Model):
         self.heads = nn.ModuleList(nn.Conv2d(w, 1, 1) for w in widths)
 
     def logits(self, x: Tensor) -> list[Tensor]:
-        """Logits ``(B, 1, h, w)`` at strides 2, 4, 8, 16 and 32 of ``x``, whose sides are multiples of 32."""
+        """Compute logits ``(B, 1, h, w)`` at strides 2, 4, 8, 16 and 32 of ``x``, whose sides are multiples of 32."""
         levels = self.encoder.levels(x)
         found: list[Tensor] = []
         above = None
@@ -81,7 +81,7 @@ class ForegroundModel(Model):
         return found[::-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Probabilities ``(B, 1, h, w)`` of the foreground, at half the resolution of ``x``.
+        """Compute the foreground's probabilities ``(B, 1, h, w)`` at half the resolution of ``x``.
 
         Args:
             x: normalized images ``(B, 3, H, W)`` of any size; they are padded to multiples of 32.
@@ -97,12 +97,12 @@ class ForegroundModel(Model):
 
     @torch.inference_mode()
     def probability(self, pixels: np.ndarray, size: int | None = None, *, mirror: bool = True) -> Tensor:
-        """Foreground probability of one image.
+        """Compute the foreground probability of one image.
 
         Args:
             pixels: ``(H, W, 3)`` uint8.
-            size: longer side to which the image is resized, in pixels; None is the configuration's.
-            mirror: average over the image and its mirror image.
+            size: longer side to which the image is resized, in pixels; None uses the configuration's.
+            mirror: whether to average over the image and its mirror image.
 
         Returns:
             ``(h, w)`` float32 probabilities on the CPU, at half of the larger working size.

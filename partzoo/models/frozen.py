@@ -1,4 +1,4 @@
-"""The frozen encoder that a part model is built on, and the features that it takes from it."""
+"""The frozen encoder that a part model is built on, and the features that the part model reads from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.weights.manifest import manifest
 
 
 def frozen_encoder(name: str) -> Encoder:
-    """Build an encoder, without its weights, in the configuration of its weights.
+    """Build an encoder without its weights, in the configuration that its weights have.
 
     Args:
         name: name of an encoder of the zoo or of timm, or a folder or file.
@@ -24,7 +24,7 @@ def frozen_encoder(name: str) -> Encoder:
     Raises:
         UnknownModelError: the name is unknown.
         WeightsError: the folder or file does not hold a model of the zoo.
-        UsageError: the model of this name is not an encoder, or not one whose grid grows with the image.
+        UsageError: the model of this name is not an encoder, or its grid does not grow with the image.
     """
     if (stored := stored_model(name)) is not None:
         architecture, config, _ = stored
@@ -49,18 +49,18 @@ def frozen_encoder(name: str) -> Encoder:
 
 @torch.no_grad()
 def frozen_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> Tensor:
-    """:func:`encoder_features` without gradients."""
+    """Compute :func:`encoder_features` without gradients."""
     return encoder_features(encoder, x, levels)
 
 
 def encoder_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> Tensor:
-    """Features ``(B, C, h, w)`` of normalized images whose sides are multiples of ``encoder.preprocess.multiple``.
+    """Compute features ``(B, C, h, w)`` of normalized images with sides divisible by ``encoder.preprocess.multiple``.
 
     Args:
-        encoder: an encoder, as :func:`frozen_encoder` returns it.
+        encoder: an encoder returned by :func:`frozen_encoder`.
         x: ``(B, 3, H, W)``.
         levels: layers, numbered as in ``encoder.forward_intermediates``. Their channels are concatenated on the finest
-            grid among them, to which the others are resampled bilinearly. Empty: the output of ``encoder.encode``.
+            grid among them, to which the others are resampled bilinearly. If empty, ``encoder.encode`` is used.
     """
     if not levels:
         return encoder.encode(x).maps()
@@ -70,7 +70,7 @@ def encoder_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) ->
 
 
 def frozen_shape(encoder: Encoder, levels: Sequence[int] = ()) -> tuple[int, int]:
-    """Channels of :func:`frozen_features`, and their stride in pixels."""
+    """Return the number of channels of :func:`frozen_features`, and their stride in pixels."""
     if not levels:
         return encoder.dim, encoder.patch
     side = encoder.preprocess.multiple

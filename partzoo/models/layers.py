@@ -1,7 +1,7 @@
-"""Blocks of transformers and residual networks, with the parameter names, results and initialization of timm's.
+"""Blocks of transformers and residual networks, with timm's parameter names, results and initialization.
 
-They are written out because importing one of timm's layers imports all of timm's models and torchvision, which would
-take every command longer than importing torch does.
+They are reimplemented because importing one of timm's layers imports all of timm's models and torchvision, which takes
+longer than importing torch, and would slow down every command.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch.nn.functional import relu, scaled_dot_product_attention
 
 from partzoo.system.device import default_device
 
-FEW_PATCHES = 512  # up to here, unfused attention is faster in bfloat16 on a CPU; above, fused in any precision
+FEW_PATCHES = 512  # up to here unfused attention is faster in bfloat16 on a CPU; above, fused attention always is
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block.
+    """A pre-norm transformer block.
 
     Args:
-        dim: channels.
+        dim: number of channels.
         heads: number of attention heads.
         eps: epsilon of the norms.
         activation: activation between the two layers of the MLP, whose hidden layer has four times the channels.
@@ -31,7 +31,7 @@ class Block(nn.Module):
     Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021.
     """
 
-    relative: nn.Module  # relative positions in the attention; only backbones of detectors have them
+    relative: nn.Module  # relative positions in the attention, which only backbones of detectors have
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, attend: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Tokens ``(B, N, dim)``; ``attend``, a function of the normalized tokens, replaces the block's attention."""
+        """Transform tokens ``(B, N, dim)``; ``attend``, a function of normalized tokens, replaces the attention."""
         x = x + self.drop_path((attend or self.attn)(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class Blocks(nn.ModuleList):
-    """A ``ModuleList`` of :class:`Block`, also for type checkers."""
+    """A ``ModuleList`` of :class:`Block`, typed for type checkers."""
 
     if TYPE_CHECKING:
 
@@ -72,7 +72,7 @@ class Blocks(nn.ModuleList):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; ``fused_attn`` chooses between torch's fused kernel and the same formula unfused."""
+    """Multi-head self-attention; ``fused_attn`` selects torch's fused kernel instead of the explicit formula."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Attention(nn.Module):
 
 
 def train_fast(blocks: Iterable[Block], patches: int) -> None:
-    """Choose the attention, fused or not, that trains faster with this number of patches."""
+    """Select the attention, fused or not, that trains faster with this number of patches."""
     for block in blocks:
         block.attn.fused_attn = patches > FEW_PATCHES or default_device().type != "cpu"
 
@@ -110,7 +110,7 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: zero a random share of the examples and scale the others to keep the mean."""
+    """Stochastic depth: a random share of the examples is set to zero, and the others are scaled to keep the mean."""
 
     def __init__(self, part: float) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.part and self.training):
             return x
-        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.part)
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.part)
         return x * kept.div_(1 - self.part)
 
 
@@ -136,13 +136,13 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class BasicBlock(nn.Module):
-    """Residual block of two 3 x 3 convolutions.
+    """A residual block of two 3 x 3 convolutions.
 
     Args:
-        inputs: channels of the input.
-        width: channels of both convolutions.
+        inputs: number of channels of the input.
+        width: number of channels of both convolutions.
         stride: stride of the first convolution.
-        shortcut: module on the residual path, needed where the block changes the shape; None is the identity.
+        shortcut: module on the residual path, needed if the block changes the shape; None means the identity.
 
     Source: He et al., "Deep residual learning for image recognition", CVPR 2016.
     """

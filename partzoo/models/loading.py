@@ -1,4 +1,4 @@
-"""``load``: a name is parsed once into a :class:`Source`; then weights are read, the module is built and placed."""
+"""``load``: a name is parsed once into a :class:`Source`; then weights are read, and the module is built and placed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ENCODER = "encoder."  # prefix of the names of a frozen encoder's tensors
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed name: which model to build, and where its weights come from.
+    """A parsed name: the model to build, and the source of its weights.
 
     Attributes:
-        entry: the architecture.
-        config: values saved with the weights, which replace those of the architecture's configuration.
+        entry: architecture of the model.
+        config: values saved with the weights, which override the architecture's configuration.
         tensors: function from the final configuration to the weights by name; None leaves the parameters random.
         label: name of the weights in error messages.
     """
@@ -57,23 +57,23 @@ def load(
 
     Args:
         name: ``architecture`` or ``architecture.tag`` (see :func:`partzoo.list_models`), an alias,
-            ``timm/<model>``, ``hf-hub:owner/repo[@revision]``, ``local-dir:PATH``, a folder that
-            ``partzoo.hub.save_pretrained`` wrote, or a ``.safetensors`` file.
-        pretrained: load trained weights; False leaves the parameters random. A folder, file or repository gives its
-            configuration either way.
-        device: where the model runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or a ``torch.device``; None is CUDA
-            if available, else the CPU.
+            ``timm/<model>``, ``hf-hub:owner/repo[@revision]``, ``local-dir:PATH``, a folder written by
+            ``partzoo.hub.save_pretrained``, or a ``.safetensors`` file.
+        pretrained: whether to load trained weights; False leaves the parameters random. A folder, file or repository
+            provides its configuration either way.
+        device: where the model runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or a ``torch.device``; None uses
+            CUDA if available, otherwise the CPU.
         dtype: ``"auto"``, ``"int8"`` (CPU only), a floating-point dtype or its name. float32 is the reference.
-        revision: branch, tag or commit of the Hub repository, in place of the recorded one.
-        local_files_only: make no network request.
-        cache_dir: folder of the Hugging Face cache; None is its default.
-        **config: values that replace those of the architecture's configuration.
+        revision: branch, tag or commit of the Hub repository, instead of the recorded one.
+        local_files_only: whether to forbid network requests.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder.
+        **config: values that override the architecture's configuration.
 
     Returns:
         The module, with ``architecture``, ``config`` and ``preprocess``.
 
     Raises:
-        UnknownModelError: the name is unknown; the message suggests the closest.
+        UnknownModelError: the name is unknown; the message suggests the closest names.
         UsageError: the configuration has no such value, the precision is unknown, or this machine has no such device.
         WeightsError: the weights are missing, damaged or do not fit.
     """
@@ -91,15 +91,15 @@ def load(
 
 
 def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
-    """Parse a name, as :func:`load` takes it.
+    """Parse a name, in any form that :func:`load` accepts.
 
     Args:
         name: name of a model, or a folder, file or repository.
-        pretrained: whether the weights are wanted.
+        pretrained: whether to load trained weights.
         **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`load`.
 
     Raises:
-        UnknownModelError: the name is unknown; the message suggests the closest.
+        UnknownModelError: the name is unknown; the message suggests the closest names.
         WeightsError: the weights do not exist, or the folder, file or repository does not hold a model of the zoo.
     """
     if (stored := _stored(name, pretrained, hub)) is not None:
@@ -116,7 +116,7 @@ def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
 
 
 def build(entry: Architecture, config: Any) -> Model:
-    """Build a module with random parameters, which are seeded for architectures that need no weights."""
+    """Build a module with random parameters, from a fixed seed for architectures that need no weights."""
     if entry.needs_weights:
         model = entry.build(config)
     else:
@@ -128,11 +128,11 @@ def build(entry: Architecture, config: Any) -> Model:
 
 
 def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> Model:
-    """Build a module on the meta device, so that no parameter is initialized in vain, and assign it the tensors.
+    """Build a module on the meta device, so that no parameter is initialized in vain, and assign the tensors to it.
 
     Args:
-        entry: the architecture.
-        config: its configuration.
+        entry: architecture of the model.
+        config: configuration of the model.
         state: all tensors by name. Those of a part model's frozen encoder may be missing; the encoder is then loaded
             by its name.
         source: name of the tensors in error messages.
@@ -156,7 +156,7 @@ def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: s
 
 
 def has_frozen_encoder(model: Model) -> bool:
-    """Whether a model is built on a frozen encoder of the zoo, which its configuration names.
+    """Return whether a model is built on a frozen encoder of the zoo, which its configuration names.
 
     Files of such a model may lack the encoder's tensors, whose names begin with :data:`ENCODER`.
     """
@@ -164,7 +164,7 @@ def has_frozen_encoder(model: Model) -> bool:
 
 
 def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[str, Any], list[Path]] | None:
-    """Architecture, configuration and files of a model in a folder, file or repository; None for other names."""
+    """Return architecture, configuration and files of a model in a folder, file or repository; None for other names."""
     if not name.startswith(HUB):
         return stored_model(name, weights=weights)
     repo, _, revision = name.removeprefix(HUB).partition("@")
@@ -173,7 +173,7 @@ def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _record(name: str, entry: Architecture) -> WeightRecord:
-    """The manifest's record for a name: that of its tag, or without a tag the first of its architecture."""
+    """Return the manifest's record for a name: that of its tag, or without a tag the first of its architecture."""
     tag = split_tag(name)[1]
     records = [record for record in manifest().values() if record.architecture == entry.name]
     for record in records:
@@ -181,7 +181,7 @@ def _record(name: str, entry: Architecture) -> WeightRecord:
             return record
     if tag is not None:
         names = ", ".join(record.name for record in records) or "none"
-        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; its weights are {names}.")
+        raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; available weights: {names}.")
     raise WeightsError(
         f"{entry.name} has no trained weights yet: train them (partzoo train --help), "
         "or pass pretrained=False for random ones."

@@ -24,13 +24,13 @@ from partzoo.models.registry import register
 
 @dataclass(frozen=True)
 class PatchResNetFgConfig(PatchResNetConfig):
-    """A :class:`PatchResNetConfig` with ``hidden``, the width of the perceptron."""
+    """A :class:`PatchResNetConfig` with an additional ``hidden``, the width of the perceptron."""
 
     hidden: int = 32
 
 
 class Objectness(nn.Module):
-    """Probability that a position belongs to an object, from maps of features and colours."""
+    """A perceptron for the probability that a position belongs to an object, from maps of features and colours."""
 
     mean: Tensor
     scale: Tensor
@@ -43,23 +43,23 @@ class Objectness(nn.Module):
         self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
     def forward(self, maps: list[Tensor], lab: Tensor) -> Tensor:
-        """Probabilities ``(h, w)`` for one image's maps (see :meth:`evidence`)."""
+        """Compute probabilities ``(h, w)`` for one image's maps (see :meth:`evidence`)."""
         return self.score(self.evidence(maps, lab)).view(maps[-1].shape[1:])
 
     def score(self, evidence: Tensor) -> Tensor:
-        """Probabilities ``(N,)`` for evidence ``(N, inputs)``."""
+        """Compute probabilities ``(N,)`` for evidence ``(N, inputs)``."""
         return self.logits(evidence).sigmoid()
 
     def logits(self, evidence: Tensor) -> Tensor:
-        """Logits ``(N,)`` of :meth:`score`."""
+        """Compute the logits ``(N,)`` of :meth:`score`."""
         return self.layers((evidence.to(self.mean.dtype) - self.mean) * self.scale)[:, 0]
 
     @staticmethod
     def evidence(maps: list[Tensor], lab: Tensor) -> Tensor:
-        """The inputs of the perceptron, ``(h * w, inputs)``.
+        """Compute the perceptron's inputs ``(h * w, inputs)``.
 
         Args:
-            maps: features ``(C, h_i, w_i)`` of each layer; the last one's grid is the result's.
+            maps: features ``(C, h_i, w_i)`` of each layer; the result has the last layer's grid.
             lab: CIELAB colours ``(3, h, w)``.
         """
         height, width = grid = maps[-1].shape[1], maps[-1].shape[2]
@@ -79,7 +79,7 @@ class Objectness(nn.Module):
 
 
 class PatchResNetFg(PatchResNet):
-    """A :class:`PatchResNet` with an objectness head."""
+    """A :class:`PatchResNet` with an additional objectness head."""
 
     def __init__(self, config: PatchResNetFgConfig) -> None:
         super().__init__(config)
@@ -87,19 +87,19 @@ class PatchResNetFg(PatchResNet):
 
 
 def _pooled(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """A map ``(C, h, w)``, averaged over the cells of a coarser grid that divides its own."""
+    """Average a map ``(C, h, w)`` over the cells of a coarser grid that divides the map's grid."""
     rows, columns = x.shape[1] // grid[0], x.shape[2] // grid[1]
     shifted = (x[:, i::rows, j::columns] for i in range(rows) for j in range(columns))
     return reduce(torch.add, shifted) / (rows * columns)
 
 
 def _border(x: Tensor) -> Tensor:
-    """The outermost positions of a map ``(C, h, w)``: ``(C, M)``."""
+    """Return the outermost positions of a map ``(C, h, w)`` as ``(C, M)``."""
     return torch.cat([x[:, 0], x[:, -1], x[:, 1:-1, 0], x[:, 1:-1, -1]], dim=1)
 
 
 def _nearness(similarity: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Means ``(2, h, w)`` over similarities ``(N, M)`` to the border: of the highest tenth, and of all."""
+    """Average similarities ``(N, M)`` to the border over the highest tenth and over all, ``(2, h, w)``."""
     near = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1, sorted=False).values.mean(1)
     return torch.stack([near, similarity.mean(1)]).view(2, *grid)
 

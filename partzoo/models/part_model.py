@@ -1,4 +1,4 @@
-"""The interface of part models: part descriptors, features, and the part maps of their similarity."""
+"""The base class of part models: part descriptors, features, and the part maps from their similarity."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class PartModel(Encoder):
     """A model with K learned parts and a background; ``forward`` returns the part maps."""
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)``, background first, of images whose sides :meth:`features` accepts."""
+        """Compute part descriptors ``(B, K + 1, dim)``, background first, of images for :meth:`features`."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
-        """Features ``(B, dim, h, w)`` of images whose sides are multiples of ``preprocess.multiple``."""
+        """Compute features ``(B, dim, h, w)`` of images whose sides are multiples of ``preprocess.multiple``."""
         raise NotImplementedError
 
     def match(self, parts: Tensor, features: Tensor, size: Size | None = None) -> Tensor:
-        """Probability of each part at each place.
+        """Compute the probability of each part at each position.
 
         Args:
             parts: ``(B, K + 1, dim)``, background first.
             features: ``(B, dim, h, w)``.
-            size: ``(rows, columns)`` of the result; None is the grid of the features.
+            size: ``(rows, columns)`` of the result; None uses the grid of the features.
 
         Returns:
             ``(B, K + 1, *size)``, at least float32.
@@ -39,7 +39,7 @@ class PartModel(Encoder):
     def descriptors_and_maps(
         self, x: Tensor, classes: Tensor | None = None
     ) -> tuple[Tensor, Callable[[Size | None], Tensor]]:
-        """The result of :meth:`descriptors`, and a function from a size to that of :meth:`part_maps`, in one pass."""
+        """Return the result of :meth:`descriptors`, and a function from a size to :meth:`part_maps`, in one pass."""
         padded = pad_to_multiple(x, self.preprocess.multiple)
         parts, features = self.parts_of(padded, classes), self.features(padded)
         inner, outer = x.shape[2:], padded.shape[2:]
@@ -54,18 +54,18 @@ class PartModel(Encoder):
         return parts, maps
 
     def part_maps(self, x: Tensor, size: Size | None = None, classes: Tensor | None = None) -> Tensor:
-        """Probabilities ``(B, K + 1, h, w)`` of background and parts at each place of normalized images.
+        """Compute probabilities ``(B, K + 1, h, w)`` of background and parts at each position of normalized images.
 
         Args:
             x: ``(B, 3, H, W)``; any size, padded at the right and bottom to whole patches.
-            size: ``(rows, columns)`` of the maps; None is the grid of the features.
-            classes: ``(B,)`` int64, classes of the images, for a model whose classes have parts of their own.
+            size: ``(rows, columns)`` of the maps; None uses the grid of the features.
+            classes: ``(B,)`` int64, classes of the images, for a model that has separate parts for each class.
         """
         return self.descriptors_and_maps(x, classes)[1](size)
 
     @in_precision
     def descriptors(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)`` of normalized images of any size, background first."""
+        """Compute part descriptors ``(B, K + 1, dim)`` of normalized images of any size, background first."""
         return self.parts_of(pad_to_multiple(x, self.preprocess.multiple), classes)
 
     @in_precision

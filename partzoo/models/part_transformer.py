@@ -14,7 +14,7 @@ WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # sizes of PartFormer's transformer
 
 
 class ResNetStem(nn.Module):
-    """ResNet-18 up to its first stage: ``(B, 3, H, W)`` -> ``(B, 64, H / 4, W / 4)``."""
+    """A ResNet-18 up to its first stage: ``(B, 3, H, W)`` -> ``(B, 64, H / 4, W / 4)``."""
 
     dim, patch = 64, 4
 
@@ -37,17 +37,17 @@ class ResNetStem(nn.Module):
 
 
 class PartTransformer(nn.Module):
-    """Vision transformer with K + 1 part embeddings in place of a class token; their outputs describe the parts.
+    """A vision transformer with K + 1 part embeddings instead of a class token; their outputs describe the parts.
 
     Args:
         parts: number of parts K.
-        classes: number of classes with parts of their own, or 0, as in the models' configurations.
-        dim: channels of the descriptors.
-        side: patches along a side of the training images.
+        classes: number of classes with separate parts, or 0, as in the models' configurations.
+        dim: number of channels of the descriptors.
+        side: number of patches along a side of the training images.
         patch: side of a patch in pixels.
-        width, depth, heads: sizes of the transformer.
-        placed: give part embeddings positions too, and train all positions, as MPAE does. Otherwise only patches have
-            positions, which are trained if there are classes, as PartFormer does.
+        width, depth, heads: width, depth and number of heads of the transformer.
+        placed: whether part embeddings have positions too, and all positions are trained, as in MPAE. Otherwise only
+            patches have positions, which are trained if there are classes, as in PartFormer.
 
     Source: PartFormer, section 3.1; MPAE, section 3.1.
     """
@@ -81,9 +81,9 @@ class PartTransformer(nn.Module):
         nn.init.normal_(self.part_embed, std=0.02)
 
     def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Part descriptors ``(B, K + 1, dim)``, background first, of images ``(B, 3, H, W)`` of whole patches.
+        """Compute part descriptors ``(B, K + 1, dim)``, background first, of images ``(B, 3, H, W)`` of whole patches.
 
-        ``classes`` is ``(B,)`` int64, for a model whose classes have parts of their own.
+        ``classes`` is ``(B,)`` int64, for a model that has separate parts for each class.
         """
         patches = self.patch_embed(x)
         of_parts, of_patches = self.positions[: -(self.side**2)], self.positions[-(self.side**2) :]
@@ -107,10 +107,10 @@ def initialize(module: nn.Module) -> None:
 
 
 def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -> Tensor:
-    """Embeddings ``(B, K + 1, C)`` of the background and of each image's parts.
+    """Return the embeddings ``(B, K + 1, C)`` of the background and of each image's parts.
 
     Args:
-        table: ``(1 + n K, C)``: the background's embedding, which all n classes share, then the parts' class by class.
+        table: ``(1 + n K, C)``: the background's embedding, shared by all n classes, then those of the parts by class.
         parts: number of parts K.
         batch: number of images B.
         classes: ``(B,)`` int64, if there are several classes.
@@ -118,15 +118,15 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
     Raises:
         UsageError: ``classes`` is missing, unexpected or out of range.
     """
-    several = (len(table) - 1) // parts
+    several = (table.shape[0] - 1) // parts
     if several == 1:
         if classes is not None:
             raise UsageError(
-                "classes= is for models whose classes have parts of their own, and this model is not one: leave it out."
+                "classes= is for models with separate parts for each class, and this model is not one: leave it out."
             )
         return table.expand(batch, -1, -1)
     if classes is None:
-        raise UsageError(f"This model has parts of {several} classes: choose one for each image with classes=.")
+        raise UsageError(f"This model has parts for {several} classes: choose one for each image with classes=.")
     if classes.shape != (batch,) or classes.is_floating_point() or not ((classes >= 0) & (classes < several)).all():
         raise UsageError(f"classes= must be {batch} whole numbers in 0..{several - 1}, one for each image.")
     rows = 1 + classes[:, None] * parts + torch.arange(parts, device=classes.device)
@@ -134,7 +134,7 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
 
 
 def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings for another grid of patches.
+    """Resample position embeddings for another grid of patches.
 
     Args:
         table: ``(side * side, C)``.
@@ -142,8 +142,8 @@ def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
         grid: rows and columns of the result.
 
     Returns:
-        ``(rows * columns, C)``: the table itself on its own grid, otherwise resampled (bicubic, antialiased, float32).
-        A compiled or exported program serves all grids: it resamples on the table's own too, with equal values.
+        ``(rows * columns, C)``: the table itself for its grid, otherwise resampled (bicubic, antialiased, float32).
+        A compiled or exported program serves all grids, so it resamples for the table's grid too, with equal values.
     """
     if not torch.compiler.is_compiling() and tuple(grid) == (side, side):
         return table
@@ -152,7 +152,7 @@ def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """``(side * side, width)``: sines and cosines of the column in the first half, of the row in the second."""
+    """Compute ``(side * side, width)``: sines and cosines of the column in the first half, of the row in the second."""
     omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * omega
     line = torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -22,7 +22,7 @@ class PatchResNetConfig:
     """Configuration of a :class:`PatchResNet`.
 
     Attributes:
-        widths, depths: channels and blocks of each stage; the first has stride 4, each next one twice the stride.
+        widths, depths: channels and blocks of each stage; the first has stride 4, and each further one doubles it.
         classes: number of classes.
         size: side of the training images in pixels.
     """
@@ -40,7 +40,7 @@ def _stage(inputs: int, width: int, depth: int, stride: int) -> nn.Sequential:
 
 
 class PatchResNet(Encoder):
-    """Residual network with a stem of non-overlapping 4 x 4 patches; tokens lie on the grid of the last stage."""
+    """A residual network with a stem of non-overlapping 4 x 4 patches; its tokens have the last stage's grid."""
 
     STEM = 4
 
@@ -79,7 +79,7 @@ class PatchResNet(Encoder):
 
     @in_precision
     def classify(self, x: Tensor) -> Tensor:
-        """Class logits ``(B, classes)`` of whole images."""
+        """Compute class logits ``(B, classes)`` of whole images."""
         return self.head(self._maps(x)[-1].mean((2, 3)))
 
 

@@ -1,4 +1,4 @@
-"""Numeric precision, chosen by what the hardware computes natively."""
+"""Numeric precision of models, chosen by what the hardware supports natively."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ Kind = TypeVar("Kind", bound=Model)
 
 
 def has_amx() -> bool:
-    """Whether this CPU has AMX tiles for bfloat16."""
+    """Return whether this CPU has AMX tiles for bfloat16."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 natively: CUDA from Ampere on, CPUs with AMX or AVX-512 BF16."""
+    """Return whether a device multiplies bfloat16 natively: CUDA from Ampere on, CPUs with AMX or AVX-512 BF16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (has_amx() or bool(torch.cpu.get_capabilities().get("avx512_bf16")))
 
 
 def has_vnni() -> bool:
-    """Whether this CPU has AVX-512 VNNI, which speeds up ``dtype="int8"``."""
+    """Return whether this CPU has AVX-512 VNNI, which speeds up ``dtype="int8"``."""
     return bool(torch.cpu.get_capabilities().get("avx512_vnni"))
 
 
 def explain(device: torch.device) -> tuple[str, str]:
-    """The precision that ``dtype="auto"`` chooses on a device, and the reason."""
+    """Return the precision that ``dtype="auto"`` chooses on a device, and the reason."""
     if device.type == "cuda":
         return "bfloat16", "CUDA devices multiply bfloat16 natively"
     if device.type == "cpu" and has_amx():
@@ -44,19 +44,19 @@ def explain(device: torch.device) -> tuple[str, str]:
 
 
 def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
-    """Move a model to a device in a precision.
+    """Move a model to a device and set its precision.
 
     Args:
         model: a model of the zoo.
-        dtype: ``"auto"`` (CUDA: bfloat16; a CPU with AMX: bfloat16 autocast; else float32), ``"int8"``
+        dtype: ``"auto"`` (CUDA: bfloat16; a CPU with AMX: bfloat16 autocast; otherwise float32), ``"int8"``
             (dynamic quantization of the linear layers, CPU only), a dtype or its name.
-        device: the device.
+        device: device of the model.
 
     Returns:
         The model itself; ``"int8"`` replaces its linear layers.
 
     Raises:
-        UsageError: the precision is unknown, or ``"int8"`` is asked for on a device other than a CPU.
+        UsageError: the precision is unknown, or ``"int8"`` is requested on a device other than a CPU.
     """
     if dtype == "auto":
         if device.type == "cpu" and has_amx():
@@ -75,7 +75,7 @@ def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
 
 
 def _quantize(model: Kind) -> Kind:
-    # Deprecated, and torch says so; what it recommends in its place is torchao, another package.
+    # Deprecated by torch, which recommends torchao instead, a separate package.
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
     chosen = {

@@ -1,4 +1,4 @@
-"""Architectures by name: registration, wildcards, tags, closest-name hints.
+"""Registry of architectures by name: registration, wildcards, tags, suggestions of close names.
 
 A file under ``partzoo/models`` registers its architectures with :func:`register`, and their weights are records of
 ``weights_manifest.json``: adding a model changes no other file. The registry itself imports no architecture.
@@ -39,10 +39,10 @@ class Architecture:
         name: name in lower case, with hyphens.
         family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"foreground"`` or ``"encoder"``.
         config: default configuration, a frozen dataclass.
-        build: function from a configuration to the module.
+        build: function from a configuration to the model.
         aliases: other names of the architecture.
         needs_weights: False if the parameters are random, from a fixed seed.
-        fetch: function from a configuration to tensors by name, for weights outside of the manifest; it takes
+        fetch: function from a configuration to tensors by name, for weights that the manifest does not list; it takes
             ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`partzoo.load`.
     """
 
@@ -60,7 +60,7 @@ class Architecture:
         return (self.build.__doc__ or "").strip().partition("\n")[0]
 
     def configure(self, overrides: dict[str, Any]) -> Any:
-        """The architecture's configuration with some values replaced.
+        """Return the architecture's configuration with some values replaced.
 
         Raises:
             UsageError: an override is not a field of the configuration; the message lists the fields.
@@ -115,7 +115,7 @@ def register_prefix(prefix: str) -> Callable[[Callable[[str], Architecture]], Ca
 
 @functools.cache
 def architectures() -> dict[str, Architecture]:
-    """All registered architectures by name, in alphabetical order."""
+    """Return all registered architectures by name, in alphabetical order."""
     package = importlib.import_module("partzoo.models")
     for module in pkgutil.walk_packages(package.__path__, "partzoo.models."):
         importlib.import_module(module.name)
@@ -123,7 +123,7 @@ def architectures() -> dict[str, Architecture]:
 
 
 def aliases() -> dict[str, str]:
-    """Aliases and the architectures that they stand for: ``{"part-vitt": "part-vitt8", ...}``."""
+    """Return all aliases with the architectures they name: ``{"part-vitt": "part-vitt8", ...}``."""
     return {alias: entry.name for entry in architectures().values() for alias in entry.aliases}
 
 
@@ -137,7 +137,7 @@ def find(name: str) -> Architecture:
     """Find an architecture by its name, with or without a tag, or by an alias.
 
     Raises:
-        UnknownModelError: the name is unknown; the message suggests the closest.
+        UnknownModelError: the name is unknown; the message suggests the closest names.
     """
     known = architectures()
     for prefix, resolve in _PREFIXES.items():
@@ -151,7 +151,7 @@ def find(name: str) -> Architecture:
 
 
 def unknown(name: str) -> str:
-    """The error message for an unknown name, with the closest known ones."""
+    """Return the error message for an unknown name, with the closest known names."""
     known = [*architectures(), *aliases(), *manifest()]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -159,16 +159,16 @@ def unknown(name: str) -> str:
 
 
 def list_models(filter: str = "*", *, family: str | None = None, pretrained: bool = False) -> list[str]:
-    """Names of models, sorted.
+    """Return the sorted names of models.
 
     Args:
         filter: pattern with wildcards, for example ``"part-*"`` or ``"*.tin"``.
         family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"foreground"`` or ``"encoder"``; None lists
             all families.
-        pretrained: instead of architectures, list what :func:`partzoo.load` brings with trained weights: those of
-            partzoo's records, as ``architecture.tag``, whose files are on this machine or have a repository on the Hub
-            (which is not asked), and architectures that need no weights. Weights that timm fetches from the Hub, such
-            as those of ``"dinov2-vits14"``, have no record and are not listed.
+        pretrained: whether to list, instead of architectures, what :func:`partzoo.load` can load with trained weights:
+            partzoo's recorded weights, as ``architecture.tag``, whose files are on this machine or have a repository on
+            the Hub (which is not asked), and architectures that need no weights. Weights that timm downloads from the
+            Hub, such as those of ``"dinov2-vits14"``, have no record and are not listed.
 
     Returns:
         Names of architectures, or of weights with ``pretrained``.

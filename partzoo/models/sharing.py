@@ -1,4 +1,4 @@
-"""Saving and loading models as folders or Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
+"""Saving and loading of models as folders or Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def save_pretrained(
     """Write a model as a folder that :func:`from_pretrained`, :func:`partzoo.load` and the Hub read.
 
     Args:
-        model: a model of the zoo, not quantized; also in ``torch.compile``, ``DataParallel`` and the like.
-        folder: folder to write, created if necessary; files of the same names are replaced. Of a model card that is
-            there, what was written outside the generated block is kept.
-        record: manifest record of the weights, or its name; the card quotes its data, budget and scores.
+        model: a model of the zoo, not quantized, or one wrapped in ``torch.compile``, ``DataParallel`` and the like.
+        folder: folder to write, created if necessary; files with the same names are replaced. An existing model card
+            keeps its text outside the generated block.
+        record: manifest record of the weights, or its name; the card quotes the data, budget and scores in it.
         dtype: dtype of the stored matrices; None keeps the model's.
-        backbone: include the frozen encoder of a part model. Without it the file refers to the encoder by name, and
-            loading fetches the encoder's released weights.
+        backbone: whether to include the frozen encoder of a part model. Without it the file refers to the encoder by
+            name, and loading downloads the encoder's released weights.
 
     Returns:
         The folder, with ``model.safetensors`` (shards and an index above 5 GB), ``config.json`` and ``README.md``.
@@ -102,7 +102,7 @@ def _save(
 
 
 def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
-    """Load a model from a folder of :func:`save_pretrained` or from a Hub repository.
+    """Load a model from a folder written by :func:`save_pretrained` or from a Hub repository.
 
     Args:
         repo_or_folder: a folder, or ``owner/repo`` or ``owner/repo@revision``.
@@ -130,15 +130,15 @@ def push_to_hub(
     token: str | None = None,
     message: str = "Weights from partzoo",
 ) -> str:
-    """Upload a model as :func:`save_pretrained` writes it, in one commit.
+    """Upload a model, in the form written by :func:`save_pretrained`, in one commit.
 
     Args:
-        model, record, dtype: as in :func:`save_pretrained`. The repository's model card keeps what was written outside
-            the generated block.
+        model, record, dtype: as in :func:`save_pretrained`. The repository's model card keeps text outside the
+            generated block.
         repo: ``owner/name``; the repository is created if necessary.
-        private: create the repository as a private one.
+        private: whether to create the repository as a private one.
         revision: branch to commit to; None is ``main``.
-        token: access token with write permission; None is that of ``hf auth login`` or HF_TOKEN.
+        token: access token with write permission; None uses the token of ``hf auth login`` or HF_TOKEN.
         message: commit message.
 
     Returns:
@@ -177,7 +177,7 @@ def push_to_hub(
 
 
 def makers() -> dict[str, Callable[..., Model]]:
-    """A loading function for each architecture and alias, by its name with underscores, for ``hubconf.py``."""
+    """Return a loading function for each architecture and alias, by its name with underscores, for ``hubconf.py``."""
     entries = architectures()
     targets = {name: name for name in entries} | aliases()
     return {_identifier(name): _maker(name, entries[target]) for name, target in targets.items()}
@@ -193,7 +193,7 @@ def _maker(name: str, entry: Architecture) -> Callable[..., Model]:
     make.__doc__ = f"""{entry.summary or entry.name}
 
     Args:
-        pretrained: load trained weights; without them the parameters are random.
+        pretrained: whether to load trained weights; otherwise the parameters are random.
         **kwargs: options of :func:`partzoo.load` (``device``, ``dtype``, ``revision``, ``local_files_only``,
             ``cache_dir``) and values of the architecture's configuration ({options}).
 

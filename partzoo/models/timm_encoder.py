@@ -1,4 +1,4 @@
-"""Any vision transformer or convolutional network of timm as an encoder of the zoo."""
+"""Adapter from timm's vision transformers and convolutional networks to encoders of the zoo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALIASES = {
     "mae-vitb16": "vit_base_patch16_224.mae",
     "mocov3-vitb16": "vit_base_patch16_224",
 }
-# Aliases for which timm has no weights, and the file that the authors published.
+# Aliases for which timm has no weights, with the file that the authors published.
 CONVERTED = {"mocov3-vitb16": "vit-b-300ep.pth.tar of github.com/facebookresearch/moco-v3"}
 
 
@@ -46,9 +46,9 @@ class TimmConfig:
     Attributes:
         model: timm's name of the model.
         stage: stage of a convolutional network whose map :meth:`TimmEncoder.encode` returns.
-        positions: how a vision transformer's position embeddings are resampled to other grids: ``"timm"`` antialiased
-            to the size of the grid, ``"dino"`` as DINO does it (:func:`dino_positions`); DINO's aliases use the latter.
-        mean, std: mean and standard deviation of each channel, for pixels in 0..1; None takes timm's.
+        positions: resampling of a vision transformer's position embeddings to other grids: ``"timm"`` is antialiased
+            to the size of the grid, ``"dino"`` follows DINO (:func:`dino_positions`) and is used by DINO's aliases.
+        mean, std: mean and standard deviation of each channel, for pixels in 0..1; None uses timm's.
     """
 
     model: str
@@ -59,14 +59,14 @@ class TimmConfig:
 
 
 class TimmEncoder(Encoder):
-    """A timm model without its classifier, for images of any size.
+    """A timm model without its classifier, as an encoder for images of any size.
 
     Most networks take any size: images are padded to whole patches, or to the coarsest stride, and the position
     embeddings of vision transformers are resampled in float32. Networks that timm can set to another size are set to
-    that of each batch. For all others, images are squashed to the one size that the network takes.
+    the size of each batch. For all others, images are squashed to the only size that the network accepts.
 
     Attributes:
-        settable: ``(height, width)`` that the network is set to, if it must be set to the size of its images.
+        settable: ``(height, width)`` that the network is currently set to, if it must be set to its images' size.
     """
 
     model: Any  # timm's networks have no base class with the attributes used here
@@ -115,7 +115,7 @@ class TimmEncoder(Encoder):
         return as_format([maps for maps, _ in self._layers(x, chosen)], output_fmt)
 
     def _layers(self, x: Tensor, chosen: list[int]) -> list[tuple[Tensor, Tensor | None]]:
-        """Maps ``(B, C, h, w)`` of some layers, and their prefix tokens ``(B, P, C)`` where there are any."""
+        """Compute the maps ``(B, C, h, w)`` of some layers, and their prefix tokens ``(B, P, C)`` if there are any."""
         network, fitted = self._fitted(x)
         try:
             found = network.forward_intermediates(fitted, indices=chosen, **self.options)
@@ -129,7 +129,7 @@ class TimmEncoder(Encoder):
         return [each if isinstance(each, tuple) else (each, None) for each in found]
 
     def _fitted(self, x: Tensor) -> tuple[Any, Tensor]:
-        """The network, set to the size of the images where it must be, and the images in a size that it takes."""
+        """Return the network, set to the images' size if necessary, and the images in a size that it accepts."""
         if self.fixed:
             return self.model, squashed(x, self.fixed)
         x = pad_to_multiple(x, self.preprocess.multiple)
@@ -139,7 +139,7 @@ class TimmEncoder(Encoder):
 
 
 def _network(name: str) -> Any:
-    """timm's model of this name, without its classifier and for images of any size if it can take them."""
+    """Create timm's model of this name, without its classifier and for images of any size if it can accept them."""
     import timm
 
     try:
@@ -149,9 +149,9 @@ def _network(name: str) -> Any:
 
 
 def _set_to(model: Any, size: tuple[int, int]) -> Any:
-    """A copy of a model set to images of another size; all weights that do not depend on the size are the model's own.
+    """Copy a model and set the copy to images of another size; weights that do not depend on the size are shared.
 
-    The model stays as it is: its positions are resampled once, not again from one size to the next.
+    The model stays as it is, so its positions are resampled once, rather than again from one size to the next.
     """
     shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, shared)
@@ -160,14 +160,14 @@ def _set_to(model: Any, size: tuple[int, int]) -> Any:
 
 
 def squashed(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images ``(B, C, H, W)`` resized to a size whatever their aspect ratio: bicubic, antialiased, in float32."""
+    """Resize images ``(B, C, H, W)`` to a size regardless of their aspect ratio: bicubic, antialiased, in float32."""
     if tuple(x.shape[2:]) == size:
         return x
     return interpolate(x.float(), size, mode="bicubic", antialias=True).to(x.dtype)
 
 
 def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Position embeddings for another grid, resampled as DINO does it.
+    """Resample position embeddings for another grid in DINO's way.
 
     Args:
         table: ``(1, 1 + h * w, C)``, with the class token's entry first.
@@ -176,8 +176,8 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
 
     Returns:
         ``(1, 1 + rows * columns, C)``: bicubic without antialiasing, by the factors (rows + 0.1) / h and
-        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code. The table's own
-        grid is not shifted. No branch depends on the grid, so that an exported program serves all sizes.
+        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code. For the table's
+        grid there is no shift. No branch depends on the grid, so an exported program serves all sizes.
     """
     rows, columns = (torch.arange(count, device=table.device) for count in grid)
     excess = 0.1 * ((rows[-1] + 1 != side[0]) | (columns[-1] + 1 != side[1]))
@@ -199,7 +199,7 @@ def _bicubic(values: Tensor, places: Tensor, excess: Tensor) -> Tensor:
 
 
 def _embed_positions(model: VisionTransformer, patches: Tensor) -> Tensor:
-    """Add the class token and positions to patches ``(B, rows, columns, C)``, in place of timm's ``_pos_embed``."""
+    """Add the class token and positions to patches ``(B, rows, columns, C)``; replaces timm's ``_pos_embed``."""
     rows, columns = patches.shape[1:3]
     assert model.pos_embed is not None and model.cls_token is not None, "TimmEncoder has checked that"
     table = dino_positions(model.pos_embed, model.patch_embed.grid_size, (rows, columns))
@@ -214,7 +214,7 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 @register_prefix(PREFIX)
 def timm_architecture(name: str) -> Architecture:
-    """The architecture of ``timm/<name>``.
+    """Return the architecture of ``timm/<name>``.
 
     Raises:
         UnknownModelError: timm does not have the model or the tag; the message names the closest models, or the tags.
@@ -243,14 +243,14 @@ def timm_architecture(name: str) -> Architecture:
 
 
 def fetch_weights(config: TimmConfig, **hub: Any) -> dict[str, Tensor]:
-    """Weights of a timm model, without its classifier, from the Hugging Face cache or the Hub.
+    """Load the weights of a timm model, without its classifier, from the Hugging Face cache or the Hub.
 
     Args:
         config: configuration that names the model.
         **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`partzoo.load`.
 
     Raises:
-        WeightsError: timm knows no weights of the model, or they cannot be fetched.
+        WeightsError: timm knows no weights of the model, or they cannot be downloaded.
     """
     import timm
 

@@ -8,5 +8,5 @@ from partzoo.models.registry import register
 
 @register(family="encoder", config=PartConfig(dim=24, depth=2, heads=2, patch=8, size=32), needs_weights=False)
 def toy_vit(config: PartConfig) -> Part:
-    """Seeded random transformer for tests and examples: it needs no weights, and its features mean nothing."""
+    """Seeded random transformer for tests and examples, which needs no weights and has meaningless features."""
     return Part(config)

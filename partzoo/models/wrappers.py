@@ -1,4 +1,4 @@
-"""What training wraps models in, and the names that it leaves in their state dicts."""
+"""Wrappers that training puts around models, and the names they leave in state dicts."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from partzoo.errors import UsageError, WeightsError
 
 # Submodules of torch.compile, DataParallel and DistributedDataParallel, FSDP, and activation checkpointing.
 WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-PIECES = ("weight_g", "weight_v")  # what weight norm stores in place of a weight, before torch had parametrizations
+PIECES = ("weight_g", "weight_v")  # stored by weight norm in place of a weight, before torch had parametrizations
 
 Value = TypeVar("Value")
 
 
 def unwrapped_model(model: nn.Module) -> Any:
-    """The model inside ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` or FSDP."""
+    """Return the model inside ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` or FSDP."""
     while inner := next((part for name, part in model.named_children() if name in WRAPPERS), None):
         model = inner
     return model
 
 
 def plain_names(state: Mapping[str, Value]) -> dict[str, Value]:
-    """A state dict with the names that it has without wrappers, wherever in a name they stand.
+    """Remove the names of wrappers from a state dict's names, at any position in a name.
 
     Raises:
-        WeightsError: two names become the same.
+        WeightsError: two names become equal.
     """
     found: dict[str, Value] = {}
     for name, value in state.items():
         plain = ".".join(part for part in str(name).split(".") if part not in WRAPPERS)
         if plain in found:
-            raise WeightsError(f"{name} and another tensor are both {plain}: the names of wrappers cannot be removed.")
+            raise WeightsError(f"{name} and another tensor are both named {plain} once names of wrappers are removed.")
         found[plain] = value
     return found
 
 
 def check_whole(state: Mapping[str, Any]) -> None:
-    """Refuse tensors that weight norm or another parametrization stores in pieces, which no model of the zoo loads.
+    """Refuse tensors that weight norm or another parametrization stores in pieces, which no model of the zoo can load.
 
     Raises:
-        UsageError: there are some.
+        UsageError: the state dict contains such pieces.
     """
     if pieces := [name for name in state if "parametrizations." in name or name.endswith(PIECES)]:
         raise UsageError(

@@ -1,1 +1,1 @@
-"""Results of part discovery: label maps, drawings of them, and their file formats."""
+"""Results of part discovery: label maps, their drawings, and their file formats."""

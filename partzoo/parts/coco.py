@@ -1,4 +1,4 @@
-"""Parts as a dataset in COCO's format."""
+"""Conversion of parts to a dataset in COCO's format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partzoo.errors import UsageError, require
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
-FORMAT = 1  # of the dataset's fields that are partzoo's own choice
+FORMAT = 1  # version of the fields that partzoo adds to the format
 
 
 def to_coco(
@@ -29,8 +29,8 @@ def to_coco(
         several: parts of each image, with the same k and names; ``source`` becomes ``file_name``. Images without parts
             are listed too.
         segmentation: ``"rle"``, which is exact, or ``"polygons"`` along the edges of pixels, which are exact except
-            that holes are filled, because COCO's polygons cannot have any. In both, ``area`` is that of the part
-            itself.
+            that holes are filled, because COCO's polygons cannot have any. In both, ``area`` is the area of the part
+            without its holes.
         folder: folder of the dataset; paths of images below it are written relative to it.
 
     Returns:
@@ -79,7 +79,7 @@ def to_coco(
 
 
 def joined(several: Sequence[dict]) -> dict:
-    """One COCO dataset of several that share their categories, with ids from 1 in their order."""
+    """Join COCO datasets that share their categories into one, with ids from 1 in their order."""
     images: list[dict] = []
     annotations: list[dict] = []
     for dataset in several:
@@ -92,7 +92,7 @@ def joined(several: Sequence[dict]) -> dict:
 
 
 def _file_name(source: str, folder: str | os.PathLike | None) -> str:
-    """An image's path as COCO's readers join it to the folder of their dataset."""
+    """Return an image's path in the form that COCO's readers join to the folder of their dataset."""
     if folder is None or not source or "://" in source:
         return source
     path, base = Path(os.path.abspath(source)), Path(os.path.abspath(folder))
@@ -100,11 +100,11 @@ def _file_name(source: str, folder: str | os.PathLike | None) -> str:
 
 
 def polygons(mask: np.ndarray) -> list[list[int]]:
-    """Outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
+    """Trace the outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
 
-    On each grid line, the corners of the boundary come in pairs that are joined by an edge. Rows give the horizontal
+    On each grid line, the corners of the boundary come in pairs that are joined by an edge. Rows contain the horizontal
     edges and columns the vertical ones; alternating between the two walks round a region. Where two regions touch in a
-    single point, each has a corner of its own there.
+    single point, each has a separate corner there.
 
     Args:
         mask: ``(H, W)`` bool.

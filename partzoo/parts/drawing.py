@@ -1,4 +1,4 @@
-"""Drawing label maps, with Pillow and numpy only."""
+"""Drawing of label maps, with Pillow and numpy only."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ COLOURS = (
     (141, 134, 238),
     (101, 0, 165),
 )
-SMALLEST_NUMBERED = 48  # in images with a shorter side, digits would hide the parts
-NUMBER_GRID = 160  # longest side of the subsampled labels in which places for numbers are searched
+SMALLEST_NUMBERED = 48  # shortest side for numbers; in smaller images, digits would hide the parts
+NUMBER_GRID = 160  # longest side of the subsampled labels in which positions for numbers are searched
 SEEN_SIDE = 800  # longer side in pixels that makes an overlay large enough to view
-BAND = 256  # rows coloured at a time, to bound the memory
+BAND = 256  # number of rows coloured at a time, to bound the memory
 
 
 def palette(k: int) -> np.ndarray:
-    """Colours of the labels 0..k.
+    """Return the colours of the labels 0..k.
 
     Returns:
         ``(k + 1, 3)`` uint8, RGB: black for the background, then one colour for each part. The first twelve are fixed;
@@ -64,8 +64,8 @@ def overlay(
         labels: ``(H, W)`` integers, 0 background, 1..k parts.
         k: number of parts, present or not.
         alpha: opacity of the colours, 0..1.
-        outlines: draw lines between parts.
-        numbers: write each part's number inside it, if both sides of the image have at least 48 pixels.
+        outlines: whether to draw lines between parts.
+        numbers: whether to write each part's number inside it; ignored if a side has less than 48 pixels.
         scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
     Returns:
@@ -75,7 +75,7 @@ def overlay(
         UsageError: alpha is outside 0..1, or scale below 1.
     """
     if not 0 <= alpha <= 1 or scale < 1:
-        raise UsageError(f"alpha={alpha} must lie in 0..1, and scale={scale} be at least 1.")
+        raise UsageError(f"alpha={alpha} must be in 0..1, and scale={scale} at least 1.")
     if scale > 1:
         labels = enlarged(labels, scale)
         if image is not None:
@@ -119,12 +119,12 @@ def _enlarged_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def scale_to_see(size: tuple[int, int]) -> int:
-    """Factor that enlarges the longer side of an overlay to about 800 pixels; 1 for larger images."""
+    """Return the factor that enlarges the longer side of an overlay to about 800 pixels; 1 for larger images."""
     return max(1, round(SEEN_SIDE / max(size)))
 
 
 def outline(labels: np.ndarray, width: int = 1) -> np.ndarray:
-    """Mask ``(H, W)`` bool of the lines, about ``width`` pixels wide, along which labels change."""
+    """Return the mask ``(H, W)`` bool of the lines, about ``width`` pixels wide, along which labels change."""
     lines = np.zeros(labels.shape, bool)
     lines[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     lines[1:] |= labels[1:] != labels[:-1]
@@ -137,10 +137,10 @@ def outline(labels: np.ndarray, width: int = 1) -> np.ndarray:
 
 
 def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Position of each part's number: a pixel (x, y) of the part, well inside it and near its centroid.
+    """Choose the position of each part's number: a pixel (x, y) of the part, well inside it and near its centroid.
 
     Returns:
-        Number of each present part -> (x, y).
+        Dictionary from the number of each present part to (x, y).
     """
     step = -(-max(labels.shape) // NUMBER_GRID)
     start = min(step // 2, (min(labels.shape) - 1) // 2)
@@ -156,7 +156,7 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
             y, x = y[inside], x[inside]
             best = np.argmin((y - middle_y) ** 2 + (x - middle_x) ** 2)
             points[part] = (int(x[best]) * step + start, int(y[best]) * step + start)
-        else:  # a part that lies between the grid's points
+        else:  # the part is so thin that it falls between the grid's points
             y, x = divmod(int(np.argmax(labels == part)), labels.shape[1])
             points[part] = (x, y)
     points.pop(0, None)
@@ -164,7 +164,7 @@ def number_points(labels: np.ndarray) -> dict[int, tuple[int, int]]:
 
 
 def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
-    """Blend the parts' colours with the image in grey, so that its hues do not alter them; fade the background."""
+    """Blend the parts' colours with the image in grey, because its hues would alter them; fade the background."""
     strength = np.float32(alpha)
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None]
     parts = grey * (1 - strength) + colours[labels] * strength
@@ -173,7 +173,7 @@ def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: flo
 
 
 def _depth(labels: np.ndarray) -> np.ndarray:
-    """Distance in steps, ``(h, w)``, to the nearest pixel of another label or outside of the image."""
+    """Return the distance in steps, ``(h, w)``, to the nearest pixel of another label or outside the image."""
     inside = np.pad(labels > 0, 1)
     padded = np.pad(labels, 1)
     for axis in (0, 1):
@@ -187,7 +187,7 @@ def _depth(labels: np.ndarray) -> np.ndarray:
 
 
 def _shifted(mask: np.ndarray, shift: int, axis: int) -> np.ndarray:
-    """``mask`` moved by ``shift`` pixels along an axis, without wrapping around."""
+    """Move ``mask`` by ``shift`` pixels along an axis, without wrapping around."""
     moved = np.zeros_like(mask)
     if shift >= mask.shape[axis]:
         return moved

@@ -19,7 +19,7 @@ from partzoo.parts.coco import to_coco
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
-FORMAT = 1  # of .npz and .index.png; see check_version
+FORMAT = 1  # version of .npz and .index.png; see check_version
 ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 
@@ -84,7 +84,8 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
 def _write_index_png(parts: Parts, file: BinaryIO) -> None:
     image = Image.fromarray(parts.labels)
     if parts.labels.dtype == np.uint8:
-        image.putpalette(drawing.palette(parts.k).tobytes())
+        # 256 colours, so that Pillow stores 8 bits; of fewer bits, torchvision reads other numbers.
+        image.putpalette(drawing.palette(parts.k).tobytes().ljust(3 * 256, b"\0"))
     about = PngImagePlugin.PngInfo()
     about.add_itxt("partzoo", json.dumps({"format": FORMAT, "k": parts.k, "names": parts.names}))
     image.save(file, "PNG", pnginfo=about)

@@ -1,4 +1,4 @@
-"""``Parts``: the parts found in one image, at the image's own size."""
+"""``Parts``: the parts found in one image, at the image's original size."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Parts:
     @cached_property
     def areas(self) -> np.ndarray:
         """Number of pixels of each part, ``(k,)`` int64."""
-        counts = (np.bincount(row, minlength=self.k + 1) for row in self._labels)  # it casts what it counts to int64
+        counts = (np.bincount(row, minlength=self.k + 1) for row in self._labels)  # by row: bincount copies to int64
         return _frozen(np.sum(list(counts), axis=0)[1:])
 
     @cached_property
@@ -159,7 +159,7 @@ class Parts:
         return _frozen(np.where(self.areas[:, None] > 0, boxes, 0))
 
     def mask(self, part: int) -> np.ndarray:
-        """Mask ``(H, W)`` bool of one part, or of the background for 0.
+        """Return the mask ``(H, W)`` bool of one part, or of the background for 0.
 
         Raises:
             UsageError: the part is not in 0..k.
@@ -175,8 +175,8 @@ class Parts:
 
         Args:
             alpha: opacity of the colours, 0..1.
-            outlines: draw lines between parts.
-            numbers: write each part's number inside it, if both sides of the image have at least 48 pixels.
+            outlines: whether to draw lines between parts.
+            numbers: whether to write each part's number inside it; ignored if a side has less than 48 pixels.
             scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
         Returns:
@@ -220,10 +220,10 @@ class Parts:
 
         Args:
             margin: margin on every side, as a share of the box's longer side.
-            masked: paint pixels outside of the part white.
+            masked: whether to paint pixels outside the part white.
 
         Returns:
-            Number of each present part -> RGB PIL image.
+            Dictionary from the number of each present part to an RGB PIL image.
 
         Raises:
             UsageError: the image is unknown, or the margin is negative.
@@ -254,7 +254,7 @@ class Parts:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
                 other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.json`` (COCO).
             scale: factor of enlargement of an overlay; None enlarges its longer side to about 800 pixels.
-            form: one of these suffixes, in place of the path's own: an overlay of ``x.index.jpg`` may be called
+            form: one of these suffixes, instead of the path's: an overlay of ``x.index.jpg`` may be called
                 ``x.index.png``.
 
         Raises:
@@ -265,10 +265,10 @@ class Parts:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Parts:
-        """Read an ``.npz`` or ``.index.png`` file of :meth:`save`; the latter holds neither image nor descriptors.
+        """Read an ``.npz`` or ``.index.png`` file written by :meth:`save`; the latter holds no image or descriptors.
 
         Raises:
-            UsageError: the suffix is another.
+            UsageError: the suffix is not one of these.
             PartzooError: the file is missing or damaged.
         """
         return cls(**files.load(path))
@@ -324,7 +324,7 @@ class Parts:
         return f"{len(self.present)} of {counted(self.k, 'part')} in {height}x{width} pixels"
 
     def _rows(self) -> list[tuple[int, str, float]]:
-        """(number, name, share of the image) of each present part."""
+        """Return (number, name, share of the image) of each present part."""
         return [(i, self.names[i - 1], self.areas[i - 1] / self._labels.size) for i in self.present]
 
     @cached_property
@@ -346,9 +346,9 @@ class Parts:
 
 
 def _frozen(array: np.ndarray, dtype: type | None = None) -> np.ndarray:
-    """A read-only copy, which later changes of the caller's array do not affect.
+    """Return a read-only copy, which later changes to the caller's array do not affect.
 
-    An array that owns its memory and is read-only already is kept: those of large images would double the memory.
+    An array that owns its memory and is read-only already is not copied, which would double a large image's memory.
     """
     if isinstance(array, np.ndarray) and array.flags.owndata and array.flags.c_contiguous and not array.flags.writeable:
         if dtype is None or array.dtype == dtype:

@@ -1,4 +1,4 @@
-"""Drawing figures 4, 5 and 6 of PART for one image, with Pillow and numpy only.
+"""Drawing of figures 4, 5 and 6 of PART for one image, with Pillow and numpy only.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1.
 """
@@ -34,18 +34,18 @@ def place(patches: Sequence[np.ndarray], centres: np.ndarray, size: tuple[int, i
 
 
 def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int = 0) -> Image.Image:
-    """Draw figure 4: patches off and on the grid as given, at their true positions, and at the predicted ones.
+    """Draw figure 4: patches off and on the grid, in a mosaic, at their true and at their predicted positions.
 
     Args:
         off_grid, on_grid: relations between patches of one image.
-        reference: the reference of the paper's assembly by a single patch, which is shown beside that by all patches.
+        reference: number of the patch for the paper's assembly by a single patch, drawn beside that by all patches.
     """
     rows = []
     for name, relations in (("off-grid", off_grid), ("on-grid", on_grid)):
         one, every = relations.assemble(reference), relations.assemble()
         panels = [
             (f"{name}: {len(relations)} patches", _mosaic(relations.patches)),
-            ("true places", one.truth),
+            ("true positions", one.truth),
             (f"by patch {reference}: {one.error:.0f} px off", one.image),
             (f"by all patches: {every.error:.0f} px off", every.image),
         ]
@@ -79,7 +79,7 @@ def uncertainty(relations: PatchRelations, pixels: np.ndarray, boxes: np.ndarray
             if reference != index:
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
         _frame(panel, boxes[index], TRUE)
-        panels.append((f"{name}: the references' places spread {spread[index]:.0f} px", panel))
+        panels.append((f"{name}: the references' positions spread {spread[index]:.0f} px", panel))
     return row(panels)
 
 
@@ -106,7 +106,7 @@ def matrices(relations: PatchRelations) -> Image.Image:
 
 
 def row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Titled images side by side on white."""
+    """Draw titled images side by side on white."""
     size = max(12, round(max(panel.width for _, panel in panels) / 28))
     font = ImageFont.load_default(size)
     widths = [max(panel.width, round(font.getlength(title))) for title, panel in panels]
@@ -123,7 +123,7 @@ def row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def _mosaic(patches: Sequence[np.ndarray]) -> Image.Image:
-    """Patches in rows, in the order in which the model takes them."""
+    """Arrange patches in rows, in the order in which the model receives them."""
     columns = int(np.ceil(len(patches) ** 0.5))
     cell = max(max(patch.shape[:2]) for patch in patches)
     step = cell + max(1, cell // 16)

@@ -1,4 +1,4 @@
-"""``relate_images``: whether two images or patches come from one image, and how far apart they lie in it."""
+"""``relate_images`` predicts whether two images or patches come from one image, and the shift between them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ImageRelation:
-    """The relation of one image or patch to another.
+    """The predicted relation of one image or patch to another.
 
     Attributes:
         same: probability, 0..1, that both come from the same image.
@@ -40,16 +40,17 @@ class ImageRelation:
 def relate_images(
     a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False, device: Device = None
 ) -> ImageRelation | list[ImageRelation]:
-    """Predict whether two images show the same one, or how two patches of an image lie relative to each other.
+    """Predict whether two images or patches come from one image, and the shift between them.
 
-    Each is resized to the square on which the model was trained. The model is not symmetric: relating ``b`` to ``a``
+    Each is resized to the square on which the model was trained. The model is not symmetric, so relating ``b`` to ``a``
     may give a slightly different result.
 
     Args:
-        a, b: images, as :func:`partzoo.images.opening.open_images` takes them: one each, equally many, or one and many.
-        model: name of a Spatial Reasoning model, or the module; None is ``spatial-resnet32.tin``.
-        patches: the images are patches cut out of larger ones. This only matters to models of additive patches, which
-            place a patch on an empty image.
+        a, b: images, in any form that :func:`partzoo.images.opening.open_images` accepts: one each, equally many,
+            or one and many.
+        model: name of a Spatial Reasoning model, or the module; None uses ``spatial-resnet32.tin``.
+        patches: whether the images are patches cut out of larger ones. This matters only to models of additive patches,
+            which place a patch on an empty image.
         device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:

@@ -17,21 +17,21 @@ from PIL import Image
 from partzoo.errors import ShapeError, UsageError
 from partzoo.relations import figures
 
-ROUNDS = 50  # most iterations of the medians, which converge in about ten
+ROUNDS = 50  # largest number of iterations of the medians, which converge in about ten
 
 Reference = int | Literal["median", "least-squares"]
 Value = TypeVar("Value")
 
 
 class PatchRelations:
-    """Translations between all pairs of N patches, in pixels, and quantities derived from them.
+    """The translations between all pairs of N patches, in pixels, and quantities derived from them.
 
     Element (i, j) of a matrix is the translation from patch i, the reference, to patch j, the target. Positions are
     (x, y) in pixel edges: the image's top-left corner is (0, 0).
 
     Args:
         translations: ``(N, N, 2)``, x and y in pixels from centre to centre.
-        patches: N images ``(h, w, 3)`` uint8, in the size in which they are drawn.
+        patches: N images ``(h, w, 3)`` uint8, in the size at which they are drawn.
         boxes: ``(N, 4)`` left, top, right, bottom of the patches in pixels, if known.
         image: ``(H, W, 3)`` uint8, the image that the patches come from, if any.
         ratios: ``(N, N, 2)``, predicted width and height of j divided by those of i, for models with four targets.
@@ -90,14 +90,14 @@ class PatchRelations:
 
     @property
     def error(self) -> float:
-        """Mean distance, in pixels, of predicted from true translations over all pairs of different patches."""
+        """Mean distance, in pixels, between predicted and true translations over all pairs of different patches."""
         return float(np.linalg.norm(self.translations - self.true, axis=-1)[self._pairs].mean())
 
     def positions(self, reference: Reference = "least-squares") -> np.ndarray:
-        """Predicted positions of the patches' centres, ``(N, 2)`` in pixels.
+        """Compute the predicted positions of the patches' centres, ``(N, 2)`` in pixels.
 
         Args:
-            reference: number of a patch, which stays at its true position while the others are placed relative to it
+            reference: number of a patch, which keeps its true position while the others are placed relative to it
                 (the paper's method). ``"least-squares"`` minimizes the squared deviations from all N * N translations;
                 ``"median"`` minimizes the absolute deviations along x and y, which makes it robust to single bad
                 references. The last two determine positions up to a common shift, so they are centred on the mean of
@@ -144,9 +144,9 @@ class PatchRelations:
         )
 
     def seen_from(self) -> np.ndarray:
-        """Positions ``(N, N, 2)``: element (i, j) is the centre of patch j as predicted from reference i.
+        """Return positions ``(N, N, 2)``: element (i, j) is the centre of patch j as predicted from reference i.
 
-        References are at their true positions, or at those of least squares if the true ones are unknown.
+        References are at their true positions, or at the least-squares positions if the true ones are unknown.
 
         Source: PART, section 5.1 (iii) and figure 5.
         """
@@ -155,7 +155,7 @@ class PatchRelations:
         return places[:, None] + self.translations
 
     def uncertainty(self) -> np.ndarray:
-        """Spread of each patch's positions as predicted from all others, ``(N,)`` in pixels.
+        """Compute the spread of each patch's positions as predicted from all others, ``(N,)`` in pixels.
 
         It is the root mean square distance of these positions from their mean.
 
@@ -165,7 +165,7 @@ class PatchRelations:
         return np.sqrt(np.nanmean(((seen - np.nanmean(seen, axis=0)) ** 2).sum(-1), axis=0))
 
     def uncertainty_map(self) -> np.ndarray:
-        """Mean uncertainty of the patches that cover each pixel, ``(H, W)`` float32; NaN where there are none.
+        """Average the uncertainty of the patches that cover each pixel, ``(H, W)`` float32; NaN where there are none.
 
         Raises:
             UsageError: the patches do not come from one image.
@@ -179,16 +179,16 @@ class PatchRelations:
             return total / count
 
     def symmetry_error(self) -> float:
-        """Mean length of t_ij + t_ji over all pairs of different patches, in pixels; 0 for symmetric predictions.
+        """Compute the mean length of t_ij + t_ji over all pairs of different patches, in pixels; 0 for symmetric ones.
 
         Source: PART, section 5.1 (iv).
         """
         return float(np.linalg.norm(self.translations + self.translations.swapaxes(0, 1), axis=-1)[self._pairs].mean())
 
     def symmetry_correlation(self) -> tuple[float, float]:
-        """Correlation of t_ij with -t_ji over all pairs of different patches, for x and y; 1 for symmetric predictions.
+        """Compute the correlation of t_ij with -t_ji over all pairs of different patches, for x and y; 1 if symmetric.
 
-        NaN where the translations do not vary, as among patches of a blank image.
+        It is NaN if the translations do not vary, as among patches of a blank image.
         """
         there = self.translations[self._pairs]
         back = -self.translations.swapaxes(0, 1)[self._pairs]
@@ -200,9 +200,9 @@ class PatchRelations:
         return x, y
 
     def order(self) -> np.ndarray:
-        """Numbers of the patches from top-left to bottom-right: by rows of a patch's height, then from left to right.
+        """Return the numbers of the patches from top-left to bottom-right, by rows as high as a patch.
 
-        True positions are used if known, otherwise those of least squares.
+        True positions are used if known, otherwise the least-squares positions.
         """
         centres = self.centres
         places = self.positions() if centres is None else centres
@@ -221,7 +221,7 @@ class PatchRelations:
     def draw_matrices(self) -> Image.Image:
         """Draw figure 6 of the paper: matrices of x and y, predicted and true, for ordered and shuffled patches.
 
-        Bright is positive, dark is negative, and grey is zero. True matrices are omitted if they are unknown.
+        Bright is positive, dark is negative, and grey is zero. True matrices are omitted if unknown.
         """
         return figures.matrices(self)
 
@@ -277,7 +277,7 @@ class Assembly:
     error: float | None = None
 
     def side_by_side(self) -> Image.Image:
-        """The true image, if known, on the left of the predicted one."""
+        """Draw the true image, if known, to the left of the predicted one."""
         if self.truth is None:
             return self.image
         return figures.row([("true", self.truth), ("predicted", self.image)])

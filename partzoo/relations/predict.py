@@ -1,4 +1,4 @@
-"""``relate`` and ``assemble``: a PART model's translations between patches of images.
+"""``relate`` and ``assemble`` predict the translations between patches of images with a PART model.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1.
 """
@@ -40,26 +40,26 @@ def relate(
 ) -> PatchRelations:
     """Predict the translations between patches of an image, in pixels of the image.
 
-    Each patch is cut out of the image at its own resolution and resized, antialiased, to the model's P x P pixels; the
-    model never sees the rest of the image. Sampled patches are squares whose share of the image's longer side is that
-    of a patch in the model's training images (an eighth for the 64-pixel models). Models with two targets know only
+    Each patch is cut out of the image at full resolution and resized, antialiased, to the model's P x P pixels; the
+    model never sees the rest of the image. Sampled patches are squares, whose share of the image's longer side equals
+    that of a patch in the model's training images (an eighth for 64-pixel models). Models with two targets know only
     patches of one size and predict multiples of this side; models with four targets predict multiples of the
     reference's width and height.
 
     Args:
-        image: one image, as :func:`partzoo.images.opening.open_image` takes it.
+        image: one image, in any form that :func:`partzoo.images.opening.open_image` accepts.
         boxes: ``(N, 4)`` left, top, right, bottom in pixels, for example :attr:`Parts.boxes`; None samples patches.
         n: number of patches to sample off the grid.
-        model: name or file of a PART model, or the module; None is the bundled one.
+        model: name or file of a PART model, or the module; None uses the bundled model.
         sampling: ``"off-grid"`` samples positions uniformly; ``"on-grid"`` takes all cells of a grid whose cells are as
             nearly square as possible, in random order; ``"multi-scale"`` samples sides from half to twice a patch's.
         weights: ``(H, W)``, density of the patches' centres, for example the mask of a part; uniform if all are zero.
-            Not for ``"on-grid"``.
+            Not available for ``"on-grid"``.
         seed: random seed of the sampling.
         device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
-        The relations.
+        The relations between the patches.
 
     Raises:
         ImageError: the image cannot be read.
@@ -73,7 +73,7 @@ def relate(
     if boxes is None:
         chosen = _own_boxes(opened.size, n, part, sampling, weights, seed)
     elif weights is not None:
-        raise UsageError("weights= is for sampling patches, but boxes= gives them: leave one of the two out.")
+        raise UsageError("weights= is for sampling patches, but boxes= sets them: leave one of the two out.")
     else:
         chosen = _checked(boxes, opened.size)
     source = Image.fromarray(opened.pixels)
@@ -94,13 +94,14 @@ def assemble(
     """Assemble patches into one image by predicted translations; the patches may come from different images.
 
     Args:
-        patches: at least two images, as :func:`partzoo.images.opening.open_images` takes them, each a whole patch.
-        model: name or file of a PART model, or the module; None is the bundled one.
+        patches: at least two images, in any form that :func:`partzoo.images.opening.open_images` accepts, each a whole
+            patch.
+        model: name or file of a PART model, or the module; None uses the bundled model.
         reference: method of placing the patches; see :meth:`PatchRelations.positions`.
         device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
-        The image, on the smallest canvas that holds all patches, each in its own size.
+        The image, on the smallest canvas that holds all patches, each at its original size.
 
     Raises:
         ImageError: a patch cannot be read.
@@ -119,7 +120,7 @@ def assemble(
 
 
 def model_of(model: str | Path | Part | None, device: Device = None) -> Part:
-    """The PART model of this name or file, or the given module itself, on a device; None is the bundled model.
+    """Return the PART model of this name or file, or the given module, on a device; None returns the bundled model.
 
     Raises:
         UsageError: the model is not a PART model.

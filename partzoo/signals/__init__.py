@@ -1,4 +1,4 @@
-"""Signals of many channels, such as EEG: reading, preprocessing, and synthetic ones."""
+"""Multichannel signals such as EEG: reading, preprocessing, and synthetic recordings."""
 
 from partzoo.signals.edf import read_edf
 from partzoo.signals.preparing import end_to_end, filtered, normalized, to_windows, window_starts

@@ -1,4 +1,4 @@
-"""Reading recordings in EDF and EDF+.
+"""Reader of recordings in EDF and EDF+.
 
 Source: the specifications of EDF (https://www.edfplus.info/specs/edf.html) and EDF+ (edfplus.html).
 """
@@ -19,8 +19,8 @@ import numpy as np
 from partzoo.errors import UsageError, counted, require
 from partzoo.signals.units import microvolts
 
-_HEAD = 256  # bytes of the header's first part, and of its part on each signal
-# Widths in bytes of what the header states on each signal, and the order in which it states it.
+_HEAD = 256  # number of bytes of the header's first part, and of its part for each signal
+# Widths in bytes of the header's fields for each signal, in the order in which they are stored.
 _FIELDS = {
     "label": 16,
     "sensor": 80,
@@ -37,18 +37,18 @@ _LIMITS = ("physical minimum", "physical maximum", "stored minimum", "stored max
 _NOTES = "edf annotations"
 _ONSET = re.compile(rb"([+-]?\d+(?:[.,]\d*)?)(?:\x15[^\x14]*)?\x14")
 _ROUNDING = 1.1e-3  # seconds; onsets are often rounded to milliseconds
-_LONGEST = 86_400  # seconds of gaps in a file, which take memory like a signal
+_LONGEST = 86_400  # largest total length of gaps in seconds, since gaps take memory like a signal
 
 
 @dataclass(frozen=True)
 class EdfSignal:
-    """One signal of a file.
+    """One signal of an EDF file.
 
     Attributes:
-        name: its label; labels that occur more than once are numbered, ``EEG-0``, ``EEG-1``.
-        unit: of the physical values, as it is written.
-        limits: physical and stored minimum and maximum, as they are written.
-        place: its samples within a record.
+        name: label of the signal; labels that occur more than once are numbered, ``EEG-0``, ``EEG-1``.
+        unit: unit of the physical values, as written in the file.
+        limits: physical and stored minimum and maximum, as written in the file.
+        place: range of its samples within a record.
     """
 
     name: str
@@ -58,22 +58,22 @@ class EdfSignal:
 
     @property
     def samples(self) -> int:
-        """Samples in a record."""
+        """Number of samples in a record."""
         return self.place.stop - self.place.start
 
 
 @dataclass(frozen=True)
 class EdfHeader:
-    """What the header of a file states.
+    """The contents of an EDF file's header.
 
     Attributes:
         kind: ``"EDF+C"``, ``"EDF+D"`` (with gaps between records), or another text for plain EDF.
-        records: number of records, -1 where the recorder did not finish the file.
-        seconds: length of a record.
-        signals: all but annotations; empty in a file of annotations alone, such as a hypnogram of Sleep-EDF.
-        notes: the first signal of annotations, which holds the onset of each record.
-        start: byte at which the records begin.
-        width: samples in a record, over all signals and annotations.
+        records: number of records, or -1 if the recorder did not finish the file.
+        seconds: length of a record in seconds.
+        signals: all signals except annotations; empty for a file of annotations only, such as a hypnogram of Sleep-EDF.
+        notes: first signal of annotations, which holds the onset of each record.
+        start: offset of the records in bytes.
+        width: number of samples in a record, over all signals and annotations.
     """
 
     kind: str
@@ -86,15 +86,15 @@ class EdfHeader:
 
 
 def read_edf(file: str | Path, channels: Sequence[str]) -> tuple[np.ndarray, float]:
-    """Read channels of a recording.
+    """Read channels of a recording as microvolts.
 
-    A warning states where a recording breaks off, where a channel's unit is unknown (its values are then taken as
-    microvolts), and where a channel has no range to scale it by (its stored values are then taken as they are).
+    A warning states if a recording is truncated, if a channel's unit is unknown (its values are then taken as
+    microvolts), and if a channel has no range to scale it by (its stored values are then used unchanged).
 
     Args:
         file: an ``.edf`` file.
         channels: exact names of the channels, in the order of the result. If their rates differ, all are resampled to
-            the highest; other channels of the file have no influence.
+            the highest rate; other channels of the file have no influence.
 
     Returns:
         The signal, ``(C, T)`` float64 in microvolts, NaN in the gaps of EDF+D, and its rate in samples per second.
@@ -135,7 +135,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
             count = _count(_text(head[252:256]))
             table = opened.read(_HEAD * count)
         if not count or len(table) < _HEAD * count:
-            raise ValueError("it breaks off within its header; download it again")
+            raise ValueError("it ends within its header; download it again")
         columns = _columns(table, count)
         signals = _signals(columns)
         notes = [label.casefold() == _NOTES for label in columns["label"]]
@@ -155,7 +155,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
 
 
 def _text(field: bytes) -> str:
-    """A field of the header; the format's ASCII is often Latin-1, seldom UTF-8."""
+    """Decode a field of the header; the format's ASCII is often Latin-1, and seldom UTF-8."""
     try:
         return field.decode().strip("\0 \t\r\n")
     except UnicodeDecodeError:
@@ -163,14 +163,14 @@ def _text(field: bytes) -> str:
 
 
 def _count(text: str) -> int:
-    """A number of the header that counts something."""
+    """Parse a field of the header that holds a count."""
     if not re.fullmatch("[0-9]+", text):
         raise ValueError(f"its header states {text!r} where a count belongs")
     return int(text)
 
 
 def _number(text: str) -> float:
-    """A number of the header, which some writers give a decimal comma."""
+    """Parse a field of the header that holds a number; some writers use a decimal comma."""
     try:
         number = float(text.replace(",", "."))
     except ValueError:
@@ -181,7 +181,7 @@ def _number(text: str) -> float:
 
 
 def _columns(table: bytes, count: int) -> dict[str, list[str]]:
-    """What the header states on each signal, by field."""
+    """Split the header's table of signals into its fields."""
     found, at = {}, 0
     for field, width in _FIELDS.items():
         found[field] = [_text(table[at + i * width : at + (i + 1) * width]) for i in range(count)]
@@ -190,7 +190,7 @@ def _columns(table: bytes, count: int) -> dict[str, list[str]]:
 
 
 def _signals(columns: dict[str, list[str]]) -> list[EdfSignal]:
-    """All signals in the order of the file, annotations among them."""
+    """Return all signals in the order of the file, including annotations."""
     found: list[EdfSignal] = []
     limits = zip(*(columns[field] for field in _LIMITS), strict=True)
     rows = zip(_numbered(columns["label"]), columns["unit"], limits, map(_count, columns["samples"]), strict=True)
@@ -201,7 +201,7 @@ def _signals(columns: dict[str, list[str]]) -> list[EdfSignal]:
 
 
 def _numbered(labels: Sequence[str]) -> list[str]:
-    """Labels, with a number at those that occur more than once."""
+    """Number the labels that occur more than once."""
     many, seen = Counter(labels), Counter[str]()
     names = []
     for label in labels:
@@ -212,7 +212,7 @@ def _numbered(labels: Sequence[str]) -> list[str]:
 
 def _chosen(file: Path, header: EdfHeader, channels: Sequence[str]) -> list[EdfSignal]:
     if not header.signals:
-        raise UsageError(f"{file} holds annotations alone, without any signal: give the recording beside it.")
+        raise UsageError(f"{file} holds only annotations, without any signal: pass the recording beside it.")
     if not channels:
         raise UsageError("channels is empty: name at least one channel with data.channels.")
     known = {signal.name: signal for signal in header.signals}
@@ -225,11 +225,11 @@ def _chosen(file: Path, header: EdfHeader, channels: Sequence[str]) -> list[EdfS
 
 
 def _limits(file: Path, signal: EdfSignal) -> tuple[float, ...]:
-    """Physical and stored minimum and maximum."""
+    """Parse the physical and stored minimum and maximum of a signal."""
     try:
         return tuple(_number(text) for text in signal.limits)
     except ValueError as error:
-        raise UsageError(f"{file} cannot be read as EDF: of the range of channel {signal.name}, {error}.") from error
+        raise UsageError(f"{file} cannot be read as EDF: for the range of channel {signal.name}, {error}.") from error
 
 
 def _has_range(file: Path, signal: EdfSignal) -> bool:
@@ -238,7 +238,7 @@ def _has_range(file: Path, signal: EdfSignal) -> bool:
 
 
 def _scale(file: Path, signal: EdfSignal) -> tuple[float, float]:
-    """Gain and offset: microvolts = gain * stored + offset."""
+    """Return gain and offset: microvolts = gain * stored + offset."""
     if not _has_range(file, signal):
         return 1.0, 0.0
     low, high, least, most = _limits(file, signal)
@@ -253,7 +253,7 @@ def _warn_of_scales(file: Path, signals: Sequence[EdfSignal]) -> None:
     if unscaled:
         warnings.warn(
             f"{file} states no range for {', '.join(unscaled)} (its physical or stored minimum equals the maximum): "
-            "the stored values are taken as they are, and their unit is unknown.",
+            "the stored values are used unchanged, and their unit is unknown.",
             stacklevel=3,
         )
     unknown = [signal for signal in signals if microvolts(signal.unit) is None and signal.name not in unscaled]
@@ -266,21 +266,21 @@ def _warn_of_scales(file: Path, signals: Sequence[EdfSignal]) -> None:
 
 
 def _records(file: Path, header: EdfHeader) -> np.ndarray:
-    """Stored values ``(records, width)`` int16 of all whole records, mapped from disk."""
+    """Memory-map the stored values ``(records, width)`` int16 of all complete records."""
     whole, rest = divmod(max(os.path.getsize(file) - header.start, 0), 2 * header.width) if header.width else (0, 0)
     if not whole:
-        raise UsageError(f"{file} cannot be read as EDF: it breaks off within its first record; download it again.")
+        raise UsageError(f"{file} cannot be read as EDF: it ends within its first record; download it again.")
     if rest or whole != header.records:
         warnings.warn(
-            f"{file} breaks off or was not finished: its header states {counted(header.records, 'record')}, "
-            f"and it holds {whole} whole ones{' and a part of one' if rest else ''}. The whole records are read.",
+            f"{file} is truncated or unfinished: its header states {counted(header.records, 'record')}, but it holds "
+            f"{whole} whole ones{' and a part of one' if rest else ''}. The whole records are read.",
             stacklevel=3,
         )
     return np.memmap(file, "<i2", "r", header.start, (whole, header.width))
 
 
 def _runs(file: Path, header: EdfHeader, stored: np.ndarray, rate: float) -> list[tuple[int, int, int]]:
-    """Records that follow each other without a gap: the sample at which they start, the first, and that after the last.
+    """Group records that follow each other without a gap: sample at which they start, first record, and end record.
 
     Raises:
         UsageError: the onsets of EDF+D are missing or not in order, or the gaps are too long.
@@ -291,7 +291,7 @@ def _runs(file: Path, header: EdfHeader, stored: np.ndarray, rate: float) -> lis
     breaks = np.flatnonzero(late > least) + 1
     if late[breaks - 1].sum() > _LONGEST:
         raise UsageError(
-            f"{file} has gaps of {late[breaks - 1].sum() / 3600:.0f} hours in all, and at most 24 are read: split it "
+            f"{file} has gaps of {late[breaks - 1].sum() / 3600:.0f} hours in all, but at most 24 are read: split it "
             "into several files."
         )
     if len(breaks) and header.kind != "EDF+D":
@@ -310,9 +310,9 @@ def _runs(file: Path, header: EdfHeader, stored: np.ndarray, rate: float) -> lis
 
 
 def _onsets(file: Path, header: EdfHeader, stored: np.ndarray, least: float) -> np.ndarray:
-    """Onset of each record in seconds, in order.
+    """Return the onset of each record in seconds, in order.
 
-    EDF+D must state them. In other files, which have no gaps by definition, onsets that are missing or not in order are
+    EDF+D must state them. Other files have no gaps by definition, so onsets that are missing or out of order are
     a mistake of the writer, and records follow each other.
     """
     found = _stated_onsets(header, stored)
@@ -329,7 +329,7 @@ def _onsets(file: Path, header: EdfHeader, stored: np.ndarray, least: float) -> 
 
 
 def _stated_onsets(header: EdfHeader, stored: np.ndarray) -> np.ndarray:
-    """Onset of each record in seconds, NaN where none is stated; the texts of annotations are not looked at."""
+    """Return the stated onset of each record in seconds, NaN if there is none; other annotations are ignored."""
     found = np.full(len(stored), np.nan)
     if header.notes is not None:
         for i, record in enumerate(stored[:, header.notes.place]):
@@ -339,7 +339,7 @@ def _stated_onsets(header: EdfHeader, stored: np.ndarray) -> np.ndarray:
 
 
 def _upsampled(values: np.ndarray, samples: int, most: int) -> np.ndarray:
-    """Values at the highest rate of the channels; each record has ``samples`` of them, and gets ``most``."""
+    """Upsample values to the highest rate of the channels; each record has ``samples`` of them, and gets ``most``."""
     if samples == most:
         return values
     return require("scipy.signal", "eeg").resample_poly(values, most, samples, padtype="line")

@@ -1,7 +1,7 @@
 """Preprocessing of signals: band pass, resampling, windows and normalization.
 
-Values that are NaN, infinite, or masked are missing samples. They spoil no other: each stretch between them is filtered
-by itself, and no window spans them.
+Values that are NaN, infinite, or masked are missing samples. They do not affect others: each stretch between them is
+filtered separately, and no window spans them.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 8.1, "1D time series classification".
 """
@@ -20,50 +20,50 @@ from partzoo.errors import ShapeError, UsageError, require
 BAND = (0.1, 30.0)
 RATE = 100
 SECONDS = 30
-# A channel of a window is silent below this share of what its louder windows have, whatever the unit. It lies below any
-# electrode's noise, and above what a filter leaves of a signal a minute after its end.
+# A channel of a window is silent below this share of the deviation of its louder windows, whatever the unit. The share
+# is below any electrode's noise, and above what a filter leaves of a signal a minute after its end.
 SILENT = 5e-5
 CONSTANT = 1e-12  # a channel that varies by less than this share of its level is constant
-LOUDER = 0.9  # quantile of the deviations over windows; loud artefacts in less than a tenth have no influence
+LOUDER = 0.9  # quantile of the deviations over windows, so that artefacts in under a tenth of them have no influence
 
 
 def to_windows(signal: np.ndarray, rate: float, *, channels: Sequence[str] = ()) -> np.ndarray:
     """Preprocess a recording for ``part-vit1d``: filter, resample to 100 Hz, cut into windows of 30 s, normalize.
 
-    The result does not depend on the unit. Where samples are missing, windows begin anew after them, and a warning
-    states so, since the windows are then not 30 s apart; :func:`window_starts` of the :func:`filtered` signal gives
+    The result does not depend on the unit. Windows restart after missing samples, and a warning
+    states this, since the windows are then not 30 s apart; :func:`window_starts` of the :func:`filtered` signal returns
     their times.
 
     Args:
         signal: ``(C, T)``; NaN, infinite and masked values are missing samples.
         rate: samples per second.
-        channels: names of the channels, for messages; numbers from 0 where there are none.
+        channels: names of the channels, for messages; without names, messages number them from 0.
 
     Returns:
         ``(n, C, 3000)`` float32, consecutive windows; an incomplete last window is dropped.
 
     Raises:
-        UsageError: samples are missing everywhere, so that no window is left.
+        UsageError: so many samples are missing that no window is left.
     """
     kept = filtered(signal, rate)
     windows = whole_windows(kept, channels)
     if not np.isfinite(kept).all():
         warnings.warn(
-            f"{_missing(kept, channels)}: windows begin anew after missing samples, and are not all {SECONDS} s apart.",
+            f"{_missing(kept, channels)}: windows restart after missing samples, and are not all {SECONDS} s apart.",
             stacklevel=2,
         )
     return windows
 
 
 def whole_windows(signal: np.ndarray, channels: Sequence[str] = ()) -> np.ndarray:
-    """Normalized windows of 30 s ``(n, C, 3000)`` of a filtered signal ``(C, T)`` at 100 Hz, without missing samples.
+    """Cut a filtered signal ``(C, T)`` at 100 Hz into normalized 30 s windows ``(n, C, 3000)`` without missing samples.
 
     Args:
-        signal: as :func:`filtered` returns it.
+        signal: a signal returned by :func:`filtered`.
         channels: names of the channels, for the message.
 
     Raises:
-        UsageError: samples are missing everywhere, so that no window is left.
+        UsageError: so many samples are missing that no window is left.
     """
     windows = end_to_end(signal, SECONDS * RATE)
     check_left(windows, signal, channels)
@@ -71,10 +71,10 @@ def whole_windows(signal: np.ndarray, channels: Sequence[str] = ()) -> np.ndarra
 
 
 def check_left(windows: np.ndarray, signal: np.ndarray, channels: Sequence[str] = ()) -> None:
-    """Refuse a filtered signal ``(C, T)`` at 100 Hz of which missing samples leave no window.
+    """Refuse a filtered signal ``(C, T)`` at 100 Hz in which missing samples leave no window.
 
     Raises:
-        UsageError: as said, with the channel and the time.
+        UsageError: no window is left; the message names the channel and the time.
     """
     if not len(windows) and signal.shape[1] >= SECONDS * RATE and not np.isfinite(signal).all():
         raise UsageError(
@@ -84,9 +84,9 @@ def check_left(windows: np.ndarray, signal: np.ndarray, channels: Sequence[str] 
 
 
 def filtered(signal: np.ndarray, rate: float, *, band: tuple[float, float] = BAND, target: int = RATE) -> np.ndarray:
-    """Filter a signal by a band pass (Butterworth of order 4, forwards and backwards) and resample it.
+    """Apply a band-pass filter (Butterworth of order 4, forwards and backwards) to a signal and resample it.
 
-    Stretches between missing samples are filtered one by one; those shorter than a second are left out.
+    Stretches between missing samples are filtered separately; stretches shorter than a second are left out.
 
     Args:
         signal: ``(C, T)``; NaN, infinite and masked values are missing samples.
@@ -120,7 +120,7 @@ def filtered(signal: np.ndarray, rate: float, *, band: tuple[float, float] = BAN
         kept = np.zeros_like(values)
         for start, end in stretches:
             stretch = values[start:end]
-            if np.ptp(stretch) > CONSTANT * np.abs(stretch).max():  # of a constant, the filter leaves rounding errors
+            if np.ptp(stretch) > CONSTANT * np.abs(stretch).max():  # filtering a constant would leave rounding errors
                 kept[start:end] = scipy.sosfiltfilt(filters, stretch)
         resampled = scipy.resample_poly(kept, ratio.numerator, ratio.denominator).astype(np.float32)
         for start, end in _between(stretches, len(values)):
@@ -136,10 +136,10 @@ def end_to_end(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def window_starts(signal: np.ndarray, length: int) -> np.ndarray:
-    """First samples ``(n,)`` int64 of consecutive windows of a signal ``(C, T)``, without a missing sample.
+    """Return the first samples ``(n,)`` int64 of consecutive windows of a signal ``(C, T)``, without a missing sample.
 
-    Windows lie end to end, and begin anew after missing samples (NaN or infinite). What remains before them and at the
-    end is dropped.
+    Windows follow each other, and restart after missing samples (NaN or infinite). Samples left over before them and at
+    the end are dropped.
     """
     stretches = _stretches(np.isfinite(signal).all(0), length)
     starts = [np.arange(start, end - length + 1, length) for start, end in stretches]
@@ -149,7 +149,7 @@ def window_starts(signal: np.ndarray, length: int) -> np.ndarray:
 def normalized(windows: np.ndarray) -> np.ndarray:
     """Normalize each channel of each window ``(n, C, T)`` to mean 0 and deviation 1; silent channels become 0.
 
-    Silent is what does not vary, or has less than ``SILENT`` of the deviation of the channel's louder windows.
+    A channel is silent if it does not vary, or has less than ``SILENT`` of the deviation of its louder windows.
 
     Raises:
         UsageError: a value is NaN or infinite.
@@ -166,10 +166,10 @@ def normalized(windows: np.ndarray) -> np.ndarray:
 
 
 def check_finite(windows: np.ndarray) -> None:
-    """Refuse windows ``(n, C, T)`` in which a value is NaN or infinite.
+    """Refuse windows ``(n, C, T)`` that contain a value that is NaN or infinite.
 
     Raises:
-        UsageError: as said, with the window and the channel.
+        UsageError: there is such a value; the message names the window and the channel.
     """
     found = np.argwhere(~np.isfinite(windows))
     if len(found):
@@ -181,19 +181,19 @@ def check_finite(windows: np.ndarray) -> None:
 
 
 def _stretches(present: np.ndarray, least: int) -> list[tuple[int, int]]:
-    """First sample and end of each run of at least ``least`` samples ``(T,)`` that are there."""
+    """Return the first sample and end of each run of at least ``least`` samples ``(T,)`` that are present."""
     edges = np.flatnonzero(np.diff(present.astype(np.int8), prepend=np.int8(0), append=np.int8(0))).reshape(-1, 2)
     return [(int(start), int(end)) for start, end in edges[edges[:, 1] - edges[:, 0] >= least]]
 
 
 def _between(stretches: Sequence[tuple[int, int]], samples: int) -> list[tuple[int, int]]:
-    """First sample and end of what lies before, between and after stretches."""
+    """Return the first sample and end of each gap before, between and after stretches."""
     starts, ends = [start for start, _ in stretches], [end for _, end in stretches]
     return [(start, end) for start, end in zip([0, *ends], [*starts, samples], strict=True) if start < end]
 
 
 def _missing(signal: np.ndarray, channels: Sequence[str]) -> str:
-    """The channel of a filtered signal ``(C, T)`` at 100 Hz that misses most samples, and when it first does."""
+    """Describe the channel of a filtered signal ``(C, T)`` at 100 Hz that misses most samples, and its first gap."""
     gone = ~np.isfinite(signal)
     worst = int(gone.sum(1).argmax())
     start, end = _stretches(gone[worst], 1)[0]

@@ -1,11 +1,11 @@
-"""Synthetic recordings of sleep, for testing code that is meant for real ones.
+"""Synthetic recordings of sleep, for testing code that is made for real ones.
 
-No data of any person is used. Sleep stages follow a Markov chain, and each has its textbook rhythms: wake has alpha at
+No person's data is used. Sleep stages follow a Markov chain, and each has its textbook rhythms: wake has alpha at
 the back of the head, blinks and muscle activity; N1 theta and slow eye movements; N2 theta, spindles and K-complexes;
 N3 delta; REM mixed low theta, sawtooth waves and rapid eye movements, without muscle tone. Every 45 to 90 s there is a
 turn, for example an arousal or the closing of the eyes, after which rhythms fade or build up; this gives time a
 direction. Frequencies, amplitudes, rates of events and restlessness differ between sleepers. Figures measured on these
-signals show whether a training works, not how well it works on recordings of people.
+signals show whether training works, not how well it works on recordings of people.
 
 Sources: the rhythms, and an arousal as an abrupt shift to faster ones, are from the scoring rules of the American
 Academy of Sleep Medicine, as in textbooks; the file layout is that of the PhysioNet challenge of 2018, which
@@ -26,8 +26,8 @@ STAGES = ("W", "N1", "N2", "N3", "R")
 EEG = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
 CHANNELS = (*EEG, "E1-M2", "Chin1-Chin2")
 SECONDS = 30
-GAIN = 50.0  # stored units per microvolt
-# Probabilities of a transition from the stage of a row to that of a column, every 30 s.
+GAIN = 50.0  # number of stored units per microvolt
+# Probabilities of a transition from a row's stage to a column's, every 30 s.
 TRANSITIONS = np.array(
     [
         [0.86, 0.12, 0.01, 0.00, 0.01],
@@ -56,9 +56,9 @@ EVENTS = {
     "rapid eye movement": ((1.0, 0, 0, 0, 6.0), (0.4, 0.12, 0.02)),
 }
 MUSCLE = (14.0, 7.0, 4.0, 3.0, 1.0)
-# Range of the time between turns in seconds: the eyes close, an arousal, a phasic burst of REM. After a turn, a rhythm
-# or the rate of an event fades (below 0) or builds up (above 0) with this time constant in seconds, for each stage; 0
-# is constant.
+# Range of the time between turns in seconds: closing of the eyes, an arousal, a phasic burst of REM. After a turn, a
+# rhythm or the rate of an event fades (below 0) or builds up (above 0) with this time constant in seconds, for each
+# stage; 0 is constant.
 TURNS = (45.0, 90.0)
 COURSES = {
     "alpha": (-15, -15, 0, 0, 0),
@@ -98,7 +98,7 @@ class Sleeper:
         object.__setattr__(self, "_person", person)
 
     def hypnogram(self, windows: int) -> np.ndarray:
-        """Sleep stages ``(windows,)`` int64, indices of ``STAGES``, one for every 30 s."""
+        """Draw sleep stages ``(windows,)`` int64, indices of ``STAGES``, one for every 30 s."""
         rng = np.random.default_rng([self.seed, 1])
         stay = np.eye(len(STAGES))
         chain = stay + np.clip(self._person["restless"], 0.4, 2.0) * (TRANSITIONS - stay)
@@ -147,14 +147,14 @@ class Sleeper:
         return np.vstack([head, eyes, chin]).astype(np.float32), stages
 
     def _track(self, levels: np.ndarray, stages: np.ndarray) -> np.ndarray:
-        """Level of each stage as a function of time, with transitions of two seconds."""
+        """Compute the level of each stage as a function of time, with transitions of two seconds."""
         each = np.repeat(levels[stages].astype(np.float64), SECONDS * self.rate)
         width = 2 * self.rate
         total = np.cumsum(np.pad(each, (width // 2 + 1, width - width // 2 - 1), mode="edge"))
         return (total[width:] - total[:-width]) / width
 
     def _noise(self, rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
-        """Noise of standard deviation 1 whose power is proportional to frequency to the power of ``-slope``."""
+        """Draw noise of standard deviation 1 whose power is proportional to frequency to the power of ``-slope``."""
         frequencies = np.fft.rfftfreq(samples, 1 / self.rate)
         shaped = np.fft.rfft(rng.standard_normal(samples)) / np.maximum(frequencies, 0.2) ** (slope / 2)
         shaped[0] = 0
@@ -162,7 +162,7 @@ class Sleeper:
         return found / found.std()
 
     def _rhythm(self, rng: np.random.Generator, samples: int, frequency: float, name: str) -> np.ndarray:
-        """An oscillation with randomly varying phase and amplitude; sawtooth waves rise slowly and fall fast."""
+        """Draw an oscillation with randomly varying phase and amplitude; sawtooth waves rise slowly and fall fast."""
         wander = 2 * np.pi * frequency / self.rate + 0.35 * np.sqrt(frequency / self.rate) * rng.standard_normal(
             samples
         )
@@ -175,14 +175,14 @@ class Sleeper:
         return wave * strength
 
     def _since_turns(self, rng: np.random.Generator, samples: int) -> np.ndarray:
-        """Seconds since the last turn, for each sample."""
+        """Draw turns, and return the seconds since the last turn for each sample."""
         t = np.arange(samples) / self.rate
         turns = rng.uniform(-TURNS[1], 0) + np.cumsum(rng.uniform(*TURNS, int((t[-1] + 2 * TURNS[1]) / TURNS[0]) + 1))
         turns = np.concatenate([[turns[0] - TURNS[1]], turns])
         return t - turns[np.searchsorted(turns, t, "right") - 1]
 
     def _course(self, constants: tuple[float, ...], stages: np.ndarray, since: np.ndarray) -> np.ndarray:
-        """Factor of a rhythm or a rate of events at each sample; its mean over the 30 s after a turn is 1."""
+        """Compute a factor of a rhythm or a rate of events at each sample; its mean over the 30 s after a turn is 1."""
         tau = np.repeat(np.array(constants, np.float64)[stages], SECONDS * self.rate)
         steady, lasting = tau == 0, np.where(tau == 0, 1, np.abs(tau))
         decay, mean = np.exp(-since / lasting), lasting / SECONDS * (1 - np.exp(-SECONDS / lasting))
@@ -203,7 +203,7 @@ class Sleeper:
         return wave
 
     def _shape(self, rng: np.random.Generator, name: str) -> np.ndarray:
-        """One event, in microvolts."""
+        """Draw the shape of one event, in microvolts."""
         lasting = {"spindle": (0.5, 1.5), "k-complex": (0.6, 1.1), "blink": (0.2, 0.4)}
         seconds = rng.uniform(*lasting.get(name, (1.5, 3.0) if name.startswith("slow") else (0.6, 1.2)))
         t = np.arange(int(seconds * self.rate)) / self.rate
@@ -233,12 +233,12 @@ def write_nights(
     """Write synthetic recordings in the layout of the PhysioNet challenge of 2018.
 
     Args:
-        folder: folder to write to; it gets ``training/sy00-0000/sy00-0000.hea``, ``.mat`` and ``.arousal``, and so on.
+        folder: folder to write to; its files are ``training/sy00-0000/sy00-0000.hea``, ``.mat`` and ``.arousal``, etc.
         sleepers: number of sleepers, each with one recording.
         windows: length of each recording, in windows of 30 s.
         rate: samples per second.
         seed: random seed of all sleepers.
-        progress: called with the number of recordings written, and the number of all.
+        progress: function that is called with the number of recordings written and the total.
 
     Returns:
         The folder.
@@ -253,7 +253,7 @@ def write_nights(
         record = folder / "training" / name
         record.mkdir(parents=True, exist_ok=True)
         signal, stages = Sleeper(seed * 1_000_000 + number, rate).night(windows)
-        stored = np.clip(np.rint(signal * GAIN), -32767, 32767).astype(np.int16)  # -32768 stands for "no value"
+        stored = np.clip(np.rint(signal * GAIN), -32767, 32767).astype(np.int16)  # -32768 means "no value"
         save(record / f"{name}.mat", {"val": stored}, format="4")
         lines = [f"{name} {len(CHANNELS)} {rate} {signal.shape[1]}"]
         lines += [

@@ -1,11 +1,11 @@
-"""Units of voltage, as headers of recordings write them."""
+"""Units of voltage, as written in the headers of recordings."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# "u" and "æ" stand for the micro sign: where there is none on the keyboard, and as code page 437 reads in Latin-1.
+# "u" and "æ" can mean the micro sign: on keyboards without it, and where code page 437 is read as Latin-1.
 _PREFIXES = {
     "": 1e6,
     **dict.fromkeys(("m", "milli"), 1e3),
@@ -17,11 +17,11 @@ _VOLTAGE = re.compile(r"(.*?)\s*v(?:olts?)?")
 
 
 def microvolts(unit: str) -> float | None:
-    """Microvolts in one unit, or None where the text is no known unit of voltage.
+    """Return the number of microvolts in a unit, or None if the text is not a known unit of voltage.
 
-    Capitals are read as small letters (``"UV"`` is a microvolt), except in ``"MV"``, which might be a megavolt.
+    Capitals are read as lower-case letters (``"UV"`` is a microvolt), except in ``"MV"``, which might be a megavolt.
     """
-    text = unicodedata.normalize("NFKC", unit.strip())  # the micro sign becomes the Greek letter
+    text = unicodedata.normalize("NFKC", unit.strip())  # maps the micro sign to the Greek letter
     found = _VOLTAGE.fullmatch(text.casefold())
     if found is None or (found[1] == "m" and text.startswith("M")):
         return None

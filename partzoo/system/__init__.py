@@ -1,1 +1,1 @@
-"""The machine: its hardware, and how memory is allocated."""
+"""The machine that partzoo runs on: its hardware, and the allocation of its memory."""

@@ -10,12 +10,12 @@ Device = torch.device | str | None
 
 
 def default_device() -> torch.device:
-    """CUDA if available, else the CPU."""
+    """Return CUDA if available, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_of(device: Device) -> torch.device:
-    """The device of this name; None is :func:`default_device`.
+    """Return the device of this name; None returns :func:`default_device`.
 
     Args:
         device: a device or its name, such as ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
@@ -45,14 +45,14 @@ def device_of(device: Device) -> torch.device:
 
 
 def why_no_cuda() -> str:
-    """Why torch finds no CUDA GPU, where its own build is the reason; otherwise empty."""
+    """Explain why torch finds no CUDA GPU if its build is the reason; otherwise return an empty string."""
     if torch.version.cuda is None and torch.version.hip is None:
         return "this torch was built without CUDA; see https://pytorch.org/get-started"
     return ""
 
 
 def _missing(device: torch.device) -> str:
-    """Why a GPU of this name does not exist here, and what to do; empty where nothing is known against it."""
+    """Explain why a GPU of this name does not exist here, and what to do; empty if nothing is known against it."""
     if device.type == "cuda" and not torch.cuda.is_available():
         why = f" ({reason})" if (reason := why_no_cuda()) else ""
         return f"torch finds no CUDA GPU on this machine{why}. Leave device= out to run on the CPU"

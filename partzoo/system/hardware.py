@@ -1,4 +1,4 @@
-"""Hardware and library versions, which are recorded with every figure."""
+"""Hardware and library versions of this machine, which are recorded with every figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile"
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, memory, GPU, library versions and load of this machine, ready for JSON."""
+    """Return processor, memory, GPU, library versions and load of this machine, ready for JSON."""
     known: dict[str, str] = {}
     flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")

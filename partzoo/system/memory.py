@@ -1,6 +1,6 @@
-"""Keeping freed memory in the process while a model trains or is evaluated on a CPU.
+"""Retention of freed memory in the process while a model trains or is evaluated on a CPU.
 
-Every layer frees maps of many megabytes and allocates as many again. By default glibc returns blocks of that size to
+Every layer frees maps of many megabytes and allocates new ones. By default glibc returns blocks of that size to
 the operating system, which hands them out again page by page, each filled with zeros. For a small convolutional network
 this takes a third of a training step, and half of a forward pass over large batches (docs/spatial.md, "Speed").
 """
@@ -12,9 +12,9 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # constants of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # constants from malloc.h
 NEVER = -1
-# Values to which glibc's thresholds grow in a process that frees large blocks, and its limit of mapped blocks.
+# Values that glibc's thresholds reach in a process that frees large blocks, and its limit of mapped blocks.
 ADAPTED = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20, M_MMAP_MAX: 65536}
 
 

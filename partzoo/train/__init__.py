@@ -1,1 +1,1 @@
-"""Training: data, augmentation and one loop for every method. Inference never imports this."""
+"""Training: data, augmentation and one loop for every method. Inference code never imports this package."""

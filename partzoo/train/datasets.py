@@ -1,6 +1,6 @@
-"""The images that a recipe's ``[data]`` names: a folder of your own, or a data set in its official layout.
+"""Readers of the images that a recipe's ``[data]`` names: a user's folder, or a data set in its official layout.
 
-The layouts are those that ``partzoo eval --protocol`` reads; only an image's class is used of their annotations.
+The layouts are those that ``partzoo eval --protocol`` reads, but only the image's class is used of their annotations.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Layout = Literal[
 
 @dataclass(frozen=True)
 class DataOptions(DataRecord):
-    """How training images are read, and what a release's record states about them.
+    """Options for reading training images, and what a release's record states about the data.
 
     Attributes:
-        layout: ``"folder"``, as :func:`partzoo.data.folders.load_images` reads one, or a data set's official
+        layout: ``"folder"``, read by :func:`partzoo.data.folders.load_images`, or the name of a data set's official
             layout, of which the training split is read.
-        frame: how an image becomes a square, see :class:`partzoo.data.image_sets.ImageSet`.
+        frame: way in which an image becomes a square, see :class:`partzoo.data.image_sets.ImageSet`.
         categories: classes to use, numbered in this order; empty means all.
         exclude: classes to leave out.
         limit: use at most this many images.
-        per_class: use at most this many of them from each class, drawn by the run's random seed; None means all.
+        per_class: use at most this many images from each class, drawn by the run's random seed; None means all.
     """
 
     layout: Layout = "folder"
@@ -49,7 +49,7 @@ class DataOptions(DataRecord):
 
 
 class Listed(NamedTuple):
-    """An image of a data set: its file, and its class's number and name where there is one."""
+    """An image of a data set: its file, with the number and name of its class if it has one."""
 
     file: Path
     number: int | None = None
@@ -59,17 +59,17 @@ class Listed(NamedTuple):
 def read_images(
     folder: str | Path, options: DataOptions, side: int, *, split: Literal["train", "val"] = "train", seed: int = 0
 ) -> ImageSet:
-    """Read the images to train on, or the held-out ones, ``side`` pixels high and wide.
+    """Read the images to train on, or the held-out images, resized to ``side`` x ``side`` pixels.
 
     Args:
         folder: folder of the data.
-        options: how it is read; ``limit`` and ``per_class`` apply to training images alone.
+        options: options for reading; ``limit`` and ``per_class`` apply to training images alone.
         side: height and width in pixels.
-        split: training or held-out images; only the layout ``"folder"`` has held-out ones.
+        split: training or held-out images; only the layout ``"folder"`` has held-out images.
         seed: random seed for ``per_class``.
 
     Raises:
-        UsageError: the folder is not in this layout, or lacks a class or the labels that are asked for.
+        UsageError: the folder is not in this layout, or lacks a class or labels that the options need.
     """
     training = split == "train"
     some = bool(options.categories or options.exclude)
@@ -80,7 +80,7 @@ def read_images(
         images = _listed(LAYOUTS[options.layout](folder), side, options.frame)
     else:
         raise UsageError(
-            f"data.layout={options.layout!r} has no held-out images. Use 'folder', the only layout that has some."
+            f"data.layout={options.layout!r} has no held-out images. Use 'folder', the only layout that has them."
         )
     if options.categories or options.exclude:
         images = of_categories(images, options, folder)
@@ -90,7 +90,7 @@ def read_images(
         if images.labels is None:
             raise UsageError(f"data={folder} has no classes. Leave out data.per_class.")
         if options.per_class < 1:
-            raise UsageError(f"data.per_class={options.per_class}, but it must be at least 1.")
+            raise UsageError(f"data.per_class={options.per_class} must be at least 1.")
         images = of_each_class(images, options.per_class, seed)
     return images
 
@@ -103,7 +103,7 @@ def _folder(folder: Path, split: str, side: int, limit: int | None, frame: Frame
 
 
 def of_each_class(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """At most ``count`` images of each class, in the set's order."""
+    """Select at most ``count`` images of each class, in the set's order."""
     labels = labels_of(images)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     chosen = [order[labels[order] == number][:count] for number in range(len(images.classes))]
@@ -120,10 +120,10 @@ def _listed(rows: Sequence[Listed], side: int, frame: Frame) -> ImageSet:
 
 
 def of_categories(images: ImageSet, options: DataOptions, folder: str | Path) -> ImageSet:
-    """Select the images of the classes that the options choose, and number these classes anew.
+    """Select the images of the classes that the options choose, and renumber these classes.
 
     Raises:
-        UsageError: the images, which were read from ``folder``, have no classes, or lack one that is chosen.
+        UsageError: the images, which were read from ``folder``, have no classes, or lack a chosen class.
     """
     if images.labels is None:
         raise UsageError(f"data={folder} has no classes. Leave out data.categories and data.exclude.")
@@ -162,7 +162,7 @@ def _partformers_partimagenet(folder: str | Path) -> list[Listed]:
 
 
 def _partimagenet(load: Callable) -> Callable[[str | Path], list[Listed]]:
-    """PartImageNet's own two layouts, where the class stands before the number in an image's name."""
+    """Return the reader of one of PartImageNet's two layouts, whose image names state the class before the number."""
 
     def read(folder: str | Path) -> list[Listed]:
         images = load(folder, "train").records

@@ -1,6 +1,6 @@
-"""Accuracy at few labels: PART models finetuned beside the same network from scratch, over label counts and seeds.
+"""Accuracy with few labels: PART models finetuned beside the same network from scratch, over label counts and seeds.
 
-PART, section 5.3, table 4 (off-grid against on-grid pretraining) and tables 6 and 7 (against the labelled baseline).
+Source: PART, section 5.3, table 4 (off-grid and on-grid pretraining) and tables 6 and 7 (the labelled baseline).
 """
 
 from __future__ import annotations
@@ -44,27 +44,28 @@ def few_labels(
     progress: Callable[[dict[str, Any]], None] | None = None,
     device: Device = None,
 ) -> list[dict[str, Any]]:
-    """Finetune every parent with few labels, and measure all on the same held-out images.
+    """Finetune every parent with few labels, and measure all of them on the same held-out images.
 
     A seed draws the labelled images, the same ones for every parent, and the random part of the weights. The network
     that starts from random weights has the size of the first parent.
 
     Args:
         data: folder with classes and held-out images, see :func:`partzoo.train.datasets.read_images`.
-        parents: label in the table -> model as :func:`partzoo.load` takes it; None starts from random weights.
-        out: folder of the table ``few-labels.csv`` and of each run. Rows that the table has already are not run again.
+        parents: models by their label in the table, in any form that :func:`partzoo.load` accepts; None starts from
+            random weights.
+        out: folder of the table ``few-labels.csv`` and of each run. Rows that the table already has are not run again.
         per_class: numbers of labelled images of each class.
-        seeds: random seeds of each training.
-        steps: number of steps of each training.
-        every: use every n-th class only.
-        options: how images are read.
+        seeds: random seeds of the training runs.
+        steps: number of steps of each training run.
+        every: use only every n-th class.
+        options: options for reading the images.
         task: values of :class:`FinetuneTask`.
         loop: values of :class:`LoopOptions`.
-        progress: called with each new row.
+        progress: function that is called with each new row.
         device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
 
     Returns:
-        Rows of ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``images`` (held out) and ``steps``.
+        Rows with ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``images`` (held-out ones) and ``steps``.
 
     Raises:
         UsageError: no parent is a model, the parents' image sizes differ, or the data has no labels.
@@ -72,7 +73,7 @@ def few_labels(
     models = {label: parent_of(name) for label, name in parents.items() if name is not None}
     sides = {model.config.size for model in models.values()}
     if not models:
-        raise UsageError("Every parent is None. Give at least one that is a model, whose size the others take.")
+        raise UsageError("Every parent is None. Pass at least one model, which sets the size of the others.")
     if len(sides) != 1:
         raise UsageError(f"The parents take images of {sorted(sides)} pixels. Give parents of one size.")
     first, options = next(iter(models.values())), options or DataOptions()
@@ -109,7 +110,7 @@ def few_labels(
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the seeds: ``parent``, ``per_class``, ``top1``, ``std``, ``seeds``."""
+    """Compute mean and standard deviation over the seeds: ``parent``, ``per_class``, ``top1``, ``std``, ``seeds``."""
     groups: dict[tuple[int, str], list[float]] = {}
     for row in rows:
         groups.setdefault((row["per_class"], row["parent"]), []).append(row["top1"])

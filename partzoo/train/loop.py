@@ -1,4 +1,4 @@
-"""One training loop for every method: budget, schedule, checkpoints, log."""
+"""The training loop shared by all methods: budget, schedule, checkpoints and log."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, path_aside
+from partzoo.files import check_version
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.device import Device, device_of
 from partzoo.system.memory import kept_memory
 from partzoo.train.muon import Muon
-from partzoo.weights.tensors import write_weights
+from partzoo.weights.tensors import save_tensors, write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -36,36 +35,36 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
-FORMAT = 1  # of the checkpoint
+FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
 KEPT = "this process has trained on another device: begin a new process, or leave device= out"
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How long and how to train.
+    """Options of the training loop: its budget, optimizer, schedule, checkpoints and precision.
 
     Attributes:
-        steps, minutes, epochs: the budget, exactly one of them, over all pieces of a resumed run together.
+        steps, minutes, epochs: budget, exactly one of them, over all pieces of a resumed run together.
         batch_size: number of images in a step of one process.
         optimizer: Adam with decoupled weight decay, Adam, SGD with Nesterov's momentum of 0.9, or Muon, which makes the
-            steps of matrices and kernels orthogonal, as large as Adam's, and leaves the rest to AdamW.
+            steps of matrices and kernels orthogonal, as large as Adam's, and leaves other parameters to AdamW.
         lr: highest learning rate.
         betas: decay rates of the moments of Adam, AdamW and Muon.
-        weight_decay: weight decay of the parameters that ``decay`` names.
-        decay: ``"matrices"`` is matrices and kernels alone, as in DeiT; ``"all"`` is all parameters.
-        warmup: part of the budget during which the rate rises to ``lr``.
+        weight_decay: weight decay of the parameters that ``decay`` selects.
+        decay: ``"matrices"`` selects matrices and kernels, as in DeiT; ``"all"`` selects all parameters.
+        warmup: share of the budget during which the rate rises to ``lr``.
         schedule: course of the rate after the warm-up: ``"cosine"`` lets it fall to zero at the end of the budget,
             ``"constant"`` keeps it, and ``"multistep"`` multiplies it by ``factor`` at each of the ``milestones``.
-        milestones: parts of the budget, like ``warmup``.
+        milestones: shares of the budget, like ``warmup``.
         factor: factor of the rate at a milestone.
         clip_grad: largest norm of the gradient; 0 does not clip.
         seed: random seed of weights, order and sampling.
-        checkpoint_minutes: minutes between checkpoints.
-        log_steps: steps between rows of the log.
-        channels_last: store kernels and images with their channels last.
-        precision: precision of matrix products in the forward pass; ``"auto"`` is bfloat16 where the machine multiplies
-            it natively, else float32.
+        checkpoint_minutes: number of minutes between checkpoints.
+        log_steps: number of steps between rows of the log.
+        channels_last: whether to store kernels and images with their channels last.
+        precision: precision of matrix products in the forward pass; ``"auto"`` uses bfloat16 if the machine multiplies
+            it natively, otherwise float32.
     """
 
     steps: int | None = None
@@ -98,15 +97,15 @@ class LoopOptions:
             raise UsageError("The budget (steps=, minutes= or epochs=) and batch_size= must be above zero.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
             raise UsageError(
-                f"warmup={self.warmup}, milestones={self.milestones}, but parts of the budget must lie between 0 and 1."
+                f"warmup={self.warmup}, milestones={self.milestones}: shares of the budget must be between 0 and 1."
             )
         if bool(self.milestones) != (self.schedule == "multistep"):
-            raise UsageError("Give milestones with schedule='multistep', and with no other schedule.")
+            raise UsageError("Set milestones with schedule='multistep', and with no other schedule.")
 
 
 @dataclass
 class Progress:
-    """Where a run stands: ``loss`` is the last one that was logged, ``finished`` whether the budget is spent."""
+    """The state of a run: ``loss`` is the last logged loss, and ``finished`` is true once the budget is spent."""
 
     step: int = 0
     images: int = 0
@@ -127,24 +126,24 @@ def fit(
 ) -> Progress:
     """Train until the budget is spent; SIGINT and SIGTERM stop after the step, with a checkpoint.
 
-    The folder gets ``model.safetensors`` (what :func:`partzoo.load` takes), ``checkpoint.safetensors`` (what
-    ``resume`` continues from), ``log.csv`` and, where tensorboard is installed, its events.
+    The folder receives ``model.safetensors`` (for :func:`partzoo.load`), ``checkpoint.safetensors`` (from which
+    ``resume`` continues), ``log.csv`` and, if tensorboard is installed, its events.
 
     Args:
         task: task with the model to train; with several processes (``accelerate launch``) each sees its own batches.
         images: training images.
         options: budget and optimizer.
         out: folder of the run.
-        resume: continue the folder's checkpoint where there is one.
-        progress: show a bar with rate and time left.
+        resume: whether to continue from the folder's checkpoint, if there is one.
+        progress: whether to show a bar with rate and time left.
         device: where the model is trained, see :func:`accelerator_on`.
 
     Returns:
-        Where the run stands at the end.
+        The state of the run at the end.
 
     Raises:
-        UsageError: the folder holds a run already and ``resume`` is off.
-        WeightsError: the checkpoint is damaged or of another model.
+        UsageError: the folder already holds a run, and ``resume`` is off.
+        WeightsError: the checkpoint is damaged or belongs to another model.
     """
     out = run_folder(out, fresh=not resume)
     accelerator = accelerator_on(device)
@@ -158,6 +157,7 @@ def fit(
     prepared, optimizer = accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
     rank, ranks = accelerator.process_index, accelerator.num_processes
+    # All processes draw the same order and take turns in each batch; a resumed run skips the images that it has seen.
     batches = images.epochs(options.batch_size * ranks, options.seed, state.images)
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
@@ -170,7 +170,7 @@ def fit(
             indices, pixels = images.draw(next(batches)[rank::ranks])
             pixels = pixels.to(accelerator.device, non_blocking=True)
             labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
-            # By step and process alone, so that a resumed run draws what an undisturbed one would have drawn.
+            # The seed depends only on step and process, so a resumed run draws the same as an uninterrupted one.
             generator = torch.Generator(accelerator.device).manual_seed(
                 (options.seed * 1_000_003 + state.step) * 1_009 + rank
             )
@@ -187,6 +187,7 @@ def fit(
             state.images += options.batch_size * ranks
             state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
             if state.step % options.log_steps == 0 or _done(state, options, count) >= 1:
+                # Only here, because reading a value waits for the device to finish the step.
                 values = {name: term.item() for name, term in terms.items()}
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
@@ -205,27 +206,27 @@ def fit(
 
 
 def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
-    """Make the folder of a run, where there is none.
+    """Create the folder of a run, if it does not exist.
 
     Raises:
-        UsageError: it cannot be made, or it holds a run already where a ``fresh`` one is needed.
+        UsageError: the folder cannot be created, or already holds a run where a ``fresh`` one is needed.
     """
     out = Path(out).expanduser()
     if fresh and (out / CHECKPOINT).exists():
-        raise UsageError(f"{out} holds a run already. Add resume=True, or choose another folder with out=.")
+        raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"out={out} cannot be made: {error.strerror}. Choose another folder.") from error
+        raise UsageError(f"out={out} cannot be created: {error.strerror}. Choose another folder.") from error
     return out
 
 
 def accelerator_on(device: Device) -> Accelerator:
-    """What trains on a device.
+    """Return the accelerator that trains on a device.
 
     Args:
-        device: as for :func:`partzoo.load`; None leaves the choice to accelerate, which gives each process a GPU of its
-            own where there are several of both.
+        device: as for :func:`partzoo.load`; None leaves the choice to accelerate, which gives each process a
+            separate GPU where there are several of both.
 
     Raises:
         UsageError: this machine has no such device, or it cannot be had in this process.
@@ -248,7 +249,7 @@ def accelerator_on(device: Device) -> Accelerator:
 
 
 def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
-    """The clock of the first process, and whether any was asked to stop: all must leave the loop at the same step."""
+    """Share the first process's clock and any stop request, so that all processes leave the loop at the same step."""
     if accelerator.num_processes == 1:
         return seconds, stop
     clocks = accelerator.gather(torch.tensor([[seconds, stop]], dtype=torch.float32, device=accelerator.device))
@@ -256,7 +257,7 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
 
 
 def _done(state: Progress, options: LoopOptions, count: int) -> float:
-    """The part of the budget that is spent by a run over ``count`` images."""
+    """Compute the share of the budget that a run over ``count`` images has spent."""
     if options.steps:
         part = state.step / options.steps
     elif options.epochs:
@@ -267,9 +268,9 @@ def _done(state: Progress, options: LoopOptions, count: int) -> float:
 
 
 def rate(done: float, options: LoopOptions) -> float:
-    """The learning rate as a part of ``options.lr``, when ``done`` of the budget, 0..1, is spent."""
+    """Compute the learning rate as a share of ``options.lr``, once the share ``done`` of the budget, 0..1, is spent."""
     if done < options.warmup:
-        return max(done / options.warmup, 1e-3)
+        return max(done / options.warmup, 1e-3)  # above zero, so that the first step is not wasted
     if options.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (done - options.warmup) / (1 - options.warmup)))
     return options.factor ** sum(done >= each for each in options.milestones)
@@ -290,6 +291,7 @@ def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
             "weight_decay": 0.0 if vector and options.decay == "matrices" else options.weight_decay,
         }
         | ({"use_fallback": end} if muon else {})
+        # Checkpoints store moments by index, so the order of the groups must not change between runs.
         for (factor, vector, end), parameters in sorted(members.items(), key=lambda member: member[0])
     ]
     if options.optimizer == "sgd":
@@ -307,8 +309,7 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     about = {"partzoo_format": str(FORMAT), "progress": json.dumps(asdict(state))}
-    with path_aside(out / CHECKPOINT) as aside:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, aside, about)
+    save_tensors(out / CHECKPOINT, tensors, about)
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
@@ -331,7 +332,7 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
             parameter = parameters[int(index)]
-            # A fused optimizer walks through memory, so a moment needs the memory layout of its parameter.
+            # A fused optimizer steps through memory linearly, so a moment needs its parameter's memory layout.
             laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             states.setdefault(int(index), {})[name] = laid
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -340,12 +341,12 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
 
 @contextmanager
 def _stop_signal() -> Iterator[list[int]]:
-    """A list that receives the number of the signal by which the process is asked to stop."""
+    """Provide a list that receives the number of the signal that asks the process to stop."""
     received: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)
     try:
         previous = [signal.signal(number, lambda number, _: received.append(number)) for number in signals]
-    except ValueError:  # signals can be handled in the main thread alone
+    except ValueError:  # signals can only be handled in the main thread
         yield received
         return
     try:
@@ -356,7 +357,7 @@ def _stop_signal() -> Iterator[list[int]]:
 
 
 class _Log:
-    """Rows of ``log.csv``, and tensorboard events where it is installed."""
+    """Writer of the rows of ``log.csv``, and of tensorboard events if it is installed."""
 
     def __init__(self, out: Path, enabled: bool) -> None:
         self._out, self._enabled = out, enabled

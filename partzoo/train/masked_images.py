@@ -20,24 +20,24 @@ from partzoo.images.opening import open_image, open_images
 from partzoo.train.recipe import DataRecord
 from partzoo.train.teachers import Teacher, teacher_of
 
-AREA = (0.02, 0.85)  # smallest and largest part of an image that a teacher's mask may cover
+AREA = (0.02, 0.85)  # smallest and largest share of an image that a teacher's mask may cover
 
 
 @dataclass(frozen=True)
 class MaskedOptions(DataRecord):
-    """What a foreground model is trained on.
+    """The choice of a foreground model's training data.
 
     Attributes:
         sets: names of sets with masks (:class:`partzoo.data.masks.MaskedSet`); their training splits are used.
         shares: relative frequency of each set in the batches; by default all are equal.
-        unlabelled: tars or folders of images without masks, below the data folder.
+        unlabelled: tars or folders of images without masks, inside the data folder.
         every: for each of ``unlabelled``, a step n: every n-th image is used.
         teacher: model that draws masks for ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
-        sure: least confidence of the teacher in a mask that is used.
-        teacher_share: part of a batch that comes from ``unlabelled``; 1 where there are no sets.
-        report_only: sets that may not be trained on at all. Images that are nearly the same as one of theirs, or as one
+        sure: lowest confidence of the teacher in a mask that is used.
+        teacher_share: share of a batch that comes from ``unlabelled``; 1 if there are no sets.
+        report_only: sets that may not be trained on at all. Images that nearly equal one of theirs, or one
             of another split of ``sets`` or of ``evaluated``, are left out.
-        evaluated: sets whose training split alone may be trained on.
+        evaluated: sets of which only the training split may be trained on.
         exclude: names of unlabelled images to leave out, such as those on which results are judged.
     """
 
@@ -57,8 +57,8 @@ class MaskedImages(Examples):
     """Images and masks in memory, squashed to squares.
 
     Attributes:
-        labels: ``(N,)``, the number of each example, by which a task finds its ``aspects`` and ``taught``.
-        aspects: ``(N,)`` float32, width over height of each image before it became a square.
+        labels: ``(N,)``, number of each example, by which a task finds its ``aspects`` and ``taught``.
+        aspects: ``(N,)`` float32, width divided by height of each image before it became a square.
         taught: ``(N,)`` bool, whether a teacher drew the mask.
     """
 
@@ -72,11 +72,11 @@ class MaskedImages(Examples):
         return len(self._pixels)
 
     def batch(self, indices: Tensor) -> Tensor:
-        """``(B, 4, S, S)`` uint8: red, green, blue and the mask, 0 to 255."""
+        """Return red, green, blue and the mask, ``(B, 4, S, S)`` uint8, 0 to 255."""
         return self._pixels[indices]
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Batches drawn with replacement, each set in proportion to its share; seed and position alone decide them."""
+        """Yield batches drawn with replacement, each set by its share; they depend only on seed and position."""
         while True:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
             yield torch.multinomial(self._weights, batch_size, replacement=True, generator=generator)
@@ -90,7 +90,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
         folder: folder of the sets.
         options: sets to use, and images to leave out.
         side: side of the squares in pixels.
-        progress: show a bar while the teacher draws masks.
+        progress: whether to show a bar while the teacher draws masks.
 
     Raises:
         UsageError: a set, a share or the teacher is missing, or no image is left.
@@ -130,7 +130,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
 
 
 def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
-    """Hashes of all images that must not be trained on."""
+    """Compute the hashes of all images that must not be trained on."""
     held = [(name, "all") for name in options.report_only]
     held += [(name, split) for name in (*options.sets, *options.evaluated) for split in SPLITS if split != "train"]
     images = (example.pixels for name, split in held for example in MaskedSet(find_set(folder, name), split))
@@ -140,7 +140,7 @@ def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
 def _taught(
     folder: str | Path, options: MaskedOptions, known: np.ndarray, teacher: Teacher, progress: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images without masks, each with the teacher's mask ``(H, W)`` uint8, 0 to 255, if the teacher is sure of it."""
+    """Yield images without masks with the teacher's masks ``(H, W)`` uint8, 0 to 255, where the teacher is sure."""
     steps = options.every or (1,) * len(options.unlabelled)
     sources = [
         source
@@ -157,14 +157,14 @@ def _taught(
 
 
 def _sources(path: Path, exclude: Sequence[str]) -> list[Path | bytes]:
-    """The images in a folder or a tar, in the order of their names, as what ``open_image`` takes."""
+    """List the images in a folder or a tar, in the order of their names, in forms that ``open_image`` accepts."""
     if path.is_dir():
         return [file for file in open_images(path)[0].sources if file.name not in exclude]
     return list(tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude]).values())
 
 
 def _square(pixels: np.ndarray, mask: np.ndarray, side: int) -> Tensor:
-    """Image and mask ``(4, side, side)`` uint8."""
+    """Squash image and mask to ``(4, side, side)`` uint8."""
     image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
     cover = Image.fromarray(mask).resize((side, side), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.dstack([np.asarray(image), np.asarray(cover)]).transpose(2, 0, 1).copy())

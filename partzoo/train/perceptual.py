@@ -12,7 +12,7 @@ from partzoo.models.base import Encoder
 
 
 def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None = None) -> list[Tensor]:
-    """Feature maps of images, from fine to coarse.
+    """Compute the feature maps of images, from fine to coarse.
 
     For a VGG they are the outputs of the first convolution at each resolution, after the ReLU (relu1_1 to relu5_1 of
     VGG-19: Johnson et al., "Perceptual losses", ECCV 2016); for any other encoder, all of its intermediate maps.
@@ -20,7 +20,7 @@ def perceptual_levels(network: Encoder, x: Tensor, preprocess: Preprocess | None
     Args:
         network: encoder whose features are compared.
         x: ``(B, 3, H, W)``, normalized.
-        preprocess: normalization of ``x``; None is the network's own.
+        preprocess: normalization of ``x``; None means the network's normalization.
     """
     own = network.preprocess
     if preprocess is not None and (preprocess.mean, preprocess.std) != (own.mean, own.std):

@@ -1,4 +1,4 @@
-"""Recipes: the settings of a training, by name or in a TOML file."""
+"""Recipes: the settings of a training run, by name or in a TOML file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ BUDGET = ("minutes", "steps", "epochs")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a training, as a file under ``partzoo/train/recipes`` or in a run's folder states them.
+    """The settings of a training run, as stated in a file of ``partzoo/train/recipes`` or of a run's folder.
 
     Attributes:
         method: name of the method, a key of :func:`partzoo.train.tasks.methods`.
         architecture: architecture to train.
-        parent: model that training starts from.
-        minutes, steps, epochs: the budget, one of the three.
+        parent: model that training starts from, or None.
+        minutes, steps, epochs: budget, given as one of the three.
         config: values of the architecture's configuration.
         loop: values of :class:`partzoo.train.loop.LoopOptions`.
         task: values of the method's task.
-        data: values of the dataclass that says how the method's data is read, such as
+        data: values of the dataclass that controls how the method's data is read, such as
             :class:`partzoo.train.datasets.DataOptions`.
     """
 
@@ -44,11 +44,11 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecord:
-    """What a recipe's data states for the record of a released weight; training does not use it.
+    """Facts that a recipe states about its data, for the record of the released weights; training does not use them.
 
     Attributes:
         name: name of the data.
-        terms: terms of its licence.
+        terms: terms of the data's licence.
         labels_used, masks_used: whether training uses labels or masks, of this data or of a parent's.
     """
 
@@ -59,7 +59,7 @@ class DataRecord:
 
 
 def recipes() -> list[str]:
-    """Names of the recipes that come with partzoo."""
+    """Return the names of the recipes that are part of partzoo."""
     return sorted(
         file.name.removesuffix(".toml")
         for file in files("partzoo.train").joinpath("recipes").iterdir()
@@ -71,7 +71,7 @@ def read_recipe(name: str | Path) -> Recipe:
     """Read a recipe by name, or from a ``.toml`` file.
 
     Raises:
-        UsageError: there is no such recipe, or it has a key that recipes do not have.
+        UsageError: the recipe does not exist, or has an unknown key.
     """
     text = _recipe_text(name)
     try:

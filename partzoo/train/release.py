@@ -1,6 +1,7 @@
-"""``partzoo train --release NAME``: one released weight, from training to its record.
+"""``partzoo train --release NAME`` makes one set of released weights, from training to its record.
 
-Training by the recipe of that name, evaluation on held-out images, packing, golden output, manifest record.
+The steps are training by the recipe of that name, evaluation on held-out images, packing, the golden output, and the
+manifest record.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from partzoo.train.run import train
 from partzoo.weights.manifest import NAME, WeightRecord, add_record
 from partzoo.weights.release_files import golden, pack
 
-# Weights inside the wheel; other releases lie under checkpoints/.
+# Weights inside the wheel; other releases are in checkpoints/.
 BUNDLED = (
     "efficientnet-lite0.in1k", "foreground-lite0.masks", "partformer-resnet18.faces-k8", "part-vitn8.tin",
     "spatial-resnet32.tin",
@@ -58,26 +59,26 @@ def release(
     device: Device = None,
     root: str | Path | None = None,
 ) -> WeightRecord:
-    """Make a released weight: train, evaluate, pack, record.
+    """Make released weights: train, evaluate, pack and record them.
 
     Args:
         name: ``architecture.tag``, which is also the recipe's name.
         data: folder of the training and held-out images.
         out: folder of the run; an interrupted run continues with ``resume``.
-        minutes, steps, epochs: the budget in place of the recipe's.
-        resume: continue the run in ``out``.
-        threads: CPU threads of torch.
+        minutes, steps, epochs: budget, instead of the recipe's.
+        resume: whether to continue the run in ``out``.
+        threads: number of CPU threads of torch.
         held_out: measure on at most this many held-out images; for kNN, two fifths of them are queries, and twice as
             many training images are candidates for neighbours.
-        progress: show a bar.
+        progress: whether to show a bar.
         device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`. It is measured on the CPU.
-        root: clone of the repository that gets the files and the record; None is the one that partzoo runs from.
+        root: clone of the repository that receives the files and the record; None uses the one that partzoo runs from.
 
     Returns:
-        The record that now stands in ``weights_manifest.json``.
+        The record that was written to ``weights_manifest.json``.
 
     Raises:
-        UsageError: no such recipe, or the run was stopped before its budget was spent.
+        UsageError: the recipe is unknown, or the run was stopped before its budget was spent.
     """
     recipe = read_recipe(name)
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
@@ -126,7 +127,7 @@ def release(
 def metrics(
     model: Model, data: str | Path, loss: float, layout: str = "folder", limit: int = HELD_OUT
 ) -> list[dict[str, Any]]:
-    """Figures of a model on the held-out images of a folder, beside their floors.
+    """Measure a model on the held-out images of a folder, and return its figures beside their floors.
 
     They are the position errors of PART, the accuracy of a classifier, and kNN accuracy beside that of random weights;
     for a foreground head, its last loss; for a part model, the figures of the protocol of its training data or, where
@@ -169,7 +170,7 @@ def metrics(
 
 
 def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) -> list[dict[str, Any]]:
-    """Figures of a foreground model on those sets of the protocols that the folder holds, along images' edges."""
+    """Measure a foreground model, refined along images' edges, on those sets of the protocols that the folder holds."""
     scorer = model_scorer(model)
     found = [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
     for name in ("ecssd", "pascal-s", "horses"):
@@ -188,7 +189,7 @@ def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) ->
 
 
 def _protocol(model: Model, data: str | Path, layout: str) -> PartProtocol | None:
-    """The protocol that measures parts on the data that a model was trained on."""
+    """Return the protocol that measures parts on the data that a model was trained on."""
     if layout == "folder":
         return FACES68 if Path(data, "report.npz").is_file() else None
     own = f"{layout}-{find(model.architecture).family}"

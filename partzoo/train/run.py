@@ -1,4 +1,4 @@
-"""``partzoo train``: a method, an architecture, a folder of data and a budget become a trained model."""
+"""The training driver, which turns a method, an architecture, a folder of data and a budget into a trained model."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ RECIPE = "recipe.toml"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run does, checked against the settings of its method and architecture.
+    """The settings of a run, checked against those that its method and architecture have.
 
     Attributes:
         kind: task of the method.
         entry: architecture to train.
-        parent: model that training starts from.
+        parent: model that training starts from, or None.
         task, config: values of the task and of the architecture's configuration.
         options: budget and optimizer.
-        reading: how the data is read, an instance of ``kind.DATA``.
+        reading: options for reading the data, an instance of ``kind.DATA``.
     """
 
     kind: type[Task]
@@ -71,7 +71,7 @@ def train(
 ) -> tuple[Model, Progress]:
     """Train a model on a folder of images.
 
-    The run's folder gets ``recipe.toml`` with all settings, from which the run can be repeated.
+    The run's folder receives ``recipe.toml`` with all settings, from which the run can be repeated.
 
     Args:
         method: ``"part"``, ``"part-signals"`` (on recordings; see :mod:`partzoo.train.windows`), ``"partformer"``,
@@ -82,30 +82,30 @@ def train(
         data: folder of the data, as the method's task reads it; for most, see
             :func:`partzoo.train.datasets.read_images`.
         out: folder of the run; :func:`partzoo.load` takes the ``model.safetensors`` in it.
-        recipe: settings by name or file; None is the recipe of the run that is resumed, or the method's small one.
-        model: architecture in place of the recipe's; for ``"objectness"``, the encoder in place of the recipe's parent.
-        grow_from: for ``"part"`` and ``"spatial"``, a smaller trained model whose outputs the model starts with, in
-            place of the recipe's parent; see :mod:`partzoo.train.growth.grow`. ``"none"`` starts from random weights.
-        parent: for ``"finetune"``, the PART model whose encoder is finetuned, in place of the recipe's; ``"none"``
-            trains from random weights. The run's folder also gets ``held-out.json``, the accuracy on held-out images.
-        k: number of parts in place of the recipe's, for a model that learns parts.
-        minutes, steps, epochs: the budget in place of the recipe's, over all pieces of a resumed run.
-        resume: continue the run in ``out``.
+        recipe: settings by name or file; None uses the recipe of the run to resume, or the method's default recipe.
+        model: architecture, instead of the recipe's; for ``"objectness"``, the encoder, instead of the recipe's parent.
+        grow_from: for ``"part"`` and ``"spatial"``, a smaller trained model whose outputs the model starts with,
+            instead of the recipe's parent; see :mod:`partzoo.train.growth.grow`. ``"none"`` starts from random weights.
+        parent: for ``"finetune"``, the PART model whose encoder is finetuned, instead of the recipe's; ``"none"``
+            trains from random weights. The run's folder also receives ``held-out.json``, the held-out accuracy.
+        k: number of parts, instead of the recipe's, for a model that learns parts.
+        minutes, steps, epochs: budget, instead of the recipe's, over all pieces of a resumed run.
+        resume: whether to continue the run in ``out``.
         limit: use at most this many images.
-        threads: CPU threads of torch.
-        seed: random seed of weights, order and sampling; 0 where no recipe gives another.
-        progress: show a bar.
+        threads: number of CPU threads of torch.
+        seed: random seed of weights, order and sampling; the default is the recipe's, or 0.
+        progress: whether to show a bar.
         device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`.
-        task: values of the method's task in place of the recipe's, such as ``{"exchange": False}``.
-        config: values of the architecture's configuration in place of the recipe's.
-        reading: values of the task's ``DATA`` in place of the recipe's.
-        **loop: values of :class:`LoopOptions` in place of the recipe's; None keeps the recipe's.
+        task: values of the method's task that override the recipe's, such as ``{"exchange": False}``.
+        config: values of the architecture's configuration that override the recipe's.
+        reading: values of the task's ``DATA`` that override the recipe's.
+        **loop: values of :class:`LoopOptions` that override the recipe's; None keeps the recipe's.
 
     Returns:
-        The trained model, and where the run stands.
+        The trained model, and the state of the run.
 
     Raises:
-        UsageError: an argument is wrong, or the data does not suit the method.
+        UsageError: an argument is invalid, or the data does not suit the method.
     """
     kind = find_method(method)
     if device is not None:
@@ -124,6 +124,7 @@ def train(
         torch.set_num_threads(threads)
     examples, chosen = _data(settings, data)
     made = _start(settings, chosen)
+    # Everything that can refuse the data comes before the run's folder is made, so that no empty run is left behind.
     made.prepare(data, settings.reading, examples)
     _record(settings, asdict(made.model.config), data, run_folder(out, fresh=not resume))
     state = made.fit(examples, settings.options, out, resume=resume, progress=progress, device=device)
@@ -133,14 +134,14 @@ def train(
 
 
 def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]:
-    """Names and types of everything that can be set in a training of an architecture, by the recipe's table."""
+    """Return names and types of all settings of a training run of an architecture, by the recipe's table."""
     kind = find_method(method)
     loop = {name: kind for name, kind in types_of(LoopOptions).items() if name not in BUDGET}
     return {"task": types_of(kind), "config": types_of(type(entry.config)), "loop": loop, "data": types_of(kind.DATA)}
 
 
 def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, resume: bool) -> Recipe:
-    """The recipe to train by: a named one, that of the run to resume, or the method's own."""
+    """Return the recipe to train by: a named one, that of the run to resume, or the method's default."""
     if not isinstance(recipe, Recipe):
         own = out / RECIPE
         recipe = read_recipe(recipe or (own if resume and own.is_file() else kind.RECIPE))
@@ -162,19 +163,19 @@ def _settings(
     budget: dict[str, Any],
     given: dict[str, dict[str, Any]],
 ) -> Settings:
-    """The recipe's settings, with those that the caller gave in their place, checked.
+    """Override the recipe's settings with those that the caller gave, and check them.
 
     Args:
         kind: task of the method.
-        recipe: settings where nothing else is given.
+        recipe: recipe with the default settings.
         starts: the arguments ``model``, ``grow_from`` and ``parent`` of :func:`train`.
-        budget: its arguments ``minutes``, ``steps`` and ``epochs``.
-        given: settings in place of the recipe's, by table.
+        budget: the arguments ``minutes``, ``steps`` and ``epochs`` of :func:`train`.
+        given: settings that override the recipe's, by table.
     """
     entry, parent, inherited = _beginning(kind, recipe, starts)
     if kind.CONFIG is not type(entry.config):
         raise UsageError(f"{entry.name} cannot be trained by {kind.METHOD!r}. Name another architecture or method.")
-    # A budget replaces the recipe's as a whole: minutes by a caller and epochs by a recipe would be two budgets.
+    # A budget replaces the recipe's as a whole: a caller's minutes and a recipe's epochs would be two budgets.
     if all(value is None for value in budget.values()):
         budget = {each: getattr(recipe, each) for each in BUDGET}
     tables = {table: getattr(recipe, table) | given[table] for table in TABLES}
@@ -187,11 +188,11 @@ def _settings(
 def _beginning(
     kind: type[Task], recipe: Recipe, starts: dict[str, str | None]
 ) -> tuple[Architecture, str | None, dict[str, Any]]:
-    """Architecture, the model that training starts from, and the configuration values that this one dictates."""
+    """Return the architecture, the model that training starts from, and the values that this model dictates."""
     for option in ("grow_from", "parent"):
         if starts[option] is not None and option != kind.START:
             takers = " and ".join(repr(name) for name, each in methods().items() if each.START == option)
-            raise UsageError(f"{option}={starts[option]!r}: it is an option of {takers} alone. Leave it out.")
+            raise UsageError(f"{option}={starts[option]!r} is an option of {takers} only. Leave it out.")
     parent = starts.get(kind.START) or recipe.parent
     if parent == "none":
         parent = None
@@ -201,20 +202,20 @@ def _beginning(
         return find(architecture or recipe.architecture), parent, {}
     if architecture is not None:
         raise UsageError(
-            f"model={architecture!r}, but the size is that of the parent {parent}. Leave model out, or set parent to "
+            f"model={architecture!r}: the parent {parent} determines the size. Leave model out, or set parent to "
             "'none'."
         )
     return find(inherited[0]), parent, inherited[1]
 
 
 def _data(settings: Settings, folder: str | Path) -> tuple[Examples, Any]:
-    """The training data, and the model's configuration, which may depend on it."""
+    """Read the training data; return it with the model's configuration, which may depend on it."""
     kind, entry = settings.kind, settings.entry
     examples = kind.read(folder, settings.reading, entry.configure(settings.config), settings.options.seed)
     if kind.NEEDS_LABELS and examples.labels is None:
         raise UsageError(f"data={folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
     config = entry.configure(settings.config | kind.config_from(examples))
-    # A model with parts for each class looks them up by the image's label; other models with classes do not.
+    # Only models with parts for each class look them up by the image's label; other models with classes do not.
     classes = config.classes if hasattr(config, "parts") else 0
     if classes > 1 and (examples.labels is None or examples.labels.max() >= classes):
         has = "no classes" if examples.labels is None else f"{len(examples.classes)} classes"
@@ -223,14 +224,15 @@ def _data(settings: Settings, folder: str | Path) -> tuple[Examples, Any]:
 
 
 def _start(settings: Settings, config: Any) -> Task:
-    """The task, its model with the weights that training starts with."""
-    # From here on, weights are drawn from torch's own generator: a seed gives a model only if nothing draws between.
+    """Make the task, and its model with the weights that training starts with."""
+    # From here on, weights are drawn from torch's global generator. Any other draw in between would change the model
+    # that a seed yields.
     torch.manual_seed(settings.options.seed)
     return settings.kind(settings.kind.start(settings.entry, config, settings.parent), **settings.task)
 
 
 def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: Path) -> None:
-    """Write the run's recipe, before training, so that a run which is stopped can be continued by its own."""
+    """Write the run's recipe before training, so that a stopped run can be continued from it."""
     options, reading = asdict(settings.options), asdict(settings.reading)
     recorded = types_of(DataRecord)
     head = {"method": settings.kind.METHOD, "architecture": settings.entry.name, "parent": settings.parent}
@@ -238,7 +240,7 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
         "config": config,
         "loop": {name: value for name, value in options.items() if name not in BUDGET},
         "task": named(settings.kind) | settings.task,
-        # What a recipe states about its data for a release's record may not be true of this run's data.
+        # The recipe's statements about its data, for a release's record, may not be true of this run's data.
         "data": {name: value for name, value in reading.items() if name not in recorded} | {"name": str(data)},
     }
     text = to_toml(head | {name: options[name] for name in BUDGET} | tables)
@@ -247,7 +249,7 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
 
 
 def _finish(made: Task, out: str | Path) -> None:
-    """One process measures the model; the others wait, as leaving would end the group under it."""
+    """Measure the model in one process; the others wait, since the process group ends when any process leaves."""
     processes = require("accelerate", "train").PartialState()
     if processes.is_main_process:
         made.finish(out)

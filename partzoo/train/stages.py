@@ -1,4 +1,4 @@
-"""Sleep stages with few subjects: finetuning of PART for signals, and its protocol of sample efficiency.
+"""Classification of sleep stages with few subjects: finetuning of PART for signals, and measuring sample efficiency.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.2 (table 3), sections 8.1 and 8.2.
 """
@@ -29,11 +29,11 @@ from partzoo.train.windows import SignalOptions, labelled, read_nights
 
 TABLE, SETTINGS = "stages.csv", "settings.toml"
 COLUMNS = ("initial", "subjects", "seed", "kappa", "accuracy", "windows", "steps", "seconds")
-SHARED = ("patch_embed.", "blocks.", "norm.")  # what a finetuned model takes over
+SHARED = ("patch_embed.", "blocks.", "norm.")  # parameters that a finetuned model takes from the pretrained one
 
 
 class StagesTask(Task):
-    """Cross-entropy of the classes of windows, end to end.
+    """A task that trains all weights by cross-entropy of the classes of windows.
 
     Args:
         model: model with classes; see :func:`with_classes`.
@@ -62,12 +62,12 @@ class StagesTask(Task):
 
 
 def with_classes(pretrained: SignalPart, classes: int, *, scratch: bool = False) -> SignalPart:
-    """A model to finetune: a pretrained one's encoder, with new class token, position embeddings and classifier.
+    """Make a model for finetuning: a pretrained encoder with new class token, position embeddings and classifier.
 
     Args:
         pretrained: pretrained model, which is not changed.
         classes: number of classes.
-        scratch: take over the configuration alone.
+        scratch: whether to use only the configuration of the pretrained model.
 
     Source: PART, section 4 ("Transfer") and section 8.1.
     """
@@ -96,24 +96,24 @@ def sample_efficiency(
     device: Device = None,
     **loop: Any,
 ) -> list[dict[str, Any]]:
-    """Finetune to sleep stages on the nights of few subjects, and measure Cohen's kappa on those held out.
+    """Finetune on sleep stages of few subjects' nights, and measure Cohen's kappa on held-out subjects.
 
-    Each seed draws other subjects, and a smaller number of them is part of a larger one. Rows that ``out`` has already
-    are not trained again, so that a stopped run continues.
+    Each seed draws different subjects, and smaller sets of subjects are subsets of larger ones. Rows that ``out``
+    already has are not trained again, so a stopped run continues.
 
     Args:
-        model: pretrained model, as :func:`partzoo.load` takes it.
+        model: pretrained model, in any form that :func:`partzoo.load` accepts.
         data: folder in the layout of PhysioNet's challenge of 2018.
-        out: folder that gets ``stages.csv`` with a row for each training, and each trained model in a subfolder.
+        out: folder that receives ``stages.csv`` with a row per training run, and each trained model in a subfolder.
         subjects: numbers of subjects to finetune on; None means all but the test subjects.
         seeds: number of random seeds, 0..seeds-1, of subjects, weights and order.
-        scratch: train a model of the same size from random weights as well, equally long.
-        test_subjects: number of held-out subjects, the same for all trainings; at most as many as in pretraining.
+        scratch: whether to train a model of the same size from random weights as well, for equally long.
+        test_subjects: number of held-out subjects, the same for all training runs; at most as many as in pretraining.
         windows: number of labelled windows of each night, drawn by the seed; None means all, as in the paper.
         masked: see :class:`StagesTask`.
-        cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
-        progress: called with each new row.
-        bar: show a bar for each training.
+        cache: folder for prepared nights; empty means ``signals`` in partzoo's cache folder.
+        progress: function that is called with each new row.
+        bar: whether to show a bar for each training run.
         device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
         **loop: values of :class:`LoopOptions`; by default 100 epochs, batches of 128 and a rate of 5e-4.
 
@@ -128,7 +128,7 @@ def sample_efficiency(
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
         raise UsageError(
-            f"{model} is not a model of signals. Name one that 'partzoo train part-signals' has pretrained."
+            f"{model} is not a model of signals. Use one that was pretrained by 'partzoo train part-signals'."
         )
     if not any(loop.get(name) for name in ("steps", "minutes", "epochs")):
         loop["epochs"] = 100
@@ -137,7 +137,7 @@ def sample_efficiency(
     everyone = sum(len(rules.records(data, split)) for split in ("train", "rest"))
     numbers = [everyone if number is None else number for number in subjects]
     if windows is not None and windows < 1:
-        raise UsageError(f"windows={windows}, but each night needs at least 1.")
+        raise UsageError(f"windows={windows} must be at least 1.")
     if not numbers or min(numbers) < 1 or max(numbers) > everyone:
         raise UsageError(f"subjects={list(subjects)}: {data} has {everyone} besides the {test_subjects} held out.")
     out = Path(out).expanduser()
@@ -171,7 +171,7 @@ def sample_efficiency(
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
-    """At most ``windows`` windows of each night, drawn by the seed and the night's name."""
+    """Select at most ``windows`` windows of each night, drawn by the seed and the night's name."""
     found = []
     for night in nights:
         rng = np.random.default_rng([seed, *night.record.encode()])
@@ -181,7 +181,7 @@ def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and sample standard deviation of kappa over the seeds, for each number of subjects and each start."""
+    """Compute mean and sample standard deviation of kappa over the seeds, by number of subjects and start."""
     groups: dict[tuple[int, str], list[float]] = {}
     for row in rows:
         groups.setdefault((int(row["subjects"]), row["initial"]), []).append(float(row["kappa"]))
@@ -202,7 +202,7 @@ def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows that a folder holds already; it is made where there is none."""
+    """Read the rows that a folder already holds; create the folder if it does not exist."""
     out.mkdir(parents=True, exist_ok=True)
     said, file = to_toml(settings), out / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != said:

@@ -1,4 +1,4 @@
-"""Teachers, which draw masks for images that have none: a foreground model, or a prior that never saw a mask."""
+"""Teachers, which draw masks for images without any: a foreground model, or a prior that never saw a mask."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from partzoo.discovery.foreground import (
     background_and_contrast,
     colour_distance,
     group_mean,
+    object_scores,
     optimize,
     spread,
     superpixels,
-    things,
 )
 from partzoo.discovery.views import CELL
 from partzoo.images.preprocess import working_size
@@ -34,18 +34,18 @@ ENCODER, SIZE, LEVEL = (
     320,
     3,
 )  # encoder of the prior, longer side in pixels, and level of its features
-FEATURES, COSINE = 0.3, 0.12  # weight of the features in a distance, and the 1 - cosine that is one sigma
+FEATURES, COSINE = 0.3, 0.12  # weight of the features in a distance, and the value of 1 - cosine that is one sigma
 
 
 def teacher_of(name: str) -> Teacher:
-    """A function from an image ``(H, W, 3)`` uint8 to its foreground and the confidence in it.
+    """Return a function from an image ``(H, W, 3)`` uint8 to its foreground and the confidence in it.
 
     Args:
-        name: a foreground model by name, folder or file; or ``"prior"``, the boundary prior over colours and the
+        name: name, folder or file of a foreground model; or ``"prior"``, the boundary prior over colours and the
             ImageNet-1k parent's features (:func:`prior`).
 
     Raises:
-        UnknownModelError: there is no such model.
+        UnknownModelError: the model does not exist.
     """
     if name == PRIOR:
         encoder = cast(EfficientNetLite, load(ENCODER, dtype="float32"))
@@ -55,7 +55,7 @@ def teacher_of(name: str) -> Teacher:
 
 
 def network(pixels: np.ndarray, model: ForegroundModel) -> Lesson:
-    """The prediction of a foreground model, its contrast raised; the fewer pixels are doubtful, the more confident."""
+    """Predict the foreground with a model and raise its contrast; doubtful pixels lower the confidence."""
     found = _at(model.probability(pixels), pixels.shape[:2])
     doubtful = ((found > 0.15) & (found < 0.85)).mean() / max((found > 0.5).mean(), 1e-3)
     return ((found - 0.5) * 1.6 + 0.5).clip(0, 1), 1 - doubtful
@@ -63,9 +63,9 @@ def network(pixels: np.ndarray, model: ForegroundModel) -> Lesson:
 
 @torch.inference_mode()
 def prior(pixels: np.ndarray, encoder: EfficientNetLite) -> Lesson:
-    """Foreground of an image ``(H, W, 3)`` uint8 without anything learned from masks.
+    """Predict the foreground of an image ``(H, W, 3)`` uint8 without anything learned from masks.
 
-    It is the boundary prior, with distances that are seven tenths colour and three tenths features at stride 16. The
+    It uses the boundary prior, with distances that are seven tenths colour and three tenths features at stride 16. The
     confidence is the mean score inside the foreground minus the mean score outside.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014; weights and
@@ -84,7 +84,7 @@ def prior(pixels: np.ndarray, encoder: EfficientNetLite) -> Lesson:
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-6)
     distance = (1 - FEATURES) * colour_distance(regions) + FEATURES * (1 - means @ means.T).clip(0) / COSINE
     score = optimize(regions, distance, *background_and_contrast(regions, distance))
-    inside = things(regions, spread(score)) >= 0.5
+    inside = object_scores(regions, spread(score)) >= 0.5
     cells = score[regions.labels]
     sure = cells[inside].mean() - cells[~inside].mean() if 0 < inside.sum() < inside.size else 0.0
     return (_at(torch.from_numpy(inside).float(), pixels.shape[:2]) >= 0.5).astype(np.float32), float(sure)

@@ -1,7 +1,7 @@
-"""Windows of recordings to train on: PhysioNet's challenge of 2018, or a folder of EDF files.
+"""Windows of recordings for training: PhysioNet's challenge of 2018, or a folder of EDF files.
 
 Filtering a night takes seconds, so each is prepared once and kept as float16 in a cache on disk, from which windows are
-read as they are needed: a thousand nights need not fit into memory.
+read on demand: a thousand nights need not fit into memory.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.train.recipe import DataRecord
 from partzoo.weights.store import cache_folder
 
-AT_ONCE = 4  # nights in preparation; each takes about a gigabyte
-VERSION = "2"  # of the preparation; nights in a cache of another version are prepared anew
+AT_ONCE = 4  # number of nights prepared at once; each takes about a gigabyte
+VERSION = "2"  # version of the preparation; nights in a cache of another version are prepared again
 
 
 @dataclass(frozen=True)
 class SignalOptions(DataRecord):
-    """How recordings are read, and what a release's record states about them.
+    """Options for reading recordings, and what a release's record states about the data.
 
     Attributes:
-        layout: ``"physionet-2018"``, the challenge's folder, of which all subjects but those held out are read, or
+        layout: ``"physionet-2018"``, the challenge's folder, of which all subjects but the held-out ones are read, or
             ``"edf"``, all ``.edf`` files of a folder and its subfolders that hold more than annotations.
         held_out: number of subjects of ``"physionet-2018"`` that are kept for the test.
         channels: exact names of the channels in EDF files.
-        cache: folder for prepared nights; empty is ``signals`` in partzoo's own cache.
-        limit: use at most this many windows, spread evenly.
+        cache: folder for prepared nights; empty means ``signals`` in partzoo's cache folder.
+        limit: use at most this many windows, evenly spaced.
     """
 
     layout: Literal["physionet-2018", "edf"] = "physionet-2018"
@@ -53,13 +53,13 @@ class SignalOptions(DataRecord):
 
 
 class WindowSet(Examples):
-    """Windows of several nights.
+    """The windows of several nights.
 
     Args:
-        nights: windows of each night ``(n, C, T)``, floats, in memory or mapped from disk.
+        nights: windows of each night, ``(n, C, T)`` floats, in memory or mapped from disk.
         labels: ``(N,)`` int64 over all nights, or None.
-        classes: the labels' names.
-        limit: use at most this many windows, spread evenly.
+        classes: names of the labels.
+        limit: use at most this many windows, evenly spaced.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class WindowSet(Examples):
         return len(self._chosen)
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The windows with these numbers, ``(B, C, T)`` float32."""
+        """Return the windows with these numbers, ``(B, C, T)`` float32."""
         places = self._chosen[indices.numpy()]
         found = []
         for place, night in zip(places, np.searchsorted(self._ends, places, side="right"), strict=True):
@@ -93,7 +93,7 @@ class WindowSet(Examples):
 
 
 def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool = True) -> WindowSet:
-    """Windows to pretrain on, without labels.
+    """Read windows to pretrain on, without labels.
 
     Raises:
         UsageError: the folder is not in this layout, or holds no recording.
@@ -105,7 +105,7 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
             raise UsageError(f"data={folder} has no .edf files. Give another folder, or data.layout.")
         files = [file for file in files if read_edf_header(file).signals]
         if not files:
-            raise UsageError(f"data={folder} holds no recordings: its .edf files are annotations alone.")
+            raise UsageError(f"data={folder} holds no recordings: its .edf files contain only annotations.")
         read, key = (lambda file: _edf_windows(file, options.channels)), "|".join(options.channels)
     else:
         rules = replace(PHYSIONET_2018, test_subjects=options.held_out)
@@ -115,7 +115,7 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
 
 
 def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
-    """Windows of a recording in EDF; its gaps need no warning here, since the windows' times have no influence."""
+    """Read the windows of an EDF recording; its gaps need no warning, since the windows' times have no influence."""
     signal, rate = read_edf(file, channels)
     try:
         return whole_windows(filtered(signal, rate), channels)
@@ -124,7 +124,7 @@ def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
 
 
 def read_nights(records: Sequence[Path], cache: str | Path = "", *, progress: bool = True) -> list[Night]:
-    """Nights of PhysioNet's layout with their stages, from the cache where they have been read before."""
+    """Read nights in PhysioNet's layout with their stages, from the cache if they were read before."""
 
     def read(record: Path) -> tuple[np.ndarray, np.ndarray]:
         night = PHYSIONET_2018.read(record)
@@ -135,7 +135,7 @@ def read_nights(records: Sequence[Path], cache: str | Path = "", *, progress: bo
 
 
 def labelled(nights: Sequence[Night], classes: Sequence[str]) -> WindowSet:
-    """Windows with their stages, to finetune on."""
+    """Combine windows with their stages, to finetune on."""
     stages = np.concatenate([night.stages for night in nights])
     return WindowSet([night.windows for night in nights], torch.from_numpy(stages.astype(np.int64)), classes)
 
@@ -148,14 +148,14 @@ def prepared(
     *,
     progress: bool = True,
 ) -> list[tuple[np.ndarray, ...]]:
-    """Arrays that ``read`` makes of files, kept on disk and mapped into memory, floats as float16.
+    """Return the arrays that ``read`` makes of files, kept on disk and mapped into memory, floats as float16.
 
     Args:
-        files: recordings; a folder counts by the files in it.
-        read: makes the arrays of a file.
-        key: what the arrays depend on besides the file.
-        cache: folder; empty is ``signals`` in partzoo's own cache.
-        progress: show a bar.
+        files: recordings; a folder is identified by the files in it.
+        read: function that makes the arrays of a file.
+        key: description of everything the arrays depend on besides the file.
+        cache: folder of the cache; empty means ``signals`` in partzoo's cache folder.
+        progress: whether to show a bar.
 
     Raises:
         PartzooError: a night that is not in the cache cannot be written to it.
@@ -174,10 +174,10 @@ def prepared(
 
 
 def _cache_place(cache: str | Path) -> Path:
-    """The folder of the cache, which is made where there is none."""
+    """Return the folder of the cache, which is created if it does not exist."""
     try:
         place = (Path(cache) if cache else cache_folder() / "signals").expanduser()
-    except RuntimeError as error:  # there is no home
+    except RuntimeError as error:  # there is no home folder
         raise _not_kept("the home folder", str(error)) from error
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def _cache_place(cache: str | Path) -> Path:
 
 
 def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Write arrays to the cache, the first last: where it is there, all are."""
+    """Write arrays to the cache, the first one last: if it exists, all others do."""
     for number in reversed(range(len(arrays))):
         array = arrays[number]
         try:

@@ -1,1 +1,1 @@
-"""Released weights: their records, their files, and where the files are found."""
+"""Released weights: their records, their files, and the search for the files."""

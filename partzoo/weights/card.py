@@ -14,7 +14,7 @@ END = "<!-- End of what partzoo has written. -->"
 
 
 def kept_edits(new: str, path: Path) -> str:
-    """A new card with what the card at ``path`` has outside its generated block; the new one where there is none."""
+    """Combine a new card with the text outside the generated block of the card at ``path``, if there is one."""
     try:
         old = path.read_text(encoding="utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
@@ -26,10 +26,10 @@ def kept_edits(new: str, path: Path) -> str:
 
 
 def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:
-    """Markdown with the Hub's front matter.
+    """Write the model card as Markdown with the Hub's front matter.
 
     Args:
-        architecture: registered name.
+        architecture: registered name of the architecture.
         config: the model's configuration, a dataclass.
         record: record of the weights; without one the card states that nothing is recorded.
         repo: Hub repository for which the card is written; "" for a folder.

@@ -15,10 +15,10 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 
 def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
-    """Read a folder of :func:`partzoo.hub.save_pretrained`.
+    """Read a folder written by :func:`partzoo.hub.save_pretrained`.
 
     Args:
-        path: the folder.
+        path: folder to read.
 
     Returns:
         Name of the architecture, values of its configuration, and the safetensors files.
@@ -33,7 +33,7 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     elif index.is_file():
         files = shards(index)
     else:
-        raise WeightsError(f"{path} holds no {WEIGHTS}: pass a folder that partzoo.hub.save_pretrained wrote.")
+        raise WeightsError(f"{path} holds no {WEIGHTS}: pass a folder written by partzoo.hub.save_pretrained.")
     return (*read_config(path / CONFIG), files)
 
 
@@ -45,18 +45,18 @@ def fetch_repo(
     *,
     weights: bool = True,
 ) -> Path:
-    """Fetch a Hub repository into the Hugging Face cache, if it is not there, and return its folder.
+    """Download a Hub repository to the Hugging Face cache, unless it is there, and return its folder.
 
     Args:
         repo: ``owner/name``.
         revision: branch, tag or commit. A cached commit needs no request. For a branch, the Hub is asked for the newest
-            commit; if the Hub cannot be reached, the cached one is used.
-        cache_dir: folder of the Hugging Face cache; None is its default (HF_HOME).
-        local_files_only: make no request.
-        weights: fetch the weights as well as the configuration.
+            commit; if the Hub cannot be reached, the cached commit is used.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder (HF_HOME).
+        local_files_only: whether to forbid network requests.
+        weights: whether to download the weights as well as the configuration.
 
     Raises:
-        WeightsError: the repository cannot be fetched, or it does not hold a model of partzoo.
+        WeightsError: the repository cannot be downloaded, or it does not hold a model of partzoo.
     """
     options: HubOptions = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     try:
@@ -66,7 +66,7 @@ def fetch_repo(
         pinned: HubOptions = {
             **options,
             "revision": folder.name,
-        }  # the commit, so that all files come from the same one
+        }  # pinned to the commit, so that all files come from the same one
         if not weights or (folder / WEIGHTS).is_file():
             return folder
         index = folder / f"model{INDEX}"
@@ -79,16 +79,16 @@ def fetch_repo(
         for shard in shards(index):
             hub_file(repo, shard.name, **pinned)
     except FileNotFoundError as error:
-        raise WeightsError(f"{error}: pass a repository that partzoo.hub.push_to_hub wrote.") from error
+        raise WeightsError(f"{error}: pass a repository written by partzoo.hub.push_to_hub.") from error
     return folder
 
 
 def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any], list[Path]] | None:
-    """Architecture, configuration and files of a model in a folder or a file; None for other names.
+    """Return architecture, configuration and files of a model in a folder or a file; None for other names.
 
     Args:
         name: a path, or ``local-dir:PATH`` for a folder.
-        weights: require the folder's weights; otherwise they may be missing, and no files are returned.
+        weights: whether to require the folder's weights; otherwise they may be missing, and no files are returned.
 
     Raises:
         WeightsError: the folder or file does not hold a model of the zoo.
@@ -104,10 +104,10 @@ def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any
 
 
 def read_config(file: Path) -> tuple[str, dict[str, Any]]:
-    """Architecture and configuration in a ``config.json`` of :func:`partzoo.hub.save_pretrained`.
+    """Read the architecture and configuration in a ``config.json`` written by :func:`partzoo.hub.save_pretrained`.
 
     Raises:
-        WeightsError: the file is missing or damaged, or is not one of partzoo's.
+        WeightsError: the file is missing or damaged, or was not written by partzoo.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

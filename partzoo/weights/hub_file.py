@@ -1,4 +1,4 @@
-"""Fetching one file of a Hub repository by huggingface_hub, with errors that name the fix."""
+"""Download of one file of a Hub repository with huggingface_hub, with errors that name the fix."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def hub_file(
     force: bool = False,
     name: str = "",
 ) -> Path:
-    """Fetch a file of a Hub repository, from the Hugging Face cache or from the Hub.
+    """Return a file of a Hub repository, from the Hugging Face cache or downloaded from the Hub.
 
     Args:
         repo: ``owner/name``.
         filename: path of the file in the repository.
-        revision: branch, tag or commit; None is ``main``. A cached commit needs no request.
-        cache_dir: folder of the Hugging Face cache; None is its default.
-        local_files_only: make no request.
-        cached_first: make no request either if the cache holds the revision, even if that is a branch.
-        force: fetch the file again.
+        revision: branch, tag or commit; None uses ``main``. A cached commit needs no request.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder.
+        local_files_only: whether to forbid network requests.
+        cached_first: whether to use a cached revision without a request, even if it is a branch.
+        force: whether to download the file again.
         name: name of the weights in error messages.
 
     Returns:
@@ -44,7 +44,7 @@ def hub_file(
 
     Raises:
         FileNotFoundError: the repository does not have the file.
-        WeightsError: the file cannot be fetched; the message gives the reason and the fix.
+        WeightsError: the file cannot be downloaded; the message gives the reason and the fix.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub import errors as hub
@@ -83,17 +83,17 @@ def hub_file(
         raise WeightsError(f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name.") from error
     except hub_errors() as error:
         raise WeightsError(
-            f"{where} cannot be fetched ({first_line(error)}): try again, or check HF_ENDPOINT."
+            f"{where} cannot be downloaded ({first_line(error)}): try again, or check HF_ENDPOINT."
         ) from error
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """Errors of the HTTP library that the installed version of huggingface_hub uses."""
+    """Return the error classes of the HTTP library that the installed version of huggingface_hub uses."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
+    """Return the first line of an error's message."""
     return str(error).strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""``weights_manifest.json``: the records of the released weights, with their files and how they were made."""
+"""``weights_manifest.json``: the records of the released weights, with their files and the way they were made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VARIABLE = "PARTZOO_CHECKPOINTS"  # environment variable that names a folder wit
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of a record.
+    """One file of a record, with its hash and size.
 
     Attributes:
         path: ``weights/...`` in the package, or ``checkpoints/...`` in a clone, with forward slashes.
@@ -54,14 +54,14 @@ class WeightRecord:
         hub: ``{"repo": ..., "revision": ...}`` of the Hub repository; None if there is none.
         licence: licence of the weights.
         terms: terms of use of the training data.
-        data: the training data.
+        data: description of the training data.
         labels_used: whether labels were used in training.
         recipe: name of the recipe.
-        command: the command that made the weights.
+        command: command that made the weights.
         seed: random seed of the command.
         budget: ``{"hardware": ..., "minutes": ..., "images_seen": ...}``.
         metrics: scores, each with ``name``, ``value``, ``protocol`` and ``command``.
-        golden: a fixed input and its output, from :func:`partzoo.weights.release_files.golden`.
+        golden: fixed input and the output for it, from :func:`partzoo.weights.release_files.golden`.
         parents: names of the weights that training started from.
         masks_used: whether masks were used in training.
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
@@ -102,25 +102,25 @@ class WeightRecord:
 
     @property
     def bundled(self) -> bool:
-        """Whether the files come with the package."""
+        """Whether the files are part of the package."""
         return all(file.path.startswith(f"{BUNDLED}/") for file in self.files)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values, as in the manifest."""
+        """Return the record as JSON values, as in the manifest."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> WeightRecord:
-        """The inverse of :meth:`to_json`."""
+        """Make a record from JSON values; the inverse of :meth:`to_json`."""
         lists = {"metrics": tuple(values["metrics"]), "parents": tuple(values.get("parents", ()))}
         return cls(**(values | lists | {"files": tuple(WeightFile(**file) for file in values["files"])}))
 
 
 def checkpoint_folders() -> list[Path]:
-    """Folders that may hold released weights beside those in the package, in the order in which they are searched.
+    """Return the folders that may hold released weights beside those in the package, in the order of the search.
 
     They are PARTZOO_CHECKPOINTS, and ``checkpoints/`` of the clone that partzoo is imported from and of the clone that
-    the current folder lies in.
+    contains the current folder.
 
     Raises:
         WeightsError: PARTZOO_CHECKPOINTS is not a folder.
@@ -139,7 +139,7 @@ def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
     """Read the records of the released weights.
 
     Args:
-        path: a manifest; None is that of the installed package, or of the clone that partzoo is imported from.
+        path: manifest to read; None uses that of the installed package, or of the clone that partzoo is imported from.
 
     Returns:
         Records by name, in the order of the file. The first record of an architecture is its default.
@@ -153,14 +153,14 @@ def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
 
 
 def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
-    """Add a record to a manifest, at the end or in place of the record of the same name.
+    """Add a record to a manifest, at the end or instead of the record of the same name.
 
     Args:
-        record: the record.
-        path: a manifest; None is the clone's.
+        record: record to add.
+        path: manifest to write; None uses the clone's.
 
     Returns:
-        The manifest's path.
+        Path of the manifest.
 
     Raises:
         WeightsError: partzoo was not imported from a clone and no path was given, or the manifest is damaged.

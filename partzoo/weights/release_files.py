@@ -1,4 +1,4 @@
-"""Turning a trained model into released files: storage precision, location, golden output."""
+"""Conversion of a trained model to released files: storage precision, location, golden output."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BUNDLE_BYTES = 29_000_000  # a wheel compresses this to less than 25 MB
 FILE_BYTES = 90_000_000
 HEADER_BYTES = 1_000_000
 FAITHFUL = 0.9999  # lowest cosine between an output before and after rounding
-SAMPLED = 16  # values of a golden output that are recorded
+SAMPLED = 16  # number of recorded values of a golden output
 
 
 class Released(Protocol):
-    """What a release needs of a model; a protocol, because this package may not import the models."""
+    """The attributes of a model that a release needs; a protocol, because this package may not import the models."""
 
     architecture: str
     config: Any
@@ -39,7 +39,7 @@ class Released(Protocol):
 
 @runtime_checkable
 class WithParts(Protocol):
-    """A part model: its maps are a softmax over products of features and descriptors."""
+    """A part model, whose maps are a softmax over products of features and descriptors."""
 
     def part_maps(self, *inputs: Tensor) -> Tensor: ...
 
@@ -50,11 +50,11 @@ class WithParts(Protocol):
 
 @torch.no_grad()
 def storage_dtype(model: Released, x: Tensor | None = None) -> torch.dtype:
-    """The smallest precision that preserves the features: bfloat16, float16 or float32.
+    """Choose the smallest precision that preserves the features: bfloat16, float16 or float32.
 
     Args:
-        model: the model, in float32 and evaluation mode.
-        x: an input; None is that of :func:`golden`.
+        model: model in float32 and evaluation mode.
+        x: input to compare the outputs for; None uses that of :func:`golden`.
 
     Returns:
         The first of these dtypes to which the matrices can be rounded with a cosine of at least 0.9999 between each
@@ -86,10 +86,10 @@ def pack(
 
     Args:
         name: name of the record, ``architecture.tag``.
-        model: the model, in float32.
-        dtype: dtype of the stored matrices; None is chosen by :func:`storage_dtype`.
-        bundled: write to the package (at most 29 MB in all) instead of ``checkpoints/`` (shards of at most 90 MB).
-        root: a clone of the repository; None is the one that partzoo is imported from.
+        model: model in float32.
+        dtype: dtype of the stored matrices; None uses that of :func:`storage_dtype`.
+        bundled: whether to write to the package (29 MB at most) instead of ``checkpoints/`` (shards of at most 90 MB).
+        root: clone of the repository; None uses the one that partzoo is imported from.
 
     Returns:
         The files, for the record.
@@ -120,19 +120,19 @@ def _vectors(model: Released, x: Tensor) -> Tensor:
 
 
 def golden_input(shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Normal noise of a shape, equal on all machines, because numpy guarantees this generator's stream."""
+    """Draw normal noise of a shape, equal on all machines, because numpy guarantees this generator's stream."""
     noise = np.random.RandomState(seed).standard_normal(tuple(shape))
     return torch.from_numpy(noise.astype(np.float32))
 
 
 @torch.no_grad()
 def golden(model: Released, shape: Sequence[int] | None = None, seed: int = 0) -> dict[str, Any]:
-    """A model's output for a fixed input, small enough for the manifest.
+    """Summarize a model's output for a fixed input, small enough for the manifest.
 
     Args:
-        model: the model, in float32, evaluation mode and on the CPU; its output is one tensor. A model whose classes
-            have parts of their own gets the first class.
-        shape: shape of the input; None is one input of the shape in ``model.preprocess``.
+        model: model in float32, evaluation mode and on the CPU; its output is one tensor. A model that has separate
+            parts for each class gets the first class.
+        shape: shape of the input; None uses one input of the shape in ``model.preprocess``.
         seed: random seed of the input.
 
     Returns:
@@ -158,9 +158,9 @@ def check_golden(model: Released, recorded: dict[str, Any], tolerance: float = 1
     """Compare a model's output with the one in its record.
 
     Args:
-        model: the model, in float32, evaluation mode and on the CPU.
+        model: model in float32, evaluation mode and on the CPU.
         recorded: the result of :func:`golden` in the record.
-        tolerance: largest difference allowed, as a share of the output's rms.
+        tolerance: largest allowed difference, as a share of the output's rms.
 
     Returns:
         The largest difference found, as a share of the output's rms.
@@ -172,7 +172,7 @@ def check_golden(model: Released, recorded: dict[str, Any], tolerance: float = 1
     found = golden(model, recorded["input"]["shape"], recorded["input"]["seed"])
     if found["shape"] != recorded["shape"]:
         raise WeightsError(
-            f"{name} gives an output of shape {tuple(found['shape'])} for its golden input, not the recorded "
+            f"{name} returns an output of shape {tuple(found['shape'])} for its golden input, not the recorded "
             f"{tuple(recorded['shape'])}: install the version of partzoo that the weights were released with."
         )
     gaps = np.abs(np.subtract(found["values"], recorded["values"]))
@@ -190,7 +190,7 @@ def _input_of(model: Released) -> list[int]:
 
 
 def _arguments(model: object, x: Tensor) -> tuple[Tensor, ...]:
-    """Arguments of a model: images and, for a model whose classes have parts of their own, the first class for each."""
+    """Return a model's arguments: images and, for a model that has separate parts for each class, the first class."""
     several = isinstance(model, WithParts) and getattr(getattr(model, "config", None), "classes", 0) > 1
     return (x, torch.zeros(len(x), dtype=torch.int64)) if several else (x,)
 

@@ -44,7 +44,7 @@ class Verified:
 
     @property
     def state(self) -> str:
-        """``"ok"``, ``"damaged"`` or ``"absent"``."""
+        """State of the file: ``"ok"``, ``"damaged"`` or ``"absent"``."""
         return "absent" if self.path is None else "damaged" if self.problem else "ok"
 
 
@@ -55,17 +55,17 @@ def resolve(
     local_files_only: bool = False,
     revision: str | None = None,
 ) -> list[Path]:
-    """Find the files of a record, fetch them if necessary, and check them against their sha256.
+    """Find the files of a record, download them if necessary, and check them against their sha256.
 
-    Files are searched in the package, in the folders of
+    Files are looked up in the package, in the folders of
     :func:`partzoo.weights.manifest.checkpoint_folders`, in the Hugging Face cache and on the Hub, in this order.
 
     Args:
-        record: a record of :func:`manifest`.
-        cache_dir: folder of the Hugging Face cache; None is its default (HF_HOME).
-        local_files_only: make no request; HF_HUB_OFFLINE does the same.
-        revision: revision of the Hub repository, in place of the recorded one; its files are not checked, because only
-            the recorded one has known hashes.
+        record: record of released weights, from :func:`manifest`.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder (HF_HOME).
+        local_files_only: whether to forbid network requests, as HF_HUB_OFFLINE does.
+        revision: revision of the Hub repository, instead of the recorded one; its files are not checked, because only
+            the hashes of the recorded one are known.
 
     Raises:
         WeightsError: a file cannot be found, or it is damaged.
@@ -90,7 +90,7 @@ def _resolve(
 
 
 def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None = None) -> Path | None:
-    """Path of a record's file on this machine, without a request; None if the file is not here."""
+    """Return the path of a record's file on this machine, without a request; None if the file is not here."""
     if (path := _here(file)) is not None or record.hub is None:
         return path
     from huggingface_hub import try_to_load_from_cache
@@ -102,9 +102,9 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
 
 
 def available(record: WeightRecord) -> bool:
-    """Whether :func:`resolve` can bring a record's files: they are on this machine, or on the Hub.
+    """Return whether :func:`resolve` can find a record's files: on this machine, or in a Hub repository.
 
-    Of a file on this machine the size is compared, and not the content; the Hub is not asked.
+    For a file on this machine its size is compared, not its content; the Hub is not asked.
     """
     sizes = [None if (path := _here(file)) is None else path.stat().st_size for file in record.files]
     whole = all(size in (None, file.bytes) for size, file in zip(sizes, record.files, strict=True))
@@ -115,8 +115,8 @@ def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | 
     """Read and hash every file of a record that is on this machine.
 
     Args:
-        record: a record or its name; None verifies all records of the manifest.
-        cache_dir: folder of the Hugging Face cache; None is its default.
+        record: record or its name; None verifies all records of the manifest.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder.
 
     Returns:
         One result per file; :attr:`Verified.state` is ``"ok"``, ``"damaged"`` or ``"absent"``.
@@ -145,19 +145,19 @@ def download(
     cache_dir: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Download the files of a record; a damaged copy in the Hugging Face cache is fetched again.
+    """Download the files of a record; a damaged copy in the Hugging Face cache is downloaded again.
 
     Args:
-        record: a record or its name.
-        cache_dir: folder of the Hugging Face cache; None is its default.
-        progress: called with the name of each file before the file is searched.
+        record: record or its name.
+        cache_dir: folder of the Hugging Face cache; None uses the default folder.
+        progress: function that is called with the name of each file before the file is searched.
 
     Returns:
         Paths of the files, which have been checked.
 
     Raises:
         UnknownModelError: there is no record of this name.
-        WeightsError: a file cannot be fetched.
+        WeightsError: a file cannot be downloaded.
     """
     record = find_record(record)
     paths = []
@@ -176,7 +176,7 @@ def download(
 
 
 def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
-    """Fetch a record's file from the Hugging Face cache or the Hub, without checking it."""
+    """Return a record's file from the Hugging Face cache or the Hub, without checking it."""
     if record.hub is None:
         folders = " and ".join(map(str, _folders(file)))
         searched = f", searched in {folders}" if folders else ""
@@ -192,7 +192,7 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
 
 
 def _here(file: WeightFile) -> Path | None:
-    """Path of a file in the package or in a folder of checkpoints; None if it is in neither."""
+    """Return the path of a file in the package or in a folder of checkpoints; None if it is in neither."""
     name = file.path.partition("/")[2]
     return next((folder / name for folder in _folders(file) if (folder / name).is_file()), None)
 
@@ -202,7 +202,7 @@ def _folders(file: WeightFile) -> list[Path]:
 
 
 def _hub_name(record: WeightRecord, file: WeightFile) -> str:
-    """Name of a file on the Hub: the usual one for a single file; shards keep the names that their index contains."""
+    """Return a file's name on the Hub: the usual one for a single file; shards keep the names in their index."""
     return "model.safetensors" if len(record.files) == 1 else Path(file.path).name
 
 
@@ -248,7 +248,7 @@ def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bo
 
 
 def remedy(record: WeightRecord, file: WeightFile) -> str:
-    """What brings an undamaged copy of a file that is damaged or absent."""
+    """Recommend how to get an undamaged copy of a file that is damaged or absent."""
     here = _here(file)
     if here is None and record.hub is not None:
         return f"run 'partzoo download {record.name}'"
@@ -266,7 +266,7 @@ def _is_clone(folder: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """partzoo's own cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
+    """Return partzoo's cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
     if own := os.environ.get("PARTZOO_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "partzoo"

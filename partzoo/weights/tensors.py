@@ -1,10 +1,11 @@
-"""Tensors in safetensors files: written atomically, read without a copy, loaded strictly."""
+"""Tensors in safetensors files, which are written atomically, read without a copy and loaded strictly."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 INDEX = ".safetensors.index.json"
-FORMAT = 1  # of a model's header and config.json
+FORMAT = 1  # version of a model's header and config.json
 SHOWN = 5
 
 
@@ -51,7 +52,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
-    """Read architecture and configuration from a header of :func:`write_weights`; the third result is the file.
+    """Read architecture and configuration from a header written by :func:`write_weights`; the third result is the file.
 
     Raises:
         WeightsError: the file cannot be read, or its header names no architecture.
@@ -82,8 +83,8 @@ def write_weights(
         path: path of the file, which ends in ``.safetensors``.
         state: tensors by name.
         architecture: registered name of the architecture.
-        config: the configuration, a dataclass or a dictionary of JSON values.
-        dtype: dtype of the stored matrices and kernels; None keeps each tensor's own. See :func:`rounded`.
+        config: configuration, a dataclass or a dictionary of JSON values.
+        dtype: dtype of the stored matrices and kernels; None keeps each tensor's dtype. See :func:`rounded`.
         max_bytes: largest size of one file; a larger state is split into shards with an index.
 
     Returns:
@@ -109,15 +110,35 @@ def write_weights(
     for name, keys in split.filename_to_tensors.items():
         _save(path.with_name(name), {key: tensors[key] for key in keys}, header)
     index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-    _write(_index(path), lambda aside: aside.write_text(json.dumps(index, indent=1), encoding="utf-8"))
+    with _writable(_index(path)) as file, path_aside(file) as aside:
+        aside.write_text(json.dumps(index, indent=1), encoding="utf-8")
     path.unlink(missing_ok=True)
     return [*(path.with_name(name) for name in split.filename_to_tensors), _index(path)]
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors to one safetensors file atomically. All of partzoo's files of this kind are written here.
+
+    Tensors may share memory and lie in it in any order: they are made contiguous, because writers of safetensors refuse
+    others or, for NumPy's arrays, store the memory as it lies.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        with path_aside(path) as aside:
+            save_file(_apart(tensors), aside, metadata)
+    except SafetensorError as error:  # of a full disk, for example
+        raise OSError(str(error)) from error
 
 
 def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Convert the matrices and kernels of a state dict to another precision.
 
-    Vectors (biases, norms, running statistics) keep their precision: they are small, and rounding them does harm.
+    Vectors (biases, norms, running statistics) keep their precision: they are small, and rounding them is harmful.
     """
     return {
         name: value.to(dtype) if dtype and value.is_floating_point() and value.ndim > 1 else value
@@ -129,7 +150,7 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     """Load a state dict that must match the model exactly, without copying the tensors.
 
     Args:
-        model: the model, which may be on the meta device; the tensors become its parameters and buffers.
+        model: model to load, which may be on the meta device; the tensors become its parameters and buffers.
         state: tensors by name.
         source: name of the tensors in error messages.
 
@@ -175,7 +196,7 @@ def _open(file: Path) -> safe_open:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
         reason = stand_in(begin_of(file))
-        reason = reason or f"is not a complete safetensors file ({error}): fetch it again, or run 'partzoo verify'"
+        reason = reason or f"is not a complete safetensors file ({error}): download it again, or run 'partzoo verify'"
         raise WeightsError(f"{file} {reason}.") from error
 
 
@@ -187,7 +208,7 @@ def _expand(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def shards(index: Path) -> list[Path]:
-    """Paths of the shards that an index names, which lie beside it.
+    """Return the paths of the shards that an index names, which are beside it.
 
     Raises:
         WeightsError: the index is missing or damaged.
@@ -195,9 +216,9 @@ def shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): fetch it again.") from error
+        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
     if outside := [name for name in names if Path(name).name != name]:
-        raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: fetch it again.")
+        raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: download it again.")
     return [index.with_name(name) for name in names]
 
 
@@ -205,8 +226,8 @@ def _index(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".safetensors") + INDEX)
 
 
-def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU that share no memory, as safetensors requires."""
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors on the CPU that share no memory, as safetensors requires."""
     seen: set[int] = set()
     tensors = {}
     for name, value in state.items():
@@ -218,17 +239,14 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    from safetensors.torch import save_file
+    with _writable(path) as file:
+        save_tensors(file, tensors, header)
 
-    _write(path, lambda aside: save_file(tensors, aside, header))
 
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    from safetensors import SafetensorError
-
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path_aside(path) as aside:
-            write(aside)
-    except (OSError, SafetensorError) as error:
+        yield path
+    except OSError as error:
         raise WeightsError(f"{path} cannot be written ({error}): choose another folder or free some space.") from error

@@ -1,4 +1,4 @@
-"""Draws held-out images of Caltech-101, each beside the parts that a model finds in it.
+"""Draw held-out images of Caltech-101, each beside the parts that a model finds in it.
 
     python scripts/pages/caltech.py runs/caltech/model.safetensors IMAGES.TAR -o docs/images/part-models-caltech.jpg
     python scripts/pages/caltech.py spatial-resnet32.tin IMAGES.TAR -k 6 --every 7 -o docs/images/spatial-parts.jpg
@@ -26,8 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model")
     parser.add_argument("images", type=Path)
-    parser.add_argument("-k", type=int, help="Parts of each image; otherwise the model's own.")
-    parser.add_argument("--every", type=int, default=3, help="Category to show.")
+    parser.add_argument("-k", type=int, help="number of parts; by default the model's number")
+    parser.add_argument("--every", type=int, default=3, help="show every n-th category")
     parser.add_argument("-o", "--out", type=Path, required=True)
     chosen = parser.parse_args()
     held_out = load_images(chosen.images, "val", side=SIDE)

@@ -1,8 +1,8 @@
-"""Draws the losses of trainings from the ``log.csv`` of their folders, kept as results/training/NAME.csv.
+"""Draw the losses of training runs from the ``log.csv`` of their folders, kept as results/training/NAME.csv.
 
     python scripts/pages/curves.py results/training/*.csv -o docs/images/curves.png
 
-Each term is a thin line over the images seen, its running median a thick one.
+Each term is a thin line over the images seen, and its running median a thick line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 NOT_TERMS = {"step", "images", "seconds", "lr"}
-WINDOW = 9  # rows that the running median is of
+WINDOW = 9  # number of rows in the running median
 COLUMNS, SIZE = 5, (2.6, 2.0)
 
 

@@ -1,9 +1,10 @@
-"""Draws docs/images/exchange.jpg: faces with the parts of others (PartFormer, figure 11), and attention (figure 1).
+"""Draw docs/images/exchange.jpg: faces with the parts of others (PartFormer, figure 11), and attention (figure 1).
 
     python scripts/pages/exchange.py IMAGES.TAR [--model NAME]
 
-IMAGES.TAR is Caltech-101's images (CC BY 4.0). A row: two faces; the first as the model draws it; with the parts of
-the second from the mouth down; with all of the second's parts; then what each part embedding looks at in the first.
+IMAGES.TAR is Caltech-101's images (CC BY 4.0). Each row shows two faces; the first as the model reconstructs it; with
+the second's parts from the mouth down; with all of the second's parts; then each part embedding's attention in the
+first.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from PIL import Image
 import partzoo
 
 OUT = Path(__file__).parents[2] / "docs" / "images" / "exchange.jpg"
-PAIRS = ((20, 430), (430, 130), (300, 390), (90, 260))  # numbers of Faces_easy
-LOWER = 0.55  # parts whose centre lies below this part of the height are taken first
+PAIRS = ((20, 430), (430, 130), (300, 390), (90, 260))  # numbers of images in Faces_easy
+LOWER = 0.55  # share of the height below which a part's centre must be for the part to be taken first
 SIDE, GAP = 128, 4
 
 
 def face(archive: tarfile.TarFile, number: int) -> Image.Image:
-    """The middle square of one of Caltech-101's faces."""
+    """Crop the middle square of one of Caltech-101's faces."""
     image = Image.open(archive.extractfile(f"Faces_easy/{number:04d}.avif")).convert("RGB")
     side, (width, height) = min(image.size), image.size
     left, top = (width - side) // 2, (height - side) // 2

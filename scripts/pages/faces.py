@@ -1,9 +1,9 @@
-"""Draws docs/images/faces.png, the faces whose landmarks a model's parts place best and worst.
+"""Draw docs/images/faces.png, the faces whose landmarks a model's parts place best and worst.
 
     python scripts/pages/faces.py FACES [--model NAME] [-k 8] [--photographs -o page.png]
 
-Each face is of another person of the report split. White rings are the true landmarks, black crosses where the
-regression from part centroids puts them. The faces are not ours to copy: the page in the docs shows parts alone.
+Each face is of a different person of the report split. White rings are the true landmarks; black crosses are the
+regression's predictions from part centroids. The faces may not be copied, so the page in the docs shows only parts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIDE, GAP, TITLE, COLUMNS = 160, 6, 16, 8
 
 
 def found(model: str, k: int, faces: str) -> tuple[faces68.Faces, list, np.ndarray, np.ndarray]:
-    """Report images, their parts, predicted landmarks and the error of each image in per cent."""
+    """Return the report images, their parts, predicted landmarks and the error of each image in per cent."""
     train, report = faces68.load(faces, "train")[: faces68.FACES68.fit_images], faces68.load(faces, "report")
     vocabulary = partzoo.fit_parts(list(train.images), k=k, model=model)
     centroids = []
@@ -43,7 +43,7 @@ def found(model: str, k: int, faces: str) -> tuple[faces68.Faces, list, np.ndarr
 
 
 def of_different_people(order: np.ndarray, person: np.ndarray, count: int) -> list[int]:
-    """The first images in an order, one of each person."""
+    """Return the first images in an order, one of each person."""
     seen: dict[int, int] = {}
     for index in order:
         seen.setdefault(int(person[index]), int(index))
@@ -51,7 +51,7 @@ def of_different_people(order: np.ndarray, person: np.ndarray, count: int) -> li
 
 
 def drawn(parts: partzoo.Parts, true: np.ndarray, predicted: np.ndarray, photograph: bool) -> Image.Image:
-    """A face's parts under its true and its predicted landmarks."""
+    """Draw a face's parts under its true and its predicted landmarks."""
     colours = drawing.palette(parts.k)
     colours[0] = 235
     image = parts.overlay() if photograph else Image.fromarray(colours[parts.labels])

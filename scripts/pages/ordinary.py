@@ -1,10 +1,10 @@
-"""Draws 48 ordinary photographs with their foreground and parts: docs/images/ordinary-1.jpg to ordinary-4.jpg.
+"""Draw 48 ordinary photographs with their foreground and parts: docs/images/ordinary-1.jpg to ordinary-4.jpg.
 
     pip install scikit-image scikit-learn
     python scripts/pages/ordinary.py photographs.tar
 
-Forty photographs are those that the foreground's recipe leaves out, drawn by seed before any was looked at; the others
-come with scikit-image and scikit-learn. Nothing was trained or chosen on any of them.
+Forty of the photographs are left out by the foreground's recipe, and were drawn by seed before any was looked at; the
+others are from scikit-image and scikit-learn. Nothing was trained or chosen on any of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIDE, TITLE, GAP, COLUMNS, SHEETS = 230, 16, 6, 3, 4
 
 
 def drawn(archive: Path) -> dict[str, Image.Image]:
-    """The photographs that the recipe leaves out, by name."""
+    """Return the photographs that the recipe leaves out, by name."""
     recipe = tomllib.loads(files("partzoo.train").joinpath("recipes", f"{RECIPE}.toml").read_text())
     with tarfile.open(archive) as tar:
         found = {PurePosixPath(member.name).name: member for member in tar if member.isfile()}
@@ -39,14 +39,14 @@ def drawn(archive: Path) -> dict[str, Image.Image]:
 
 
 def packaged() -> dict[str, Image.Image]:
-    """Photographs that come with scikit-image and scikit-learn."""
+    """Return the photographs that are part of scikit-image and scikit-learn."""
     import skimage.data
     from sklearn.datasets import load_sample_image
 
     found = {}
     for name in PACKAGED:
         pixels = load_sample_image(f"{name}.jpg") if name in ("china", "flower") else getattr(skimage.data, name)()
-        if isinstance(pixels, tuple):  # a stereo pair and its disparities
+        if isinstance(pixels, tuple):  # a stereo pair with its disparities
             pixels = pixels[0]
         found[name] = Image.fromarray(np.asarray(pixels)).convert("RGB")
     return found
@@ -61,7 +61,7 @@ def fitted(image: Image.Image) -> Image.Image:
 
 
 def sheet(images: dict[str, Image.Image], first: int) -> Image.Image:
-    """Each photograph beside its parts, with its number and the foreground's quality."""
+    """Draw each photograph beside its parts, with its number and the foreground's quality."""
     rows = -(-len(images) // COLUMNS)
     cell = (2 * SIDE + GAP, SIDE + TITLE)
     page = Image.new("RGB", (COLUMNS * (cell[0] + GAP), rows * (cell[1] + GAP)), "white")

@@ -1,9 +1,9 @@
-"""Draws docs/images/part-models.png, faces of the dev split and the parts that a learned part model finds in them.
+"""Draw docs/images/part-models.png, faces of the dev split and the parts that a learned part model finds in them.
 
     python scripts/pages/part_models.py MODEL --data FACES [-k 4] [-o page.png] [--photographs]
 
-Each face is of another person. The faces are not ours to copy: the page in the docs shows parts alone, and
---photographs, which puts each photograph beside its parts, wants a place of its own with -o.
+Each face is of a different person. The faces may not be copied, so the page in the docs shows only parts, and
+--photographs, which puts each photograph beside its parts, needs another output with -o.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE, GAP, LEGEND, IMAGES, ROWS = faces68.SIDE, 6, 20, 16, 4
 
 
 def legend(k: int, width: int) -> Image.Image:
-    """Every part's number in its colour."""
+    """Draw every part's number in its colour."""
     strip = Image.new("RGB", (width, LEGEND), "white")
     pen = ImageDraw.Draw(strip)
     for part, colour in enumerate(drawing.palette(k).tolist()[1:], start=1):
@@ -36,7 +36,7 @@ def legend(k: int, width: int) -> Image.Image:
 
 
 def shown(parts: partzoo.Parts, photograph: bool) -> list[Image.Image]:
-    """The parts as flat colours on grey; with the photograph, that and the parts over it."""
+    """Draw the parts as flat colours on grey; with ``photograph``, also the photograph and the parts over it."""
     if photograph:
         return [Image.fromarray(parts.image), parts.overlay()]
     colours = drawing.palette(parts.k)
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--photographs", action="store_true")
     chosen = parser.parse_args()
     if chosen.photographs and chosen.out == OUT:
-        parser.error("--photographs is not for the docs: choose another place with -o")
+        parser.error("--photographs is not for the docs: choose another file with -o")
     faces = faces68.load(chosen.data, "dev")
     images = faces.images[of_different_people(np.arange(len(faces)), faces.person, IMAGES)]
     found = partzoo.discover_parts(list(images), chosen.k, model=chosen.model)

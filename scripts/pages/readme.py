@@ -1,8 +1,8 @@
-"""Draws the README's image: the default on photographs, one vocabulary over motorbikes, PartFormer on a face.
+"""Draw the README's image: the default on photographs, one vocabulary over motorbikes, PartFormer on a face.
 
     python scripts/pages/readme.py CALTECH101.TAR
 
-The motorbikes all face right in Caltech-101; every second one is mirrored here.
+The motorbikes all face right in Caltech-101, so every second one is mirrored here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import partzoo
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "images" / "parts.jpg"
 PHOTOGRAPHS = ("ibis", "cat", "motorbike", "sunflower", "dolphin")
-MOTORBIKES = range(40, 540, 50)  # ten of them, spread evenly
+MOTORBIKES = range(40, 540, 50)  # numbers of ten of them, evenly spaced
 FITTED = slice(0, None, 8)  # the vocabulary is fitted on every eighth motorbike
-FACE, FACE_MODEL = (120, 20, 330, 230), "partformer-resnet18.faces-k8"  # left, top, right, bottom in astronaut.jpg
+FACE, FACE_MODEL = (120, 20, 330, 230), "partformer-resnet18.faces-k8"  # box: left, top, right, bottom in astronaut.jpg
 BIKE_K, GAP, WIDTH = 5, 8, 1700
 
 
 def pair(parts: partzoo.Parts, height: int) -> Image.Image:
-    """An image above its parts."""
+    """Draw an image above its parts."""
     rows, columns = parts.size
     size = (round(columns * height / rows), height)
     both = Image.new("RGB", (size[0], 2 * height + GAP), "white")
@@ -38,7 +38,7 @@ def pair(parts: partzoo.Parts, height: int) -> Image.Image:
 
 
 def row(parts: Sequence[partzoo.Parts]) -> Image.Image:
-    """Images above their parts, side by side, ``WIDTH`` pixels wide."""
+    """Draw images above their parts, side by side, ``WIDTH`` pixels wide."""
     aspects = sum(each.size[1] / each.size[0] for each in parts)
     height = round((WIDTH - GAP * (len(parts) - 1)) / aspects)
     pairs = [pair(each, height) for each in parts]
@@ -50,7 +50,7 @@ def row(parts: Sequence[partzoo.Parts]) -> Image.Image:
 
 
 def motorbikes(archive: Path) -> list[partzoo.Parts]:
-    """Parts of ten motorbikes, every second one mirrored, by one vocabulary."""
+    """Find the parts of ten motorbikes, every second one mirrored, with one vocabulary."""
     with tarfile.open(archive) as tar:
         names = sorted(name for name in tar.getnames() if "/Motorbikes/" in f"/{name}")
         images = [Image.open(io.BytesIO(tar.extractfile(name).read())).convert("RGB") for name in names]

@@ -1,9 +1,9 @@
-"""Draws photographs rebuilt from their patches by a PART model (figure 4): docs/images/relations.jpg.
+"""Draw photographs rebuilt from their patches by a PART model (figure 4): docs/images/relations.jpg.
 
     python scripts/pages/relations.py [--model NAME] [--data TINY-IMAGENET -o OUT]
 
-With --data, of validation images of Tiny-ImageNet. A column: 64 patches in their true places, in the places that one
-patch gives them, in those that agree best with all pairs, and how uncertain each patch is, bright where it is.
+With --data, the images are validation images of Tiny-ImageNet. Each column shows 64 patches at their true positions, at
+the positions by one patch, at those that agree best with all pairs, and each patch's uncertainty, bright if it is high.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ COUNT, SIDE, GAP = 8, 160, 6
 
 
 def validation_images(data: Path) -> list[Image.Image]:
-    """Eight, evenly over the classes."""
+    """Return eight images, evenly spaced over the classes."""
     images = load_images(data, "val", side=64)
     numbers = torch.linspace(0, len(images) - 1, COUNT).long()
     return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images.batch(numbers)]
 
 
 def column(image: Path | Image.Image, model: Part, seed: int) -> tuple[Image.Image, str, float]:
-    """An image's panels above each other, its errors in words, and the last of them beside that of the middle."""
+    """Return an image's panels in a column, its errors in words, and the error by all patches as a share of chance."""
     relations = partzoo.relate(image, model=model, seed=seed)
     one, every = relations.assemble(0), relations.assemble()
     spread = relations.uncertainty_map()

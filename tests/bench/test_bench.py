@@ -19,7 +19,7 @@ from partzoo.models.precision import has_bf16
 
 
 class Clock:
-    """A clock that the work itself moves."""
+    """A clock that advances only when the work does."""
 
     def __init__(self, monkeypatch):
         self.now, self.calls = 0.0, []
@@ -162,7 +162,7 @@ def test_the_cost_of_a_work_counts_from_the_loaded_model_and_sees_its_peak(monke
     assert held.all()
 
 
-def test_a_process_of_its_own_reports_back(tmp_path):
+def test_a_separate_process_reports_back(tmp_path):
     growth.write_images(tmp_path / "few", 1)
     found = growth.cost_in_its_own_process("extract_features", tmp_path / "few", "toy-vit")
     assert found["seconds_per_image"] > 0 and 0.1 <= found["mebibytes"] < 500
@@ -170,7 +170,7 @@ def test_a_process_of_its_own_reports_back(tmp_path):
 
 @pytest.fixture
 def record():
-    """A made-up record with a case of every kind."""
+    """Return an invented record with a case of every kind."""
     hardware = {"cpu": "A CPU", "cores": 2, "threads": 2, "flags": ["avx512_vnni"], "gpu": None, "load_average": [0.1]}
     speed = Comparison("cold load", "ours", "theirs", 7.0, facts={"largest_difference_of_features": 0.0})
     int8 = Comparison("int8", "ours", "a|b", facts={"cosine": 0.99912, "part_agreement_percent": 99.871})
@@ -191,7 +191,8 @@ def record():
 
 def test_a_record_becomes_tables_of_ratios_and_of_growth(record):
     text = markdown(record)
-    assert text.startswith("A CPU, 2 cores (avx512_vnni, without AMX), 2 threads, load 0.1 at the start; torch 2")
+    machine = "Measured on A CPU, 2 cores (avx512_vnni, without AMX), 2 threads, load 0.1 at the start; torch 2"
+    assert text.startswith(machine)
     assert "| cold load: equal output | theirs | 8.50 times as fast (8.00 to 9.00), 1 s | at least 7: met |" in text
     assert "| int8: cosine 0.9991, parts agree on 99.87 % of pixels | a\\|b | 1.50 times" in text
     assert "| 3.00 times the time (3.00 to 3.00), 0.3 s | at most 1.5: missed; under 1 s: met |" in text

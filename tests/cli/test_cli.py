@@ -27,7 +27,7 @@ TOY = ("--model", "toy-vit")
 
 @pytest.fixture
 def set_of_two(tmp_path):
-    """A folder with two small images of one name."""
+    """Make a folder with two small images of the same name."""
     for folder, source in (("a", CAT), ("b", IBIS)):
         (tmp_path / "set" / folder).mkdir(parents=True)
         with Image.open(source) as image:
@@ -36,7 +36,7 @@ def set_of_two(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_help_says_what_for_and_shows_an_example(name):
+def test_help_states_the_purpose_and_shows_an_example(name):
     ran = partzoo(name, "--help")
     assert ran.code == 0 and not ran.err
     assert main.commands[name].get_short_help_str(limit=60).endswith((".", "?"))
@@ -56,7 +56,7 @@ def test_discover_writes_an_overlay_large_enough_to_see(tmp_path):
         assert overlay.size == (4 * 208, 4 * 169)
 
 
-def test_an_overlay_has_the_scale_that_is_asked_for(tmp_path):
+def test_an_overlay_has_the_requested_scale(tmp_path):
     assert partzoo("discover", IBIS, "-k", 4, *TOY, "--scale", 1, "-o", tmp_path / "parts.png").code == 0
     with Image.open(tmp_path / "parts.png") as overlay:
         assert overlay.size == (208, 169)
@@ -80,7 +80,7 @@ def test_discover_writes_what_parts_load_reads(tmp_path, ending):
     assert [each["pixels"] for each in about["images"][0]["parts"]] == parts.areas[parts.areas > 0].tolist()
 
 
-def test_discover_without_an_output_only_tells(tmp_path, monkeypatch):
+def test_discover_without_an_output_only_reports(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran = partzoo("discover", IBIS, "-k", 2, *TOY)
     assert ran.code == 0 and "-o parts.png" in ran.out
@@ -149,7 +149,7 @@ def test_pooled_features_come_alone(set_of_two, tmp_path):
         assert sorted(file) == ["format", "names", "pooled", "size"]
 
 
-def test_list_tells_what_list_models_tells():
+def test_list_shows_the_result_of_list_models():
     listed = json.loads(partzoo("list", "part-*", "--json").out)
     assert [each["name"] for each in listed] == list_models("part-*")
     assert "part-vitt8" in partzoo("list", "part-*").out
@@ -173,12 +173,12 @@ def test_superseded_weights_are_listed_only_where_all_are_asked_for():
     assert "replaced" in partzoo("list", "--help").out
 
 
-def test_list_says_that_nothing_matches():
+def test_list_reports_that_nothing_matches():
     ran = partzoo("list", "heron-*")
     assert ran.code == 0 and "No model matches 'heron-*'" in ran.out
 
 
-def test_info_tells_configuration_and_size():
+def test_info_shows_configuration_and_size():
     about = json.loads(partzoo("info", "part-vitt", "--json").out)
     assert about["name"] == "part-vitt8" and about["config"]["dim"] == 192
     assert 5e6 < about["parameters"] < 6e6
@@ -190,7 +190,7 @@ def test_nothing_needs_to_be_downloaded_for_a_seeded_model():
     assert ran.code == 0 and "none needed" in ran.out
 
 
-def test_verify_tells_a_state_for_every_file():
+def test_verify_reports_a_state_for_every_file():
     ran = partzoo("verify", "--json")
     assert ran.code == 0, ran.out
     assert {each["state"] for each in json.loads(ran.out)} <= {"ok", "absent"}
@@ -208,7 +208,7 @@ def test_training_makes_a_model_that_discover_takes(tmp_path):
     assert ran.code == 0 and json.loads(ran.out)["k"] == 2, ran.err
 
 
-def test_bench_tells_what_it_measured(monkeypatch):
+def test_bench_reports_what_it_measured(monkeypatch):
     calls = []
 
     def run(rows, repetitions, out, *, quick, progress, device):
@@ -226,7 +226,7 @@ def test_the_help_of_bench_names_every_row():
     assert all(row in text for row in ROWS)
 
 
-def test_doctor_tells_the_same_to_people_and_programs():
+def test_doctor_reports_the_same_to_people_and_programs():
     found = json.loads(partzoo("doctor", "--json").out)
     assert {"versions", "device", "caches", "weights", "extras", "problems"} == set(found)
     text = partzoo("doctor").out

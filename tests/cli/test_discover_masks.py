@@ -37,7 +37,7 @@ def test_a_folder_of_masks_serves_the_images_of_the_same_names(folder, monkeypat
     assert not Parts.load("out/b.npz").labels[:, 20:].any() and Parts.load("out/a.npz").labels.all()
     (folder / "empty").mkdir()
     refused = partzoo("discover", "in", *OPTIONS, "--mask", "empty", "-o", "out")
-    assert refused.code == 2 and "holds no file that is named like one of the images" in refused.err
+    assert refused.code == 2 and "holds no file with the name of one of the images" in refused.err
 
 
 def test_the_format_option_decides_whatever_an_image_is_called(folder, monkeypatch):
@@ -49,7 +49,7 @@ def test_the_format_option_decides_whatever_an_image_is_called(folder, monkeypat
                 assert written.mode == mode
 
 
-def test_own_parts_are_asked_of_part_models_alone(folder, monkeypatch):
+def test_own_parts_need_a_part_model(folder, monkeypatch):
     monkeypatch.chdir(folder)
     refused = partzoo("discover", "in/a.png", "-k", "own", "--model", "toy-vit")
     assert refused.code == 2 and "-k own is for part models" in refused.err

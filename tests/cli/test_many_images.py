@@ -1,4 +1,4 @@
-"""Commands over many images: bad ones are passed over, and a run that was stopped goes on."""
+"""Commands over many images: bad images are skipped, and a stopped run continues."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def draw(folder, names, height=24):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder ``in`` with four images, of which ``c.png`` is cut short."""
+    """A folder ``in`` with four images, of which ``c.png`` is truncated."""
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "in", ["a.png", "b.png", "c.png", "d.png"])
     cut_short(tmp_path / "in" / "c.png")
@@ -52,7 +52,7 @@ def cut_short(file):
 
 
 def stops_after(monkeypatch, count):
-    """From now on, Ctrl-C is pressed when one more file of parts is about to be written."""
+    """Press Ctrl-C just before the next file of parts is written."""
     save, saved = Parts.save, []
 
     def stopping(self, path, **options):
@@ -76,7 +76,7 @@ def failed(folder):
 def test_a_bad_image_is_passed_over_named_and_counted(place):
     ran = partzoo("discover", "in", *FOLDER, "--json")
     about = json.loads(ran.out)
-    assert ran.code == 1 and "1 of 4 images was passed over" in ran.err
+    assert ran.code == 1 and "1 of 4 images was skipped" in ran.err
     assert ran.err.count("in/c.png") == 1
     assert sorted(written(place / "out")) == ["a.npz", "b.npz", "d.npz"]
     assert [each["source"] for each in about["images"]] == ["in/a.png", "in/b.png", "in/d.png"]
@@ -108,7 +108,7 @@ def test_images_that_are_all_bad_are_one_error(place):
     for name in "abd":
         cut_short(place / "in" / f"{name}.png")
     ran = partzoo("discover", "in", *FOLDER)
-    assert ran.code == 1 and "None of the 4 images that the parts are learned from can be read." in ran.err
+    assert ran.code == 1 and "None of the 4 images to learn the parts from can be read." in ran.err
     assert len(failed(place / "out")) == 5
     ran = partzoo("features", "in", "--model", "toy-vit", "-o", "f.npz", "--json")
     assert ran.code == 1 and json.loads(ran.out)["images"] == 0 and not (place / "f.npz").exists()
@@ -118,7 +118,7 @@ def test_a_mask_of_another_size_fails_its_image_alone(place):
     (place / "masks").mkdir()
     Image.new("L", (9, 9), 255).save(place / "masks" / "a.png")
     ran = partzoo("discover", "in", *FOLDER, "--mask", "masks")
-    assert ran.code == 1 and "Passed over: in/a.png: The mask is (9, 9)" in ran.err
+    assert ran.code == 1 and "Skipped: in/a.png: The mask is (9, 9)" in ran.err
     assert sorted(written(place / "out")) == ["b.npz", "d.npz"]
 
 
@@ -226,7 +226,7 @@ def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(pla
     assert "vocabulary was v.safetensors sha256:" in partzoo("discover", "in", *words, "--resume").err
 
 
-def test_a_run_over_earlier_results_says_what_becomes_of_them(place):
+def test_a_run_over_earlier_results_reports_what_it_replaces(place):
     partzoo("discover", "in", *FOLDER)
     assert "out had 3 images done with the same settings" in partzoo("discover", "in", *FOLDER).err
     ran = partzoo("discover", "in", *FOLDER, "-k", 2)
@@ -245,13 +245,13 @@ def test_a_command_that_is_refused_leaves_earlier_results_to_resume(place):
 @pytest.mark.parametrize("words", [("in/a.png", "-o", "a.npz"), ("in",)])
 def test_resume_is_refused_where_nothing_is_kept(place, words):
     ran = partzoo("discover", *words, *OPTIONS, "--resume")
-    assert ran.code == 2 and "--resume is for many images that are written" in ran.err
+    assert ran.code == 2 and "--resume needs many images and an output" in ran.err
 
 
 def test_features_of_the_good_images_are_written(place):
     ran = partzoo("features", "in", "--model", "toy-vit", "-o", "f.npz", "--json")
     about = json.loads(ran.out)
-    assert ran.code == 1 and ran.err.count("in/c.png") == 1 and "1 of 4 images was passed over" in ran.err
+    assert ran.code == 1 and ran.err.count("in/c.png") == 1 and "1 of 4 images was skipped" in ran.err
     assert [each["path"] for each in about["failed"]] == ["in/c.png"]
     with np.load(place / "f.npz") as file:
         assert file["names"].tolist() == about["names"] == ["in/a.png", "in/b.png", "in/d.png"]

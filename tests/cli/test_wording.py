@@ -1,4 +1,4 @@
-"""What commands say: in their own options, and as single lines."""
+"""The messages of commands use the commands' options and are single lines."""
 
 import ast
 import re

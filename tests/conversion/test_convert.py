@@ -1,4 +1,4 @@
-"""``partzoo.convert`` and ``partzoo convert``: what they take, what they say, what they write."""
+"""``partzoo.convert`` and ``partzoo convert``: their inputs, messages and files."""
 
 import argparse
 import json
@@ -151,7 +151,7 @@ def test_shapes_say_what_it_is(state, architecture, config, backbone):
 
 
 @pytest.mark.parametrize("backbone", ["conv4", "resnet8", "resnet32"])
-def test_spatial_reasoning_is_told_by_its_backbone(backbone):
+def test_spatial_reasoning_is_recognized_by_its_backbone(backbone):
     state = spatial(backbone)
     model = partzoo.convert({"backbone": prefixed(state["backbone"]), "relation": state["relation"], "optimizer": {}},
                             device="cpu", dtype="float32", size=32, patch_size=12)  # fmt: skip
@@ -242,7 +242,7 @@ def test_mae_is_the_zoo_s_with_and_without_its_decoder(shape, architecture, deco
 
 
 @pytest.mark.parametrize(("table", "architecture"), [("rows", "mocov3-vitb16"), ("columns", "mae-vitb16")])
-def test_bare_backbones_with_fixed_positions_are_told_by_them(table, architecture):
+def test_bare_backbones_are_distinguished_by_their_fixed_positions(table, architecture):
     state = on_meta(vit_shapes(768, 16, 14)) | {"pos_embed": fixed_positions(768, 14, table)}
     assert recognize(state).architecture == architecture
     state["pos_embed"][:, 0] = 0.01
@@ -331,7 +331,7 @@ def test_something_else_is_refused_by_what_it_looks_like(content, words):
         partzoo.convert(content())
 
 
-def test_backbones_that_nothing_tells_apart_must_be_named():
+def test_indistinguishable_backbones_must_be_named():
     with pytest.raises(WeightsError, match=r"a ViT 768 wide, with patches of 16 .*architecture="):
         recognize(on_meta(vit_shapes(768, 16, 14)))
     assert recognize(on_meta(vit_shapes(768, 16, 14)), "mae-vitb16").architecture == "mae-vitb16"
@@ -394,7 +394,7 @@ def test_the_command_writes_what_load_takes(tmp_path):
     assert command("convert", tmp_path / "c.pth", "-o", out, *options).code == 0  # ours: replaced
     (out / "notes.txt").write_text("mine")
     ran = command("convert", tmp_path / "c.pth", "-o", out, *options)
-    assert ran.code == 2 and "holds other files than a model of partzoo" in ran.err
+    assert ran.code == 2 and "holds files other than a model of partzoo" in ran.err
     assert command("convert", tmp_path / "c.pth", "-o", tmp_path / "no" / "model").code == 1
 
 

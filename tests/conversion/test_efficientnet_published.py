@@ -18,7 +18,7 @@ SEEN = {"cat": {281, 282, 285}, "motorbike": {665, 670}, "dolphin": {147, 148}}
 
 
 def published(model):
-    """The state dict of the registry package's form."""
+    """Return a state dict in the form of the package from the registry."""
     depths = scaled_depths(model.config.depth)
     found = {}
     for name, value in model.state_dict().items():

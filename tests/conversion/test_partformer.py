@@ -1,4 +1,4 @@
-"""Published PartFormers through ``partzoo.convert``, against what the published code computes."""
+"""Published PartFormers through ``partzoo.convert``, compared with the published code's results."""
 
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,7 @@ def published_order(x):
 
 
 class Seen:
-    """The one frozen encoder of all cases: it looks at each image once."""
+    """The frozen encoder shared by all cases, which encodes each image once."""
 
     def __init__(self, encoder):
         self.encoder, self.tokens = encoder, {}

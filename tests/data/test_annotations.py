@@ -1,4 +1,4 @@
-"""Segmentations become the masks that pycocotools draws, and what it cannot draw is named."""
+"""Segmentations become the masks that pycocotools draws, and segmentations that it cannot draw are named."""
 
 import io
 
@@ -43,6 +43,8 @@ def test_polygons_are_drawn_as_pycocotools_draws_them():
         shapes = [rng.uniform(-5, 25, 2 * rng.integers(3, 9)).tolist() for _ in range(rng.integers(1, 4))]
         expected = coco.decode(coco.merge(coco.frPyObjects(shapes, *SIZE)))
         assert np.array_equal(rasterized(shapes, SIZE), expected)
+    # The eight numbers of a rhombus, of which, in an array, pycocotools would take the first four for a box.
+    assert rasterized([[10, 2, 18, 6, 10, 10, 2, 6]], SIZE).sum() == 16 * 8 / 2
     # Polygons without area beside one that has some take nothing from it.
     assert np.array_equal(rasterized([[], TRIANGLE, [5, 6]], SIZE), rasterized([TRIANGLE], SIZE))
 
@@ -55,15 +57,15 @@ def test_polygons_are_drawn_as_pycocotools_draws_them():
         (TRIANGLE, "not a list of numbers"), ([[*TRIANGLE, 9]], "7 numbers"), ([[*TRIANGLE, 9, "7"]], "'7'"),
         ([[*TRIANGLE, 9, None]], "None"), ([[*TRIANGLE, 9, True]], "True"), ([[*TRIANGLE, 9, float("nan")]], "finite"),
         ([[*TRIANGLE, -float("inf"), 9]], "finite"), ([[*TRIANGLE, 10**400, 9]], "finite"),
-        ([[*TRIANGLE, 1e9, 9]], r"1e\+09 lies far outside its image of 20 x 12"), ([[*TRIANGLE, 9, -1e300]], "-1e"),
-        ([TRIANGLE, [*TRIANGLE, 9, 41]], "41 lies far outside"), ([[0, 0, 20, 12, 20, 0] * 200], "too long"),
+        ([[*TRIANGLE, 1e9, 9]], r"1e\+09 is far outside its image of 20 x 12"), ([[*TRIANGLE, 9, -1e300]], "-1e"),
+        ([TRIANGLE, [*TRIANGLE, 9, 41]], "41 is far outside"), ([[0, 0, 20, 12, 20, 0] * 200], "too long"),
         ({}, "size None"), ({"size": [12, 20]}, "not whole numbers"), ({"counts": [0, 240]}, "size None"),
         ({"size": [20, 12], "counts": [0, 240]}, r"size \[20, 12\] and its image is \[12, 20\]"),
         ({"size": [12, 20], "counts": [0, 239]}, "add up to 239, not to 240"),
         ({"size": [12, 20], "counts": [0, 10**18]}, "add up to 10"), ({"size": [12, 20], "counts": []}, "add up to 0"),
         ({"size": [12, 20], "counts": [-5, 245]}, "not whole"), ({"size": [12, 20], "counts": [1.5, 238.5]}, "whole"),
         ({"size": [12, 20], "counts": "0"}, "add up to 0"), ({"size": [12, 20], "counts": "\x7f"}, "damaged"),
-        ({"size": [12, 20], "counts": "o"}, "break off"), ({"size": [12, 20], "counts": "o" * 10**5}, "damaged"),
+        ({"size": [12, 20], "counts": "o"}, "end too early"), ({"size": [12, 20], "counts": "o" * 10**5}, "damaged"),
         ({"size": 12, "counts": [240]}, "size 12"), ({"size": [12, 20], "counts": "é"}, "damaged"),
     ],
 )  # fmt: skip
@@ -91,7 +93,7 @@ def test_one_warning_names_what_is_passed_over_and_counts_the_rest():
         assert usable("a.json", [good, *odd, good], ("id", "image_id", "category_id"), check) == [good, good]
     (only,) = warned
     text = str(only.message)
-    assert text.startswith("a.json: passed over the annotation at 1 (it is 5, not a record), annotation 6 (it has no")
+    assert text.startswith("a.json: skipped the annotation at 1 (it is 5, not a record), annotation 6 (it has no")
     assert "annotation 7 (its category_id is '3'" in text and text.endswith("annotation 10 (nine) and 39 more.")
 
 

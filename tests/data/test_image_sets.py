@@ -49,7 +49,7 @@ def test_sheets_are_read_as_far_as_they_are_there(tmp_path):
     assert load_images(tmp_path, side=32, limit=5).batch(torch.arange(5)).shape == (5, 3, 32, 32)
 
 
-def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
+def test_one_sheet_per_split_has_as_many_tiles_as_its_arrays_have_rows(tmp_path):
     tiles = np.arange(6, dtype=np.uint8).repeat(16 * 16 * 3).reshape(2, 3, 16, 16, 3) * 40
     for name in ("train", "dev"):
         Image.fromarray(tiles.swapaxes(1, 2).reshape(32, 48, 3)).save(tmp_path / f"{name}.avif", quality=100)
@@ -65,7 +65,7 @@ def test_one_sheet_a_split_has_the_tiles_that_its_arrays_tell_of(tmp_path):
         load_images(tmp_path)
 
 
-def test_epochs_are_permutations_and_start_where_they_are_told():
+def test_epochs_are_permutations_and_start_at_the_given_position():
     images = ImageSet.from_pixels(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), None, [])
     stream = images.epochs(4, seed=0)
     seen = torch.cat([next(stream) for _ in range(5)])

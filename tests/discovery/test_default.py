@@ -1,4 +1,4 @@
-"""What a user gets who names no model."""
+"""The results for a user who names no model."""
 
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def test_a_foreground_model_can_be_named_or_lie_in_a_folder(ibis, tmp_path):
 
 def test_a_vocabulary_of_an_older_version_is_refused_in_one_sentence(tmp_path):
     save_file({"centres": torch.zeros(2, 4)}, tmp_path / "old.safetensors", {"format": "partzoo-vocabulary-1"})
-    with pytest.raises(WeightsError, match="vocabulary of an older partzoo: fit it again"):
+    with pytest.raises(WeightsError, match="vocabulary of an older version of partzoo: fit it again"):
         partzoo.PartVocabulary.load(tmp_path / "old.safetensors")
 
 

@@ -8,15 +8,15 @@ from partzoo.discovery.foreground import (
     colour_distance,
     foreground,
     halved_at,
+    object_scores,
     optimize,
     otsu,
     superpixels,
-    things,
 )  # fmt: skip
 
 
 def cells(height=40, width=56, thing=(slice(12, 30), slice(15, 40)), noise=1.5):
-    """A reddish square before a greenish ground; features and objectness that agree with it."""
+    """Return a reddish square on a greenish ground, with features and objectness that agree with it."""
     random = np.random.default_rng(0)
     lab = np.full((height, width, 3), (50, -30, 20), np.float32)
     lab[thing] = (60, 50, 30)
@@ -28,7 +28,7 @@ def cells(height=40, width=56, thing=(slice(12, 30), slice(15, 40)), noise=1.5):
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
-def test_each_method_finds_a_plain_thing(method):
+def test_each_method_finds_a_plain_object(method):
     given, mask = cells()
     score = foreground(method, given)
     assert ((score >= 0.5) == mask).mean() > 0.97
@@ -46,7 +46,7 @@ def test_each_method_takes_any_grid(method, size):
     assert score.min() >= 0 and score.max() <= 1
 
 
-def test_the_boundary_prior_is_surer_of_a_plain_thing_than_of_noise():
+def test_the_boundary_prior_is_surer_of_a_plain_object_than_of_noise():
     plain = cells()[0].lab
     noise = np.random.default_rng(0).normal(50, 15, plain.shape).astype(np.float32)
     assert boundary_prior(superpixels(plain))[1] > boundary_prior(superpixels(noise))[1]
@@ -77,11 +77,11 @@ def test_optimize_minimizes_the_energy():
     assert np.abs(gradient).max() < 1e-3
 
 
-def test_a_crumb_beside_a_thing_is_no_thing():
+def test_a_crumb_beside_an_object_is_not_part_of_it():
     given, mask = cells(noise=0)
     given.lab[3:6, 48:52] = (60, 50, 30)
     regions = superpixels(given.lab)
-    score = things(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
+    score = object_scores(regions, regions.mean((given.lab[..., 1] > 0).astype(float)))
     assert not (score[3:6, 48:52] >= 0.5).any()
     assert ((score >= 0.5) == mask).mean() > 0.99
 

@@ -1,4 +1,4 @@
-"""discover_parts and fit_parts with models that know parts by themselves."""
+"""discover_parts and fit_parts with learned part models."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from partzoo.models.sharing import save_pretrained
 
 
 class Columns(PartModel):
-    """Parts are columns of equal width, where the image is bright; the looks of each are as given."""
+    """A part model whose parts are columns of equal width where the image is bright, with given descriptors."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -44,7 +44,7 @@ THIRDS = [[1, 0], [0, 1], [0.1, 1]]  # the last two look alike
 
 
 class Classes(PartModel):
-    """Halves of the image: upper and lower in class 0, left and right in class 1."""
+    """A part model whose parts are halves of the image: upper and lower in class 0, left and right in class 1."""
 
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))
     config = SimpleNamespace(parts=2, classes=2)
@@ -124,7 +124,7 @@ def test_a_smaller_k_joins_the_parts_that_look_most_alike():
 
 def test_a_larger_k_is_an_error_that_says_what_is_possible():
     for call in (partzoo.discover_parts, partzoo.fit_parts):
-        with pytest.raises(UsageError, match=r"k=8: this model knows 3 parts\. Use k <= 3, or k=None"):
+        with pytest.raises(UsageError, match=r"k=8: this model has 3 parts\. Use k <= 3, or k=None"):
             call(bright(), 8, model=Columns(THIRDS))
 
 
@@ -160,7 +160,7 @@ def test_joined_parts_keep_the_order_of_the_first_of_each():
 
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_every_part_has_a_place_after_joining(k):
-    """Whichever of two equal cosines is found first: products of matrices are not symmetric to the last bit."""
+    """Equal cosines may be found in any order: matrix products are not symmetric to the last bit."""
     finder = LearnedFinder(Columns([[0.0]] * 7), Settings("", 32))
     for seed in range(40):
         descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))
@@ -168,7 +168,7 @@ def test_every_part_has_a_place_after_joining(k):
         assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
 
 
-def test_the_own_vocabulary_costs_no_look_at_the_images():
+def test_a_models_own_vocabulary_needs_no_images():
     model = Columns(THIRDS)
     for images in (bright(), [bright(), bright()]):
         assert partzoo.fit_parts(images, model=model).numbering == (1, 2, 3)
@@ -188,7 +188,7 @@ def test_a_vocabulary_labels_as_the_call_that_it_is_from():
 
 
 @pytest.mark.parametrize("k", [None, 2])
-def test_a_saved_vocabulary_brings_model_and_numbering(partformer, tmp_path, k):
+def test_a_saved_vocabulary_determines_model_and_numbering(partformer, tmp_path, k):
     name = str(save_pretrained(partformer, tmp_path / "partformer"))
     pixels = noise(1)[0]
     partzoo.fit_parts(pixels, k, model=name).save(tmp_path / "v.safetensors")
@@ -200,7 +200,7 @@ def test_a_saved_vocabulary_brings_model_and_numbering(partformer, tmp_path, k):
 
 def test_a_vocabulary_of_another_number_of_parts_is_an_error():
     vocabulary = partzoo.fit_parts(bright(), model=Columns(THIRDS))
-    with pytest.raises(UsageError, match="3 learned parts, this one has 2: use the model that"):
+    with pytest.raises(UsageError, match="3 learned parts, but this one has 2: use the model that"):
         partzoo.discover_parts(bright(), vocabulary=vocabulary, model=Columns(THIRDS[:2]))
     with pytest.raises(UsageError, match="this one has 0"):
         partzoo.discover_parts(bright(), vocabulary=vocabulary, model="toy-vit")
@@ -213,7 +213,7 @@ def test_batch_size_does_not_change_labels(partformer):
         assert partzoo.discover_parts(images, 3, model=partformer, batch_size=batch_size) == one
 
 
-def test_a_image_smaller_than_the_parts_are_many_is_no_error():
+def test_an_image_smaller_than_the_parts_are_many_is_no_error():
     assert partzoo.discover_parts(np.full((1, 1, 3), 250, np.uint8), model=Columns(THIRDS)).labels.shape == (1, 1)
 
 
@@ -234,12 +234,12 @@ def test_the_class_of_each_image_says_which_parts_are_meant():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"parts of 2 classes of objects: say which each image shows, with classes=, 0 to 1"),
-        ({"classes": 2}, "classes=2: this model knows the classes 0 to 1"),
+        ({}, r"parts for 2 classes of objects: state the class of each image with classes=, 0 to 1"),
+        ({"classes": 2}, "classes=2: this model has the classes 0 to 1"),
         ({"classes": -1}, "classes=-1"), ({"classes": "bird"}, "'bird'"), ({"classes": 0.5}, "0.5"),
         ({"classes": [0, 1]}, r"one for each image \(1\)"),
         ({"classes": 0, "k": 1}, "k=1: the parts of several classes cannot be joined"),
-        ({"classes": 0, "model": Columns(THIRDS)}, "this one is none: leave it"),
+        ({"classes": 0, "model": Columns(THIRDS)}, "which this is not: omit it"),
     ],
 )  # fmt: skip
 def test_a_wrong_or_missing_class_is_an_error(arguments, message):
@@ -247,7 +247,7 @@ def test_a_wrong_or_missing_class_is_an_error(arguments, message):
         partzoo.discover_parts(bright(), **({"model": Classes()} | arguments))
 
 
-def test_a_partformer_of_several_classes_is_told_the_class():
+def test_a_partformer_of_several_classes_needs_the_class():
     torch.manual_seed(0)
     model = partzoo.load(
         "partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=3, classes=5, size=64
@@ -257,26 +257,26 @@ def test_a_partformer_of_several_classes_is_told_the_class():
     assert found[1] == found[2] and found[0] != found[1] and found[0].k == 3
 
 
-def test_of_a_model_of_one_class_none_is_asked():
+def test_a_model_of_one_class_needs_no_class():
     model = partzoo.load(
         "partformer-resnet18", pretrained=False, device="cpu", dtype="float32", parts=3, classes=1, size=64
     )
     assert partzoo.discover_parts(noise(1)[0], model=model).k == 3
-    with pytest.raises(UsageError, match="this one is none: leave it"):
+    with pytest.raises(UsageError, match="which this is not: omit it"):
         partzoo.discover_parts(noise(1)[0], model=model, classes=0)
 
 
-def test_the_command_asks_for_the_class_and_gives_few_parts_unasked(tmp_path):
+def test_the_command_needs_the_class_and_finds_all_parts_by_default(tmp_path):
     torch.manual_seed(0)
     model = partzoo.load("partformer-resnet18", pretrained=False, dtype="float32", parts=3, classes=2, size=64)
     name, image = save_pretrained(model, tmp_path / "model"), tmp_path / "noise.png"
     Image.fromarray(noise(1)[0]).save(image)
     out = tmp_path / "parts.npz"
-    assert "parts of 2 classes" in command("discover", image, "--model", name).err
+    assert "parts for 2 classes" in command("discover", image, "--model", name).err
     assert command("discover", image, "--model", name, "--class", 1, "-o", out).code == 0
     assert partzoo.Parts.load(out) == partzoo.discover_parts(image, model=str(name), classes=1)
     own = command("discover", image, "--model", name, "--class", 1, "-k", "own", "--json")
     assert own.code == 0 and '"k": 3' in own.out
     assert "neither a whole number nor 'auto' nor 'own'" in command("discover", image, "-k", "all").err
     refused = command("discover", image, "--model", name, "--class", 1, "-k", 8)
-    assert refused.code == 2 and "knows 3 parts" in refused.err
+    assert refused.code == 2 and "has 3 parts" in refused.err

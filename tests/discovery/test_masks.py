@@ -1,4 +1,4 @@
-"""Foregrounds that a caller knows."""
+"""Foregrounds given by the caller."""
 
 import numpy as np
 import pytest

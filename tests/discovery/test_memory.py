@@ -1,4 +1,4 @@
-"""Large photographs: memory grows with the image alone, measured in a process of its own."""
+"""Large photographs: memory grows with the image alone, as measured in a separate process."""
 
 import os
 import subprocess

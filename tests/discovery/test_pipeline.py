@@ -1,4 +1,4 @@
-"""discover_parts and fit_parts, from the outside."""
+"""The public behaviour of discover_parts and fit_parts."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def encoder():
 
 
 def scene(seed=0, size=(90, 120), at=(20, 30)):
-    """A two-coloured thing before a plain, noisy ground."""
+    """Return a two-coloured object on a plain, noisy ground."""
     random = np.random.default_rng(seed)
     pixels = np.full((*size, 3), (60, 120, 70), np.uint8)
     y, x = at
@@ -35,11 +35,11 @@ def stripes(count, size=(60, 120)):
 
 
 def noise(seed=0, size=(48, 48)):
-    """An image in which nothing says where one part ends and the next begins."""
+    """Return an image without any boundary between parts."""
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def test_the_thing_is_separated_from_its_ground_and_divided(encoder):
+def test_the_object_is_separated_from_its_background_and_divided(encoder):
     parts = partzoo.discover_parts(scene(), model=encoder, background="boundary")
     thing = np.zeros((90, 120), bool)
     thing[20:65, 30:90] = True
@@ -107,7 +107,7 @@ def test_another_models_vocabulary_is_an_error(encoder):
         partzoo.discover_parts(scene(), vocabulary=vocabulary, model=other)
 
 
-def test_one_image_is_divided_as_its_own_vocabulary_says(encoder):
+def test_one_image_is_divided_by_its_own_vocabulary(encoder):
     vocabulary = partzoo.fit_parts(scene(), 4, model="toy-vit")
     alone = partzoo.discover_parts(scene(), 4, model=encoder)
     assert np.array_equal(partzoo.discover_parts(scene(), vocabulary=vocabulary).labels, alone.labels)
@@ -162,7 +162,7 @@ def test_the_seed_decides_where_the_clustering_starts(encoder, images):
 @pytest.mark.parametrize(
     "option", [{"size": 64}, {"refine": False}, {"background": None}, {"background": "boundary"}], ids=str
 )
-def test_an_option_changes_the_labels_and_a_vocabulary_brings_it(encoder, option):
+def test_an_option_changes_the_labels_and_a_vocabulary_keeps_it(encoder, option):
     found = partzoo.discover_parts(scene(), 3, model=encoder, **option)
     assert found != partzoo.discover_parts(scene(), 3, model=encoder)
     vocabulary = partzoo.fit_parts(scene(), 3, model=encoder, **option)
@@ -189,7 +189,7 @@ def test_bad_arguments_are_named(encoder, arguments, message):
         partzoo.discover_parts(scene(), model=encoder, **arguments)
 
 
-def test_a_image_with_nan_is_an_error(encoder):
+def test_an_image_with_nan_is_an_error(encoder):
     with pytest.raises(ImageError, match="NaN"):
         partzoo.discover_parts(np.full((20, 20, 3), np.nan), model=encoder)
 
@@ -197,5 +197,5 @@ def test_a_image_with_nan_is_an_error(encoder):
 def test_another_number_of_parts_than_the_vocabulary_s_is_refused(encoder):
     words = partzoo.fit_parts(scene(), 3, model=encoder)
     assert partzoo.discover_parts(scene(), words.k, model=encoder, vocabulary=words).k == words.k
-    with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts of its own"):
+    with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts"):
         partzoo.discover_parts(scene(), 9, model=encoder, vocabulary=words)

@@ -21,6 +21,12 @@ def test_saved_and_loaded_is_the_same(vocabulary, tmp_path):
     assert again.k == 3 and list(tmp_path.iterdir()) == [tmp_path / "herons.parts.safetensors"]
 
 
+def test_centres_that_do_not_lie_in_order_are_kept(vocabulary, tmp_path):
+    centres = torch.arange(12.0).reshape(4, 3).T
+    PartVocabulary(centres, vocabulary.settings).save(tmp_path / "v.safetensors")
+    assert torch.equal(PartVocabulary.load(tmp_path / "v.safetensors").centres, centres)
+
+
 def test_the_numbering_of_a_learned_model_is_kept(vocabulary, tmp_path):
     learned = PartVocabulary(vocabulary.centres, Settings("mpae", 64), (2, 1, 2))
     learned.save(tmp_path / "v.safetensors")
@@ -52,7 +58,7 @@ def test_an_unwritable_place_is_an_error(vocabulary, tmp_path):
     ("change", "message"),
     [
         ({"format": "partzoo-vocabulary-3"}, "newer version of partzoo: upgrade"),
-        ({"format": "partzoo-vocabulary-1"}, "older partzoo: fit it again"),
+        ({"format": "partzoo-vocabulary-1"}, "older version of partzoo: fit it again"),
         ({"format": "partzoo-vocabulary-x"}, "no part vocabulary"),
         ({"settings": {"smoothing": 0.2}}, r"does not know \(smoothing\).*newer version"),
     ],

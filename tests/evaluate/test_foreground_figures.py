@@ -62,7 +62,7 @@ def test_the_box_is_two_thirds_of_each_side():
 
 
 def test_three_kinds_of_maximal_f():
-    """Two images whose best thresholds differ: each at its own is better than both at one."""
+    """For two images with different best thresholds, two thresholds are better than one."""
     true = np.zeros((10, 10), bool)
     true[:5] = True
     tally = ForegroundTally()

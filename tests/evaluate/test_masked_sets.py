@@ -83,7 +83,7 @@ def test_a_set_that_is_not_there_is_named(data):
 
 
 def test_a_record_of_parts_names_the_foreground_model_s_weights_too(data, tmp_path):
-    """Trained again, it makes other parts with the same encoder, which a record that is there must not hide."""
+    """A retrained foreground model changes the parts of the same encoder, which an existing record must not hide."""
     asked = {"k": [2], "seeds": 1, "limit": 1, "out": tmp_path / "r.json"}
     with_model = evaluate("toy-vit", "cars", data, background="foreground-lite0.masks", **asked)
     assert len(with_model["foreground_sha256"]) == 64

@@ -35,7 +35,7 @@ def test_three_against_two_by_hand():
 
 @st.composite
 def labellings(draw):
-    """Two labellings of the same things, from independent to equal, and where to cut them into batches."""
+    """Draw two labellings of the same points, from independent to equal, and where to cut them into batches."""
     seed, n = draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 400))
     n_true, n_pred, alike = draw(st.integers(1, 12)), draw(st.integers(1, 12)), draw(st.floats(0, 1))
     rng = np.random.default_rng(seed)

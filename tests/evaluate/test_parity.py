@@ -1,4 +1,4 @@
-"""The published code's figures, on maps and points that are drawn from names: see tests/parity/README.md."""
+"""Comparison with the published code's figures, on synthetic maps and points (see tests/parity/README.md)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Records of evaluations become one CSV and tables whose figures, order and marks can be trusted."""
+"""The CSV and the tables of evaluation records: their figures, order and marks."""
 
 import pytest
 
@@ -9,7 +9,7 @@ COMMAND = "partzoo eval toy --protocol faces68 --data DIR"
 
 
 def record(model: str, runs: list, **changes) -> dict:
-    """A result as the runner writes it; runs are (k, seed, metrics)."""
+    """Return a result in the form that the runner writes; runs are (k, seed, metrics)."""
     named = [{"k": k, "seed": seed, "metrics": metrics, "seconds": 1.0} for k, seed, metrics in runs]
     fixed = {"format": 1, "protocol": "faces68", "split": "report", "setting": "default", "images": 489}
     return fixed | {"model": model, "command": COMMAND, "hardware": {}, "runs": named} | changes

@@ -1,4 +1,4 @@
-"""Every released weight has a card, whose figures of ours come from results and manifest alone."""
+"""Every released weight has a reproduction card, with our figures from the results and the manifest only."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def test_a_card_has_paper_ours_gap_floor_reason_and_commands(record):
     assert "| MSE x, tiny-imagenet | 1.14 | 8.03 ± 0.25 | +6.89 | 8.03 (constant) |" in text
     for words in (
         "### `toy-vit.test`",
-        "- Paper: Toys, table 2: ten epochs.",
+        "- The paper's figures are from Toys, table 2, for this setting: ten epochs.",
         "Fewer epochs.",
         COMMAND,
         record.command,

@@ -45,7 +45,7 @@ def small(faces, **options):
     return run.evaluate("toy-vit", "faces68", faces, **({"k": [2], "seeds": 2, "size": 64} | options))
 
 
-def test_the_record_says_what_was_measured_and_how(faces, tmp_path):
+def test_the_record_states_what_was_measured_and_how(faces, tmp_path):
     record = small(faces, out=tmp_path / "deep" / "result.json")
     assert record == json.loads((tmp_path / "deep" / "result.json").read_text())
     assert record["command"] == "partzoo eval toy-vit --protocol faces68 --data DIR -k 2 --seeds 2 --size 64"
@@ -116,7 +116,7 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     assert asked == [2] and {line.split(",")[2] for line in lines[1:] if not line.startswith("toy")} == {"2", "3"}
 
 
-def test_own_parts_are_asked_of_models_that_have_some(monkeypatch):
+def test_own_parts_need_a_model_that_has_parts(monkeypatch):
     monkeypatch.setattr(run, "manifest", lambda: {"parts": SimpleNamespace(config={"parts": 8})})
     for model, able in (("parts", [True, True, False]), ("colour-position", [False, True, True])):
         assert [run._can_give(model, k) for k in (None, 8, 9)] == able
@@ -171,7 +171,7 @@ def test_the_command_prints_figures_and_writes_the_record(faces, tmp_path):
         (["--protocol", "faces68", "--data", "x"], "Name a model"),
         (["toy-vit", "--all", "--protocol", "faces68", "--data", "x"], "Name a model"),
         (["toy-vit", "--protocol", "face68", "--data", "x"], "Did you mean 'faces68'"),
-        (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "4;8"], "numbers with commas"),
+        (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "4;8"], "numbers separated by commas"),
         (["toy-vit", "--protocol", "faces68", "--data", "x", "-k", "0"], "at least 1"),
         (["toy-vit", "--protocol", "faces68", "--data", "nowhere"], "needs nowhere"),
         (["toy-vit", "--protocol", "faces68", "--data", "x", "--seeds", "0"], "--seeds 0"),

@@ -1,4 +1,4 @@
-"""The script of the position errors runs, writes what it says, and does not do it again."""
+"""The script for position errors runs, writes its results, and does not repeat finished work."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def ran(script, tmp_path_factory):
-    """Where the script was run, and with what."""
+    """Run the script once; return its folder and arguments."""
     folder = tmp_path_factory.mktemp("position-errors")
     (folder / "images").mkdir()
     draw = np.random.default_rng(0)

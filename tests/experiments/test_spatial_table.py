@@ -1,4 +1,4 @@
-"""The script of Spatial Reasoning's table runs, writes what it says, and does not do it again."""
+"""The script for Spatial Reasoning's table runs, writes its results, and does not repeat finished work."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def ran(script, tmp_path_factory):
-    """Where the script was run, and with what."""
+    """Run the script once; return its folder and arguments."""
     folder = tmp_path_factory.mktemp("spatial-table")
     draw = np.random.default_rng(0)
     for split in ("train", "val"):

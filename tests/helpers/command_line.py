@@ -1,4 +1,4 @@
-"""Runs the ``partzoo`` command in this process."""
+"""Helpers that run the ``partzoo`` command in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partzoo.cli import main
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command did: its exit code and what it printed."""
+    """The result of a command: its exit code and its output."""
 
     code: int
     out: str

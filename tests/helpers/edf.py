@@ -9,7 +9,7 @@ NOTE_BYTES = 120  # of annotations in a record
 
 
 def cells(values, width: int) -> bytes:
-    """Fields of a header, each of a width; texts are ASCII, and bytes are taken as they are."""
+    """Pad the fields of a header to their widths; text is encoded as ASCII, and bytes are used unchanged."""
     stored = [value if isinstance(value, bytes) else str(value).encode() for value in values]
     return b"".join(value[:width].ljust(width) for value in stored)
 
@@ -27,7 +27,7 @@ def write_edf(
     note: bytes = b"",
     records: int | None = None,
 ) -> Path:
-    """Write a file of records of one second.
+    """Write an EDF file with records of one second.
 
     Args:
         file: the file.
@@ -37,7 +37,7 @@ def write_edf(
         units: a text for all, or one for each.
         ranges: physical minimum and maximum of all, or one pair for each.
         kind: ``"EDF+C"`` or ``"EDF+D"`` add a signal of annotations.
-        onsets: of each record, as they are written; one after the other where there are none.
+        onsets: onset of each record, as written in the file; by default records follow each other.
         note: bytes of an annotation in each record.
         records: their number as the header states it; the true one where it is None.
     """

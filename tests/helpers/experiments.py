@@ -1,4 +1,4 @@
-"""Scripts of ``experiments/`` as modules."""
+"""Import of the scripts in ``experiments/`` as modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def experiment(name: str) -> ModuleType:
-    """``experiments/NAME.py``, with its folder where modules are looked for, as when it is run."""
+    """Import ``experiments/NAME.py`` with its folder on the module path, as when it is run."""
     if str(EXPERIMENTS) not in sys.path:
         sys.path.append(str(EXPERIMENTS))
     return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""A server on this machine that speaks as much of the Hub's protocol as the real client asks for."""
+"""A local server that implements the part of the Hub's protocol that the real client uses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Hub:
         requests: method and path of each request.
         private: repositories that only their owner sees.
         messages: what the commits that were sent say, by their name.
-        tokens: those that came with what was sent.
+        tokens: access tokens of the received requests.
     """
 
     url: str = ""
@@ -38,7 +38,7 @@ class Hub:
         self.branches.setdefault(repo, {})
 
     def commit(self, repo: str, files: dict[str, bytes], branch: str = "main") -> str:
-        """A new commit with these files over those of the branch; its name."""
+        """Commit these files on top of the branch's files, and return the commit's name."""
         self.create(repo)
         before = self.commits[repo].get(self.branches[repo].get(branch, ""), {})
         files = before | files
@@ -49,14 +49,14 @@ class Hub:
         return name
 
     def find(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Commit and files that a branch or commit stands for."""
+        """Return the commit and the files of a branch or commit."""
         name = self.branches[repo].get(revision, revision)
         return (name, self.commits[repo][name]) if name in self.commits[repo] else None
 
 
 @contextmanager
 def serve():
-    """A running hub on a free port of 127.0.0.1."""
+    """Run a hub on a free port of 127.0.0.1."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_port}"

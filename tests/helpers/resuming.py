@@ -1,4 +1,4 @@
-"""A run that is stopped half-way and resumed, beside one that is not."""
+"""A comparison of a run that is stopped half-way and resumed with an uninterrupted one."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from partzoo.train.loop import fit
 
 
 def check_resumed_run(make, images, options, folder):
-    """Both end with the same tensors.
+    """Check that both runs end with the same tensors.
 
     Args:
-        make: gives the task, anew but the same each time.
+        make: function that returns a new but equal task each time.
         images: trained on.
         options: of the loop, with a budget of four steps.
         folder: gets the runs ``whole`` and ``half``.

@@ -30,7 +30,7 @@ def noise(bits: int, channels: int = 3, dtype=np.uint16) -> np.ndarray:
 
 
 def in_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """What the rule says, by floats: ``(H, W, 3)``."""
+    """Compute the expected pixels ``(H, W, 3)`` by the rule, with floats."""
     values = np.repeat(values[..., None], 3, 2) if values.ndim == 2 else values
     return np.rint(values / (2**bits - 1) * 255).astype(np.uint8)
 
@@ -142,7 +142,7 @@ def test_where_low_bytes_are_lost_a_warning_says_so(make):
     rgb = noise(16)
     image = opened(make(rgb))
     image.load()
-    with pytest.warns(UserWarning, match="high bytes only"):
+    with pytest.warns(UserWarning, match="only the high bytes"):
         np.testing.assert_array_equal(pixels(image), rgb >> 8)
 
 

@@ -1,4 +1,4 @@
-"""Which images folders and patterns stand for."""
+"""The images that folders and patterns match."""
 
 import os
 import warnings
@@ -39,7 +39,7 @@ def test_linked_folders_and_files_are_read_and_dangling_links_passed_over(tmp_pa
 
 @pytest.fixture
 def loops(tmp_path):
-    """Two folders of two images, from which links lead up, across and to themselves."""
+    """Make two folders of two images, with links upwards, across and to themselves."""
     put(*(tmp_path / f"{kind}/{i}.png" for kind in ("cat", "dog") for i in range(2)))
     for kind, other in (("cat", "dog"), ("dog", "cat")):
         for i in range(3):

@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import gc
 import http.server
@@ -16,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.image_files import tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 import partzoo
 from partzoo.errors import ImageError, ShapeError, TooLargeError, UsageError
@@ -107,6 +109,15 @@ def test_exif_orientation_turns_the_image_upright(rgb, orientation):
     np.testing.assert_array_equal(pixels(Image.open(io.BytesIO(data))), turn(rgb))
 
 
+def test_avif_is_turned_upright_although_pillow_takes_the_orientation_from_the_exif_it_writes():
+    if not features.check("avif"):
+        pytest.skip("Pillow without AVIF")
+    smooth = np.linspace(0, 255, 40 * 60 * 3).reshape(40, 60, 3).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    np.testing.assert_allclose(pixels(encoded(smooth, "AVIF", quality=100, exif=exif)), np.rot90(smooth, -1), atol=8)
+
+
 def test_broken_exif_does_not_hide_the_image(rgb):
     np.testing.assert_array_equal(pixels(encoded(rgb, exif=b"Exif\0\0nonsense, not TIFF")), rgb)
 
@@ -121,6 +132,16 @@ def test_transparent_pixels_come_out_white_and_opaque_ones_unchanged(rgb):
     np.testing.assert_array_equal(pixels(torch.from_numpy(rgba).permute(2, 0, 1)), expected)
     half = np.array([[[0, 0, 0, 128]]], np.uint8)
     assert abs(int(pixels(half)[0, 0, 0]) - 127) <= 1
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_grey_tiff_with_a_second_band_is_read_like_colours_with_a_fourth(extra):
+    rng = np.random.default_rng(0)
+    alpha = rng.integers(1, 256, (9, 12))
+    grey = (rng.random((9, 12)) * alpha).astype(np.uint8)  # not above alpha, by which 1 says it is multiplied
+    two, four = (np.dstack([*[grey] * bands, alpha]).astype(np.uint8) for bands in (1, 3))
+    found = pixels(tiff(two, 1, extra=[extra]))
+    np.testing.assert_array_equal(found, pixels(tiff(four, 2, extra=[extra])) if extra else np.dstack([grey] * 3))
 
 
 def test_palette_with_a_transparent_colour():
@@ -151,6 +172,12 @@ def test_16_bit_grey_is_scaled_not_clipped(form):
     np.testing.assert_array_equal(pixels(encoded(deep, form))[..., 0], np.arange(256).reshape(16, 16))
     np.testing.assert_array_equal(pixels(deep), pixels(encoded(deep, form)))
     np.testing.assert_array_equal(pixels(deep.astype(">u2")), pixels(deep))
+
+
+@pytest.mark.parametrize("bits", [np.float16, np.float64])
+def test_tiff_of_a_float_that_pillow_does_not_know_is_read_rightly_or_one_clear_error(bits):
+    with contextlib.suppress(ImageError):
+        assert (pixels(tiff(np.full((4, 5), 0.5, bits), 1, kind=3)) == 128).all()
 
 
 def test_16_bit_colour_png():
@@ -214,8 +241,8 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
     wrong = [
         (tmp_path / "none.jpg", "No such file"),
         (file("text.jpg", b"hello, I am no image"), "not an image that Pillow can read"),
-        (file("cut.jpg", jpeg[: len(jpeg) // 2]), "damaged or cut short"),
-        (file("cut.png", png[: len(png) // 2]), "damaged or cut short"),
+        (file("cut.jpg", jpeg[: len(jpeg) // 2]), "damaged or truncated"),
+        (file("cut.png", png[: len(png) // 2]), "damaged or truncated"),
         (file("header.png", png[:20]), "damaged|Pillow can read"),
         (file("zero.jpg", b""), "0 bytes"),
         (
@@ -331,7 +358,7 @@ def test_too_many_bytes(rgb, tmp_path):
 
 @pytest.fixture
 def site(tmp_path, rgb):
-    """A web server on this machine: its address; it serves ``bird.png`` and some wrong answers."""
+    """Run a local web server that serves ``bird.png`` and some wrong answers; return its address."""
     (tmp_path / "bird.png").write_bytes(encoded(rgb))
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -480,7 +507,7 @@ def test_working_size_by_example():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_to_tensor_has_the_size_asked_for(size):
+def test_to_tensor_has_the_requested_size(size):
     image = open_image(np.random.default_rng(0).random(size))
     h, w = working_size(size, 64, 8)
     x = to_tensor(image, (h, w), Preprocess)

@@ -58,7 +58,7 @@ ENCODERS = (
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_layers_come_in_block_order_and_once_whatever_was_asked(name):
+def test_layers_come_in_block_order_and_once_whatever_was_requested(name):
     torch.manual_seed(0)
     encoder = load(name, pretrained=name == "toy-vit", dtype="float32")
     x = torch.randn(1, 3, 64, 96)
@@ -133,6 +133,14 @@ def test_auto_precision_is_what_the_machine_has():
     assert load("toy-vit", device="cpu").autocast == (torch.bfloat16 if has_amx() else None)
     with pytest.raises(UsageError, match="dtype='float31'"):
         load("toy-vit", dtype="float31")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["toy-vit", "part-classifier-vitn8", "timm/test_vit", "timm/convit_tiny"])
+def test_half_precision_resamples_positions_and_images_that_torch_cannot_on_a_cpu(name, dtype):
+    torch.manual_seed(0)
+    encoder = load(name, pretrained=False, dtype=dtype, device="cpu")
+    assert encoder.encode(torch.randn(1, 3, 96, 160)).patch.isfinite().all()
 
 
 def test_bfloat16_on_request():

@@ -9,7 +9,7 @@ from partzoo.models.folding import folded
 
 
 def with_statistics(model):
-    """The model with batch norms that do something."""
+    """Return the model with batch norms that are not the identity."""
     generator = torch.Generator().manual_seed(0)
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):

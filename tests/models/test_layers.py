@@ -13,7 +13,7 @@ from partzoo.models.layers import BasicBlock, Block, ChannelNorm, QuickGELU, tra
 
 
 def twins(make, make_timms):
-    """A module and timm's, from one seed: their random weights must be the same under the same names."""
+    """Make a module and timm's from one seed; their random weights must have equal names and values."""
     torch.manual_seed(0)
     ours = make()
     torch.manual_seed(0)

@@ -35,7 +35,7 @@ def own_notes(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A hub on this machine; the real client, in this process, is told of it and of an empty cache."""
+    """Run a local hub, and point the real client in this process to it and to an empty cache."""
     with serve() as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
         monkeypatch.setattr(
@@ -48,14 +48,14 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pushed(server, model, tmp_path):
-    """The commit of a repository that holds a toy."""
+    """Return the commit of a repository that holds a toy model."""
     folder = hub.save_pretrained(model, tmp_path / "saved")
     return server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
 
 
 @pytest.fixture
 def record(server, model, tmp_path):
-    """A record whose file is in the repository alone."""
+    """Return a record whose file is only in the repository."""
     folder = hub.save_pretrained(model, tmp_path / "checkpoints")
     commit = server.commit(REPO, {path.name: path.read_bytes() for path in folder.iterdir()})
     return record_of(model, (describe(folder / "model.safetensors"),), hub={"repo": REPO, "revision": commit})
@@ -161,7 +161,7 @@ def test_a_folder_without_weights_or_none_at_all_is_one_clear_error(tmp_path):
         partzoo.load(f"local-dir:{tmp_path / 'absent'}")
 
 
-def test_the_card_tells_what_the_record_knows(model, tmp_path):
+def test_the_card_shows_what_the_record_states(model, tmp_path):
     [path] = write_weights(tmp_path / "checkpoints" / "a.safetensors", model.state_dict(), "toy-vit", model.config)
     record = record_of(model, (describe(path),), parents=("toy-vit.old",), labels_used=True)
     text = card("toy-vit", model.config, record)
@@ -217,6 +217,16 @@ def test_offline_without_a_copy_says_what_to_do(server, pushed, monkeypatch):
     with pytest.raises(WeightsError, match=r"HF_HUB_OFFLINE.*partzoo download hf-hub:tester/toy.*HF_HOME"):
         partzoo.load(f"hf-hub:{REPO}")
     assert server.requests == []
+
+
+def test_a_snapshot_without_files_is_not_taken_for_a_copy(server, pushed, model, tmp_path):
+    cached = tmp_path / "cache" / "models--tester--toy"
+    (cached / "snapshots" / pushed / "empty").mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(pushed)
+    with pytest.raises(WeightsError, match=r"not in .*partzoo download hf-hub:tester/toy"):
+        partzoo.load(f"hf-hub:{REPO}", local_files_only=True)
+    assert same(model, partzoo.load(f"hf-hub:{REPO}", device="cpu", dtype="float32"))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +312,7 @@ def test_a_record_that_names_a_file_the_hub_lacks_is_one_clear_error(server, rec
         weights.resolve(dataclasses.replace(record, hub={"repo": "tester/other", "revision": commit}))
 
 
-def test_another_revision_than_the_recorded_is_asked_for(server, record, tmp_path):
+def test_a_revision_other_than_the_recorded_one_is_requested(server, record, tmp_path):
     folder = hub.save_pretrained(toy(seed=2), tmp_path / "other")
     commit = server.commit(REPO, {"model.safetensors": (folder / "model.safetensors").read_bytes()}, "next")
     [path] = weights.resolve(record, revision="next")
@@ -323,7 +333,7 @@ def test_a_pushed_model_comes_back(server, model):
 @pytest.mark.parametrize(
     ("options", "private"), [({}, False), ({"private": False}, False), ({"private": True}, True)], ids=str
 )
-def test_a_repository_is_private_only_where_that_is_asked_for(server, model, options, private):
+def test_a_repository_is_private_only_on_request(server, model, options, private):
     hub.push_to_hub(model, REPO, token="hf_test", **options)
     assert (REPO in server.private) == private
 

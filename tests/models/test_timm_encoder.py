@@ -1,4 +1,4 @@
-"""Models of timm: one of each of its families, images of any size, and what stays as timm has it."""
+"""timm's models: one of each family, images of any size, and equality with timm's results."""
 
 import warnings
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 import partzoo
 from partzoo.errors import ShapeError, UsageError
+from partzoo.images.preprocess import IMAGENET_MEAN
 from partzoo.models.frozen import frozen_encoder
 from partzoo.models.loading import load
 from partzoo.models.timm_encoder import squashed
@@ -86,7 +87,7 @@ def test_the_stride_of_a_hybrid_is_that_of_its_map():
 
 
 @pytest.mark.parametrize("name", SETTABLE)
-def test_a_network_that_is_set_to_a_size_stays_as_it_is(name):
+def test_a_network_that_is_set_to_a_size_is_not_changed(name):
     model = random(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     x = torch.randn(1, 3, *model.settable)
@@ -102,6 +103,23 @@ def test_a_network_that_is_set_to_a_size_stays_as_it_is(name):
     torch.testing.assert_close(found, expected[0])
     assert torch.equal(model.encode(x).patch, own)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ("resnet18", "convnext_atto", "inception_v3", "test_mambaout"))
+def test_the_grid_is_that_of_the_map_whatever_layout_and_rounding(name):
+    model = random(name)
+    x = torch.randn(1, 3, 255, 351)
+    tokens, maps = model.encode(x), model.forward_intermediates(x)
+    assert tokens.grid == tuple(maps[-1].shape[2:]) and tokens.patch.shape == (1, np.prod(tokens.grid), model.dim)
+    assert [each.shape[1] for each in maps] == [layer["num_chs"] for layer in model.model.feature_info]
+
+
+@pytest.mark.parametrize("name", ("tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"))
+def test_mean_and_deviation_are_those_of_the_weights(name):
+    data = timm.get_pretrained_cfg(name)
+    chosen = random(name).preprocess
+    assert (chosen.mean, chosen.std) == (data.mean, data.std)
+    assert (chosen.mean == IMAGENET_MEAN) == (name == "resnet18")
 
 
 def test_images_are_squashed_to_the_one_size_of_a_network():
@@ -134,3 +152,23 @@ def test_exported_programs_serve_other_sizes_and_batches(name):
     program = torch.export.export(model, (own,), dynamic_shapes=(free,)).module()
     for x in (own, torch.rand(3, 3, 96, 160)):
         torch.testing.assert_close(program(x), model(x), rtol=0, atol=1e-5)
+
+
+QUICK = "spatial-resnet8"
+SLOW = (  # with that, one encoder of each class, and of timm's kinds of networks
+    "patchresnet14", "toy-vit", "part-vitt8", "part-classifier-vitn8", "part-vit1d", "efficientnet-lite0",
+    "partformer-resnet18", "mpae-patchresnet14", "foreground-lite0", "dino-vits16", "timm/resnet18", "timm/test_vit",
+    "timm/test_vit_relpos", "timm/test_coatnet", "timm/test_mambaout", "timm/levit_128s",
+    "timm/swin_tiny_patch4_window7_224",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", (QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)))
+def test_exported_programs_leave_the_batch_open(name):
+    torch.manual_seed(0)
+    model = load(name, pretrained=False, dtype="float32")
+    shape = (6, 3000) if name == "part-vit1d" else (3, model.preprocess.size, model.preprocess.size)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, (torch.rand(2, *shape),), dynamic_shapes=({0: batch},)).module()
+    x = torch.rand(3, *shape)
+    torch.testing.assert_close(program(x), model(x), rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Models that training has wrapped are saved and converted under their own names."""
+"""Models that training has wrapped are saved and converted with the names of the unwrapped model."""
 
 import pytest
 import torch

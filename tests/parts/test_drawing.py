@@ -44,7 +44,7 @@ def lab(colours: np.ndarray, sight: str) -> np.ndarray:
 
 @pytest.mark.parametrize("sight", SIGHTS)
 @pytest.mark.parametrize(("k", "least"), [(8, 20), (12, 15)])
-def test_colours_can_be_told_apart(sight, k, least):
+def test_colours_can_be_distinguished(sight, k, least):
     seen = lab(drawing.palette(k)[1:] * 0.55 + 128 * 0.45, sight)
     apart = np.linalg.norm(seen[:, None] - seen, axis=-1)
     assert apart[~np.eye(k, dtype=bool)].min() >= least

@@ -4,12 +4,14 @@ from collections import deque
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from PIL import Image, PngImagePlugin
 
 from partzoo.errors import PartzooError, UsageError
 from partzoo.parts import coco
+from partzoo.parts.drawing import palette
 from partzoo.parts.parts import Parts
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16))
@@ -61,6 +63,20 @@ def test_other_readers_of_an_index_png_do_as_the_docs_say(tmp_path):
     reader = pytest.importorskip("imageio.v3")
     assert np.array_equal(reader.imread(tmp_path / "a.index.png", mode="P"), labels)
     assert reader.imread(tmp_path / "a.index.png").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("k", [1, 3, 4, 15, 16, 255])
+def test_index_pngs_have_8_bits_so_that_torchvision_reads_the_part_numbers(k, tmp_path):
+    io = pytest.importorskip("torchvision.io")
+    labels = np.arange(600).reshape(20, 30) % (k + 1)
+    Parts(labels, k=k).save(tmp_path / "a.index.png")
+    content = (tmp_path / "a.index.png").read_bytes()
+    assert list(content[24:26]) == [8, 3], "bits of a pixel, and colours by a palette"
+    data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    for _ in range(2):
+        assert np.array_equal(io.decode_image(data)[0], labels)
+    colours = io.decode_image(data, io.ImageReadMode.RGB).permute(1, 2, 0)
+    assert np.array_equal(colours, palette(k)[labels])
 
 
 @pytest.mark.parametrize("k", [0, 1, 2, 15, 16, 255, 256, 65535])

@@ -105,7 +105,7 @@ def test_equal_by_value(parts):
     assert parts != "parts"
 
 
-def test_scores_are_computed_once_and_only_when_asked():
+def test_scores_are_computed_once_and_on_demand():
     calls = []
 
     def compute():

@@ -57,7 +57,7 @@ def test_patches_of_an_additive_model_stand_small_on_empty_ground():
     assert found != relate_images(a, b, model=model)
 
 
-def test_a_mirrored_part_of_a_image_is_most_like_its_own():
+def test_a_mirrored_part_of_an_image_is_most_like_its_own():
     files = sorted(Path(__file__).parents[2].joinpath("examples/images").glob("*.jpg"))
     images = [Image.open(file).convert("RGB") for file in files]
     assert len(images) == 6
@@ -68,8 +68,8 @@ def test_a_mirrored_part_of_a_image_is_most_like_its_own():
         assert same.index(max(same)) == number and max(same) > 0.9
 
 
-def test_training_makes_views_of_a_image_the_same(tmp_path):
-    """Two plain colours are told apart after a few steps on images of one colour each."""
+def test_training_makes_views_of_an_image_the_same(tmp_path):
+    """Two plain colours are distinguished after a few steps on images of one colour each."""
     from partzoo.data.image_sets import ImageSet
     from partzoo.train.loop import LoopOptions, fit
     from partzoo.train.tasks.spatial import SpatialTask

@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def image():
-    """Blurred noise, 90 high and 120 wide."""
+    """Make an image of blurred noise, 90 pixels high and 120 wide."""
     noise = Image.fromarray(RNG.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     return np.asarray(noise.resize((120, 90), Image.Resampling.BICUBIC))
 
@@ -111,7 +111,7 @@ def test_the_order_is_from_top_left_to_bottom_right():
 
 
 @pytest.mark.parametrize("sampling", ["off-grid", "on-grid", "multi-scale"])
-def test_a_image_is_related_in_its_own_pixels(image, model, sampling):
+def test_an_image_is_related_in_its_own_pixels(image, model, sampling):
     relations = partzoo.relate(image, n=12, model=model, sampling=sampling)
     side = 120 * 8 / 32
     sizes = relations.boxes[:, 2:] - relations.boxes[:, :2]

@@ -128,8 +128,20 @@ def test_polarity_and_decimal_commas_of_the_range_are_read(tmp_path):
     found, _ = read_edf(file, ["C3", "C4"])
     assert np.abs(found[0] - signal[0]).max() < STEP and np.abs(found[1] + signal[1]).max() < 0.2
     file = write_edf(tmp_path / "b.edf", ["C3"], signal[:1], ranges=("", "nan"))
-    with pytest.raises(UsageError, match=r"of the range of channel C3, its header states ''"):
+    with pytest.raises(UsageError, match=r"for the range of channel C3, its header states ''"):
         read_edf(file, ["C3"])
+
+
+def test_ranges_that_are_not_symmetric_are_exact_at_one_rate_and_at_two(tmp_path):
+    signals = [noise(1)[0], noise(1, rate=200)[0]]
+    for rates in ([100, 100], [100, 200]):
+        stored = [signals[0], signals[rates[1] // 100 - 1]]
+        file = write_edf(tmp_path / "a.edf", ["C3", "C4"], stored, rates, ranges=[(-1000, 3000), (-250.5, 80)])
+        for row, (name, low, high) in enumerate((("C3", -1000, 3000), ("C4", -250.5, 80))):
+            steps = np.rint(stored[row] * 10) + 32768
+            found, rate = read_edf(file, [name])
+            assert rate == rates[row]
+            np.testing.assert_allclose(found[0], low + steps * (high - low) / 65535, atol=1e-9)
 
 
 # Gaps
@@ -181,7 +193,7 @@ def test_edf_d_without_gaps_is_read_as_it_is(tmp_path):
     [
         ({7: ""}, r"EDF\+D, and its record 8 of 60 states no onset"),
         ({7: "+3"}, r"record 8 of 60 states no onset after the end of the one before"),
-        ({59: "+200000"}, r"has gaps of 56 hours in all, and at most 24"),
+        ({59: "+200000"}, r"has gaps of 56 hours in all, but at most 24"),
     ],
 )
 def test_gaps_that_are_unknown_or_endless_are_refused(tmp_path, onsets, match):
@@ -224,6 +236,16 @@ def test_notes_in_any_encoding_do_not_matter(tmp_path, text):
         assert np.abs(read_edf(file, ["C4", "C3"])[0] - signal[::-1]).max() < STEP
 
 
+@pytest.mark.parametrize("more", [b"+3\x14arousal\x14\0", b"+3\x150\x14arousal\x14\0", b"-5\x1530\x14lights off\x14\0"])
+@pytest.mark.parametrize("kind", ["EDF+C", "EDF+D"])
+def test_annotations_without_duration_or_before_the_start_do_not_matter(tmp_path, kind, more):
+    signal = noise()
+    onsets = [f"+{0.25 + i}" for i in range(60)]
+    file = write_edf(tmp_path / "a.edf", ["C3", "C4"], signal, kind=kind, onsets=onsets, note=b"W\x14\0" + more)
+    found, rate = read_edf(file, ["C3", "C4"])
+    assert rate == 100 and found.shape == (2, 6000) and np.abs(found - signal).max() < STEP
+
+
 def test_labels_in_latin_1_are_read(tmp_path):
     file = write_edf(tmp_path / "a.edf", ["Gerät".encode("latin-1"), "Ohr—C3".encode()], noise())
     assert read_edf(file, ["Gerät", "Ohr—C3"])[0].shape == (2, 6000)
@@ -232,10 +254,10 @@ def test_labels_in_latin_1_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("stated", "lost", "kept", "match"),
     [
-        (None, 40 * 400, 20, "states 60 records, and it holds 20 whole ones. The"),
+        (None, 40 * 400, 20, "states 60 records, but it holds 20 whole ones. The"),
         (None, 100, 59, "holds 59 whole ones and a part of one"),
-        (-1, 0, 60, "states -1 records, and it holds 60 whole ones. The"),
-        (50, 0, 60, "states 50 records, and it holds 60"),
+        (-1, 0, 60, "states -1 records, but it holds 60 whole ones. The"),
+        (50, 0, 60, "states 50 records, but it holds 60"),
     ],
 )
 def test_recordings_that_break_off_are_warned_of_and_read_as_far_as_they_go(tmp_path, stated, lost, kept, match):
@@ -272,5 +294,5 @@ def test_what_is_not_edf_is_one_sentence(tmp_path):
 def test_annotations_alone_are_no_recording(tmp_path):
     file = write_edf(tmp_path / "SC4001EC-Hypnogram.edf", [], [], kind="EDF+C", note=b"Sleep stage W")
     assert file.stat().st_size == 512 + NOTE_BYTES
-    with pytest.raises(UsageError, match="holds annotations alone"):
+    with pytest.raises(UsageError, match="holds only annotations"):
         read_edf(file, ["EEG Fpz-Cz"])

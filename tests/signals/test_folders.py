@@ -1,4 +1,4 @@
-"""Folders of recordings, as training reads them, and the cache of what is prepared."""
+"""Folders of recordings as training reads them, and the cache of prepared recordings."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_sleep_edf_is_read_as_it_is_downloaded(tmp_path):
     (folder / "RECORDS").write_text("SC4001E0-PSG.edf")
     (folder / "SC-subjects.xls").write_bytes(b"\xd0\xcf")
     assert len(read_windows(folder, options(tmp_path), progress=False)) == 4
-    with pytest.raises(UsageError, match=r"holds no recordings: its \.edf files are annotations alone"):
+    with pytest.raises(UsageError, match=r"holds no recordings: its \.edf files contain only annotations"):
         read_windows(folder / "more", options(tmp_path))
 
 

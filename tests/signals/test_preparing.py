@@ -27,7 +27,7 @@ def test_the_band_stays_and_the_rest_goes_at_any_rate(rate):
     assert np.abs(found - expected)[:, 3000:-3000].max() < 0.03
 
 
-def test_another_band_and_another_rate_are_what_they_are_asked_to_be():
+def test_another_band_and_another_rate_can_be_chosen():
     signal = np.stack([sine(10, 120, 256), sine(40, 120, 256)])
     found = filtered(signal, 256, band=(30.0, 60.0), target=200)
     assert found.shape == (2, 24000)
@@ -104,7 +104,7 @@ def test_missing_samples_cost_their_window_alone(value, rate):
     signal[2, 61 * rate : 61 * rate + 10] = value
     kept = filtered(signal, rate)
     assert np.array_equal(kept[:2], filtered(signal[:2], rate)) and np.isnan(kept[2]).sum() <= 11
-    with pytest.warns(UserWarning, match=r"Channel 2 misses samples .*from 61 s to 61\.\d+ s: windows begin anew"):
+    with pytest.warns(UserWarning, match=r"Channel 2 misses samples .*from 61 s to 61\.\d+ s: windows restart"):
         windows = to_windows(signal, rate)
     assert windows.shape == (4, 3, 3000) and np.isfinite(windows).all()
     assert np.abs(windows[0] - expected[0]).max() < 0.01  # half a minute from the gap
@@ -141,7 +141,7 @@ def test_stretches_below_a_second_are_left_out():
         (np.s_[:, 2000:], r"Channel Cz misses samples .* from 20 s to 90 s"),
     ],
 )
-def test_a_recording_of_which_nothing_is_left_is_refused(gone, match):
+def test_a_recording_without_usable_windows_is_refused(gone, match):
     signal = noise(2, 90)
     signal[gone] = np.nan
     with pytest.raises(UsageError, match=match):

@@ -39,7 +39,7 @@ def test_stages_have_their_rhythms_where_they_belong(power):
 
 
 def test_time_has_a_direction():
-    """What dies away comes back abruptly, what comes up goes abruptly: strength changes in steps of one sign."""
+    """Fading rhythms return abruptly, and growing ones vanish abruptly, so abrupt changes have one sign."""
     steps = {"alpha": [], "delta": []}
     bands = {"alpha": (8, 12, "W", "O1-M2"), "delta": (0.7, 2.7, "N3", "F3-M2")}
     for seed in range(12):

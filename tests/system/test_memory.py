@@ -38,7 +38,7 @@ def test_freed_memory_is_kept_within_and_goes_back_after():
     assert after < 10
 
 
-def test_another_c_library_is_left_as_it_is(monkeypatch):
+def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     with kept_memory():
         assert torch.ones(3).sum() == 3

@@ -17,7 +17,7 @@ from partzoo.train.datasets import LAYOUTS, DataOptions, read_images
 
 
 def write_image(file, value, height=20, width=40):
-    """Grey at the left, black at the right half."""
+    """Write an image with a grey left half and a black right half."""
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((height, width, 3), value, np.uint8)
     pixels[:, width // 2 :] = 0
@@ -129,7 +129,7 @@ def test_squashed_images_are_the_frames_that_are_measured_on(layout, write, load
         assert np.abs(seen - measured)[:, [0, 3, 12, 15]].max() <= 1
 
 
-def test_the_frame_is_the_centre_or_all_of_a_image(tmp_path):
+def test_the_frame_is_the_centre_or_all_of_an_image(tmp_path):
     write_image(tmp_path / "a.png", 100, 16, 64)
     write_image(tmp_path / "b.png", 100, 16, 64)
     crop, squash = (
@@ -147,7 +147,7 @@ def test_the_frame_is_the_centre_or_all_of_a_image(tmp_path):
     assert rows["squash"].tolist() == [4 * row + 6 for row in range(0, 64, 4)]
 
 
-def test_categories_are_chosen_numbered_anew_and_left_out(tmp_path):
+def test_categories_are_chosen_renumbered_and_left_out(tmp_path):
     for value, name in enumerate("abc"):
         for number in range(3):
             write_image(tmp_path / f"train/{name}/{number}.png", 50 + value)

@@ -54,7 +54,7 @@ def test_every_parent_count_and_seed_is_a_row_and_is_run_once(folder, parent, tm
 
 
 def started(folder, parents, out, **options):
-    """The networks that trainings begin with, by their folders: a step at hardly any rate leaves them there."""
+    """Return the networks that runs start with, by folder: a step at a tiny rate hardly changes them."""
     loop = {"batch_size": 4, "lr": 1e-12, "precision": "fp32"}
     few_labels(
         folder, parents, out, **({"steps": 1, "task": TASK, "loop": loop, "every": 2, "per_class": (2,)} | options)
@@ -94,7 +94,7 @@ def test_a_seed_draws_the_same_images_for_every_parent(folder, parent, tmp_path,
     assert len(drawn["part-3-0"]) == 2 * 3 and set(drawn["part-3-0"]) != set(drawn["part-3-1"])
 
 
-def test_only_every_so_many_classes_are_learned(folder, parent, tmp_path):
+def test_only_every_nth_class_is_learned(folder, parent, tmp_path):
     for every, names in ((1, "abcd"), (2, "ac"), (3, "ad")):
         [made] = started(folder, {"part": parent}, tmp_path / str(every), seeds=(0,), every=every).values()
         assert made.config.names == tuple(names) and made.config.classes == len(names)
@@ -120,5 +120,5 @@ def test_means_are_over_seeds():
 
 
 def test_there_must_be_a_parent(folder, tmp_path):
-    with pytest.raises(UsageError, match="at least one that is a model"):
+    with pytest.raises(UsageError, match="at least one model"):
         few_labels(folder, {"scratch": None}, tmp_path / "out")

@@ -58,7 +58,7 @@ def test_an_image_that_cannot_be_read_does_not_end_training(tmp_path):
     for file in files:
         Image.new("RGB", (32, 32), (9, 90, 200)).save(file)
     files[3].write_bytes(b"no image")
-    with pytest.warns(UserWarning, match=r"Passed over: .*3\.png"):
+    with pytest.warns(UserWarning, match=r"Skipped: .*3\.png"):
         assert fit(toy(), ImageSet(files, 32, None, []), options(4), tmp_path / "run", progress=False).finished
 
 
@@ -70,7 +70,7 @@ def _stop_after(log, rows):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_a_run_in_two_pieces_equals_a_whole_one_with_channels_last(optimizer, tmp_path):
-    """Moments go on where they were: kernels lie with their channels last, the file's tensors do not."""
+    """Moments are restored although kernels have their channels last and the file's tensors do not."""
     settings = {"optimizer": optimizer, "channels_last": True, "schedule": "constant", "warmup": 0.0}
     torch.manual_seed(0)
     whole = small_classifier()
@@ -172,7 +172,7 @@ def test_clipping_can_be_off(tmp_path):
 
 
 class Watched(PartTask):
-    """Keeps the images of each step and the random numbers it was given; its gradient is 1 everywhere."""
+    """A task that records each step's images and random numbers, and whose gradient is 1 everywhere."""
 
     def __init__(self):
         super().__init__(toy().model)
@@ -185,7 +185,7 @@ class Watched(PartTask):
 
 
 def watched(folder, settings, *, resume=False):
-    """What a run over 24 images sees, each of which has its number for its label."""
+    """Return what a run sees of 24 images whose labels are their numbers."""
     data = images(24)
     data.labels = torch.arange(24)
     task = Watched()
@@ -215,7 +215,7 @@ def test_each_step_cuts_other_patches_out_of_the_same_images(tmp_path):
 
 @pytest.fixture
 def rank(monkeypatch):
-    """Lets this process believe that it is one of two, whose clocks go alike."""
+    """An accelerator that pretends to be one of two processes with equal clocks."""
 
     def become(number):
         class OneOfTwo(accelerate.Accelerator):
@@ -257,7 +257,7 @@ def test_one_process_alone_writes_the_run(rank, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_each_parameter_moves_at_its_share_of_the_rate(optimizer, tmp_path, monkeypatch):
-    """Two runs from one start, whose gradients are alike: only the shares differ."""
+    """Two runs have equal weights and gradients, and differ only in the shares."""
     moved = []
     for share in (1.0, 0.25):
         task = Watched()
@@ -285,7 +285,7 @@ def test_betas_are_the_optimizer_s(optimizer, tmp_path):
     assert not torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
 
 
-def test_rows_and_checkpoints_come_as_often_as_they_are_asked_for(tmp_path, monkeypatch):
+def test_rows_and_checkpoints_are_written_at_the_requested_intervals(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(loop, "_save", lambda task, optimizer, state, out: saved.append(state.step))
     watched(tmp_path / "often", LoopOptions(steps=6, batch_size=4, log_steps=2, checkpoint_minutes=0.0))
@@ -322,7 +322,7 @@ def test_one_step_reaches_every_parameter_and_lowers_the_loss(make):
 
 def test_a_run_is_not_overwritten_and_a_damaged_checkpoint_is_refused(tmp_path):
     fit(toy(), images(), options(1), tmp_path, progress=False)
-    with pytest.raises(UsageError, match=r"holds a run already\. Add resume=True"):
+    with pytest.raises(UsageError, match=r"already holds a run\. Add resume=True"):
         fit(toy(), images(), options(1), tmp_path, progress=False)
     checkpoint = tmp_path / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
@@ -340,10 +340,10 @@ def test_the_budget_is_steps_minutes_or_epochs():
     ("values", "message"),
     [
         ({"schedule": "steps"}, "schedule='steps' must be 'cosine', 'constant' or 'multistep'"),
-        ({"milestones": [0.5]}, "Give milestones with schedule='multistep'"),
-        ({"schedule": "multistep"}, "Give milestones with schedule='multistep'"),
-        ({"schedule": "multistep", "milestones": [10, 13]}, "parts of the budget"),
-        ({"warmup": 1.5}, "parts of the budget"),
+        ({"milestones": [0.5]}, "Set milestones with schedule='multistep'"),
+        ({"schedule": "multistep"}, "Set milestones with schedule='multistep'"),
+        ({"schedule": "multistep", "milestones": [10, 13]}, "shares of the budget"),
+        ({"warmup": 1.5}, "shares of the budget"),
         ({"betas": [0.9]}, "betas=.* must be a list of 2, each a number"),
     ],
 )
@@ -353,7 +353,7 @@ def test_wrong_options_are_one_clear_error(values, message):
 
 
 def test_precision_is_chosen_for_each_run(tmp_path):
-    """Two runs in one process, and what each computes its products in."""
+    """Two runs in one process each compute their products in the given precision."""
     seen = []
     for precision in ("bf16", "fp32"):
         task = toy()

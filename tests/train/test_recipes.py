@@ -1,4 +1,4 @@
-"""Recipes that come with partzoo, and settings in place of theirs."""
+"""Recipes that are part of partzoo, and settings that override theirs."""
 
 import functools
 import shlex
@@ -127,7 +127,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_run_says_what_it_was_and_can_be_repeated(folder, tmp_path):
+def test_a_run_records_its_settings_and_can_be_repeated(folder, tmp_path):
     settings = [f"config.{name}={value}" for name, value in SMALL.items()]
     settings += [
         "pairs=16",
@@ -160,7 +160,7 @@ def test_a_run_goes_on_with_its_own_settings(folder, tmp_path):
     recipe = read_recipe(run / RECIPE)
     assert (recipe.task["pairs"], recipe.loop["lr"], recipe.steps) == (16, 5e-4, 3)
     before = (run / RECIPE).read_text()
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already holds a run"):
         train("part", data=folder, out=run, steps=1, config=SMALL, task={"pairs": 8}, progress=False)
     assert (run / RECIPE).read_text() == before
 
@@ -180,7 +180,7 @@ def test_parts_of_each_class_need_as_many_classes(folder, tmp_path):
 
 
 def shown():
-    """Trainings by a recipe of the docs' page."""
+    """Return the training commands of a docs page that use a recipe."""
     page = Path(__file__).parents[2] / "docs" / "training.md"
     lines = [line for line in page.read_text().splitlines() if line.startswith("partzoo train ")]
     return [line for line in lines if "--set" in line or "--recipe" in line]

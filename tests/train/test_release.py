@@ -70,7 +70,7 @@ def test_wrong_settings_are_one_clear_error(data, tmp_path):
         ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
         ({"method": "part", "speed": 3}, "part has no setting .loop.speed."),
         ({"method": "part", "model": "patchresnet14"}, "cannot be trained by 'part'"),
-        ({"method": "objectness", "steps": None, "minutes": 1}, "takes its budget as steps="),
+        ({"method": "objectness", "steps": None, "minutes": 1}, "needs its budget as steps="),
         ({"method": "part", "steps": 1, "minutes": 1}, "either as steps=, as minutes= or as epochs="),
     ]:
         with pytest.raises(UsageError, match=message):

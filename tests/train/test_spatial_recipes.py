@@ -15,7 +15,7 @@ PAPER = {
 
 
 def cifar10(folder, count):
-    """The binary version of CIFAR-10, a batch of so many noisy images in each file."""
+    """The binary version of CIFAR-10, with that many noisy images in each file."""
     draw = np.random.default_rng(0)
     root = folder / "cifar-10-batches-bin"
     root.mkdir(parents=True)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 from helpers.weight_records import describe, record_of, toy
@@ -28,7 +29,7 @@ from partzoo.weights.release_files import (
     pack,
     storage_dtype,
 )
-from partzoo.weights.tensors import load_strict, read_header, read_state, write_weights
+from partzoo.weights.tensors import load_strict, read_header, read_metadata, read_state, save_tensors, write_weights
 
 CLONE = Path(__file__).parents[2]
 SCHEMA = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
@@ -48,7 +49,7 @@ def model():
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """An empty clone of the repository, in which the test runs."""
+    """Make an empty clone of the repository and run the test in it."""
     folder = tmp_path / "clone"
     folder.mkdir()
     (folder / NAME).write_text(EMPTY)
@@ -58,7 +59,7 @@ def clone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def record(model, clone):
-    """A record whose file lies in the clone's checkpoints."""
+    """Make a record whose file is in the clone's checkpoints."""
     path = clone / "checkpoints" / "toy-vit.test.safetensors"
     write_weights(path, model.state_dict(), "toy-vit", model.config)
     return record_of(model, (describe(path),))
@@ -281,7 +282,7 @@ def test_a_flipped_bit_is_found_though_the_file_was_whole_before(record, clone):
     assert result.state == "damaged" and "sha256" in result.problem
 
 
-def test_a_truncated_file_tells_both_sizes(record, clone):
+def test_the_error_for_a_truncated_file_states_both_sizes(record, clone):
     path = file_of(record, clone)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match=rf"{record.bytes - 100:,} bytes, not the {record.bytes:,}"):
@@ -371,6 +372,15 @@ def test_shared_and_transposed_tensors_are_written(tmp_path):
     assert all(torch.equal(value, state[name]) for name, value in read_state([path]).items())
 
 
+def test_arrays_that_do_not_lie_in_order_are_written_as_they_read(tmp_path):
+    array = np.arange(24.0).reshape(2, 3, 4)
+    arrays = {"transposed": array.T, "fortran": np.asfortranarray(array), "stepped": array[:, ::2], "view": array[1]}
+    save_tensors(tmp_path / "a.safetensors", {k: torch.from_numpy(v) for k, v in arrays.items()}, {"format": "x"})
+    state = read_state([tmp_path / "a.safetensors"])
+    assert all(np.array_equal(state[name], value) for name, value in arrays.items())
+    assert read_metadata(tmp_path / "a.safetensors") == {"format": "x"}
+
+
 def test_tensors_are_mapped_and_changing_them_leaves_the_file_alone(tmp_path):
     [path] = write_weights(tmp_path / "a.safetensors", {"w": torch.ones(1000)}, "x", {})
     before = path.read_bytes()
@@ -423,7 +433,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0f" * 3
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty: fetch it again"), (b"PK\x03\x04 a pickle", "is not a complete safetensors file"),
+        (b"", "is empty: download it again"), (b"PK\x03\x04 a pickle", "is not a complete safetensors file"),
         (b"<html>not found</html>", "is a web page"), (b" <!DOCTYPE HTML>\n", "is a web page"),
         (POINTER, "is a pointer of Git LFS.*git lfs pull"), (b"\x10" + bytes(40), "is not a complete safetensors file"),
     ],
@@ -519,7 +529,7 @@ def test_a_file_with_a_key_too_few_or_too_many_does_not_load(model, tmp_path, ch
 # packing
 
 
-def test_golden_output_is_the_same_again_and_tells_other_weights_apart(model):
+def test_golden_output_is_reproducible_and_distinguishes_other_weights(model):
     recorded = golden(model)
     assert recorded == golden(model)
     assert check_golden(model, json.loads(json.dumps(recorded))) < 1e-5
@@ -527,7 +537,7 @@ def test_golden_output_is_the_same_again_and_tells_other_weights_apart(model):
         check_golden(toy(seed=2), recorded)
 
 
-def test_golden_output_of_another_shape_is_told(model):
+def test_golden_output_of_another_shape_is_reported(model):
     recorded = golden(model) | {"shape": [1, 2, 3]}
     with pytest.raises(WeightsError, match=r"not the recorded \(1, 2, 3\)"):
         check_golden(model, recorded)
@@ -551,7 +561,7 @@ def test_storage_precision_keeps_the_features(model):
 
 
 class Steep(torch.nn.Module):
-    """Amplifies the rounding of its weights: a difference of nearly equal numbers."""
+    """A model that amplifies the rounding of its weights, by a difference of nearly equal numbers."""
 
     def __init__(self):
         super().__init__()
@@ -568,7 +578,7 @@ def test_storage_precision_is_float32_where_rounding_shows():
 
 
 class SteepParts(Steep):
-    """Maps that amplify the rounding of the weights; features and descriptors that do not."""
+    """A part model whose maps amplify the rounding of the weights, unlike its features and descriptors."""
 
     part_maps = Steep.forward
 

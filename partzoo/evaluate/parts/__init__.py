@@ -1,1 +1,1 @@
-"""Figures of parts against landmarks and masks."""
+"""Figures that compare parts with landmarks and masks."""

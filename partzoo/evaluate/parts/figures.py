@@ -1,4 +1,4 @@
-"""How well the parts that a model finds explain a protocol's landmarks or masks."""
+"""Figures of how well the parts that a model finds explain a protocol's landmarks or masks."""
 
 from __future__ import annotations
 
@@ -46,30 +46,30 @@ def part_figures(
     rotate: float = 0.0,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Figures of every k and seed, from one pass over the images.
+    """Compute the figures of every k and seed, in one pass over the images.
 
     The vocabulary is the one that :func:`partzoo.fit_parts` would fit on the protocol's fitting split. A learned part
-    model has its own, whatever the seed, and is evaluated once for each k. A model with parts for each class gets the
-    class of each image.
+    model has a fixed vocabulary for all seeds and is evaluated once for each k. A model with parts for each class gets
+    the class of each image.
 
     Args:
-        finder: model with settings.
+        finder: finder with its model and settings.
         protocol: rules of the measurement.
-        data: folder of its data.
-        k: numbers of parts; None is a learned part model's own.
+        data: folder of the protocol's data.
+        k: numbers of parts; None means the number that a learned part model has.
         seeds: random seeds of the clustering.
-        split: split to report on, in place of the protocol's.
+        split: split to report on instead of the protocol's.
         limit: use at most this many images of each split.
-        rotate: angle in degrees, counter-clockwise, by which the reported images are turned; see :mod:`.rotation`.
+        rotate: angle in degrees, counter-clockwise, by which the reported images are rotated; see :mod:`.rotation`.
             Fitting uses upright images.
-        progress: called with what is being done, how much of it is done, and the total.
+        progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
-        ``[{"k", "seed", "metrics", "intervals"}]``, in per cent, ``seed`` None for the agreement of all seeds; and the
-        number of images that were reported on. See :meth:`Tally.figures` and :meth:`Tally.intervals`.
+        ``[{"k", "seed", "metrics", "intervals"}]``, in per cent, with ``seed`` None for the agreement of all seeds; and
+        the number of reported images. See :meth:`Tally.figures` and :meth:`Tally.intervals`.
 
     Raises:
-        UsageError: the data is not there, or k does not fit.
+        UsageError: the data is missing, or k is out of range.
     """
     fit = protocol.load(Path(data), protocol.fit)[: _least(protocol.fit_images, limit)]
     report = protocol.load(Path(data), split or protocol.report)[:limit]
@@ -110,12 +110,12 @@ def _mirrored(example: Example) -> Example:
 
 
 class Tally:
-    """Figures of one labelling of a protocol's images, gathered as they pass.
+    """Accumulator of the figures of one labelling of a protocol's images.
 
     Args:
-        protocol: its rules.
+        protocol: rules of the measurement.
         k: number of parts.
-        classes: number of classes in which parts are counted apart; 0 takes the protocol's.
+        classes: number of classes whose parts are counted separately; 0 uses the protocol's number.
     """
 
     def __init__(self, protocol: PartProtocol, k: int, classes: int = 0) -> None:
@@ -129,13 +129,13 @@ class Tally:
         self._groups: list[int] = []
 
     def learn(self, example: Example, scores: np.ndarray) -> None:
-        """One image of the fitting split: its part centroids and its landmarks."""
+        """Add one image of the fitting split: its part centroids and its landmarks."""
         self._fit.append(self._place(example, scores))
 
     def count(self, example: Example, scores: np.ndarray, mirror: np.ndarray | None = None) -> np.ndarray:
-        """One image of the reported split, scores ``(k + 1, h, w)``, background first; returns its label map.
+        """Add one reported image with scores ``(k + 1, h, w)``, background first, and return its label map.
 
-        ``mirror`` are the scores of the mirror image, where the protocol asks for them.
+        ``mirror`` holds the scores of the mirror image, if the protocol asks for them.
         """
         labels, self._side = scores.argmax(0), example.image.shape[0]
         self.presence.update(labels[None])
@@ -161,7 +161,7 @@ class Tally:
         return labels
 
     def figures(self) -> dict[str, float]:
-        """All figures so far, in per cent."""
+        """Return all figures so far, in per cent."""
         found: dict[str, float] = {}
         for name, groups in self.tables.items():
             table = sum(groups.values(), self._table())
@@ -175,7 +175,7 @@ class Tally:
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
     def intervals(self) -> dict[str, list[float]]:
-        """Figures of the first reading in 95 of 100 draws of other groups; none where all images are one group."""
+        """Return 95 % intervals of the first reading's figures, by resampling groups; none for a single group."""
         first = next(iter(self.protocol.readings))
         found: dict[str, list[float]] = {}
         for name in (f"{{}}{first}", f"fg_{{}}{first}"):
@@ -188,12 +188,12 @@ class Tally:
         return found
 
     def errors(self) -> np.ndarray:
-        """Error of each landmark in each reported image, ``(N, L)`` in per cent, NaN where it does not count."""
+        """Return each landmark's error in each reported image, ``(N, L)`` in per cent, NaN where it does not count."""
         return landmark_error(self._rules, _joined(self._fit), _joined(self._report), self._side)
 
     @property
     def _rules(self) -> LandmarkError:
-        """Rules of the landmark error, which are asked for only where the protocol has some."""
+        """Rules of the landmark error; only for protocols that have them."""
         assert self.protocol.error is not None
         return self.protocol.error
 
@@ -205,13 +205,13 @@ class Tally:
         groups.setdefault(example.group, self._table()).update(true, found)
 
     def _of_class(self, labels: np.ndarray, example: Example) -> np.ndarray:
-        """Label maps whose parts differ from class to class, where they are counted apart."""
+        """Make the parts in label maps distinct across classes, if they are counted separately."""
         if self.classes == 1:
             return labels
         return labels_by_class(labels[None], np.array([example.category]), self.k)[0]
 
     def _at(self, example: Example, labels: np.ndarray, take: Callable) -> tuple[np.ndarray, np.ndarray]:
-        """Labels at the landmarks of a reading, and which of them count."""
+        """Return the labels at a reading's landmarks, and which of them count."""
         points = take(_points(example))[None]
         if self.protocol.grid is None:
             at = labels_at(labels[None], points)[0]
@@ -221,7 +221,7 @@ class Tally:
         return at, visible & (at != OUTSIDE)
 
     def _place(self, example: Example, scores: np.ndarray) -> Places:
-        """Parts and the landmarks of the first reading in one image, a batch of one."""
+        """Return the parts and the landmarks of the first reading in one image, as a batch of one."""
         rules = self._rules
         height, width = example.image.shape[:2]
         if rules.centroids == "soft":
@@ -246,13 +246,13 @@ def _joined(places: Sequence[Places]) -> Places:
 
 
 def _points(example: Example) -> np.ndarray:
-    """The landmarks of an example, which has some where it has no mask."""
+    """Return the landmarks of an example without a mask."""
     assert example.points is not None
     return example.points
 
 
 class _OpenedImages(Sequence[OpenedImage]):
-    """The images of examples, read when asked for."""
+    """A sequence of the images of examples, read on demand."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
@@ -271,7 +271,7 @@ def _found(
     vocabularies: dict[Key, PartVocabulary],
     report: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Example, dict[Key, np.ndarray]]]:
-    """Every example with its scores ``(k + 1, h, w)`` by each vocabulary; one image is held at a time."""
+    """Yield every example with its scores ``(k + 1, h, w)`` by each vocabulary, holding one image at a time."""
     for index in range(len(examples)):
         example = examples[index]
         view = finder.look(OpenedImage(example.image), example.category if finder.classes else None)

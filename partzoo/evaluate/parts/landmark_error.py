@@ -1,4 +1,4 @@
-"""The landmark error of a protocol: parts and landmarks of two splits in, errors out."""
+"""The landmark error of a protocol, computed from the parts and landmarks of two splits."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where parts and landmarks lie in the images of a split; all in the frame's pixels.
+    """Positions of parts and landmarks in the images of a split, in the frame's pixels.
 
     Attributes:
         centroids: ``(N, K, 2)`` x, y of each part, NaN where absent.
         landmarks: ``(N, L, 2)`` x, y.
-        visible: ``(N, L)`` bool, the landmarks that count; None: all.
-        active: ``(N, K)`` bool, the parts that count as present; None: all with a centroid.
-        boxes: ``(N, 4)`` x, y, width, height; None where the data has none.
+        visible: ``(N, L)`` bool, landmarks that count; None counts all.
+        active: ``(N, K)`` bool, parts that count as present; None counts all that have a centroid.
+        boxes: ``(N, 4)`` x, y, width, height; None if the data has none.
     """
 
     centroids: np.ndarray
@@ -33,7 +33,7 @@ class Places:
     boxes: np.ndarray | None = None
 
     def in_boxes(self) -> Places:
-        """The same with each box as unit square.
+        """Return the positions in coordinates in which each box is the unit square.
 
         Raises:
             UsageError: there are no boxes.
@@ -45,12 +45,12 @@ class Places:
 
 
 def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: float) -> np.ndarray:
-    """Error of each landmark in per cent, by a regression fitted on one split and reported on another.
+    """Compute the error of each landmark in per cent, by a regression fitted on one split and reported on another.
 
-    Boxes normalize before the regression, as in PDiscoFormer; the other lengths divide the error alone.
+    Boxes normalize positions before the regression, as in PDiscoFormer; other lengths only divide the error.
 
     Args:
-        rules: the protocol's; ``centroids`` and ``active`` of it are followed in reading ``fit`` and ``report``.
+        rules: rules of the protocol; ``centroids`` and ``active`` must have been followed in ``fit`` and ``report``.
         fit, report: parts and landmarks of the two splits.
         side: height and width of the frame in pixels.
 
@@ -58,8 +58,8 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
         ``(N, L)``, NaN where a landmark does not count; the normalized mean error is the mean of the others.
 
     Raises:
-        UsageError: the rules ask for boxes, and there are none; or a landmark is not visible in ``fit``.
-        ShapeError: shapes do not agree.
+        UsageError: the rules ask for boxes, but there are none; or a landmark is never visible in ``fit``.
+        ShapeError: the shapes do not agree.
     """
     if rules.scale == "box":
         fit, report = fit.in_boxes(), report.in_boxes()
@@ -71,7 +71,7 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
 
 
 def error_scale(rule: str, places: Places, side: float) -> np.ndarray:
-    """The length that errors in each image are divided by, ``(N,)``; for ``"box"`` width and height ``(N, 2)``.
+    """Return the length that divides the errors in each image, ``(N,)``; for ``"box"``, width and height ``(N, 2)``.
 
     Args:
         rule: ``"inter-ocular"`` (landmarks 0 and 1), ``"box"``, ``"diagonal"`` (of the box) or ``"edge"`` (frame).
@@ -79,7 +79,7 @@ def error_scale(rule: str, places: Places, side: float) -> np.ndarray:
         side: height and width of the frame in pixels.
 
     Raises:
-        UsageError: the rule is unknown, or asks for boxes where there are none.
+        UsageError: the rule is unknown, or needs boxes that the data does not have.
     """
     if rule == "inter-ocular":
         return inter_ocular(places.landmarks)

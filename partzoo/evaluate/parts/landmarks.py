@@ -1,4 +1,4 @@
-"""Parts against landmarks: the part under a point, and the points that part centroids predict."""
+"""Comparison of parts with landmarks: the part at a point, and the points predicted from part centroids."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ OUTSIDE = -1
 
 
 def labels_at(labels: ArrayLike, points: ArrayLike) -> np.ndarray:
-    """The label of the pixel nearest to each point.
+    """Return the label of the pixel nearest to each point.
 
     Args:
         labels: ``(N, H, W)`` integers.
         points: ``(N, L, 2)`` x, y in pixels; pixel (row, column) is the point (column, row).
 
     Returns:
-        ``(N, L)`` int64; -1 where the point lies outside the image.
+        ``(N, L)`` int64; -1 if the point is outside the image.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
     """
     labels, points = np.asarray(labels), np.asarray(points, dtype=np.float64)
     if labels.ndim != 3 or points.ndim != 3 or points.shape[2] != 2 or len(labels) != len(points):
@@ -35,21 +35,21 @@ def labels_at(labels: ArrayLike, points: ArrayLike) -> np.ndarray:
 
 
 def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndarray:
-    """The label of the grid cell under each point, as the published code of MPAE and PartFormer reads it.
+    """Return the label of the grid cell under each point, as in the published code of MPAE and PartFormer.
 
-    The cell is rint(p / side * G - 1/2), ties to even. A point outside reads maps of zeros there, whose arg-max
+    The cell is rint(p / side * G - 1/2), ties to even. A point outside the frame reads maps of zeros, whose arg-max
     is the first foreground channel: its label is 1, with and without background.
 
     Args:
         labels: ``(N, G, G)`` integers, arg-max of maps over a square frame.
-        points: ``(N, L, 2)`` x, y in the frame's pixels, from its border.
+        points: ``(N, L, 2)`` x, y in the frame's pixels, measured from its border.
         side: height and width of the frame in pixels.
 
     Returns:
         ``(N, L)`` int64.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
 
     Source: ``grid_sample`` with mode nearest, ``align_corners=False`` and zero padding, at 2 p / side - 1.
     """
@@ -61,17 +61,17 @@ def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndar
 
 
 def part_centroids(labels: ArrayLike, k: int) -> np.ndarray:
-    """Mean position of each part's pixels.
+    """Compute the mean position of each part's pixels.
 
     Args:
         labels: ``(N, H, W)`` integers 0..k, 0 background.
         k: number of parts.
 
     Returns:
-        ``(N, k, 2)`` float64 x, y in pixels; NaN where an image lacks the part.
+        ``(N, k, 2)`` float64 x, y in pixels; NaN if the part is absent from the image.
 
     Raises:
-        UsageError: a label above k, or below 0.
+        UsageError: a label is above k or below 0.
     """
     labels = np.asarray(labels)
     if labels.size and not 0 <= labels.min() <= labels.max() <= k:
@@ -87,16 +87,16 @@ def part_centroids(labels: ArrayLike, k: int) -> np.ndarray:
 
 
 def soft_centroids(maps: ArrayLike) -> np.ndarray:
-    """Mean position of each part, weighted by its map.
+    """Compute the mean position of each part, weighted by its map.
 
     Args:
         maps: ``(N, K + 1, h, w)`` probabilities, background first.
 
     Returns:
-        ``(N, K, 2)`` float64 x, y in map cells, the first cell's centre at 0; NaN where a map is all zeros.
+        ``(N, K, 2)`` float64 x, y in map cells, the first cell's centre at 0; NaN if a map is all zeros.
 
     Raises:
-        ShapeError: maps are not of that shape.
+        ShapeError: the maps do not have that shape.
     """
     maps = _parts_of(maps)
     centroids = []
@@ -108,10 +108,10 @@ def soft_centroids(maps: ArrayLike) -> np.ndarray:
 
 
 def active_parts(maps: ArrayLike, threshold: float) -> np.ndarray:
-    """Whether each part's highest probability exceeds a threshold, ``(N, K)`` bool, of maps ``(N, K + 1, h, w)``.
+    """Return ``(N, K)`` bool: whether each part's highest value in maps ``(N, K + 1, h, w)`` exceeds a threshold.
 
     Raises:
-        ShapeError: maps are not of that shape.
+        ShapeError: the maps do not have that shape.
     """
     return _parts_of(maps).max((2, 3)) > threshold
 
@@ -124,27 +124,27 @@ def _parts_of(maps: ArrayLike) -> np.ndarray:
 
 
 class LandmarkRegression:
-    """Landmarks as a linear function of all part centroids: least squares over the fitting split.
+    """Linear regression from all part centroids to the landmarks, by least squares on the fitting split.
 
-    A landmark is fitted on the images that show it. A part that an image lacks takes its mean over these
-    images; one that none of them shows has no influence. Where centroids are collinear, the solution of least
-    norm is taken.
+    A landmark is fitted on the images that show it. A part that is absent from an image takes its mean over these
+    images; a part that is absent from all of them has no influence. If centroids are collinear, the solution of
+    least norm is used.
 
     Args:
         centroids: ``(N, K, 2)``, NaN where absent.
         landmarks: ``(N, L, 2)`` x, y in pixels.
-        visible: ``(N, L)`` bool; None: all.
-        active: ``(N, K)`` bool, parts that count as present; None: all whose centroid is not NaN.
-        standardize: False centres by present parts alone, which is least squares with intercept. True does as the
-            published code: z-scores by all centroids, of inactive parts too, an absent part is 0, no intercept;
-            the two differ only where parts are inactive or centroids collinear.
+        visible: ``(N, L)`` bool; None means that all are visible.
+        active: ``(N, K)`` bool, parts that count as present; None counts all whose centroid is not NaN.
+        standardize: False centres by present parts alone, which is least squares with intercept. True follows the
+            published code: z-scores from all centroids, including inactive parts; absent parts are 0; no intercept.
+            The two differ only if parts are inactive or centroids are collinear.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
         UsageError: a landmark is visible in no image.
 
     Source: PartFormer, section 4.2; ``standardize`` as in its code for CelebA and, with ``visible`` and ``active``, in
-        PDiscoFormer's for CUB.
+        PDiscoFormer's code for CUB.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class LandmarkRegression:
         self.parts, self.landmarks = centroids.shape[1], landmarks.shape[1]
         present = self._present(centroids, active)
         if visible is None:
-            # One fit serves them all.
+            # All landmarks are visible everywhere, so one fit serves them all.
             self.fits = [(slice(None), _Line(centroids, present, landmarks, standardize))]
             return
         visible = _visible(visible, landmarks)
@@ -180,10 +180,10 @@ class LandmarkRegression:
         ]
 
     def predict(self, centroids: ArrayLike, active: ArrayLike | None = None) -> np.ndarray:
-        """Landmarks ``(N, L, 2)`` for centroids ``(N, K, 2)`` and, where parts can be inactive, ``active``.
+        """Predict landmarks ``(N, L, 2)`` for centroids ``(N, K, 2)`` and, if parts can be inactive, ``active``.
 
         Raises:
-            ShapeError: shapes do not agree with the fitting split's.
+            ShapeError: the shapes do not agree with those of the fitting split.
         """
         centroids = np.asarray(centroids, np.float64)
         present = self._present(centroids, active)
@@ -205,7 +205,7 @@ class LandmarkRegression:
 
 
 class _Line:
-    """One least-squares fit: all its landmarks are seen in all its images."""
+    """A least-squares fit of landmarks that are all visible in all its images."""
 
     def __init__(self, centroids: np.ndarray, present: np.ndarray, landmarks: np.ndarray, standardize: bool) -> None:
         counted = ~np.isnan(centroids) if standardize else np.repeat(present[..., None], 2, axis=2)
@@ -229,19 +229,19 @@ class _Line:
 def landmark_distances(
     predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
 ) -> np.ndarray:
-    """Euclidean distance of each predicted landmark from the true one over a length of its image, in per cent.
+    """Compute the distance of each predicted landmark from the true one, in per cent of a length of its image.
 
     Args:
         predicted: ``(N, L, 2)``, pixels.
         landmarks: ``(N, L, 2)``, pixels.
-        scale: ``(N,)`` pixels, for example :func:`inter_ocular`; ``(N, 2)`` divides x and y apart.
-        visible: ``(N, L)`` bool, the landmarks that count; None: all.
+        scale: ``(N,)`` pixels, for example :func:`inter_ocular`; ``(N, 2)`` divides x and y separately.
+        visible: ``(N, L)`` bool, landmarks that count; None counts all.
 
     Returns:
         ``(N, L)``, NaN where a landmark does not count.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
         UsageError: no landmark counts, or an image that counts has a scale of 0.
     """
     predicted, landmarks, scale = (np.asarray(a, np.float64) for a in (predicted, landmarks, scale))
@@ -259,7 +259,7 @@ def landmark_distances(
 def normalized_mean_error(
     predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
 ) -> float:
-    """Mean of :func:`landmark_distances` over all landmarks that count, in per cent.
+    """Compute the mean of :func:`landmark_distances` over all landmarks that count, in per cent.
 
     Source: PartFormer, section 4.2, eq. 10; images that show fewer landmarks count less, as in PDiscoFormer's code.
     """
@@ -274,6 +274,6 @@ def _visible(visible: ArrayLike, landmarks: np.ndarray) -> np.ndarray:
 
 
 def inter_ocular(landmarks: ArrayLike, left: int = 0, right: int = 1) -> np.ndarray:
-    """Distance ``(N,)`` in pixels between two of the landmarks ``(N, L, 2)``: the eye centres."""
+    """Return the distance ``(N,)`` in pixels between two of the landmarks ``(N, L, 2)``, by default the eye centres."""
     landmarks = np.asarray(landmarks, np.float64)
     return np.linalg.norm(landmarks[:, left] - landmarks[:, right], axis=-1)

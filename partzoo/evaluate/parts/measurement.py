@@ -1,4 +1,4 @@
-"""How a model is measured by a protocol of parts."""
+"""Measurement of a model by a protocol of parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = (4, 8, 16)  # numbers of parts to look for by default
 
 
 class PartMeasurement(Measurement):
-    """Figures of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
+    """A measurement of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
 
     OPTIONS = ("background", "size", "refine", "rotate")
 
@@ -28,7 +28,7 @@ class PartMeasurement(Measurement):
         self.k = default_numbers(self.finder) if request.k is None else list(request.k)
         if None in self.k and not self.finder.learned:
             raise UsageError(f"k=None is for part models, and {request.model} is an encoder: name numbers of parts.")
-        # The record names the weights as they are stored; folding the batch norms changes them.
+        # The record names the weights as they are stored, but folding the batch norms changes them.
         self.weights = digest(self.finder.model)
         folded(self.finder.model)
         self.identity = {"k": self.k, "seeds": request.seeds} | foreground_identity(self.finder)
@@ -46,7 +46,7 @@ class PartMeasurement(Measurement):
 
 
 def requested_finder(request: Request) -> Finder:
-    """The finder of a model or of a floor."""
+    """Make the finder of the model or floor that a request names."""
     background, size, device = request.background, request.size, request.device
     if request.model in FLOORS:
         finder = floor_finder(request.model, None if background == "auto" else background, size, device)
@@ -56,9 +56,9 @@ def requested_finder(request: Request) -> Finder:
 
 
 def foreground_identity(finder: Finder) -> dict[str, str]:
-    """The digest of a finder's foreground model, which a record must name beside the encoder's.
+    """Return the digest of a finder's foreground model, which a record must name beside the encoder's.
 
-    It is empty where there is no such model.
+    It is empty if there is no such model.
     """
     if isinstance(finder, ClusteredFinder) and finder.network is not None:
         return {"foreground_sha256": digest(load(finder.settings.background, device="cpu", dtype="float32"))}
@@ -66,7 +66,7 @@ def foreground_identity(finder: Finder) -> dict[str, str]:
 
 
 def default_numbers(finder: Finder) -> list[int | None]:
-    """Numbers of parts to look for: 4, 8 and 16; of a learned part model its own, and those that are smaller."""
+    """Return the default numbers of parts: 4, 8 and 16; for a learned part model, its number and those below it."""
     if not finder.learned:
         return [*PARTS]
     return [*(k for k in PARTS if k < finder.own and not finder.classes), finder.own]

@@ -1,6 +1,6 @@
-"""Images turned before they are measured, with their landmarks or masks: do parts turn with the object?
+"""Rotation of images with their landmarks or masks, to measure whether parts rotate with the object.
 
-Source: PartFormer, section 4.5, table 7, which turns all images by -30, -15, 15 or 30 degrees.
+Source: PartFormer, section 4.5, table 7, which rotates all images by -30, -15, 15 or 30 degrees.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from partzoo.evaluate.protocols.base import PartProtocol
 
 
 def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example:
-    """An example turned about the middle of its image.
+    """Rotate an example about the middle of its image.
 
-    What comes in from outside is black, and background in masks. A box keeps its width and height and turns with its
-    middle. Where maps are read on a grid, landmarks that leave the image count as invisible; where they are read in
-    the image's own pixels, the protocol leaves those out itself.
+    Pixels from outside the image are black, and background in masks. A box keeps its width and height, and its centre
+    rotates. If maps are read on a grid, landmarks that leave the image count as invisible; if they are read at
+    the image's original size, the protocol leaves those landmarks out itself.
 
     Args:
         example: example in the protocol's frame.
@@ -29,7 +29,7 @@ def rotated(example: Example, degrees: float, protocol: PartProtocol) -> Example
         protocol: protocol whose rules give the origin of points and the label of the background.
     """
     height, width = example.image.shape[:2]
-    edge = 0.0 if protocol.grid else 0.5  # points are counted from the border, or from the first pixel's centre
+    edge = 0.0 if protocol.grid else 0.5  # points are measured from the border, or from the first pixel's centre
     middle = np.array([width, height]) / 2 - edge
 
     def turn(points: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Figures of frozen features: neighbours, linear probes, positions and relations."""
+"""Evaluation of frozen features: nearest neighbours, linear probes, positions and relations."""

@@ -1,4 +1,4 @@
-"""Images turned, shifted, scaled and sheared, and a square of them erased, to train probes on."""
+"""Random augmentation of images for training probes: affine warps, and erasing of a square."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from partzoo.data.warp import warp
 
 
 def affine_matrices(angle: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, side: int) -> Tensor:
-    """Where each pixel of warped images is read from, as torchvision's ``affine`` reads it.
+    """Return the map from the pixels of warped images to those of the originals, as in torchvision's ``affine``.
 
     Args:
         angle, shear: ``(B,)`` radians; positive angles turn clockwise, a shear is along x.
@@ -41,17 +41,17 @@ def random_affine(
     shear: float = 10.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Some images turned, shifted, scaled and sheared at random, each in its own way, black outside.
+    """Warp some images at random, each by a different rotation, shift, scale and shear, with black outside.
 
     Args:
         pixels: ``(B, C, S, S)`` float.
-        warped: part of the images that are warped.
-        degrees, shear: largest angles, either way.
-        shift: largest shift along x and along y, a part of the side; whole pixels.
-        scale: range of the scale.
+        warped: share of the images that are warped.
+        degrees, shear: largest angles in degrees, in either direction.
+        shift: largest shift along x and along y, as a share of the side; shifts are whole pixels.
+        scale: range of the scaling factor.
         generator: source of randomness, on the images' device.
 
-    Source: Spatial Reasoning, section 4.3 and figure 4; the numbers as in its published code.
+    Source: Spatial Reasoning, section 4.3 and figure 4; the numbers are from its published code.
     """
     count, side = len(pixels), pixels.shape[-1]
 
@@ -67,14 +67,14 @@ def random_affine(
 def random_erasing(
     pixels: Tensor, *, erased: float = 0.5, area: float = 0.111, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Some normalized images ``(B, C, S, S)`` with a square of zeros, the data's mean, at a random place.
+    """Set a square at a random position to zero, the data's mean, in some normalized images ``(B, C, S, S)``.
 
     Args:
-        erased: part of the images that get a square.
-        area: area of the square, as a part of the image's.
+        erased: share of the images that get a square.
+        area: area of the square, as a share of the image's area.
         generator: source of randomness, on the images' device.
 
-    Source: as for :func:`random_affine`.
+    Source: as in :func:`random_affine`.
     """
     count, side = len(pixels), pixels.shape[-1]
     length = round(side * area**0.5)

@@ -1,4 +1,4 @@
-"""A model's figures by a protocol of classes: nearest neighbours, linear probes and its own training objective."""
+"""Figures of a model by a protocol of classes: nearest neighbours, linear probes and the model's training objective."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from partzoo.models.spatial.model import Spatial
 from partzoo.progress import ProgressCallback
 
 NEIGHBOURS = 20
-POSITION_IMAGES = 5000  # test images for PART's positions
-RELATED_IMAGES = 1000  # test images for Spatial Reasoning's relations, with six views and patches of each
+POSITION_IMAGES = 5000  # number of test images for PART's positions
+RELATED_IMAGES = 1000  # number of test images for Spatial Reasoning's relations, each with six views and patches
 
 
 def classify_figures(
@@ -30,28 +30,28 @@ def classify_figures(
     limit: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Figures of frozen features: the mean patch token of every image, in the model's own size and normalization.
+    """Measure frozen features: the mean patch token of every image, at the model's size and normalization.
 
-    ``knn`` is a weighted vote of the 20 nearest of the whole training split, ``linear`` the closed form, and both
+    ``knn`` is a weighted vote of the 20 nearest training images, ``linear`` is fitted in closed form, and both
     are the same for every seed; ``linear_sgd`` is trained by the protocol's ``probe`` with each seed. PART models add
     ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
-    patches, on positions drawn by each seed in the first 5,000 test images; models of Spatial Reasoning ``same``,
+    patches, on positions drawn by each seed in the first 5,000 test images; models of Spatial Reasoning add ``same``,
     ``shift_error`` and ``constant_shift_error``, on views and patches of the first 1,000.
 
     Args:
         model: any encoder.
-        protocol: where images come from and how the trained probe is set.
-        data: its folder.
+        protocol: protocol with the data and the settings of the trained probe.
+        data: folder of the protocol's data.
         seeds: random seeds of the trained probe and of the positions.
         limit: use at most this many images of each split.
-        progress: called with what is being done, how much of it is done, and the total.
+        progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
-        Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, accuracies in per cent;
+        Runs with ``k`` (None), ``seed`` (None for figures without a seed) and ``metrics``, accuracies in per cent;
         and the number of test images.
 
     Raises:
-        UsageError: the data is not there.
+        UsageError: the data is missing.
     """
     report = progress or (lambda *_: None)
     data = Path(data)

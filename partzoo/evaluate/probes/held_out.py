@@ -1,4 +1,4 @@
-"""A model on held-out images: its pooled features, and the figures that a release's record states."""
+"""Evaluation of a model on held-out images: its pooled features, and the figures stated in a release's record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from partzoo.models.spatial.pairs import PairSampler
 
 
 def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers of images, and their uint8 pixels, in the model's size and on its device."""
+    """Yield images' indices and their uint8 pixels, at the model's size and on its device."""
     preprocess: Preprocess = model.preprocess
     device = next((each.device for each in model.parameters()), None)
     count = len(images) if limit is None else min(limit, len(images))
@@ -37,7 +37,7 @@ def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = Non
 def normalized_batches(
     model: Encoder, images: ImageSet, size: int, limit: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers of images, and their pixels normalized, in the model's size and on its device."""
+    """Yield images' indices and their normalized pixels, at the model's size and on its device."""
     for numbers, pixels in batches(model, images, size, limit):
         yield numbers, model.preprocess.normalize(pixels)
 
@@ -52,20 +52,20 @@ def part_positions(
     batch_size: int = 50,
     limit: int | None = None,
 ) -> dict[str, float]:
-    """Errors of predicted translations over all ordered pairs of patches, off the grid at real positions or on it.
+    """Compute the errors of predicted translations over all ordered pairs of patches, at off-grid or grid positions.
 
     Args:
-        model: encoder and relative encoder.
-        images: held out; resized to the model's size.
+        model: PART model with encoder and relative encoder.
+        images: held-out images; resized to the model's size.
         sampling: see :func:`partzoo.models.part.sampling.sample`.
         seed: random seed of the positions.
-        batch_size: images at a time.
-        limit: use only this many images, the first ones.
+        batch_size: number of images in a batch.
+        limit: number of images to use, the first ones; None uses all.
 
     Returns:
-        ``mse_x``, ``mse_y``, ``distance`` in patches, the same of the constant predictor, ``loss``, and the
-        ``antisymmetry`` of the predictions beside ``random_antisymmetry``: that of unrelated pairs of patches. Of a
-        model with four targets also ``mse_w`` and ``mse_h``, of the relative sizes, beside those of their mean.
+        ``mse_x``, ``mse_y`` and ``distance`` in patches, the same for the constant predictor, ``loss``, and the
+        ``antisymmetry`` of the predictions beside ``random_antisymmetry``, that of unrelated pairs of patches. A model
+        with four targets adds ``mse_w`` and ``mse_h`` for the relative sizes, beside those of predicting their mean.
 
     Source: PART, sections 5.1 (figure 6) and 5.3 (table 5).
     """
@@ -79,7 +79,7 @@ def part_positions(
         matrices = predicted[..., :2].unflatten(1, (drawn.boxes.shape[1],) * 2)
         figures = position_error(predicted, drawn.targets) | {
             "antisymmetry": antisymmetry(matrices),
-            # The way back of two other patches of the image: patches are in no order.
+            # Patches have no order, so shifting the indices pairs each translation with an unrelated reverse one.
             "random_antisymmetry": antisymmetry(matrices, matrices.roll((2, 2), (1, 2))),
         }
         if model.config.targets == 4:
@@ -99,20 +99,20 @@ def part_positions(
 def spatial_relations(
     model: Spatial, images: ImageSet, *, seed: int = 0, batch_size: int = 50, limit: int | None = None
 ) -> dict[str, float]:
-    """Predictions of a Spatial Reasoning model on four views and two patches of each image, drawn as in training.
+    """Evaluate a Spatial Reasoning model on four views and two patches of each image, drawn as in training.
 
     Args:
         model: backbone and relation module.
-        images: held out; resized to the model's size.
+        images: held-out images; resized to the model's size.
         seed: random seed of views and patches.
-        batch_size: images at a time, M: a negative is a view of another image among them.
-        limit: use only this many images, the first ones.
+        batch_size: number of images in a batch, M; negatives are views of other images in the batch.
+        limit: number of images to use, the first ones; None uses all.
 
     Returns:
         ``same``, the accuracy in per cent on pairs of views, half of which show one image; ``shift_error``, the mean
         distance between the predicted and the true shift of two patches of an image, in per cent of the image's side,
-        where the patches do not overlap if the image has room for two; and ``constant_shift_error``, the same for a
-        constant prediction of the mean, (0, 0). A last batch of one image, which has no negatives, is left out.
+        where the patches do not overlap if the image has room for two; and ``constant_shift_error``, the same for
+        always predicting the mean, (0, 0). A last batch of a single image, which has no negatives, is left out.
 
     Source: Spatial Reasoning, section 3.2.
     """
@@ -140,7 +140,7 @@ def pooled_features(
     batch_size: int = 100,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Mean of the patch tokens of every image, ``(N, C)`` float32; images are resized to the model's size."""
+    """Average the patch tokens of every image to ``(N, C)`` float32; images are resized to the model's size."""
     found = torch.empty(len(images), model.dim)
     for numbers, x in normalized_batches(model, images, batch_size):
         found[numbers] = model.encode(x).patch.mean(1).float().cpu()
@@ -150,10 +150,10 @@ def pooled_features(
 
 
 def labels_of(images: ImageSet) -> Tensor:
-    """The labels of images that need some.
+    """Return the labels of images.
 
     Raises:
-        UsageError: there are none.
+        UsageError: the images have no labels.
     """
     if images.labels is None:
         raise UsageError("These images have no labels. Give one subfolder per class.")
@@ -161,7 +161,7 @@ def labels_of(images: ImageSet) -> Tensor:
 
 
 def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 20) -> float:
-    """Top-1 accuracy in per cent of a weighted vote of nearest neighbours on frozen pooled features."""
+    """Compute the top-1 accuracy in per cent of a weighted nearest-neighbour vote on frozen pooled features."""
     return knn_accuracy(
         pooled_features(model, queries), labels_of(queries), pooled_features(model, bank), labels_of(bank),
         neighbours=neighbours,
@@ -170,7 +170,7 @@ def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 
 
 @torch.inference_mode()
 def top1(model: Encoder, images: ImageSet, *, batch_size: int = 100) -> float:
-    """Accuracy in per cent of the model's own classifier."""
+    """Compute the top-1 accuracy in per cent of the model's own classifier."""
     labels = labels_of(images)
     hits = sum(
         (model.classify(x).argmax(1).cpu() == labels[numbers]).sum().item()

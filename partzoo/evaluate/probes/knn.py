@@ -1,4 +1,4 @@
-"""Classes from frozen features without any training, by nearest neighbours."""
+"""Nearest-neighbour classification of frozen features, without any training."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def knn_classify(
     temperature: float = 0.07,
     batch_size: int = 256,
 ) -> Tensor:
-    """Class of each image by its nearest training images.
+    """Classify each image by its nearest training images.
 
-    Nearest by cosine. ``"weighted"`` votes count exp(cosine / temperature), as in Wu et al., "Unsupervised
-    feature learning via non-parametric instance discrimination", CVPR 2018, section 3.4; ``"plain"`` votes
-    count 1. Ties go to the lower class.
+    Neighbours are nearest by cosine. ``"weighted"`` votes count exp(cosine / temperature), as in Wu et al.,
+    "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018, section 3.4; ``"plain"``
+    votes count 1. Ties go to the lower class.
 
     Args:
         features: ``(M, C)`` pooled features, of any length.
         train_features: ``(N, C)``.
         train_labels: ``(N,)`` int64, values from 0.
         neighbours: number of neighbours that vote; at most N.
-        vote: how votes are weighted.
+        vote: weighting of the votes.
         temperature: temperature of the weighted vote.
-        batch_size: images at a time; the result does not depend on it.
+        batch_size: number of images in a batch; the result does not depend on it.
 
     Returns:
         ``(M,)`` int64.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
         UsageError: ``neighbours`` or ``vote`` is out of range.
     """
     if features.ndim != 2 or features.shape[1:] != train_features.shape[1:] or len(train_features) != len(train_labels):
@@ -51,7 +51,7 @@ def knn_classify(
         )
     if not 1 <= neighbours <= len(train_features):
         raise UsageError(
-            f"neighbours={neighbours}, but there are {len(train_features)} training images. Ask for 1 to that many."
+            f"neighbours={neighbours}, but there are {len(train_features)} training images. Use 1 to that many."
         )
     if vote not in ("weighted", "plain"):
         raise UsageError(f"vote={vote!r}, but it must be 'weighted' or 'plain'.")
@@ -60,7 +60,7 @@ def knn_classify(
     found = []
     for batch in features.split(batch_size):
         cosine, nearest = (normalize(batch.float(), dim=1) @ bank.T).topk(neighbours, dim=1)
-        # Only differences count: subtracting 1 keeps the exponentials in range.
+        # Only differences matter; subtracting 1 keeps the exponentials in range.
         weight = ((cosine - 1) / temperature).exp() if vote == "weighted" else torch.ones_like(cosine)
         votes = torch.zeros(len(batch), classes, dtype=torch.float64, device=batch.device)
         found.append(votes.scatter_add_(1, labels[nearest], weight.double()).argmax(1))
@@ -68,6 +68,6 @@ def knn_classify(
 
 
 def knn_accuracy(features: Tensor, labels: Tensor, train_features: Tensor, train_labels: Tensor, **options) -> float:
-    """Share of images, in per cent, that :func:`knn_classify` gives the class in ``labels`` (M,)."""
+    """Compute the share of images, in per cent, that :func:`knn_classify` assigns to their class in ``labels`` (M,)."""
     found = knn_classify(features, train_features, train_labels, **options)
     return 100 * (found == labels).double().mean().item()

@@ -1,4 +1,4 @@
-"""What a linear map reads from frozen features: closed form, L-BFGS, and the papers' stochastic training."""
+"""Linear probes of frozen features: closed form, L-BFGS, and the papers' stochastic training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK = 4096
 
 
 class LinearClassifier(NamedTuple):
-    """Scores ``features @ weight.T + bias``; the class is the highest, ties to the lower.
+    """A linear classifier with scores ``features @ weight.T + bias``; the highest wins, ties go to the lower class.
 
     Attributes:
         weight: ``(classes, C)``.
@@ -28,17 +28,17 @@ class LinearClassifier(NamedTuple):
     bias: Tensor
 
     def classify(self, features: Tensor) -> Tensor:
-        """Classes ``(N,)`` int64 of features ``(N, C)``."""
+        """Return the classes ``(N,)`` int64 of features ``(N, C)``."""
         chunks = features.split(CHUNK)
         return torch.cat([linear(x.to(self.weight.dtype), self.weight, self.bias).argmax(1) for x in chunks])
 
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
-        """Share of ``(N, C)`` features, in per cent, that get their class in ``labels`` (N,)."""
+        """Compute the share of features ``(N, C)``, in per cent, classified as in ``labels`` (N,)."""
         return 100 * (self.classify(features) == labels).double().mean().item()
 
 
 class _Moments:
-    """Sums over features and classes, from which ridge regressions of any penalty follow."""
+    """Sums over features and classes, from which ridge regressions with any penalty follow."""
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
         self.mean = features.mean(0, dtype=torch.float64)
@@ -63,16 +63,16 @@ class _Moments:
 
 
 def ridge(features: Tensor, labels: Tensor, penalty: float) -> LinearClassifier:
-    """Ridge regression of one-hot targets, by the normal equations in float64.
+    """Fit a ridge regression to one-hot targets, by the normal equations in float64.
 
     Args:
         features: ``(N, C)``, any float dtype.
         labels: ``(N,)`` int64, values from 0.
-        penalty: on the squared weights, beside the sum of squared errors; none on the intercept. As ``alpha`` of
-            ``sklearn.linear_model.Ridge``.
+        penalty: factor of the squared weights, added to the sum of squared errors; the intercept has none. It equals
+            ``alpha`` of ``sklearn.linear_model.Ridge``.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
         UsageError: the penalty is not above 0.
     """
     classes = _checked(features, labels)
@@ -82,18 +82,18 @@ def ridge(features: Tensor, labels: Tensor, penalty: float) -> LinearClassifier:
 
 
 def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
-    """Ridge regression of one-hot targets whose penalty the training split itself chooses.
+    """Fit a ridge regression to one-hot targets, with a penalty chosen on the training split.
 
     Every tenth training image (number 0, 10, 20, ...) is held out; penalties of 1e-7, 1e-6, ..., 10 times the mean
     eigenvalue of the features' Gram matrix are fitted on the rest; the best on the held-out tenth, the largest of
-    equals, is fitted once more on all of the training split. Multiplying the features by a number changes nothing.
+    equals, is fitted again on the whole training split. Multiplying the features by a constant changes nothing.
 
     Args:
         features: ``(N, C)``, any float dtype, N > 1.
         labels: ``(N,)`` int64, values from 0.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
     """
     classes = _checked(features, labels, least=2)
     held_out = torch.arange(len(features), device=features.device) % HELD_OUT == 0
@@ -107,24 +107,24 @@ def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
 def logistic(
     features: Tensor, labels: Tensor, penalty: float, *, steps: int = 500, tolerance: float = 1e-6
 ) -> LinearClassifier:
-    """Multinomial logistic regression by full-batch L-BFGS with strong Wolfe line search.
+    """Fit a multinomial logistic regression by full-batch L-BFGS with strong Wolfe line search.
 
     Args:
-        features: ``(N, C)``; computed in their dtype.
+        features: ``(N, C)``; computation uses their dtype.
         labels: ``(N,)`` int64, values from 0.
-        penalty: half of it on the squared weights, beside the mean cross-entropy; none on the intercept. It is
+        penalty: twice the factor of the squared weights, added to the mean cross-entropy; the intercept has none. It is
             1 / (C N) for ``C`` of ``sklearn.linear_model.LogisticRegression``.
         steps: largest number of iterations.
         tolerance: stop when no entry of the gradient is larger.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
         UsageError: the penalty is below 0.
     """
     classes = _checked(features, labels)
     if not penalty >= 0:
         raise UsageError(f"penalty={penalty} must not be below 0.")
-    # Centred features of unit size condition the problem; the optimum is that of the features as they are.
+    # Centred features of unit scale condition the problem; the optimum is the same as for the original features.
     mean = features.mean(0)
     x = features - mean
     size = x.square().mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
@@ -153,20 +153,20 @@ def logistic(
 
 
 class SgdProbe:
-    """One linear layer on frozen features, trained by mini-batches, an epoch at a time.
+    """A linear layer on frozen features, trained by mini-batches, one epoch at a time.
 
-    The defaults are the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay or a choice of an
-    epoch.
+    The defaults follow the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay or a choice of
+    the epoch.
 
     Args:
-        channels, classes: numbers of features and of classes.
+        channels, classes: number of features and of classes.
         epochs: number of epochs in all, for the schedule.
-        batch_size: images in a step.
+        batch_size: number of images in a step.
         lr: learning rate.
         optimizer: ``"adam"``, or ``"sgd"`` with momentum 0.9.
         schedule: ``"constant"``, or ``"cosine"`` from ``lr`` to 0 over all epochs.
         seed: random seed of the layer's weights and of the order of the examples.
-        device: where the features are.
+        device: device of the features.
 
     Raises:
         UsageError: an option is out of range.
@@ -208,7 +208,7 @@ class SgdProbe:
 
     @torch.no_grad()
     def epoch(self, features: Tensor, labels: Tensor) -> None:
-        """A pass over features ``(N, C)`` with labels ``(N,)`` in a new order; the last batch may be smaller."""
+        """Train on features ``(N, C)`` and labels ``(N,)`` once, in a new order; the last batch may be smaller."""
         weight, bias = self.classifier
         total = self.epochs * -(-len(features) // self.batch_size)
         order = torch.randperm(len(features), generator=self.generator).to(features.device)
@@ -216,7 +216,7 @@ class SgdProbe:
             if self.cosine:
                 self.optimizer.param_groups[0]["lr"] = self.lr * (1 + math.cos(math.pi * self.steps / total)) / 2
             x, y = features[some], labels[some]
-            # The gradient of the mean cross-entropy with respect to the scores: softmax less one-hot.
+            # The gradient of the mean cross-entropy with respect to the scores is softmax minus one-hot.
             gradient = linear(x, weight, bias).softmax(1)
             gradient[torch.arange(len(y), device=y.device), y] -= 1
             gradient /= len(y)
@@ -236,9 +236,9 @@ def sgd_probe(
     seed: int = 0,
     **options: Any,
 ) -> float:
-    """Test accuracy in per cent of one linear layer trained by mini-batches after its last epoch.
+    """Train one linear layer by mini-batches, and compute its test accuracy in per cent after the last epoch.
 
-    The defaults are the protocol of Spatial Reasoning, on features as they are. MAE's and DeiT's protocol is
+    The defaults follow the protocol of Spatial Reasoning, on unscaled features. MAE's and DeiT's protocol is
     ``optimizer="sgd"``, ``schedule="cosine"`` and ``standardize=True`` (their batch normalization without learned
     scale).
 
@@ -247,13 +247,13 @@ def sgd_probe(
         labels: ``(N,)`` int64, values from 0.
         test_features: ``(M, C)``.
         test_labels: ``(M,)``.
-        epochs: passes over the training images.
-        standardize: give each channel mean 0 and deviation 1 over the training images.
+        epochs: number of passes over the training images.
+        standardize: whether to give each channel mean 0 and deviation 1 over the training images.
         seed: random seed of the layer's weights and of the order of the examples.
         **options: other arguments of :class:`SgdProbe`.
 
     Raises:
-        ShapeError: shapes do not agree.
+        ShapeError: the shapes do not agree.
         UsageError: an option is out of range.
     """
     classes = _checked(features, labels)
@@ -270,7 +270,7 @@ def sgd_probe(
 
 
 def _checked(features: Tensor, labels: Tensor, least: int = 1) -> int:
-    """How many classes there are."""
+    """Check the shapes and return the number of classes."""
     if features.ndim != 2 or labels.shape != features.shape[:1] or len(features) < least:
         raise ShapeError(
             f"Features must be (N, C), N >= {least}, and labels (N,), not {(*features.shape,)}, {(*labels.shape,)}."

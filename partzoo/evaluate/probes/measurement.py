@@ -1,4 +1,4 @@
-"""How features are measured by a protocol of classes."""
+"""Measurement of features by a protocol of classes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from partzoo.progress import ProgressCallback
 
 
 class ClassMeasurement(Measurement):
-    """Figures of an encoder's features, of the image alone or, with ``patches``, of the image and patches of it."""
+    """A measurement of an encoder's features of the image alone or, with ``patches``, of the image and its patches."""
 
     OPTIONS = ("patches", "augment")
 
     def __init__(self, rules: ClassProtocol, request: Request) -> None:
         if request.augment and request.patches is None:
-            raise UsageError("augment=True, but it is an option of probes on patches. Give patches, or leave it out.")
+            raise UsageError("augment=True is an option of probes on patches. Give patches, or leave it out.")
         if request.split not in (None, rules.test):
             raise UsageError(
                 f"{rules.name} is fitted on {rules.train} and reported on {rules.test}, not on {request.split!r}. "

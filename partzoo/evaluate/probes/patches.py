@@ -1,4 +1,4 @@
-"""A Spatial Reasoning model by a protocol of classes: probes on the image and n patches of it, for several n."""
+"""Probes of a Spatial Reasoning model by a protocol of classes, on the image and n of its patches, for several n."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def patch_figures(
     limit: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Accuracies of probes on frozen features of every image and n patches of it, for several n in one pass.
+    """Compute the accuracies of probes on frozen features of images and n of their patches, for several n in one pass.
 
-    ``linear_patchesN`` is the closed form on features as they are, ``linear_sgd_patchesN`` the protocol's trained
-    probe with each seed. With ``augment`` there is ``affine_sgd_patchesN`` instead of both: each epoch of the trained
-    probe sees the training images anew, half of them turned, shifted, scaled and sheared, and half with a square
+    ``linear_patchesN`` is fitted in closed form on unscaled features, ``linear_sgd_patchesN`` is the protocol's trained
+    probe with each seed. With ``augment``, ``affine_sgd_patchesN`` replaces both: in each epoch the trained
+    probe sees newly augmented training images, half of them affinely warped, and half with a square
     erased; all probes see the same ones.
 
     Args:
         model: model of Spatial Reasoning.
-        protocol: where images come from and how the trained probe is set.
-        data: its folder.
-        patches: numbers n, as :meth:`partzoo.models.spatial.model.Spatial.represent` takes them.
+        protocol: protocol with the data and the settings of the trained probe.
+        data: folder of the protocol's data.
+        patches: numbers n, valid as in :meth:`partzoo.models.spatial.model.Spatial.represent`.
         seeds: random seeds of the trained probe.
-        augment: train the probe on augmented images.
+        augment: whether to train the probe on augmented images.
         limit: use at most this many images of each split.
-        progress: called with what is being done, how much of it is done, and the total.
+        progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
-        Runs of ``k`` (None), ``seed`` (None for figures that have none) and ``metrics``, in per cent; and the number of
+        Runs with ``k`` (None), ``seed`` (None for figures without one) and ``metrics``, in per cent; and the number of
         test images.
 
     Raises:
-        UsageError: the model is of another family or has no such numbers, or the data is not there.
+        UsageError: the model is of another family, a number of patches is not available, or the data is missing.
 
     Source: Spatial Reasoning, sections 3.3 and 4.3, table 1 and figure 4.
     """
@@ -119,15 +119,15 @@ def window_features(
     batch_size: int = 100,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Features of images and of windows of them, ``(N, 1 + n, F)`` float32 on the model's device.
+    """Compute the features of images and of their windows, ``(N, 1 + n, F)`` float32 on the model's device.
 
     Args:
         model: model of Spatial Reasoning.
-        images: resized to the model's size.
-        numbers: numbers of n windows of the 3 x 3 grid, row by row.
-        augment: where given, images are warped and erased at random by it, on the model's device.
-        batch_size: images at a time.
-        progress: called with the number of images done and of all.
+        images: images; resized to the model's size.
+        numbers: indices of n windows in the 3 x 3 grid, row by row.
+        augment: source of randomness, on the model's device, for random warping and erasing; None for no augmentation.
+        batch_size: number of images in a batch.
+        progress: function that is called with the number of images done and the total.
     """
     grid = model.windows(9) if numbers else []
     found = torch.empty(len(images), 1 + len(numbers), model.dim, device=next(model.parameters()).device)
@@ -143,6 +143,6 @@ def window_features(
 
 
 def _warped(model: Spatial, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images warped over black, the lowest value of normalized pixels."""
+    """Warp images at random over black, the lowest value of normalized pixels."""
     black = model.preprocess.normalize(torch.zeros_like(x[:1, :, :1, :1]))
     return random_affine(x - black, generator=generator) + black

@@ -1,4 +1,4 @@
-"""How well PART says where patches lie: errors of its translations, and whether they are antisymmetric."""
+"""Accuracy of PART's predicted patch positions: errors of its translations, and their antisymmetry."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from partzoo.errors import ShapeError
 
 
 def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """PART's errors, in patch units, and those of the constant predictor.
+    """Compute PART's errors, in patch units, and those of the constant predictor.
 
-    The constant predictor gives 0: translations of unordered pairs are symmetric about it. For uniform
+    The constant predictor returns 0, about which translations of unordered pairs are symmetric. For uniform
     positions in an image of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a
-    mean over pairs, so that equal batches may be averaged.
+    mean over pairs, so results of equally large batches may be averaged.
 
     Args:
         predicted: ``(..., 2)`` or ``(..., 4)`` translations x, y (and relative sizes, which are left out).
         true: the same shape.
 
     Returns:
-        ``mse_x``, ``mse_y``, ``distance`` (mean Euclidean) and the same with ``constant_`` before.
+        ``mse_x``, ``mse_y``, ``distance`` (mean Euclidean), and the same for the constant predictor, with the prefix
+        ``constant_``.
 
     Raises:
         ShapeError: the shapes differ, or hold no pairs.
@@ -39,15 +40,15 @@ def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
 
 
 def antisymmetry(predicted: Tensor, back: Tensor | None = None) -> float:
-    """Mean length of t_ij + t_ji over all pairs of different patches, in patches: 0 for translations that agree.
+    """Compute the mean length of t_ij + t_ji over all pairs of different patches, in patches: 0 if translations agree.
 
     Args:
         predicted: ``(..., N, N, 2)`` or ``(..., N, N, 4)`` translations from patch i to patch j, N > 1.
-        back: where t_ji is taken from, the same shape; None: from ``predicted``. With the matrices of other,
-            unrelated patches the value is that of unrelated translations there and back.
+        back: translations to use for t_ji, of the same shape; None uses ``predicted``. The matrices of
+            unrelated patches give the value for unrelated translations in both directions.
 
     Raises:
-        ShapeError: not square matrices of translations of at least two patches.
+        ShapeError: the inputs are not square matrices of translations of at least two patches.
 
     Source: PART, section 5.1 and figure 6.
     """

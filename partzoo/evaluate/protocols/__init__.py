@@ -1,4 +1,4 @@
-"""Protocols by name: where data lies, how images are framed, which rules figures follow; a module per family."""
+"""Protocols by name: the layout of the data, the framing of images, the rules of the figures; a module per family."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from partzoo.errors import UsageError
 
-# name -> module:constant, imported when asked for.
+# Maps a name to module:constant, which is imported on demand.
 _PROTOCOLS = {
     "aflw": "aflw:AFLW",
     "cars": "masks:CARS",
@@ -38,15 +38,15 @@ _PROTOCOLS = {
 
 
 def names() -> list[str]:
-    """All names that :func:`get` takes, sorted."""
+    """Return all names that :func:`get` accepts, sorted."""
     return sorted(_PROTOCOLS)
 
 
 def get(name: str) -> Any:
-    """The protocol of this name: a ``PartProtocol``, or another kind with ``name``, ``source``, ``rules``, ``get``.
+    """Return a protocol by name: a ``PartProtocol``, or another kind with ``name``, ``source``, ``rules``, ``get``.
 
     Raises:
-        UsageError: there is no such protocol; the message names the closest.
+        UsageError: there is no such protocol; the message suggests the closest names.
     """
     if name not in _PROTOCOLS:
         close = difflib.get_close_matches(name, _PROTOCOLS, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""``aflw``: unaligned faces of AFLW with five landmarks."""
+"""``aflw``: a protocol of unaligned AFLW faces with five landmarks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GET = (
 
 
 def load(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Faces squashed to ``side`` x ``side`` pixels; ``split`` is train (10,122) or test (2,991).
+    """Read faces squashed to ``side`` x ``side`` pixels; ``split`` is train (10,122) or test (2,991).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
         MissingExtraError: scipy is not installed.
     """
     check_split("aflw", split, SPLITS)
@@ -39,7 +39,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     if landmarks.shape != (len(files), LANDMARKS, 2):
         raise UsageError(
             f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} images of {data / names}: it must "
-            f"be {(len(files), LANDMARKS, 2)}. Get both files anew."
+            f"be {(len(files), LANDMARKS, 2)}. Download both files again."
         )
     faces = list(zip(files, landmarks, strict=True))
     odd = [file for file, its in faces if not np.isfinite(its).all()]
@@ -60,10 +60,11 @@ AFLW = PartProtocol(
     error=ERROR,
     source="PartFormer, sections 4.1 and 4.2 (no code for AFLW); split: Thewlis et al., ICCV 2017",
     rules=(
-        "10,122 faces to train and fit on, 2,991 to report on. The paper gives split, five landmarks and inter-ocular "
-        "NME; the rest is as celeba-partformer, which is ours: squashed to 256 x 256 without antialiasing, maps read "
-        "on a 128 x 128 grid at the nearest cell, NME from soft centroids, z-scores on the training split, least "
-        "squares without intercept. Coordinates are taken as stored, from 0."
+        "10,122 faces are for training and fitting, and 2,991 for reporting. The paper gives the split, the five "
+        "landmarks and the inter-ocular NME. The other rules are ours and follow celeba-partformer: the image is "
+        "squashed to 256 x 256 without antialiasing, a landmark reads the nearest cell of maps on a 128 x 128 grid, "
+        "and NME uses soft centroids, z-scores on the training split, and least squares without intercept. "
+        "Coordinates are used as stored, counted from 0."
     ),
     get=GET,
 )

@@ -1,4 +1,4 @@
-"""Protocols of parts: where the data lies, how an image is framed, which rules the figures follow."""
+"""Base classes of the protocols of parts: layout of the data, framing of images, rules of the figures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from partzoo.data.reading import Example
 
 @dataclass(frozen=True)
 class LandmarkError:
-    """How a protocol measures its normalized mean error.
+    """The rules by which a protocol measures its normalized mean error.
 
     Attributes:
-        scale: the length by which errors are divided: ``"inter-ocular"`` (points 0 and 1), ``"box"`` (x by the box's
+        scale: length that divides the errors: ``"inter-ocular"`` (points 0 and 1), ``"box"`` (x by the box's
             width and y by its height), ``"edge"`` (the frame's side) or ``"diagonal"`` (the box's).
-        centroids: ``"hard"`` (mean place of the pixels that a part wins; an absent part takes its mean over the
-            fitting split) or ``"soft"`` (mean place weighted by the part's probability).
-        standardize: z-score features and targets on the fitting split and fit without intercept, as the published
-            code does; otherwise least squares with intercept.
-        active: a part whose highest probability does not exceed this value counts as absent; None: no part does.
+        centroids: ``"hard"`` (mean position of the pixels that a part wins; an absent part takes its mean over the
+            fitting split) or ``"soft"`` (mean position weighted by the part's probability).
+        standardize: whether to z-score features and targets on the fitting split and fit without intercept, as the
+            published code does; otherwise least squares with intercept.
+        active: probability that a part must exceed somewhere to count as present; None counts all as present.
     """
 
     scale: Literal["inter-ocular", "box", "edge", "diagonal"]
@@ -34,24 +34,24 @@ class LandmarkError:
 
 @dataclass(frozen=True)
 class PartProtocol:
-    """Parts against landmarks or masks.
+    """A protocol that compares parts with landmarks or masks.
 
     Attributes:
-        name: as ``partzoo eval --protocol`` takes it.
-        load: folder and split -> a sequence of examples, read when asked for.
-        fit, report: the splits that regressions are fitted on and figures reported on; ``dev`` is for choices.
+        name: name for ``partzoo eval --protocol``.
+        load: function from folder and split to a sequence of examples that are read on demand.
+        fit, report: splits for fitting regressions and for reporting figures; ``dev`` is for choosing options.
         truths: number of true labels: landmarks, or classes of the mask with the background.
-        grid: side of the square grid that maps are read on (the papers' 128); None: the frame's own pixels.
-        readings: name -> function ``(L, 2) -> (M, 2)`` that chooses landmarks; its figures get the name as suffix.
-        error: rules of the normalized mean error, of the landmarks that the first reading takes; None where truth is
+        grid: side of the square grid that maps are read on (the papers' 128); None uses the frame's pixels.
+        readings: functions ``(L, 2) -> (M, 2)`` by name that choose landmarks; their figures get the name as suffix.
+        error: rules of the normalized mean error, for the landmarks of the first reading; None if the ground truth is
             masks.
         background: true label of the background in masks, which the FG- figures leave out.
-        mirrored: also count how many labelled pixels keep their part in the mirror image.
-        classes: number of classes, by ``Example.category``, in which parts are counted apart; 1 counts them together.
-        fit_images: number of images of ``fit`` to use; None: all.
-        source: paper and section, or code, that the rules are from.
+        mirrored: whether to count also how many labelled pixels keep their part in the mirror image.
+        classes: number of classes, by ``Example.category``, whose parts are counted separately; 1 counts them together.
+        fit_images: number of images of ``fit`` to use; None uses all.
+        source: paper and section, or code, that defines the rules.
         rules: the same rules in a few sentences, for the docs.
-        get: what to download, and how the folder must look.
+        get: instructions for the download, and the expected layout of the folder.
     """
 
     name: str

@@ -21,16 +21,16 @@ GET = (
 
 
 def load(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Faces squashed to ``side`` x ``side`` pixels; ``split`` is train (45,609), mafl-train (5,379), mafl-test (283).
+    """Read faces squashed to ``side`` x ``side`` pixels; ``split`` is train (45,609), mafl-train (5,379), -test (283).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
     """
     return _faces(data, split, partial(_example, side=side))
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """The same, but a coordinate outside the image becomes 0.5, as PartFormer's code has it."""
+    """Read faces as :func:`load`, but set coordinates outside the image to 0.5, as in PartFormer's code."""
     return _faces(data, split, partial(_example, side=side, outside=0.5))
 
 
@@ -55,11 +55,12 @@ def _example(face: tuple[Path, np.ndarray], side: int, outside: float | None = N
 
 ERROR = LandmarkError("inter-ocular", centroids="soft", standardize=True)
 _RULES = (
-    "The lists' faces cover at least 30 % of the image. The whole image is squashed to {side} x {side} (bilinear "
-    "without antialiasing), landmarks with it; all five count: eyes, nose, mouth corners. Maps are read on a "
-    "128 x 128 grid, nearest cell; a point outside reads zeros. NMI and ARI of the 283 MAFL test faces. NME: soft "
-    "centroids of the foreground maps, z-scores of centroids and landmarks on {fit}, least squares without "
-    "intercept, over the distance between the eyes.{more}"
+    "Only faces that cover at least 30 % of the image are in the lists. The whole image and its landmarks are "
+    "squashed to {side} x {side} (bilinear without antialiasing). All five landmarks count: eyes, nose and corners of "
+    "the mouth. Each reads the nearest cell of maps on a 128 x 128 grid, and a point outside the image reads zeros. "
+    "NMI and ARI are taken over the 283 MAFL test faces. NME uses soft centroids of the foreground maps. Centroids "
+    "and landmarks are z-scored on {fit}, the fit is least squares without intercept, and the error is divided by the "
+    "distance between the eyes.{more}"
 )
 
 CELEBA = PartProtocol(
@@ -74,7 +75,7 @@ CELEBA = PartProtocol(
     rules=_RULES.format(
         side=224,
         fit="the MAFL training faces",
-        more=" MPAE's code computes no NME: it is taken as its first author's earlier code does.",
+        more=" MPAE's code computes no NME, so we compute it as the earlier code of its first author does.",
     ),
     get=GET,
 )

@@ -1,4 +1,4 @@
-"""Protocols that ask frozen features for the class of an image: Tiny-ImageNet, CIFAR, STL-10."""
+"""Protocols that classify images by frozen features: Tiny-ImageNet, CIFAR, STL-10."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ LINEAR_PROBE = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "optimizer": "adam
 
 @dataclass(frozen=True)
 class ClassProtocol:
-    """Classes of images, by features that were learned elsewhere.
+    """A protocol that classifies images by features learned elsewhere.
 
     Attributes:
-        name: as ``partzoo eval --protocol`` takes it.
-        load: ``(folder, split, limit)`` -> images with labels; ``limit`` is None or the largest number, of which a fair
-            sample is taken.
-        classes: how many there are.
-        side: height and width of the data's own images; a model sees them resized to its own size and normalized
-            its own way.
-        source: paper and section, or page, that data and rules are from.
+        name: name for ``partzoo eval --protocol``.
+        load: function ``(folder, split, limit)`` to images with labels; ``limit`` is None, or the largest number of
+            images, which then are a fair sample.
+        classes: number of classes.
+        side: height and width of the data's images; they are resized and normalized for the model.
+        source: paper and section, or page, that defines data and rules.
         rules: the same rules in a few sentences, for the docs.
-        get: what to download, and how the folder must look.
-        train, test: the splits that probes are fitted on and figures reported on.
+        get: instructions for the download, and the expected layout of the folder.
+        train, test: split that probes are fitted on and split that figures are reported on.
         probe: settings of the papers' trained probe, for :func:`partzoo.evaluate.probes.linear.sgd_probe`.
     """
 
@@ -46,9 +45,10 @@ class ClassProtocol:
 
 
 _RULES = (
-    "Features are the mean patch token of each {side} x {side} image, resized to the model's size. Fitted on {train} "
-    "and reported on {test}: 20 nearest neighbours by cosine, weighted; ridge regression of one-hot targets; one "
-    "linear layer trained by Adam at 1e-3 for 100 epochs in batches of 128, without feature scaling, last epoch."
+    "Features are the mean patch token of each {side} x {side} image, resized to the model's size. Three classifiers "
+    "are fitted on {train} and reported on {test}: a weighted vote of the 20 nearest neighbours by cosine; ridge "
+    "regression of one-hot targets; and one linear layer, trained by Adam at 1e-3 for 100 epochs in batches of 128, "
+    "without scaling the features. The accuracy of the linear layer is the one after the last epoch."
 )
 _SPATIAL = "Spatial Reasoning, 'Linear evaluation', with the settings of its published code"
 

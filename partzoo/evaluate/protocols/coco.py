@@ -1,4 +1,4 @@
-"""``coco-detection``: boxes found in COCO's images against its annotations."""
+"""``coco-detection``: a protocol that scores detected boxes against COCO's annotations."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _TRUTH_FIELDS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
 @dataclass(frozen=True)
 class DetectionProtocol:
-    """Average precision of detections.
+    """A protocol of the average precision of detections.
 
     Attributes:
-        name: as ``partzoo.evaluate.protocols.get`` takes it.
-        annotations: split -> its annotations, inside the data's folder.
-        source: paper and section that the rules are from.
+        name: name for ``partzoo.evaluate.protocols.get``.
+        annotations: annotation file of each split, inside the data's folder.
+        source: paper and section that defines the rules.
         rules: the same rules in a few sentences, for the docs.
-        get: what to download, and how the folder must look.
-        train, test: the splits that a detector is trained on and figures reported on.
+        get: instructions for the download, and the expected layout of the folder.
+        train, test: split that a detector is trained on and split that figures are reported on.
     """
 
     name: str
@@ -54,20 +54,20 @@ class DetectionProtocol:
     def average_precision(
         self, detections: Sequence[dict[str, Any]] | str | Path, data: str | Path, *, split: str | None = None
     ) -> dict[str, float]:
-        """Average precision of boxes, in per cent.
+        """Compute the average precision of boxes, in per cent.
 
         Args:
-            detections: a list, or a JSON file with one, in COCO's results format: ``image_id``, ``category_id``,
+            detections: list, or a JSON file with a list, in COCO's results format: ``image_id``, ``category_id``,
                 ``bbox`` (x, y, width, height in the image's pixels) and ``score`` each.
-            data: the folder with ``annotations/``.
-            split: None is ``test``.
+            data: folder with ``annotations/``.
+            split: split to score on; None uses ``test``.
 
         Returns:
             ``ap`` (mean over IoU 0.50, 0.55, ..., 0.95), ``ap50``, ``ap75``, and ``ap_small``, ``ap_medium`` and
-            ``ap_large``; NaN where no annotated object has that size.
+            ``ap_large``; NaN if no annotated object has that size.
 
         Raises:
-            UsageError: no such split, the annotations are not there, or a detection is not in the format.
+            UsageError: the split is unknown, the annotations are missing, or a detection is not in the format.
             MissingExtraError: pycocotools is not installed.
         """
         split = split or self.test
@@ -97,7 +97,7 @@ class DetectionProtocol:
 
 
 class DetectionMeasurement(Measurement):
-    """Average precision of a JSON file of detections, which stands in place of the model."""
+    """A measurement of the average precision of a JSON file of detections, which takes the place of the model."""
 
     def __init__(self, rules: DetectionProtocol, request: Request) -> None:
         self.rules, self.request = rules, request
@@ -117,12 +117,12 @@ class DetectionMeasurement(Measurement):
 
 
 def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """What one of torchvision's detectors found in an image, in COCO's results format.
+    """Convert the output of one of torchvision's detectors for an image to COCO's results format.
 
     Args:
-        image_id: COCO's number of the image.
+        image_id: id of the image in COCO.
         found: ``boxes`` (N, 4) as left, top, right, bottom in the image's pixels, ``labels`` and ``scores`` (N,).
-        categories: COCO's number of each label from 1 on, label 0 being the background; None: labels are numbers.
+        categories: COCO's id of each label from 1 on, label 0 being the background; None if labels are ids already.
 
     Returns:
         A record for each box, for :meth:`DetectionProtocol.average_precision`.
@@ -140,11 +140,11 @@ def results(image_id: int, found: Mapping[str, Any], categories: Sequence[int] |
 
 
 def read_truth(file: Path, *, masks: bool = False) -> dict[str, Any]:
-    """The contents of COCO's JSON, without annotations that cannot be used, which a warning names.
+    """Read COCO's JSON without the annotations that cannot be used, which a warning names.
 
     Args:
-        file: the JSON.
-        masks: whether segmentations are needed; those of crowds are not.
+        file: JSON file.
+        masks: whether segmentations are needed; segmentations of crowds are not.
 
     Raises:
         UsageError: the file is not in COCO's format.
@@ -155,7 +155,7 @@ def read_truth(file: Path, *, masks: bool = False) -> dict[str, Any]:
         categories = {each["id"] for each in dataset["categories"]}
         annotations = dataset["annotations"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} is not in COCO's format ({error!r}). Get the file anew.") from error
+        raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
 
     def check(annotation: dict) -> None:
         if annotation["image_id"] not in sizes:
@@ -175,7 +175,7 @@ def read_truth(file: Path, *, masks: bool = False) -> dict[str, Any]:
 
 
 def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, Any]]:
-    """Copies, with whole numbers for ids: scoring writes into them."""
+    """Copy detections with whole numbers as ids, because scoring modifies them."""
     origin = "Detections"
     found: Any = detections
     if isinstance(detections, (str, Path)):
@@ -183,7 +183,7 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
         try:
             found = json.loads(Path(detections).read_bytes())
         except (OSError, ValueError) as error:
-            raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it anew.") from error
+            raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it again.") from error
     for number, detection in enumerate(found):
         if not isinstance(detection, dict) or any(name not in detection for name in _FIELDS):
             raise UsageError(f"{origin}: number {number} must be a record of {', '.join(_FIELDS)}: {detection!r:.80}")
@@ -192,7 +192,7 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
             finite_numbers([detection["score"]], "its score")
             check_ids(detection)
         except UnusableError as error:
-            raise UsageError(f"{origin}: number {number} cannot be scored: {error}. Detect anew.") from error
+            raise UsageError(f"{origin}: number {number} cannot be scored: {error}. Run the detector again.") from error
     return [{name: detection[name] for name in _FIELDS} for detection in found]
 
 
@@ -201,9 +201,9 @@ COCO_DETECTION = DetectionProtocol(
     annotations={split: f"annotations/instances_{split}.json" for split in ("train2017", "val2017")},
     source="PART, section 8.1; Lin et al., 'Microsoft COCO: Common Objects in Context', ECCV 2014",
     rules=(
-        "Average precision of boxes on val2017 by COCO's own code: AP over IoU 0.50 to 0.95, AP50 and AP75, at most "
-        "100 boxes an image. The paper finetunes Mask R-CNN in ViTDet's configuration on train2017, 12 epochs at "
-        "1,024 px."
+        "COCO's code computes the average precision of boxes on val2017: AP over IoU 0.50 to 0.95, AP50 and AP75, "
+        "with at most 100 boxes per image. The paper finetunes Mask R-CNN in ViTDet's configuration on train2017 for "
+        "12 epochs at 1,024 px."
     ),
     get=(
         "Download http://images.cocodataset.org/annotations/annotations_trainval2017.zip and give the folder with "

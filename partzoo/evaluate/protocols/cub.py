@@ -1,4 +1,4 @@
-"""``cub`` and ``cub-partformer``: CUB-200-2011, birds with 15 landmarks."""
+"""``cub`` and ``cub-partformer``: protocols of CUB-200-2011, birds with 15 landmarks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Bird:
-    """One image's annotation, in the image's own pixels."""
+    """The annotation of one image, in the image's pixels."""
 
     file: Path
     category: int
@@ -48,16 +48,16 @@ class Bird:
 
 
 def load(data: str | Path, split: str, side: int = 448) -> Examples:
-    """Birds as MPAE frames them, squashed to ``side`` x ``side`` pixels; ``split`` is train (5,994) or test (5,794).
+    """Read birds as framed by MPAE, squashed to ``side`` x ``side`` pixels; ``split`` is train (5,994) or test (5,794).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
     """
     return _birds(data, split, partial(_mpae_example, side=side))
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """The same birds as PartFormer frames them: squashed without antialiasing, then enlarged by side / (side - 1)."""
+    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by side / (side - 1)."""
     return _birds(data, split, partial(_partformer_example, side=side))
 
 
@@ -76,7 +76,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     read_rows(parts, "id part x y visible", note)
     short = next((bird for bird, found in points.items() if np.isnan(found).any()), None)
     if short is not None:
-        raise UsageError(f"{parts} lacks landmarks of image {short}. Get the file anew.")
+        raise UsageError(f"{parts} lacks landmarks of image {short}. Download the file again.")
     return Examples(
         [
             Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
@@ -88,10 +88,10 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """The value that a list has for each image's id; each image has one line."""
+    """Read the value that a list has for each image's id; each image must have one line."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
-        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Get the file anew.")
+        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")
     return found
 
 
@@ -102,7 +102,7 @@ def _known(field: str, files: dict) -> int:
 
 
 def _class(path: str) -> int:
-    """Number, from 0, of the class whose folder an image lies in: ``001.Black_footed_Albatross/...``."""
+    """Return the number, from 0, of the class whose folder holds an image: ``001.Black_footed_Albatross/...``."""
     return int(path.partition(".")[0]) - 1
 
 
@@ -130,10 +130,10 @@ def _partformer_example(bird: Bird, side: int) -> Example:
 
 _ERROR = LandmarkError("box", centroids="soft", standardize=True, active=0.5)
 _ERROR_RULES = (
-    " NME, which the code does not compute, is taken as PDiscoFormer's does: soft centroids and landmarks over the "
-    "bounding box, z-scores on the training split, each landmark on the images that show it, a part whose map "
-    "stays at or below 0.5 counts as absent, least squares without intercept, mean distance over the visible "
-    "landmarks of the test split."
+    " The code does not compute NME, so we follow the code of PDiscoFormer. Soft centroids and landmarks are divided "
+    "by the size of the bounding box and z-scored on the training split. Each landmark is fitted by least squares "
+    "without intercept on the images that show it. A part whose map stays at or below 0.5 counts as absent. The mean "
+    "distance is taken over the visible landmarks of the test split."
 )
 
 CUB = PartProtocol(
@@ -144,10 +144,10 @@ CUB = PartProtocol(
     error=_ERROR,
     source="MPAE, section 4 and its code (CUB); NME: PDiscoFormer's code",
     rules=(
-        "The official split. The whole image, no box crop, is squashed to 448 x 448 (antialiased bilinear), "
-        "landmarks with it. Maps are read on a 128 x 128 grid: nearest cell of each visible landmark, a point on the "
-        "far border reading zeros; the landmark's number against the arg-max over all channels, and over the "
-        "foreground's alone (FG-)." + _ERROR_RULES
+        "The split is the official one. The whole image, without cropping to the box, is squashed to 448 x 448 "
+        "(antialiased bilinear), and the landmarks with it. Each visible landmark reads the nearest cell of maps on a "
+        "128 x 128 grid; a point on the far border reads zeros. The strongest of all channels is compared with the "
+        "number of the landmark. For FG-NMI and FG-ARI it is the strongest of the foreground channels." + _ERROR_RULES
     ),
     get=GET,
 )
@@ -160,9 +160,10 @@ CUB_PARTFORMER = PartProtocol(
     error=_ERROR,
     source="PartFormer, section 4.2 and its code (CUB-F); NME: PDiscoFormer's code",
     rules=(
-        "As cub, but in a frame of 256 x 256: squashed without antialiasing, then image and landmarks enlarged by "
-        "256/255 as the code's warp does; a landmark with a coordinate at or below 0 or above 256 counts as "
-        "invisible. The paper gives NME over the bounding box and no more." + _ERROR_RULES
+        "This protocol is like cub, but the frame has 256 x 256 pixels. The image is squashed without antialiasing; "
+        "image and landmarks are then enlarged by 256/255, as the warp of the code does. A landmark with a coordinate "
+        "at or below 0 or above 256 counts as invisible. The paper states only that NME is relative to the bounding "
+        "box." + _ERROR_RULES
     ),
     get=GET,
 )

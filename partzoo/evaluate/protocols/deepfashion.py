@@ -1,4 +1,4 @@
-"""``deepfashion``: people of the In-shop Clothes Retrieval Benchmark with parsing masks."""
+"""``deepfashion``: a protocol of people in the In-shop Clothes Retrieval Benchmark, with parsing masks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from partzoo.images.opening import open_image
 
 LISTS = {"train": ("train",), "test": ("query", "gallery")}
 GRID = 128
-# Label -> red, green, blue in the parsing masks; the data's README.
+# Red, green and blue of each label in the parsing masks, from the data's README.
 COLOURS = {
     "background": (0, 0, 0),
     "top": (255, 250, 250),
@@ -51,10 +51,10 @@ GET = (
 
 
 def load(data: str | Path, split: str, side: int = 256) -> Examples:
-    """People squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
+    """Read people squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
     """
     check_split("deepfashion", split, tuple(LISTS))
     lists = [f"Anno/segmentation/DeepFashion_segmentation_{name}.json" for name in LISTS[split]]
@@ -65,7 +65,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
             images += [image["file_name"] for image in read_json(data / name)["images"]]
         except (KeyError, TypeError) as error:
             raise UsageError(
-                f"{data / name} must list 'images', each with a 'file_name'. Get the file anew."
+                f"{data / name} must list 'images', each with a 'file_name'. Download the file again."
             ) from error
     folder = data / "Anno/segmentation"
     return Examples([folder / image for image in images], partial(_example, side=side))
@@ -79,14 +79,14 @@ def _example(file: Path, side: int) -> Example:
 
 
 def _labels(file: Path) -> np.ndarray:
-    """``(H, W)`` labels of a parsing mask, numbered as in ``COLOURS``."""
+    """Read the labels ``(H, W)`` of a parsing mask, numbered as in ``COLOURS``."""
     codes = open_image(file).pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1)
     known = np.array(list(COLOURS.values())) @ (1 << 16, 1 << 8, 1)
     order = known.argsort()
     found = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
     if (known[found] != codes).any():
         colour = codes[known[found] != codes][0]
-        raise UsageError(f"{file} has the colour #{colour:06x}, which is not a part's. Get the file anew.")
+        raise UsageError(f"{file} has the colour #{colour:06x}, which is not a part's. Download the file again.")
     return found
 
 
@@ -98,10 +98,11 @@ DEEPFASHION = PartProtocol(
     background=0,
     source="PartFormer, sections 4.1 and 4.2 (no code for DeepFashion)",
     rules=(
-        "Training list to fit on, query and gallery lists to report on. NMI and ARI of all pixels against the parsing "
-        "masks' 15 classes and background; FG-: the pixels of the 15 classes, arg-max over the foreground channels. "
-        "The paper says no more; ours, after its other sets: the whole image squashed to 256 x 256 without "
-        "antialiasing, masks to 128 x 128, nearest, where maps are read."
+        "Models are fitted on the training list and reported on the query and gallery lists. NMI and ARI compare all "
+        "pixels with the 15 classes and the background of the parsing masks. FG-NMI and FG-ARI are taken over the "
+        "pixels of the 15 classes, each of which takes its strongest foreground channel. The paper gives no more "
+        "rules. The others are ours and follow those of its other data sets: the whole image is squashed to 256 x 256 "
+        "without antialiasing, and masks are resized to 128 x 128 (nearest), the grid on which maps are read."
     ),
     get=GET,
 )

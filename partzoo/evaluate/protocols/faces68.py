@@ -1,4 +1,4 @@
-"""``faces68``: parts of faces against 68 landmarks (and against five, as CelebA and AFLW are reported).
+"""``faces68``: a protocol of parts of faces against 68 landmarks (and five, as in results on CelebA and AFLW).
 
 The data is a folder of ``train``, ``dev`` and ``report``, each an AVIF sheet of 160 x 160 tiles
 (``dev.avif``) and ``dev.npz`` with ``landmarks`` (n, 68, 2) x, y in pixels, in 300-W order, and ``person``
@@ -40,12 +40,12 @@ GET = (
 
 @dataclass(frozen=True, eq=False)
 class Faces(Sequence):
-    """One split: a sequence of examples, and all of it as arrays (a sheet is one file, so it is read at once).
+    """One split as a sequence of examples, and as arrays (a sheet is one file, so it is read at once).
 
     Attributes:
         images: ``(n, 160, 160, 3)`` uint8.
         landmarks: ``(n, 68, 2)`` float64, x, y in pixels.
-        person: ``(n,)`` int; several images of one person are alike, so resample by person for error bars.
+        person: ``(n,)`` int; images of one person are similar, so resample by person for error bars.
     """
 
     images: np.ndarray
@@ -61,7 +61,7 @@ class Faces(Sequence):
         return Example(self.images[index], self.landmarks[index], group=int(self.person[index]))
 
     def head(self, count: int | None) -> Faces:
-        """The first images, all for None; the sheets are shuffled: any of them are a fair sample."""
+        """Return the first ``count`` images, or all for None; the sheets are shuffled, so these are a fair sample."""
         return self[:count]
 
 
@@ -69,7 +69,7 @@ def load(data: str | Path, split: str) -> Faces:
     """Read one split.
 
     Raises:
-        UsageError: no such split, its files are not in the folder, or they do not fit each other.
+        UsageError: the split is unknown, its files are missing, or they do not fit each other.
     """
     if split not in SPLITS:
         raise UsageError(f"Unknown split {split!r} of faces68; the splits are {', '.join(SPLITS)}.")
@@ -88,7 +88,7 @@ def load(data: str | Path, split: str) -> Faces:
 
 
 def _annotations(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks and persons of a split.
+    """Read the landmarks and persons of a split.
 
     Raises:
         UsageError: the file is damaged, or a landmark is not finite.
@@ -106,7 +106,7 @@ def _annotations(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:
-    """Eye centres, nose tip and mouth corners ``(..., 5, 2)`` of 68 landmarks ``(..., 68, 2)``."""
+    """Return eye centres, nose tip and mouth corners ``(..., 5, 2)`` from 68 landmarks ``(..., 68, 2)``."""
     eyes = [landmarks[..., 36:42, :].mean(-2), landmarks[..., 42:48, :].mean(-2)]
     return np.stack([*eyes, *(landmarks[..., i, :] for i in (30, 48, 54))], axis=-2)
 
@@ -122,12 +122,14 @@ FACES68 = PartProtocol(
     fit_images=1000,
     source="partzoo; after the five-point protocols of CelebA and AFLW (PartFormer, section 4.2)",
     rules=(
-        "160 x 160 crops around one face; the splits share no person. The label of the pixel nearest to a landmark "
-        "against the landmark's number, pooled over the split, background being a label like any other; landmarks "
-        "outside the image are dropped. 5: eye centres, nose tip, mouth corners; 68: all. FG-: arg-max over the "
-        "foreground scores alone. NME: hard part centroids, an absent part at its mean over the fitting images, "
-        "to the five points by least squares with intercept fitted on 1,000 training images; over the distance "
-        "between the eyes."
+        "The images are crops of 160 x 160 pixels around one face, and no person is in two splits. Each landmark "
+        "reads the label of the nearest pixel. These labels are compared with the numbers of the landmarks, pooled "
+        "over the split. The background is a label like any other, and landmarks outside the image are dropped. "
+        "Figures with 5 use the centres of the eyes, the tip of the nose and the corners of the mouth; figures with "
+        "68 use all landmarks. For FG-NMI and FG-ARI each landmark reads the strongest part. NME uses hard centroids; "
+        "an absent part gets its mean centroid over the images of the fit. The five points are predicted by least "
+        "squares with intercept, fitted on 1,000 training images, and the error is divided by the distance between "
+        "the eyes."
     ),
     get=GET,
 )

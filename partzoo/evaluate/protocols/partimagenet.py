@@ -1,4 +1,4 @@
-"""``partimagenet-ood``, ``partimagenet-seg`` and ``partimagenet-partformer``: 40 parts of ImageNet's objects."""
+"""Protocols ``partimagenet-ood``, ``partimagenet-seg``, ``partimagenet-partformer``: 40 parts of ImageNet's objects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from partzoo.images.opening import open_image
 
 PARTS = BACKGROUND = 40
 GRID = 128
-CLASSES = 110  # as PartFormer's code has it; its paper says 109
+CLASSES = 110  # as in PartFormer's code; its paper states 109
 SPLITS = ("train", "test")
 FIELDS = ("id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd")
 _FROM = "Download PartImageNet from https://github.com/TACJu/PartImageNet"
@@ -57,7 +57,7 @@ GET_PARTFORMER = (
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image and its annotations as COCO's JSON has them: ``(height, width)`` and one dictionary each."""
+    """An image with its size ``(height, width)`` and its annotations, one COCO dictionary each."""
 
     file: Path
     size: tuple[int, int]
@@ -66,10 +66,10 @@ class AnnotatedImage:
 
 
 def load_ood(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
+    """Read images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train or test.
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
         MissingExtraError: pycocotools is not installed.
     """
     check_split("partimagenet-ood", split, SPLITS)
@@ -78,7 +78,7 @@ def load_ood(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
-    """The same of PartImageNet_Seg, all 158 classes."""
+    """Read PartImageNet_Seg, all 158 classes, as :func:`load_ood` reads its data."""
     check_split("partimagenet-seg", split, SPLITS)
     listed = f"annotations/{split}/{split}.json"
     data = need("partimagenet-seg", data, (f"images/{split}", listed), GET_SEG)
@@ -86,7 +86,7 @@ def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """The same of PDiscoNet's preparation, framed as PartFormer does, each with its class."""
+    """Read PDiscoNet's preparation of the data, framed as in PartFormer, with the class of each image."""
     check_split("partimagenet-partformer", split, SPLITS)
     data = need("partimagenet-partformer", data, ("newdset.txt", "train.json", f"train_{split}"), GET_PARTFORMER)
     images = _images(data / "train.json", data)
@@ -106,13 +106,13 @@ def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
 
 
 def _annotated(file: Path, folder: Path, side: int) -> Examples:
-    """Images with an annotation that counts; those without have no truth and are left out.
+    """Read images that have a usable annotation; the others have no ground truth and are left out.
 
-    Classes are numbered in the order of their names, with which files' names begin.
+    Classes are numbered in the order of their names, which begin the file names.
     """
     images = [each for each in _images(file, folder).values() if any(map(_counts, each.annotations))]
     if not images:
-        raise UsageError(f"{file} has no image with annotated parts. Get the file anew.")
+        raise UsageError(f"{file} has no image with annotated parts. Download the file again.")
     names = [each.file.name.partition("_")[0] for each in images]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     images = [replace(each, category=numbers[name]) for each, name in zip(images, names, strict=True)]
@@ -120,7 +120,7 @@ def _annotated(file: Path, folder: Path, side: int) -> Examples:
 
 
 def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
-    """Image id -> image, of a COCO file; annotations that cannot be used are passed over with a warning."""
+    """Read the images of a COCO file by id; unusable annotations are skipped with a warning."""
     found = read_json(file)
     try:
         sizes = {each["id"]: (each["height"], each["width"]) for each in found["images"]}
@@ -135,7 +135,7 @@ def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
         for each in usable(file, found["annotations"], FIELDS, check):
             annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
     except (KeyError, TypeError) as error:
-        raise UsageError(f"{file} is not in COCO's format ({error!r}). Get the file anew.") from error
+        raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
     return {name: AnnotatedImage(names[name], size, annotations.get(name, ())) for name, size in sizes.items()}
 
 
@@ -154,11 +154,11 @@ def _check(annotation: dict, sizes: dict[int, tuple[int, int]], file: Path) -> N
 
 
 def part_mask(annotations: Iterable[dict], size: tuple[int, int]) -> np.ndarray:
-    """Part of every pixel: the category that most annotations give it, the lower of equals; 40 where none does.
+    """Return the part of every pixel: its most frequent annotated category, the lowest of equals; 40 if it has none.
 
     Args:
-        annotations: COCO's, ``category_id`` 0..39; crowds and those of no area are passed over. Of a polygon of four
-            numbers, the annotation's box is taken.
+        annotations: COCO annotations with ``category_id`` 0..39; crowds and those of zero area are skipped. A polygon
+            of four numbers is replaced by the annotation's box.
         size: ``(height, width)``.
 
     Returns:
@@ -185,7 +185,7 @@ def _counts(annotation: dict) -> bool:
 
 
 def _with_boxes(annotation: dict, size: tuple[int, int]) -> Any:
-    """The segmentation, with the annotation's box in place of each polygon of four numbers."""
+    """Return the segmentation with each polygon of four numbers replaced by the annotation's box."""
     shape = annotation["segmentation"]
     if not isinstance(shape, list):
         return shape
@@ -195,7 +195,7 @@ def _with_boxes(annotation: dict, size: tuple[int, int]) -> Any:
 
 
 def _opened(image: AnnotatedImage) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and mask of an image; the sizes are compared before the mask is drawn."""
+    """Return the pixels and the mask of an image; the sizes are compared before the mask is drawn."""
     pixels = open_image(image.file).pixels
     turn = turn_to_image(image.file, pixels.shape[:2], image.size, str(image.file), "its annotations are of")
     return pixels, squash_mask(turn(part_mask(image.annotations, image.size)), GRID)
@@ -212,17 +212,18 @@ def _partformer_example(image: AnnotatedImage, side: int) -> Example:
 
 
 _MASKS = (
-    " Truth: 40 part categories and background. Polygons are rasterized by pycocotools; crowds and annotations of no "
-    "area are passed over, a polygon of four numbers is its annotation's box; a pixel belongs to the category that "
-    "most annotations give it, the lower of equals. Masks are resized to 128 x 128, nearest (cell i reads pixel "
-    "floor(i H / 128)), where maps are read."
+    " The true labels are 40 part categories and background. Polygons are rasterized by pycocotools. Crowds and "
+    "annotations without area are skipped, and a polygon of four numbers is the box of its annotation. A pixel "
+    "belongs to the category that most annotations give it. On a tie, the category with the lower number wins. "
+    "Masks are resized to 128 x 128 (nearest: cell i reads pixel floor(i H / 128)), the grid on which maps are "
+    "read."
 )
 _MPAE = (
     " The image is squashed to 224 x 224 (antialiased bilinear)."
     + _MASKS
-    + " Images without such an annotation are left out. NMI and ARI of all pixels, background included, pooled over "
-    "the test split. FG-, which the code does not have, is ours: pixels of the 40 parts, arg-max over the foreground "
-    "channels."
+    + " Images without such an annotation are left out. NMI and ARI are taken over all pixels, including the "
+    "background, and are pooled over the test split. FG-NMI and FG-ARI, which the code does not compute, are ours. "
+    "They are taken over the pixels of the 40 parts, each of which takes its strongest foreground channel."
 )
 
 PARTIMAGENET_OOD = PartProtocol(
@@ -232,7 +233,7 @@ PARTIMAGENET_OOD = PartProtocol(
     grid=GRID,
     background=BACKGROUND,
     source="MPAE, section 4 and its code (PartImageNet OOD)",
-    rules="PDiscoNet's split of 109 classes." + _MPAE,
+    rules="The split is that of PDiscoNet, with 109 classes." + _MPAE,
     get=GET_OOD,
 )
 
@@ -243,7 +244,7 @@ PARTIMAGENET_SEG = PartProtocol(
     grid=GRID,
     background=BACKGROUND,
     source="MPAE, section 4 and its code (PartImageNet Seg)",
-    rules="158 classes; the validation split is unused." + _MPAE,
+    rules="The data has 158 classes, and the validation split is not used." + _MPAE,
     get=GET_SEG,
 )
 
@@ -256,11 +257,11 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
     classes=CLASSES,
     source="PartFormer, sections 4.1 and 4.2, and its code (PartImageNet)",
     rules=(
-        "The image is squashed to 256 x 256 without antialiasing; parts of each class are counted apart."
+        "The image is squashed to 256 x 256 without antialiasing, and the parts of each class are counted separately."
         + _MASKS
-        + " Images without annotation are all background. NMI and ARI of all pixels, background included. Here we "
-        "part from the code, which rasterizes by skimage, gives the parts of an annotation with several polygons to "
-        "wrong categories, and counts part 0 of class 1 as background."
+        + " Images without an annotation are entirely background. NMI and ARI are taken over all pixels, including the "
+        "background. These rules differ from the published code, which rasterizes by skimage, gives the parts of an "
+        "annotation with several polygons to wrong categories, and counts part 0 of class 1 as background."
     ),
     get=GET_PARTFORMER,
 )

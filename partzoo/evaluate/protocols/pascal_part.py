@@ -1,4 +1,4 @@
-"""``pascal-part``: parts of the objects in VOC 2010's images."""
+"""``pascal-part``: a protocol of the parts of objects in VOC 2010's images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BUS = (
     "door wheel headlight window"
 )
 _COW = f"{_FACE} muzzle lhorn rhorn torso neck {_LEGS} tail"
-# The names of the data's part2ind.m, without the numbers of like parts (wheel_1, wheel_2).
+# The names in the data's part2ind.m, without the numbers of repeated parts (wheel_1, wheel_2).
 PART_NAMES = {
     "aeroplane": "body stern lwing rwing tail engine wheel",
     "bicycle": "fwheel bwheel saddle handlebar chainwheel headlight",
@@ -56,16 +56,16 @@ PART_NAMES = {
 LABELS = {
     pair: label
     for label, pair in enumerate(
-        ((thing, part) for thing, parts in PART_NAMES.items() for part in parts.split()), start=1
+        ((kind, part) for kind, parts in PART_NAMES.items() for part in parts.split()), start=1
     )
 }
 
 
 def load(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train (4,998) or val (5,105).
+    """Read images squashed to ``side`` x ``side`` pixels, masks to 128 x 128; ``split`` is train (4,998), val (5,105).
 
     Raises:
-        UsageError: no such split, or the data is not there or damaged.
+        UsageError: the split is unknown, or the data is missing or damaged.
         MissingExtraError: scipy is not installed.
     """
     check_split("pascal-part", split, SPLITS)
@@ -81,7 +81,7 @@ def load(data: str | Path, split: str, side: int = 224) -> Examples:
 
 @dataclass(frozen=True)
 class Annotated:
-    """An image and the file that holds its parts."""
+    """An image file and the file that holds its parts."""
 
     image: Path
     annotation: Path
@@ -94,17 +94,17 @@ def _example(files: Annotated, side: int) -> Example:
 
 
 def part_mask(files: Annotated, size: tuple[int, int]) -> np.ndarray:
-    """Part of every pixel, numbered as in ``LABELS``, 0 where there is none; later parts lie over earlier ones.
+    """Return the part of every pixel, numbered as in ``LABELS``, 0 if it has none; later parts cover earlier ones.
 
     Args:
-        files: an image and one of the data's ``.mat`` files.
+        files: image and its ``.mat`` file.
         size: ``(height, width)`` of the image.
 
     Returns:
         ``(height, width)`` int64.
 
     Raises:
-        UsageError: the file is damaged, or most of its masks are of another size than the image.
+        UsageError: the file is damaged, or most of its masks differ in size from the image.
     """
     parts = _parts(files.annotation)
     sizes = Counter(part.shape for _, _, part in parts)
@@ -115,19 +115,19 @@ def part_mask(files: Annotated, size: tuple[int, int]) -> np.ndarray:
     )
     turn = turn_to_image(files.image, size, drawn, str(files.image), f"the masks of {files.annotation} are")
     mask = np.zeros(drawn, np.int64)
-    for thing, name, part in parts:
-        label = LABELS.get((thing, name.partition("_")[0]))
+    for kind, name, part in parts:
+        label = LABELS.get((kind, name.partition("_")[0]))
         if label is not None and part.shape == drawn:
             mask[part > 0] = label
     return turn(mask)
 
 
 def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
-    """Class of the object, name and mask of each part, in the file's order; parts without name or mask are named."""
+    """Read the class, name and mask of each part, in the file's order; warn about parts without name or mask."""
     annotation = read_mat(file, "anno", squeeze_me=True, struct_as_record=False)
     found, passed = [], []
     try:
-        # The reader gives an array of one struct as the struct itself.
+        # The reader returns an array of one struct as the struct itself.
         for thing in np.atleast_1d(annotation.objects):
             kind = getattr(thing, "class")
             for place, part in enumerate(np.atleast_1d(thing.parts)):
@@ -137,7 +137,7 @@ def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
                 else:
                     passed.append(f"part {place} of {kind} (it has no name or no mask)")
     except AttributeError as error:
-        raise UsageError(f"{file} is not one of Pascal-Part's ({error}). Get the file anew.") from error
+        raise UsageError(f"{file} is not one of Pascal-Part's ({error}). Download the file again.") from error
     warn_passed_over(file, passed)
     return found
 
@@ -151,12 +151,14 @@ PASCAL_PART = PartProtocol(
     background=0,
     source="Chen et al., 'Detect what you can', CVPR 2014 (data); the rules are partzoo's",
     rules=(
-        "Neither paper reports it: the rules are ours, after MPAE's for PartImageNet. VOC 2010's train split to fit "
-        f"on, val to report on. Truth: the {len(LABELS)} pairs of class and part of the data's part2ind.m, like parts "
-        "(wheel_1, wheel_2) being one, and background; later parts lie over earlier ones; pixels of a thing without "
-        "parts, and of parts that part2ind.m does not name, are background. The whole image is squashed to 224 x 224 "
-        "(antialiased bilinear), masks to 128 x 128, nearest, where maps are read. NMI and ARI of all pixels; FG-: "
-        "pixels of parts, arg-max over the foreground channels."
+        "Neither paper reports results on this data set. The rules are ours and follow those of MPAE for "
+        "PartImageNet. Models are fitted on the train split of VOC 2010 and reported on val. The true labels are "
+        f"background and the {len(LABELS)} pairs of class and part in part2ind.m, a file of the data set; similar "
+        "parts (wheel_1, wheel_2) count as one. Later parts lie over earlier ones. Pixels of objects without parts, "
+        "and of parts that part2ind.m does not name, are background. The whole image is squashed to 224 x 224 "
+        "(antialiased bilinear), and masks are resized to 128 x 128 (nearest), the grid on which maps are read. NMI "
+        "and ARI are taken over all pixels. FG-NMI and FG-ARI are taken over the pixels of parts, each of which "
+        "takes its strongest foreground channel."
     ),
     get=GET,
 )

@@ -1,4 +1,4 @@
-"""``physionet-2018``: sleep stages from six channels of EEG, of the challenge "You Snooze You Win".
+"""``physionet-2018``: a protocol of sleep stages from six EEG channels, of the challenge "You Snooze You Win".
 
 The challenge's folder is ``training/<record>/<record>.hea`` (the header), ``.mat`` (the signals) and ``.arousal``
 (the annotations, of sleep stages among others); a record is one night of one subject.
@@ -28,10 +28,10 @@ CHANNELS = ("F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1")
 
 @dataclass(frozen=True, eq=False)
 class Night:
-    """One record.
+    """One record: a night of one subject.
 
     Attributes:
-        record: its name.
+        record: name of the record.
         windows: ``(n, 6, 3000)`` float32, filtered, resampled and normalized.
         stages: ``(n,)`` int64, numbers in ``STAGES``.
     """
@@ -43,16 +43,16 @@ class Night:
 
 @dataclass(frozen=True)
 class SignalProtocol:
-    """Stages of windows of a signal.
+    """A protocol that classifies windows of a signal into stages.
 
     Attributes:
-        name: as ``partzoo.evaluate.protocols.get`` takes it.
-        source: paper and section that the rules are from.
+        name: name for ``partzoo.evaluate.protocols.get``.
+        source: paper and section that defines the rules.
         rules: the same rules in a few sentences, for the docs.
-        get: what to download, and how the folder must look.
-        band: lowest and highest frequency that is kept, in Hz.
-        rate: samples per second after resampling.
-        seconds: length of a window.
+        get: instructions for the download, and the expected layout of the folder.
+        band: lowest and highest frequency to keep, in Hz.
+        rate: number of samples per second after resampling.
+        seconds: length of a window in seconds.
         train_subjects: number of subjects to finetune on.
         test_subjects: number of held-out subjects.
     """
@@ -68,13 +68,13 @@ class SignalProtocol:
     test_subjects: int = 200
 
     def records(self, data: str | Path, split: str, *, seed: int = 0) -> list[Path]:
-        """Folders of the records of ``split``: ``"train"``, ``"test"``, or ``"rest"``, which is in neither.
+        """Return the folders of the records in ``split``: ``"train"``, ``"test"``, or ``"rest"`` for all others.
 
-        The test subjects are the same for every seed: the first ``test_subjects`` of a fixed order of all. The
+        The test subjects are the same for every seed: the first ``test_subjects`` subjects in a fixed order. The
         training subjects are drawn from the others by ``seed``.
 
         Raises:
-            UsageError: there is no such split, or the folder has too few records.
+            UsageError: the split is unknown, or the folder has too few records.
         """
         if split not in ("train", "test", "rest"):
             raise UsageError(f"Unknown split {split!r} of {self.name}; the splits are train, test, rest.")
@@ -91,14 +91,14 @@ class SignalProtocol:
         return [found[i] for i in chosen]
 
     def load(self, data: str | Path, split: str, *, seed: int = 0) -> Iterator[Night]:
-        """The nights of ``split``, read one at a time; see :meth:`records` and :meth:`read`."""
+        """Yield the nights of ``split``, read one at a time; see :meth:`records` and :meth:`read`."""
         return map(self.read, self.records(data, split, seed=seed))
 
     def unlabelled(self, data: str | Path) -> list[Path]:
-        """Folders of the records to pretrain on: all but the test subjects', with the challenge's own ``test`` folder.
+        """Return the records to pretrain on: all but the test subjects', and those in the challenge's ``test`` folder.
 
         Raises:
-            UsageError: the folder has no more records than are held out.
+            UsageError: the folder has no more records than the held-out ones.
         """
         folder = need(self.name, data, ["training"], self.get)
         found = sorted(header.parent for header in (folder / "training").glob("*/*.hea"))
@@ -112,14 +112,14 @@ class SignalProtocol:
         return kept + sorted(header.parent for header in (folder / "test").glob("*/*.hea"))
 
     def read(self, record: Path) -> Night:
-        """One night: filtered (Butterworth of order 4, forwards and backwards), resampled, cut and normalized.
+        """Read one night: filtered (Butterworth of order 4, forwards and backwards), resampled, cut and normalized.
 
-        A stage holds from its annotation to that of the next stage, the last for one window. Windows lie end to end
-        within a stage; what is shorter, undefined, beyond the signal, or lacks samples is left out. Each channel of a
-        window gets mean 0 and deviation 1.
+        A stage lasts from its annotation to the next one, and the last stage for one window. Windows in a stage are
+        contiguous; those that are incomplete, undefined, beyond the signal or with gaps are left out. Each channel of a
+        window is normalized to mean 0 and deviation 1.
 
         Raises:
-            UsageError: a file is missing or damaged, a channel is missing, or no window is without missing samples.
+            UsageError: a file is missing or damaged, a channel is missing, or every window lacks samples.
             MissingExtraError: scipy is not installed.
         """
         need(self.name, record, [f"{record.name}.arousal"], self.get)
@@ -132,16 +132,16 @@ class SignalProtocol:
         return Night(record.name, normalized(windows[whole]), stages[whole])
 
     def read_unlabelled(self, record: Path) -> np.ndarray:
-        """All windows ``(n, 6, 3000)`` of a night, end to end from its beginning and anew after missing samples.
+        """Read a night as consecutive windows ``(n, 6, 3000)``, which restart after missing samples.
 
-        Otherwise as :meth:`read`.
+        Signals are filtered, resampled and normalized as in :meth:`read`.
         """
         signal, _ = self._signal(record)
         with _named(record):
             return whole_windows(signal, CHANNELS)
 
     def _signal(self, record: Path) -> tuple[np.ndarray, float]:
-        """The six channels, filtered and resampled, and the rate at which they were recorded."""
+        """Read the six channels, filtered and resampled, and the rate at which they were recorded."""
         name = record.name
         need(self.name, record, [f"{name}{ending}" for ending in (".hea", ".mat")], self.get)
         header = read_header(record / f"{name}.hea")
@@ -153,7 +153,7 @@ class SignalProtocol:
             return filtered(physical, header.rate, band=self.band, target=self.rate), header.rate
 
     def _windows(self, file: Path, rate: float, samples: int) -> tuple[np.ndarray, np.ndarray]:
-        """First sample, after resampling, and stage of every window."""
+        """Return the first sample, after resampling, and the stage of every window."""
         known = (*STAGES, UNDEFINED)
         marks = [(time / rate, known.index(text)) for time, text in read_annotations(file) if text in known]
         if not marks:
@@ -170,18 +170,18 @@ class SignalProtocol:
         return starts, stages
 
     def evaluate(self, predict: Callable[[np.ndarray], np.ndarray], data: str | Path) -> dict[str, float]:
-        """:meth:`score` over the test subjects of the challenge's folder."""
+        """Compute :meth:`score` over the test subjects of the challenge's folder."""
         return self.score(predict, self.load(data, "test"))
 
     def score(self, predict: Callable[[np.ndarray], np.ndarray], nights: Iterable[Night]) -> dict[str, float]:
-        """``accuracy`` in per cent and Cohen's ``kappa`` (-1..1), pooled over all windows of some nights.
+        """Compute ``accuracy`` in per cent and Cohen's ``kappa`` (-1..1), pooled over all windows of some nights.
 
         Args:
-            predict: windows ``(n, 6, 3000)`` float32 -> ``(n,)`` numbers in ``STAGES``.
+            predict: function from windows ``(n, 6, 3000)`` float32 to ``(n,)`` numbers in ``STAGES``.
             nights: nights of the test subjects.
 
         Raises:
-            UsageError: the data is not there, or a prediction is not a stage.
+            UsageError: the data is missing, or a prediction is not a stage.
             ShapeError: ``predict`` returned another shape.
         """
         table = Contingency(len(STAGES), len(STAGES))
@@ -198,7 +198,7 @@ class SignalProtocol:
 
 @contextlib.contextmanager
 def _named(record: Path) -> Iterator[None]:
-    """Let errors of usage begin with the record."""
+    """Prefix the messages of usage errors with the record's name."""
     try:
         yield
     except UsageError as error:
@@ -206,11 +206,11 @@ def _named(record: Path) -> Iterator[None]:
 
 
 def _physical(file: Path, header: Header) -> np.ndarray:
-    """The six channels ``(6, T)`` in microvolts, NaN where a sample is missing."""
+    """Read the six channels ``(6, T)`` in microvolts, NaN where a sample is missing."""
     loadmat = require("scipy.io", "eeg").loadmat
     try:
         stored = np.atleast_2d(loadmat(file)["val"])
-    except Exception as error:  # scipy raises what the damaged bytes lead to
+    except Exception as error:  # damaged bytes can make scipy raise errors of any type
         raise UsageError(f"{file} cannot be read ({type(error).__name__}: {error}): download it again.") from error
     if len(stored) != len(header.names):
         raise UsageError(
@@ -218,7 +218,7 @@ def _physical(file: Path, header: Header) -> np.ndarray:
         )
     if header.samples and stored.shape[1] != header.samples:
         warnings.warn(
-            f"{file} breaks off: its header states {header.samples} samples, and it holds {stored.shape[1]}.",
+            f"{file} is truncated: its header states {header.samples} samples, but it holds {stored.shape[1]}.",
             stacklevel=2,
         )
     chosen = list(map(header.names.index, CHANNELS))
@@ -242,10 +242,11 @@ PHYSIONET_2018 = SignalProtocol(
     name="physionet-2018",
     source="PART, sections 5.2 and 8.1; Ghassemi et al., 'You Snooze, You Win', Computing in Cardiology 2018",
     rules=(
-        "Six EEG channels (F3-M2, F4-M1, C3-M2, C4-M1, O1-M2, O2-M1), band pass 0.1-30 Hz, resampled to 100 Hz, "
-        "windows of 30 s, each channel of a window normalized; five stages (W, N1, N2, N3, R), undefined ones left "
-        "out. Subjects are split: 200 to test, 10 of the others to finetune on. Accuracy and Cohen's kappa over all "
-        "windows of the test."
+        "The signal has six EEG channels (F3-M2, F4-M1, C3-M2, C4-M1, O1-M2, O2-M1), is band-pass filtered to 0.1-30 "
+        "Hz, resampled to 100 Hz and cut into windows of 30 s. Each channel of a window is normalized. There are five "
+        "stages (W, N1, N2, N3, R), and windows with an undefined stage are left out. 200 subjects are for the test, "
+        "and 10 of the other subjects for finetuning. Accuracy and Cohen's kappa are taken over all windows of the "
+        "test subjects."
     ),
     get=(
         "Download the training set of https://physionet.org/content/challenge-2018/1.0.0/ and give the folder with "

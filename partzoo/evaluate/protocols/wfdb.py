@@ -1,4 +1,4 @@
-"""Headers and annotations of PhysioNet's WFDB format, as far as the challenge of 2018 uses it."""
+"""Reader of PhysioNet's WFDB headers and annotations, as far as the challenge of 2018 uses them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from partzoo.errors import UsageError
 
 _SKIP, _NUM, _SUB, _CHN, _AUX = range(59, 64)
 _DEFAULT_GAIN, _DEFAULT_UNIT = 200.0, "mV"
-# The stored value that stands for "no value", the lowest of each format.
+# The stored value that means "no value", the lowest of each format.
 _NO_VALUE = {"16": -(1 << 15), "24": -(1 << 23), "32": -(1 << 31), "80": -(1 << 7), "212": -(1 << 11)}
 
 
@@ -21,11 +21,11 @@ class Header:
     Attributes:
         rate: samples per second.
         names: names of the signals.
-        gains: stored units per physical unit.
-        baselines: stored values of physical 0.
-        units: physical units, as they are written.
-        no_values: stored values that stand for a missing sample; None where the format has none.
-        samples: number of samples of each signal; 0 where the header does not state it.
+        gains: number of stored units per physical unit.
+        baselines: stored values that mean physical 0.
+        units: physical units, as written in the file.
+        no_values: stored values that mean a missing sample; None if the format has none.
+        samples: number of samples of each signal; 0 if the header does not state it.
     """
 
     rate: float
@@ -41,7 +41,7 @@ def read_header(file: str | Path) -> Header:
     """Read a record's header.
 
     Raises:
-        UsageError: it is not one.
+        UsageError: the file is not a header.
 
     Source: WFDB Applications Guide, header(5).
     """
@@ -55,13 +55,13 @@ def read_header(file: str | Path) -> Header:
     except (IndexError, ValueError) as error:
         raise UsageError(f"{file} is not a WFDB header ({error}): download it again.") from error
     if not rows or len(rows) != count or not rate > 0:
-        raise UsageError(f"{file} is not a whole WFDB header: {len(rows)} of {count} signals, rate {rate:g}.")
+        raise UsageError(f"{file} is not a complete WFDB header: {len(rows)} of {count} signals, rate {rate:g}.")
     names, gains, baselines, units, no_values = zip(*rows, strict=True)
     return Header(rate, names, gains, baselines, units, no_values, samples)
 
 
 def _lines(file: Path) -> list[str]:
-    """Lines of a text in UTF-8, with or without a byte order mark, or in Latin-1, with ends of any system."""
+    """Read the lines of a UTF-8 (with or without a byte order mark) or Latin-1 text, with any line ends."""
     stored = file.read_bytes()
     try:
         text = stored.decode("utf-8-sig")
@@ -71,10 +71,10 @@ def _lines(file: Path) -> list[str]:
 
 
 def _signal(fields: list[str]) -> tuple[str, float, float, str, int | None]:
-    """What a line states: file, format, gain(baseline)/unit, bits, zero, first, sum, block, name.
+    """Parse a signal line: file, format, gain(baseline)/unit, bits, zero, first, sum, block, name.
 
     Returns:
-        The name, the gain, the baseline, the unit, and the stored value that stands for "no value".
+        The name, the gain, the baseline, the unit, and the stored value that means "no value".
     """
     scale, _, unit = fields[2].partition("/")
     gain, _, baseline = scale.rstrip(")").partition("(")
@@ -90,10 +90,10 @@ def _signal(fields: list[str]) -> tuple[str, float, float, str, int | None]:
 
 
 def read_annotations(file: str | Path) -> list[tuple[int, str]]:
-    """Time in samples and text of every annotation, in the order of the file.
+    """Read the time in samples and the text of every annotation, in the order of the file.
 
     Raises:
-        UsageError: the file breaks off.
+        UsageError: the file is truncated.
 
     Source: WFDB Applications Guide, annot(5), MIT format.
     """
@@ -102,14 +102,14 @@ def read_annotations(file: str | Path) -> list[tuple[int, str]]:
     time = place = 0
     while True:
         if len(stored) < place + 2:
-            raise UsageError(f"{file} breaks off before its end mark: download it again.")
+            raise UsageError(f"{file} ends before its end mark: download it again.")
         word = int.from_bytes(stored[place : place + 2], "little")
         code, value = word >> 10, word & 1023
         place += 2
         if code == value == 0:
             return found
         if code == _SKIP:
-            # A long integer of the PDP-11: the high half first.
+            # A PDP-11 long integer, high half first.
             high, low = stored[place : place + 2], stored[place + 2 : place + 4]
             time += int.from_bytes(low + high, "little", signed=True)
             place += 4

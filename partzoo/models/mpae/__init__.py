@@ -1,1 +1,1 @@
-"""MPAE: parts by a masked part autoencoder."""
+"""MPAE: discovery of parts by a masked part autoencoder."""

@@ -1,4 +1,4 @@
-"""MPAE's restoration branch, which decodes an image from few visible patches and part descriptors for the rest."""
+"""MPAE's restoration branch, which decodes an image from a few visible patches, and part descriptors for the rest."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from partzoo.models.part_transformer import resampled, sine_positions
 
 
 class MaskedAutoencoder(nn.Module):
-    """Transformer over the visible patches, and one over the whole grid that predicts pixels (MPAE, section 3.1, a, d).
+    """A transformer over the visible patches, and one over the whole grid that predicts pixels (MPAE, section 3.1).
 
     Args:
         patch: side of a patch of the input, in pixels.
         restored: side of a patch of the output, in pixels.
-        side: patches along a side of the training images.
-        width, depth, heads: sizes of the encoder.
-        dim: channels of the descriptors and width of the decoder.
-        decoder_depth, decoder_heads: depth and heads of the decoder.
+        side: number of patches along a side of the training images.
+        width, depth, heads: width, depth and number of heads of the encoder.
+        dim: number of channels of the descriptors, and width of the decoder.
+        decoder_depth, decoder_heads: depth and number of heads of the decoder.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class MaskedAutoencoder(nn.Module):
         self.apply(_initialize)
 
     def forward(self, x: Tensor, filler: Tensor, kept: Tensor) -> Tensor:
-        """Restored images.
+        """Restore images from their visible patches.
 
         Args:
-            x: ``(B, 3, H, W)``, normalized, H and W multiples of the patch.
-            filler: ``(B, dim, h, w)``, tokens that replace the hidden patches.
+            x: ``(B, 3, H, W)``, normalized; H and W are multiples of the patch.
+            filler: ``(B, dim, h, w)`` tokens that replace the hidden patches.
             kept: ``(B, n)`` int64, numbers of the visible patches; n may be 0.
 
         Returns:
@@ -71,7 +71,7 @@ class MaskedAutoencoder(nn.Module):
         return rearrange(pixels, "b (h w) (p q c) -> b c (h p) (w q)", h=grid[0], p=self.restored, q=self.restored)
 
     def encode(self, x: Tensor, kept: Tensor) -> Tensor:
-        """Tokens ``(B, n, width)`` of the visible patches, in the order of ``kept``."""
+        """Compute tokens ``(B, n, width)`` of the visible patches, in the order of ``kept``."""
         patches = self.patch_embed(x)
         positions = resampled(self.positions, self.side, (patches.shape[2], patches.shape[3]))
         patches = patches.flatten(2).mT + positions.to(patches.dtype)
@@ -88,7 +88,7 @@ def visible_patches(noise: Tensor, ratio: float) -> Tensor:
 
     Args:
         noise: ``(B, L)`` random numbers, one for each patch; patches with the lowest stay visible.
-        ratio: share of hidden patches, 0..1; the paper's is 0.9.
+        ratio: share of hidden patches, 0..1; the paper hides 0.9.
 
     Returns:
         ``(B, int(L * (1 - ratio)))`` int64, numbers of the visible patches.
@@ -110,7 +110,7 @@ def _rows(indices: Tensor, channels: int) -> Tensor:
 
 
 def _initialize(module: nn.Module) -> None:
-    """Xavier initialization, with a patch embedding taken as a matrix over flattened patches."""
+    """Apply Xavier initialization, treating the patch embedding as a matrix over flattened patches."""
     if isinstance(module, (nn.Linear, nn.Conv2d)):
         nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
     if isinstance(module, nn.Linear):

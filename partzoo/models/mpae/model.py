@@ -1,4 +1,4 @@
-"""MPAE: part descriptors that match the features of a frozen encoder and restore the hidden patches of an image.
+"""MPAE: part descriptors that match a frozen encoder's features and restore the hidden patches of an image.
 
 Xia et al., "Unsupervised part discovery via descriptor-based masked image restoration with optimized constraints",
 ICCV 2025. A small transformer with part embeddings computes K + 1 descriptors of an image (here, background first). The
@@ -31,9 +31,9 @@ class MpaeConfig:
         parts: number of parts K, without the background.
         encoder: name of an encoder of the zoo or of timm; it stays frozen, and the maps have its grid.
         levels: layers of the encoder whose features are concatenated and compressed; empty takes its output.
-        standardize: standardize each channel of these features over the training images. This is for encoders that do
-            not end in a norm, where a component shared by all positions hides the differences between them.
-        classes: 0 for one vocabulary of parts; otherwise each class has K parts of its own (table 6, K = 4 N_c) and
+        standardize: whether to standardize each channel of these features over the training images, for encoders that
+            do not end in a norm, where a component shared by all positions hides the differences between them.
+        classes: 0 for one vocabulary of parts; otherwise each class has K separate parts (table 6, K = 4 N_c) and
             the background is shared.
         size: side of the images in pixels, a multiple of the encoder's patch.
         dim: channels of the descriptors and of the compressed features.
@@ -62,7 +62,7 @@ class MpaeConfig:
 
 
 class Mpae(PartModel):
-    """Frozen encoder, descriptor extractor and masked autoencoder."""
+    """MPAE: a frozen encoder, a descriptor extractor and a masked autoencoder."""
 
     def __init__(self, config: MpaeConfig) -> None:
         super().__init__()
@@ -118,8 +118,8 @@ class Mpae(PartModel):
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Implement :meth:`PartModel.match`.
 
-        Upsampling the K + 1 similarities is cheaper than upsampling the features, and equal, as dot products are
-        linear.
+        It upsamples the K + 1 similarities: this costs less than upsampling the features, and is equal because dot
+        products are linear.
 
         Source: equation 1.
         """
@@ -154,18 +154,18 @@ class Mpae(PartModel):
             ratio: share of hidden patches, 0..1.
             parts: descriptors ``(B, K + 1, dim)`` that replace hidden patches; None takes those of ``x``.
             generator: source of randomness, on the device of ``x``.
-            classes: ``(B,)`` int64, for a model whose classes have parts of their own.
+            classes: ``(B,)`` int64, for a model that has separate parts for each class.
         """
         x = pad_to_multiple(x, self.preprocess.multiple)
         own, features = self.parts_of(x, classes), self.features(x)
-        noise = torch.rand(len(x), features[0, 0].numel(), generator=generator, device=x.device)
+        noise = torch.rand(x.shape[0], features[0, 0].numel(), generator=generator, device=x.device)
         maps = self.match(own, features)
         return self.restore(x, maps, own if parts is None else parts, visible_patches(noise, ratio))
 
 
 @register(family="mpae", config=MpaeConfig())
 def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
-    """MPAE over DINOv2's ViT-B/14 with registers: the paper's, for images of 448 or 224 pixels."""
+    """MPAE over DINOv2's ViT-B/14 with registers: the paper's model, for images of 448 or 224 pixels."""
     return Mpae(config)
 
 

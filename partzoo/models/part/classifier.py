@@ -31,19 +31,19 @@ SHARED = ("dim", "depth", "heads", "patch")
 
 @dataclass(frozen=True)
 class PartClassifierConfig:
-    """Configuration of a finetuned PART model.
+    """Configuration of a PART model for finetuning.
 
     Attributes:
         dim, depth, heads, patch: as in :class:`partzoo.models.part.model.PartConfig`.
         size: side of the images, in pixels, that the position embeddings are trained for.
         classes: number of classes; 0 is a backbone without class token and head.
         names: names of the classes, if known.
-        positions: add learned position embeddings to the patches. Without them patches are a set, as in pretraining,
-            which is the weaker of the paper's two supervised baselines.
+        positions: whether to add learned position embeddings to the patches. Without them the patches are a set, as in
+            pretraining, which is the weaker of the paper's two supervised baselines.
         drop_path: rate of stochastic depth in the last block; it increases linearly from 0 in the first.
         window: side in patches of the windows within which all blocks but four, evenly spaced, attend; 0 attends
             globally. For backbones only (ViTDet, section 3).
-        relative: add learned relative positions, initially zero, to the attention. For backbones only (ViTDet,
+        relative: whether to add learned relative positions, initially zero, to attention. For backbones only (ViTDet,
             appendix).
     """
 
@@ -61,13 +61,13 @@ class PartClassifierConfig:
 
 
 class PartClassifier(Encoder):
-    """Vision transformer with learned positions over the regular grid and, if there are classes, a class token."""
+    """A vision transformer with learned positions on the regular grid and, if there are classes, a class token."""
 
     def __init__(self, config: PartClassifierConfig) -> None:
         super().__init__()
         if (config.window or config.relative) and config.classes:
             raise UsageError(
-                f"window={config.window}, relative={config.relative}: a class token has no position, so that it fits "
+                f"window={config.window}, relative={config.relative}: a class token has no position, so it fits "
                 "neither: use classes=0."
             )
         if config.names and len(config.names) != config.classes:
@@ -110,7 +110,7 @@ class PartClassifier(Encoder):
 
     @classmethod
     def from_part(cls, part: Part, **config: Any) -> PartClassifier:
-        """Make a network to finetune from a PART model's encoder; other parameters are random, by torch's generator.
+        """Make a network for finetuning from a PART model's encoder; other parameters are random, by torch's generator.
 
         Args:
             part: the pretrained model, which is not changed; its relative encoder is not used.
@@ -142,7 +142,7 @@ class PartClassifier(Encoder):
         return model
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Class token, if any, and patches of the grid with their positions added; rows and columns of the grid."""
+        """Embed the class token, if any, and the grid's patches with their positions; return also the grid's size."""
         x = pad_to_multiple(x, self.patch)
         grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
         patches = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch, q=self.patch)
@@ -188,7 +188,7 @@ class PartClassifier(Encoder):
 
     @in_precision
     def classify(self, x: Tensor) -> Tensor:
-        """Class logits ``(B, classes)`` of normalized images, from the class token.
+        """Compute class logits ``(B, classes)`` of normalized images, from the class token.
 
         Raises:
             UsageError: the model has no classes.
@@ -201,7 +201,7 @@ class PartClassifier(Encoder):
 
 
 def classifier_of(name: str) -> str:
-    """Name of the architecture as which a PART model of this name is finetuned."""
+    """Return the name of the architecture to which a PART model of this name is finetuned."""
     return f"part-classifier-{name.removeprefix('part-')}"
 
 
@@ -209,7 +209,7 @@ class RelativePositions(nn.Module):
     """Decomposed relative positions: products of queries with vectors of row and column offsets, added to the logits.
 
     Args:
-        side: patches along a side of the grid that the vectors are trained for; they are resampled for other grids.
+        side: number of patches along a side of the grid that the vectors are trained for; other grids resample them.
         channels: channels of a head.
 
     Source: Li et al., "MViTv2: improved multiscale vision transformers for classification and detection", CVPR 2022,
@@ -221,7 +221,7 @@ class RelativePositions(nn.Module):
         self.rows, self.columns = (nn.Parameter(torch.zeros(2 * side - 1, channels)) for _ in range(2))
 
     def forward(self, queries: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Terms ``(B, heads, N, N)`` for queries ``(B, heads, N, channels)`` of the N patches of a grid."""
+        """Compute terms ``(B, heads, N, N)`` for queries ``(B, heads, N, channels)`` of a grid's N patches."""
         from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
 
         found = get_decomposed_rel_pos_bias(queries.flatten(0, 1), self.rows, self.columns, grid, grid)

@@ -30,7 +30,7 @@ class PartConfig:
         patch: side of a patch in pixels.
         size: side of the training images in pixels.
         projections: whether ``"cross-attention"`` has learned query, key, value and output projections and ``heads``
-            heads, as in Vaswani et al.; without them it is the formula of section 4.
+            heads, as in Vaswani et al.; without them it follows the formula of section 4.
         relative_encoder: ``"cross-attention"``, ``"pairwise-mlp"`` or ``"mlp"`` (section 5.3).
         targets: 2 (x and y), or 4 (also relative width and height, section 5.1).
     """
@@ -46,7 +46,7 @@ class PartConfig:
 
 
 class Part(Encoder):
-    """Vision transformer over a set of patches, with a relative encoder.
+    """A vision transformer over a set of patches, with a relative encoder.
 
     ``encode`` and ``forward_intermediates`` take images and use the patches of the regular grid; ``encode_patches``
     takes any set of patches, and ``relate`` predicts their relative positions.
@@ -74,7 +74,7 @@ class Part(Encoder):
         )
 
     def encode_patches(self, patches: Tensor) -> Tensor:
-        """Tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in their order."""
+        """Compute tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in their order."""
         x = self.patch_embed(patches.flatten(2))
         for block in self.blocks:
             x = block(x)
@@ -114,7 +114,7 @@ class Part(Encoder):
 
 @register(family="part", config=PartConfig(dim=64, depth=6, heads=1), aliases=["part-vitn"])
 def part_vitn8(config: PartConfig) -> Part:
-    """PART, 64 channels and 6 blocks over 8 x 8 patches of 64-pixel images: what larger ones grow from."""
+    """PART, 64 channels and 6 blocks over 8 x 8 patches of 64-pixel images: the parent that larger models grow from."""
     return Part(config)
 
 

@@ -1,4 +1,4 @@
-"""Relative encoders of PART, from the tokens of N patches to the translations of all N * N pairs or a selection.
+"""Relative encoders of PART, which map the tokens of N patches to the translations of all N * N pairs or a selection.
 
 All take tokens ``(B, N, d)`` and pairs ``(B, S, 2)`` int64 of (reference, target), or None for all N * N, ordered by
 reference. They return ``(B, S, outputs)``: x, y and, with four outputs, relative width and height.
@@ -44,13 +44,13 @@ def build_relative_encoder(
 
 
 class CrossAttentionRelativeEncoder(nn.Module):
-    """Translation of every pair of tokens, by attention of the pair to all tokens.
+    """A relative encoder in which every pair of tokens attends to all tokens.
 
     The query of a pair is ``Linear(2d -> d)`` of both tokens, keys and values are the tokens, and a last
     ``Linear(d -> outputs)`` gives the translation (PART, section 4). Every step from tokens to logits and from values
     to translations is linear, so the terms of a query and the output of each value are computed before pairs are
-    formed: all N * N pairs cost ``outputs + 1`` products of N x N matrices per head, and no pair needs a vector of its
-    own.
+    formed: all N * N pairs cost ``outputs + 1`` products of N x N matrices per head, and no pair needs a separate
+    vector.
     """
 
     def __init__(self, dim: int, heads: int, projections: bool = True, outputs: int = 2) -> None:
@@ -64,7 +64,7 @@ class CrossAttentionRelativeEncoder(nn.Module):
         self.head = nn.Linear(dim, outputs)
 
     def forward(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Translations from reference to target, in patches; see the module.
+        """Compute translations from reference to target, in patches; see the module's docstring.
 
         Source: PART, section 4, "Relative encoder architecture".
         """
@@ -84,14 +84,14 @@ class CrossAttentionRelativeEncoder(nn.Module):
         return _choose(found, pairs, tokens.shape[1])
 
     def _readout(self) -> tuple[Tensor, Tensor]:
-        """Weight ``(outputs, d)`` and bias ``(outputs,)`` of the output projection and the head as one map."""
+        """Combine the output projection and the head into one weight ``(outputs, d)`` and bias ``(outputs,)``."""
         if isinstance(self.out, nn.Identity):
             return self.head.weight, self.head.bias
         return self.head.weight @ self.out.weight, self.head.weight @ self.out.bias + self.head.bias
 
 
 class PairwiseRelativeEncoder(nn.Module):
-    """Translation of a pair from its two tokens alone: ``Linear(2d -> outputs)`` of both, 2 * d * outputs weights.
+    """A relative encoder that uses only a pair's two tokens: ``Linear(2d -> outputs)``, 2 * d * outputs weights.
 
     Source: PART, section 5.3 ("pairwise MLP").
     """
@@ -101,13 +101,13 @@ class PairwiseRelativeEncoder(nn.Module):
         self.pair = nn.Linear(2 * dim, outputs, bias=False)
 
     def forward(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Translations from reference to target, in patches; see the module."""
+        """Compute translations from reference to target, in patches; see the module's docstring."""
         reference, target = (nn.functional.linear(tokens, weight) for weight in self.pair.weight.chunk(2, dim=1))
         return _choose((reference[:, :, None] + target[:, None]).flatten(1, 2), pairs, tokens.shape[1])
 
 
 class FullRelativeEncoder(nn.Module):
-    """All translations from all tokens by one ``Linear(N * d -> N * N * outputs)``, for N tokens and no others.
+    """A relative encoder for exactly N tokens, by a single ``Linear(N * d -> N * N * outputs)``.
 
     Source: PART, section 5.3 ("MLP", N * d * N^2 * 2 parameters).
     """
@@ -118,7 +118,7 @@ class FullRelativeEncoder(nn.Module):
         self.all = nn.Linear(patches * dim, patches**2 * outputs, bias=False)
 
     def forward(self, tokens: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Translations from reference to target, in patches; see the module.
+        """Compute translations from reference to target, in patches; see the module's docstring.
 
         Raises:
             ShapeError: the number of tokens is not N.
@@ -133,7 +133,7 @@ class FullRelativeEncoder(nn.Module):
 
 
 def _choose(found: Tensor, pairs: Tensor | None, count: int) -> Tensor:
-    """Select chosen pairs from the translations of all pairs, ``(B, N * N, outputs)``."""
+    """Select the given pairs from the translations of all pairs, ``(B, N * N, outputs)``."""
     if pairs is None:
         return found
     chosen = pairs[..., 0] * count + pairs[..., 1]
@@ -141,7 +141,7 @@ def _choose(found: Tensor, pairs: Tensor | None, count: int) -> Tensor:
 
 
 def _attend_to_sums(first: Tensor, second: Tensor, values: Tensor) -> Tensor:
-    """``sum_h softmax_n(first[i, n] + second[j, n]) . values[n]`` for all i and j, without forming the pairs.
+    """Compute ``sum_h softmax_n(first[i, n] + second[j, n]) . values[n]`` for all i, j, without forming the pairs.
 
     The exponential of a sum is a product, so numerator and denominator of the softmax are products of N x N matrices.
     They are computed in float64, because in float32 terms with distant maxima would underflow.

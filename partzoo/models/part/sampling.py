@@ -21,19 +21,19 @@ from partzoo.errors import ShapeError, UsageError
 
 Sampling = Literal["off-grid", "integer", "on-grid", "multi-scale"]
 SAMPLINGS = ("off-grid", "integer", "on-grid", "multi-scale")
-SCALES = (0.5, 2.0)  # range of sides, in patches (PART, section 5.1, ii)
-AT_ONCE = 2**26  # most numbers between resizing along y and along x, to bound the memory
+SCALES = (0.5, 2.0)  # range of the sides, in patches (PART, section 5.1, ii)
+AT_ONCE = 2**26  # largest number of values between resizing along y and along x, to bound the memory
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Patches of a batch, with the relative encoder's targets.
+    """Patches of a batch of images or signals, with the relative encoder's targets.
 
     Attributes:
         patches: ``(B, N, C, P, P)`` or ``(B, N, C, P)``; uint8 pixels remain uint8 if they are cut out at whole pixels,
             and become floats on the same scale if they are interpolated.
         boxes: ``(B, N, 2D)``, the patches' boxes in the image or signal.
-        pairs: ``(B, S, 2)`` int64 of (reference, target); None is all N * N, ordered by reference.
+        pairs: ``(B, S, 2)`` int64 of (reference, target); None means all N * N, ordered by reference.
         targets: ``(B, S, D)`` or ``(B, S, 2D)`` float32; see :func:`box_targets`.
     """
 
@@ -60,15 +60,15 @@ def sample(
     Args:
         pixels: images ``(B, C, H, W)`` or signals ``(B, C, T)``.
         patch: side P of the encoder's patches, in pixels (samples).
-        sampling: ``"off-grid"``, real positions, uniform over those where the patch lies inside; ``"integer"``, the
-            same at whole pixels, which is faster; ``"on-grid"``, all cells of the grid in random order (PART-grid);
+        sampling: ``"off-grid"``, real positions, uniform over those where the patch is inside the image; ``"integer"``,
+            whole pixels instead, which is faster; ``"on-grid"``, all cells of the grid in random order (PART-grid);
             ``"multi-scale"``, width and height (length) each uniform in P/2..2P, then a position uniform over those
             inside, resized to P.
-        count: number of patches N of each image; None is the number of cells of the grid.
-        pairs: number of ordered pairs of each image; 0 is all N * N.
-        sizes: include relative sizes in the targets.
+        count: number of patches N of each image; None uses the number of cells of the grid.
+        pairs: number of ordered pairs of each image; 0 means all N * N.
+        sizes: whether to include relative sizes in the targets.
         weights: ``(B, H, W)`` or ``(B, T)``, or one map for all, ``(H, W)`` or ``(T,)``: density of the patches'
-            centres; see :func:`sample_positions`. Not for ``"on-grid"``.
+            centres; see :func:`sample_positions`. Not available for ``"on-grid"``.
         generator: source of randomness, on the device of ``pixels``.
 
     Raises:
@@ -82,13 +82,13 @@ def sample(
     cells = torch.Size(side // patch for side in size).numel()
     draw: Draw = {"generator": generator, "device": pixels.device}
     if sampling == "on-grid":
-        boxes = _square(grid_positions(len(pixels), size, patch, **draw), patch)
+        boxes = _square(grid_positions(pixels.shape[0], size, patch, **draw), patch)
     elif sampling == "multi-scale":
-        boxes = sample_boxes(len(pixels), count or cells, size, patch, weights=weights, **draw)
+        boxes = sample_boxes(pixels.shape[0], count or cells, size, patch, weights=weights, **draw)
     else:
         boxes = _square(
             sample_positions(
-                len(pixels),
+                pixels.shape[0],
                 count or cells,
                 size,
                 patch,
@@ -98,7 +98,7 @@ def sample(
             ),
             patch,
         )
-    chosen = sample_pairs(len(pixels), boxes.shape[1], pairs, **draw) if pairs else None
+    chosen = sample_pairs(pixels.shape[0], boxes.shape[1], pairs, **draw) if pairs else None
     if sampling == "multi-scale":
         patches = resample_boxes(pixels, boxes, patch)
     else:
@@ -124,8 +124,8 @@ def sample_positions(
         count: number of patches N of each image.
         size: height and width of the images in pixels; ``(T,)`` for signals.
         patch: side P of a patch in pixels.
-        continuous: real positions in [0, W - P]; otherwise whole pixels.
-        weights: ``(B, H, W)`` or ``(H, W)``, non-negative: density of the patches' centres. The mask of an object gives
+        continuous: whether to draw real positions in [0, W - P]; otherwise whole pixels.
+        weights: ``(B, H, W)`` or ``(H, W)``, non-negative: density of the patches' centres. An object's mask draws
             patches on the object, and its complement patches of the background. Images whose weights are zero at all
             possible centres are sampled uniformly.
         generator: source of randomness, on ``device``.
@@ -160,7 +160,7 @@ def grid_positions(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Top-left corners ``(B, N, D)`` int64 of all cells of the grid, in a random order for each image.
+    """Return the top-left corners ``(B, N, D)`` int64 of all cells of the grid, in a random order for each image.
 
     Source: PART, section 5.3, "Sampling strategies" and figure 7 (PART-grid).
     """
@@ -183,7 +183,7 @@ def sample_boxes(
     """Draw boxes of many scales and aspects: each side uniform in P/2..2P (at most the image's), wholly inside.
 
     Args:
-        batch, count, size, patch, weights, generator, device: as for :func:`sample_positions`.
+        batch, count, size, patch, weights, generator, device: as in :func:`sample_positions`.
 
     Returns:
         ``(B, N, 2D)`` float32.
@@ -209,7 +209,7 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
         patch: side P in pixels.
 
     Returns:
-        ``(B, N, C, P, P)`` or ``(B, N, C, P)``, dtype of ``pixels``; float32 where integers are interpolated.
+        ``(B, N, C, P, P)`` or ``(B, N, C, P)``, in the dtype of ``pixels``; float32 if integers are interpolated.
     """
     batch, count, axes = positions.shape
     if not positions.is_floating_point():
@@ -217,7 +217,7 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
         for axis in range(2, pixels.ndim):
             windows = windows.unfold(axis, patch, 1)
         index = torch.arange(batch, device=pixels.device)[:, None]
-        # No annotation of torch's admits tuples whose length is known only at run time.
+        # No type annotation of torch admits tuples whose length is known only at run time.
         chosen: Any = (index, slice(None), *reversed(positions.unbind(-1)))
         return windows[chosen]
     pixels = pixels if pixels.is_floating_point() else pixels.float()
@@ -236,8 +236,8 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
 def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     """Resize the content of boxes to patches of P pixels, with antialiasing.
 
-    Along each axis a triangle filter is applied, whose width is the factor of reduction and which reads the whole
-    image: this is what Pillow's ``resize(..., BILINEAR, box=...)`` does. For boxes of P pixels the result is that of
+    Along each axis, a triangle filter is applied. Its width is the factor of reduction, and it reads the whole
+    image, as in Pillow's ``resize(..., BILINEAR, box=...)``. For boxes of P pixels the result equals
     :func:`gather_patches`.
 
     Args:
@@ -276,12 +276,12 @@ def sample_pairs(
 
 
 def relative_targets(positions: Tensor, patch: int, pairs: Tensor | None = None) -> Tensor:
-    """The relative encoder's targets for patches of one size: displacements in patches.
+    """Compute the relative encoder's targets for patches of one size: displacements in patches.
 
     Args:
         positions: ``(B, N, D)``, corners (or centres) in pixels.
         patch: side of the patches in pixels.
-        pairs: ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
+        pairs: ``(B, S, 2)`` as (reference, target); None means all N * N, row by reference.
 
     Returns:
         ``(B, S, D)`` float32, (x_target - x_reference) / patch and the same for y; S = N * N without pairs.
@@ -292,12 +292,12 @@ def relative_targets(positions: Tensor, patch: int, pairs: Tensor | None = None)
 
 
 def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = False) -> Tensor:
-    """The relative encoder's targets: displacement and size of the target, in units of the reference's size.
+    """Compute the relative encoder's targets: displacement and size of the target, in units of the reference's size.
 
     Args:
         boxes: ``(B, N, 2D)``.
-        pairs: ``(B, S, 2)`` as (reference, target); None is all N * N, row by reference.
-        sizes: include relative sizes.
+        pairs: ``(B, S, 2)`` as (reference, target); None means all N * N, row by reference.
+        sizes: whether to include relative sizes.
 
     Returns:
         ``(B, S, D)`` float32, (x_target - x_reference) / w_reference and the same for y with h; with ``sizes``
@@ -311,7 +311,7 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
         displacement = (centres[:, None] - centres[:, :, None]) / lengths[:, :, None]
         ratio = lengths[:, None] / lengths[:, :, None]
         return (torch.cat([displacement, ratio], dim=-1) if sizes else displacement).flatten(1, 2)
-    index = torch.arange(len(boxes), device=boxes.device)[:, None]
+    index = torch.arange(boxes.shape[0], device=boxes.device)[:, None]
     reference, target = pairs.unbind(-1)
     displacement = (centres[index, target] - centres[index, reference]) / lengths[index, reference]
     if not sizes:
@@ -320,7 +320,7 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
 
 
 def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Number of boxes that contain each pixel's centre; pixels in no box are masked out by the sampling.
+    """Count the boxes that contain each pixel's centre; the sampling masks out pixels in no box.
 
     Args:
         boxes: ``(B, N, 2D)``.
@@ -341,7 +341,7 @@ def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _square(positions: Tensor, patch: int) -> Tensor:
-    """Boxes of one size from their corners, in the dtype of the corners."""
+    """Return boxes of one size from their corners, in the dtype of the corners."""
     return torch.cat([positions, torch.full_like(positions, patch)], dim=-1)
 
 
@@ -353,24 +353,26 @@ def _resample(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     ]
     if axes == 1:
         return torch.einsum("bct,bnpt->bncp", pixels, filters[0])
+    # The filter is separable, so two products resize all boxes at once, whatever their sizes.
     rows = torch.einsum("bchw,bnph->bncpw", pixels, filters[1])
     return torch.einsum("bncpw,bnqw->bncpq", rows, filters[0])
 
 
 def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:
-    """Weights ``(B, N, P, side)`` that resize intervals ``(B, N)`` of an axis to P pixels; each row sums to 1."""
-    # Never narrower than two pixels in all: enlarging interpolates bilinearly, and shrinking averages (antialiasing).
+    """Compute weights ``(B, N, P, side)`` that resize intervals ``(B, N)`` of an axis to P pixels; rows sum to 1."""
+    # At least two pixels wide: enlarging then interpolates bilinearly, and shrinking averages (antialiasing).
     scale = (length / patch)[..., None, None]
     steps = torch.arange(patch, device=start.device)[:, None] + 0.5
     distance = torch.arange(side, device=start.device) + 0.5 - (start[..., None, None] + steps * scale)
     weights = (1 - distance.abs() / scale.clamp(min=1)).clamp(min=0)
+    # At the image's border a filter lacks some of its pixels; the others must make up for their weight.
     return weights / weights.sum(-1, keepdim=True)
 
 
 def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw real corners of boxes inside an image, whose centres have a density that is constant over each pixel.
 
-    This inverts the distribution exactly, for every box over the positions that its own size allows: first the row is
+    This inverts the distribution exactly, for every box over the positions that its size allows: first the row is
     drawn, by the weight of each row between the allowed columns, then the column in that row.
 
     Args:
@@ -392,13 +394,13 @@ def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generat
     rows = _at(along[:, None], high[..., 0]) - _at(along[:, None], low[..., 0])
     y = _inverse(rows, low[..., 1], high[..., 1], uniform[..., 1])
     row = y.floor().long().clamp(0, weights.shape[1] - 1)
-    density = weights.double()[torch.arange(len(weights), device=weights.device)[:, None], row]
+    density = weights.double()[torch.arange(weights.shape[0], device=weights.device)[:, None], row]
     x = _inverse(density, low[..., 0], high[..., 0], uniform[..., 0])
     return torch.minimum((torch.stack([x, y], dim=-1) - low).clamp(min=0), size - lengths).float()
 
 
 def _at(cumulated: Tensor, place: Tensor) -> Tensor:
-    """Cumulative weights ``(B, 1, H, W + 1)``, interpolated linearly at real columns ``(B, N)``: ``(B, N, H)``."""
+    """Interpolate cumulative weights ``(B, 1, H, W + 1)`` linearly at real columns ``(B, N)``, to ``(B, N, H)``."""
     last = cumulated.shape[-1] - 2
     column = place.floor().long().clamp(0, last)
     index = column[:, :, None, None].expand(-1, -1, cumulated.shape[2], 1)
@@ -408,7 +410,7 @@ def _at(cumulated: Tensor, place: Tensor) -> Tensor:
 
 
 def _inverse(density: Tensor, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
-    """Where the integral of a density ``(B, N, L)`` from ``low`` reaches the share ``uniform`` of that to ``high``."""
+    """Find where a density's ``(B, N, L)`` integral from ``low`` reaches a share ``uniform`` of that up to ``high``."""
     edges = torch.arange(density.shape[-1] + 1, device=density.device, dtype=density.dtype)
     inside = (torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])).clamp(min=0)
     mass = density * inside
@@ -436,5 +438,5 @@ def _check(pixels: Tensor, patch: int, sampling: str, count: int | None, pairs: 
         raise UsageError("sampling='on-grid' takes every cell once: leave count and weights out.")
     if pairs < 0 or (count is not None and count < 2):
         raise UsageError(f"count={count} must be 2 or more, and pairs={pairs} 0 (all) or more.")
-    if weights is not None and tuple(weights.shape) not in (size, (len(pixels), *size)):
-        raise ShapeError(f"weights are {tuple(weights.shape)}; they must be {size} or {(len(pixels), *size)}.")
+    if weights is not None and tuple(weights.shape) not in (size, (pixels.shape[0], *size)):
+        raise ShapeError(f"weights are {tuple(weights.shape)}; they must be {size} or {(pixels.shape[0], *size)}.")

@@ -22,7 +22,7 @@ from partzoo.models.part.relative import build_relative_encoder
 from partzoo.models.registry import register
 from partzoo.signals.preparing import check_finite
 
-AT_ONCE = 256  # windows in one batch
+AT_ONCE = 256  # number of windows in one batch
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class SignalPartConfig:
 
 
 class SignalPart(Encoder):
-    """Transformer over a set of patches of a signal, with its relative encoder, or with positions and a classifier.
+    """A transformer over a set of patches of a signal, with a relative encoder, or with positions and a classifier.
 
     Windows are ``(B, channels, size)``, each channel with mean 0 and deviation 1.
     """
 
-    preprocess: Any  # a SignalPreprocess, which raises an error when a function of images reads it
+    preprocess: Any  # a SignalPreprocess, which raises an error if code for images reads it
     keep_float = ("relative_encoder",)
 
     def __init__(self, config: SignalPartConfig) -> None:
@@ -116,7 +116,7 @@ class SignalPart(Encoder):
             )
 
     def encode_patches(self, patches: Tensor) -> Tensor:
-        """Tokens ``(B, N, d)`` of a set of patches ``(B, N, channels, P)``, in their order, without positions."""
+        """Compute tokens ``(B, N, d)`` of patches ``(B, N, channels, P)``, in their order, without positions."""
         return self._through(self.patch_embed(patches.flatten(2)))
 
     def relate(self, patches: Tensor, pairs: Tensor | None = None) -> Tensor:
@@ -125,14 +125,14 @@ class SignalPart(Encoder):
         ``pairs`` is ``(B, S, 2)`` int64 of (reference, target); None relates all N * N, ordered by reference.
 
         Raises:
-            UsageError: the model has classes in place of a relative encoder.
+            UsageError: the model has classes instead of a relative encoder.
         """
         if self.config.classes:
-            raise UsageError("This model was finetuned to classes: use a pretrained one to relate patches.")
+            raise UsageError("This model was finetuned to classes: use a pretrained model to relate patches.")
         return self.relative_encoder(self.encode_patches(patches), pairs)
 
     def classify(self, x: Tensor, *, masked: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
-        """Logits ``(B, classes)`` of windows.
+        """Compute logits ``(B, classes)`` of windows.
 
         Args:
             x: ``(B, channels, size)``.
@@ -149,13 +149,13 @@ class SignalPart(Encoder):
         kept = None
         if masked:
             count = self.positions.shape[1]
-            order = torch.rand(len(x), count, generator=generator, device=x.device).argsort(1)
+            order = torch.rand(x.shape[0], count, generator=generator, device=x.device).argsort(1)
             kept = (order >= round(masked * count)).to(x.dtype)[..., None]
         return self.head(self._through(self._embedded(x, kept))[:, 0])
 
     @torch.inference_mode()
     def stages(self, windows: np.ndarray) -> np.ndarray:
-        """The most probable class ``(n,)`` int64 of each window ``(n, channels, size)``.
+        """Return the most probable class ``(n,)`` int64 of each window ``(n, channels, size)``.
 
         Raises:
             UsageError: a value is NaN or infinite, or the model has no classes.
@@ -194,7 +194,7 @@ class SignalPart(Encoder):
         return as_format(kept, output_fmt)
 
     def _embedded(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Tokens of the grid's patches before the first block, with the class token and the positions of ``kept``."""
+        """Embed the grid's patches for the first block, with the class token and the positions in ``kept``."""
         tokens = self.patch_embed(rearrange(x, "b c (t p) -> b t (c p)", p=self.patch))
         if not self.config.classes:
             return tokens

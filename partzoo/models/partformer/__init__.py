@@ -1,1 +1,1 @@
-"""PartFormer: parts by the alignment of two representations."""
+"""PartFormer: discovery of parts by the alignment of two representations."""

@@ -37,20 +37,20 @@ class PartFormerConfig:
             of the zoo or of timm.
         levels: layers of the encoder, numbered as in ``forward_intermediates``, whose features are concatenated on the
             finest of their grids; empty takes the encoder's output.
-        frozen: keep the encoder's pretrained weights; otherwise it is trained with the rest from random ones (table 8).
+        frozen: whether to keep the encoder's pretrained weights; otherwise it is trained from random ones (table 8).
         compress: how the encoder's channels are reduced to ``dim``: not at all, by one 1 x 1 convolution, or by three,
             with batch norm before or after the ReLU.
-        dim: channels of the features and the part representations.
+        dim: number of channels of the features and the part representations.
         tau: factor of the dot products in the softmax.
-        cosine: compare by cosine similarity, with a learned factor in place of ``tau``.
-        classes: 0 for images of one category; otherwise each class has parts of its own, the background is shared, and
+        cosine: whether to compare by cosine similarity, with a learned factor instead of ``tau``.
+        classes: 0 for images of one category; otherwise each class has separate parts, the background is shared, and
             positions are learned.
         size: side of the images in pixels.
-        stride: subsampling of the part transformer's input: it takes every ``stride``-th pixel.
-        reconstruction: side of the decoder's images in pixels.
-        upsampling: upsampling in the decoder.
-        interpolate: interpolate maps finer than the grid of features; otherwise every pixel has the probabilities of
-            its cell (table 11).
+        stride: subsampling of the part transformer's input, which is every ``stride``-th pixel.
+        reconstruction: side of the decoder's images, in pixels.
+        upsampling: method of upsampling in the decoder.
+        interpolate: whether to interpolate maps finer than the grid of features; otherwise every pixel has the
+            probabilities of its cell (table 11).
     """
 
     parts: int = 8
@@ -70,7 +70,7 @@ class PartFormerConfig:
 
 
 class PartFormer(PartModel):
-    """Part transformer, feature encoder and decoder."""
+    """PartFormer: a part transformer, a feature encoder and a decoder."""
 
     def __init__(self, config: PartFormerConfig) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class PartFormer(PartModel):
         return self
 
     def view(self, x: Tensor) -> Tensor:
-        """The part transformer's input from images ``(B, 3, H, W)``: every ``stride``-th pixel."""
+        """Return the part transformer's input for images ``(B, 3, H, W)``: every ``stride``-th pixel."""
         return x[..., :: self.config.stride, :: self.config.stride]
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -142,7 +142,7 @@ class PartFormer(PartModel):
 
     @in_precision
     def reconstruct(self, x: Tensor, parts: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
-        """Normalized images ``(B, 3, s, s)`` with the shapes of ``x`` and the appearance of ``parts``, or its own."""
+        """Reconstruct images ``(B, 3, s, s)``, normalized, with the shapes of ``x`` and the appearance of ``parts``."""
         x = pad_to_multiple(x, self.preprocess.multiple)
         parts = self.parts_of(x, classes) if parts is None else parts
         return self.decode(self.match(parts, self.features(x)), parts)
@@ -153,7 +153,7 @@ def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _encoder(config: PartFormerConfig) -> tuple[Encoder | ResNetStem, bool]:
-    """The feature encoder, and whether it is frozen."""
+    """Build the feature encoder, and report whether it is frozen."""
     if config.encoder == "stem":
         if config.levels:
             raise UsageError(
@@ -181,7 +181,7 @@ def _compress(kind: str, inputs: int, dim: int) -> nn.Module:
 
 
 def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
-    """Decoder from maps to images ``factor`` times as large, a power of two (section 3.1)."""
+    """Build the decoder from maps to images ``factor`` times as large, a power of two (section 3.1)."""
     if factor < 1 or factor & (factor - 1):
         raise UsageError("reconstruction must be 1, 2, 4 or 8 times the side of the grid of features.")
 
@@ -199,7 +199,7 @@ def _decoder(dim: int, factor: int, upsampling: str) -> nn.Sequential:
 
 @register(family="partformer", config=PartFormerConfig())
 def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
-    """PartFormer with the first stage of a ResNet-18, 128-pixel images, trainable from scratch."""
+    """PartFormer with the first stage of a ResNet-18, for 128-pixel images, trainable from scratch."""
     return PartFormer(config)
 
 
@@ -208,7 +208,7 @@ def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(parts=4, encoder="dino-vits8", compress="norm-relu", size=256, stride=2),
 )
 def partformer_vits8(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over DINO's ViT-S/8: the paper's, for images of 256 pixels."""
+    """PartFormer over DINO's ViT-S/8: the paper's model, for images of 256 pixels."""
     return PartFormer(config)
 
 

@@ -1,1 +1,1 @@
-"""Spatial Reasoning: relations between patches, predicted by residual networks."""
+"""Spatial Reasoning: prediction of relations between patches by residual networks."""

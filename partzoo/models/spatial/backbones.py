@@ -1,4 +1,4 @@
-"""The convolutional networks of Spatial Reasoning: conv-4 and ResNets for small and large images.
+"""The backbones of Spatial Reasoning: conv-4 and ResNets for small and large images.
 
 Backbones of Patacchiola and Storkey, "Self-supervised relational reasoning for representation learning", NeurIPS 2020
 (conv-4; ResNet-8, -32, -56 for 32 and 64 pixels, ResNet-34 for 96), after He et al., CVPR 2016. Parameters have the
@@ -27,7 +27,7 @@ class ConvBlock(nn.Module):
 
 
 class Conv4(nn.Module):
-    """Four convolutions, each of the first three followed by average pooling with stride 2."""
+    """A network of four convolutions, the first three each followed by average pooling with stride 2."""
 
     dim, stride = 64, 8
 
@@ -38,18 +38,18 @@ class Conv4(nn.Module):
         self.apply(_initialize)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps ``(B, C, h, w)`` of the four layers."""
+        """Compute the maps ``(B, C, h, w)`` of the four layers."""
         maps = [x := avg_pool2d(layer(x), 2) for layer in (self.layer1, self.layer2, self.layer3)]
         return [*maps, self.layer4(x)]
 
 
 class ResNet(nn.Module):
-    """Residual network of basic blocks.
+    """A residual network of basic blocks.
 
     Args:
-        depths: blocks of each stage.
-        widths: channels of each stage.
-        large: begin with a 7 x 7 convolution of stride 2 and max pooling instead of a 3 x 3 convolution.
+        depths: number of blocks of each stage.
+        widths: number of channels of each stage.
+        large: whether to begin with a 7 x 7 convolution of stride 2 and max pooling instead of a 3 x 3 convolution.
     """
 
     def __init__(self, depths: tuple[int, ...], widths: tuple[int, ...] = (16, 32, 64), *, large: bool = False) -> None:
@@ -68,7 +68,7 @@ class ResNet(nn.Module):
         self.apply(_initialize)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps ``(B, C, h, w)`` of the stages."""
+        """Compute the maps ``(B, C, h, w)`` of the stages."""
         x = self.pool(relu(self.bn1(self.conv1(x))))
         return [x := self.get_submodule(name)(x) for name in self.stages]
 

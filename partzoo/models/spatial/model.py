@@ -1,8 +1,8 @@
-"""Spatial Reasoning: small convolutional encoders, trained to predict how far apart patches of an image lie.
+"""Spatial Reasoning: small convolutional encoders, trained to predict the distance of an image's patches.
 
 Albert, Eskofier and Zanca, "From patches to objects: exploiting spatial reasoning for better visual representations",
 2024. A backbone computes one vector for an image or an enlarged patch of it; a relation module predicts from two
-vectors whether they come from the same image, and how far apart they lie in it.
+vectors whether they come from the same image, and the distance between them in it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision
 from partzoo.models.registry import register
 from partzoo.models.spatial.backbones import BACKBONES
 
-# Windows of the 3 x 3 grid, counted row by row, for each number of patches: the centre; its row; the cross; the cross
-# with the top-left and bottom-right corners (the paper draws two corners anew each time); all.
+# Indices of windows in the 3 x 3 grid, row by row, for each number of patches: the centre; its row; the cross; that
+# with the top-left and bottom-right corners (the paper draws two new corners each time); all.
 WINDOWS = {
     0: (), 1: (4,), 3: (3, 4, 5), 5: (1, 3, 4, 5, 7), 7: (1, 3, 4, 5, 7, 0, 8), 9: tuple(range(9)),
 }  # fmt: skip
@@ -35,10 +35,10 @@ class SpatialConfig:
     Attributes:
         backbone: key of :data:`partzoo.models.spatial.backbones.BACKBONES`.
         size: side of the images in pixels, to which patches are enlarged.
-        patch_size: side of the patches in pixels. The paper takes 24 for images of 64 (section 4.1); 12 for 32 and 36
+        patch_size: side of the patches in pixels. The paper uses 24 for images of 64 (section 4.1); 12 for 32 and 36
             for 96 are in proportion.
-        additive: place patches on an empty image instead of enlarging them (section 4.4).
-        aggregation: how the relation module combines two features; ``"cat"`` is the paper's. The others do not
+        additive: whether to place patches on an empty image instead of enlarging them (section 4.4).
+        aggregation: how the relation module combines two features; ``"cat"`` is used in the paper. The others do not
             distinguish the first from the second, and learn distances in each direction without sign.
         mean, std: mean and standard deviation of each channel, for pixels in 0..1; by default those published for
             Tiny-ImageNet.
@@ -63,14 +63,14 @@ class SpatialConfig:
     def unit(self) -> float:
         """Unit of predicted distances, as a share of the image's side.
 
-        As published for images of 64 pixels, it is 128 pixels of the enlarged image, that is, twice the side. For
+        As published for images of 64 pixels, the unit is 128 pixels of the enlarged image, that is, twice the side. For
         additive patches it is the range of their positions.
         """
         return 1 - self.patch_size / self.size if self.additive else 2 * self.size / self.enlarged
 
 
 class RelationModule(nn.Module):
-    """Predicts the relation of two features (section 3.2)."""
+    """A module that predicts the relation of two features (section 3.2)."""
 
     def __init__(self, dim: int, aggregation: str = "cat", hidden: int = 256) -> None:
         super().__init__()
@@ -83,18 +83,18 @@ class RelationModule(nn.Module):
         self.linear2 = nn.Linear(hidden, 3)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Relation of features ``a`` and ``b``, ``(P, F)`` each.
+        """Predict the relation of features ``a`` and ``b``, ``(P, F)`` each.
 
         Returns:
-            ``(P, 3)``: how far ``a`` lies below and to the right of ``b``, in :attr:`SpatialConfig.unit`, and the logit
-            that they come from different images. This is the order of the published code; the paper puts the logit
-            first. Where features are not concatenated, the first two have no sign.
+            ``(P, 3)``: the offset of ``a`` from ``b``, down and to the right, in :attr:`SpatialConfig.unit`, and the
+            logit that they come from different images. This is the published code's order; the paper puts the logit
+            first. If features are not concatenated, the offsets have no sign.
 
         Raises:
             ShapeError: the features do not have these shapes.
         """
         if a.ndim != 2 or a.shape != b.shape or a.shape[1] != self.dim:
-            raise ShapeError(f"Two (P, {self.dim}) features are related, not {(*a.shape,)} and {(*b.shape,)}.")
+            raise ShapeError(f"Two (P, {self.dim}) features are needed, not {(*a.shape,)} and {(*b.shape,)}.")
         return self.linear2(leaky_relu(self.bn1(self.linear1(self._joined(a, b)))))
 
     def _joined(self, a: Tensor, b: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class RelationModule(nn.Module):
 
 
 class NoRelation(nn.Module):
-    """Stands in place of a relation module that a model does not have."""
+    """Placeholder for the relation module of a model that has none."""
 
     ordered = True
 
@@ -124,13 +124,13 @@ class NoRelation(nn.Module):
 
 @dataclass(frozen=True)
 class SpatialRelations:
-    """Predicted relations of pairs of images or patches.
+    """The predicted relations of pairs of images or patches.
 
     Attributes:
-        same: ``(B,)`` probability, 0..1, that both come from the same image.
-        shift: ``(B, 2)``, x and y from the second to the first, in sides of the image they are patches of. Whole
-            images have no place: the model learned about (0, 0) for views of one, and ``SpatialConfig.unit`` in
-            both for different ones.
+        same: ``(B,)`` probability, 0..1, that both members of a pair come from the same image.
+        shift: ``(B, 2)``, x and y from the second to the first, in sides of the image that they are patches of. Whole
+            images have no position: the model is trained to predict about (0, 0) for views of one image, and
+            ``SpatialConfig.unit`` along both axes for different images.
         distance: ``(B,)`` length of the shift.
     """
 
@@ -140,9 +140,9 @@ class SpatialRelations:
 
 
 class Spatial(Encoder):
-    """Backbone and relation module; tokens lie on the grid of the backbone's last stage.
+    """Spatial Reasoning: a backbone and a relation module; its tokens have the grid of the backbone's last stage.
 
-    ``model(x)`` gives tokens ``(B, N, F)``, one for each of the N cells; ``model.features(x)`` gives one vector
+    ``model(x)`` returns tokens ``(B, N, F)``, one for each of the N cells; ``model.features(x)`` returns one vector
     ``(B, F)`` for each image, the mean that the relation module compares.
     """
 
@@ -174,17 +174,17 @@ class Spatial(Encoder):
 
     @in_precision
     def features(self, x: Tensor) -> Tensor:
-        """One vector ``(B, F)`` for each normalized image ``(B, 3, H, W)`` of any size, without padding."""
+        """Compute one vector ``(B, F)`` for each normalized image ``(B, 3, H, W)`` of any size, without padding."""
         return self._maps(x)[-1].mean((2, 3))
 
     def _maps(self, x: Tensor) -> list[Tensor]:
-        """Maps of the backbone's stages; at inference with channels last, which is faster on CPUs."""
+        """Compute the maps of the backbone's stages; at inference with channels last, which is faster on CPUs."""
         return self.backbone(x if self.training else x.contiguous(memory_format=torch.channels_last))
 
     def windows(self, patches: int) -> list[tuple[int, int]]:
-        """Top and left, in pixels of the enlarged image, of the patches of :meth:`represent`.
+        """Return the corners (top, left) of :meth:`represent`'s patches, in pixels of the enlarged image.
 
-        They lie on a 3 x 3 grid, row by row, which ends a pixel or two inside the image, as in the published code.
+        They form a 3 x 3 grid, row by row, which ends a pixel or two inside the image, as in the published code.
 
         Raises:
             UsageError: the number of patches is not one of :data:`WINDOWS`.
@@ -199,28 +199,28 @@ class Spatial(Encoder):
         return [(window // 3 * step, window % 3 * step) for window in WINDOWS[patches]]
 
     def crops(self, x: Tensor, windows: list[tuple[int, int]]) -> Tensor:
-        """Patches ``(B, n, 3, S, S)`` at windows of the bilinearly enlarged images ``(B, 3, S, S)``."""
+        """Cut patches ``(B, n, 3, S, S)`` at windows of the bilinearly enlarged images ``(B, 3, S, S)``."""
         size, side = self.config.size, self.config.enlarged
         enlarged = interpolate(x, (side, side), mode="bilinear", align_corners=False)
         return torch.stack([enlarged[..., y : y + size, x : x + size] for y, x in windows], dim=1)
 
     @in_precision
     def represent(self, x: Tensor, patches: int | None = None) -> Tensor:
-        """Features of whole images, followed by those of patches of them.
+        """Compute the features of whole images, followed by those of their patches.
 
         Args:
             x: normalized images ``(B, 3, S, S)``, S the configured size.
-            patches: number of patches, 0, 1, 3, 5, 7 or 9: more give better features and take longer. None is the
-                paper's number, 9, or 0 for a model of additive patches.
+            patches: number of patches, 0, 1, 3, 5, 7 or 9: more patches give better features and take longer. None uses
+                the paper's number, 9, or 0 for a model of additive patches.
 
         Returns:
             ``(B, (patches + 1) * F)``: the image, then its patches in the order of :meth:`windows`.
 
         Raises:
             ShapeError: the images have another size.
-            UsageError: the number of patches is not one of these, or the model's patches are additive.
+            UsageError: the number of patches is not available, or the model's patches are additive.
 
-        Source: section 3.3; which patches, section 4.3.
+        Source: section 3.3; for the choice of patches, section 4.3.
         """
         size = self.config.size
         if tuple(x.shape[2:]) != (size, size):
@@ -232,7 +232,7 @@ class Spatial(Encoder):
 
     @in_precision
     def relate_images(self, a: Tensor, b: Tensor) -> SpatialRelations:
-        """Whether two images, or patches enlarged to an image's size, come from one image, and how far apart they lie.
+        """Predict whether two images, or two enlarged patches, come from one image, and the shift between them.
 
         Args:
             a, b: normalized images, ``(B, 3, H, W)`` each.
@@ -241,8 +241,8 @@ class Spatial(Encoder):
             ShapeError: their numbers differ.
             UsageError: the model has no relation module.
         """
-        if len(a) != len(b):
-            raise ShapeError(f"{len(a)} images cannot be paired with {len(b)}.")
+        if a.shape[0] != b.shape[0]:
+            raise ShapeError(f"{a.shape[0]} images cannot be paired with {b.shape[0]}.")
         found = self.relation(self.features(a), self.features(b)).float()
         shift = found[:, :2].flip(1) * self.config.unit
         return SpatialRelations(torch.sigmoid(-found[:, 2]), shift, shift.norm(dim=1))
@@ -262,7 +262,7 @@ def spatial_resnet8(config: SpatialConfig) -> Spatial:
 
 @register(family="spatial", config=SpatialConfig("resnet32"))
 def spatial_resnet32(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-32, 32 or 64-pixel images, features at strides 1, 2 and 4: the paper's."""
+    """Spatial Reasoning, ResNet-32, 32 or 64-pixel images, features at strides 1, 2 and 4: the paper's main model."""
     return Spatial(config)
 
 
@@ -274,5 +274,5 @@ def spatial_resnet56(config: SpatialConfig) -> Spatial:
 
 @register(family="spatial", config=SpatialConfig("resnet34", 96, 36, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
 def spatial_resnet34(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-34, 96-pixel images, features at strides 4 to 32: the paper's for STL-10."""
+    """Spatial Reasoning, ResNet-34, 96-pixel images, features at strides 4 to 32: the paper's model for STL-10."""
     return Spatial(config)

@@ -29,15 +29,15 @@ from partzoo.models.spatial.model import Spatial
 
 
 class PairSampler:
-    """Draws views and patches of a batch of images, and relates them in pairs (Spatial Reasoning, section 3).
+    """A sampler that draws views and patches of a batch of images, and pairs them (Spatial Reasoning, section 3).
 
     Args:
         model: the model, whose configuration gives the size of the patches and whether they are additive.
         views: number of views (augmentations) of each image, K, at least 2.
-        patches: number of patches of each image, N; 0 is plain relational reasoning, without positions.
-        patch_negatives: also pair patches of different images, as the published code does and the paper does not.
-        apart: never let the first two patches of an image overlap, as in the paper; possible for patches of up to half
-            a side. Otherwise they lie anywhere, much as in the published code, whose test lets half of them overlap.
+        patches: number of patches of each image, N; 0 means plain relational reasoning, without positions.
+        patch_negatives: whether to pair patches of different images too, as the published code does, unlike the paper.
+        apart: whether to keep the first two patches of an image from overlapping, as in the paper, for patches of
+            up to half a side. Otherwise they are anywhere, much as in the published code, whose test lets half overlap.
 
     Raises:
         UsageError: there are too few views or patches, or the patches do not fit.
@@ -58,7 +58,7 @@ class PairSampler:
         self.apart = self.side if apart else 0
         if patches and self.places <= self.apart:
             raise UsageError(
-                f"patch_size={config.patch_size}: two patches do not fit side by side into {config.size} pixels. Take "
+                f"patch_size={config.patch_size}: two patches do not fit side by side into {config.size} pixels. Use "
                 "smaller ones, or apart=False."
             )
 
@@ -70,7 +70,7 @@ class PairSampler:
         """
         x, positions = self.batch(pixels, generator)
         features = self.model.features(x.contiguous(memory_format=torch.channels_last))
-        pairs = shifted_pairs(len(pixels), self.views, self.patches, self.patch_negatives, str(pixels.device))
+        pairs = shifted_pairs(pixels.shape[0], self.views, self.patches, self.patch_negatives, str(pixels.device))
         predicted = self.model.relation(features[pairs.first], features[pairs.second])
         return pairs, predicted, relation_targets(pairs, positions, signed=self.model.relation.ordered)
 
@@ -87,7 +87,7 @@ class PairSampler:
             ``(N * M, 2)`` of the patches, top and left, in :attr:`SpatialConfig.unit`.
         """
         draw: Draw = {"generator": generator, "device": pixels.device}
-        config, count = self.model.config, len(pixels)
+        config, count = self.model.config, pixels.shape[0]
         pixels = pixels.float()
         rows = self.views * count
         boxes = random_boxes(rows, (pixels.shape[2], pixels.shape[3]), **draw)
@@ -113,11 +113,11 @@ class PairSampler:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of rows in a stack of features.
+    """Pairs of rows in a stack of features, with whether they come from different images.
 
     Attributes:
         first, second: ``(P,)`` int64, rows of each pair.
-        different: ``(P,)`` float32, 1 where the two come from different images, else 0.
+        different: ``(P,)`` float32, 1 if the rows come from different images, otherwise 0.
         views: number of rows that are views, which come first; the others are patches.
     """
 
@@ -131,20 +131,20 @@ class Pairs:
 def shifted_pairs(
     images: int, views: int, patches: int, patch_negatives: bool = False, device: str | torch.device = "cpu"
 ) -> Pairs:
-    """The pairs of a batch, with negatives made by shifting.
+    """Return the pairs of a batch, with negatives made by shifting.
 
-    For each two groups a < b there is the pair of every image and, as a negative, that of a and of b shifted by a
-    number of images. The shift grows by one with every two groups and is never a multiple of M (except for M = 1, where
-    negatives are positives).
+    For each two groups a < b, every image's row in a is paired with its row in b and, as a negative, with the row of an
+    image a few places on. That shift grows by one with every two groups and is never a multiple of M (except for M = 1,
+    where negatives are positives).
 
     Args:
         images, views, patches: M, K and N.
-        patch_negatives: also form negatives of patches, as the published code does and the paper does not.
+        patch_negatives: whether to form negatives of patches too, as the published code does, unlike the paper.
         device: device of the pairs.
 
     Source: section 3.2, equation 2: M (K^2 - K) pairs of views, M (N^2 - N) / 2 of patches.
     """
-    with torch.inference_mode(False):  # cached tensors must serve training too
+    with torch.inference_mode(False):  # the tensors are cached, so they must be usable in training too
         return _shifted_pairs(images, views, patches, patch_negatives, device)
 
 
@@ -167,17 +167,17 @@ def _shifted_pairs(images: int, views: int, patches: int, patch_negatives: bool,
 
 
 def relation_targets(pairs: Pairs, positions: Tensor, *, signed: bool = True) -> Tensor:
-    """The relation module's targets for pairs.
+    """Return the relation module's targets for pairs.
 
     Args:
         pairs: pairs of a batch.
         positions: ``(N * M, 2)`` top and left of the patches, in their order in the stack.
-        signed: signed differences; otherwise their absolute values, which is all that a relation module can learn if it
+        signed: whether differences are signed; absolute differences are all that a relation module can learn if it
             does not distinguish the first of two features from the second.
 
     Returns:
-        ``(P, 3)`` float32: the difference of positions, and 1 for different images, else 0. For pairs of views (0) and
-        pairs from different images (1), the first two numbers equal the third.
+        ``(P, 3)`` float32: the difference of positions, and 1 for different images, otherwise 0. For pairs of views (0)
+        and pairs from different images (1), the first two numbers equal the third.
 
     Source: section 3.2, "pseudo targets".
     """

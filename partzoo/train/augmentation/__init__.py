@@ -1,1 +1,1 @@
-"""Random views of image batches, made on the batch's device."""
+"""Random augmentation of image batches, on the batch's device."""

@@ -1,4 +1,4 @@
-"""Augmentation of supervised training as in DeiT: random crops, RandAugment, erasing, mixup and cutmix by timm.
+"""Augmentation for supervised training as in DeiT: random crops, RandAugment, erasing, mixup and cutmix by timm.
 
 Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML 2021, table 9.
 """
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from partzoo.data.views import crop_resize, cut, random_boxes
 
-CHUNK = 64  # images that one process gets at a time; what is drawn does not depend on how many processes there are
+CHUNK = 64  # number of images that one process gets at a time; the draws do not depend on the number of processes
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """What timm draws from (``random``, numpy, torch's generator of the CPU), seeded and put back afterwards."""
+    """Seed the generators that timm draws from (``random``, numpy, torch on the CPU), and restore them afterwards."""
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -45,17 +45,17 @@ def random_crops(
     padding: int = 0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """A random part of each image in the image's size, half of them mirrored.
+    """Crop a random part of each image and resize it to the image's size; half of the crops are mirrored.
 
     Args:
         pixels: ``(B, 3, S, S)`` uint8.
-        scale: range of a crop's part of the area.
-        padding: instead of resizing crops, shift images by up to this many pixels over black, as DeiT's code does with
-            images of 32 pixels; 0 crops.
+        scale: range of a crop's share of the image's area.
+        padding: largest shift in pixels over black, which replaces crops as in DeiT's code for images of 32 pixels; 0
+            means crops.
         generator: source of randomness, on the images' device.
 
     Returns:
-        ``(B, 3, S, S)`` uint8, bilinear with antialias.
+        ``(B, 3, S, S)`` uint8, resized bilinearly with antialiasing.
     """
     count, side = len(pixels), pixels.shape[-1]
     draw: dict[str, Any] = {"generator": generator, "device": pixels.device}
@@ -69,11 +69,11 @@ def random_crops(
 
 
 class RandAugment:
-    """timm's RandAugment of whole batches, image by image on the CPU.
+    """timm's RandAugment for whole batches, image by image on the CPU.
 
     Args:
-        policy: timm's text for it; DeiT's is ``"rand-m9-mstd0.5-inc1"``.
-        mean: colour that fills what comes from outside the image, per channel in 0..1.
+        policy: timm's description of the policy; DeiT's is ``"rand-m9-mstd0.5-inc1"``.
+        mean: colour that fills areas from outside the image, per channel in 0..1.
         workers: number of additional processes that share the work.
 
     Source: Cubuk et al., "RandAugment", 2020.
@@ -82,11 +82,11 @@ class RandAugment:
     def __init__(self, policy: str, mean: tuple[float, float, float], workers: int = 0) -> None:
         red, green, blue = (round(255 * value) for value in mean)
         self._arguments = policy, (red, green, blue)
-        # Not forked: this process has threads, and perhaps a GPU.
+        # Not forked, because this process has threads and perhaps a GPU context.
         self._pool = ProcessPoolExecutor(workers, get_context("forkserver")) if workers else None
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
-        """Images ``(B, 3, S, S)`` uint8, augmented as the seed says."""
+        """Augment images ``(B, 3, S, S)`` uint8, with random numbers from the seed."""
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()
         chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
         jobs = [(*self._arguments, chunk, seed + number) for number, chunk in enumerate(chunks)]

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device, without a loop over images."""
+"""Geometric augmentation of whole batches on their device, without a loop over images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def random_crop_flip(
     Args:
         pixels: ``(B, 3, H, W)`` float.
         side: height and width of the result in pixels.
-        scale: range of the square's side, as a part of the image's.
+        scale: range of the square's side, as a share of the image's.
         generator: source of randomness, on the images' device.
 
     Returns:
@@ -36,19 +36,19 @@ def random_crop_flip(
 def similarity_matrices(
     scale: Tensor, angle: Tensor, shift: Tensor, side: int, box: tuple[float, float, float] | None = None
 ) -> Tensor:
-    """Where each pixel of warped images is read from.
+    """Return the matrices that map each pixel of warped images to its source in the images.
 
-    A pixel q of the result lies at ``c + L s t + (L s / side) R (q - side / 2)`` in the image, c and L being the
-    box's centre and side, and R turning x towards y (clockwise, as y points down).
+    A pixel q of the result comes from ``c + L s t + (L s / side) R (q - side / 2)`` in the image, where c and L are the
+    box's centre and side, and R rotates x towards y (clockwise, as y points down).
 
     Args:
-        scale, angle: ``(B,)``: s, and the angle in radians.
-        shift: ``(B, 2)``, t, x and y as a part of the box's scaled side.
+        scale, angle: ``(B,)``, s, and the angle in radians.
+        shift: ``(B, 2)``, t, x and y as a share of the box's scaled side.
         side: height and width of the images in pixels.
-        box: left, top and side in pixels; None is the whole image.
+        box: left, top and side in pixels; None means the whole image.
 
     Returns:
-        ``(B, 2, 3)``: the map of pixel indices (x, y, 1) of the result to those of the image.
+        ``(B, 2, 3)``: matrices from pixel indices (x, y, 1) of the result to those of the image.
 
     Source: PartFormer, section 4.3, as published with its code.
     """
@@ -71,12 +71,13 @@ def random_similarity(
     shift: float = 0.05,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Each image turned, scaled and shifted at random, black where nothing of it comes to lie.
+    """Rotate, scale and shift each image at random, with black outside the image.
 
     Args:
         pixels: ``(B, C, S, S)`` float.
-        degrees: standard deviation of the angle, which is cut at ``max_degrees``.
-        scale, shift: standard deviation and cut of the scale, and of the shift as a part of the side.
+        degrees: standard deviation of the angle, in degrees.
+        max_degrees: largest angle, in degrees, to which angles are clipped.
+        scale, shift: standard deviation and bound of the scale, and of the shift as a share of the side.
         generator: source of randomness, on the images' device.
 
     Source: PartFormer, section 4.3; the distributions as published with its code.

@@ -1,4 +1,4 @@
-"""Random crops, turns, flips and colours of images with their masks, in whole batches on their device."""
+"""Random crops, rotations, flips and colours of images with their masks, for whole batches on their device."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolat
 
 
 def random_view(images: Tensor, aspects: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """A random part of each image, turned and flipped.
+    """Crop a random part of each image, rotated and flipped.
 
-    A part covers 35 to 115 % of its image's area; beyond the border the image is reflected.
+    A part covers 35 to 115 % of its image's area; beyond the border, the image is reflected.
 
     Args:
         images: ``(B, C, S, S)`` float, each squashed to a square.
-        aspects: ``(B,)``, width over height of each before that.
+        aspects: ``(B,)``, width divided by height of each image before it was squashed.
         side: height and width of the result in pixels.
         generator: source of randomness, on the images' device.
 
@@ -37,7 +37,7 @@ def random_view(images: Tensor, aspects: Tensor, side: int, generator: torch.Gen
 
 
 def random_colours(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images ``(B, 3, H, W)`` in 0..1 of other brightness, contrast, saturation and tint; some grey, some blurred."""
+    """Change brightness, contrast, saturation and tint of images ``(B, 3, H, W)`` in 0..1; grey or blur some."""
     draw = _Draws(len(images), images.device, generator)
     ranges = (0.6, 1.4), (0.6, 1.4), (0.3, 1.6)
     brightness, contrast, saturation = (draw.uniform(*each)[:, None, None, None] for each in ranges)
@@ -55,7 +55,7 @@ def random_colours(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class _Draws:
-    """Random numbers ``(count,)`` on a device."""
+    """A source of random numbers ``(count,)`` on a device."""
 
     def __init__(self, count: int, device: torch.device, generator: torch.Generator) -> None:
         self._shape, self._device, self._generator = (count,), device, generator

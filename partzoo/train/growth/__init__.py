@@ -1,1 +1,1 @@
-"""Larger models that begin from smaller trained ones."""
+"""Growth of larger models from smaller trained ones."""

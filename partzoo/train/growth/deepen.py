@@ -1,7 +1,7 @@
-"""A deeper model of Spatial Reasoning that starts where a trained shallower one stands.
+"""Growth of a deeper Spatial Reasoning model from a trained shallower one, with the same features at the start.
 
-New residual blocks add zero, as their last normalization multiplies by zero; what they add it to is not negative, so
-they hand it on as it is. The deeper model computes the same features before its first step.
+New residual blocks add zero, because their last normalization multiplies by zero. Their input is not negative, so the
+final ReLU passes it on unchanged. The deeper model computes the same features before its first step.
 
 Source: Chen et al., "Net2Net: accelerating learning via knowledge transfer" (2016), section 2.3, deeper networks.
 """
@@ -24,24 +24,24 @@ GROWING = ("backbone", "size", "patch_size")
 
 
 def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatial:
-    """A ResNet of more blocks with the features and relations of a smaller one.
+    """Grow a ResNet with more blocks that has the features and relations of a smaller one.
 
     Args:
-        small: trained, in float32.
+        small: trained model in float32.
         entry: architecture of the large model.
-        config: its configuration: a ResNet whose stages have the small one's widths and at least its blocks. Its
-            images and patches may have another size, all else is equal.
+        config: configuration of the large model: a ResNet with the same widths and at least as many blocks per stage.
+            The sizes of images and patches may differ; everything else must be equal.
 
     Returns:
-        The large model, with random state taken from torch's generator.
+        The large model, with random parameters drawn from torch's generator.
 
     Raises:
-        UsageError: the configuration cannot be grown from the small one's.
+        UsageError: the configuration cannot be grown from the small model's.
     """
     old, new = dataclasses.asdict(small.config), dataclasses.asdict(config)
     differing = [name for name in old if name not in GROWING and old[name] != new[name]]
     if differing:
-        changes = ", ".join(f"{name}={new[name]!r} in place of {old[name]!r}" for name in differing)
+        changes = ", ".join(f"{name}={new[name]!r} instead of {old[name]!r}" for name in differing)
         raise UsageError(
             f"{entry.name} has {changes}, but only {', '.join(GROWING)} can differ from the smaller model."
         )
@@ -65,7 +65,7 @@ def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatia
 
 
 def spread(small: int, large: int) -> list[int]:
-    """Indices of the trained blocks among all blocks, evenly spread; the first block stays first."""
+    """Return the indices of the trained blocks among all blocks, evenly spread; the first block stays first."""
     return [index * large // small for index in range(small)]
 
 
@@ -78,7 +78,7 @@ def _fits(small: nn.Module, large: nn.Module) -> bool:
 
 
 def _stage(network: nn.Module, name: str) -> Any:
-    """The blocks of a stage, in a sequence."""
+    """Return the blocks of a stage, in a sequence."""
     return network.get_submodule(name)
 
 

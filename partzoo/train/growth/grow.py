@@ -1,9 +1,9 @@
-"""Larger models with the outputs of a trained smaller one: PART's here, Spatial Reasoning's in ``deepen``.
+"""Growth of larger models that compute the same as a trained smaller one: PART here, Spatial Reasoning in ``deepen``.
 
-Wider: channels, heads and hidden units are repeated a whole number of times, and what reads them shares its
+Wider models repeat channels, heads and hidden units a whole number of times, and layers that read them share their
 weights among the copies, unevenly at random, so that copies can diverge in training. A repeated vector has the mean
-and variance of its original, so LayerNorm is kept exactly. Deeper: new blocks add zero, as their last layers are
-zero. Either way the larger model computes the same function before its first step, up to rounding.
+and variance of its original, so LayerNorm is kept exactly. Deeper models have new blocks that add zero, because their
+last layers are zero. In both cases the larger model computes the same function before its first step, up to rounding.
 
 Source: Chen et al., "Net2Net: accelerating learning via knowledge transfer" (2016), for sharing among copies.
 """
@@ -29,21 +29,21 @@ GROWING = ("dim", "depth", "heads")
 
 
 def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float = 0.5) -> Part:
-    """A PART model of a larger configuration with the outputs of a smaller one.
+    """Grow a PART model of a larger configuration with the outputs of a smaller one.
 
     Args:
-        small: trained, in float32.
+        small: trained model in float32.
         entry: architecture of the large model.
-        config: its configuration: ``dim`` and ``heads`` the same whole multiple of the small model's, ``depth`` at
-            least its own, all else equal.
-        noise: how unevenly copies share their weights, in standard deviations of a layer's shared weights; with 0,
-            copies would stay equal for ever.
+        config: configuration of the large model: ``dim`` and ``heads`` are the same multiple of the small model's,
+            ``depth`` is at least the small model's, and everything else is equal.
+        noise: unevenness of the copies' shares of weights, in standard deviations of a layer's shared weights; with 0,
+            copies would stay equal forever.
 
     Returns:
-        The large model, with random state taken from torch's generator.
+        The large model, with random parameters drawn from torch's generator.
 
     Raises:
-        UsageError: the configuration cannot be grown from the small one's.
+        UsageError: the configuration cannot be grown from the small model's.
     """
     times = _times(small, entry, config)
     large = cast(Part, build(entry, config))
@@ -67,22 +67,22 @@ def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) ->
 
     Raises:
         UsageError: the weights are of another method, or cannot grow into this model.
-        WeightsError: they cannot be read.
+        WeightsError: the weights cannot be read.
     """
     small = load(name, device="cpu", dtype="float32")
     if isinstance(small, Part) and isinstance(config, PartConfig):
         return grow(small, entry, config)
     if isinstance(small, Spatial) and isinstance(config, SpatialConfig):
         return deepen(small, entry, config)
-    raise UsageError(f"{entry.name} cannot grow from {name}, which is not a {entry.family} model. Name another one.")
+    raise UsageError(f"{entry.name} cannot grow from {name}, which is not a {entry.family} model. Choose another.")
 
 
 def _times(small: Part, entry: Architecture, config: PartConfig) -> int:
-    """Number of copies of each channel."""
+    """Return the number of copies of each channel."""
     old, new = dataclasses.asdict(small.config), dataclasses.asdict(config)
     differing = [name for name in old if name not in GROWING and old[name] != new[name]]
     if differing:
-        changes = ", ".join(f"{name}={new[name]!r} in place of {old[name]!r}" for name in differing)
+        changes = ", ".join(f"{name}={new[name]!r} instead of {old[name]!r}" for name in differing)
         raise UsageError(
             f"{entry.name} has {changes}, but only {', '.join(GROWING)} can differ from the smaller model."
         )
@@ -116,7 +116,9 @@ def _relative(small: Any, large: Any, times: int, noise: float) -> None:
     for name in ("query", "key", "value", "out"):
         if isinstance(getattr(small, name), nn.Linear):
             _linear(getattr(small, name), getattr(large, name), times, noise)
-    if isinstance(small.query, nn.Identity):  # one head: its logits are the copies' sum over the root of their number
+    if isinstance(small.query, nn.Identity):
+        # Without projections there is one head: its logits are summed over all copies, but divided by the root of their
+        # number only, so one more root is needed.
         large.pair.weight.mul_(times**-0.5)
         large.pair.bias.mul_(times**-0.5)
     _linear(small.head, large.head, times, noise, outputs=0)
@@ -131,8 +133,8 @@ def _linear(small: nn.Linear, large: nn.Linear, times: int, noise: float, *, inp
     """Repeat a layer's outputs and share its weights among the copies of its inputs.
 
     Args:
-        small, large: the layers.
-        times: copies of each channel.
+        small, large: the layers to copy from and to.
+        times: number of copies of each channel.
         noise: unevenness of the shares.
         inputs: number of token vectors that the layer reads one after the other; 0 if it reads no channels (pixels).
         outputs: number of vectors that it writes one after the other (3 for queries, keys and values); 0 if it writes
@@ -150,7 +152,7 @@ def _linear(small: nn.Linear, large: nn.Linear, times: int, noise: float, *, inp
 
 
 def _repeat(values: Tensor, times: int, vectors: int) -> Tensor:
-    """Every one of ``vectors`` vectors along the first axis ``times`` times, copy after copy."""
+    """Repeat every one of ``vectors`` vectors along the first axis ``times`` times, copy after copy."""
     if not vectors:
         return values
     return values.unflatten(0, (vectors, 1, -1)).expand(-1, times, *[-1] * values.ndim).flatten(0, 2)

@@ -1,1 +1,1 @@
-"""Losses, one file for each method, each function with its equation."""
+"""Losses, with one file for each method; each function states its equation."""

@@ -1,4 +1,4 @@
-"""Loss of a foreground model."""
+"""The loss of a foreground model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, interpolate
 
-LEVEL_WEIGHTS = (1.0, 0.6, 0.4, 0.3, 0.2)  # of the logits at strides 2 to 32
+LEVEL_WEIGHTS = (1.0, 0.6, 0.4, 0.3, 0.2)  # weights of the logits at strides 2 to 32
 EDGE_WEIGHT = 4.0
 
 
 def structure_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy and intersection over union, both with more weight near the outline.
+    """Compute cross-entropy and intersection over union, both with more weight near the outline.
 
-    A pixel weighs 1 + 4 |a - t|, with t its target and a the mean target of a window of a quarter of the side.
+    A pixel's weight is 1 + 4 |a - t|, where t is its target and a the mean target of a window of a quarter of the side.
 
     Args:
         logits: ``(B, 1, H, W)``.
@@ -40,12 +40,12 @@ def structure_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def pyramid_loss(levels: Sequence[Tensor], target: Tensor, weights: Tensor) -> Tensor:
-    """:func:`structure_loss` summed over the levels of a pyramid.
+    """Sum :func:`structure_loss` over the levels of a pyramid.
 
     Args:
         levels: logits ``(B, 1, h_i, w_i)``, the finest first.
         target: ``(B, 1, H, W)``, 0..1, at the finest level's size.
-        weights: ``(B,)``, what each image counts.
+        weights: ``(B,)``, weight of each image.
     """
     total = torch.zeros((), device=target.device)
     for logits, share in zip(levels, LEVEL_WEIGHTS, strict=True):

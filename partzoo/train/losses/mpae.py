@@ -1,7 +1,7 @@
 """The objectives of MPAE.
 
-Part maps have the background first, as everywhere in partzoo. Sums over an image's cells that the paper leaves as they
-are, are means here, so that a weight serves every size.
+Part maps have the background first, as everywhere in partzoo. Where the paper sums over an image's cells, these
+functions take the mean, so that a weight works for every size.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
-PRESENT = 1e-3  # a part is in an image when its area in cells is above this
+PRESENT = 1e-3  # smallest area, in cells, of a part that counts as present in an image
 
 
 def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_image: bool = True) -> Tensor:
-    """How much is missing for each part to appear in each group of images, and for some part in each image.
+    """Measure how far each part is from appearing in each group of images, and any part from appearing in each image.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities of the foreground parts.
-        group: images in a group; the last one may be smaller. None is the whole batch.
-        pool: side of the averages of neighbouring cells that are looked at; 1 is the paper's, 3 the published code's.
-        every_image: ask for a part in each image too; without it, and with ``group=None``, this is the presence
+        group: number of images in a group; the last group may be smaller. None makes the whole batch one group.
+        pool: side of the neighbourhoods over which maps are averaged first: 1 in the paper, 3 in the published code.
+        every_image: whether to require a part in each image too; if not, and with ``group=None``, this is the presence
             loss of PDiscoFormer (Aniraj et al., ECCV 2024).
 
     Returns:
@@ -39,10 +39,10 @@ def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_ima
 
 
 def background_loss(background: Tensor, *, pool: int = 3) -> Tensor:
-    """How much is missing for the background to appear near the border of each image.
+    """Measure how far the background is from appearing near the border of each image.
 
     Args:
-        background: ``(B, h, w)`` its probability.
+        background: ``(B, h, w)`` probability of the background.
         pool: as in :func:`foreground_loss`.
 
     Returns:
@@ -57,7 +57,7 @@ def background_loss(background: Tensor, *, pool: int = 3) -> Tensor:
 
 
 def region_features(maps: Tensor, features: Tensor) -> Tensor:
-    """Mean feature of each part's region, up to its length, which the cosine of equation 9 does not see.
+    """Compute the mean feature of each part's region, up to its length, which does not affect the cosine of equation 9.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities.
@@ -72,7 +72,7 @@ def region_features(maps: Tensor, features: Tensor) -> Tensor:
 
 
 def present_parts(maps: Tensor) -> Tensor:
-    """Which parts are in which images: ``(B, K, h, w)`` probabilities -> ``(B, K)`` bool."""
+    """Return which parts are in which images: ``(B, K)`` bool from ``(B, K, h, w)`` probabilities."""
     return maps.detach().sum((2, 3)) > PRESENT
 
 
@@ -85,16 +85,16 @@ def semantic_loss(
     margin: float = 0.5,
     over_regions: bool = False,
 ) -> Tensor:
-    """Cross-entropy that matches each present part's region with its descriptor, with an angular margin.
+    """Compute the cross-entropy of matching each present part's region with its descriptor, with an angular margin.
 
     Args:
-        regions: ``(B, K, D)`` of :func:`region_features`.
+        regions: ``(B, K, D)``, as computed by :func:`region_features`.
         descriptors: ``(B, K, D)`` of the foreground parts.
         present: ``(B, K)`` bool; absent parts count as zero.
         scale: factor of the cosines.
-        margin: added to the angle of the right pairs, in radians.
-        over_regions: find the region of each descriptor among the present ones, as in the paper; else the descriptor
-            of each region among all, as in the published code.
+        margin: angle in radians that is added for the right pairs.
+        over_regions: whether to find each descriptor's region among the present ones, as in the paper; otherwise each
+            region's descriptor is found among all, as in the published code.
 
     Returns:
         A scalar, mean over parts and batch.
@@ -103,7 +103,7 @@ def semantic_loss(
     """
     cosines = normalize(regions, dim=-1, eps=1e-12) @ normalize(descriptors, dim=-1, eps=1e-12).mT
     right = cosines.diagonal(dim1=1, dim2=2)
-    # The slope of the sine is infinite where the angle is zero.
+    # The sine's gradient with respect to the cosine is infinite where the angle is zero.
     sines = (1 - right**2).clamp(1e-12, 1).sqrt()
     beyond = right - margin * sin(pi - margin)
     right = torch.where(right > cos(pi - margin), right * cos(margin) - sines * sin(margin), beyond)
@@ -115,7 +115,7 @@ def semantic_loss(
 
 
 def variation_loss(maps: Tensor) -> Tensor:
-    """Differences of neighbouring cells, added over the parts, mean over cells and batch.
+    """Sum the differences of neighbouring cells over the parts, and average over cells and batch.
 
     Args:
         maps: ``(B, K + 1, h, w)`` probabilities, background included.
@@ -130,7 +130,7 @@ def variation_loss(maps: Tensor) -> Tensor:
 
 
 def entropy_loss(maps: Tensor) -> Tensor:
-    """Entropy of the parts at a cell, mean over cells and batch.
+    """Compute the entropy of the parts at a cell, averaged over cells and batch.
 
     Args:
         maps: ``(B, K + 1, h, w)`` probabilities, background included.

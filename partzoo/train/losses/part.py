@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def relative_position_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of translations, over pairs and coordinates.
+    """Compute the mean squared error of translations, over pairs and coordinates.
 
     Args:
         predicted, target: ``(B, S, 2)``, in patches; ``(B, S, 4)`` with relative sizes.

@@ -19,20 +19,20 @@ VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
 def perceptual_loss(
     found: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float] | None = None
 ) -> Tensor:
-    """Mean absolute difference of feature maps, layer by layer, added up.
+    """Sum the mean absolute differences of feature maps over the layers.
 
     Args:
-        found, target: a network's maps of reconstructions and of images, layer by layer.
+        found, target: feature maps of reconstructions and of images, layer by layer.
         weights: one weight for each layer (``VGG_WEIGHTS`` are the published ones); None divides each layer by the mean
-            absolute activation of its target, so that all layers of any network count alike.
+            absolute activation of its target, so that all layers of any network count equally.
 
     Returns:
         A scalar.
 
     Raises:
-        UsageError: the number of weights differs from that of layers.
+        UsageError: the numbers of weights and of layers differ.
 
-    Source: PartFormer, equation 7, as mean instead of sum.
+    Source: PartFormer, equation 7, with the mean instead of the sum.
     """
     if weights is not None and len(weights) != len(found):
         raise UsageError(
@@ -47,12 +47,12 @@ def perceptual_loss(
 
 
 def total(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of scalars, one after the other."""
+    """Add up scalars, one after the other."""
     return functools.reduce(operator.add, terms)
 
 
 def concentration_loss(maps: Tensor) -> Tensor:
-    """Variance of each part's place, added over the parts, mean over the batch.
+    """Sum the variance of each part's position over the parts, and average over the batch.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities of the foreground parts.
@@ -77,7 +77,7 @@ def _variance(share: Tensor, place: Tensor) -> Tensor:
 
 
 def area_loss(maps: Tensor, alpha: float) -> Tensor:
-    """How small the parts are: ``1 / (1 + area / alpha)``, added over the parts, mean over the batch.
+    """Penalize small parts: sum ``1 / (1 + area / alpha)`` over the parts, and average over the batch.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities of the parts that should not vanish.
@@ -93,13 +93,13 @@ def area_loss(maps: Tensor, alpha: float) -> Tensor:
 
 
 def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, margin: float = 0.5) -> Tensor:
-    """Cross-entropy of part representations against one vector for each part, with an angular margin.
+    """Compute the cross-entropy of part representations against one vector for each part, with an angular margin.
 
     Args:
         parts: ``(B, K, D)`` representations of the foreground parts.
-        prototypes: ``(K, D)``, or ``(B, K, D)`` where images are of several classes.
+        prototypes: ``(K, D)``, or ``(B, K, D)`` if the images are of several classes.
         scale: factor of the cosines.
-        margin: added to the angle of the right pairs, in radians.
+        margin: angle in radians that is added for the right pairs.
 
     Returns:
         A scalar, mean over parts and batch.
@@ -109,7 +109,7 @@ def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, mar
     with torch.autocast(parts.device.type, enabled=False):
         cosines = normalize(parts.float(), dim=-1) @ normalize(prototypes.float(), dim=-1).mT
     right = cosines.diagonal(dim1=1, dim2=2)
-    # The slope of the sine is infinite where the angle is zero.
+    # The sine's gradient with respect to the cosine is infinite where the angle is zero.
     sines = (1 - right**2).clamp(1e-12, 1).sqrt()
     beyond = right - margin * sin(pi - margin)
     right = torch.where(right > cos(pi - margin), right * cos(margin) - sines * sin(margin), beyond)

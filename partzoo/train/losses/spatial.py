@@ -1,4 +1,4 @@
-"""Objective of Spatial Reasoning."""
+"""The objective of Spatial Reasoning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 
 def relation_loss(predicted: Tensor, targets: Tensor, alpha: float = 2.0, focus: float = 0.0) -> dict[str, Tensor]:
-    """Cross-entropy of the logit plus ``alpha`` times the mean squared error of both positions.
+    """Compute the logit's cross-entropy, and add ``alpha`` times the mean squared error of both positions.
 
     Args:
         predicted, targets: ``(P, 3)``, positions and then the logit or class.
-        alpha: 2 is the paper's sum of two errors, 1 the published code's.
-        focus: gamma of the focal loss: a pair counts half the wrong class's probability to this power. 0 is the plain
-            cross-entropy.
+        alpha: weight of the position error; 2 as in the paper, which sums two errors, or 1 as in the published code.
+        focus: gamma of the focal loss: a pair's weight is half of the wrong class's probability to this power. 0 means
+            plain cross-entropy.
 
     Returns:
         Scalars ``"loss"``, ``"same"`` and ``"position"``, before ``alpha``.

@@ -1,7 +1,7 @@
-"""The training methods, one module each: what a method draws from a batch, and which loss it minimizes.
+"""The training methods, with one module each, which defines what is drawn from a batch and which loss is minimized.
 
-A module here with a :class:`partzoo.train.tasks.base.Task` that has a ``METHOD`` adds a method to ``partzoo train``;
-nothing else has to be touched, apart from a recipe for it.
+A module here with a :class:`partzoo.train.tasks.base.Task` that has a ``METHOD`` adds a method to ``partzoo train``.
+Apart from a recipe for it, nothing else needs to change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from partzoo.train.tasks.base import Task
 
 @functools.cache
 def methods() -> dict[str, type[Task]]:
-    """Every method's task by the method's name, in alphabetical order."""
+    """Return every method's task by the method's name, in alphabetical order."""
     modules = [importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)]
     classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
     tasks = {kind.METHOD: kind for kind in classes if issubclass(kind, Task) and kind.METHOD}
@@ -24,10 +24,10 @@ def methods() -> dict[str, type[Task]]:
 
 
 def find_method(name: str) -> type[Task]:
-    """The task of a method.
+    """Return the task of a method.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: the method is unknown.
     """
     if name not in methods():
         raise UsageError(f"Unknown method {name!r}. The methods are {', '.join(methods())}.")

@@ -1,4 +1,4 @@
-"""The base class of tasks: what the training driver and its loop ask of a method."""
+"""The base class of tasks, with everything that the training driver and its loop call."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from partzoo.train.datasets import DataOptions, read_images
 class Task(nn.Module):
     """A model together with its training objective.
 
-    A subclass needs ``CONFIG``, a constructor whose options are named arguments, and ``forward``; the rest has
-    defaults. :func:`partzoo.train.run.train` calls the other methods in the order in which they stand here.
+    A subclass needs ``CONFIG``, a constructor whose options are keyword arguments, and ``forward``; the rest has
+    defaults. :func:`partzoo.train.run.train` calls the other methods in the order in which they are defined here.
 
     Attributes:
-        METHOD: name of the method in ``partzoo train``; empty where a task is used from Python alone.
-        RECIPE: recipe to train by where none is named.
+        METHOD: name of the method in ``partzoo train``; empty if the task is only used from Python.
+        RECIPE: recipe to train by if none is named.
         CONFIG: configuration class of the architectures that the method trains.
-        DATA: dataclass that says how the method's data is read.
-        START: argument of ``train`` that names the model which training starts from, in place of the recipe's parent;
-            empty where only a recipe can name one.
+        DATA: dataclass of options for reading the method's data.
+        START: argument of ``train`` that names the model which training starts from, instead of the recipe's parent;
+            empty if only a recipe can name one.
         NEEDS_LABELS: whether every image needs a class; the model's configuration then gets their number.
         UNDECAYED: endings of the names of parameters that ``LoopOptions.decay`` counts as vectors.
         ENDS: names of the first and last modules. Muon leaves them to AdamW, as its authors advise.
-        model: what is trained and saved.
+        model: model that is trained and saved.
     """
 
     METHOD: ClassVar[str] = ""
@@ -48,7 +48,7 @@ class Task(nn.Module):
 
     @classmethod
     def inherit(cls, parent: str) -> tuple[str, dict[str, Any]] | None:
-        """Architecture and configuration values that a parent dictates; None where it dictates none."""
+        """Return the architecture and the configuration values that a parent dictates, or None if it dictates none."""
         return None
 
     @staticmethod
@@ -56,8 +56,8 @@ class Task(nn.Module):
         """Read the training data.
 
         Args:
-            folder: where the data is.
-            options: how it is read, an instance of ``DATA``.
+            folder: folder of the data.
+            options: options for reading, an instance of ``DATA``.
             config: configuration of the model, as far as it does not depend on the data.
             seed: random seed of the sampling from the data.
         """
@@ -65,16 +65,16 @@ class Task(nn.Module):
 
     @classmethod
     def config_from(cls, examples: Examples) -> dict[str, Any]:
-        """Configuration values of the model that the data dictates."""
+        """Return the configuration values of the model that the data dictates."""
         return {"classes": len(examples.classes)} if cls.NEEDS_LABELS else {}
 
     @classmethod
     def start(cls, entry: Architecture, config: Any, parent: str | None) -> Any:
-        """The model that training starts with; by default random weights, whatever the parent."""
+        """Return the model that training starts with; by default with random weights, whatever the parent."""
         return build(entry, config)
 
     def prepare(self, folder: str | Path, options: Any, examples: Any) -> None:
-        """Get ready for training on ``examples``, which :meth:`read` read from ``folder`` by ``options``."""
+        """Prepare for training on ``examples``, which :meth:`read` read from ``folder`` with ``options``."""
 
     def fit(
         self,
@@ -86,14 +86,14 @@ class Task(nn.Module):
         progress: bool = True,
         device: Device = None,
     ) -> loop.Progress:
-        """Train; by default in :func:`partzoo.train.loop.fit`, whose arguments these are."""
+        """Train, by default with :func:`partzoo.train.loop.fit`, which has the same arguments."""
         return loop.fit(self, examples, options, out, resume=resume, progress=progress, device=device)
 
     def finish(self, out: str | Path) -> None:
-        """Measure the trained model, once the budget is spent, and write figures to the run's folder."""
+        """Measure the trained model, once the budget is spent, and write its figures to the run's folder."""
 
     def rate_factor(self, name: str) -> float:
-        """Factor of the learning rate for the parameter of this name."""
+        """Return the factor of the learning rate for the parameter of this name."""
         return 1.0
 
     def forward(
@@ -102,9 +102,9 @@ class Task(nn.Module):
         """Compute the loss of a batch.
 
         Args:
-            pixels: uint8 images ``(B, 3, S, S)``, or whatever else :meth:`read` brings.
+            pixels: uint8 images ``(B, 3, S, S)``, or the batches of another kind of data that :meth:`read` returns.
             labels: ``(B,)`` int64, or None.
-            done: part of the budget that is spent, 0..1.
+            done: share of the budget that is spent, 0..1.
             generator: source of random numbers on the images' device.
 
         Returns:

@@ -11,13 +11,13 @@ from partzoo.train.tasks.base import Task
 
 
 class ClassifyTask(Task):
-    """Cross-entropy with label smoothing on randomly cropped and flipped images.
+    """A task that trains on class labels, with label smoothing and randomly cropped and flipped images.
 
     Args:
-        model: the network.
+        model: network to train.
         smoothing: label smoothing.
-        small_side, small_until: images have ``small_side`` pixels until this part of the budget is spent, which makes
-            the early steps cheaper, and afterwards the model's own size.
+        small_side, small_until: images have ``small_side`` pixels until this share of the budget is spent, which makes
+            the early steps cheaper, and afterwards the model's size.
     """
 
     METHOD = "classify"
@@ -40,7 +40,7 @@ class ClassifyTask(Task):
         preprocess = self.model.preprocess
         side = self.small_side if done < self.small_until else preprocess.size
         x = random_crop_flip(preprocess.normalize(pixels), side, generator=generator)
-        assert labels is not None  # NEEDS_LABELS
+        assert labels is not None  # guaranteed by NEEDS_LABELS
         logits = self.model.classify(x.contiguous(memory_format=torch.channels_last))
         loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}

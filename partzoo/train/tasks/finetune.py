@@ -1,7 +1,7 @@
-"""Finetuning of PART with labels, end to end; the same training from random weights is the labelled baseline.
+"""Finetuning of PART with labels; the same training from random weights is the labelled baseline.
 
 PART, section 4, "Training setup", and section 8.1: DeiT's supervised protocol (Touvron et al., "Training data-efficient
-image transformers & distillation through attention", ICML 2021, table 9) on the patches of the ordinary grid.
+image transformers & distillation through attention", ICML 2021, table 9) on the patches of the regular grid.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ HELD_OUT = "held-out.json"
 
 
 class FinetuneTask(Task):
-    """Cross-entropy of classes from the class token, on augmented images.
+    """A task that finetunes all weights by cross-entropy of the classes, from the class token, on augmented images.
 
     Args:
         model: network with a pretrained or a random encoder.
-        layer_decay: factor between the learning rates of a layer and of the next one; DeiT has 1.
+        layer_decay: factor between the learning rates of a layer and of the next one; 1 in DeiT.
         smoothing: label smoothing.
         mixup, cutmix: alpha of mixup and of cutmix; each batch gets one of them at random, and 0 leaves one out.
         policy: RandAugment policy as timm writes it; empty leaves it out.
         erasing: probability that a rectangle of an image is erased.
-        scale: range of the area of a random crop, as a part of the image's.
-        padding: shift images by up to this many pixels instead of cropping them; 0 crops.
-        repeats: number of copies of an image in a batch, each augmented on its own (repeated augmentation).
+        scale: range of the area of a random crop, as a share of the image's.
+        padding: largest shift in pixels that replaces cropping; 0 means crops.
+        repeats: number of copies of an image in a batch, each augmented separately (repeated augmentation).
         workers: number of additional processes for RandAugment.
 
     Raises:
-        UsageError: a value is out of its range.
+        UsageError: a value is out of range.
     """
 
     METHOD = "finetune"
@@ -77,9 +77,7 @@ class FinetuneTask(Task):
     ) -> None:
         super().__init__()
         if not 0 < layer_decay <= 1 or min(mixup, cutmix, erasing, smoothing, padding, workers) < 0 or repeats < 1:
-            raise UsageError(
-                "layer_decay must lie in 0..1, repeats must be 1 or more, and nothing else may be below 0."
-            )
+            raise UsageError("layer_decay must be in 0..1, repeats must be 1 or more, and nothing else may be below 0.")
         self.model = model
         train_fast(model.blocks, model.side**2)
         self.layer_decay, self.smoothing = layer_decay, smoothing
@@ -101,16 +99,16 @@ class FinetuneTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: PartClassifierConfig, parent: str | None) -> PartClassifier:
-        """The encoder of a PART model, all else with random weights; without a parent, all of it."""
+        """Return a model with a PART model's encoder and random weights elsewhere; without a parent, all are random."""
         if not parent:
             return super().start(entry, config, parent)
-        # Loading may draw random numbers, and the new layers' weights should depend on the seed alone.
+        # Loading may draw random numbers, but the new layers' weights should depend on the seed alone.
         with torch.random.fork_rng(devices=[]):
             part = parent_of(parent)
         return PartClassifier.from_part(part, **asdict(config))
 
     def prepare(self, folder: str | Path, options: DataOptions, examples: ImageSet) -> None:
-        """Read the held-out images before training, so that a folder without any is refused in time."""
+        """Read the held-out images before training, so that a folder without any is refused early."""
         self.unseen = held_out(folder, options, examples)
 
     def finish(self, out: str | Path) -> None:
@@ -124,7 +122,7 @@ class FinetuneTask(Task):
     def forward(
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        assert labels is not None  # NEEDS_LABELS
+        assert labels is not None  # guaranteed by NEEDS_LABELS
         x, goal = self.augmented(pixels, labels, generator)
         logits = self.model.classify(x)
         loss = nn.functional.cross_entropy(logits, goal, label_smoothing=0.0 if self.mix else self.smoothing)
@@ -132,7 +130,7 @@ class FinetuneTask(Task):
         return {"loss": loss, "accuracy": hits.float().mean()}
 
     def augmented(self, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Normalized images, and their classes: numbers ``(B,)``, or shares ``(B, classes)`` of mixed images.
+        """Return normalized images, and their classes: numbers ``(B,)``, or shares ``(B, classes)`` of mixed images.
 
         Raises:
             UsageError: the number of images to mix is odd.
@@ -144,7 +142,7 @@ class FinetuneTask(Task):
             pixels, labels = (
                 each[:count].repeat_interleave(self.repeats, dim=0)[: len(each)] for each in (pixels, labels)
             )
-            # Mixup pairs a batch with its reverse: repeats of an image must not meet.
+            # Mixup pairs a batch with its reverse, where the repeats of an image must not meet.
             order = torch.randperm(len(pixels), generator=generator, device=pixels.device)
             pixels, labels = pixels[order], labels[order]
         pixels = random_crops(pixels, scale=self.scale, padding=self.padding, generator=generator)
@@ -159,15 +157,15 @@ class FinetuneTask(Task):
 
 
 def layer_rate(name: str, depth: int, decay: float) -> float:
-    """Factor of the learning rate of a transformer's parameter under layer decay.
+    """Return the factor of the learning rate of a transformer's parameter under layer decay.
 
     Args:
-        name: name of the parameter, in the transformer itself or in a module that holds it.
+        name: name of the parameter, in the transformer itself or in a module that contains it.
         depth: number of blocks of the transformer.
         decay: factor from the rate of a layer to that of the layer before it.
 
     Returns:
-        ``decay ** (depth + 1 - layer)``: embeddings are layer 0, blocks 1 to ``depth``, all else ``depth + 1``.
+        ``decay ** (depth + 1 - layer)``: embeddings are layer 0, blocks 1 to ``depth``, others ``depth + 1``.
 
     Source: Bao et al., "BEiT: BERT pre-training of image transformers", 2022, appendix.
     """
@@ -183,7 +181,7 @@ def parent_of(name: str | Path) -> Part:
     """Load the PART model to finetune, by name, folder or file.
 
     Raises:
-        UsageError: it is not a PART model.
+        UsageError: the model is not a PART model.
     """
     part = load(name, device="cpu", dtype="float32")
     if not isinstance(part, Part):
@@ -192,10 +190,10 @@ def parent_of(name: str | Path) -> Part:
 
 
 def held_out(data: str | Path, options: DataOptions, trained: ImageSet) -> ImageSet:
-    """The held-out images of a folder, their labels numbered as those of the training images.
+    """Read the held-out images of a folder, with labels numbered as in the training images.
 
     Raises:
-        UsageError: there are none, or they have a class that the training images lack.
+        UsageError: there are no held-out images, or they have a class that the training images lack.
     """
     images = read_images(data, options, trained.side, split="val")
     if images.labels is None:

@@ -1,4 +1,4 @@
-"""Training of a foreground model, from masks or from those that a teacher draws."""
+"""Training of a foreground model, from given masks or from masks that a teacher draws."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from partzoo.train.losses.foreground import pyramid_loss
 from partzoo.train.masked_images import MaskedImages, MaskedOptions, read_masked
 from partzoo.train.tasks.base import Task
 
-STORED = 320  # side of the squares that examples are kept as, in pixels
-SIZES = (192, 224, 224, 256)  # of the views, one drawn for each step; multiples of 32
-AVERAGED = 0.998  # share of the averaged weights that a step keeps, once there are enough steps
+STORED = 320  # side in pixels of the squares that examples are stored as
+SIZES = (192, 224, 224, 256)  # sides of the views, one drawn for each step; multiples of 32
+AVERAGED = 0.998  # share of the averaged weights that a step keeps, after the first steps
 
 
 class ForegroundTask(Task):
-    """Random views of images against their masks, with the encoder's early stages and batch norms as they are.
+    """A task that trains on random views of images and their masks; the encoder's first stages and norms are fixed.
 
-    ``student`` is the network that the steps change; ``model``, which is saved, is the moving average of its weights.
+    ``student`` is the network that the steps change; ``model``, which is saved, has the moving average of its weights.
 
     Args:
         model: model to train.
         frozen: number of the encoder's first stages that, with the stem, are not trained.
-        encoder_rate: learning rate of the encoder as a part of the pyramid's.
+        encoder_rate: learning rate of the encoder, as a share of the pyramid's.
         teacher_weight: weight of an example whose mask a teacher drew.
     """
 
@@ -67,7 +67,7 @@ class ForegroundTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: ForegroundConfig, parent: str | None) -> ForegroundModel:
-        """A new model with the weights of its parent: a foreground model, or an encoder that becomes its own."""
+        """Return a new model with the weights of its parent, which is a foreground model or an encoder."""
         model = cast(ForegroundModel, build(entry, config))
         if parent:
             state = load(parent, device="cpu", dtype="float32").state_dict()
@@ -76,7 +76,7 @@ class ForegroundTask(Task):
         return model
 
     def prepare(self, folder: str | Path, options: Any, examples: MaskedImages) -> None:
-        """Keep the examples: a step needs the aspects and the teachers of its own."""
+        """Keep the examples, because each step needs their aspect ratios, and whether a teacher drew their masks."""
         self.examples = examples
 
     def rate_factor(self, name: str) -> float:
@@ -84,7 +84,7 @@ class ForegroundTask(Task):
 
     def train(self, mode: bool = True) -> ForegroundTask:
         super().train(mode)
-        self.student.encoder.eval()  # statistics of batches of ten are worse than the parent's
+        self.student.encoder.eval()  # the statistics of small batches are worse than the parent's
         self.model.eval()
         return self
 
@@ -93,7 +93,7 @@ class ForegroundTask(Task):
     ) -> dict[str, Tensor]:
         self._average()
         examples = self.examples
-        assert examples is not None and labels is not None  # fit comes after prepare; labels are the examples' numbers
+        assert examples is not None and labels is not None  # prepare comes before fit; labels are the examples' numbers
         aspects, taught = examples.aspects.to(labels.device)[labels], examples.taught.to(labels.device)[labels]
         side = SIZES[int(torch.randint(len(SIZES), (), generator=generator, device=pixels.device))]
         views = random_view(pixels.float() / 255, aspects, side, generator)
@@ -105,7 +105,7 @@ class ForegroundTask(Task):
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the kept weights towards the trained ones, by more in the first steps."""
+        """Move the averaged weights towards the trained ones, by more in the first steps."""
         self.steps += 1
         keep = min(AVERAGED, float((1 + self.steps) / (10 + self.steps)))
         for mine, theirs in zip(self.model.parameters(), self.student.parameters(), strict=True):

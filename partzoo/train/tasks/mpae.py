@@ -1,4 +1,4 @@
-"""MPAE's training: images restored from a few of their patches and their part descriptors."""
+"""Training of MPAE: images are restored from a few of their patches and their part descriptors."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
 VGG_WEIGHTS = (5 / 32, 5 / 16, 5 / 8, 5 / 4, 5)
-DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # the largest that a view gets
+DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest random rotation, shift and scaling of a view
 
 
 class MpaeTask(Task):
-    """Descriptor-based masked restoration (MPAE, section 3); the defaults are the published code's.
+    """A task of descriptor-based masked restoration (MPAE, section 3), with the defaults of the published code.
 
-    The paper's own forms: ``pixels=0.5, perceptual=0.5, network_weights=(0, 0, 0, 0, 1)`` with VGG-19 (equation 3),
-    ``pool=1`` (4 and 5), ``over_regions=True`` (7). Its tables 4 to 6: a loss's weight of 0; ``mask_ratio``;
+    The paper's versions are ``pixels=0.5, perceptual=0.5, network_weights=(0, 0, 0, 0, 1)`` with VGG-19 (equation 3),
+    ``pool=1`` (4 and 5) and ``over_regions=True`` (7). Its tables 4 to 6 vary a loss's weight to 0, ``mask_ratio``,
     ``presence``, ``concentration``, and the model's ``classes``.
 
     Args:
-        model: model to train; its frozen encoder gets its pretrained weights here.
-        mask_ratio: part of the patches that is hidden (table 5); 1 hides them all.
+        model: model to train; the pretrained weights of its frozen encoder are loaded here.
+        mask_ratio: share of the patches that is hidden (table 5); 1 hides them all.
         group: number of images in a mini-group.
         presence: loss that keeps foreground parts present: ``"group"`` is equation 4, ``"batch"`` PDiscoFormer's
             presence loss, ``"area"`` PartFormer's area loss (table 6).
         restoration, foreground, background, semantic, variation, entropy: weights of the losses; 0 leaves one out
             (table 4).
-        concentration: weight of PartFormer's concentration loss, in place of variation and entropy (table 6).
-        network: encoder whose features are compared; the paper's is ``"timm/vgg19.tv_in1k"``.
-        network_weights: weights of its levels (``VGG_WEIGHTS`` as published); None divides each level by the mean of
-            its targets.
-        pixels, perceptual: weights of the two terms of equation 3; a second weight of 0 needs no network.
+        concentration: weight of PartFormer's concentration loss, used instead of variation and entropy (table 6).
+        network: encoder whose features are compared; the paper uses ``"timm/vgg19.tv_in1k"``.
+        network_weights: weights of the network's levels (``VGG_WEIGHTS`` as published); None divides each level by the
+            mean of its targets.
+        pixels, perceptual: weights of the two terms of equation 3; if ``perceptual`` is 0, no network is needed.
         alpha: area in cells at which the area loss is one half.
-        pool: cells along a side that presence is averaged over: 3 as published, 1 as in the paper.
-        over_regions: the paper's form of equation 7 in place of the published code's.
+        pool: side, in cells, of the neighbourhoods over which presence is averaged: 3 as published, 1 as in the paper.
+        over_regions: whether to use equation 7 as in the paper rather than as in the published code.
         scale, margin: s and m of equation 7.
-        augment: flip, turn, scale and shift the images at random.
+        augment: whether to flip, rotate, scale and shift the images at random.
     """
 
     METHOD = "mpae"
@@ -94,7 +94,7 @@ class MpaeTask(Task):
         if presence not in ("group", "batch", "area"):
             raise UsageError(f"presence={presence!r}, but it must be 'group', 'batch' or 'area'.")
         if not 0 <= mask_ratio <= 1:
-            raise UsageError(f"mask_ratio={mask_ratio}, but it must lie between 0 and 1.")
+            raise UsageError(f"mask_ratio={mask_ratio} must be between 0 and 1.")
         self.model = model
         self.model.encoder = cast(Encoder, load(model.config.encoder, device="cpu", dtype="float32"))
         self.network = cast(Encoder, load(network, device="cpu", dtype="float32")) if perceptual else None
@@ -134,7 +134,7 @@ class MpaeTask(Task):
         return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None)
 
     def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of the objective.
+        """Compute the terms of the objective.
 
         Args:
             x: normalized images ``(B, 3, H, W)`` of whole patches.
@@ -170,14 +170,14 @@ class MpaeTask(Task):
         return foreground_loss(foreground, self.group if grouped else None, pool=self.pool, every_image=grouped)
 
     def _semantic(self, foreground: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
-        """Equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
+        """Compute equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
         with torch.autocast(foreground.device.type, enabled=False):
             regions = region_features(foreground, features.to(foreground.dtype))
             descriptors, present = descriptors.to(foreground.dtype), present_parts(foreground)
             return semantic_loss(regions, descriptors, present, **self.semantics)
 
     def _difference(self, restored: Tensor, x: Tensor) -> Tensor:
-        """Equation 3, at the size of the restored images."""
+        """Compute equation 3, at the size of the restored images."""
         restored = restored.float()
         target = interpolate(x.float(), restored.shape[-2:], mode="bilinear", align_corners=False)
         difference = self.pixels * l1_loss(restored, target)
@@ -190,9 +190,9 @@ class MpaeTask(Task):
 
 
 def random_view(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Images ``(B, 3, S, S)`` float flipped, turned, scaled and shifted at random, black outside.
+    """Flip, rotate, scale and shift images ``(B, 3, S, S)`` float at random, black outside.
 
-    Source: MPAE's published training: up to 15 degrees, 5 per cent of the side and of the scale, evenly drawn.
+    Source: MPAE's published training: up to 15 degrees, and 5 per cent of the side and of the scale, uniformly.
     """
 
     def draw(largest: float, *shape: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""Training of a foreground head beside an encoder, from images without labels or masks.
+"""Training of an objectness head beside an encoder, from images without labels or masks.
 
 The teacher is the classical boundary prior of each image, weighted by its confidence; the student,
 :class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new student learns from the
-first, whose predictions are made to follow the images' edges.
+first, whose predictions are refined along the images' edges.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from partzoo.data.folders import image_files
 from partzoo.data.image_sets import ImageSet, at_most
 from partzoo.discovery.colours import cielab
-from partzoo.discovery.foreground import boundary_prior, learned_sense, superpixels, things
+from partzoo.discovery.foreground import boundary_prior, object_scores, smoothed_objectness, superpixels
 from partzoo.discovery.frames import cropped, within_frame
 from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, view_image
@@ -40,17 +40,17 @@ from partzoo.train.tasks.base import Task
 from partzoo.weights.tensors import write_weights
 
 SIZE = 224  # longer side of an image at working size, in pixels
-CELLS = 400  # cells drawn from each image
-CERTAIN = 0.9  # part of Otsu's threshold above which the teacher sees an object
+CELLS = 400  # number of cells drawn from each image
+CERTAIN = 0.9  # share of Otsu's threshold above which the teacher sees an object
 
 
 @dataclass(frozen=True)
 class ObjectnessOptions(DataRecord):
-    """Which images a foreground head is trained on.
+    """The choice of images that an objectness head is trained on.
 
     Attributes:
         exclude: names of subfolders to leave out.
-        limit: use at most this many images, spread evenly.
+        limit: use at most this many images, evenly spaced.
     """
 
     exclude: tuple[str, ...] = ()
@@ -58,11 +58,11 @@ class ObjectnessOptions(DataRecord):
 
 
 class ObjectnessTask(Task):
-    """A foreground head beside a trained encoder, taught by :func:`teach` rather than in the common loop.
+    """A task for an objectness head beside a trained encoder, which :func:`teach` trains instead of the common loop.
 
     Args:
         model: encoder with a head.
-        rounds: rounds of teaching; see :func:`teach`.
+        rounds: number of rounds of teaching; see :func:`teach`.
     """
 
     METHOD = "objectness"
@@ -83,23 +83,23 @@ class ObjectnessTask(Task):
 
     @staticmethod
     def read(folder: str | Path, options: ObjectnessOptions, config: PatchResNetFgConfig, seed: int) -> ImageSet:
-        """All images of a folder and its subfolders: none is held out, as nothing is measured on them."""
+        """Read all images of a folder and its subfolders; none is held out, as nothing is measured on them."""
         files = [file for file in image_files(folder) if not set(file.relative_to(folder).parts) & set(options.exclude)]
         images = ImageSet(files, config.size, None, [])
         return images if options.limit is None else at_most(images, options.limit)
 
     @classmethod
     def start(cls, entry: Architecture, config: PatchResNetFgConfig, parent: str | None) -> PatchResNetFg:
-        """The parent, with an untaught head beside it.
+        """Return the parent with an untrained head beside it.
 
         Raises:
-            UsageError: there is no parent, or the configuration is not the parent's own.
+            UsageError: there is no parent, or the configuration differs from the parent's.
         """
         if parent is None:
             raise UsageError("'objectness' needs a trained encoder. Name one with model=.")
         model = with_objectness(load(parent, device="cpu", dtype="float32"), config.hidden)
         if model.config != config:
-            raise UsageError(f"The configuration of the encoder {parent} is fixed. Of config, set hidden alone.")
+            raise UsageError(f"The configuration of the encoder {parent} is fixed. Only config.hidden can be set.")
         return model
 
     def fit(
@@ -112,7 +112,7 @@ class ObjectnessTask(Task):
         progress: bool = True,
         device: Device = None,
     ) -> Progress:
-        """Teach the head; the steps are those of a round, and a step's images are cells.
+        """Train the head; the budget's steps are those of one round, and its images are cells.
 
         Raises:
             UsageError: the budget is not in steps, or the device is not the CPU.
@@ -129,7 +129,7 @@ class ObjectnessTask(Task):
 def lesson(
     image: OpenedImage, model: PatchResNetFg, generator: torch.Generator, *, taught: bool = False
 ) -> tuple[Tensor, Tensor, float]:
-    """Evidence ``(n, inputs)`` at cells of an image, the teacher's labels ``(n,)``, and the teacher's confidence.
+    """Return evidence ``(n, inputs)`` at cells of an image, the teacher's labels ``(n,)``, and its confidence.
 
     The teacher is the boundary prior, or the model itself once it is ``taught``.
     """
@@ -146,30 +146,30 @@ def lesson(
     if taught:
         probability = model.objectness.score(evidence).view(maps[-1].shape[1:])
         probability = resize(probability[None], regions.labels.shape)[0]
-        score, sure = learned_sense(regions, probability.numpy())
+        score, sure = smoothed_objectness(regions, probability.numpy())
     else:
         score, sure = boundary_prior(regions)
     grid = maps[-1].shape[1], maps[-1].shape[2]
-    truth = resize(torch.from_numpy(things(regions, score, CERTAIN))[None], grid).flatten() >= 0.5
+    truth = resize(torch.from_numpy(object_scores(regions, score, CERTAIN))[None], grid).flatten() >= 0.5
     drawn = torch.randperm(len(truth), generator=generator)[:CELLS]
     return evidence[drawn].half(), truth[drawn], sure
 
 
 def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: int = 2, progress: bool = True) -> float:
-    """Fit a model's foreground head in place; its features are not changed.
+    """Train a model's objectness head in place; its features are not changed.
 
     Args:
         model: model with a trained encoder.
-        images: images as :func:`partzoo.images.opening.open_images` takes them; some hundreds or more, most of which
-            show one object.
+        images: images, in any form that :func:`partzoo.images.opening.open_images` accepts; some hundreds or more, most
+            of which show one object.
         options: steps of a round, batch size (in cells), learning rate, weight decay and seed.
         rounds: number of rounds; the first learns from the boundary prior, each later one from the one before.
-        progress: show a bar over the images.
+        progress: whether to show a bar over the images.
 
     Returns:
-        The loss at the end, mean binary cross-entropy against the last teacher.
+        The final loss, which is the mean binary cross-entropy against the last teacher.
     """
-    _steps(options)  # fails before the lessons, which take minutes
+    _steps(options)  # raises before the lessons are prepared, which takes minutes
     generator = torch.Generator().manual_seed(options.seed)
     images, _ = open_images(images)
     for done in range(rounds):
@@ -183,7 +183,7 @@ def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: in
 def _learn(
     head: Objectness, lessons: Sequence[tuple[Tensor, Tensor, float]], options: LoopOptions, generator: torch.Generator
 ) -> float:
-    """Fit a head, from new random weights, to the lessons, and return the mean loss of the last steps."""
+    """Train a head with new random weights on the lessons, and return the mean loss of the last steps."""
     evidence = torch.cat([each for each, _, _ in lessons]).clone()
     truth = torch.cat([each for _, each, _ in lessons]).float()
     weights = torch.cat([torch.full((len(t),), sure**2 / len(t)) for _, t, sure in lessons])
@@ -214,12 +214,12 @@ def _learn(
 
 def _steps(options: LoopOptions) -> int:
     if options.steps is None:
-        raise UsageError("'objectness' takes its budget as steps=, not as minutes= or epochs=.")
+        raise UsageError("'objectness' needs its budget as steps=, not as minutes= or epochs=.")
     return options.steps
 
 
 def with_objectness(encoder: Model, hidden: int = 32) -> PatchResNetFg:
-    """The encoder, with an untaught head beside it."""
+    """Return the encoder with an untrained head beside it."""
     entry = find(f"{encoder.architecture}-fg")
     config = dataclasses.replace(entry.config, **dataclasses.asdict(encoder.config), hidden=hidden)
     model = cast(PatchResNetFg, build(entry, config))

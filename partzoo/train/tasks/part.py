@@ -1,4 +1,4 @@
-"""Pretraining by PART: predict how off-grid patches lie relative to each other."""
+"""Pretraining by PART: predicting the relative positions of off-grid patches."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from partzoo.train.tasks.base import Task
 
 
 class PartTask(Task):
-    """Relative positions of randomly sampled patches (PART, section 4), and their relative sizes (section 5.1).
+    """A task that predicts relative positions of random patches (PART, section 4), and relative sizes (section 5.1).
 
-    Sizes are predicted where the model's configuration has four targets.
+    Sizes are predicted if the model's configuration has four targets.
 
     Args:
-        model: encoder and relative encoder.
-        pairs: number of ordered pairs of patches for each image; 0 is all of them (PART, figure 8).
-        sampling: where the patches lie; see :func:`partzoo.models.part.sampling.sample`.
+        model: PART model with encoder and relative encoder.
+        pairs: number of ordered pairs of patches for each image; 0 means all of them (PART, figure 8).
+        sampling: distribution of the patches; see :func:`partzoo.models.part.sampling.sample`.
 
     Raises:
-        UsageError: no such sampling, or fewer than 0 pairs.
+        UsageError: the sampling is unknown, or the number of pairs is negative.
     """
 
     METHOD = "part"
@@ -40,7 +40,7 @@ class PartTask(Task):
         super().__init__()
         if sampling not in SAMPLINGS or pairs < 0:
             raise UsageError(
-                f"sampling={sampling!r}, pairs={pairs}, but sampling must be one of {', '.join(SAMPLINGS)}, and "
+                f"sampling={sampling!r}, pairs={pairs}: sampling must be one of {', '.join(SAMPLINGS)}, and "
                 "pairs 0 or more."
             )
         self.model = model
@@ -50,7 +50,7 @@ class PartTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: PartConfig, parent: str | None) -> Part:
-        """Random weights, or those of a smaller model grown to this size."""
+        """Return a model with random weights, or with those of a smaller model grown to this size."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(

@@ -1,4 +1,4 @@
-"""Pretraining by PART on signals: predict how far apart in time patches of a window lie."""
+"""Pretraining by PART on signals: predicting the time between patches of a window."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from partzoo.train.windows import SignalOptions, WindowSet, read_windows
 
 
 class PartSignalsTask(Task):
-    """Relative time shifts of randomly sampled patches (PART, sections 5.2 and 8.1).
+    """A task that predicts relative time shifts of randomly sampled patches (PART, sections 5.2 and 8.1).
 
     Args:
-        model: encoder and relative encoder.
-        pairs: ordered pairs of patches for each window; 0 is all of them.
-        sampling: where the patches lie; see :func:`partzoo.models.part.sampling.sample`.
+        model: PART model with encoder and relative encoder.
+        pairs: number of ordered pairs of patches for each window; 0 means all of them.
+        sampling: distribution of the patches; see :func:`partzoo.models.part.sampling.sample`.
 
     Raises:
-        UsageError: no such sampling, fewer than 0 pairs, or a model that was finetuned.
+        UsageError: the sampling is unknown, the number of pairs is negative, or the model was finetuned.
     """
 
     METHOD = "part-signals"
@@ -38,8 +38,8 @@ class PartSignalsTask(Task):
         super().__init__()
         if sampling not in SAMPLINGS or pairs < 0 or model.config.classes:
             raise UsageError(
-                f"sampling={sampling!r}, pairs={pairs}, config.classes={model.config.classes}: sampling is one of "
-                f"{', '.join(SAMPLINGS)}, pairs 0 or more, and there are no classes in pretraining."
+                f"sampling={sampling!r}, pairs={pairs}, config.classes={model.config.classes}: sampling must be one of "
+                f"{', '.join(SAMPLINGS)}, pairs 0 or more, and classes 0 in pretraining."
             )
         self.model, self.pairs, self.sampling = model, pairs, sampling
 

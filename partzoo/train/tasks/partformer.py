@@ -1,4 +1,4 @@
-"""PartFormer's training: two views of an image, each reconstructed with the other's part representations."""
+"""Training of PartFormer: each of two views of an image is reconstructed with the other's part representations."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from partzoo.train.tasks.base import Task
 
 
 class PartFormerTask(Task):
-    """Dual representation alignment (PartFormer, sections 3.1 to 3.3; equation 9).
+    """A task of dual representation alignment (PartFormer, sections 3.1 to 3.3; equation 9).
 
     Args:
-        model: model to train; a frozen encoder gets its pretrained weights here.
-        exchange: reconstruct each view with the other's part representations (table 7 is without).
-        reconstruction: compare features of ``network``, pixels (``"mse"``, table 10), or nothing (``"none"``, table 6).
-        network: encoder of the zoo or of timm whose features are compared; ``"timm/vgg19.tv_in1k"`` is the paper's.
-        network_weights: weights of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), as published
-            ``VGG_WEIGHTS``; None divides each level by the mean activation of its targets.
+        model: model to train; the pretrained weights of a frozen encoder are loaded here.
+        exchange: whether to reconstruct each view with the other's part representations (table 7 omits this).
+        reconstruction: what to compare: features of ``network``, pixels (``"mse"``, table 10), or nothing (``"none"``,
+            table 6).
+        network: encoder of the zoo or of timm whose features are compared; the paper uses ``"timm/vgg19.tv_in1k"``.
+        network_weights: weights of its levels (:func:`partzoo.train.perceptual.perceptual_levels`), such as the
+            published ``VGG_WEIGHTS``; None divides each level by the mean activation of its targets.
         concentration, area, consistency: weights of the losses; 0 leaves one out (table 6).
         alpha: area in cells at which the area loss is one half (table 9).
-        background_area: count the background among the parts that should not vanish, as in the paper's equation 6;
+        background_area: whether the background is among the parts that should not vanish, as in the paper's equation 6;
             the published code does so for several classes only.
-        degrees: standard deviation of the views' rotation; it is cut at twice as much.
+        degrees: standard deviation of the views' rotation in degrees, which is clipped at twice that angle.
 
-    In a model with parts for each class (``model.config.classes``), the label of an image chooses its parts.
+    In a model with parts for each class (``model.config.classes``), the label of an image selects its parts.
     """
 
     METHOD = "partformer"
@@ -60,7 +61,7 @@ class PartFormerTask(Task):
     ) -> None:
         super().__init__()
         if reconstruction not in ("perceptual", "mse", "none"):
-            raise UsageError(f"reconstruction={reconstruction!r}, but it must be 'perceptual', 'mse' or 'none'.")
+            raise UsageError(f"reconstruction={reconstruction!r} must be 'perceptual', 'mse' or 'none'.")
         self.model = model
         if model.frozen:
             model.encoder = cast(Encoder, load(model.config.encoder, device="cpu", dtype="float32"))
@@ -99,7 +100,7 @@ class PartFormerTask(Task):
         return self.losses(first, second, labels if several else None)
 
     def losses(self, first: Tensor, second: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of equation 9, each the mean of both directions.
+        """Compute the terms of equation 9, each averaged over both directions.
 
         Args:
             first, second: normalized views of the same images, ``(B, 3, S, S)``.
@@ -111,10 +112,10 @@ class PartFormerTask(Task):
         """
         model = self.model
         views, classes = torch.cat([first, second]), None if classes is None else classes.repeat(2)
-        # With parts swapped between the views, a part must describe what both have in common.
+        # With parts exchanged between the views, a part must describe what both have in common.
         parts = model.transformer(model.view(views), classes)
         parts = parts.roll(len(first), dims=0) if self.exchange else parts
-        features = torch.cat([model.features(view) for view in (first, second)])  # each by its own batch statistics
+        features = torch.cat([model.features(view) for view in (first, second)])  # separately, for batch statistics
         maps = model.match(parts, features)
         compute = {
             "reconstruction": lambda: self._difference(model.decode(maps, parts), model.view(views)),

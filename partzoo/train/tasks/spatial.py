@@ -1,4 +1,4 @@
-"""Pretraining by Spatial Reasoning: are two views of one image, and how far apart do two patches of it lie?"""
+"""Pretraining by Spatial Reasoning: predicting whether two views share an image, and the distance of two patches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from partzoo.train.tasks.base import Task
 
 
 class SpatialTask(Task):
-    """Relational reasoning on views, spatial reasoning on patches (Spatial Reasoning, section 3).
+    """A task of relational reasoning on views and spatial reasoning on patches (Spatial Reasoning, section 3).
 
     Args:
-        model: backbone and relation module.
+        model: Spatial Reasoning model with backbone and relation module.
         views, patches, patch_negatives, apart: arguments of :class:`partzoo.models.spatial.pairs.PairSampler`.
-        alpha: weight of the error of positions: 2 is the paper's sum over both coordinates, 1 the mean of the published
+        alpha: weight of the position error: 2 is the paper's sum over both coordinates, 1 the mean of the published
             code.
-        focus: gamma of the focal loss: 2 in relational reasoning as published, 0 is plain cross-entropy.
+        focus: gamma of the focal loss: 2 in published relational reasoning, 0 for plain cross-entropy.
     """
 
     METHOD = "spatial"
@@ -48,7 +48,7 @@ class SpatialTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: SpatialConfig, parent: str | None) -> Spatial:
-        """Random weights, or those of a smaller model grown to this size."""
+        """Return a model with random weights, or with those of a smaller model grown to this size."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(

@@ -1,4 +1,4 @@
-"""Figures of models that know parts by themselves."""
+"""Figures of learned part models."""
 
 from functools import partial
 
@@ -44,17 +44,17 @@ def test_own_parts_need_no_pass_over_the_fitting_images_but_the_regressions(face
 
 
 @pytest.mark.parametrize(("parts", "asked"), [(3, [3]), (6, [4, 6]), (8, [4, 8])])
-def test_where_no_k_is_said_a_model_is_asked_for_what_it_knows(faces, tmp_path, parts, asked):
+def test_without_k_a_model_uses_all_its_parts(faces, tmp_path, parts, asked):
     name = str(save_pretrained(partformer(parts=parts), tmp_path / "model"))
     record = run.evaluate(name, "faces68", faces, seeds=1, limit=2)
     assert record["k"] == asked == [each["k"] for each in record["runs"]]
-    with pytest.raises(UsageError, match=f"k=16: this model knows {parts} parts"):
+    with pytest.raises(UsageError, match=f"k=16: this model has {parts} parts"):
         run.evaluate(name, "faces68", faces, k=[16], seeds=1, limit=2)
 
 
 @pytest.mark.parametrize("k", [3, 2])
 def test_unrefined_scores_are_the_maps_as_the_model_upsamples_them(faces, k):
-    """As the papers read them: similarities upsampled, then their softmax; parts that are joined add up."""
+    """The papers read maps as softmax of upsampled similarities, added up over joined parts."""
     model, image = partformer(parts=3), OpenedImage(get("faces68").load(faces, "report")[0].image[:128, :128])
     finder = make_finder(model, refine=False, size=64)
     view = finder.look(image)
@@ -66,14 +66,14 @@ def test_unrefined_scores_are_the_maps_as_the_model_upsamples_them(faces, k):
     assert torch.allclose(finder.scores(view, vocabulary, (128, 128)), maps, atol=1e-6)
 
 
-def test_the_record_says_that_nothing_was_refined(faces):
+def test_the_record_states_that_nothing_was_refined(faces):
     options = {"k": [2], "seeds": 1, "size": 64}
     coarse = run.evaluate("toy-vit", "faces68", faces, refine=False, **options)
     assert coarse["command"].endswith("--size 64 --no-refine")
     assert coarse["runs"] != run.evaluate("toy-vit", "faces68", faces, **options)["runs"]
 
 
-def test_a_model_of_several_classes_is_told_the_class_of_each_image():
+def test_a_model_of_several_classes_needs_the_class_of_each_image():
     draw = np.random.default_rng(0)
     image, mask = draw.integers(0, 256, (64, 64, 3), dtype=np.uint8), draw.integers(0, 3, (16, 16))
     rules = PartProtocol(
@@ -87,5 +87,5 @@ def test_a_model_of_several_classes_is_told_the_class_of_each_image():
 
     of = partial(figures, partformer(parts=3, classes=2))
     assert of(0) != of(1) and of(0, 1) != of(0, 0)
-    with pytest.raises(UsageError, match="say which each image shows"):
+    with pytest.raises(UsageError, match="state the class of each image"):
         of(None)

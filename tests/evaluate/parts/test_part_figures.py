@@ -132,7 +132,7 @@ def test_one_pass_gives_what_fit_parts_and_discover_parts_give(faces):
     assert set(runs[4]["metrics"]) == {"stability_nmi", "stability_ari"}
 
 
-def test_progress_tells_every_pass(faces):
+def test_progress_reports_every_pass(faces):
     told = []
     model = partzoo.load("toy-vit", device="cpu", dtype="float32")
     part_figures(

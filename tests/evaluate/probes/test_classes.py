@@ -34,7 +34,7 @@ class MeanColour(Encoder):
 
 
 def images(data, split, limit=None):
-    """Three colours, one a class, with some noise."""
+    """Make images of three colours, one for each class, with some noise."""
     count = {"train": 60, "test": 30}[split]
     count = count if limit is None else min(limit, count)
     rng = np.random.default_rng(len(split))
@@ -50,7 +50,7 @@ PROTOCOL = ClassProtocol(
 )  # fmt: skip
 
 
-def test_features_that_tell_the_classes_score_full_marks(tmp_path):
+def test_features_that_separate_the_classes_score_full_marks(tmp_path):
     runs, count = classify_figures(MeanColour(), PROTOCOL, tmp_path, seeds=range(2))
     assert count == 30
     assert runs == [
@@ -86,7 +86,7 @@ def small_part():
     return Part(PartConfig(dim=24, depth=1, heads=2, patch=2, size=8)).eval().requires_grad_(False)
 
 
-def test_part_models_are_asked_for_positions_by_each_seed(tmp_path, monkeypatch):
+def test_part_models_predict_positions_for_each_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(classes, "POSITION_IMAGES", 12)
     runs, _ = classify_figures(small_part(), PROTOCOL, tmp_path, seeds=[0, 7])
     first, second = (run["metrics"] for run in runs[1:])
@@ -105,7 +105,7 @@ def test_untrained_positions_are_no_better_than_their_floors():
     assert found["loss"] == pytest.approx((found["mse_x"] + found["mse_y"]) / 2)
 
 
-def test_positions_are_told_in_the_models_precision():
+def test_positions_are_predicted_in_the_models_precision():
     exact, rounded = (part_positions(small_part().to(dtype), images("", "test")) for dtype in (None, torch.bfloat16))
     assert rounded["constant_mse_x"] == exact["constant_mse_x"] and rounded["mse_x"] != exact["mse_x"]
     assert rounded["mse_x"] == pytest.approx(exact["mse_x"], rel=0.01)
@@ -116,7 +116,7 @@ def small_spatial(patch_size=12, **config):
     return Spatial(SpatialConfig("conv4", 32, patch_size, **config)).eval().requires_grad_(False)
 
 
-def test_spatial_models_are_asked_for_relations_by_each_seed(tmp_path):
+def test_spatial_models_predict_relations_for_each_seed(tmp_path):
     runs, _ = classify_figures(small_spatial(), PROTOCOL, tmp_path, seeds=[0, 7], limit=20)
     first, second = (run["metrics"] for run in runs[1:])
     assert list(first) == ["linear_sgd", "same", "shift_error", "constant_shift_error"]
@@ -151,7 +151,7 @@ def test_positions_are_drawn_where_the_model_is():
 
 
 class Knowing(Part):
-    """Says the true positions, which the test paints into the patches."""
+    """A model that returns the true positions, which the test paints into the patches."""
 
     def relate(self, patches, pairs=None):
         places = patches.mean((-1, -2))[:, :, :2]

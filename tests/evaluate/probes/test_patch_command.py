@@ -62,6 +62,6 @@ def test_patches_where_they_do_not_belong_are_refused(model, cifar):
         with pytest.raises(UsageError, match=message):
             run.evaluate(str(model), data=cifar, **options)
     ran = command("eval", "--all", "--protocol", "cifar-100", "--data", str(cifar), "--patches", "9")
-    assert ran.code == 2 and "--patches and --augment are not for --all" in ran.err
+    assert ran.code == 2 and "--patches and --augment cannot be combined with --all" in ran.err
     ran = command("eval", str(model), "--protocol", "cifar-100", "--data", str(cifar), "--patches", "own")
     assert ran.code == 2 and "must be numbers" in ran.err

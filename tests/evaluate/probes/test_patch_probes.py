@@ -12,7 +12,7 @@ PROBE = {"epochs": 3, "batch_size": 8, "lr": 1e-2}
 
 
 def images(count, seed):
-    """Two kinds: the upper left or the lower right corner is bright."""
+    """Make images of two kinds, with a bright upper left or lower right corner."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 90, (count, 3, 32, 32), generator=generator)
     labels = torch.arange(count) % 2

@@ -84,7 +84,7 @@ def test_annotations_that_cannot_be_used_are_passed_over_and_named(folder):
     found = [box(1, [10, 10, 40, 40], score=0.9), box(2, [20, 30, 40, 40], score=0.8)]
     for each in odd:
         file.write_text(json.dumps(truth | {"annotations": [*right, each]}))
-        with pytest.warns(UserWarning, match=r"instances_val2017\.json: passed over (the )?annotation"):
+        with pytest.warns(UserWarning, match=r"instances_val2017\.json: skipped (the )?annotation"):
             assert COCO_DETECTION.average_precision(found, folder)["ap"] == pytest.approx(100)
 
 
@@ -95,7 +95,7 @@ def test_segmentations_are_checked_where_masks_are_needed(folder):
     good["segmentation"], bad["segmentation"] = [[10, 10, 50, 10, 50, 50]], [[10, 10, 1e9, 10, 50, 50]]
     file.write_text(json.dumps(truth))
     assert len(read_truth(file)["annotations"]) == 2
-    with pytest.warns(UserWarning, match=r"passed over annotation 2 \(1e\+09 lies far outside"):
+    with pytest.warns(UserWarning, match=r"skipped annotation 2 \(1e\+09 is far outside"):
         assert read_truth(file, masks=True)["annotations"] == [good]
 
 

@@ -10,7 +10,7 @@ SIDE = faces68.SIDE
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Flat tiles whose landmarks are a 68-point lattice, shifted by as much as the tile's red says."""
+    """Flat tiles whose landmarks are a 68-point lattice, shifted by the tile's red value."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("faces")
     lattice = np.stack(np.meshgrid(np.arange(17) * 5.0 + 20, np.arange(4) * 20.0 + 20), axis=-1).reshape(68, 2)

@@ -201,7 +201,7 @@ def test_annotations_that_cannot_be_used_are_passed_over_and_named(tmp_path):
     ]
     for number, each in enumerate(odd):
         folder = tmp_path / str(number)
-        with pytest.warns(UserWarning, match=r"train_test\.json: passed over (the )?annotation"):
+        with pytest.warns(UserWarning, match=r"train_test\.json: skipped (the )?annotation"):
             ood(folder, [each, good])
             (test,) = partimagenet.load_ood(folder, "test")
         assert set(test.mask.flat) == {0, 40} and (test.mask[:32, 32:64] == 0).all()
@@ -261,7 +261,7 @@ def test_partformers_images_have_their_class_and_stay_without_parts(by_class):
     assert set(test[1].mask.flat) == {40}
 
 
-def test_a_image_that_the_annotations_lack_is_named(by_class):
+def test_an_image_that_the_annotations_lack_is_named(by_class):
     listed = by_class / "newdset.txt"
     listed.write_text("7\t0\t0\tn01\ta.JPEG\n")
     with pytest.raises(UsageError, match=r"newdset\.txt names image 7, which .*train\.json lacks"):
@@ -275,7 +275,7 @@ def test_a_image_that_the_annotations_lack_is_named(by_class):
 
 
 def struct(rows):
-    """MATLAB's struct array."""
+    """Make an array in the form of MATLAB's struct arrays."""
     fields = np.zeros((1, len(rows)), dtype=[(name, object) for name in rows[0]])
     for i, row in enumerate(rows):
         for name, value in row.items():
@@ -329,7 +329,7 @@ def test_pascals_later_parts_lie_over_earlier_ones_and_like_parts_are_one(voc):
     assert (val[0].mask == expected).all()
 
 
-def test_a_thing_without_parts_is_background(voc):
+def test_an_object_without_parts_is_background(voc):
     assert set(pascal_part.load(voc, "val")[1].mask.flat) == {0}
 
 
@@ -350,7 +350,7 @@ def test_pascal_parts_that_cannot_be_used_are_passed_over_and_named(voc):
         mask = pascal_part.load(voc, "val")[0].mask
     assert set(mask.flat) == {pascal_part.LABELS["bus", name] for name in ("leftside", "rightside")}
     text = " ".join(str(each.message) for each in warned)
-    assert "2008_000002.mat: passed over part 3 of bus" in text and "passed over wheel_1 (its mask is (9, 9)" in text
+    assert "2008_000002.mat: skipped part 3 of bus" in text and "skipped wheel_1 (its mask is (9, 9)" in text
 
 
 def test_damaged_pascal_annotations_are_named(voc):

@@ -40,7 +40,7 @@ def sine(frequency, seconds):
 
 
 def write_record(folder, name, frequencies=range(2, 8)):
-    """Channels of one sine each, on an offset and a hum of 60 Hz, among channels that are not wanted."""
+    """Write channels of one sine each, on an offset and a hum of 60 Hz, among unneeded channels."""
     record = folder / "training" / name
     record.mkdir(parents=True)
     seconds = sum(length for _, length in NIGHT)
@@ -179,7 +179,7 @@ def test_headers_in_any_encoding_and_with_any_line_ends_are_read(tmp_path, encod
 
 
 def changed(folder, change=lambda stored: None, header=lambda text: text, kind=np.int16):
-    """A record with other stored values or another header."""
+    """Write a record with other stored values or another header."""
     record = write_record(folder, "tr03-0001")
     file = record / "tr03-0001.mat"
     stored = io.loadmat(file)["val"].astype(kind)
@@ -210,7 +210,7 @@ def test_an_unknown_unit_of_the_header_is_warned_of(tmp_path):
     ("form", "kind", "value"),
     [("16", np.int16, -(2**15)), ("24", np.int32, -(2**23)), ("32", np.int32, -(2**31)), ("16", np.float64, np.nan)],
 )
-def test_no_value_costs_its_windows_alone(tmp_path, night, form, kind, value):
+def test_a_missing_value_removes_only_its_windows(tmp_path, night, form, kind, value):
     def gone(stored):
         stored[2, 100 * RATE : 100 * RATE + 3] = value
 
@@ -223,7 +223,7 @@ def test_no_value_costs_its_windows_alone(tmp_path, night, form, kind, value):
     assert len(windows) == 3 + 5 and np.isfinite(windows).all()
 
 
-def test_a_record_of_which_nothing_is_left_is_refused(tmp_path):
+def test_a_record_without_usable_windows_is_refused(tmp_path):
     def gone(stored):
         stored[3] = -32768
 
@@ -235,7 +235,7 @@ def test_a_record_of_which_nothing_is_left_is_refused(tmp_path):
 
 def test_a_record_that_breaks_off_is_warned_of(tmp_path):
     record = changed(tmp_path, lambda stored: stored[:, : 100 * RATE])
-    with pytest.warns(UserWarning, match=r"tr03-0001\.mat breaks off: its header states 51000 samples, .* 20000"):
+    with pytest.warns(UserWarning, match=r"tr03-0001\.mat is truncated: its header states 51000 samples, .* 20000"):
         assert len(SMALL.read(record).stages) == 2
     (record / "tr03-0001.mat").write_bytes((record / "tr03-0001.mat").read_bytes()[:10_000])
     with pytest.raises(UsageError, match=r"tr03-0001\.mat cannot be read .*: download it again"):
@@ -259,5 +259,5 @@ def test_annotations_keep_times_over_short_and_long_steps(tmp_path):
 
 def test_annotations_that_break_off_are_refused(tmp_path):
     (tmp_path / "a.arousal").write_bytes(annotations([(5, "W")])[:-2])
-    with pytest.raises(UsageError, match="breaks off"):
+    with pytest.raises(UsageError, match="ends before its end mark"):
         read_annotations(tmp_path / "a.arousal")

@@ -1,4 +1,4 @@
-"""What all part protocols promise, and the loaders of landmarks on miniatures of the official folders."""
+"""The contract of all part protocols, and the loaders of landmarks on miniatures of the official folders."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ LABEL_MAPS = {"cars", "celebamask", "clothing"}  # tested in test_masked_sets.py
 
 
 def write_image(file, height, width):
-    """Red is 4 x, green 8 y: a place can be read from its colour."""
+    """Write an image whose red is 4 x and whose green is 8 y, so that its colour gives the position."""
     y, x = np.mgrid[:height, :width]
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.stack([4 * x, 8 * y, 0 * x], 2).astype(np.uint8)).save(file, format="PNG")
@@ -49,7 +49,7 @@ def test_all_are_listed():
     assert found == PART_PROTOCOLS | LABEL_MAPS
 
 
-def test_each_says_what_it_is(protocol):
+def test_each_command_describes_itself(protocol):
     assert protocols.get(protocol.name) is protocol
     assert protocol.source and "--data DIR" in protocol.get and len(protocol.rules) > 100
     assert protocol.truths > 1 and protocol.grid == (None if protocol.name == "faces68" else 128)
@@ -131,7 +131,7 @@ def test_cub_birds_are_squashed_with_their_landmarks(birds):
     assert bird.box == pytest.approx((112, 112, 224, 224))
 
 
-def test_cub_frames_have_the_side_that_is_asked_for(birds):
+def test_cub_frames_have_the_requested_side(birds):
     bird = cub.load(birds, "test", side=80)[0]
     assert bird.image.shape == (80, 80, 3)
     assert bird.points[3].tolist() == [8, 8] and bird.box == (2, 8, 6, 16)
@@ -215,7 +215,7 @@ def test_celeba_lists_that_are_damaged_say_where(faces):
         celeba.load(faces, "mafl-test")
 
 
-def test_images_are_opened_when_asked_for(faces):
+def test_images_are_opened_on_demand(faces):
     fit = celeba.load(faces, "mafl-train")
     (faces / "img_celeba/000002.jpg").unlink()
     assert [len(each) for each in (fit, fit[1:], fit[:9])] == [2, 1, 2]
@@ -249,7 +249,7 @@ def test_aflw_faces_with_landmarks_that_are_not_finite_are_passed_over(aflw_face
     points = np.arange(20.0).reshape(2, 5, 2)
     points[0, 3, 1] = np.nan
     savemat(aflw_faces / "aflw_train_keypoints.mat", {"gt": points})
-    with pytest.warns(UserWarning, match=r"keypoints\.mat: passed over train0\.jpg \(a landmark is not finite\)"):
+    with pytest.warns(UserWarning, match=r"keypoints\.mat: skipped train0\.jpg \(a landmark is not finite\)"):
         train = aflw.load(aflw_faces, "train")
     assert len(train) == 1 and np.allclose(train[0].points[0], [11 * 256 / 40, 10 * 256 / 20])
 

@@ -336,5 +336,5 @@ def test_it_finds_its_own_parts_in_images():
     several = discover_parts([pixels, pixels[:, ::-1]], k=None, model=small())
     assert all(parts.k == 3 and parts.labels.shape == (90, 120) for parts in several)
     assert discover_parts(pixels, k=2, model=small()).k == 2
-    with pytest.raises(UsageError, match="this model knows 3 parts"):
+    with pytest.raises(UsageError, match="this model has 3 parts"):
         discover_parts(pixels, k=4, model=small())

@@ -19,7 +19,7 @@ def test_the_order_of_patches_does_not_matter():
     torch.testing.assert_close(matrix[:, order][:, :, order], shuffled, atol=1e-5, rtol=1e-4)
 
 
-def test_a_image_is_its_grid_of_patches():
+def test_an_image_is_its_grid_of_patches():
     torch.manual_seed(0)
     model = Part(PartConfig(dim=24, depth=2, heads=3)).eval()
     x = torch.randn(1, 3, 16, 24)

@@ -264,6 +264,6 @@ def test_wrong_options_are_named(options, message):
         sample(torch.zeros(2, 3, 24, 24), 8, **options)
 
 
-def test_a_image_smaller_than_a_patch_is_named():
+def test_an_image_smaller_than_a_patch_is_named():
     with pytest.raises(ShapeError, match=r"\(1, 3, 4, 24\)"):
         sample(torch.zeros(1, 3, 4, 24), 8)

@@ -50,7 +50,7 @@ def test_tokens_and_intermediates_are_in_time():
         assert model(x).shape == (2, 30 + prefix, 24)
 
 
-def test_positions_tell_time_and_masked_ones_do_not():
+def test_positions_carry_time_and_masked_ones_do_not():
     model, x = made(classes=5), torch.randn(3, 6, 3000)
     turned = x.unflatten(2, (30, 100)).flip(2).flatten(2)
     assert not torch.allclose(model.classify(x), model.classify(turned), atol=1e-5)
@@ -110,7 +110,7 @@ def test_images_are_refused_in_one_sentence():
 def test_a_model_does_what_it_was_trained_for():
     with pytest.raises(UsageError, match="has no classes"):
         made().classify(torch.zeros(1, 6, 3000))
-    with pytest.raises(UsageError, match="use a pretrained one"):
+    with pytest.raises(UsageError, match="use a pretrained model"):
         made(classes=5).relate(torch.zeros(1, 4, 6, 100))
     with pytest.raises(UsageError, match="must be a multiple of patch"):
         made(size=3050)

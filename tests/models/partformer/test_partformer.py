@@ -217,7 +217,7 @@ def test_classes_have_parts_of_their_own_and_share_the_background():
 def test_classes_that_are_missing_or_do_not_fit_are_one_clear_error(method):
     x = torch.randn(2, 3, 64, 64)
     several, one = (getattr(partformer(parts=2, size=64, reconstruction=32, classes=n), method) for n in (3, 0))
-    with pytest.raises(UsageError, match="parts of 3 classes: choose one for each image with classes="):
+    with pytest.raises(UsageError, match="parts for 3 classes: choose one for each image with classes="):
         several(x)
     for wrong in ([0, 3], [-1, 0], [1], [0.0, 1.0], [[0], [1]]):
         with pytest.raises(UsageError, match=r"2 whole numbers in 0\.\.2, one for each image"):

@@ -46,7 +46,7 @@ def drawn(name, shape):
 
 
 def assert_near(found, expected, tolerance):
-    """Within a part of the largest value, as the cases state it."""
+    """Compare within a share of the largest value, as the cases state."""
     found = np.asarray(found.detach() if isinstance(found, torch.Tensor) else found)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
@@ -138,7 +138,7 @@ def test_a_batch_is_represented_as_its_images_one_by_one():
     assert model.represent(x).shape == (3, 10 * 64)
 
 
-def test_a_model_of_additive_patches_sees_a_image_once():
+def test_a_model_of_additive_patches_sees_an_image_once():
     model = spatial("conv4", additive=True)
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(model.represent(x), model.features(x))
@@ -151,7 +151,7 @@ def test_positions_are_in_the_published_unit():
     assert SpatialConfig(additive=True).unit * 64 == pytest.approx(40)
 
 
-def test_images_are_related_in_sides_of_a_image_x_first():
+def test_images_are_related_in_sides_of_an_image_x_first():
     model = spatial("conv4")
     a, b = torch.randn(2, 3, 3, 64, 64)
     found, raw = model.relate_images(a, b), model.relation(model.features(a), model.features(b))
@@ -227,7 +227,7 @@ def test_wrong_arguments_are_one_clear_error():
     for wrong in ([9], True, 9.0):
         with pytest.raises(UsageError, match="must be one of 0, 1, 3, 5, 7, 9"):
             model.represent(torch.randn(1, 3, 64, 64), wrong)
-    with pytest.raises(ShapeError, match=r"Two \(P, 64\) features are related, not \(64,\) and \(64,\)"):
+    with pytest.raises(ShapeError, match=r"Two \(P, 64\) features are needed, not \(64,\) and \(64,\)"):
         model.relation(torch.randn(64), torch.randn(64))
     with pytest.raises(ShapeError, match=r"not \(2, 64\) and \(3, 64\)"):
         model.relation(torch.randn(2, 64), torch.randn(3, 64))
@@ -268,7 +268,7 @@ def test_every_architecture_is_loaded_by_name_and_represents_its_own_images(back
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
-def test_relations_are_told_in_every_precision(dtype):
+def test_relations_are_predicted_in_every_precision(dtype):
     torch.manual_seed(0)
     model = partzoo.load("spatial-conv4", pretrained=False, device="cpu", dtype="float32")
     state = model.state_dict()

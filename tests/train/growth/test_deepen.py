@@ -17,7 +17,7 @@ SMALL = SpatialConfig("resnet8", 32, 12)
 
 
 def trained(config=SMALL):
-    """A model none of whose parameters has its initial value, and whose statistics are of data."""
+    """Make a model with no parameter at its initial value, and with statistics of data."""
     torch.manual_seed(0)
     model = build(find("spatial-resnet8"), config).train()
     with torch.no_grad():
@@ -66,10 +66,10 @@ def test_trained_blocks_lie_evenly_the_first_one_first():
     [
         ("spatial-conv4", {"backbone": "conv4"}, "Only a ResNet can grow"),
         ("spatial-resnet34", {"backbone": "resnet34"}, "Only a ResNet can grow"),
-        ("spatial-resnet32", {"backbone": "resnet32", "additive": True}, "additive=True in place of False"),
+        ("spatial-resnet32", {"backbone": "resnet32", "additive": True}, "additive=True instead of False"),
     ],
 )
-def test_what_does_not_fit_is_told(name, changes, told):
+def test_what_does_not_fit_is_reported(name, changes, told):
     with pytest.raises(UsageError, match=told):
         deepen(trained(), find(name), dataclasses.replace(SMALL, **changes))
 

@@ -18,7 +18,7 @@ SMALL = PartConfig(dim=24, depth=3, heads=2, size=24)
 
 
 def trained(config):
-    """A model none of whose parameters has its initial value, biases and norms included."""
+    """Make a model with no parameter at its initial value, including biases and norms."""
     torch.manual_seed(0)
     model = build(find("part-vitt8"), config).eval()
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_a_grown_model_has_the_outputs_of_the_small_one(changes, kind):
     torch.testing.assert_close(large.encode_patches(patches), tokens, atol=2e-5, rtol=1e-4)
 
 
-def test_copies_learn_different_things_from_the_first_step_on():
+def test_copies_diverge_from_the_first_step_on():
     torch.manual_seed(0)
     large = larger(SMALL, dim=48, heads=4)
     task = PartTask(large.train(), pairs=20)
@@ -90,8 +90,8 @@ def test_the_zoo_s_sizes_are_whole_multiples():
         ({"dim": 36, "heads": 3}, "same whole multiple"),
         ({"dim": 48}, "same whole multiple"),
         ({"depth": 2}, "depth no less"),
-        ({"patch": 4, "size": 12}, "patch=4 in place of 8, size=12 in place of 24"),
-        ({"relative_encoder": "mlp"}, "relative_encoder='mlp' in place of 'cross-attention'"),
+        ({"patch": 4, "size": 12}, "patch=4 instead of 8, size=12 instead of 24"),
+        ({"relative_encoder": "mlp"}, "relative_encoder='mlp' instead of 'cross-attention'"),
     ],
 )
 def test_what_cannot_grow_is_named(changes, message):
@@ -125,10 +125,10 @@ def test_training_starts_as_the_model_it_grows_from(images, tmp_path):
 def test_a_model_grows_only_from_its_own_method(images, tmp_path):
     run = ["--data", images, "--steps", 1, "-o", tmp_path / "out", "--grow-from"]
     ran = partzoo("train", "partformer", *run, "part-vitt8.tin")
-    assert ran.code == 2 and "an option of 'part' and 'spatial' alone" in ran.err
+    assert ran.code == 2 and "an option of 'part' and 'spatial' only" in ran.err
     ran = partzoo("train", "spatial", *run, "part-vitt8.tin")
     assert ran.code == 2 and "part-vitt8.tin, which is not a spatial model" in ran.err
     ran = partzoo("train", "part", *run, "patchresnet14.tin")
     assert ran.code == 2 and "patchresnet14.tin, which is not a part model" in ran.err
     ran = partzoo("train", "part", "--model", "part-vitb16", *run, "part-vitt8.tin")
-    assert ran.code == 2 and "patch=16 in place of 8, size=224 in place of 64" in ran.err
+    assert ran.code == 2 and "patch=16 instead of 8, size=224 instead of 64" in ran.err

@@ -15,7 +15,7 @@ CASES = Path(__file__).parents[2] / "parity" / "spatial"
 
 
 def assert_near(found, expected, tolerance):
-    """Within a part of the largest value, as the cases state it."""
+    """Compare within a share of the largest value, as the cases state."""
     found = np.asarray(found.detach() if isinstance(found, torch.Tensor) else found)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()

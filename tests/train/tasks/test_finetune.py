@@ -109,7 +109,7 @@ def test_few_images_of_each_class_are_drawn_by_the_seed(folder):
     assert len(drawn(100, 0)) == 54
     unseen = read_images(folder, DataOptions(per_class=4), 32, split="val")
     assert len(unseen) == 6 and not set(unseen.files) & set(drawn(100, 0).files)
-    with pytest.raises(UsageError, match=r"per_class=0, but it must be at least 1"):
+    with pytest.raises(UsageError, match=r"per_class=0 must be at least 1"):
         drawn(0, 0)
 
 
@@ -213,10 +213,10 @@ def test_a_failure_puts_random_states_back():
     ("method", "options", "message"),
     [
         ("finetune", {"parent": "patchresnet14.tin"}, r"patchresnet14\.tin is not a PART model"),
-        ("part", {"parent": "part-vitt8"}, r"an option of 'finetune' alone"),
-        ("finetune", {"model": "part-classifier-vits8"}, r"that of the parent part-vitt8\.tin\. Leave model out"),
+        ("part", {"parent": "part-vitt8"}, r"an option of 'finetune' only"),
+        ("finetune", {"model": "part-classifier-vits8"}, r"part-vitt8\.tin determines the size\. Leave model out"),
         ("finetune", {"reading": {"layout": "cub"}, "parent": "none"}, r"cub"),
-        ("finetune", {"task": {"layer_decay": 2.0}, "parent": "none"}, r"layer_decay must lie in 0\.\.1"),
+        ("finetune", {"task": {"layer_decay": 2.0}, "parent": "none"}, r"layer_decay must be in 0\.\.1"),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(folder, tmp_path, method, options, message):

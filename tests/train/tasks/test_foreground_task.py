@@ -18,7 +18,7 @@ from partzoo.train.teachers import prior
 
 
 def drawn(seed, size=(60, 80)):
-    """A bright disc before a dark, blotted ground, and its mask."""
+    """Make an image of a bright disc on a dark, blotted ground, with its mask."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]]
     mask = (y - rng.integers(20, 40)) ** 2 + (x - rng.integers(25, 55)) ** 2 < rng.integers(10, 18) ** 2

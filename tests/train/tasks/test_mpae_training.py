@@ -165,7 +165,7 @@ def test_semantics_by_hand():
     assert semantic_loss(regions, descriptors, one, scale=2.0, over_regions=True).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_semantics_tell_regions_of_a_descriptor_from_descriptors_of_a_region():
+def test_semantics_distinguish_regions_of_a_descriptor_from_descriptors_of_a_region():
     regions = torch.tensor([[[1.0, 0], [1, 0]]])
     descriptors = torch.tensor([[[1.0, 0], [0, 1]]])
     both = torch.tensor([[True, True]])
@@ -360,7 +360,7 @@ def test_ablations_train(small, options):
     assert not {name for name, value in options.items() if name in LOSSES and not value} & set(terms)
 
 
-def test_with_parts_of_each_class_a_image_trains_those_of_its_own(small):
+def test_with_parts_of_each_class_an_image_trains_those_of_its_own(small):
     task = small(classes=3)
     step_of(task)["loss"].backward()
     reached = task.model.extractor.part_embed.grad.abs().sum(1) > 0

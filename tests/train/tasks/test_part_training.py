@@ -50,7 +50,7 @@ def test_positions_that_show_are_learned(sampling, relative):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_patches_lie_where_sampling_says(sampling, monkeypatch):
+def test_patches_follow_the_sampling(sampling, monkeypatch):
     model, shown = Part(PartConfig(**TINY)), []
     monkeypatch.setattr(model, "relate", lambda patches, pairs: shown.extend([patches, pairs]) or torch.zeros(1))
     monkeypatch.setattr("partzoo.train.tasks.part.relative_position_loss", lambda *_: torch.zeros(()))

@@ -179,7 +179,7 @@ def test_views_are_turned_as_much_as_degrees_says(degrees, monkeypatch):
 
 
 def angles(views):
-    """By how many degrees views of a downward slope are turned, from what their middle rises by in x and in y."""
+    """Compute the rotation in degrees of views of a slope, from its gradient at their middle."""
     middle = views[:, 0, 24:40, 24:40]
     return torch.atan2(middle.diff(dim=2).mean((1, 2)), middle.diff(dim=1).mean((1, 2))).rad2deg()
 

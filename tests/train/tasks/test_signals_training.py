@@ -143,7 +143,7 @@ def test_times_that_show_are_learned(sampling):
 
 
 def related(monkeypatch, pixels, model=None, **options):
-    """The patches ``(B, N, C, P)`` that the model is shown, and the pairs it is asked about."""
+    """Return the patches ``(B, N, C, P)`` that the model receives, and the pairs to predict."""
     model, shown = model or SignalPart(SignalPartConfig(**SMALL, channels=2)), []
 
     def relate(patches, pairs=None):
@@ -157,7 +157,7 @@ def related(monkeypatch, pixels, model=None, **options):
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_patches_lie_where_sampling_says(sampling, monkeypatch):
+def test_patches_follow_the_sampling(sampling, monkeypatch):
     times = torch.arange(3000.0).expand(4, 2, -1)
     patches, _ = related(monkeypatch, times, sampling=sampling)
     assert patches.shape == (4, 30 if sampling == "on-grid" else 40, 2, 100)
@@ -172,7 +172,7 @@ def test_patches_lie_where_sampling_says(sampling, monkeypatch):
     assert steps.max().item() == pytest.approx(highest, abs=0.1)
 
 
-def test_as_many_patches_and_pairs_are_shown_as_are_asked_for(monkeypatch):
+def test_the_requested_numbers_of_patches_and_pairs_are_used(monkeypatch):
     model = SignalPart(SignalPartConfig(**SMALL, channels=2, patches=12))
     patches, pairs = related(monkeypatch, ramps(), model)
     assert patches.shape[1] == 12 and pairs is None
@@ -221,7 +221,7 @@ def test_classes_that_show_are_learned_with_masked_positions():
 
 
 @pytest.mark.parametrize("masked", [0.0, 0.2, 0.5])
-def test_as_many_positions_are_masked_as_are_asked_for(masked):
+def test_the_requested_share_of_positions_is_masked(masked):
     model = SignalPart(SignalPartConfig(**SMALL, channels=2, classes=2))
     torch.nn.init.constant_(model.positions, 1e3)
     seen = []

@@ -116,7 +116,7 @@ def test_plain_relational_reasoning_has_no_patches_and_no_positions():
 
 
 def overlapping(positions, config):
-    """Which of the images' first two patches overlap."""
+    """Return whether the first two patches of each image overlap."""
     first, second = (positions * config.unit * config.size).unflatten(0, (2, -1))
     return ((first - second).abs() < config.patch_size - 1e-3).all(1)
 
@@ -147,7 +147,7 @@ def test_a_step_is_drawn_from_its_generator():
     assert torch.equal(x, again) and not torch.equal(x, other)
 
 
-def test_training_learns_to_tell_images_apart(tmp_path):
+def test_training_learns_to_distinguish_images(tmp_path):
     colours = torch.rand(12, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 255
     data = ImageSet.from_pixels(((colours + images(12)) / 2).byte(), None, [])
     options = LoopOptions(

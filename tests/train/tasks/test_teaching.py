@@ -29,7 +29,7 @@ def taught():
     return model, before, loss
 
 
-def test_the_pupil_finds_things_in_images_it_has_not_seen(taught):
+def test_the_student_finds_objects_in_unseen_images(taught):
     model, _, loss = taught
     assert loss < 0.3
     pixels, mask = scene(99)
