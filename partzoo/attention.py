@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError, counted
-from partzoo.features import encoder_of, model_input
+from partzoo.features import loaded, model_input, name_of
 from partzoo.images.opening import open_image
 from partzoo.parts.drawing import palette
 
@@ -52,7 +52,7 @@ def part_attention(
     """
     import torch
 
-    found = encoder_of(model, device)
+    found = loaded(model, device)
     transformer = _part_transformer(found)
     count = len(transformer.blocks)
     if layer is not None and layer not in range(-count, count):
@@ -117,4 +117,4 @@ def _part_transformer(model: Model) -> PartTransformer:
         return model.transformer
     if isinstance(model, Mpae):
         return model.extractor
-    raise UsageError(f"{model.architecture} has no part embeddings: pass a PartFormer or an MPAE.")
+    raise UsageError(f"{name_of(model)} has no part embeddings: pass a PartFormer or an MPAE.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from partzoo.errors import UsageError
 from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.images.preprocess import to_tensor, working_size
@@ -80,7 +81,8 @@ def extract_features(
 
     Raises:
         ImageError: an image cannot be read.
-        UsageError: the model, the layer or the device does not exist, or ``size`` is below 1.
+        UsageError: the model, the layer or the device does not exist, the model is not an encoder of images, or
+            ``size`` is below 1.
     """
     import torch
 
@@ -103,12 +105,42 @@ def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Te
 
 
 def encoder_of(model: str | nn.Module | None, device: Device = None) -> Model:
-    """Return the encoder with this name, or the given module itself, on a device; None returns the bundled default."""
-    if model is None or isinstance(model, str):
+    """Return the encoder with this name, or the given module itself, on a device; None returns the bundled default.
+
+    Raises:
+        UsageError: the model is not an encoder, or this machine does not have the device.
+    """
+    from partzoo.models.foreground import ForegroundModel
+
+    found = loaded(DEFAULT_MODEL if model is None else model, device)
+    if isinstance(found, ForegroundModel):
+        raise UsageError(
+            f"{name_of(found)} is a foreground model, not an encoder: pass an encoder, or pass background= with this "
+            "model to discover parts."
+        )
+    if not hasattr(found, "encode"):  # modules that only have the methods of an encoder work as well
+        raise UsageError(
+            f"{name_of(found)} is not an encoder: pass a model that partzoo.list_models(family='encoder') lists."
+        )
+    return found
+
+
+def loaded(model: str | nn.Module, device: Device = None) -> Model:
+    """Return the model with this name, or the given module itself, on a device and in evaluation mode.
+
+    Raises:
+        UsageError: this machine does not have the device.
+    """
+    if isinstance(model, str):
         from partzoo.models.loading import load
 
-        return load(model or DEFAULT_MODEL, device=device)
-    return cast("Model", placed(model.eval(), device))  # modules that only have the methods of an encoder work as well
+        return load(model, device=device)
+    return cast("Model", placed(model.eval(), device))
+
+
+def name_of(model: object) -> str:
+    """Return the name of a model's architecture, or the class of a module that is not partzoo's."""
+    return getattr(model, "architecture", "") or type(model).__name__
 
 
 def placed(module: Module, device: Device) -> Module:

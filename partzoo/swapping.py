@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from partzoo.errors import UsageError
-from partzoo.features import encoder_of, model_input
+from partzoo.features import loaded, model_input, name_of
 from partzoo.images.opening import open_image
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def swap_parts(
 
     from partzoo.models.partformer.model import PartFormer
 
-    found = encoder_of(model, device)
+    found = loaded(model, device)
     if not isinstance(found, PartFormer):
-        raise UsageError(f"{found.architecture} is not a PartFormer: only a PartFormer can decode parts.")
+        raise UsageError(f"{name_of(found)} is not a PartFormer: only a PartFormer can decode parts.")
     count = found.config.parts
     rows = list(range(1, count + 1) if parts is None else parts)
     if any(row not in range(1, count + 1) for row in rows):

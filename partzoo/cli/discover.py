@@ -58,15 +58,15 @@ class PartCount(click.ParamType):
       partzoo discover photo.jpg -o parts.png            overlay on the image
       partzoo discover photo.jpg -o parts.index.png      PNG whose pixels are part numbers
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
-      partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
-      partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
+      partzoo discover images/ -k 6 -o out/              many images: part 3 is the same part in all
+      partzoo discover images/ -k 6 -o parts.json        one COCO file for all of them
     \b
     Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run:
-      partzoo discover herons/ -k 6 -o out/ --resume
+      partzoo discover images/ -k 6 -o out/ --resume
     \b
     To keep the parts of one set and find them in new images:
-      partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
-      partzoo discover new.jpg --vocabulary herons.parts.safetensors -o new.png
+      partzoo discover images/ -k 6 -o out/ --save-vocabulary six.parts.safetensors
+      partzoo discover new.jpg --vocabulary six.parts.safetensors -o new.png
     """,
 )
 @images_argument

@@ -37,7 +37,7 @@ FORMAT = 1  # version of the file's format
     \b
     Examples:
       partzoo features photo.jpg -o photo.npz
-      partzoo features photos/ --pooled -o photos.safetensors
+      partzoo features images/ --pooled -o images.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
     \b
     Of many images, unreadable ones are skipped. To continue a stopped run, add --resume.

@@ -17,8 +17,8 @@ from partzoo.errors import UsageError
     epilog="""
     \b
     Examples:
-      partzoo swap anna.jpg bert.jpg -o mixed.png
-      partzoo swap anna.jpg bert.jpg --parts 2,3 --model partformer-resnet18.faces-k8 -o mixed.png
+      partzoo swap a.jpg b.jpg -o mixed.png
+      partzoo swap a.jpg b.jpg --parts 2,3 --model partformer-resnet18.faces-k8 -o mixed.png
     """,
 )
 @click.argument("first", type=click.Path(), metavar="A")

@@ -90,8 +90,8 @@ def discover_parts(
     Raises:
         ImageError: an image cannot be read. The first one ends the call, and nothing is returned for the others; the
             command line skips such images, and so can a loop over images with a vocabulary.
-        UsageError: an argument is invalid: k = 0, more parts than pixels, an unknown background, a missing class, or
-            a device that this machine does not have.
+        UsageError: an argument is invalid: k = 0, more parts than pixels, an unknown background, a missing class, a
+            model that is not an encoder of images, or a device that this machine does not have.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     check_vocabulary(vocabulary, k)

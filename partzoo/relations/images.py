@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError
-from partzoo.features import encoder_of
+from partzoo.features import loaded
 from partzoo.images.opening import OpenedImages, open_images
 from partzoo.images.preprocess import to_tensor
 
@@ -66,7 +66,7 @@ def relate_images(
 
     from partzoo.models.spatial.model import Spatial
 
-    spatial = encoder_of(model or DEFAULT_MODEL, device)
+    spatial = loaded(DEFAULT_MODEL if model is None else model, device)
     if not isinstance(spatial, Spatial):
         raise UsageError(f"relate_images needs a model of Spatial Reasoning, not {type(spatial).__name__}.")
     (first, one), (second, other) = open_images(a), open_images(b)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError
-from partzoo.features import placed
+from partzoo.features import name_of, placed
 from partzoo.images.opening import open_image, open_images
 from partzoo.relations.patches import Assembly, PatchRelations, Reference, whole_pixels
 
@@ -133,8 +133,7 @@ def model_of(model: str | Path | Part | None, device: Device = None) -> Part:
 
         found = load(model or DEFAULT_MODEL, device=device)
     if not isinstance(found, Part):
-        name = getattr(found, "architecture", "") or type(found).__name__
-        raise UsageError(f"{name} does not relate patches: pass a PART model, for example model='part-vitn'.")
+        raise UsageError(f"{name_of(found)} does not relate patches: pass a PART model, for example model='part-vitn'.")
     return placed(found.eval(), device)
 
 
