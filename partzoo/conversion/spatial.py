@@ -12,6 +12,13 @@ from partzoo.conversion.reading import is_state
 from partzoo.errors import WeightsError
 from partzoo.models.spatial.backbones import BACKBONES
 
+READS = (
+    (
+        "Spatial Reasoning",
+        '`{"backbone": ..., "relation": ...}`; the backbone alone, bare or as `{"backbone": ...}`',
+        "`spatial-conv4`, `-resnet8`, `-resnet32`, `-resnet56`, `-resnet34`",
+    ),
+)
 LARGE = "spatial-resnet34"  # its backbone has the names and shapes of torchvision's ResNet-34
 
 

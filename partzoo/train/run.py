@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +12,14 @@ from typing import Any
 import torch
 
 from partzoo.data.image_sets import Examples
-from partzoo.errors import UsageError, require
+from partzoo.errors import UsageError
 from partzoo.files import write_aside
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
-from partzoo.system.device import Device, device_of
+from partzoo.system.device import Device
 from partzoo.train.loop import LoopOptions, Progress, run_folder
+from partzoo.train.processes import processes, together
 from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
 from partzoo.train.tasks import find_method, methods
 from partzoo.train.tasks.base import Task
@@ -45,6 +49,7 @@ class Settings:
     reading: Any
 
 
+@together()
 def train(
     method: str,
     *,
@@ -106,10 +111,10 @@ def train(
 
     Raises:
         UsageError: an argument is invalid, or the data does not suit the method.
+        PartzooError: another process of the training has ended.
     """
+    shared = processes(device)
     kind = find_method(method)
-    if device is not None:
-        device = device_of(device)
     recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
     given = {
         "task": task or {},
@@ -122,11 +127,15 @@ def train(
     settings = _settings(kind, recipe, starts, budget, given)
     if threads:
         torch.set_num_threads(threads)
-    examples, chosen = _data(settings, data)
-    made = _start(settings, chosen)
-    # Everything that can refuse the data comes before the run's folder is made, so that no empty run is left behind.
-    made.prepare(data, settings.reading, examples)
-    _record(settings, asdict(made.model.config), data, run_folder(out, fresh=not resume))
+    # The first process fills the caches that the others use, and reports for all.
+    with shared.main_process_first(), _quiet(not shared.is_main_process):
+        examples, chosen = _data(settings, data)
+        made = _start(settings, chosen)
+        # Everything that can refuse the data comes before the run's folder is made: no empty run is left behind.
+        made.prepare(data, settings.reading, examples)
+        folder = run_folder(out, fresh=not resume)
+        if shared.is_main_process:
+            _record(settings, asdict(made.model.config), data, folder)
     state = made.fit(examples, settings.options, out, resume=resume, progress=progress, device=device)
     if state.finished:
         _finish(made, out)
@@ -248,9 +257,20 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
         file.write(text.encode())
 
 
+@contextlib.contextmanager
+def _quiet(hidden: bool) -> Iterator[None]:
+    """A context whose output is ``hidden``, or shown."""
+    with contextlib.ExitStack() as stack:
+        if hidden:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
 def _finish(made: Task, out: str | Path) -> None:
     """Measure the model in one process; the others wait, since the process group ends when any process leaves."""
-    processes = require("accelerate", "train").PartialState()
-    if processes.is_main_process:
+    shared = processes()
+    if shared.is_main_process:
         made.finish(out)
-    processes.wait_for_everyone()
+    shared.wait_for_everyone()

@@ -22,8 +22,9 @@ from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.settings import to_toml
-from partzoo.system.device import Device, device_of
+from partzoo.system.device import Device
 from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.processes import alone
 from partzoo.train.tasks.base import Task
 from partzoo.train.windows import SignalOptions, labelled, read_nights
 
@@ -123,8 +124,7 @@ def sample_efficiency(
     Raises:
         UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
     """
-    if device is not None:
-        device = device_of(device)
+    alone("'partzoo stages'", device)
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
         raise UsageError(

@@ -92,10 +92,10 @@ def test_models_without_weights_are_refused_in_the_command_line_s_words(image):
     ran = partzoo("discover", image, "--model", "part-vitq")
     assert "See 'partzoo list'." in ran.err
     ran = partzoo("discover", image, "--background", "nothing")
-    assert "it is 'auto' or one of objectness" in ran.err and "None" not in ran.err
+    assert "it is 'auto' or one of boundary" in ran.err and "None" not in ran.err
 
 
-COMMANDS = re.compile(r"'?(?:partzoo|pip|git) [^']*'?")  # a command that a sentence names has options of its own
+COMMANDS = re.compile(r"'?(?:partzoo|pip|git|accelerate|python) [^']*'?")  # they have options of their own
 OF_THE_COMMAND_LINE = {"settings.py", "protocols"}  # parse --set, and describe the data of 'partzoo eval'
 
 

@@ -168,7 +168,7 @@ def test_mixed_labels_are_smoothed_shares():
     x, shares = task(smoothing=0.1).augmented(pixels, torch.tensor([0, 1, 2, 3]), generator())
     assert x.shape == (4, 3, 32, 32) and shares.shape == (4, 5)
     assert torch.allclose(shares.sum(1), torch.ones(4)) and shares.min() >= 0.1 / 5 - 1e-6
-    with pytest.raises(UsageError, match="even batch size, not 3"):
+    with pytest.raises(UsageError, match="even batch size in each process, not 3"):
         task().augmented(pixels[:3], torch.arange(3), generator())
 
 
@@ -193,9 +193,17 @@ def test_randaugment_does_not_depend_on_how_many_processes_there_are(monkeypatch
     monkeypatch.setattr(deit, "get_context", lambda _: multiprocessing.get_context("fork"))  # ready at once
     pixels = torch.randint(0, 256, (CHUNK + 3, 3, 16, 16), dtype=torch.uint8, generator=generator())
     policy, mean = "rand-m9-mstd0.5-inc1", (0.5, 0.5, 0.5)
-    alone = RandAugment(policy, mean)(pixels, 7)
-    assert torch.equal(RandAugment(policy, mean, workers=2)(pixels, 7), alone)
+    seeds = range(CHUNK + 3)
+    alone = RandAugment(policy, mean)(pixels, seeds)
+    assert torch.equal(RandAugment(policy, mean, workers=2)(pixels, seeds), alone)
     assert not torch.equal(alone, pixels) and alone.dtype == torch.uint8
+    assert torch.equal(RandAugment(policy, mean)(pixels[5:6], [5]), alone[5:6])
+
+
+def test_randaugment_posterizes_down_to_no_bits_at_all():
+    pixels = torch.randint(100, 256, (300, 3, 4, 4), dtype=torch.uint8, generator=generator())
+    strongest = RandAugment("rand-m10-inc1-n1", (0.5, 0.5, 0.5))(pixels, range(300))
+    assert (strongest == 0).flatten(1).all(1).any()
 
 
 def test_a_failure_puts_random_states_back():
