@@ -24,15 +24,19 @@ from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
 from partzoo.models.precision import Precision, has_amx, has_bf16, set_precision
 from partzoo.models.registry import list_models
+from partzoo.system.device import Device, device_of
 
 SIDE, PARTS = 224, 8
 TRAINED = "part-vitt8"
 AUTOCAST = "bfloat16 autocast"
 
 
-def cases(quick: bool = False) -> list[Case]:
-    """Return a case for every precision that is faster on this machine, with batches of four images of 224 pixels."""
-    devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+def cases(quick: bool = False, device: Device = None) -> list[Case]:
+    """Return a case for every precision that is faster on this machine, with batches of four images of 224 pixels.
+
+    There are cases for the CPU and, if the device is another one, for that device.
+    """
+    devices = list(dict.fromkeys([torch.device("cpu"), device_of(device)]))
     names = ["test_vit"] if quick else ["vit_small_patch16_224", "vit_base_patch16_224"]
     found = []
     for name in names:
@@ -41,9 +45,9 @@ def cases(quick: bool = False) -> list[Case]:
         ours = cast(Encoder, load(f"timm/{name}", pretrained=False, device="cpu", dtype="float32"))
         ours.model.load_state_dict(theirs.state_dict())
         x = _images(ours.preprocess, 64 if quick else SIDE)
-        for device in devices:
-            peer = deepcopy(theirs).to(device).forward_features
-            found += _against(name, deepcopy(ours).to(device), peer, x.to(device), "timm, float32, eager")
+        for place in devices:
+            peer = deepcopy(theirs).to(place).forward_features
+            found += _against(name, deepcopy(ours).to(place), peer, x.to(place), "timm, float32, eager")
     if not quick and any(trained.startswith(f"{TRAINED}.") for trained in list_models(pretrained=True)):
         encoder = cast(Encoder, load(TRAINED, device="cpu", dtype="float32"))
         x = _images(encoder.preprocess, SIDE)

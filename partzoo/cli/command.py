@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
@@ -15,6 +17,9 @@ import click
 
 from partzoo.cli.wording import in_options, show_warning
 from partzoo.errors import PartzooError, UsageError
+
+GAP = "  "  # between two columns of a table
+WIDEST, NARROWEST = 100, 24  # of a table that is broken to fit the terminal, and of its last column
 
 
 class Command(click.Command):
@@ -110,12 +115,17 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, default=str))
 
 
-def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> None:
-    """Print columns of text, each as wide as its longest entry."""
+def table(rows: Iterable[Sequence[Any]], head: Sequence[str], *, wrap: bool = False) -> None:
+    """Print columns of text, each as wide as its longest entry; ``wrap`` breaks the last one to fit the terminal."""
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    before = sum(widths[:-1]) + len(GAP) * len(widths[:-1])
+    room = max(min(shutil.get_terminal_size().columns, WIDEST) - before, NARROWEST) if wrap else widths[-1]
     for row in (head, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        first = GAP.join(cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True))
+        for line in textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]:
+            click.echo(f"{first}{GAP}{line}".rstrip())
+            first = " " * len(first)
 
 
 def megabytes(count: int) -> str:

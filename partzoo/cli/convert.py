@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from partzoo.cli.command import Command
-from partzoo.errors import PartzooError, UsageError, WeightsError
+from partzoo.errors import PartzooError, UsageError, WeightsError, counted
 from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
@@ -127,7 +127,9 @@ def _described(model: Model, family: str) -> str:
     config = model.config
     words = [f"{model.architecture} ({family})"]
     if hasattr(config, "parts"):
-        words.append(f"K = {config.parts}" + (f" in {config.classes} classes" if getattr(config, "classes", 0) else ""))
+        words.append(
+            f"K = {config.parts}" + (f" in {counted(config.classes, 'class')}" if getattr(config, "classes", 0) else "")
+        )
     if hasattr(config, "compress"):
         words.append(f"compression {config.compress}, {'cosines' if config.cosine else 'dot products'}")
     return ", ".join([*words, f"{model.preprocess.size} pixels"])

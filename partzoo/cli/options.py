@@ -61,6 +61,11 @@ def limit_options(command: Callable) -> Callable:
     return command
 
 
+device_option = click.option(
+    "--device",
+    metavar="NAME",
+    help="Where the model runs: cpu, cuda, cuda:1, mps.  [default: cuda where there is a GPU, else cpu]",
+)
 model_option = click.option(
     "--model",
     metavar="NAME",

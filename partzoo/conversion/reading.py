@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partzoo.errors import WeightsError
+from partzoo.errors import WeightsError, counted
 from partzoo.files import begin_of, stand_in
 from partzoo.models.wrappers import plain_names
 from partzoo.weights.tensors import read_metadata, read_state
 
 # Keys of training checkpoints; the first one present is used. For DINO that is the teacher, which DINO releases.
-WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher")
+WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher", "backbone")
 PARTS = ("backbone", "relation")  # the two state dicts of Spatial Reasoning
 SHOWN = 3
 DAMAGED = "not a complete checkpoint of torch or safetensors: download it again."
@@ -94,8 +94,8 @@ def looks_like(state: Any) -> str:
     if "param_groups" in state:
         return "the state of an optimizer"
     if not is_state(state):
-        return f"a dictionary of {len(state)} entries ({_some(state)}), not all of them tensors"
-    return f"{_kind(state)}: {len(state)} tensors ({_some(state)})"
+        return f"a dictionary of {counted(len(state), 'entry')} ({_some(state)}), not all of them tensors"
+    return f"{_kind(state)}: {counted(len(state), 'tensor')} ({_some(state)})"
 
 
 def _kind(state: Mapping[str, Tensor]) -> str:

@@ -41,7 +41,7 @@ def official_images(folder: Path, split: str, limit: int | None = None) -> Image
         found.append(("stl-10", stl10.load, "unlabeled" if unlabelled else "train"))
     if len(found) > 1:
         names = ", ".join(name for name, *_ in found)
-        raise UsageError(f"--data {folder} holds {names}: give the folder of one of them.")
+        raise UsageError(f"data={folder} holds {names}: give the folder of one of them.")
     if not found:
         return None
     _, load, train = found[0]

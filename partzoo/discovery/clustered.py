@@ -20,7 +20,7 @@ from partzoo.discovery.labels import argmax_inside, by_area, contest
 from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.images.opening import OpenedImage
 from partzoo.limits import check_parts
 from partzoo.models.base import Model
@@ -158,10 +158,12 @@ class ClusteredFinder(Finder[DescribedImage]):
         """
         (height, width), cells = image.size, look.descriptors.inside.numel()
         if k != "auto" and k > height * width:
-            raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} image: use fewer.")
+            raise UsageError(
+                f"k={k} exceeds the {counted(height * width, 'pixel')} of this {height}x{width} image: use fewer."
+            )
         if k != "auto" and k > cells:
             raise UsageError(
-                f"k={k} exceeds the {cells} cells of this image's grid. Use k <= {cells} or a larger size."
+                f"k={k} exceeds the {counted(cells, 'cell')} of this image's grid. Use k <= {cells} or a larger size."
             )
         vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
         coarse = self.maps(look, vocabulary)

@@ -27,7 +27,7 @@ class Looked(Protocol):
 
     Attributes:
         pixels: ``(3, H, W)``, 0..1, at working size.
-        quality: certainty of its foreground, 0..1.
+        quality: certainty of its foreground, or the share of a part model's parts that it has, 0..1.
         mask: given foreground ``(H, W)`` bool at the image's original size, or None.
     """
 
@@ -210,7 +210,7 @@ def checked(k: Any) -> K | None:
         UsageError: k is neither None, "auto" nor a whole number of at least 1.
     """
     if (isinstance(k, str) and k != "auto") or isinstance(k, float):
-        raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
+        raise UsageError(f"k={k!r} must be a whole number, 'auto' or None.")
     if isinstance(k, int) and k < 1:
         raise UsageError(f"k={k} must be at least 1.")
     return k

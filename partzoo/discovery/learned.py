@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.finder import Finder, K, checked
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.images.opening import OpenedImage
 from partzoo.models.part_model import PartModel
 from partzoo.parts.parts import Parts
@@ -31,7 +31,6 @@ class MatchedImage:
         maps: ``(K + 1, h, w)`` on the model's grid, background first.
         descriptors: ``(K + 1, D)``, background first.
         match: function from a size to the maps at that size, upsampled as in the model.
-        quality: always 1, since the model's background is not a separate step.
         mask: ``(H, W)`` bool foreground given by the caller, or None.
     """
 
@@ -39,8 +38,17 @@ class MatchedImage:
     maps: Tensor
     descriptors: Tensor
     match: Callable[[tuple[int, int] | None], Tensor]
-    quality: float = 1.0
     mask: np.ndarray | None = None
+
+    @property
+    def quality(self) -> float:
+        """Share of the model's parts that the image has, 0..1.
+
+        It is the mean over the parts of each one's highest probability on 2 x 2 cells, and low where the image shows
+        something else than the model was trained on, or shows it in another frame (docs/part-models.md).
+        """
+        height, width = self.maps.shape[1:]
+        return float(avg_pool2d(self.maps[1:], (min(height, 2), min(width, 2)), stride=1).amax((1, 2)).mean())
 
 
 class LearnedFinder(Finder[MatchedImage]):
@@ -64,7 +72,9 @@ class LearnedFinder(Finder[MatchedImage]):
         if k is None or k == "auto":
             return self.own
         if k > self.own:
-            raise UsageError(f"k={k}: this model has {self.own} parts. Use k <= {self.own}, or k=None for all.")
+            raise UsageError(
+                f"k={k}: this model has {counted(self.own, 'part')}. Use k <= {self.own}, or k=None for all."
+            )
         if k < self.own and self.classes:
             raise UsageError(f"k={k}: the parts of several classes cannot be joined. Use k=None for all {self.own}.")
         return k

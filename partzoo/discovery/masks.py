@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from partzoo.errors import ImageError, UsageError
+from partzoo.errors import ImageError, UsageError, counted
 from partzoo.images.decoding import pillow_limit
 from partzoo.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
@@ -32,7 +32,7 @@ class Masks:
     def __init__(self, source: Any, count: int, single: bool) -> None:
         many = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
         if source is not None and not single and not (many and len(source) == count):
-            raise UsageError(f"mask= must be a sequence of {count} masks, one for each image.")
+            raise UsageError(f"mask= must be a sequence of {counted(count, 'mask')}, one for each image.")
         self._sources: Sequence[Any] = [source] if single else source if many else [None] * count
 
     def objects(self, index: int, size: tuple[int, int]) -> np.ndarray | None:

@@ -8,9 +8,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.features import placed
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
+from partzoo.system.device import Device
 
 RANDOM, COLOUR = "random-weights", "colour-position"
 BOX = "centred-box"  # a floor for foreground protocols only
@@ -43,14 +45,14 @@ class Thumbnail(Encoder):
         return Tokens(token, token[:, :0], (1, 1))
 
 
-def floor_encoder(name: str) -> nn.Module:
+def floor_encoder(name: str, device: Device = None) -> nn.Module:
     """Return the encoder of a floor, for probes."""
-    return random_weights() if name == RANDOM else Thumbnail()
+    return placed(random_weights() if name == RANDOM else Thumbnail(), device)
 
 
-def floor_finder(name: str, background: str | None = None, size: int | None = None) -> Finder:
+def floor_finder(name: str, background: str | None = None, size: int | None = None, device: Device = None) -> Finder:
     """Return the finder of a floor: everything is foreground, unless a method or a foreground model is named."""
-    finder = make_finder(random_weights(), background, size).with_settings(model=name)
+    finder = make_finder(random_weights(), background, size, device=device).with_settings(model=name)
     if name != COLOUR:
         return finder
     weights = finder.settings.weights

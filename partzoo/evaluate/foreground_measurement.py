@@ -53,8 +53,8 @@ def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:
     if request.model == BOX:
         return "", box_scorer, {}
     if is_foreground_model(request.model):
-        weights = digest(load(request.model, dtype="float32"))
-        network = cast(ForegroundModel, folded(load(request.model)))
+        weights = digest(load(request.model, device="cpu", dtype="float32"))
+        network = cast(ForegroundModel, folded(load(request.model, device=request.device)))
         return weights, model_scorer(network, request.size, request.refine), {}
     finder = requested_finder(request)
     weights = digest(finder.model)

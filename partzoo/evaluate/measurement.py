@@ -15,6 +15,7 @@ from torch import nn
 from partzoo.errors import UsageError
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import PassOver
+from partzoo.system.device import Device
 
 Run = dict[str, Any]  # with keys "k", "seed", "metrics" and, for figures with bounds, "intervals"
 
@@ -39,6 +40,7 @@ class Request:
     patches: Sequence[int] | None = None
     augment: bool = False
     limit: int | None = None
+    device: Device = None
 
 
 class Measurement(ABC):

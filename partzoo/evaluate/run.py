@@ -29,6 +29,7 @@ from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import warn_of
+from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
 from partzoo.weights.manifest import WeightRecord, manifest
@@ -57,6 +58,7 @@ def evaluate(
     augment: bool = False,
     limit: int | None = None,
     strict: bool = False,
+    device: Device = None,
     out: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def evaluate(
         augment: whether to train these probes on augmented images, drawn anew in every epoch.
         limit: use at most this many images of each split, for a quick trial.
         strict: whether to stop at the first image or annotation that cannot be used.
+        device: where the model runs, as for :func:`partzoo.load`.
         out: JSON file of the record. If it already holds the same evaluation, in which nothing was skipped, that record
             is returned.
         progress: function that is called with the name of the work, the amount done, and the total.
@@ -92,14 +95,15 @@ def evaluate(
         ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: the protocol is unknown, does not have an option, or its data is missing.
+        UsageError: the protocol is unknown or does not have an option, the model does not have ``k`` parts, the data
+            is missing, or this machine does not have the device.
         ImageError: none of the images can be used, or ``strict`` is set and one cannot.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
         raise UsageError(f"seeds={seeds}, but at least 1 is needed.")
     request = Request(
-        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit
+        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit, device
     )
     kind.check(request)
     made = kind(rules, request)
@@ -273,10 +277,10 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError) as error:
-        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
-    check_version(written, FORMAT, f"-o {file}", UsageError)
+        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.") from error
+    check_version(written, FORMAT, f"out={file}", UsageError)
     if "runs" not in record:
-        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.")
+        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.")
     same = all(record.get(key) == value for key, value in identity.items())
     return record if same and not record.get("failed") else None
 

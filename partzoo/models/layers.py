@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, scaled_dot_product_attention
 
 from partzoo.errors import UsageError
-from partzoo.models.precision import default_device
+from partzoo.system.device import default_device
 from partzoo.system.ranks import count, mine
 
 FEW_PATCHES = 512  # up to here unfused attention is faster in bfloat16 on a CPU; above, fused attention always is

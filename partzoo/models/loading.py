@@ -13,8 +13,9 @@ from torch import Tensor
 
 from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
 from partzoo.models.base import Encoder, Model
-from partzoo.models.precision import Precision, default_device, set_precision
+from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import Architecture, find, split_tag, stored_architecture
+from partzoo.system.device import Device, device_of
 from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
 from partzoo.weights.hub_file import first_line
 from partzoo.weights.manifest import WeightRecord, manifest
@@ -46,7 +47,7 @@ def load(
     name: str | Path,
     *,
     pretrained: bool = True,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: Precision = "auto",
     revision: str | None = None,
     local_files_only: bool = False,
@@ -61,7 +62,8 @@ def load(
             ``partzoo.hub.save_pretrained``, or a ``.safetensors`` file.
         pretrained: whether to load trained weights; False leaves the parameters random. A folder, file or repository
             provides its configuration either way.
-        device: device of the model; None uses CUDA if available, otherwise the CPU.
+        device: where the model runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or a ``torch.device``; None uses
+            CUDA if available, otherwise the CPU.
         dtype: ``"auto"``, ``"int8"`` (CPU only), a floating-point dtype or its name. float32 is the reference.
         revision: branch, tag or commit of the Hub repository, instead of the recorded one.
         local_files_only: whether to forbid network requests.
@@ -73,9 +75,10 @@ def load(
 
     Raises:
         UnknownModelError: the name is unknown; the message suggests the closest names.
-        UsageError: the configuration has no such value, or the precision is unknown.
+        UsageError: the configuration has no such value, the precision is unknown, or this machine has no such device.
         WeightsError: the weights are missing, damaged or do not fit.
     """
+    place = device_of(device)
     source = parse(
         str(name), pretrained=pretrained, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
     )
@@ -90,8 +93,7 @@ def load(
             if config:
                 raise
             raise WeightsError(f"{source.label}: {error}") from error  # its own configuration is at fault
-    device = torch.device(device) if device is not None else default_device()
-    return set_precision(model.eval().requires_grad_(False), dtype, device)
+    return set_precision(model.eval().requires_grad_(False), dtype, place)
 
 
 def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:

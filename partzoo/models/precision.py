@@ -15,11 +15,6 @@ Precision = Literal["auto", "int8", "float32", "bfloat16", "float16"] | torch.dt
 Kind = TypeVar("Kind", bound=Model)
 
 
-def default_device() -> torch.device:
-    """Return CUDA if available, otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def has_amx() -> bool:
     """Return whether this CPU has AMX tiles for bfloat16."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))

@@ -189,8 +189,10 @@ def list_models(filter: str = "*", *, family: str | None = None, pretrained: boo
         filter: pattern with wildcards, for example ``"part-*"`` or ``"*.tin"``.
         family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"foreground"`` or ``"encoder"``; None lists
             all families.
-        pretrained: whether to list weights, as ``architecture.tag``, that :func:`partzoo.load` can load on this
-            machine, instead of architectures.
+        pretrained: whether to list, instead of architectures, what :func:`partzoo.load` can load with trained weights:
+            partzoo's recorded weights, as ``architecture.tag``, whose files are on this machine or have a repository on
+            the Hub (which is not asked), and architectures that need no weights. Weights that timm downloads from the
+            Hub, such as those of ``"dinov2-vits14"``, have no record and are not listed.
 
     Returns:
         Names of architectures, or of weights with ``pretrained``.

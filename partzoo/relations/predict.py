@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError
+from partzoo.features import name_of, placed
 from partzoo.images.opening import open_image, open_images
 from partzoo.relations.patches import Assembly, PatchRelations, Reference, whole_pixels
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from partzoo.models.part.model import Part
+    from partzoo.system.device import Device
 
 DEFAULT_MODEL = "part-vitn"
 OWN_SAMPLINGS = ("off-grid", "on-grid", "multi-scale")
@@ -34,6 +36,7 @@ def relate(
     sampling: Literal["off-grid", "on-grid", "multi-scale"] = "off-grid",
     weights: np.ndarray | None = None,
     seed: int = 0,
+    device: Device = None,
 ) -> PatchRelations:
     """Predict the translations between patches of an image, in pixels of the image.
 
@@ -53,6 +56,7 @@ def relate(
         weights: ``(H, W)``, density of the patches' centres, for example the mask of a part; uniform if all are zero.
             Not available for ``"on-grid"``.
         seed: random seed of the sampling.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         The relations between the patches.
@@ -65,7 +69,7 @@ def relate(
     Source: PART, section 5.1.
     """
     opened = open_image(image)
-    part = model_of(model)
+    part = model_of(model, device)
     if boxes is None:
         chosen = _own_boxes(opened.size, n, part, sampling, weights, seed)
     elif weights is not None:
@@ -81,7 +85,11 @@ def relate(
 
 
 def assemble(
-    patches: Any, *, model: str | Path | Part | None = None, reference: Reference = "least-squares"
+    patches: Any,
+    *,
+    model: str | Path | Part | None = None,
+    reference: Reference = "least-squares",
+    device: Device = None,
 ) -> Assembly:
     """Assemble patches into one image by predicted translations; the patches may come from different images.
 
@@ -90,6 +98,7 @@ def assemble(
             patch.
         model: name or file of a PART model, or the module; None uses the bundled model.
         reference: method of placing the patches; see :meth:`PatchRelations.positions`.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         The image, on the smallest canvas that holds all patches, each at its original size.
@@ -103,15 +112,15 @@ def assemble(
     images, _ = open_images(patches)
     if len(images) < 2:
         raise UsageError("One patch cannot be assembled: pass two or more.")
-    part = model_of(model)
+    part = model_of(model, device)
     pixels = [image.pixels for image in images]
     crops = [Image.fromarray(patch).resize(_side(part), _filter(part)) for patch in pixels]
     sizes = np.array([patch.shape[1::-1] for patch in pixels], np.float64)
     return PatchRelations(_predict(part, crops, sizes, sizes.mean(0))[0], pixels).assemble(reference)
 
 
-def model_of(model: str | Path | Part | None) -> Part:
-    """Return the PART model of this name or file, or the given module itself; None returns the bundled model.
+def model_of(model: str | Path | Part | None, device: Device = None) -> Part:
+    """Return the PART model of this name or file, or the given module, on a device; None returns the bundled model.
 
     Raises:
         UsageError: the model is not a PART model.
@@ -122,11 +131,10 @@ def model_of(model: str | Path | Part | None) -> Part:
     if model is None or isinstance(model, (str, Path)):
         from partzoo.models.loading import load
 
-        found = load(model or DEFAULT_MODEL)
+        found = load(model or DEFAULT_MODEL, device=device)
     if not isinstance(found, Part):
-        name = getattr(found, "architecture", "") or type(found).__name__
-        raise UsageError(f"{name} does not relate patches: pass a PART model, for example model='part-vitn'.")
-    return found.eval()
+        raise UsageError(f"{name_of(found)} does not relate patches: pass a PART model, for example model='part-vitn'.")
+    return placed(found.eval(), device)
 
 
 def _side(model: Part) -> tuple[int, int]:

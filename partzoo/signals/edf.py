@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.errors import UsageError, require
+from partzoo.errors import UsageError, counted, require
 from partzoo.signals.units import microvolts
 
 _HEAD = 256  # number of bytes of the header's first part, and of its part for each signal
@@ -272,8 +272,8 @@ def _records(file: Path, header: EdfHeader) -> np.ndarray:
         raise UsageError(f"{file} cannot be read as EDF: it ends within its first record; download it again.")
     if rest or whole != header.records:
         warnings.warn(
-            f"{file} is truncated or unfinished: its header states {header.records} records, but it holds {whole} "
-            f"whole ones{' and a part of one' if rest else ''}. The whole records are read.",
+            f"{file} is truncated or unfinished: its header states {counted(header.records, 'record')}, but it holds "
+            f"{whole} whole ones{' and a part of one' if rest else ''}. The whole records are read.",
             stacklevel=3,
         )
     return np.memmap(file, "<i2", "r", header.start, (whole, header.width))

@@ -88,7 +88,7 @@ def read_images(
         images = at_most(images, limit)
     if options.per_class is not None and training:
         if images.labels is None:
-            raise UsageError(f"--data {folder} has no classes. Leave out data.per_class.")
+            raise UsageError(f"data={folder} has no classes. Leave out data.per_class.")
         if options.per_class < 1:
             raise UsageError(f"data.per_class={options.per_class} must be at least 1.")
         images = of_each_class(images, options.per_class, seed)
@@ -126,11 +126,11 @@ def of_categories(images: ImageSet, options: DataOptions, folder: str | Path) ->
         UsageError: the images, which were read from ``folder``, have no classes, or lack a chosen class.
     """
     if images.labels is None:
-        raise UsageError(f"--data {folder} has no classes. Leave out data.categories and data.exclude.")
+        raise UsageError(f"data={folder} has no classes. Leave out data.categories and data.exclude.")
     for name in options.categories:
         if name not in images.classes:
             close = difflib.get_close_matches(name, images.classes, n=1, cutoff=0)
-            raise UsageError(f"--data {folder} has no class {name!r}. The closest is {close[0]!r}.")
+            raise UsageError(f"data={folder} has no class {name!r}. The closest is {close[0]!r}.")
     kept = [name for name in options.categories or images.classes if name and name not in options.exclude]
     numbers = torch.full((len(images.classes),), -1)
     for number, name in enumerate(kept):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 import signal
@@ -21,8 +22,9 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.files import check_version, write_aside
-from partzoo.models.precision import default_device, has_bf16
+from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
+from partzoo.system.device import Device, device_of
 from partzoo.system.memory import kept_memory
 from partzoo.system.ranks import SharedBatch
 from partzoo.train.muon import Muon
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
 FORMAT = 1  # version of the checkpoint's format
+# accelerate stays on the device of a process's first training.
+KEPT = "this process has trained on another device: begin a new process, or leave device= out"
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,9 @@ class LoopOptions:
             object.__setattr__(self, name, checked(name, getattr(self, name), kind))
         budget = [value for value in (self.steps, self.minutes, self.epochs) if value is not None]
         if len(budget) != 1:
-            raise UsageError("Give the budget either as --steps, as --minutes or as --epochs.")
+            raise UsageError("Give the budget either as steps=, as minutes= or as epochs=.")
         if budget[0] <= 0 or self.batch_size <= 0:
-            raise UsageError("The budget (--steps, --minutes or --epochs) and --batch-size must be above zero.")
+            raise UsageError("The budget (steps=, minutes= or epochs=) and batch_size= must be above zero.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
             raise UsageError(
                 f"warmup={self.warmup}, milestones={self.milestones}: shares of the budget must be between 0 and 1."
@@ -122,6 +126,7 @@ def fit(
     *,
     resume: bool = False,
     progress: bool = True,
+    device: Device = None,
 ) -> Progress:
     """Train until the budget is spent; SIGINT and SIGTERM stop after the step, with a checkpoint.
 
@@ -135,6 +140,7 @@ def fit(
         out: folder of the run.
         resume: whether to continue from the folder's checkpoint, if there is one.
         progress: whether to show a bar with rate and time left.
+        device: where the model is trained, see :func:`accelerator_on`.
 
     Returns:
         The state of the run at the end.
@@ -144,15 +150,13 @@ def fit(
         WeightsError: the checkpoint is damaged or belongs to another model.
         PartzooError: another process has ended.
     """
-    rank, ranks = processes().process_index, processes().num_processes
+    shared = processes(device)
+    rank, ranks = shared.process_index, shared.num_processes
     if options.batch_size % ranks:
         raise UsageError(f"{ranks} processes cannot share {options.batch_size} images evenly. Set loop.batch_size.")
     out = run_folder(out, fresh=not resume)
-    bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
-    accelerate = require("accelerate", "train")
-    # A loss that is left out leaves parameters without a gradient.
-    parallel = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = accelerate.Accelerator(kwargs_handlers=[parallel])
+    accelerator = accelerator_on(device)
+    bf16 = has_bf16(accelerator.device) if options.precision == "auto" else options.precision == "bf16"
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
@@ -195,7 +199,7 @@ def fit(
                 values = _means(accelerator, terms)
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
-                    raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower --lr.")
+                    raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower lr={options.lr:g}.")
                 log.row(state, group["lr"], values)
                 bar.set_postfix_str(f"loss {state.loss:.3f}, {state.images / state.seconds:.0f} images/s")
             bar.update(_done(state, options, count) - bar.n)
@@ -217,12 +221,42 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     """
     out = Path(out).expanduser()
     if fresh and (out / CHECKPOINT).exists():
-        raise UsageError(f"{out} already holds a run. Add --resume, or choose another folder with -o.")
+        raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"-o {out} cannot be created: {error.strerror}. Choose another folder.") from error
+        raise UsageError(f"out={out} cannot be created: {error.strerror}. Choose another folder.") from error
     return out
+
+
+def accelerator_on(device: Device) -> Accelerator:
+    """Return the accelerator that trains on a device.
+
+    Args:
+        device: as for :func:`partzoo.load`; None leaves the choice to accelerate, which gives each process a
+            separate GPU where there are several of both.
+
+    Raises:
+        UsageError: this machine has no such device, or it cannot be had in this process.
+    """
+    accelerate = require("accelerate", "train")
+    # A loss that is left out leaves parameters without a gradient.
+    parallel = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+    make = functools.partial(accelerate.Accelerator, kwargs_handlers=[parallel])
+    if device is None:
+        return make()
+    chosen = device_of(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    try:
+        found: Accelerator = make(cpu=chosen.type == "cpu")
+    except ValueError as error:
+        raise UsageError(f"device={str(chosen)!r}: {KEPT}.") from error
+    if found.device.type != chosen.type:
+        raise UsageError(f"device={str(chosen)!r}: {KEPT}.")
+    if found.num_processes > 1 and chosen.index is not None:
+        raise UsageError(f"device={str(chosen)!r}: each of several processes has a GPU of its own. Leave device= out.")
+    return found
 
 
 def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
@@ -307,7 +341,7 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
         raise
     except Exception as error:
         raise WeightsError(
-            f"{file} does not continue this run: {error}. Train without --resume into another -o."
+            f"{file} does not continue this run: {error}. Train with resume=False into another out=."
         ) from error
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}

@@ -126,7 +126,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
     weights = [weight * scale for weight in weights] + [share / max(count, 1)] * count
     if not squares:
         raise UsageError(
-            f"--data {folder}: no image is left to train on. Name more sets, or fewer that may not be trained on."
+            f"data={folder}: no image is left to train on. Name more sets, or fewer that may not be trained on."
         )
     taught = torch.arange(len(squares)) >= labelled
     return MaskedImages(torch.stack(squares), torch.tensor(aspects, dtype=torch.float32), taught, torch.tensor(weights))

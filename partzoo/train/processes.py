@@ -14,6 +14,7 @@ import torch
 from torch import distributed as dist
 
 from partzoo.errors import PartzooError, UsageError, require
+from partzoo.system.device import Device, device_of
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(days=7)  # ranks wait while the first reads the data or measures the trained model
 
 
-def processes() -> PartialState:
-    """accelerate's state of the processes that were started together, which the first call makes join each other.
+def processes(device: Device = None) -> PartialState:
+    """Return accelerate's state of the processes that were started together; the first call makes them join each other.
+
+    Args:
+        device: where they train; None leaves the choice to accelerate.
 
     Raises:
-        UsageError: several processes were asked for, but each would train alone.
+        UsageError: several processes were asked for, but each would train alone, or this machine has no such device.
     """
     if _count_is_lost():
         raise UsageError(
@@ -33,7 +37,7 @@ def processes() -> PartialState:
             "'python -m torch.distributed.run --nproc-per-node N' instead."
         )
     # Without cpu=True, each of several processes on a machine without a GPU would train alone.
-    cpu = not torch.accelerator.is_available()
+    cpu = not torch.accelerator.is_available() if device is None else device_of(device).type == "cpu"
     state = require("accelerate", "train").PartialState(cpu=cpu, timeout=PATIENCE)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
@@ -41,13 +45,13 @@ def processes() -> PartialState:
     return state
 
 
-def alone(what: str) -> None:
-    """Refuse to do ``what`` as one of several processes, of which each would do all of it.
+def alone(what: str, device: Device = None) -> None:
+    """Refuse to do ``what``, on a device, as one of several processes, of which each would do all of it.
 
     Raises:
-        UsageError: there are several.
+        UsageError: there are several, or this machine has no such device.
     """
-    if (count := processes().num_processes) > 1:
+    if (count := processes(device).num_processes) > 1:
         raise UsageError(f"{what} needs one process, but {count} were started. Start one.")
 
 
@@ -101,7 +105,7 @@ def together() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise PartzooError(
-            "Another process of this training has ended. Add --resume to continue from the last checkpoint."
+            "Another process of this training has ended. Add resume=True to continue from the last checkpoint."
         ) from error
 
 

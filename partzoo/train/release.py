@@ -14,7 +14,7 @@ import torch
 
 from partzoo.data.folders import load_images
 from partzoo.discovery.factory import make_finder
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.evaluate import protocols
 from partzoo.evaluate.foreground import foreground_figures
 from partzoo.evaluate.foreground_measurement import model_scorer
@@ -30,6 +30,7 @@ from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
 from partzoo.skipping import warn_of
+from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
 from partzoo.train.processes import alone
 from partzoo.train.recipe import read_recipe
@@ -61,6 +62,7 @@ def release(
     threads: int | None = None,
     held_out: int = HELD_OUT,
     progress: bool = True,
+    device: Device = None,
     root: str | Path | None = None,
 ) -> WeightRecord:
     """Make released weights: train, evaluate, pack and record them.
@@ -75,6 +77,7 @@ def release(
         held_out: measure on at most this many held-out images; for kNN, two fifths of them are queries, and twice as
             many training images are candidates for neighbours.
         progress: whether to show a bar.
+        device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`. It is measured on the CPU.
         root: clone of the repository that receives the files and the record; None uses the one that partzoo runs from.
 
     Returns:
@@ -83,16 +86,17 @@ def release(
     Raises:
         UsageError: the recipe is unknown, several processes run, or the run was stopped before its budget was spent.
     """
-    alone("--release")
+    alone("A release", device)
     recipe = read_recipe(name)
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     if all(value is None for value in budget.values()):
         budget = {name: getattr(recipe, name) for name in budget}
     model, state = train(
-        recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress, **budget
-    )
+        recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress,
+        device=device, **budget,
+    )  # fmt: skip
     if not state.finished:
-        raise UsageError(f"{name} was stopped after {state.images:,} images. Add --resume to continue.")
+        raise UsageError(f"{name} was stopped after {counted(state.images, 'image')}. Add resume=True to continue.")
     model = model.cpu().eval().requires_grad_(False)
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
     fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""

@@ -17,6 +17,7 @@ from partzoo.files import write_aside
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
+from partzoo.system.device import Device
 from partzoo.train.loop import LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes, together
 from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
@@ -67,6 +68,7 @@ def train(
     threads: int | None = None,
     seed: int | None = None,
     progress: bool = True,
+    device: Device = None,
     task: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     reading: dict[str, Any] | None = None,
@@ -98,6 +100,7 @@ def train(
         threads: number of CPU threads of torch.
         seed: random seed of weights, order and sampling; the default is the recipe's, or 0.
         progress: whether to show a bar.
+        device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`.
         task: values of the method's task that override the recipe's, such as ``{"exchange": False}``.
         config: values of the architecture's configuration that override the recipe's.
         reading: values of the task's ``DATA`` that override the recipe's.
@@ -110,7 +113,7 @@ def train(
         UsageError: an argument is invalid, or the data does not suit the method.
         PartzooError: another process of the training has ended.
     """
-    shared = processes()
+    shared = processes(device)
     kind = find_method(method)
     recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
     given = {
@@ -133,7 +136,7 @@ def train(
         folder = run_folder(out, fresh=not resume)
         if shared.is_main_process:
             _record(settings, asdict(made.model.config), data, folder)
-    state = made.fit(examples, settings.options, out, resume=resume, progress=progress)
+    state = made.fit(examples, settings.options, out, resume=resume, progress=progress, device=device)
     if state.finished:
         _finish(made, out)
     return made.model, state
@@ -219,13 +222,13 @@ def _data(settings: Settings, folder: str | Path) -> tuple[Examples, Any]:
     kind, entry = settings.kind, settings.entry
     examples = kind.read(folder, settings.reading, entry.configure(settings.config), settings.options.seed)
     if kind.NEEDS_LABELS and examples.labels is None:
-        raise UsageError(f"--data {folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
+        raise UsageError(f"data={folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
     config = entry.configure(settings.config | kind.config_from(examples))
     # Only models with parts for each class look them up by the image's label; other models with classes do not.
     classes = config.classes if hasattr(config, "parts") else 0
     if classes > 1 and (examples.labels is None or examples.labels.max() >= classes):
         has = "no classes" if examples.labels is None else f"{len(examples.classes)} classes"
-        raise UsageError(f"config.classes={classes}, but --data {folder} has {has}. Set config.classes to that, or 0.")
+        raise UsageError(f"config.classes={classes}, but data={folder} has {has}. Set config.classes to that, or 0.")
     return examples, config
 
 

@@ -23,6 +23,7 @@ from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.settings import to_toml
 from partzoo.skipping import PassOver, warn_of
+from partzoo.system.device import Device
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.processes import alone
 from partzoo.train.tasks.base import Task
@@ -95,6 +96,7 @@ def sample_efficiency(
     progress: Callable[[dict[str, Any]], None] | None = None,
     bar: bool = False,
     pass_over: PassOver = warn_of,
+    device: Device = None,
     **loop: Any,
 ) -> list[dict[str, Any]]:
     """Finetune on sleep stages of few subjects' nights, and measure Cohen's kappa on held-out subjects.
@@ -117,6 +119,7 @@ def sample_efficiency(
         bar: whether to show a bar for each training run.
         pass_over: function that is called for each night that cannot be read, which is then skipped. Each row states
             the number of ``nights`` that the model was trained on and of those it was ``tested`` on.
+        device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
         **loop: values of :class:`LoopOptions`; by default 100 epochs, batches of 128 and a rate of 5e-4.
 
     Returns:
@@ -125,7 +128,7 @@ def sample_efficiency(
     Raises:
         UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
     """
-    alone("'partzoo stages'")
+    alone("'partzoo stages'", device)
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
         raise UsageError(
@@ -157,7 +160,9 @@ def sample_efficiency(
                 torch.manual_seed(seed)
                 made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
                 place = out / f"{initial}-{number}-{seed}"
-                state = fit(made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar)
+                state = fit(
+                    made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar, device=device
+                )
                 if not state.finished:
                     return rows
                 scores = rules.score(made.model.stages, test)
@@ -206,7 +211,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     said, file = to_toml(settings), out / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != said:
-        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with -o.")
+        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with out=.")
     with write_aside(file) as opened:
         opened.write(said.encode())
     if not (out / TABLE).exists():

@@ -105,10 +105,10 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
     if options.layout == "edf":
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
         if not files:
-            raise UsageError(f"--data {folder} has no .edf files. Give another folder, or data.layout.")
+            raise UsageError(f"data={folder} has no .edf files. Give another folder, or data.layout.")
         files = [file for file in files if not _is_of_annotations(file)]
         if not files:
-            raise UsageError(f"--data {folder} holds no recordings: its .edf files contain only annotations.")
+            raise UsageError(f"data={folder} holds no recordings: its .edf files contain only annotations.")
         read, key = (lambda file: _edf_windows(file, options.channels)), "|".join(options.channels)
     else:
         rules = replace(PHYSIONET_2018, test_subjects=options.held_out)
@@ -236,7 +236,7 @@ def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
 def _not_kept(place: str, reason: str) -> PartzooError:
     return PartzooError(
         f"Prepared recordings cannot be kept in {place}: {reason.rstrip('.')}. Choose another folder with data.cache "
-        "('partzoo stages': --cache), or set PARTZOO_CACHE."
+        "(for sleep stages with cache=), or set PARTZOO_CACHE."
     )
 
 

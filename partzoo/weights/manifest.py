@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ FORMAT = 1
 NAME = "weights_manifest.json"
 PACKAGE = Path(__file__).parents[1]
 BUNDLED, CHECKPOINTS = "weights", "checkpoints"
+VARIABLE = "PARTZOO_CHECKPOINTS"  # environment variable that names a folder with the files of checkpoints/
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class WeightRecord:
         masks_used: whether masks were used in training.
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
+        superseded_by: name of the record that replaces this one, which is kept as one of its ancestors; else None.
         method: name in the README of the method that trained the weights; "" is the architecture's family.
         measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that,
             and for those that serve as parents of other weights.
@@ -89,6 +92,7 @@ class WeightRecord:
     parents: tuple[str, ...] = ()
     masks_used: bool = False
     source: dict[str, str] | None = None
+    superseded_by: str | None = None
     method: str = ""
     measured: bool = True
 
@@ -136,9 +140,23 @@ def short_name(data: str) -> str:
     return re.split(r"; |, (?=\d)", data)[0]
 
 
-def clones() -> list[Path]:
-    """Return clones that may hold ``checkpoints/``: the one that partzoo is imported from, and the current folder."""
-    return [folder for folder in (PACKAGE.parent, Path()) if (folder / NAME).is_file()]
+def checkpoint_folders() -> list[Path]:
+    """Return the folders that may hold released weights beside those in the package, in the order of the search.
+
+    They are PARTZOO_CHECKPOINTS, and ``checkpoints/`` of the clone that partzoo is imported from and of the clone that
+    contains the current folder.
+
+    Raises:
+        WeightsError: PARTZOO_CHECKPOINTS is not a folder.
+    """
+    here = Path.cwd()
+    roots = [folder for folder in (PACKAGE.parent, here, *here.parents) if (folder / NAME).is_file()]
+    found = [root / CHECKPOINTS for root in roots]
+    if named := os.environ.get(VARIABLE):
+        if not (folder := Path(named).expanduser()).is_dir():
+            raise WeightsError(f"{VARIABLE} is {named!r}, which is not a folder: set it to checkpoints/ of a clone.")
+        found = [folder, *found]
+    return list(dict.fromkeys(folder.resolve() for folder in found))
 
 
 def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,16 @@ from typing import Any
 from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.files import parse_json, path_aside
 from partzoo.weights.hub_file import hub_file
-from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, clones, manifest
+from partzoo.weights.manifest import (
+    BUNDLED,
+    NAME,
+    PACKAGE,
+    VARIABLE,
+    WeightFile,
+    WeightRecord,
+    checkpoint_folders,
+    manifest,
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +57,8 @@ def resolve(
 ) -> list[Path]:
     """Find the files of a record, download them if necessary, and check them against their sha256.
 
-    Files are looked up in the package, in ``checkpoints/`` of a clone, in the Hugging Face cache and on the Hub, in
-    this order.
+    Files are looked up in the package, in the folders of
+    :func:`partzoo.weights.manifest.checkpoint_folders`, in the Hugging Face cache and on the Hub, in this order.
 
     Args:
         record: record of released weights, from :func:`manifest`.
@@ -92,8 +102,13 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
 
 
 def available(record: WeightRecord) -> bool:
-    """Return whether :func:`resolve` can find a record's files: on this machine, or in a Hub repository."""
-    return record.hub is not None or all(_here(file) is not None for file in record.files)
+    """Return whether :func:`resolve` can find a record's files: on this machine, or in a Hub repository.
+
+    For a file on this machine its size is compared, not its content; the Hub is not asked.
+    """
+    sizes = [None if (path := _here(file)) is None else path.stat().st_size for file in record.files]
+    whole = all(size in (None, file.bytes) for size, file in zip(sizes, record.files, strict=True))
+    return whole and (record.hub is not None or None not in sizes)
 
 
 def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | None = None) -> list[Verified]:
@@ -163,9 +178,11 @@ def download(
 def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
     """Return a record's file from the Hugging Face cache or the Hub, without checking it."""
     if record.hub is None:
+        folders = " and ".join(map(str, _folders(file)))
+        searched = f", searched in {folders}" if folders else ""
         raise WeightsError(
-            f"Weights of {record.name} are not here ({file.path}) and not on the Hub: run in a clone of the "
-            "repository that holds them, or pass the path of a .safetensors file."
+            f"Weights of {record.name} are not here ({file.path}{searched}) and not on the Hub: set {VARIABLE} to "
+            "checkpoints/ of a clone of the repository, or pass the path of a .safetensors file."
         )
     repo, revision = record.hub["repo"], revision or record.hub["revision"]
     try:
@@ -175,9 +192,13 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
 
 
 def _here(file: WeightFile) -> Path | None:
-    """Return the path of a file in the package or in a clone; None if it is in neither."""
-    roots = [PACKAGE] if file.path.startswith(f"{BUNDLED}/") else clones()
-    return next((root / file.path for root in roots if (root / file.path).is_file()), None)
+    """Return the path of a file in the package or in a folder of checkpoints; None if it is in neither."""
+    name = file.path.partition("/")[2]
+    return next((folder / name for folder in _folders(file) if (folder / name).is_file()), None)
+
+
+def _folders(file: WeightFile) -> list[Path]:
+    return [PACKAGE / BUNDLED] if file.path.startswith(f"{BUNDLED}/") else checkpoint_folders()
 
 
 def _hub_name(record: WeightRecord, file: WeightFile) -> str:
@@ -208,7 +229,7 @@ def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bo
         if found.st_size != file.bytes:
             raise WeightsError(
                 f"{path} has {found.st_size:,} bytes, not the {file.bytes:,} recorded for {record.name}: "
-                f"{_fix(record, file)}"
+                f"{remedy(record, file)}."
             )
         mark = [found.st_size, found.st_mtime_ns, found.st_ino, file.sha256]
         key = os.path.abspath(path)
@@ -217,22 +238,32 @@ def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bo
         with open(path, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error}): {_fix(record, file)}") from error
+        raise WeightsError(f"{path} cannot be read ({error}): {remedy(record, file)}.") from error
     if digest != file.sha256:
         _remember(key, None)  # its size and time can be those of its last check, as on a disk that decays
         raise WeightsError(
             f"{path} is damaged: its sha256 is {digest[:12]}..., not the {file.sha256[:12]}... recorded for "
-            f"{record.name}: {_fix(record, file)}"
+            f"{record.name}: {remedy(record, file)}."
         )
     _remember(key, mark)
 
 
-def _fix(record: WeightRecord, file: WeightFile) -> str:
-    if _here(file) is None:
-        return f"run 'partzoo download {record.name}'."
+def remedy(record: WeightRecord, file: WeightFile) -> str:
+    """Recommend how to get an undamaged copy of a file that is damaged or absent."""
+    here = _here(file)
+    if here is None and record.hub is not None:
+        return f"run 'partzoo download {record.name}'"
     if file.path.startswith(f"{BUNDLED}/"):
-        return "run 'pip install --force-reinstall partzoo', or in a clone 'git checkout -- partzoo/weights'."
-    return f"restore it with 'git checkout -- {file.path}'."
+        here = PACKAGE / file.path
+    if here is not None and (root := next(filter(_is_clone, here.parents), None)):
+        return f"run 'git -C {shlex.quote(str(root))} checkout -- {shlex.quote(here.relative_to(root).as_posix())}'"
+    if file.path.startswith(f"{BUNDLED}/"):
+        return "install partzoo again, with --force-reinstall, from the folder or file that it came from"
+    return f"set {VARIABLE} to checkpoints/ of a clone of the repository"
+
+
+def _is_clone(folder: Path) -> bool:
+    return (folder / ".git").exists() and (folder / NAME).is_file()
 
 
 def cache_folder() -> Path:

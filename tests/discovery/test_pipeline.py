@@ -179,7 +179,7 @@ def test_progress_counts_the_images(encoder):
     ("arguments", "message"),
     [
         ({"k": 0}, "k=0"), ({"k": -3}, "k=-3"), ({"k": 2.5}, "k=2.5"), ({"k": "many"}, "'many'"),
-        ({"k": 90 * 120 + 1}, "10800 pixels"),
+        ({"k": 90 * 120 + 1}, "10,800 pixels"),
         ({"k": 4000, "size": 32}, "cells"), ({"size": 0}, "size=0"),
         ({"background": "sky"}, "'sky'"), ({"batch_size": 0}, "batch_size=0"),
     ],

@@ -139,6 +139,13 @@ def test_own_parts_need_a_model_that_has_parts(monkeypatch):
         assert [run._can_give(model, k) for k in (None, 8, 9)] == able
 
 
+def test_an_encoder_has_no_parts_of_its_own_to_measure(faces):
+    with pytest.raises(UsageError, match="k=None is for part models, and toy-vit is an encoder"):
+        small(faces, k=[2, None])
+    ran = command("eval", "toy-vit", "--protocol", "faces68", "--data", faces, "-k", "own")
+    assert ran.code == 2 and "-k own is for part models, and toy-vit is an encoder" in ran.err
+
+
 def test_features_are_measured_by_a_class_protocol(images_by_class, tmp_path):
     options = {"seeds": 2, "out": tmp_path / "result.json"}
     record = run.evaluate("toy-vit", "tiny-imagenet", images_by_class, **options)

@@ -175,7 +175,7 @@ def test_settings_stand_in_place_of_the_recipe_s():
 
 
 def test_parts_of_each_class_need_as_many_classes(folder, tmp_path):
-    with pytest.raises(UsageError, match=r"config\.classes=3, but --data .* has no classes"):
+    with pytest.raises(UsageError, match=r"config\.classes=3, but data=.* has no classes"):
         train("partformer", data=folder, out=tmp_path / "run", steps=1, config={"classes": 3}, progress=False)
 
 

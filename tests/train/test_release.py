@@ -76,8 +76,8 @@ def test_wrong_settings_are_one_clear_error(data, tmp_path):
         ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
         ({"method": "part", "speed": 3}, "part has no setting .loop.speed."),
         ({"method": "part", "model": "patchresnet14"}, "cannot be trained by 'part'"),
-        ({"method": "objectness", "steps": None, "minutes": 1}, "needs its budget as --steps"),
-        ({"method": "part", "steps": 1, "minutes": 1}, "either as --steps, as --minutes or as --epochs"),
+        ({"method": "objectness", "steps": None, "minutes": 1}, "needs its budget as steps="),
+        ({"method": "part", "steps": 1, "minutes": 1}, "either as steps=, as minutes= or as epochs="),
     ]:
         with pytest.raises(UsageError, match=message):
             train(**({"data": data, "out": tmp_path / "run", "steps": 1, "progress": False} | arguments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.errors import UsageError
 from partzoo.evaluate.floors import FLOORS, floor_finder
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
 from partzoo.evaluate.parts.figures import part_figures
@@ -26,6 +27,8 @@ class PartMeasurement(Measurement):
         self.rules, self.request = rules, request
         self.finder = requested_finder(request)
         self.k = default_numbers(self.finder) if request.k is None else list(request.k)
+        if None in self.k and not self.finder.learned:
+            raise UsageError(f"k=None is for part models, and {request.model} is an encoder: name numbers of parts.")
         # The record names the weights as they are stored, but folding the batch norms changes them.
         self.weights = digest(self.finder.model)
         folded(self.finder.model)
@@ -45,11 +48,11 @@ class PartMeasurement(Measurement):
 
 def requested_finder(request: Request) -> Finder:
     """Make the finder of the model or floor that a request names."""
-    background, size = request.background, request.size
+    background, size, device = request.background, request.size, request.device
     if request.model in FLOORS:
-        finder = floor_finder(request.model, None if background == "auto" else background, size)
+        finder = floor_finder(request.model, None if background == "auto" else background, size, device)
     else:
-        finder = make_finder(load(request.model, dtype="float32"), background, size)
+        finder = make_finder(load(request.model, device=device, dtype="float32"), background, size, device=device)
     return finder.with_settings(model=request.model, refine=request.refine)
 
 
@@ -59,7 +62,7 @@ def foreground_identity(finder: Finder) -> dict[str, str]:
     It is empty if there is no such model.
     """
     if isinstance(finder, ClusteredFinder) and finder.network is not None:
-        return {"foreground_sha256": digest(load(finder.settings.background, dtype="float32"))}
+        return {"foreground_sha256": digest(load(finder.settings.background, device="cpu", dtype="float32"))}
     return {}
 
 

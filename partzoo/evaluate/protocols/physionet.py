@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.data.reading import need
-from partzoo.errors import ShapeError, UsageError, require
+from partzoo.errors import ShapeError, UsageError, counted, require
 from partzoo.evaluate.metrics import Contingency
 from partzoo.evaluate.protocols.wfdb import Header, read_annotations, read_header
 from partzoo.signals.preparing import BAND, RATE, SECONDS, check_left, filtered, normalized, whole_windows
@@ -82,7 +82,7 @@ class SignalProtocol:
         found = sorted(header.parent for header in folder.glob("*/*.hea"))
         least = self.test_subjects + self.train_subjects
         if len(found) < least:
-            raise UsageError(f"{self.name} needs {least} records, and {folder} has {len(found)}. {self.get}")
+            raise UsageError(f"{self.name} needs {counted(least, 'record')}, and {folder} has {len(found)}. {self.get}")
         order = np.random.default_rng(0).permutation(len(found))
         if split == "test":
             return [found[i] for i in order[: self.test_subjects]]
@@ -106,8 +106,8 @@ class SignalProtocol:
         kept = [found[i] for i in sorted(order[self.test_subjects :])]
         if not kept:
             raise UsageError(
-                f"{folder / 'training'} has {len(found)} records, all of the {self.test_subjects} that are held out. "
-                f"{self.get}"
+                f"{folder / 'training'} has {counted(len(found), 'record')}, all of the "
+                f"{self.test_subjects} that are held out. {self.get}"
             )
         return kept + sorted(header.parent for header in (folder / "test").glob("*/*.hea"))
 

@@ -42,6 +42,7 @@ class SpatialConfig:
             distinguish the first from the second, and learn distances in each direction without sign.
         mean, std: mean and standard deviation of each channel, for pixels in 0..1; by default those published for
             Tiny-ImageNet.
+        related: whether there is a relation module; a model converted from a backbone alone has none.
     """
 
     backbone: str = "resnet32"
@@ -51,6 +52,7 @@ class SpatialConfig:
     aggregation: Literal["cat", "sum", "mean", "max"] = "cat"
     mean: tuple[float, float, float] = (0.1307, 0.1307, 0.1307)
     std: tuple[float, float, float] = (0.3081, 0.3081, 0.3081)
+    related: bool = True
 
     @property
     def enlarged(self) -> int:
@@ -103,6 +105,23 @@ class RelationModule(nn.Module):
         return a + b if self.aggregation == "sum" else (a + b) / 2
 
 
+class NoRelation(nn.Module):
+    """Placeholder for the relation module of a model that has none."""
+
+    ordered = True
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Refuse to relate.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "This model has a backbone alone and cannot relate images: convert a checkpoint of Spatial Reasoning that "
+            "also has the state dict 'relation', or load a model such as 'spatial-resnet32.tin'."
+        )
+
+
 @dataclass(frozen=True)
 class SpatialRelations:
     """The predicted relations of pairs of images or patches.
@@ -121,7 +140,11 @@ class SpatialRelations:
 
 
 class Spatial(Encoder):
-    """Spatial Reasoning: a backbone and a relation module; its tokens have the grid of the backbone's last stage."""
+    """Spatial Reasoning: a backbone and a relation module; its tokens have the grid of the backbone's last stage.
+
+    ``model(x)`` returns tokens ``(B, N, F)``, one for each of the N cells; ``model.features(x)`` returns one vector
+    ``(B, F)`` for each image, the mean that the relation module compares.
+    """
 
     keep_float = ("relation",)
 
@@ -134,7 +157,7 @@ class Spatial(Encoder):
             raise UsageError(f"patch_size={config.patch_size} must be 1 to {most} pixels, for images of {config.size}.")
         self.config = config
         self.backbone = BACKBONES[config.backbone]()
-        self.relation = RelationModule(self.backbone.dim, config.aggregation)
+        self.relation = RelationModule(self.backbone.dim, config.aggregation) if config.related else NoRelation()
         self.dim, self.patch = self.backbone.dim, self.backbone.stride
         self.preprocess = Preprocess(config.size, config.mean, config.std, "bilinear", self.patch)
 
@@ -213,6 +236,10 @@ class Spatial(Encoder):
 
         Args:
             a, b: normalized images, ``(B, 3, H, W)`` each.
+
+        Raises:
+            ShapeError: their numbers differ.
+            UsageError: the model has no relation module.
         """
         if a.shape[0] != b.shape[0]:
             raise ShapeError(f"{a.shape[0]} images cannot be paired with {b.shape[0]}.")

@@ -92,7 +92,7 @@ def _times(small: Part, entry: Architecture, config: PartConfig) -> int:
         raise UsageError(
             f"{entry.name} (dim {config.dim}, {config.heads} heads, depth {config.depth}) cannot grow from dim "
             f"{small.config.dim}, {small.config.heads} heads, depth {small.config.depth}: dim and heads must be "
-            "the same whole multiple, depth no less. Name a larger architecture with --model."
+            "the same whole multiple, depth no less. Name a larger architecture with model=."
         )
     return times
 

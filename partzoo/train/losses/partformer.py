@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss, normalize
 
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.system.ranks import mean
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
@@ -37,7 +37,8 @@ def perceptual_loss(
     """
     if weights is not None and len(weights) != len(found):
         raise UsageError(
-            f"network_weights has {len(weights)} values, and the network has {len(found)} levels: give one for each, "
+            f"network_weights has {counted(len(weights), 'value')}, and the network has "
+            f"{counted(len(found), 'level')}: give one for each, "
             "or none of them."
         )
     layers = [(a.float(), b.float().detach()) for a, b in zip(found, target, strict=True)]

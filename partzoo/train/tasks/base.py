@@ -12,6 +12,7 @@ from partzoo.data.image_sets import Examples
 from partzoo.models.base import Model
 from partzoo.models.loading import build
 from partzoo.models.registry import Architecture
+from partzoo.system.device import Device
 from partzoo.train import loop
 from partzoo.train.datasets import DataOptions, read_images
 
@@ -91,9 +92,10 @@ class Task(nn.Module):
         *,
         resume: bool = False,
         progress: bool = True,
+        device: Device = None,
     ) -> loop.Progress:
         """Train, by default with :func:`partzoo.train.loop.fit`, which has the same arguments."""
-        return loop.fit(self, examples, options, out, resume=resume, progress=progress)
+        return loop.fit(self, examples, options, out, resume=resume, progress=progress, device=device)
 
     def finish(self, out: str | Path) -> None:
         """Measure the trained model, once the budget is spent, and write its figures to the run's folder."""

@@ -35,9 +35,8 @@ class ClassifyTask(Task):
     TITLE = "classifier"
     RECIPE = "patchresnet14.tin"
     NEEDS_LABELS = True
-    def __init__(
-        self, model: Model, *, smoothing: float = 0.1, small_side: int = 48, small_until: float = 0.6
-    ) -> None:
+
+    def __init__(self, model: Model, *, smoothing: float = 0.1, small_side: int = 48, small_until: float = 0.6) -> None:
         super().__init__()
         self.model = model
         self.smoothing = smoothing

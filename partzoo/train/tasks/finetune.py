@@ -198,7 +198,7 @@ def parent_of(name: str | Path) -> Part:
     """
     part = load(name, device="cpu", dtype="float32")
     if not isinstance(part, Part):
-        raise UsageError(f"{name} is not a PART model. Name one, or train from random weights with --parent none.")
+        raise UsageError(f"{name} is not a PART model. Name one, or train from random weights with parent='none'.")
     return part
 
 
@@ -210,10 +210,10 @@ def held_out(data: str | Path, options: DataOptions, trained: ImageSet) -> Image
     """
     images = read_images(data, options, trained.side, split="val")
     if images.labels is None:
-        raise UsageError(f"--data {data} has held-out images without labels. Give one subfolder per class.")
+        raise UsageError(f"data={data} has held-out images without labels. Give one subfolder per class.")
     numbers = {name: number for number, name in enumerate(trained.classes)}
     if strange := [name for name in images.classes if name not in numbers]:
-        raise UsageError(f"--data {data} has held-out images of {strange[0]!r}, but no training images. Add some.")
+        raise UsageError(f"data={data} has held-out images of {strange[0]!r}, but no training images. Add some.")
     kept = torch.tensor([numbers[name] for name in images.classes])
     images.labels, images.classes = kept[images.labels], trained.classes
     return images

@@ -34,6 +34,7 @@ from partzoo.models.base import Model
 from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
 from partzoo.models.registry import Architecture, find
+from partzoo.system.device import Device, device_of
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes
 from partzoo.train.recipe import DataRecord
@@ -98,7 +99,7 @@ class ObjectnessTask(Task):
             UsageError: there is no parent, or the configuration differs from the parent's.
         """
         if parent is None:
-            raise UsageError("'objectness' needs a trained encoder. Name one with --model.")
+            raise UsageError("'objectness' needs a trained encoder. Name one with model=.")
         model = with_objectness(load(parent, device="cpu", dtype="float32"), config.hidden)
         if model.config != config:
             raise UsageError(f"The configuration of the encoder {parent} is fixed. Only config.hidden can be set.")
@@ -112,12 +113,15 @@ class ObjectnessTask(Task):
         *,
         resume: bool = False,
         progress: bool = True,
+        device: Device = None,
     ) -> Progress:
         """Train the head; the budget's steps are those of one round, and its images are cells.
 
         Raises:
-            UsageError: the budget is not in steps.
+            UsageError: the budget is not in steps, or the device is not the CPU.
         """
+        if device_of("cpu" if device is None else device).type != "cpu":
+            raise UsageError(f"device={str(device)!r}: 'objectness' is trained on the CPU. Leave device out.")
         began = time.monotonic()
         out = run_folder(out)
         loss = teach(self.model, examples.files, options, rounds=self.rounds, progress=progress)
@@ -227,7 +231,7 @@ def _learn(
 
 def _steps(options: LoopOptions) -> int:
     if options.steps is None:
-        raise UsageError("'objectness' needs its budget as --steps, not as --minutes or --epochs.")
+        raise UsageError("'objectness' needs its budget as steps=, not as minutes= or epochs=.")
     return options.steps
 
 

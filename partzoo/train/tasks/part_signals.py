@@ -50,7 +50,7 @@ class PartSignalsTask(Task):
         shape = tuple(windows.batch(torch.tensor([0])).shape[1:])
         if shape != (config.channels, config.size):
             raise UsageError(
-                f"--data {folder} has windows of {shape[0]} channels and {shape[1]} samples: set config.channels, "
+                f"data={folder} has windows of {shape[0]} channels and {shape[1]} samples: set config.channels, "
                 f"which is {config.channels}, and config.size, which is {config.size}."
             )
         return windows
