@@ -13,8 +13,9 @@ import partzoo
 from partzoo.errors import PartzooError
 from partzoo.models.precision import default_device, explain, has_amx, has_vnni
 from partzoo.system.hardware import hardware
+from partzoo.weights.checked import cache_folder
 from partzoo.weights.manifest import clones, manifest
-from partzoo.weights.store import cache_folder, verify
+from partzoo.weights.store import verify
 
 
 def examine() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
+from partzoo.models.precision import exact
 from partzoo.models.registry import find, list_models
 from partzoo.weights.folder import stored_model
 
@@ -63,9 +64,12 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Find
 
 
 def inference_model(model: str | nn.Module | None) -> Model:
-    """Load the encoder with a name and fold its batch norms for speed; the caller's module is returned unchanged."""
+    """Return the encoder with a name, with folded batch norms for speed, or the caller's module, without folding.
+
+    Either computes in the dtype of its parameters, so that a machine's fastest precision cannot change labels.
+    """
     encoder = encoder_of(model)
-    return encoder if isinstance(model, nn.Module) else folded(encoder)
+    return exact(encoder if isinstance(model, nn.Module) else folded(encoder))
 
 
 def foreground_of(background: Background, encoder: Model) -> tuple[str, ForegroundModel | None]:
@@ -75,7 +79,7 @@ def foreground_of(background: Background, encoder: Model) -> tuple[str, Foregrou
     change.
     """
     if isinstance(background, ForegroundModel):
-        return "", background
+        return "", exact(background)
     if background is None or background is False:
         return "none", None
     name = FOREGROUND if background is True or background == "auto" else background
@@ -90,7 +94,7 @@ def foreground_of(background: Background, encoder: Model) -> tuple[str, Foregrou
 
 
 def _read(name: str) -> ForegroundModel:
-    return folded(cast("ForegroundModel", load(name)))
+    return exact(folded(cast("ForegroundModel", load(name))))
 
 
 @functools.lru_cache(maxsize=2)

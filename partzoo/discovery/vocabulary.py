@@ -8,14 +8,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import begin_of, stand_in
-from partzoo.weights.tensors import save_tensors
+from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
+FIX = "save the vocabulary again"
 
 
 @dataclass(frozen=True)
@@ -88,26 +87,23 @@ class PartVocabulary:
             WeightsError: the file is missing, damaged, not a vocabulary, or of another version of partzoo.
         """
         path = Path(path).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                _check_version(path, metadata.get("format", ""))
-                settings = json.loads(metadata["settings"])
-                known = {field.name for field in dataclasses.fields(Settings)}
-                if unknown := settings.keys() - known:
-                    raise WeightsError(
-                        f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
-                        "it was written by a newer version. Upgrade partzoo."
-                    )
-                for name in ("layers", "weights"):
-                    settings[name] = tuple(settings[name])
-                return cls(file.get_tensor("centres"), Settings(**settings), tuple(json.loads(metadata["numbering"])))
-        except FileNotFoundError:
-            raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            reason = stand_in(begin_of(path)) if path.is_file() else None
-            reason = reason or f"is damaged ({error}): save the vocabulary again"
-            raise WeightsError(f"{str(path)!r} {reason}.") from None
+            _check_version(path, read_metadata(path, fix=FIX).get("format", ""))
+            tensors, metadata = read_tensors(path, fix=FIX)
+            settings = json.loads(metadata["settings"])
+            known = {field.name for field in dataclasses.fields(Settings)}
+            if unknown := settings.keys() - known:
+                raise WeightsError(
+                    f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
+                    "it was written by a newer version. Upgrade partzoo."
+                )
+            for name in ("layers", "weights"):
+                settings[name] = tuple(settings[name])
+            return cls(tensors["centres"], Settings(**settings), tuple(json.loads(metadata["numbering"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{str(path)!r} is damaged ({error}): {FIX}.") from None
 
 
 def _check_version(path: Path, written: str) -> None:

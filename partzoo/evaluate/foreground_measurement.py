@@ -49,7 +49,7 @@ def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:
         return "", box_scorer, {}
     if is_foreground_model(request.model):
         weights = digest(load(request.model, dtype="float32"))
-        network = cast(ForegroundModel, folded(load(request.model)))
+        network = cast(ForegroundModel, folded(load(request.model, dtype="float32")))
         return weights, model_scorer(network, request.size, request.refine), {}
     finder = requested_finder(request)
     weights = digest(finder.model)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -25,7 +24,7 @@ from partzoo.models.precision import default_device, has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
 from partzoo.train.muon import Muon
-from partzoo.weights.tensors import save_tensors, write_weights
+from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors, write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
 FORMAT = 1  # version of the checkpoint's format
+NO_RESUME = "it does not continue this run; train without --resume into another -o"
 
 
 @dataclass(frozen=True)
@@ -282,11 +282,9 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
     try:
-        with safe_open(file, "pt") as opened:
-            about = opened.metadata()
-            check_version(about.get("partzoo_format"), FORMAT, str(file), WeightsError)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            progress = Progress(**json.loads(about["progress"]))
+        check_version(read_metadata(file, fix=NO_RESUME).get("partzoo_format"), FORMAT, str(file), WeightsError)
+        tensors, about = read_tensors(file, fix=NO_RESUME)
+        progress = Progress(**json.loads(about["progress"]))
         task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
     except WeightsError:
         raise
