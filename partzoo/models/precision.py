@@ -15,7 +15,9 @@ Precision = Literal["auto", "int8", "float32", "bfloat16", "float16"] | torch.dt
 
 Kind = TypeVar("Kind", bound=Model)
 
-LINEAR = 0.5  # least share of a model's weights in linear layers, from which dtype="int8" is allowed
+# Least share of a model's weights in linear layers for dtype="int8". Measured with AVX-512 VNNI: shares of 0.9 and more
+# make models 1.8 to 1.9 times as fast, one of 0.63 makes it 1.07 times, and shares up to 0.3 change nothing.
+LINEAR = 0.4
 
 
 def default_device() -> torch.device:
