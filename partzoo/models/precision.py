@@ -109,7 +109,7 @@ def _quantize(model: Kind) -> Kind:
     share = sum(module.weight.numel() for module in chosen.values()) / sum(each.numel() for each in model.parameters())
     if share < LINEAR:
         raise UsageError(
-            f"dtype='int8' would quantize {100 * share:.0f} % of the weights of {model.architecture}, and be no faster: "
+            f"dtype='int8' would quantize {100 * share:.0f} % of the weights of {model.architecture} and be no faster: "
             "use dtype='float32'."
         )
     return quantize_dynamic(model, dict.fromkeys(chosen, per_channel_dynamic_qconfig), inplace=True)

@@ -78,14 +78,9 @@ def fetch_repo(
     Raises:
         WeightsError: the repository cannot be downloaded, or it does not hold a model of partzoo.
     """
-    options: HubOptions = {
-        "revision": revision,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-        "force": force,
-    }
+    options: HubOptions = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     try:
-        config = hub_file(repo, CONFIG, **options)
+        config = hub_file(repo, CONFIG, force=force, **options)
         read_config(config)
         folder = config.parent
         pinned: HubOptions = {
@@ -97,12 +92,12 @@ def fetch_repo(
         index = folder / f"model{INDEX}"
         if force or not index.is_file():
             try:
-                hub_file(repo, WEIGHTS, **pinned)
+                hub_file(repo, WEIGHTS, force=force, **pinned)
                 return folder
             except FileNotFoundError:
-                hub_file(repo, index.name, **pinned)
+                hub_file(repo, index.name, force=force, **pinned)
         for shard in shards(index):
-            hub_file(repo, shard.name, **pinned)
+            hub_file(repo, shard.name, force=force, **pinned)
     except FileNotFoundError as error:
         raise WeightsError(f"{error}: pass a repository written by partzoo.hub.push_to_hub.") from error
     return folder

@@ -60,10 +60,9 @@ def resolve(
     Raises:
         WeightsError: a file cannot be found, or it is damaged.
     """
-    options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "revision": revision}
     paths = []
     for file in record.files:
-        path = _find(record, file, **options)
+        path = _find(record, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
         if verify and revision is None:
             _check(record, file, path)
         paths.append(path)

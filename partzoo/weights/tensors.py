@@ -15,7 +15,6 @@ from partzoo.files import begin_of, check_version, path_aside, stand_in
 from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from safetensors import safe_open
     from torch import Tensor, nn
@@ -95,11 +94,11 @@ def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return total.hexdigest()
 
 
-def stored_bytes(tensor: Tensor) -> np.ndarray:
-    """Return the bytes of a tensor in the order of its elements, ``(n,)`` uint8."""
+def stored_bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor, in the order of its elements."""
     import torch
 
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:

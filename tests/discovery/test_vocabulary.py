@@ -41,7 +41,7 @@ def test_missing_damaged_and_foreign_files_are_named(vocabulary, tmp_path):
     broken = tmp_path / "broken.safetensors"
     vocabulary.save(broken)
     broken.write_bytes(broken.read_bytes()[:-5])
-    with pytest.raises(WeightsError, match="not a complete safetensors file.*: save the vocabulary again"):
+    with pytest.raises(WeightsError, match=r"not a complete safetensors file.*: save the vocabulary again"):
         PartVocabulary.load(broken)
     from safetensors.torch import save_file
 

@@ -128,7 +128,7 @@ def test_int8_keeps_what_is_read_directly():
 
 @pytest.mark.parametrize("name", ["patchresnet14-fg", "efficientnet-lite0", "foreground-lite0", "spatial-resnet8"])
 def test_int8_refuses_models_that_gain_nothing(name):
-    with pytest.raises(UsageError, match=rf"quantize \d+ % of the weights of {name}, .*: use dtype='float32'"):
+    with pytest.raises(UsageError, match=rf"quantize \d+ % of the weights of {name} .*: use dtype='float32'"):
         load(name, pretrained=False, device="cpu", dtype="int8")
 
 

@@ -182,7 +182,9 @@ def test_another_architecture_gets_its_own_sizes_from_a_runs_recipe(folder, tmp_
 def test_a_size_that_a_run_set_for_another_architecture_is_refused(folder, tmp_path):
     budget = {"data": folder, "steps": 1, "batch_size": 2, "grow_from": "none", "progress": False}
     train("part", out=tmp_path / "a", config={"dim": 24, "heads": 2}, task={"pairs": 16}, **budget)
-    with pytest.raises(UsageError, match=r"sets config\.dim=24 for part-vitn8, but part-vitt8 has 192\. Set config\.dim"):
+    with pytest.raises(
+        UsageError, match=r"sets config\.dim=24 for part-vitn8, but part-vitt8 has 192\. Set config\.dim"
+    ):
         train("part", out=tmp_path / "b", recipe=tmp_path / "a" / RECIPE, model="part-vitt8", **budget)
 
 

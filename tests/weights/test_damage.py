@@ -89,7 +89,9 @@ def test_files_folders_and_shards(model, tmp_path, monkeypatch):
     ):
         load(name)
         flip(damaged)
-        assert re.search(f"{damaged} is damaged: the sha256 .*: download it again", refused(lambda name=name: load(name)))
+        assert re.search(
+            f"{damaged} is damaged: the sha256 .*: download it again", refused(lambda name=name: load(name))
+        )
         load(name, verify=False)
 
 

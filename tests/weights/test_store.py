@@ -29,7 +29,15 @@ from partzoo.weights.release_files import (
     pack,
     storage_dtype,
 )
-from partzoo.weights.tensors import DIGEST, load_strict, read_header, read_metadata, read_state, save_tensors, write_weights
+from partzoo.weights.tensors import (
+    DIGEST,
+    load_strict,
+    read_header,
+    read_metadata,
+    read_state,
+    save_tensors,
+    write_weights,
+)
 
 CLONE = Path(__file__).parents[2]
 SCHEMA = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
