@@ -198,7 +198,7 @@ def carried_over(
     """Return the recipe's values of the configuration that hold for another architecture or parent than its own.
 
     A run's recipe states a whole configuration. Of that, only values whose default is the same in both hold; others,
-    such as the width, are the new architecture's. A recipe that states less does so on purpose: all its values hold.
+    such as the width, are the new architecture's or its parent's. A recipe that states less does so on purpose: all its values hold.
 
     Raises:
         UsageError: a value is that of neither architecture, and the caller gives none.
@@ -206,9 +206,9 @@ def carried_over(
     former, latter = asdict(find(recipe.architecture).config), asdict(entry.configure(inherited))
     if any(value is not None and name not in recipe.config for name, value in former.items()):
         return recipe.config
-    own = {name for name, value in latter.items() if name not in former or former[name] != value}
+    own = {name for name, value in latter.items() if name not in former or former[name] != value} | inherited.keys()
     stated = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.config.items()}
-    for name in sorted(own & stated.keys() - given.keys()):
+    for name in sorted((own & stated.keys()) - inherited.keys() - given.keys()):
         if stated[name] not in (former.get(name), latter[name]):
             raise UsageError(
                 f"The recipe sets config.{name}={stated[name]!r} for {recipe.architecture}, but {entry.name} has "
