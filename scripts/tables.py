@@ -8,39 +8,27 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
+from partzoo.conversion.registry import readers
+from partzoo.discovery.foreground import METHODS as FOREGROUND_METHODS
+from partzoo.discovery.foreground import Method
 from partzoo.errors import UsageError
 from partzoo.evaluate import protocols, reproduction
 from partzoo.evaluate.floors import BOX, FLOORS
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
-from partzoo.evaluate.report import DEFAULT, Row, markdown, read_csv, shown, table
+from partzoo.evaluate.report import DEFAULT, LOWER_IS_BETTER, Row, markdown, read_csv, shown, table
 from partzoo.models.registry import find
-from partzoo.weights.manifest import NAME, WeightRecord, manifest
+from partzoo.weights.manifest import NAME, WeightRecord, manifest, short_name
 
 ROOT = Path(__file__).parents[1]
 HEAD = ("weights", "trained on", "labels used", "training", "figures (floor)", "file")
 OVERVIEW = ("weights", "method", "trained on", "labels used", "measure", "value (floor)", "MB")
-METHODS = {  # maps the family of an architecture to the method that trained its weights
-    "encoder": "classifier",
-    "foreground": "foreground",
-    "part": "PART",
-    "partformer": "PartFormer",
-    "mpae": "MPAE",
-    "spatial": "Spatial Reasoning",
-}
-HEADLINES = {  # maps a record's metric to its name in the README; the first that a record has is its headline
-    "ecssd_iou": "foreground IoU on ECSSD, % ↑",
-    "nmi5": "NMI of five face landmarks, % ↑",
-    "distance": "position error, patches ↓",
-    "knn": "kNN accuracy on Tiny-ImageNet, % ↑",
-    "top1": "top-1 accuracy on {}, % ↑",
-}
 FACES = ("nmi5", "ari5", "nmi68", "ari68", "nme")
 FACES_PEOPLE = ("nmi5", "ari5", "fg_nmi5", "fg_ari5", "nme")
 FACES_MORE = ("fg_nmi5", "fg_ari5", "fg_nmi68", "fg_ari68", "presence", "stability_nmi", "stability_ari")
@@ -78,8 +66,9 @@ class Sources:
     def _results(self, root: Path, protocol: str) -> list[Row]:
         rows = read_csv(root / "results" / f"{protocol}.csv")
         measured = {row.model for row in rows}
-        complete = protocol in ("faces68", "tiny-imagenet")  # protocols by which every released weight is measured
-        expected = [name for name in (*self.weights, *FLOORS) if complete and name not in reproduction.unmeasured()]
+        complete = protocol in ("faces68", "tiny-imagenet")  # whose figures all weights with cards need
+        asked = (name for name in self.weights if name in reproduction.measured())
+        expected = [*asked, *FLOORS] if complete else []
         if missing := [name for name in expected if name not in measured]:
             raise UsageError(
                 f"results/{protocol}.csv lacks {', '.join(missing)}. "
@@ -96,10 +85,32 @@ def models(records: dict[str, WeightRecord]) -> str:
 
 
 def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Sequence[Row]]) -> str:
-    """Return the README's table: one headline figure for each set of weights with more than a training loss."""
-    named = {record.name: [metric["name"] for metric in record.metrics] for record in records.values()}
-    measured = [record for record in records.values() if set(HEADLINES) & set(named[record.name])]
-    return markdown([OVERVIEW, ["---"] * len(OVERVIEW), *(_headline(record, results) for record in measured)])
+    """Return the README's table: the figure with a headline of every record that has one."""
+    rows = [
+        _headline(record, metric, results)
+        for record in records.values()
+        for metric in record.metrics
+        if "headline" in metric
+    ]
+    return markdown([OVERVIEW, ["---"] * len(OVERVIEW), *rows])
+
+
+def foreground_methods(records: Mapping[str, WeightRecord]) -> str:
+    """Return the table of values of ``background=``: methods without learned weights, and foreground models."""
+    head = ("background", "foreground", "needs of the encoder")
+    rows = [(f'`"{name}"`', each.summary, _needs(each)) for name, each in FOREGROUND_METHODS.items()]
+    for record in records.values():
+        if find(record.architecture).family == "foreground" and record.measured:
+            rows.append(
+                (f'`"{record.name}"`', f"Prediction of a model. Training data: {short_name(record.data)}.", "nothing")
+            )
+    return markdown([head, ["---"] * len(head), *rows])
+
+
+def conversions() -> str:
+    """Return the table of checkpoints that ``convert`` reads."""
+    head = ("method", "files", "architecture of the result")
+    return markdown([head, ["---"] * len(head), *(row for each in readers() for row in each.READS)])
 
 
 def ordinary(path: Path) -> str:
@@ -218,7 +229,9 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
         **{name: partial(_masks, name) for name in MASKS},
         **{name: partial(_label_maps, name) for name in LABEL_MAPS},
         "commands": lambda of: commands(*map(of.results, (*MASKS, *LABEL_MAPS))),
+        "methods": lambda of: foreground_methods(of.weights),
     },
+    "docs/convert.md": {"readers": lambda _: conversions()},
     "docs/speed.md": {"bench": lambda of: bench(of.bench())},
 }
 
@@ -258,8 +271,7 @@ def _row(record: WeightRecord) -> list[str]:
     values = {metric["name"]: metric["value"] for metric in record.metrics}
     figures = [
         f"{name} {_number(value)}" + (f" ({_number(values[floor])})" if (floor := _floor(name, values)) else "")
-        for name, value in values.items()
-        if not (name.startswith("constant_") or name.endswith("_random_weights"))
+        for name, value in reproduction.own_figures(record).items()
     ]
     return [
         f"`{record.name}`",
@@ -271,31 +283,54 @@ def _row(record: WeightRecord) -> list[str]:
     ]
 
 
-def _headline(record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> list[str]:
-    values = {metric["name"]: metric["value"] for metric in record.metrics}
-    metric = next(name for name in HEADLINES if name in values)
-    images = next(each["protocol"] for each in record.metrics if each["name"] == metric).partition(",")[0]
-    family, least = find(record.architecture).family, _least(metric, record, values, results)
+def _headline(record: WeightRecord, metric: Mapping[str, Any], results: Callable[[str], Sequence[Row]]) -> list[str]:
+    name, least = metric["name"], _least(metric, record, results)
+    floor = "" if least is None else f" ({shown(name, least)})"
     return [
         f"`{record.name}`",
-        METHODS.get(family, family),
-        re.split(r"; |, (?=\d)", record.data)[0],
+        record.method or find(record.architecture).family,
+        short_name(record.data),
         _labels(record),
-        HEADLINES[metric].format(images),
-        f"{shown(metric, values[metric])} ({shown(metric, least)})",
+        metric["headline"],
+        f"{shown(name, metric['value'])}{floor}",
         f"{record.bytes / 1e6:.1f}" + " (bundled)" * record.bundled,
     ]
 
 
-def _least(metric: str, record: WeightRecord, values: Mapping[str, float], results: Callable) -> float:
-    """Return the headline's floor: the best of the floors, which need no training."""
-    if metric == "ecssd_iou":
-        return next(row.mean for row in results("ecssd") if (row.model, row.metric) == (BOX, "iou"))
-    if metric == "nmi5":
-        found = (row for row in results("faces68") if (row.metric, row.k, row.setting) == (metric, 8, DEFAULT))
-        return max(row.mean for row in found if row.model in FLOORS)
-    floor = _floor(metric, values)
-    return values[floor] if floor else 100 / record.config["classes"]
+def _least(metric: Mapping[str, Any], record: WeightRecord, results: Callable[[str], Sequence[Row]]) -> float | None:
+    """Return the floor of a record's figure: the best of the floors, or None if none was measured.
+
+    It is in the record or in the results of the protocol that the figure's ``protocol`` begins with, or is chance.
+    """
+    values = {each["name"]: each["value"] for each in record.metrics}
+    if floor := _floor(metric["name"], values):
+        return values[floor]
+    protocol = metric["protocol"].partition(",")[0]
+    if protocol in protocols.names():
+        name = metric["name"].removeprefix(f"{protocol.replace('-', '_')}_")
+        found = [
+            row.mean
+            for row in _rows_of(protocol, results)
+            if (row.metric, row.k, row.setting) == (name, record.config.get("parts"), DEFAULT)
+            and row.model in (*FLOORS, BOX)
+        ]
+        return (min if name.startswith(LOWER_IS_BETTER) else max)(found, default=None)
+    return 100 / record.config["classes"] if metric["name"] == "top1" and record.config.get("classes") else None
+
+
+def _rows_of(protocol: str, results: Callable[[str], Sequence[Row]]) -> Sequence[Row]:
+    """Return the results of a protocol, or none if only releases were measured by it."""
+    try:
+        return results(protocol)
+    except UsageError:
+        return ()
+
+
+def _needs(method: Method) -> str:
+    """Return what a foreground method needs from the encoder."""
+    if method.independent:
+        return "nothing"
+    return " and ".join(["features"] * method.features + ["an objectness head"] * method.objectness)
 
 
 def _labels(record: WeightRecord) -> str:

@@ -56,6 +56,8 @@ class Group(click.Group):
                 stream.reconfigure(errors="backslashreplace")
         # Otherwise the Hub's client would log every retry before our one sentence.
         os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+        if _one_of_several():  # each would repeat what torch's C++ code warns of
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         try:
             code = super().main(*args, **(extra | {"standalone_mode": False, "obj": debug}))
         except click.exceptions.NoArgsIsHelpError as error:
@@ -83,9 +85,18 @@ def _remember(context: click.Context, _: click.Parameter, debug: bool) -> None:
         context.find_root().obj.append(True)
 
 
+def _one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def _fail(sentence: str, code: int, debug: list[bool]) -> int:
     if debug:
         traceback.print_exc()
+    if _one_of_several():
+        from partzoo.train.processes import first_to_fail
+
+        if not first_to_fail():
+            return code
     click.echo(f"Error: {sentence}", err=True)
     return code
 

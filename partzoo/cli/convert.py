@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def convert(file: str, out: str, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
     """Convert FILE, a checkpoint published by a model's authors, and write the model to a folder.
 
-    It reads checkpoints of PartFormer, MPAE and Spatial Reasoning, and backbones of DINO, DINOv2, MAE and MoCo v3.
+    It reads checkpoints of the methods listed in docs/convert.md, such as PartFormer, MPAE, Spatial Reasoning and DINO.
 
     FILE is a released file or a training checkpoint. 'partzoo discover --model' and partzoo.load accept the folder.
     A part model's frozen encoder is not stored in the folder but referred to by name, unless --with-backbone is given.

@@ -13,6 +13,7 @@ import click
 
 from partzoo.cli.command import Command, check_place, print_json, table
 from partzoo.cli.options import (
+    background_option,
     images_argument,
     json_option,
     limit_options,
@@ -93,12 +94,7 @@ class PartCount(click.ParamType):
 @model_option
 @click.option("--vocabulary", type=click.Path(), help="File of saved parts to find again; it sets k and the settings.")
 @click.option("--save-vocabulary", type=click.Path(), help="File to save the parts to, for a later --vocabulary.")
-@click.option(
-    "--background",
-    default="auto",
-    show_default=True,
-    help="Method that finds the foreground; none treats the whole image as foreground.",
-)
+@background_option
 @click.option(
     "--size",
     type=int,

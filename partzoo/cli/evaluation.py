@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import Numbers, complete_weights, json_option
+from partzoo.cli.options import Numbers, background_option, complete_weights, json_option
 
 if TYPE_CHECKING:
     from partzoo.progress import ProgressCallback
@@ -57,7 +57,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 )
 @click.option("--seeds", default=5, show_default=True, help="Number of random seeds.")
 @click.option("--split", help="Split to report on.  [default: set by the protocol]")
-@click.option("--background", default="auto", show_default=True, help="As in 'partzoo discover'.")
+@background_option
 @click.option("--size", type=int, help="Longer side of the image at working size, in pixels.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Align parts with the images' edges.")
 @click.option("--rotate", type=float, default=0, help="Angle in degrees by which to rotate the reported images.")

@@ -63,3 +63,19 @@ model_option = click.option(
     shell_complete=complete_weights,
     help="Model name, weights file or folder; see 'partzoo list'.",
 )
+
+
+class BackgroundOption(click.Option):
+    """The option ``--background``, whose help lists the registered methods."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from partzoo.discovery.foreground import METHODS
+
+        methods = " ".join(f"{name}: {each.summary}" for name, each in METHODS.items())
+        self.help = f"Model of 'partzoo list --family foreground' or method that finds the foreground. {methods}"
+        return super().get_help_record(ctx)
+
+
+background_option = click.option(
+    "--background", cls=BackgroundOption, metavar="NAME", default="auto", show_default=True
+)

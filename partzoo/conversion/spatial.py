@@ -9,6 +9,14 @@ from torch import Tensor
 
 from partzoo.errors import WeightsError
 
+READS = (
+    (
+        "Spatial Reasoning",
+        '`{"backbone": ..., "relation": ...}`',
+        "`spatial-conv4`, `-resnet8`, `-resnet32`, `-resnet56`, `-resnet34`",
+    ),
+)
+
 
 def recognizes(state: Mapping[str, Any]) -> bool:
     """Return whether ``state`` holds a backbone and a relation module."""

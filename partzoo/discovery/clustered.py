@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from partzoo.discovery.cluster import merged_kmeans
 from partzoo.discovery.descriptors import Descriptors, describe
 from partzoo.discovery.finder import Finder, K, checked
+from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.labels import argmax_inside, by_area, contest
 from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
@@ -116,7 +117,7 @@ class ClusteredFinder(Finder[DescribedImage]):
     def encode(self, image: OpenedImage, view: View, mask: np.ndarray | None = None) -> Encoded:
         """Run the encoder and, unless a mask is given, the foreground method."""
         method, layers = self.settings.background, list(self.settings.layers)
-        needs_all = method == "objectness"
+        needs_all = method in METHODS and METHODS[method].objectness
         maps = [
             layer[0].float() for layer in self.model.forward_intermediates(view.batch, None if needs_all else layers)
         ]

@@ -83,9 +83,11 @@ def foreground_of(background: Background, encoder: Model) -> tuple[str, Foregrou
     if background is None or background is False:
         return "none", None
     name = FOREGROUND if background is True or background == "auto" else background
-    if name == "objectness" and not hasattr(encoder, "objectness"):
-        raise UsageError("background='objectness' needs an encoder with that head: patchresnet14-fg.caltech101.")
     if name in METHODS:
+        if METHODS[name].objectness and not hasattr(encoder, "objectness"):
+            raise UsageError(
+                f"background={name!r} needs an encoder with an objectness head: patchresnet14-fg.caltech101."
+            )
         return name, None
     if is_foreground_model(name):
         return name, _read(name) if Path(name).expanduser().exists() else _released(name)

@@ -1,4 +1,7 @@
-"""Methods that find the foreground: each scores every cell of an image's grid; at least 0.5 means foreground."""
+"""Methods that find the foreground: each scores every cell of an image's grid; at least 0.5 means foreground.
+
+To add a method, write a function here under :func:`method`; no other file changes.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,54 @@ class Cells:
     objectness: np.ndarray | None = None
 
 
+Score = Callable[[Cells], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        score: function from the cells to ``(h, w)`` float32, 0..1; at least 0.5 means foreground.
+        features: whether the method needs ``Cells.features``.
+        objectness: whether the method needs ``Cells.objectness``, and thus an encoder with that head.
+    """
+
+    score: Score
+    features: bool = False
+    objectness: bool = False
+
+    @property
+    def summary(self) -> str:
+        """Return the first line of the function's docstring."""
+        return (self.score.__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def independent(self) -> bool:
+        """Return whether the scores do not depend on the encoder."""
+        return not (self.features or self.objectness)
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(*, features: bool = False, objectness: bool = False) -> Callable[[Score], Score]:
+    """Register the decorated function as a method under its name, with hyphens for underscores.
+
+    The first line of its docstring is the method's summary. The arguments are those of :class:`Method`: features and
+    objectness are computed only for methods that need them.
+    """
+
+    def decorate(score: Score) -> Score:
+        name = score.__name__.replace("_", "-")
+        if name in METHODS:
+            raise ValueError(f"{name} is registered twice")
+        METHODS[name] = Method(score, features, objectness)
+        return score
+
+    return decorate
+
+
 @dataclass(frozen=True, eq=False)
 class Regions:
     """Superpixels: labels ``(h, w)``; the colour ``(n, 3)`` and position ``(n, 2)`` of each; which are neighbours
@@ -47,24 +98,20 @@ class Regions:
         return group_mean(values.reshape(-1, 1), self.labels.ravel(), len(self.lab))[:, 0]
 
 
-def foreground(method: str, cells: Cells) -> np.ndarray:
+def foreground(name: str, cells: Cells) -> np.ndarray:
     """Score every cell with one of the methods.
 
     Args:
-        method: key of :data:`METHODS`.
+        name: key of :data:`METHODS`.
         cells: the image on its grid.
 
     Returns:
         ``(h, w)`` float32, 0..1; at least 0.5 means foreground.
     """
-    return METHODS[method](cells)
+    return METHODS[name].score(cells)
 
 
-def everything(cells: Cells) -> np.ndarray:
-    """Score every cell as foreground."""
-    return np.ones(cells.lab.shape[:2], np.float32)
-
-
+@method()
 def boundary(cells: Cells) -> np.ndarray:
     """Score cells by the prior that objects rarely touch the image's border, from colours alone.
 
@@ -75,6 +122,7 @@ def boundary(cells: Cells) -> np.ndarray:
     return object_scores(regions, score)
 
 
+@method(objectness=True)
 def objectness(cells: Cells) -> np.ndarray:
     """Score cells by the encoder's objectness head, smoothed within regions by Zhu's optimization (equation 9)."""
     assert cells.objectness is not None, "segment() provides it for this method"
@@ -82,7 +130,8 @@ def objectness(cells: Cells) -> np.ndarray:
     return object_scores(regions, smoothed_objectness(regions, cells.objectness)[0])
 
 
-def normalized_cut(cells: Cells) -> np.ndarray:
+@method(features=True)
+def ncut(cells: Cells) -> np.ndarray:
     """Split the cells into the two groups least linked by their features; the object is the extreme cell's group.
 
     Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
@@ -102,12 +151,10 @@ def normalized_cut(cells: Cells) -> np.ndarray:
     return halved_at(score[: cells.lab.shape[0], : cells.lab.shape[1]], float(spread(second).mean()))
 
 
-METHODS: dict[str, Callable[[Cells], np.ndarray]] = {
-    "objectness": objectness,
-    "boundary": boundary,
-    "ncut": normalized_cut,
-    "none": everything,
-}
+@method()
+def none(cells: Cells) -> np.ndarray:
+    """Score every cell as foreground."""
+    return np.ones(cells.lab.shape[:2], np.float32)
 
 
 def object_scores(regions: Regions, score: np.ndarray, share: float = THIN) -> np.ndarray:

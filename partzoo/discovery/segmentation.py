@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.colours import cielab
-from partzoo.discovery.foreground import Cells, foreground, halved_at
+from partzoo.discovery.foreground import METHODS, Cells, foreground, halved_at
 from partzoo.discovery.frames import cropped, within_frame
 from partzoo.discovery.pieces import connected_pieces
 from partzoo.discovery.refine import resize
@@ -53,7 +53,8 @@ def segment(
     Args:
         image: the image; a foreground model receives it at its original size.
         view: the same image at its working size.
-        maps: features ``(C, h_i, w_i)`` of the encoder's layers, coarsest last; ``"objectness"`` needs all of them.
+        maps: features ``(C, h_i, w_i)`` of the encoder's layers, coarsest last; all of them for a method that
+            needs objectness.
         method: key of :data:`partzoo.discovery.foreground.METHODS`; not used with a foreground model.
         model: the encoder that computed the maps.
         network: a foreground model, or None to use ``method``.
@@ -120,14 +121,14 @@ def _cells(
     inside: tuple[slice, slice],
     working: Sequence[int],
 ) -> Cells:
-    """Collect the input of a foreground method: the cells inside the frame."""
+    """Collect the input of a foreground method: the cells inside the frame, and what it needs from the encoder."""
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
     size = lab[0, rows, columns].shape
     objectness = features = None
-    if method == "objectness":
+    if METHODS[method].objectness:
         found = model.objectness(*cropped(maps, lab.to(maps[0].device), inside, working))
         objectness = resize(found.float().cpu()[None], size)[0].numpy()
-    elif method == "ncut":
+    if METHODS[method].features:
         found = cropped([normalize(maps[-1].cpu(), dim=0)], lab, inside, working)[0][0]
         features = resize(found - found.mean((1, 2), keepdim=True), size).permute(1, 2, 0).numpy()
     return Cells(lab[:, rows, columns].permute(1, 2, 0).numpy(), features, objectness)

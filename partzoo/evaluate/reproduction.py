@@ -22,31 +22,41 @@ def notes(path: str | Path = NOTES) -> dict[str, Any]:
     return tomllib.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def unmeasured() -> set[str]:
-    """Return weights too slow for any protocol to measure here, whose cards take all figures from the manifest."""
+def measured() -> set[str]:
+    """Return the weights whose cards take figures from ``results/``, which must therefore contain them."""
     return {
         name
         for name, card in notes()["weights"].items()
-        if all(figure["from"] == "manifest" for figure in card["figures"])
+        if any(figure["from"] != "manifest" for figure in card["figures"])
+    }
+
+
+def own_figures(record: WeightRecord) -> dict[str, Any]:
+    """Return a record's figures by name, without those that are floors of others."""
+    return {
+        each["name"]: each["value"]
+        for each in record.metrics
+        if not (each["name"].startswith("constant_") or each["name"].endswith("_random_weights"))
     }
 
 
 def cards(records: Mapping[str, WeightRecord], results: Results, written: Mapping[str, Any]) -> str:
-    """Write a Markdown section for every weight.
+    """Write a Markdown section for every weight; without a card, it shows the record's figures and no comparison.
 
     Args:
         records: records of the manifest, by name.
         results: figures of each protocol, by its name.
-        written: result of :func:`notes`, which must have entries for exactly these weights.
+        written: result of :func:`notes`, which must have entries for no other weights.
 
     Raises:
-        UsageError: a weight has no card, a card has no weight, or a figure that a card needs is missing.
+        UsageError: a card has no weight, or a figure that a card needs is missing.
     """
     cards = written["weights"]
-    if strange := [name for name in [*records, *cards] if name not in records or name not in cards]:
-        what = "is released and has no card" if strange[0] in records else "has a card and is not released"
-        raise UsageError(f'{strange[0]} {what}: correct [weights."{strange[0]}"] in {NOTES.name}.')
-    return "\n\n".join(_card(record, cards[name], results) for name, record in records.items())
+    if strange := [name for name in cards if name not in records]:
+        raise UsageError(
+            f'{strange[0]} has a card and is not released: correct [weights."{strange[0]}"] in {NOTES.name}.'
+        )
+    return "\n\n".join(_card(each, cards.get(name) or _plain(each), results) for name, each in records.items())
 
 
 def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
@@ -70,6 +80,12 @@ def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
     return markdown(lines)
 
 
+def _plain(record: WeightRecord) -> dict[str, Any]:
+    """Make the card of a weight that has none in the notes."""
+    figures = [{"from": "manifest", "metric": name} for name in own_figures(record)]
+    return {"paper": "", "setup": "", "why": "", "figures": figures}
+
+
 def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> str:
     compared = [_compared(record, asked, results) for asked in card["figures"]]
     lines = [HEAD, ["---"] * len(HEAD), *(cells for cells, _ in compared)]
@@ -89,7 +105,7 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
         " ".join(card["why"].split()),
         "```bash\n" + "\n".join(commands) + "\n```",
     )
-    return "\n\n".join(sections)
+    return "\n\n".join(filter(None, sections))
 
 
 def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) -> tuple[list[str], str]:

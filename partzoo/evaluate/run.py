@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from partzoo.discovery.foreground import METHODS
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import BOX, COLOUR, FLOORS
 from partzoo.evaluate.foreground_measurement import ForegroundMeasurement
@@ -19,14 +22,13 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
-from partzoo.evaluate.reproduction import unmeasured
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, write_aside
 from partzoo.models.registry import find
 from partzoo.progress import ProgressCallback
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
-from partzoo.weights.manifest import manifest
+from partzoo.weights.manifest import WeightRecord, manifest
 
 MEASUREMENTS: dict[type, type[Measurement]] = {
     PartProtocol: PartMeasurement,
@@ -152,31 +154,49 @@ def evaluate_all(
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the models and settings of ``partzoo eval --all``: floors, and released weights that are not too slow.
+    """Return the models and settings of ``partzoo eval --all``: floors, and the weights recorded as ``measured``.
 
-    For protocols of parts, the default model of ``discover_parts`` and the floor of colour and position are included
-    with other foreground methods as well. Models with parts for each class are left out: they only know their classes.
+    The default model of ``discover_parts`` and the floor of colour and position are included with every foreground
+    method that does not depend on the encoder. Protocols of foregrounds also measure encoders with an objectness head.
+    Models with parts for each class are left out of protocols of parts: they only know their classes.
     """
+    records = [each for each in manifest().values() if each.measured]
+    networks = [each for each in records if find(each.architecture).family == "foreground"]
+    others = [each for each in records if each not in networks]
     if isinstance(get(protocol), ForegroundProtocol):
-        return _foreground_rows()
-    parts = isinstance(get(protocol), PartProtocol)
-    several = {name for name, each in manifest().items() if "parts" in each.config and each.config.get("classes")}
-    left = unmeasured() | (several if parts else set())
-    names = [name for name in (*manifest(), *FLOORS) if name not in left]
-    found = [(name, {"background": "auto", "size": None}) for name in names]
-    if parts:
-        for name, methods in ((DEFAULT_MODEL, ("boundary", "none")), (COLOUR, ("boundary",))):
-            found += [(name, {"background": method, "size": None}) for method in methods]
-    return found
+        return _foreground_rows(networks, others)
+    if not isinstance(get(protocol), PartProtocol):
+        return [_row(name) for name in (*(each.name for each in others), *FLOORS)]
+    names = [each.name for each in others if not ("parts" in each.config and each.config.get("classes"))]
+    found = [_row(name) for name in (*names, *FLOORS)]
+    found += [_row(DEFAULT_MODEL, method) for method in _independent()]
+    return found + [_row(COLOUR, method) for method in _independent() if method != "none"]  # "none" is its default
 
 
-def _foreground_rows() -> list[tuple[str, dict[str, Any]]]:
-    """Return the foreground models, the objectness head beside patchresnet14, and the floors."""
-    models = [name for name, each in manifest().items() if find(each.architecture).family == "foreground"]
-    names = [name for name in models if not name.endswith(("-first", "-second"))]  # these only initialize others
-    found = [(name, {"background": "auto", "size": None}) for name in (*names, BOX)]
-    found += [(DEFAULT_MODEL, {"background": "boundary", "size": None})]
-    return [*found, ("patchresnet14-fg.caltech101", {"background": "objectness", "size": None})]
+def _foreground_rows(
+    networks: Sequence[WeightRecord], others: Sequence[WeightRecord]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the foreground models, the floor, the other independent methods, and encoders with an objectness head."""
+    found = [_row(name) for name in (*(each.name for each in networks), BOX)]
+    found += [_row(DEFAULT_MODEL, method) for method in _independent() if method != "none"]
+    with_head = [name for name, method in METHODS.items() if method.objectness]
+    return found + [_row(each.name, method) for each in others if _has_head(each) for method in with_head]
+
+
+def _row(model: str, background: str = "auto") -> tuple[str, dict[str, Any]]:
+    return model, {"background": background, "size": None}
+
+
+def _independent() -> list[str]:
+    """Return the foreground methods that do not depend on the encoder."""
+    return [name for name, method in METHODS.items() if method.independent]
+
+
+def _has_head(record: WeightRecord) -> bool:
+    """Return whether a model has an objectness head."""
+    entry = find(record.architecture)
+    with torch.device("meta"):
+        return hasattr(entry.build(entry.configure(record.config)), "objectness")
 
 
 def measurement_of(protocol: str) -> type[Measurement]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, scaled_dot_product_attention
 
 from partzoo.models.precision import default_device
+from partzoo.system.ranks import count, mine
 
 FEW_PATCHES = 512  # up to here unfused attention is faster in bfloat16 on a CPU; above, fused attention always is
 
@@ -119,7 +120,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.part and self.training):
             return x
-        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.part)
+        kept = mine(x.new_empty(count(x.shape[0]), *[1] * (x.ndim - 1)).bernoulli_(1 - self.part))
         return x * kept.div_(1 - self.part)
 
 

@@ -22,6 +22,7 @@ from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import find
 from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_images
 from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.processes import alone
 from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of
 
 FIELDS = ("parent", "per_class", "seed", "top1", "images", "steps")
@@ -67,6 +68,7 @@ def few_labels(
     Raises:
         UsageError: no parent is a model, the parents' image sizes differ, or the data has no labels.
     """
+    alone("This experiment")
     models = {label: parent_of(name) for label, name in parents.items() if name is not None}
     sides = {model.config.size for model in models.values()}
     if not models:

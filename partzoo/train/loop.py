@@ -19,11 +19,13 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version
+from partzoo.files import check_version, write_aside
 from partzoo.models.precision import default_device, has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
+from partzoo.system.ranks import SharedBatch
 from partzoo.train.muon import Muon
+from partzoo.train.processes import processes, together
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors, write_weights
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class LoopOptions:
 
     Attributes:
         steps, minutes, epochs: budget, exactly one of them, over all pieces of a resumed run together.
-        batch_size: number of images in a step of one process.
+        batch_size: number of images in a step, which several processes share evenly.
         optimizer: Adam with decoupled weight decay, Adam, SGD with Nesterov's momentum of 0.9, or Muon, which makes the
             steps of matrices and kernels orthogonal, as large as Adam's, and leaves other parameters to AdamW.
         lr: highest learning rate.
@@ -111,6 +113,7 @@ class Progress:
     finished: bool = False
 
 
+@together()
 def fit(
     task: Task,
     images: Examples,
@@ -126,7 +129,7 @@ def fit(
     ``resume`` continues), ``log.csv`` and, if tensorboard is installed, its events.
 
     Args:
-        task: task with the model to train; with several processes (``accelerate launch``) each sees its own batches.
+        task: task with the model to train. Several processes share each batch, and train as one process would.
         images: training images.
         options: budget and optimizer.
         out: folder of the run.
@@ -137,12 +140,19 @@ def fit(
         The state of the run at the end.
 
     Raises:
-        UsageError: the folder already holds a run, and ``resume`` is off.
+        UsageError: the folder already holds a run and ``resume`` is off, or the batch cannot be shared evenly.
         WeightsError: the checkpoint is damaged or belongs to another model.
+        PartzooError: another process has ended.
     """
+    rank, ranks = processes().process_index, processes().num_processes
+    if options.batch_size % ranks:
+        raise UsageError(f"{ranks} processes cannot share {options.batch_size} images evenly. Set loop.batch_size.")
     out = run_folder(out, fresh=not resume)
     bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
-    accelerator = require("accelerate", "train").Accelerator()
+    accelerate = require("accelerate", "train")
+    # A loss that is left out leaves parameters without a gradient.
+    parallel = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = accelerate.Accelerator(kwargs_handlers=[parallel])
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
@@ -151,12 +161,11 @@ def fit(
         state = _restore(task, optimizer, out / CHECKPOINT)
     prepared, optimizer = accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
-    rank, ranks = accelerator.process_index, accelerator.num_processes
-    # All processes draw the same order and take turns in each batch; a resumed run skips the images that it has seen.
-    batches = images.epochs(options.batch_size * ranks, options.seed, state.images)
+    # All processes draw the same order and share each batch; a resumed run skips the images that it has seen.
+    batches = images.epochs(options.batch_size, options.seed, state.images)
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
-    with kept_memory(), _stop_signal() as stopped, _Log(out, main) as log, tqdm(
+    with kept_memory(), _stop_signal() as stopped, _Log(out, main, state) as log, tqdm(
         total=1.0, initial=_done(state, options, count), disable=not (progress and main), unit="run",
         bar_format="{l_bar}{bar}| {elapsed} done, {remaining} left{postfix}",
     ) as bar:  # fmt: skip
@@ -165,13 +174,13 @@ def fit(
             indices, pixels = images.draw(next(batches)[rank::ranks])
             pixels = pixels.to(accelerator.device, non_blocking=True)
             labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
-            # The seed depends only on step and process, so a resumed run draws the same as an uninterrupted one.
-            generator = torch.Generator(accelerator.device).manual_seed(
-                (options.seed * 1_000_003 + state.step) * 1_009 + rank
-            )
+            # The seed depends only on the step, so a resumed run draws the same as an uninterrupted one.
+            drawn = (options.seed * 1_000_003 + state.step) * 1_009
+            generator = torch.Generator(accelerator.device).manual_seed(drawn)
+            torch.manual_seed(drawn + 1)  # from which layers draw, such as stochastic depth
             for group in optimizer.param_groups:
                 group["lr"] = options.lr * rate(done, options) * group["factor"]
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+            with SharedBatch(rank, ranks), torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 terms = prepared(pixels, labels, done, generator)
             optimizer.zero_grad()
             accelerator.backward(terms["loss"])
@@ -179,11 +188,11 @@ def fit(
                 accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)
             optimizer.step()
             state.step += 1
-            state.images += options.batch_size * ranks
+            state.images += options.batch_size
             state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
             if state.step % options.log_steps == 0 or _done(state, options, count) >= 1:
                 # Only here, because reading a value waits for the device to finish the step.
-                values = {name: term.item() for name, term in terms.items()}
+                values = _means(accelerator, terms)
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
                     raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower --lr.")
@@ -222,6 +231,12 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
         return seconds, stop
     clocks = accelerator.gather(torch.tensor([[seconds, stop]], dtype=torch.float32, device=accelerator.device))
     return clocks[0, 0].item(), bool(clocks[:, 1].any())
+
+
+def _means(accelerator: Accelerator, terms: dict[str, Tensor]) -> dict[str, float]:
+    """The terms of the whole batch, each the mean of what the processes have found."""
+    found = accelerator.reduce(torch.stack([term.detach().float() for term in terms.values()]), "mean")
+    return dict(zip(terms, found.tolist(), strict=True))
 
 
 def _done(state: Progress, options: LoopOptions, count: int) -> float:
@@ -325,14 +340,16 @@ def _stop_signal() -> Iterator[list[int]]:
 class _Log:
     """Writer of the rows of ``log.csv``, and of tensorboard events if it is installed."""
 
-    def __init__(self, out: Path, enabled: bool) -> None:
-        self._out, self._enabled = out, enabled
+    def __init__(self, out: Path, enabled: bool, state: Progress) -> None:
+        self._out, self._enabled, self._step, self._images = out, enabled, state.step, state.images
 
     def __enter__(self) -> _Log:
         self._writer = None
         if self._enabled:
+            self._forget()
             try:
-                self._writer = require("torch.utils.tensorboard", "train").SummaryWriter(str(self._out))
+                writer = require("torch.utils.tensorboard", "train").SummaryWriter
+                self._writer = writer(str(self._out), purge_step=self._images + 1 if self._images else None)
             except ImportError:
                 pass
         return self
@@ -341,14 +358,22 @@ class _Log:
         if self._writer:
             self._writer.close()
 
+    def _forget(self) -> None:
+        """Delete the rows of steps after the checkpoint, which a run that was killed has left."""
+        file = self._out / "log.csv"
+        if file.exists():
+            head, *rows = file.read_bytes().splitlines(keepends=True)
+            kept = [row for row in rows if row.endswith(b"\n") and int(row.partition(b",")[0]) <= self._step]
+            with write_aside(file) as opened:
+                opened.writelines([head, *kept] if kept else [])
+
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
         if not self._enabled:
             return
         row = {"step": state.step, "images": state.images, "seconds": round(state.seconds, 1), "lr": lr} | values
-        new = not (self._out / "log.csv").exists()
         with open(self._out / "log.csv", "a", newline="") as file:
             writer = csv.DictWriter(file, row)
-            if new:
+            if not file.tell():
                 writer.writeheader()
             writer.writerow(row)
         if self._writer:

@@ -28,6 +28,8 @@ class Recipe:
         task: values of the method's task.
         data: values of the dataclass that controls how the method's data is read, such as
             :class:`partzoo.train.datasets.DataOptions`.
+        bundled: whether a release puts the weights into the wheel, rather than under ``checkpoints/``.
+        measured: whether ``partzoo eval --all`` measures the released weights, for their record.
     """
 
     method: str
@@ -40,6 +42,8 @@ class Recipe:
     loop: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    bundled: bool = False
+    measured: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,17 +30,22 @@ from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
 from partzoo.system.hardware import hardware
+from partzoo.train.processes import alone
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import train
-from partzoo.weights.manifest import NAME, WeightRecord, add_record
+from partzoo.train.tasks import find_method
+from partzoo.weights.manifest import NAME, WeightRecord, add_record, short_name
 from partzoo.weights.release_files import golden, pack
 
-# Weights inside the wheel; other releases are in checkpoints/.
-BUNDLED = (
-    "efficientnet-lite0.in1k", "foreground-lite0.masks", "partformer-resnet18.faces-k8", "part-vitn8.tin",
-    "spatial-resnet32.tin",
-)  # fmt: skip
 HELD_OUT = 5000
+HEADLINES = {  # maps a figure to its name in the README; the first that was measured is the headline
+    "ecssd_iou": "foreground IoU on ECSSD, % ↑",
+    "nmi5": "NMI of five face landmarks, % ↑",
+    "nmi": "NMI on {data}, % ↑",
+    "distance": "position error, patches ↓",
+    "knn": "kNN accuracy on {data}, % ↑",
+    "top1": "top-1 accuracy on {data}, % ↑",
+}
 
 
 def release(
@@ -75,8 +80,9 @@ def release(
         The record that was written to ``weights_manifest.json``.
 
     Raises:
-        UsageError: the recipe is unknown, or the run was stopped before its budget was spent.
+        UsageError: the recipe is unknown, several processes run, or the run was stopped before its budget was spent.
     """
+    alone("--release")
     recipe = read_recipe(name)
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     if all(value is None for value in budget.values()):
@@ -90,11 +96,12 @@ def release(
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
     fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""
     command = f"partzoo train --release {name} --data DIR {spent}{fewer}"
+    found = metrics(model, data, state.loss, recipe.data.get("layout", "folder"), held_out)
     record = WeightRecord(
         name=name,
         architecture=model.architecture,
         config=asdict(model.config),
-        files=pack(name, model, bundled=name in BUNDLED, root=root),
+        files=pack(name, model, bundled=recipe.bundled, root=root),
         licence="Apache-2.0",
         terms=recipe.data["terms"],
         data=recipe.data["name"],
@@ -108,16 +115,29 @@ def release(
             "images_seen": state.images,
             "steps": state.step,
         },
-        metrics=tuple(
-            metric | {"command": command}
-            for metric in metrics(model, data, state.loss, recipe.data.get("layout", "folder"), held_out)
-        ),
+        metrics=tuple(metric | {"command": command} for metric in with_headline(found, recipe.data["name"])),
         golden=golden(model),
         parents=(recipe.parent,) if recipe.parent else (),
         masks_used=recipe.data.get("masks_used", False),
+        method=find_method(recipe.method).TITLE,
+        measured=recipe.measured,
     )
     add_record(record, root and Path(root) / NAME)
     return record
+
+
+def with_headline(found: list[dict[str, Any]], data: str) -> list[dict[str, Any]]:
+    """Add a ``headline`` to the figure that the README shows; a training loss never gets one.
+
+    Args:
+        found: what :func:`metrics` returns.
+        data: name of the training data.
+    """
+    shown = next((name for name in HEADLINES if any(each["name"] == name for each in found)), None)
+    if shown is None:
+        return found
+    title = HEADLINES[shown].format(data=short_name(data))
+    return [each | ({"headline": title} if each["name"] == shown else {}) for each in found]
 
 
 def metrics(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,13 @@ from typing import Any
 import torch
 
 from partzoo.data.image_sets import Examples
-from partzoo.errors import UsageError, require
+from partzoo.errors import UsageError
 from partzoo.files import write_aside
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
 from partzoo.train.loop import LoopOptions, Progress, run_folder
+from partzoo.train.processes import processes, together
 from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
 from partzoo.train.tasks import find_method, methods
 from partzoo.train.tasks.base import Task
@@ -44,6 +48,7 @@ class Settings:
     reading: Any
 
 
+@together()
 def train(
     method: str,
     *,
@@ -103,7 +108,9 @@ def train(
 
     Raises:
         UsageError: an argument is invalid, or the data does not suit the method.
+        PartzooError: another process of the training has ended.
     """
+    shared = processes()
     kind = find_method(method)
     recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
     _check_resumed(kind, model, Path(out).expanduser(), resume)
@@ -118,11 +125,15 @@ def train(
     settings = _settings(kind, recipe, starts, budget, given)
     if threads:
         torch.set_num_threads(threads)
-    examples, chosen = _data(settings, data)
-    made = _start(settings, chosen)
-    # Everything that can refuse the data comes before the run's folder is made, so that no empty run is left behind.
-    made.prepare(data, settings.reading, examples)
-    _record(settings, asdict(made.model.config), data, run_folder(out, fresh=not resume))
+    # The first process fills the caches that the others use, and reports for all.
+    with shared.main_process_first(), _quiet(not shared.is_main_process):
+        examples, chosen = _data(settings, data)
+        made = _start(settings, chosen)
+        # Everything that can refuse the data comes before the run's folder is made: no empty run is left behind.
+        made.prepare(data, settings.reading, examples)
+        folder = run_folder(out, fresh=not resume)
+        if shared.is_main_process:
+            _record(settings, asdict(made.model.config), data, folder)
     state = made.fit(examples, settings.options, out, resume=resume, progress=progress)
     if state.finished:
         _finish(made, out)
@@ -184,7 +195,7 @@ def _settings(
     if all(value is None for value in budget.values()):
         budget = {each: getattr(recipe, each) for each in BUDGET}
     tables = {table: getattr(recipe, table) | given[table] for table in TABLES}
-    if (entry.name, parent) != (recipe.architecture, recipe.parent):
+    if entry.name != recipe.architecture or (inherited and parent != recipe.parent):
         tables["config"] = carried_over(recipe, entry, inherited, given["config"]) | given["config"]
     tables["config"] = inherited | tables["config"]
     tables = check_tables(kind.METHOD, tables, setting_types(kind.METHOD, entry))
@@ -198,7 +209,8 @@ def carried_over(
     """Return the recipe's values of the configuration that hold for another architecture or parent than its own.
 
     A run's recipe states a whole configuration. Of that, only values whose default is the same in both hold; others,
-    such as the width, are the new architecture's or its parent's. A recipe that states less does so on purpose: all its values hold.
+    such as the width, are the new architecture's or its parent's. A recipe that states less does so on purpose: all of
+    its values hold.
 
     Raises:
         UsageError: a value is that of neither architecture, and the caller gives none.
@@ -280,9 +292,20 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
         file.write(text.encode())
 
 
+@contextlib.contextmanager
+def _quiet(hidden: bool) -> Iterator[None]:
+    """A context whose output is ``hidden``, or shown."""
+    with contextlib.ExitStack() as stack:
+        if hidden:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
 def _finish(made: Task, out: str | Path) -> None:
     """Measure the model in one process; the others wait, since the process group ends when any process leaves."""
-    processes = require("accelerate", "train").PartialState()
-    if processes.is_main_process:
+    shared = processes()
+    if shared.is_main_process:
         made.finish(out)
-    processes.wait_for_everyone()
+    shared.wait_for_everyone()

@@ -23,6 +23,7 @@ from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.settings import to_toml
 from partzoo.train.loop import LoopOptions, fit
+from partzoo.train.processes import alone
 from partzoo.train.tasks.base import Task
 from partzoo.train.windows import SignalOptions, labelled, read_nights
 
@@ -120,6 +121,7 @@ def sample_efficiency(
     Raises:
         UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
     """
+    alone("'partzoo stages'")
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
         raise UsageError(

@@ -58,12 +58,16 @@ class WeightRecord:
         command: command that made the weights.
         seed: random seed of the command.
         budget: ``{"hardware": ..., "minutes": ..., "images_seen": ...}``.
-        metrics: scores, each with ``name``, ``value``, ``protocol`` and ``command``.
+        metrics: scores, each with ``name``, ``value``, ``protocol`` and ``command``. The score that the README shows
+            also has a ``headline``, which is its name there.
         golden: fixed input and the output for it, from :func:`partzoo.weights.release_files.golden`.
         parents: names of the weights that training started from.
         masks_used: whether masks were used in training.
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
+        method: name in the README of the method that trained the weights; "" is the architecture's family.
+        measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that,
+            and for those that serve as parents of other weights.
     """
 
     name: str
@@ -84,6 +88,8 @@ class WeightRecord:
     parents: tuple[str, ...] = ()
     masks_used: bool = False
     source: dict[str, str] | None = None
+    method: str = ""
+    measured: bool = True
 
     def __post_init__(self) -> None:
         if not self.name.startswith(f"{self.architecture}."):
@@ -110,6 +116,11 @@ class WeightRecord:
         """Make a record from JSON values; the inverse of :meth:`to_json`."""
         lists = {"metrics": tuple(values["metrics"]), "parents": tuple(values.get("parents", ()))}
         return cls(**(values | lists | {"files": tuple(WeightFile(**file) for file in values["files"])}))
+
+
+def short_name(data: str) -> str:
+    """Return the name of training data without the number of images or the further data that follow it."""
+    return re.split(r"; |, (?=\d)", data)[0]
 
 
 def clones() -> list[Path]:
@@ -152,7 +163,7 @@ def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
         raise WeightsError(f"There is no {file}: release weights from a clone of the repository, or pass path=.")
     content = _read(file)
     records = {values["name"]: values for values in content["weights"]} | {record.name: record.to_json()}
-    text = json.dumps(content | {"weights": list(records.values())}, indent=2) + "\n"
+    text = json.dumps(content | {"weights": list(records.values())}, indent=2, ensure_ascii=False) + "\n"
     with write_aside(file) as opened:
         opened.write(text.encode())
     return file

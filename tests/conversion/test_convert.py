@@ -283,7 +283,7 @@ def test_registers_move_the_class_token_s_position():
     (lambda: torch.zeros(2), "a Tensor"),
 ], ids=["optimizer", "vgg", "timm", "resnet", "mixed", "empty", "empty-spatial", "list", "tensor"])  # fmt: skip
 def test_something_else_is_refused_by_what_it_looks_like(content, words):
-    with pytest.raises(WeightsError, match=f"looks like {words}.* Pass a checkpoint of PartFormer"):
+    with pytest.raises(WeightsError, match=f"looks like {words}.* Pass a checkpoint of .*PartFormer"):
         partzoo.convert(content())
 
 

@@ -8,6 +8,7 @@ from partzoo.discovery.foreground import (
     colour_distance,
     foreground,
     halved_at,
+    method,
     object_scores,
     optimize,
     otsu,
@@ -15,33 +16,40 @@ from partzoo.discovery.foreground import (
 )  # fmt: skip
 
 
-def cells(height=40, width=56, thing=(slice(12, 30), slice(15, 40)), noise=1.5):
+def cells(height=40, width=56, place=(slice(12, 30), slice(15, 40)), noise=1.5):
     """Return a reddish square on a greenish ground, with features and objectness that agree with it."""
     random = np.random.default_rng(0)
     lab = np.full((height, width, 3), (50, -30, 20), np.float32)
-    lab[thing] = (60, 50, 30)
+    lab[place] = (60, 50, 30)
     mask = np.zeros((height, width), np.float32)
-    mask[thing] = 1
+    mask[place] = 1
     features = np.stack([mask - 0.4, 0.4 - mask, np.full_like(mask, 0.1)], -1)
     lab += random.normal(0, noise, lab.shape).astype(np.float32)
     return Cells(lab, features, 0.2 + 0.6 * mask), mask > 0
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
-def test_each_method_finds_a_plain_object(method):
+def test_every_method_has_a_summary_and_its_own_name():
+    for name, each in METHODS.items():
+        assert each.summary.endswith("."), name
+    with pytest.raises(ValueError, match="boundary is registered twice"):
+        method()(METHODS["boundary"].score)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "none"])
+def test_each_method_finds_a_plain_object(name):
     given, mask = cells()
-    score = foreground(method, given)
+    score = foreground(name, given)
     assert ((score >= 0.5) == mask).mean() > 0.97
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 64), (64, 4), (30, 30)])
-def test_each_method_takes_any_grid(method, size):
+def test_each_method_takes_any_grid(name, size):
     random = np.random.default_rng(1)
     given = Cells(
         random.normal(50, 20, (*size, 3)).astype(np.float32), random.normal(0, 1, (*size, 8)), random.random(size)
     )
-    score = foreground(method, given)
+    score = foreground(name, given)
     assert score.shape == size and score.dtype == np.float32 and np.isfinite(score).all()
     assert score.min() >= 0 and score.max() <= 1
 
@@ -66,14 +74,14 @@ def test_superpixels_follow_colours_and_cover_the_grid():
 def test_optimize_minimizes_the_energy():
     regions = superpixels(cells()[0].lab)
     random = np.random.default_rng(2)
-    background, thing = random.random((2, len(regions.lab)))
+    background, objects = random.random((2, len(regions.lab)))
     distance = colour_distance(regions)
-    found = optimize(regions, distance, background, thing)
+    found = optimize(regions, distance, background, objects)
     near = regions.neighbours | (regions.border[:, None] & regions.border)
     two_steps = regions.neighbours.astype(int) @ regions.neighbours > 0
     links = np.where(near | two_steps, np.exp(-(distance**2) / 2), 0) + 0.1 * regions.neighbours
     np.fill_diagonal(links, 0)
-    gradient = background * found + thing * (found - 1) + (links * (found[:, None] - found)).sum(1)
+    gradient = background * found + objects * (found - 1) + (links * (found[:, None] - found)).sum(1)
     assert np.abs(gradient).max() < 1e-3
 
 

@@ -14,6 +14,8 @@ from partzoo.evaluate import run
 from partzoo.evaluate.floors import FLOORS, Thumbnail, floor_finder, random_weights
 from partzoo.evaluate.measurement import digest
 from partzoo.evaluate.parts import measurement as parts
+from partzoo.features import DEFAULT_MODEL
+from partzoo.weights.manifest import manifest
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +103,11 @@ def test_floors_need_no_trained_weights(faces):
 
 
 def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, monkeypatch):
-    knows_two = SimpleNamespace(config={"parts": 2, "classes": 0})
-    of_classes = SimpleNamespace(config={"parts": 2, "classes": 5})
-    monkeypatch.setattr(run, "manifest", lambda: {"toy-vit": knows_two, "of-classes": of_classes})
+    records = [
+        SimpleNamespace(name=name, architecture="toy-vit", measured=measured, config={"parts": 2, "classes": classes})
+        for name, measured, classes in (("toy-vit", True, 0), ("of-classes", True, 5), ("large", False, 0))
+    ]
+    monkeypatch.setattr(run, "manifest", lambda: {each.name: each for each in records})
     file = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
     lines = file.read_text().splitlines()
     assert file == tmp_path / "faces68.csv"
@@ -111,9 +115,18 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
     assert {line.split(",")[0] for line in lines[1:]} == {
         "toy-vit", "random-weights", "colour-position", "efficientnet-lite0.in1k",
     }  # fmt: skip
-    assert [name for name, _ in run.rows("tiny-imagenet")][:2] == ["toy-vit", "of-classes"]
+    assert [name for name, _ in run.rows("tiny-imagenet")] == ["toy-vit", "of-classes", *FLOORS]
     asked = json.loads((tmp_path / "eval" / "faces68" / "toy-vit.json").read_text())["k"]
     assert asked == [2] and {line.split(",")[2] for line in lines[1:] if not line.startswith("toy")} == {"2", "3"}
+
+
+def test_foregrounds_are_those_of_networks_methods_and_heads():
+    asked = [(name, chosen["background"]) for name, chosen in run.rows("ecssd")]
+    networks = [record for record in manifest().values() if record.architecture == "foreground-lite0"]
+    assert {(each.name, "auto") for each in networks if each.measured} < set(asked)
+    assert not {each.name for each in networks if not each.measured} & {name for name, _ in asked}
+    alone = [(DEFAULT_MODEL, "boundary"), ("patchresnet14-fg.caltech101", "objectness")]
+    assert asked[-3:] == [("centred-box", "auto"), *alone]
 
 
 def test_own_parts_need_a_model_that_has_parts(monkeypatch):

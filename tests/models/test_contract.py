@@ -7,14 +7,31 @@ import torch
 from partzoo.errors import ShapeError, UsageError
 from partzoo.models.base import Encoder
 from partzoo.models.loading import load
+from partzoo.models.part_model import PartModel
 from partzoo.models.precision import explain, has_amx, set_precision
 from partzoo.models.registry import architectures
-from partzoo.models.timm_encoder import TimmEncoder
 
-NAMES = ["toy-vit", "part-vitt8", "patchresnet14", "spatial-resnet8", "timm/vit_tiny_patch16_224", "timm/resnet18"]
+SIGNALS = "part-vit1d"  # takes signals instead of images, and has a test of its own below
+LARGE = 10_000_000  # parameters; larger networks take seconds each, and differ from a smaller one in numbers alone
+TIMM = ("timm/vit_tiny_patch16_224", "timm/resnet18")  # timm's models have no registration of their own
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def kinds() -> dict[str, Encoder]:
+    """Return every registered encoder, without memory for its weights."""
+    with torch.device("meta"):
+        built = {name: entry.build(entry.config) for name, entry in architectures().items()}
+    return {name: model for name, model in built.items() if isinstance(model, Encoder)}
+
+
+def chosen(encoders: dict[str, Encoder]) -> list[str]:
+    """Return all of these encoders that are not large, and the smallest of each class."""
+    sizes = {name: sum(each.numel() for each in model.parameters()) for name, model in encoders.items()}
+    by_size = sorted(encoders, key=sizes.__getitem__)
+    smallest = {type(encoders[name]): name for name in reversed(by_size)}
+    return [name for name in by_size if name != SIGNALS and (sizes[name] <= LARGE or name in smallest.values())]
+
+
+@pytest.fixture(scope="module", params=[*chosen(kinds()), *TIMM])
 def encoder(request):
     torch.manual_seed(0)
     return load(request.param, pretrained=request.param == "toy-vit", dtype="float32")
@@ -24,11 +41,11 @@ def encoder(request):
 def test_tokens_lie_on_the_padded_grid(encoder, size):
     x = torch.randn(2, 3, *size)
     tokens = encoder.encode(x)
-    if encoder.patch < 32:
-        assert tokens.grid == (-(-size[0] // encoder.patch), -(-size[1] // encoder.patch))
+    multiple = encoder.preprocess.multiple
+    assert tokens.grid == tuple(-(-side // multiple) * multiple // encoder.patch for side in size)
     assert tokens.patch.shape == (2, tokens.grid[0] * tokens.grid[1], encoder.dim)
     assert tokens.maps().shape == (2, encoder.dim, *tokens.grid)
-    assert encoder(x).shape[1] == tokens.patch.shape[1] + tokens.prefix.shape[1]
+    assert encoder.forward_features(x).shape[1] == tokens.patch.shape[1] + tokens.prefix.shape[1]
 
 
 def test_padding_is_to_the_right_and_bottom(encoder):
@@ -43,24 +60,12 @@ def test_the_last_intermediate_is_what_encode_gives(encoder):
     assert len(last) == 1
     torch.testing.assert_close(last[0], encoder.encode(x).maps())
     every = encoder.forward_intermediates(x)
-    assert len(every) > 1
+    assert len(every) > 1 or isinstance(encoder, PartModel)  # whose features are one map
     torch.testing.assert_close(encoder.forward_intermediates(x, [0])[0], every[0])
     assert encoder.forward_intermediates(x, [0], "NLC")[0].shape == every[0].flatten(2).mT.shape
 
 
-# One encoder of each class that list_models() builds, and of some of timm's families.
-ENCODERS = (
-    *NAMES, "part-vitn8", "part-classifier-vitn8", "spatial-conv4", "efficientnet-lite0", "partformer-resnet18",
-    "mpae-patchresnet14", "patchresnet14-fg", "timm/test_vit", "timm/test_vit_relpos", "timm/test_coatnet",
-    "timm/test_mambaout", "timm/xcit_nano_12_p16_224", "timm/convnext_atto", "timm/swin_tiny_patch4_window7_224",
-    "timm/levit_128s",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ENCODERS)
-def test_layers_come_in_block_order_and_once_whatever_was_requested(name):
-    torch.manual_seed(0)
-    encoder = load(name, pretrained=name == "toy-vit", dtype="float32")
+def check_layers(encoder):
     x = torch.randn(1, 3, 64, 96)
     every = encoder.forward_intermediates(x)
     last = len(every) - 1
@@ -68,6 +73,19 @@ def test_layers_come_in_block_order_and_once_whatever_was_requested(name):
         found = encoder.forward_intermediates(x, asked)
         for one, expected in zip(found, [every[i] for i in sorted({0, last})], strict=True):
             torch.testing.assert_close(one, expected)
+
+
+def test_layers_come_in_block_order_and_once_whatever_was_requested(encoder):
+    check_layers(encoder)
+
+
+@pytest.mark.parametrize("name", [
+    "test_vit", "test_vit_relpos", "test_coatnet", "test_mambaout", "xcit_nano_12_p16_224", "convnext_atto",
+    "swin_tiny_patch4_window7_224", "levit_128s",
+])  # fmt: skip
+def test_layers_of_timm_s_families_do_too(name):
+    torch.manual_seed(0)
+    check_layers(load(f"timm/{name}", pretrained=False, dtype="float32"))
 
 
 def test_signals_layers_come_in_block_order_and_once():
@@ -78,12 +96,11 @@ def test_signals_layers_come_in_block_order_and_once():
     assert len(found) == 2 and torch.equal(found[0], first) and torch.equal(found[1], last)
 
 
-def test_every_kind_of_encoder_is_tested():
-    tested = {*ENCODERS, "part-vit1d"}
-    with torch.device("meta"):
-        kinds = {name: type(entry.build(entry.config)) for name, entry in architectures().items()}
-    encoders = {kind for kind in kinds.values() if issubclass(kind, Encoder)}
-    assert encoders == {kinds[name] for name in tested & kinds.keys()} | {TimmEncoder}
+def test_every_class_of_encoder_is_tested():
+    encoders = kinds()
+    names = chosen(encoders)
+    assert {type(encoders[name]) for name in (*names, SIGNALS)} == {type(model) for model in encoders.values()}
+    assert {"toy-vit", "part-vitt8", "patchresnet14", "spatial-resnet8", "mpae-patchresnet14"} <= set(names)
 
 
 def test_wrong_input_is_one_clear_error(encoder):

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 
-import accelerate
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +16,7 @@ from partzoo.errors import UsageError, WeightsError
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
 from partzoo.train import loop
-from partzoo.train.loop import CHECKPOINT, MODEL, LoopOptions, fit, rate
+from partzoo.train.loop import CHECKPOINT, LoopOptions, fit, rate
 from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.part import PartTask
 
@@ -213,43 +212,28 @@ def test_each_step_cuts_other_patches_out_of_the_same_images(tmp_path):
     assert not torch.equal(patches[0][0], patches[0][1])
 
 
-@pytest.fixture
-def rank(monkeypatch):
-    """An accelerator that pretends to be one of two processes with equal clocks."""
-
-    def become(number):
-        class OneOfTwo(accelerate.Accelerator):
-            process_index = property(lambda self: number)
-            num_processes = property(lambda self: 2)
-            is_main_process = property(lambda self: number == 0)
-
-            def gather(self, tensor):
-                return torch.cat([tensor, tensor])
-
-        monkeypatch.setattr(accelerate, "Accelerator", OneOfTwo)
-
-    return become
+def test_a_resumed_run_forgets_the_rows_that_a_killed_one_wrote_after_its_checkpoint(tmp_path):
+    fit(toy(), images(), options(2), tmp_path, progress=False)
+    with open(tmp_path / "log.csv", "a", newline="") as file:
+        file.write("3,12,0.5,0.1,9.0\r\n4,16")
+    fit(toy(), images(), options(4), tmp_path, resume=True, progress=False)
+    rows = list(csv.DictReader(open(tmp_path / "log.csv")))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"] and all(float(row["loss"]) < 9 for row in rows)
 
 
-def test_processes_see_different_images_which_are_together_those_of_one_process(rank, tmp_path):
-    alone, _ = watched(tmp_path / "alone", LoopOptions(epochs=1, batch_size=8))
-    each = []
-    for number in (0, 1):
-        rank(number)
-        each.append(watched(tmp_path / str(number), LoopOptions(epochs=1, batch_size=4)))
-    (first, state), (second, _) = each
-    assert [sorted(a + b) for a, b in zip(first.seen, second.seen, strict=True)] == [sorted(a) for a in alone.seen]
-    assert all(len(a) == len(b) == 4 for a, b in zip(first.seen, second.seen, strict=True))
-    assert not set(first.drawn) & set(second.drawn)
-    assert (state.step, state.images, state.finished) == (3, 24, True)
-
-
-def test_one_process_alone_writes_the_run(rank, tmp_path):
-    for number in (0, 1):
-        rank(number)
-        watched(tmp_path / str(number), options(2))
-    assert {"log.csv", CHECKPOINT, MODEL} <= {file.name for file in (tmp_path / "0").iterdir()}
-    assert not list((tmp_path / "1").iterdir())
+def test_a_run_with_stochastic_depth_in_two_pieces_equals_a_whole_one(tmp_path):
+    """What layers draw in a step depends on the step alone."""
+    ends = []
+    for steps in ((4,), (2, 4)):
+        for end in steps:
+            torch.manual_seed(end)
+            task = toy()
+            for block in task.model.blocks:
+                block.drop_path.part = 0.5
+            folder = tmp_path / str(len(steps))
+            fit(task, images(), options(end, schedule="constant", warmup=0.0), folder, resume=True, progress=False)
+        ends.append(task.state_dict())
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
 # What the optimizer does with it

@@ -36,17 +36,22 @@ def clone(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name, figures", [
-    ("part-vitn8.tin", {"mse_x", "mse_y", "distance", "constant_mse_x", "loss", "knn", "knn_random_weights"}),
-    ("patchresnet14.tin", {"top1", "knn", "knn_random_weights"}),
+@pytest.mark.parametrize("name, figures, headline", [
+    ("part-vitn8.tin", {"mse_x", "mse_y", "distance", "constant_mse_x", "loss", "knn", "knn_random_weights"},
+     ("PART", {"distance": "position error, patches ↓"})),
+    ("patchresnet14.tin", {"top1", "knn", "knn_random_weights"},
+     ("classifier", {"knn": "kNN accuracy on Tiny-ImageNet-200, % ↑"})),
 ])  # fmt: skip
-def test_a_release_is_complete(name, figures, data, clone):
+def test_a_release_is_complete(name, figures, headline, data, clone):
     record = release(name, data=data, out=clone / "run", steps=2, held_out=20, progress=False, root=clone)
     assert [stored.to_json() for stored in manifest(clone / NAME).values()] == [record.to_json()]
     schema = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
     jsonschema.validate(json.loads((clone / NAME).read_text()), schema)
     assert figures <= {metric["name"] for metric in record.metrics}
     assert record.labels_used == (record.recipe == "patchresnet14.tin")
+    shown = {metric["name"]: metric["headline"] for metric in record.metrics if "headline" in metric}
+    assert (record.method, shown) == headline and record.measured
+    assert record.bundled == read_recipe(name).bundled
     assert record.budget["images_seen"] == 2 * read_recipe(name).loop["batch_size"]
     assert record.command == f"partzoo train --release {name} --data DIR --steps 2 --held-out 20"
     assert "20 held-out images" in record.metrics[0]["protocol"]

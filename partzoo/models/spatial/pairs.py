@@ -26,6 +26,7 @@ from partzoo.data.views import (
 )
 from partzoo.errors import UsageError
 from partzoo.models.spatial.model import Spatial
+from partzoo.system.ranks import mine, whole
 
 
 class PairSampler:
@@ -69,8 +70,11 @@ class PairSampler:
             The pairs, their relations as the model predicts them, ``(P, 3)``, and their true relations, ``(P, 3)``.
         """
         x, positions = self.batch(pixels, generator)
-        features = self.model.features(x.contiguous(memory_format=torch.channels_last))
-        pairs = shifted_pairs(pixels.shape[0], self.views, self.patches, self.patch_negatives, str(pixels.device))
+        # The pairs join images of all ranks that share the batch; each rank relates its share of them.
+        features = whole(self.model.features(x.contiguous(memory_format=torch.channels_last)))
+        positions, images = whole(positions), features.shape[0] // (self.views + self.patches)
+        pairs = shifted_pairs(images, self.views, self.patches, self.patch_negatives, str(pixels.device))
+        pairs = Pairs(mine(pairs.first), mine(pairs.second), mine(pairs.different), pairs.views)
         predicted = self.model.relation(features[pairs.first], features[pairs.second])
         return pairs, predicted, relation_targets(pairs, positions, signed=self.model.relation.ordered)
 

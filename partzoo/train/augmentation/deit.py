@@ -6,7 +6,7 @@ Touvron et al., "Training data-efficient image transformers & distillation throu
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from partzoo.data.views import crop_resize, cut, random_boxes
 
-CHUNK = 64  # number of images that one process gets at a time; the draws do not depend on the number of processes
+CHUNK = 64  # number of images that one process gets at a time
 
 
 @contextmanager
@@ -85,24 +85,36 @@ class RandAugment:
         # Not forked, because this process has threads and perhaps a GPU context.
         self._pool = ProcessPoolExecutor(workers, get_context("forkserver")) if workers else None
 
-    def __call__(self, pixels: Tensor, seed: int) -> Tensor:
-        """Augment images ``(B, 3, S, S)`` uint8, with random numbers from the seed."""
+    def __call__(self, pixels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Augment images ``(B, 3, S, S)`` uint8, each with random numbers from its seed."""
         images = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
-        jobs = [(*self._arguments, chunk, seed + number) for number, chunk in enumerate(chunks)]
+        chunks = [slice(start, start + CHUNK) for start in range(0, len(images), CHUNK)]
+        jobs = [(*self._arguments, images[chunk], seeds[chunk]) for chunk in chunks]
         found = np.concatenate(list(self._pool.map(_augmented, jobs) if self._pool else map(_augmented, jobs)))
         return torch.from_numpy(found).permute(0, 3, 1, 2).to(pixels.device)
 
 
-def _augmented(job: tuple[str, tuple[int, int, int], np.ndarray, int]) -> np.ndarray:
-    policy, colour, images, seed = job
+def _augmented(job: tuple[str, tuple[int, int, int], np.ndarray, Sequence[int]]) -> np.ndarray:
+    policy, colour, images, seeds = job
     change = _policy(policy, colour, images.shape[1])
-    with seeded(seed):
-        return np.stack([np.asarray(change(Image.fromarray(image))) for image in images])
+    found = []
+    for image, seed in zip(images, seeds, strict=True):
+        with seeded(seed):
+            found.append(np.asarray(change(Image.fromarray(image))))
+    return np.stack(found)
 
 
 @cache
 def _policy(policy: str, colour: tuple[int, int, int], side: int):
     from timm.data.auto_augment import rand_augment_transform
 
-    return rand_augment_transform(policy, {"translate_const": int(0.45 * side), "img_mean": colour})
+    change = rand_augment_transform(policy, {"translate_const": int(0.45 * side), "img_mean": colour})
+    for operation in change.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterized
+    return change
+
+
+def _posterized(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """The highest ``bits`` of each channel; timm asks for 0..8 of them, of which Pillow 13 refuses 0."""
+    return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)

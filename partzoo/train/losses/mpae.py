@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
+from partzoo.system.ranks import whole
+
 PRESENT = 1e-3  # smallest area, in cells, of a part that counts as present in an image
 
 
@@ -30,7 +32,7 @@ def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_ima
 
     Source: MPAE, equation 4.
     """
-    peaks = avg_pool2d(maps, pool, stride=1).amax((2, 3))
+    peaks = whole(avg_pool2d(maps, pool, stride=1).amax((2, 3)))
     terms = []
     for chunk in peaks.split(group or len(peaks)):
         absent = 1 - chunk.amax(0).mean()

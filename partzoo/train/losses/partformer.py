@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss, normalize
 
 from partzoo.errors import UsageError
+from partzoo.system.ranks import mean
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
 
@@ -41,7 +42,7 @@ def perceptual_loss(
         )
     layers = [(a.float(), b.float().detach()) for a, b in zip(found, target, strict=True)]
     if weights is None:
-        return total(l1_loss(a, b) / b.abs().mean().clamp(min=1e-8) for a, b in layers)
+        return total(l1_loss(a, b) / mean(b.abs().mean()).clamp(min=1e-8) for a, b in layers)
     return total(weight * l1_loss(a, b) for weight, (a, b) in zip(weights, layers, strict=True))
 
 

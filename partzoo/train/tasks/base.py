@@ -24,6 +24,7 @@ class Task(nn.Module):
 
     Attributes:
         METHOD: name of the method in ``partzoo train``; empty if the task is only used from Python.
+        TITLE: name of the method in the README; empty for the name of the architecture's family.
         RECIPE: recipe to train by if none is named.
         CONFIG: configuration class of the architectures that the method trains.
         DATA: dataclass of options for reading the method's data.
@@ -36,6 +37,7 @@ class Task(nn.Module):
     """
 
     METHOD: ClassVar[str] = ""
+    TITLE: ClassVar[str] = ""
     RECIPE: ClassVar[str] = ""
     CONFIG: ClassVar[type]
     DATA: ClassVar[type] = DataOptions
@@ -98,6 +100,10 @@ class Task(nn.Module):
         self, pixels: Tensor, labels: Tensor | None, done: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Compute the loss of a batch.
+
+        Of several processes, each computes the loss of its images, in :class:`partzoo.system.ranks.SharedBatch`; the
+        mean over the processes must be the loss of the whole batch. What an image's term takes from other images goes
+        through :mod:`partzoo.system.ranks`.
 
         Args:
             pixels: uint8 images ``(B, 3, S, S)``, or the batches of another kind of data that :meth:`read` returns.

@@ -21,6 +21,7 @@ class ClassifyTask(Task):
     """
 
     METHOD = "classify"
+    TITLE = "classifier"
     RECIPE = "patchresnet14.tin"
     CONFIG = PatchResNetConfig
     NEEDS_LABELS = True

@@ -26,6 +26,7 @@ from partzoo.models.loading import load
 from partzoo.models.part.classifier import SHARED, PartClassifier, PartClassifierConfig, classifier_of
 from partzoo.models.part.model import Part
 from partzoo.models.registry import Architecture
+from partzoo.system.ranks import count, mine, whole
 from partzoo.train.augmentation.deit import RandAugment, random_crops, seeded
 from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.tasks.base import Task
@@ -53,6 +54,7 @@ class FinetuneTask(Task):
     """
 
     METHOD = "finetune"
+    TITLE = "PART"
     RECIPE = "part-classifier-vitt8.tin"
     CONFIG = PartClassifierConfig
     START = "parent"
@@ -136,24 +138,34 @@ class FinetuneTask(Task):
             UsageError: the number of images to mix is odd.
         """
         if self.mix and len(pixels) % 2:
-            raise UsageError(f"mixup and cutmix need an even batch size, not {len(pixels)}. Set loop.batch_size.")
-        if self.repeats > 1:
-            count = -(-len(pixels) // self.repeats)
-            pixels, labels = (
-                each[:count].repeat_interleave(self.repeats, dim=0)[: len(each)] for each in (pixels, labels)
+            raise UsageError(
+                f"mixup and cutmix need an even batch size in each process, not {len(pixels)}. Set loop.batch_size."
             )
-            # Mixup pairs a batch with its reverse, where the repeats of an image must not meet.
-            order = torch.randperm(len(pixels), generator=generator, device=pixels.device)
-            pixels, labels = pixels[order], labels[order]
+        if self.repeats > 1:
+            # In random order, as mixup pairs images by their places; ranks that share the batch share its first images.
+            first = -(-len(pixels) // self.repeats)
+            order = torch.randperm(count(len(pixels)), generator=generator, device=pixels.device)
+            chosen = mine(order // self.repeats)
+            pixels, labels = whole(pixels[:first])[chosen], whole(labels[:first])[chosen]
         pixels = random_crops(pixels, scale=self.scale, padding=self.padding, generator=generator)
-        seed = int(torch.randint(2**31, (1,), generator=generator, device=pixels.device))
+        seeds = torch.randint(2**31, (len(pixels), 2), generator=generator, device=pixels.device).T.tolist()
+        mixing = int(torch.randint(2**31, (), generator=generator, device=pixels.device))
         if self.augment:
-            pixels = self.augment(pixels, seed)
+            pixels = self.augment(pixels, seeds[0])
         x = self.model.preprocess.normalize(pixels)
-        with seeded(seed):
-            if self.erase:
-                x = self.erase(x)
-            return self.mix(x, labels) if self.mix else (x, labels)
+        if self.erase:
+            for image, seed in zip(x, seeds[1], strict=True):
+                with seeded(seed):
+                    self.erase(image)
+        if not self.mix:
+            return x, labels
+        # timm pairs a batch with its reverse. With its second half reversed, images half a batch apart are paired, and
+        # these are on one rank.
+        order = torch.arange(len(x), device=x.device)
+        order[len(x) // 2 :] = order[len(x) // 2 :].flip(0)
+        with seeded(mixing):
+            x, shares = self.mix(x[order], labels[order])
+        return x[order], shares[order]
 
 
 def layer_rate(name: str, depth: int, decay: float) -> float:

@@ -61,6 +61,7 @@ class MpaeTask(Task):
     """
 
     METHOD = "mpae"
+    TITLE = "MPAE"
     RECIPE = "mpae-patchresnet14.faces-k8"
     CONFIG = MpaeConfig
     model: Mpae

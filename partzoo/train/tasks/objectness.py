@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from tqdm import tqdm
 
@@ -34,6 +35,7 @@ from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
 from partzoo.models.registry import Architecture, find
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
+from partzoo.train.processes import processes
 from partzoo.train.recipe import DataRecord
 from partzoo.train.tasks.base import Task
 from partzoo.weights.tensors import write_weights
@@ -65,6 +67,7 @@ class ObjectnessTask(Task):
     """
 
     METHOD = "objectness"
+    TITLE = "objectness head"
     RECIPE = "patchresnet14-fg.caltech101"
     CONFIG = PatchResNetFgConfig
     DATA = ObjectnessOptions
@@ -118,7 +121,8 @@ class ObjectnessTask(Task):
         began = time.monotonic()
         out = run_folder(out)
         loss = teach(self.model, examples.files, options, rounds=self.rounds, progress=progress)
-        write_weights(out / MODEL, self.model.state_dict(), self.model.architecture, self.model.config)
+        if processes().is_main_process:
+            write_weights(out / MODEL, self.model.state_dict(), self.model.architecture, self.model.config)
         return Progress(_steps(options), len(examples), time.monotonic() - began, loss, finished=True)
 
 
@@ -169,11 +173,24 @@ def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: in
     generator = torch.Generator().manual_seed(options.seed)
     images, _ = open_images(images)
     for done in range(rounds):
-        bar = tqdm(images, desc=f"round {done + 1}", disable=not progress)
-        with torch.inference_mode():
-            lessons = [lesson(image, model, generator, taught=done > 0) for image in bar]
+        lessons = _lessons(model, images, options.seed * rounds + done, taught=done > 0, progress=progress)
         loss = _learn(model.objectness, lessons, options, generator)
     return loss
+
+
+def _lessons(model: PatchResNetFg, images: Sequence[OpenedImage], seed: int, *, taught: bool, progress: bool) -> list:
+    """The lesson of each image, in the order of the images; several processes share the work."""
+    rank, ranks = processes().process_index, processes().num_processes
+    found = []
+    for number in tqdm(range(rank, len(images), ranks), "lessons", disable=not progress or rank > 0):
+        drawn = torch.Generator().manual_seed(seed * len(images) + number)  # an image's cells depend on no other image
+        with torch.inference_mode():
+            found.append(lesson(images[number], model, drawn, taught=taught))
+    if ranks == 1:
+        return found
+    shares: list[list] = [[] for _ in range(ranks)]
+    dist.all_gather_object(shares, found)
+    return [shares[number % ranks][number // ranks] for number in range(len(images))]
 
 
 def _learn(

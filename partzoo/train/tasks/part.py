@@ -30,6 +30,7 @@ class PartTask(Task):
     """
 
     METHOD = "part"
+    TITLE = "PART"
     RECIPE = "part-vitn8.tin"
     CONFIG = PartConfig
     START = "grow_from"

@@ -28,6 +28,7 @@ class PartSignalsTask(Task):
     """
 
     METHOD = "part-signals"
+    TITLE = "PART"
     RECIPE = "part-vit1d.physionet"
     CONFIG = SignalPartConfig
     DATA = SignalOptions

@@ -40,6 +40,7 @@ class PartFormerTask(Task):
     """
 
     METHOD = "partformer"
+    TITLE = "PartFormer"
     RECIPE = "partformer-resnet18.faces-k8"
     CONFIG = PartFormerConfig
     model: PartFormer

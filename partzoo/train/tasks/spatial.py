@@ -25,6 +25,7 @@ class SpatialTask(Task):
     """
 
     METHOD = "spatial"
+    TITLE = "Spatial Reasoning"
     RECIPE = "spatial-resnet8.tin"
     CONFIG = SpatialConfig
     START = "grow_from"

@@ -89,6 +89,19 @@ def test_training_starts_with_the_parent_s_encoder_or_with_random_weights(folder
     assert (tmp_path / "scratch/held-out.json").exists()
 
 
+def test_a_runs_recipe_takes_the_sizes_of_another_parent(folder, parent, tmp_path):
+    larger = tmp_path / "larger.safetensors"
+    part = build(find("part-vitt8"), PartConfig(**(SIZES | {"dim": 32})))
+    write_weights(larger, part.state_dict(), part.architecture, vars(part.config))
+    options = {"data": folder, "steps": 1, "batch_size": 2, "progress": False}
+    train("finetune", out=tmp_path / "a", parent=str(parent), task=PLAIN, config={"drop_path": 0.2}, **options)
+    recipe = tmp_path / "a" / RECIPE
+    tuned, _ = train("finetune", out=tmp_path / "b", recipe=recipe, parent=str(larger), **options)
+    scratch, _ = train("finetune", out=tmp_path / "c", recipe=recipe, parent="none", **options)
+    assert (tuned.config.dim, tuned.config.drop_path) == (32, 0.2)
+    assert (scratch.config.dim, scratch.config.drop_path) == (24, 0.2)
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, parent, tmp_path):
     options = {"data": folder, "parent": str(parent), "batch_size": 6, "progress": False, "schedule": "constant"}
     options |= {"warmup": 0.0, "task": {"repeats": 2}, "config": {"drop_path": 0.0}}
@@ -168,7 +181,7 @@ def test_mixed_labels_are_smoothed_shares():
     x, shares = task(smoothing=0.1).augmented(pixels, torch.tensor([0, 1, 2, 3]), generator())
     assert x.shape == (4, 3, 32, 32) and shares.shape == (4, 5)
     assert torch.allclose(shares.sum(1), torch.ones(4)) and shares.min() >= 0.1 / 5 - 1e-6
-    with pytest.raises(UsageError, match="even batch size, not 3"):
+    with pytest.raises(UsageError, match="even batch size in each process, not 3"):
         task().augmented(pixels[:3], torch.arange(3), generator())
 
 
@@ -193,9 +206,17 @@ def test_randaugment_does_not_depend_on_how_many_processes_there_are(monkeypatch
     monkeypatch.setattr(deit, "get_context", lambda _: multiprocessing.get_context("fork"))  # ready at once
     pixels = torch.randint(0, 256, (CHUNK + 3, 3, 16, 16), dtype=torch.uint8, generator=generator())
     policy, mean = "rand-m9-mstd0.5-inc1", (0.5, 0.5, 0.5)
-    alone = RandAugment(policy, mean)(pixels, 7)
-    assert torch.equal(RandAugment(policy, mean, workers=2)(pixels, 7), alone)
+    seeds = range(CHUNK + 3)
+    alone = RandAugment(policy, mean)(pixels, seeds)
+    assert torch.equal(RandAugment(policy, mean, workers=2)(pixels, seeds), alone)
     assert not torch.equal(alone, pixels) and alone.dtype == torch.uint8
+    assert torch.equal(RandAugment(policy, mean)(pixels[5:6], [5]), alone[5:6])
+
+
+def test_randaugment_posterizes_down_to_no_bits_at_all():
+    pixels = torch.randint(100, 256, (300, 3, 4, 4), dtype=torch.uint8, generator=generator())
+    strongest = RandAugment("rand-m10-inc1-n1", (0.5, 0.5, 0.5))(pixels, range(300))
+    assert (strongest == 0).flatten(1).all(1).any()
 
 
 def test_a_failure_puts_random_states_back():

@@ -1,0 +1,116 @@
+"""The processes of one training: how they start, find each other, and end together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+from torch import distributed as dist
+
+from partzoo.errors import PartzooError, UsageError, require
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+PATIENCE = timedelta(days=7)  # ranks wait while the first reads the data or measures the trained model
+
+
+def processes() -> PartialState:
+    """accelerate's state of the processes that were started together, which the first call makes join each other.
+
+    Raises:
+        UsageError: several processes were asked for, but each would train alone.
+    """
+    if _count_is_lost():
+        raise UsageError(
+            "'accelerate launch --cpu' has started a single process, whatever its --num_processes says. Use "
+            "'python -m torch.distributed.run --nproc-per-node N' instead."
+        )
+    # Without cpu=True, each of several processes on a machine without a GPU would train alone.
+    cpu = not torch.accelerator.is_available()
+    state = require("accelerate", "train").PartialState(cpu=cpu, timeout=PATIENCE)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != started:
+        raise UsageError(f"{started} processes were started, but on {state.device} each would train alone. Start one.")
+    return state
+
+
+def alone(what: str) -> None:
+    """Refuse to do ``what`` as one of several processes, of which each would do all of it.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if (count := processes().num_processes) > 1:
+        raise UsageError(f"{what} needs one process, but {count} were started. Start one.")
+
+
+def start_all() -> None:
+    """Start the processes that ``accelerate launch --cpu --num_processes N`` was asked for, in place of this one.
+
+    accelerate (1.0 to 1.15) starts a single process for a CPU, without the number, which its command line still says.
+
+    Raises:
+        UsageError: the number cannot be found.
+    """
+    count = _asked_of_accelerate() if _count_is_lost() else 1
+    if count > 1:
+        address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+        place = ["--nproc-per-node", str(count), "--master-addr", address, "--master-port", port]
+        run = [sys.executable, "-m", "torch.distributed.run", *place, "-m", "partzoo", *sys.argv[1:]]
+        os.execv(sys.executable, run)
+
+
+def _count_is_lost() -> bool:
+    """Whether accelerate was to start several processes on a CPU, and has started one."""
+    known = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"} & set(os.environ)
+    return os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ and not known
+
+
+def _asked_of_accelerate() -> int:
+    """The number of processes on the command line, or in the configuration, of the ``accelerate launch`` above."""
+    import psutil  # comes with accelerate
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    words = psutil.Process().parent().cmdline()
+    start = next((at for at, word in enumerate(words) if word.endswith(("launch", "launch.py"))), None)
+    if start is None:
+        return 1
+    asked = launch_command_parser().parse_args(words[start + 1 :])
+    several = (asked.num_machines or 1) > 1
+    return 1 if several else asked.num_processes or load_config_from_file(asked.config_file).num_processes
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A context, or decorator, in which the end of another process is a plain error.
+
+    Raises:
+        PartzooError: another process has ended while this one waited for it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise PartzooError(
+            "Another process of this training has ended. Add --resume to continue from the last checkpoint."
+        ) from error
+
+
+def first_to_fail() -> bool:
+    """Whether this process is the first of its training to ask: the others fail only because it does."""
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        socket.create_connection((address, port), timeout=10).close()  # torch would try for long, and log it
+        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
+        return store.add(f"partzoo/failures/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}", 1) == 1
+    except (KeyError, ValueError, OSError, RuntimeError):  # the process that held the store has ended
+        return os.environ.get("RANK") == "0"
