@@ -277,7 +277,7 @@ def _row(record: WeightRecord) -> list[str]:
         f"`{record.name}`",
         f"{record.data}; terms: {record.terms}",
         _labels(record),
-        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images" if budget.get("minutes") else "converted",
+        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images" if "minutes" in budget else "converted",
         ", ".join(figures),
         _size(record),
     ]
