@@ -226,7 +226,7 @@ def carried_over(
                 f"The recipe sets config.{name}={stated[name]!r} for {recipe.architecture}, but {entry.name} has "
                 f"{latter[name]!r}. Set config.{name}, or name another recipe."
             )
-    return {name: value for name, value in recipe.config.items() if name not in own}
+    return {name: value for name, value in recipe.config.items() if name in latter.keys() - own}
 
 
 def _beginning(
