@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers.hub_server import serve
 from huggingface_hub import constants
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import partzoo
 import partzoo.hub
@@ -60,6 +60,9 @@ def saved(tmp_path):
 
 
 def rewrite(folder: Path, **config) -> None:
+    """Change values of a saved model's configuration, and leave no header that contradicts them."""
+    weights = folder / "model.safetensors"
+    save_file({name: value.clone() for name, value in load_file(weights).items()}, weights)
     file = folder / "config.json"
     content = json.loads(file.read_text())
     content["config"] |= config

@@ -12,8 +12,9 @@ from partzoo.errors import PartzooError, counted
 from partzoo.models.precision import explain, has_amx, has_vnni
 from partzoo.system.device import default_device, why_no_cuda
 from partzoo.system.hardware import hardware
+from partzoo.weights.checked import cache_folder
 from partzoo.weights.manifest import checkpoint_folders, manifest
-from partzoo.weights.store import cache_folder, remedy, verify
+from partzoo.weights.store import remedy, verify
 
 
 def examine() -> dict[str, Any]:

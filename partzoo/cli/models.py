@@ -208,10 +208,10 @@ def _download(name: str) -> list[str]:
     from partzoo.models.registry import find
 
     if name.startswith("hf-hub:"):
-        from partzoo.weights.folder import fetch_repo
+        from partzoo.weights.folder import download_repo
 
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
-        return [str(fetch_repo(repo, revision or None))]
+        return [str(download_repo(repo, revision or None))]
     entry = find(name)
     records = _records(name, entry)[:1]
     if records:

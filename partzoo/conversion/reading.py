@@ -16,7 +16,7 @@ from torch import Tensor
 from partzoo.errors import WeightsError, counted
 from partzoo.files import begin_of, stand_in
 from partzoo.models.wrappers import plain_names
-from partzoo.weights.tensors import read_metadata, read_state
+from partzoo.weights.tensors import SMALL, read_metadata, read_state
 
 # Keys of training checkpoints; the first one present is used. For DINO that is the teacher, which DINO releases.
 WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher", "backbone")
@@ -35,7 +35,7 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a torch or safetensors file; its tensors are memory-mapped if the format allows.
+    """Read a torch or safetensors file; the tensors of a large one are memory-mapped if the format allows.
 
     Raises:
         WeightsError: the file is missing, damaged, of another format, or contains code.
@@ -51,11 +51,12 @@ def read_checkpoint(path: str | Path) -> Any:
             raise WeightsError(f"{path} is already a model of partzoo, {own}: load it with partzoo.load.")
         return read_state([path])
     zipped = zipfile.is_zipfile(path)
+    mapped = zipped and path.stat().st_size > SMALL
     if zipped and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
         raise WeightsError(f"{path} is a TorchScript program, not a checkpoint: save the state dict of its model.")
     try:
         with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if begin[:2] == b"PK" and not zipped:
             raise WeightsError(f"{path} is {DAMAGED}") from error

@@ -21,6 +21,7 @@ from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
+from partzoo.models.precision import exact
 from partzoo.models.registry import find, list_models
 from partzoo.system.device import Device
 from partzoo.weights.folder import stored_model
@@ -74,13 +75,15 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device:
 def inference_model(model: str | nn.Module | None, device: Device = None, *, local: bool = False) -> Model:
     """Load the encoder with a name and fold its batch norms for speed; the caller's module is not folded.
 
+    Either computes in the dtype of its parameters, so that a machine's fastest precision cannot change labels.
+
     Args:
         model: name of the encoder, or a module; None uses the bundled default.
         device: where the model runs, as for :func:`partzoo.load`.
         local: whether to forbid network requests, because the name is a vocabulary's.
     """
     encoder = encoder_of(_here(model, device) if local and isinstance(model, str) else model, device)
-    return encoder if isinstance(model, nn.Module) else folded(encoder)
+    return exact(encoder if isinstance(model, nn.Module) else folded(encoder))
 
 
 def _here(name: str, device: Device) -> Model:
@@ -102,7 +105,7 @@ def foreground_of(
     change. ``local`` forbids network requests.
     """
     if isinstance(background, ForegroundModel):
-        return "", placed(background, device)
+        return "", exact(placed(background, device))
     if background is None or background is False:
         return "none", None
     name = FOREGROUND if background is True or background == "auto" else background
@@ -119,7 +122,7 @@ def foreground_of(
 
 
 def _read(name: str, device: Device, local: bool) -> ForegroundModel:
-    return folded(cast("ForegroundModel", _here(name, device) if local else load(name, device=device)))
+    return exact(folded(cast("ForegroundModel", _here(name, device) if local else load(name, device=device))))
 
 
 @functools.lru_cache(maxsize=2)

@@ -8,16 +8,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import begin_of, parse_json, stand_in
+from partzoo.files import parse_json
 from partzoo.limits import MAX_PARTS, check_parts, check_size
 from partzoo.settings import checked, types_of
-from partzoo.weights.tensors import save_tensors
+from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
+FIX = "save the vocabulary again"
 
 
 @dataclass(frozen=True)
@@ -108,29 +108,26 @@ class PartVocabulary:
             WeightsError: the file is missing, damaged, not a vocabulary, or of another version of partzoo.
         """
         path = Path(path).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                _check_version(path, metadata.get("format", ""))
-                settings = parse_json(metadata["settings"])
-                known = {field.name for field in dataclasses.fields(Settings)}
-                if unknown := settings.keys() - known:
-                    raise WeightsError(
-                        f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
-                        "it was written by a newer version. Upgrade partzoo."
-                    )
-                types = types_of(Settings)
-                settings = {name: checked(name, value, types[name]) for name, value in settings.items()}
-                numbering = checked("numbering", parse_json(metadata["numbering"]), tuple[int, ...])
-                vocabulary = cls(file.get_tensor("centres"), Settings(**settings), numbering)
+            _check_version(path, read_metadata(path, fix=FIX).get("format", ""))
+            tensors, metadata = read_tensors(path, fix=FIX)
+            settings = parse_json(metadata["settings"])
+            known = {field.name for field in dataclasses.fields(Settings)}
+            if unknown := settings.keys() - known:
+                raise WeightsError(
+                    f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
+                    "it was written by a newer version. Upgrade partzoo."
+                )
+            types = types_of(Settings)
+            settings = {name: checked(name, value, types[name]) for name, value in settings.items()}
+            numbering = checked("numbering", parse_json(metadata["numbering"]), tuple[int, ...])
+            vocabulary = cls(tensors["centres"], Settings(**settings), numbering)
             vocabulary._check()
             return vocabulary
-        except FileNotFoundError:
-            raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            reason = stand_in(begin_of(path)) if path.is_file() else None
-            reason = reason or f"is damaged ({str(error).rstrip('.')}): save the vocabulary again"
-            raise WeightsError(f"{str(path)!r} {reason}.") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{str(path)!r} is damaged ({str(error).rstrip('.')}): {FIX}.") from None
 
 
 def _check_version(path: Path, written: str) -> None:

@@ -54,7 +54,7 @@ def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:
         return "", box_scorer, {}
     if is_foreground_model(request.model):
         weights = digest(load(request.model, device="cpu", dtype="float32"))
-        network = cast(ForegroundModel, folded(load(request.model, device=request.device)))
+        network = cast(ForegroundModel, folded(load(request.model, device=request.device, dtype="float32")))
         return weights, model_scorer(network, request.size, request.refine), {}
     finder = requested_finder(request)
     weights = digest(finder.model)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from partzoo.errors import UsageError
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import PassOver
 from partzoo.system.device import Device
+from partzoo.weights.tensors import stored_bytes
 
 Run = dict[str, Any]  # with keys "k", "seed", "metrics" and, for figures with bounds, "intervals"
 
@@ -96,5 +96,5 @@ def digest(model: nn.Module) -> str:
     total = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        total.update(stored_bytes(value))
     return total.hexdigest()

@@ -20,7 +20,7 @@ from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder,
 from partzoo.weights.hub_file import first_line
 from partzoo.weights.manifest import WeightRecord, manifest
 from partzoo.weights.store import resolve
-from partzoo.weights.tensors import load_strict, read_state
+from partzoo.weights.tensors import FIX, load_strict, read_state
 
 HUB = "hf-hub:"
 ENCODER = "encoder."  # prefix of the names of a frozen encoder's tensors
@@ -52,6 +52,7 @@ def load(
     revision: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
+    verify: bool = True,
     **config: Any,
 ) -> Model:
     """Load a model of the zoo, in evaluation mode and with frozen parameters.
@@ -68,6 +69,8 @@ def load(
         revision: branch, tag or commit of the Hub repository, instead of the recorded one.
         local_files_only: whether to forbid network requests.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.
+        verify: whether to compare the weights with the sha256 in their record or in their header, which reads the whole
+            file. Files of others without a digest, and files that are large and were compared before, are not compared.
         **config: values that override the architecture's configuration.
 
     Returns:
@@ -79,14 +82,12 @@ def load(
         WeightsError: the weights are missing, damaged or do not fit.
     """
     place = device_of(device)
-    source = parse(
-        str(name), pretrained=pretrained, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
-    )
+    reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
+    source = parse(str(name), pretrained=pretrained, verify=verify, revision=revision, **reach)
     chosen = source.entry.configure(source.config | config)
     if source.tensors is None:
         model = build(source.entry, chosen)
     else:
-        reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
         try:
             model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
         except UsageError as error:
@@ -96,12 +97,13 @@ def load(
     return set_precision(model.eval().requires_grad_(False), dtype, place)
 
 
-def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
+def parse(name: str, *, pretrained: bool, verify: bool = True, **hub: Any) -> Source:
     """Parse a name, in any form that :func:`load` accepts.
 
     Args:
         name: name of a model, or a folder, file or repository.
         pretrained: whether to load trained weights.
+        verify: whether to compare them with their sha256.
         **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`load`.
 
     Raises:
@@ -112,14 +114,18 @@ def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
         architecture, config, files = stored
         label = ", ".join(map(str, files))
         entry = stored_architecture(architecture, config, label or name)
-        return Source(entry, config, (lambda _: read_state(files)) if pretrained else None, label)
+        fix = f"run 'partzoo download {name}'" if name.startswith(HUB) else FIX
+        tensors = (lambda _: read_state(files, verify=verify, fix=fix)) if pretrained else None
+        return Source(entry, config, tensors, label)
     entry = find(name)
     if not pretrained or not entry.needs_weights:
         return Source(entry, {})
     if entry.fetch is not None:
         return Source(entry, {}, partial(entry.fetch, **hub), entry.name)
     record = _record(name, entry)
-    return Source(entry, record.config, lambda _: read_state(resolve(record, **hub)), record.name)
+    return Source(
+        entry, record.config, lambda _: read_state(resolve(record, verify=verify, **hub), verify=verify), record.name
+    )
 
 
 def build(entry: Architecture, config: Any) -> Model:

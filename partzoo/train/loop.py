@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from partzoo.system.memory import kept_memory
 from partzoo.system.ranks import SharedBatch
 from partzoo.train.muon import Muon
 from partzoo.train.processes import processes, together
-from partzoo.weights.tensors import save_tensors, write_weights
+from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors, write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -41,6 +40,7 @@ MODEL = "model.safetensors"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
 KEPT = "this process has trained on another device: begin a new process, or leave device= out"
+NO_RESUME = "it does not continue this run; train without --resume into another -o"
 
 
 @dataclass(frozen=True)
@@ -331,11 +331,9 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
     try:
-        with safe_open(file, "pt") as opened:
-            about = opened.metadata()
-            check_version(about.get("partzoo_format"), FORMAT, str(file), WeightsError)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            progress = Progress(**json.loads(about["progress"]))
+        check_version(read_metadata(file, fix=NO_RESUME).get("partzoo_format"), FORMAT, str(file), WeightsError)
+        tensors, about = read_tensors(file, fix=NO_RESUME)
+        progress = Progress(**json.loads(about["progress"]))
         task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
     except WeightsError:
         raise

@@ -116,6 +116,7 @@ def train(
     shared = processes(device)
     kind = find_method(method)
     recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
+    _check_resumed(kind, model, Path(out).expanduser(), resume)
     given = {
         "task": task or {},
         "config": (config or {}) | _given(parts=k),
@@ -161,6 +162,15 @@ def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, res
     return recipe
 
 
+def _check_resumed(kind: type[Task], model: str | None, out: Path, resume: bool) -> None:
+    """Refuse to continue a run with another architecture than its own."""
+    if not resume or model is None or kind.START == "model" or not (out / RECIPE).is_file():
+        return
+    own = read_recipe(out / RECIPE).architecture
+    if find(model).name != own:
+        raise UsageError(f"model={model!r}: the run in {out} trains {own}. Leave model out, or choose another folder.")
+
+
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
@@ -188,10 +198,38 @@ def _settings(
     if all(value is None for value in budget.values()):
         budget = {each: getattr(recipe, each) for each in BUDGET}
     tables = {table: getattr(recipe, table) | given[table] for table in TABLES}
+    if entry.name != recipe.architecture or (inherited and parent != recipe.parent):
+        tables["config"] = carried_over(recipe, entry, inherited, given["config"]) | given["config"]
     tables["config"] = inherited | tables["config"]
     tables = check_tables(kind.METHOD, tables, setting_types(kind.METHOD, entry))
     options, reading = LoopOptions(**budget, **tables["loop"]), kind.DATA(**tables["data"])
     return Settings(kind, entry, parent, tables["task"], tables["config"], options, reading)
+
+
+def carried_over(
+    recipe: Recipe, entry: Architecture, inherited: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the recipe's values of the configuration that hold for another architecture or parent than its own.
+
+    A run's recipe states a whole configuration. Of that, only values whose default is the same in both hold; others,
+    such as the width, are the new architecture's or its parent's. A recipe that states less does so on purpose: all of
+    its values hold.
+
+    Raises:
+        UsageError: a value is that of neither architecture, and the caller gives none.
+    """
+    former, latter = asdict(find(recipe.architecture).config), asdict(entry.configure(inherited))
+    if any(value is not None and name not in recipe.config for name, value in former.items()):
+        return recipe.config
+    own = {name for name, value in latter.items() if name not in former or former[name] != value} | inherited.keys()
+    stated = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.config.items()}
+    for name in sorted((own & stated.keys()) - inherited.keys() - given.keys()):
+        if stated[name] not in (former.get(name), latter[name]):
+            raise UsageError(
+                f"The recipe sets config.{name}={stated[name]!r} for {recipe.architecture}, but {entry.name} has "
+                f"{latter[name]!r}. Set config.{name}, or name another recipe."
+            )
+    return {name: value for name, value in recipe.config.items() if name in latter.keys() - own}
 
 
 def _beginning(

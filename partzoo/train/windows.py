@@ -27,7 +27,7 @@ from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.skipping import PassOver, warn_of
 from partzoo.train.recipe import DataRecord
-from partzoo.weights.store import cache_folder
+from partzoo.weights.checked import cache_folder
 
 AT_ONCE = 4  # number of nights prepared at once; each takes about a gigabyte
 VERSION = "2"  # version of the preparation; nights in a cache of another version are prepared again

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
-from partzoo.files import parse_json, path_aside
+from partzoo.weights.checked import digest_of
 from partzoo.weights.hub_file import hub_file
 from partzoo.weights.manifest import (
     BUNDLED,
@@ -54,6 +52,7 @@ def resolve(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     revision: str | None = None,
+    verify: bool = True,
 ) -> list[Path]:
     """Find the files of a record, download them if necessary, and check them against their sha256.
 
@@ -66,27 +65,24 @@ def resolve(
         local_files_only: whether to forbid network requests, as HF_HUB_OFFLINE does.
         revision: revision of the Hub repository, instead of the recorded one; its files are not checked, because only
             the hashes of the recorded one are known.
+        verify: whether to compare the files with their recorded sha256.
 
     Raises:
         WeightsError: a file cannot be found, or it is damaged.
     """
-    return [_resolve(record, file, cache_dir, local_files_only, revision) for file in record.files]
+    paths = []
+    for file in record.files:
+        path = _find(record, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+        if verify and revision is None:
+            _check(record, file, path)
+        paths.append(path)
+    return paths
 
 
-def _resolve(
-    record: WeightRecord,
-    file: WeightFile,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
-    revision: str | None,
-) -> Path:
+def _find(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
+    """Return the path of a file on this machine, or download it; it is not checked."""
     path = _here(file) if revision is None else None
-    if path is None:
-        options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "cached_first": True}
-        path = _fetch(record, file, revision=revision, **options)
-    if revision is None:
-        _check(record, file, path)
-    return path
+    return path or _fetch(record, file, revision=revision, cached_first=True, **options)
 
 
 def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None = None) -> Path | None:
@@ -145,7 +141,9 @@ def download(
     cache_dir: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Download the files of a record; a damaged copy in the Hugging Face cache is downloaded again.
+    """Download the files of a record, and read and hash those that are here.
+
+    A damaged copy in the Hugging Face cache is downloaded again.
 
     Args:
         record: record or its name.
@@ -164,13 +162,14 @@ def download(
     for file in record.files:
         if progress is not None:
             progress(file.path)
+        path = _find(record, file, cache_dir=cache_dir)
         try:
-            path = _resolve(record, file, cache_dir, False, None)
+            _check(record, file, path, remembered=False)
         except WeightsError:
-            if _here(file) is not None or locate(record, file, cache_dir) is None:
+            if _here(file) is not None:
                 raise
             path = _fetch(record, file, cache_dir=cache_dir, force=True)
-            _check(record, file, path)
+            _check(record, file, path, remembered=False)
         paths.append(path)
     return paths
 
@@ -225,27 +224,24 @@ def find_record(record: WeightRecord | str) -> WeightRecord:
 def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bool = True) -> None:
     """Compare size and sha256 with the record; a file that has not changed since its last check is not read again."""
     try:
-        found = path.stat()
-        if found.st_size != file.bytes:
+        size = path.stat().st_size
+        if size != file.bytes:
             raise WeightsError(
-                f"{path} has {found.st_size:,} bytes, not the {file.bytes:,} recorded for {record.name}: "
-                f"{remedy(record, file)}."
+                f"{path} has {size:,} bytes, not the {file.bytes:,} recorded for {record.name}: {remedy(record, file)}."
             )
-        mark = [found.st_size, found.st_mtime_ns, found.st_ino, file.sha256]
-        key = os.path.abspath(path)
-        if remembered and _memo().get(key) == mark:
-            return
-        with open(path, "rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = digest_of(path, file.sha256, lambda: _sha256(path), remembered=remembered)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error}): {remedy(record, file)}.") from error
     if digest != file.sha256:
-        _remember(key, None)  # its size and time can be those of its last check, as on a disk that decays
         raise WeightsError(
             f"{path} is damaged: its sha256 is {digest[:12]}..., not the {file.sha256[:12]}... recorded for "
             f"{record.name}: {remedy(record, file)}."
         )
-    _remember(key, mark)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def remedy(record: WeightRecord, file: WeightFile) -> str:
@@ -264,36 +260,3 @@ def remedy(record: WeightRecord, file: WeightFile) -> str:
 
 def _is_clone(folder: Path) -> bool:
     return (folder / ".git").exists() and (folder / NAME).is_file()
-
-
-def cache_folder() -> Path:
-    """Return partzoo's cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
-    if own := os.environ.get("PARTZOO_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "partzoo"
-
-
-def _memo() -> dict[str, list]:
-    try:
-        content = parse_json((cache_folder() / "verified.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _remember(key: str, mark: list | None) -> None:
-    """Record that a file is undamaged, or forget it for None.
-
-    If that cannot be written, an undamaged file is simply read again next time.
-    """
-    known = _memo()
-    marks = {name: each for name, each in known.items() if name != key} | ({} if mark is None else {key: mark})
-    if marks == known:
-        return
-    try:
-        memo = cache_folder() / "verified.json"
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        with path_aside(memo) as aside:
-            aside.write_text(json.dumps(marks), encoding="utf-8")
-    except (OSError, RuntimeError):
-        return

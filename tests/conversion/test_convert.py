@@ -113,6 +113,15 @@ def test_a_checkpoint_is_the_same_model_however_it_is_wrapped(wrap, how, tmp_pat
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
 
+def test_a_small_checkpoint_may_be_overwritten_once_it_is_read(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save(tiny(), path)
+    model = partzoo.convert(path, **TINY)
+    with open(path, "r+b") as opened:  # in place, as cp does it
+        opened.write(bytes(path.stat().st_size))
+    assert equal(model, partzoo.convert(tiny(), **TINY))
+
+
 def test_safetensors_are_read_too(tmp_path):
     save_file(tiny(), tmp_path / "c.safetensors")
     assert equal(partzoo.convert(tmp_path / "c.safetensors", **TINY), partzoo.convert(tiny(), **TINY))

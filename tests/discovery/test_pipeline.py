@@ -9,6 +9,7 @@ import torch
 
 import partzoo
 from partzoo.errors import ImageError, UsageError
+from partzoo.models import precision
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,20 @@ def test_the_same_image_gives_the_same_labels_in_another_process(encoder, tmp_pa
         check=True, env={"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert np.array_equal(np.load(tmp_path / "labels.npy"), partzoo.discover_parts(scene(), 4, model=encoder).labels)
+
+
+@pytest.mark.parametrize("name", ["toy-vit", "partformer-resnet18.faces-k8"])
+def test_a_machine_with_fast_bfloat16_finds_the_same_labels(name, monkeypatch):
+    reference = partzoo.load(name, device="cpu", dtype="float32")
+    monkeypatch.setattr(precision, "has_amx", lambda: True)
+    fast = partzoo.load(name, device="cpu")
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(fast.encode(x).patch.float(), reference.encode(x).patch)
+    first = partzoo.discover_parts(scene(), model=reference)
+    for model in (fast, name):
+        parts = partzoo.discover_parts(scene(), model=model)
+        assert np.array_equal(parts.labels, first.labels) and np.array_equal(parts.scores, first.scores)
+    assert fast.autocast == torch.bfloat16
 
 
 def test_batch_size_and_order_do_not_change_labels(encoder):

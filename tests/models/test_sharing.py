@@ -9,6 +9,7 @@ import huggingface_hub.constants as constants
 import pytest
 import safetensors.torch
 import torch
+from helpers.command_line import partzoo as command
 from helpers.hub_server import serve
 from helpers.weight_records import describe, record_of, toy
 
@@ -17,7 +18,8 @@ from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.models import sharing as hub
 from partzoo.weights import store as weights
 from partzoo.weights.card import card
-from partzoo.weights.tensors import write_weights
+from partzoo.weights.folder import fetch_repo
+from partzoo.weights.tensors import DIGEST, write_weights
 
 REPO = "tester/toy"
 CLONE = Path(__file__).parents[2]
@@ -147,8 +149,9 @@ def test_a_model_of_a_newer_partzoo_says_so(model, tmp_path):
     safetensors.torch.save_file({"a": torch.zeros(1)}, file, header | {"partzoo_format": "2"})
     with pytest.raises(WeightsError, match=r"model\.safetensors was written by a newer version of partzoo"):
         partzoo.load(file)
-    # The first files stated no format.
+    # The first files stated no format, and had no digest.
     header.pop("partzoo_format")
+    header.pop(DIGEST)
     (folder / "config.json").write_text(json.dumps({name: config[name] for name in ("architecture", "config")}))
     safetensors.torch.save_file(model.state_dict(), file, header)
     assert partzoo.load(folder).architecture == partzoo.load(file).architecture == model.architecture
@@ -304,6 +307,19 @@ def test_download_repairs_a_damaged_copy(server, record):
         weights.resolve(record)
     assert weights.download(record) == [path]
     assert [result.state for result in weights.verify(record)] == ["ok"]
+
+
+def test_download_repairs_a_damaged_repository(server, pushed):
+    name = f"hf-hub:{REPO}@{pushed}"
+    reference = partzoo.load(name, device="cpu", dtype="float32")
+    blob = (fetch_repo(REPO, pushed) / "model.safetensors").resolve()
+    data = bytearray(blob.read_bytes())
+    data[-3] ^= 4
+    blob.write_bytes(data)
+    with pytest.raises(WeightsError, match=f"is damaged: .*: run 'partzoo download {name}'"):
+        partzoo.load(name, device="cpu", dtype="float32")
+    assert command("download", name).code == 0
+    assert same(reference, partzoo.load(name, device="cpu", dtype="float32"))
 
 
 def test_a_record_that_names_a_file_the_hub_lacks_is_one_clear_error(server, record):

@@ -19,6 +19,8 @@ from partzoo.models.base import Tokens
 from partzoo.models.loading import build
 from partzoo.models.registry import find
 from partzoo.weights import store as weights
+from partzoo.weights import tensors as tensor_files
+from partzoo.weights.checked import cache_folder
 from partzoo.weights.manifest import BUNDLED, FORMAT, NAME, PACKAGE, WeightFile, add_record, manifest
 from partzoo.weights.release_files import (
     BUNDLE_BYTES,
@@ -29,7 +31,15 @@ from partzoo.weights.release_files import (
     pack,
     storage_dtype,
 )
-from partzoo.weights.tensors import load_strict, read_header, read_metadata, read_state, save_tensors, write_weights
+from partzoo.weights.tensors import (
+    DIGEST,
+    load_strict,
+    read_header,
+    read_metadata,
+    read_state,
+    save_tensors,
+    write_weights,
+)
 
 CLONE = Path(__file__).parents[2]
 SCHEMA = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
@@ -282,6 +292,32 @@ def test_a_flipped_bit_is_found_though_the_file_was_whole_before(record, clone):
     assert result.state == "damaged" and "sha256" in result.problem
 
 
+def flip_unnoticed(path):
+    """Flip a bit and keep size, time and inode, as a decaying disk does."""
+    found = path.stat()
+    with open(path, "r+b") as opened:
+        opened.seek(-5, os.SEEK_END)
+        (byte,) = opened.read(1)
+        opened.seek(-5, os.SEEK_END)
+        opened.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_verify_forgets_a_file_that_it_finds_damaged(record, clone):
+    weights.resolve(record)
+    flip_unnoticed(file_of(record, clone))
+    assert [result.state for result in weights.verify(record)] == ["damaged"]
+    with pytest.raises(WeightsError, match="set PARTZOO_CHECKPOINTS"):
+        weights.resolve(record)
+
+
+def test_download_reads_a_file_that_it_remembers(record, clone):
+    weights.resolve(record)
+    flip_unnoticed(file_of(record, clone))
+    with pytest.raises(WeightsError, match="damaged"):
+        weights.download(record)
+
+
 def test_the_error_for_a_truncated_file_states_both_sizes(record, clone):
     path = file_of(record, clone)
     path.write_bytes(path.read_bytes()[:-100])
@@ -335,10 +371,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(record, tmp_path, monkeypatc
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-    assert weights.cache_folder() == tmp_path / "notes"
+    assert cache_folder() == tmp_path / "notes"
     monkeypatch.delenv("PARTZOO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert weights.cache_folder() == tmp_path / "xdg" / "partzoo"
+    assert cache_folder() == tmp_path / "xdg" / "partzoo"
 
 
 # tensors in files
@@ -378,10 +414,21 @@ def test_arrays_that_do_not_lie_in_order_are_written_as_they_read(tmp_path):
     save_tensors(tmp_path / "a.safetensors", {k: torch.from_numpy(v) for k, v in arrays.items()}, {"format": "x"})
     state = read_state([tmp_path / "a.safetensors"])
     assert all(np.array_equal(state[name], value) for name, value in arrays.items())
-    assert read_metadata(tmp_path / "a.safetensors") == {"format": "x"}
+    metadata = read_metadata(tmp_path / "a.safetensors")
+    assert metadata.keys() == {"format", DIGEST} and metadata["format"] == "x"
 
 
-def test_tensors_are_mapped_and_changing_them_leaves_the_file_alone(tmp_path):
+def test_small_files_are_read_into_memory(tmp_path):
+    [path] = write_weights(tmp_path / "a.safetensors", {"w": torch.ones(1000)}, "x", {})
+    state = read_state([path])
+    with open(path, "r+b") as opened:  # as cp and rsync --inplace do it
+        opened.write(bytes(path.stat().st_size))
+        opened.truncate(100)
+    assert torch.equal(state["w"], torch.ones(1000))
+
+
+def test_large_files_are_mapped_and_changing_tensors_leaves_them_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "SMALL", 100)
     [path] = write_weights(tmp_path / "a.safetensors", {"w": torch.ones(1000)}, "x", {})
     before = path.read_bytes()
     state = read_state([path])
@@ -389,6 +436,10 @@ def test_tensors_are_mapped_and_changing_them_leaves_the_file_alone(tmp_path):
         assert str(path) in Path("/proc/self/maps").read_text()
     state["w"].zero_()
     assert path.read_bytes() == before
+    other = path.with_name("other")
+    other.write_bytes(bytes(len(before)))
+    other.replace(path)  # a rename leaves the mapped file alone
+    assert torch.equal(state["w"], torch.zeros(1000))
 
 
 def test_shards_come_with_the_standard_index_and_read_as_one(model, tmp_path):
