@@ -1,4 +1,4 @@
-"""Write a table of docs/discovery.md: descriptors and clusterings other than the default's, on dev splits.
+"""Write the table in docs/discovery.md that compares descriptors and clusterings with the default.
 
     python experiments/discovery_scores.py DATA --limit 45
     python experiments/discovery_scores.py DATA --only default,colour

@@ -1,4 +1,4 @@
-"""Measure how well PART learns patch positions, by relative encoder, sampling and number of pairs.
+"""Measure how well PART predicts patch positions, by relative encoder, sampling and number of pairs.
 
 The script trains the same small network from random weights for the same number of steps in every setting, and measures
 its position errors on held-out images, off the grid and on it (docs/relations.md):

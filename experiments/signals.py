@@ -1,4 +1,4 @@
-"""Measure whether pretraining by PART helps with few labels, on synthetic nights of sleep: docs/signals.md.
+"""Measure whether pretraining with PART helps with few labels, on synthetic nights of sleep (docs/signals.md).
 
 The script writes nights, pretrains a small model on those that are not held out, finetunes it and a randomly
 initialized one, and classifies the frozen features of both:

@@ -1,4 +1,4 @@
-"""Reproduce table 1's Tiny-ImageNet column and figure 4's curve of Spatial Reasoning at a small budget.
+"""Reproduce Spatial Reasoning's table 1 (Tiny-ImageNet column) and figure 4 with a small budget.
 
 The script trains the same network on equally many images by relational reasoning, spatial reasoning and with additive
 patches, for several seeds, and probes its frozen features on an image and n of its patches, beside random weights

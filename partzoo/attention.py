@@ -1,4 +1,4 @@
-"""Attention maps from a model's part embeddings to the patches of an image."""
+"""Show how much each part embedding of a model attends to each patch of an image."""
 
 from __future__ import annotations
 

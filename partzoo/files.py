@@ -1,4 +1,4 @@
-"""Atomic writing of files: each is written to a temporary name beside its final one, then renamed."""
+"""Write files atomically: under a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training settings from ``--set KEY=VALUE`` and recipe files, checked against dataclasses and signatures."""
+"""Read training settings from ``--set KEY=VALUE`` and recipe files, and check them against dataclasses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Swapping of parts between two images, which shows what PartFormer's part representations encode."""
+"""Swap parts between two images, to show what PartFormer's part representations encode."""
 
 from __future__ import annotations
 

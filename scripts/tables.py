@@ -1,4 +1,4 @@
-"""Write the sections of README and docs that show the manifest, ``results/`` and the protocols.
+"""Write the generated tables in README and docs, from the manifest, ``results/`` and the protocols.
 
 Run it with ``python scripts/tables.py``. The sections are between
 ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.

@@ -1,4 +1,4 @@
-"""Benchmark of ViT-S and ViT-B features: our encoder in each precision against timm in eager float32.
+"""Time ViT-S and ViT-B features: our encoder in each precision against timm in eager float32.
 
 The weights are random, and the same on both sides. For the part agreement, the peer's tokens are clustered into
 eight directions; the agreement is the share of pixels for which the similarity maps of both sides, upsampled to the

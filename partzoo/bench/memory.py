@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, measured in a separate process."""
+"""Measure the peak memory of a function in a separate process."""
 
 from __future__ import annotations
 

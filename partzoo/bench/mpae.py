@@ -1,4 +1,4 @@
-"""Benchmark of MPAE inference, from an image to full-size part maps, against a forward in the published order.
+"""Time MPAE inference, from an image to full-size part maps, against a plain implementation of the paper.
 
 The plain forward has the same weights and follows the paper's equations literally: attention of the frozen encoder as
 matrix products and a softmax, ``nn.MultiheadAttention`` in the descriptor extractor, compressed features upsampled to

@@ -1,4 +1,4 @@
-"""Benchmark of a PART training step against a plain implementation of the paper's text.
+"""Time a PART training step against a plain implementation of the paper's text.
 
 The plain implementation is typical research code without obvious waste: a data set that cuts, resizes and stacks
 the patches of one image after the other, and a relative encoder that concatenates the tokens of all pairs

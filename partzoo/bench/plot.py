@@ -1,4 +1,4 @@
-"""Plots of a ``partzoo bench`` record: ratios with their ranges and targets, and how costs grow."""
+"""Plot a ``partzoo bench`` record: ratios with their ranges and targets, and how costs grow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Profiles of training steps, as small tables of operators."""
+"""Profile training steps, and print the most expensive operators as a small table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Markdown reports of a ``partzoo bench`` record."""
+"""Write a ``partzoo bench`` record as a Markdown report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benchmark of a Spatial Reasoning training step against a plain implementation of the paper's text.
+"""Time a Spatial Reasoning training step against a plain implementation of the paper's text.
 
 The plain implementation is typical research code: torchvision's transforms of one PIL image after the other, for
 every view and every patch, pairs put together in a loop, the network in float32 with channels first. The network, the

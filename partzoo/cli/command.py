@@ -1,4 +1,4 @@
-"""Base classes and helpers of all commands: ``--debug``, one-sentence errors, exit codes, printing of data."""
+"""Base classes and helpers for all commands: ``--debug``, one-sentence errors, exit codes and printed output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of ``partzoo doctor``: whether everything that partzoo needs is here, and how to get what is missing."""
+"""Check for ``partzoo doctor`` whether everything that partzoo needs is installed, and say how to get the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handling of unreadable images in a run over many: they are named, counted and skipped, and the run goes on."""
+"""Report, count and skip unreadable images, so that a run over many images continues."""
 
 from __future__ import annotations
 

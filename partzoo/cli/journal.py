@@ -1,4 +1,4 @@
-"""A journal on disk of what a run over many images has finished, from which ``--resume`` continues."""
+"""Record on disk which images a run has finished, so that ``--resume`` can continue it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output of ``partzoo discover``: which files hold the parts of images, and in which format."""
+"""Choose and write the output files of ``partzoo discover``."""
 
 from __future__ import annotations
 

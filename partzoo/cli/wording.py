@@ -1,4 +1,4 @@
-"""Translation of the Python interface's messages into the words of the command line."""
+"""Replace Python parameter names in error messages with the command-line options that users know."""
 
 from __future__ import annotations
 

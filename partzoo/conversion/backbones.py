@@ -1,4 +1,4 @@
-"""Conversion of DINO, DINOv2, MAE and MoCo v3 backbones to timm's parameter names."""
+"""Convert DINO, DINOv2, MAE and MoCo v3 backbones to timm's parameter names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of published MPAE checkpoints."""
+"""Convert published MPAE checkpoints."""
 
 from __future__ import annotations
 

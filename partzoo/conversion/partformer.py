@@ -1,4 +1,4 @@
-"""Conversion of published PartFormer checkpoints."""
+"""Convert published PartFormer checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Safe reading of published checkpoints: their code is never run, wrappers are removed, unknown files are described."""
+"""Read published checkpoints safely: never run their code, remove wrappers, and describe unknown files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The readers of published checkpoints, which are the modules of this package that have ``READS``.
+"""Find the reader for a published checkpoint. Each module of this package that defines ``READS`` is a reader.
 
 Adding a reader changes no other file. The first reader that recognizes a checkpoint converts it.
 """

@@ -1,4 +1,4 @@
-"""Conversion of published Spatial Reasoning checkpoints."""
+"""Convert published Spatial Reasoning checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations in COCO's format: masks of segmentations, and checks that report unusable annotations by name.
+"""Decode COCO segmentations to masks, and report unusable annotations by name.
 
 A segmentation is checked against the size of its image before anything is allocated for it. The compiled rasterizer
 does not check: too few runs leave memory uninitialized, and the more distant coordinates are, the more it allocates.

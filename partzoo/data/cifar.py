@@ -1,4 +1,4 @@
-"""Readers of the CIFAR-10 and CIFAR-100 files in both official versions, Python pickles and plain binary."""
+"""Read CIFAR-10 and CIFAR-100 files in both official versions, Python pickles and plain binary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of image sets for training and evaluation from folders, tars, and sheets of square tiles."""
+"""Read image sets for training and evaluation from folders, tars, and sheets of square tiles."""
 
 from __future__ import annotations
 

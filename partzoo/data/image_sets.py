@@ -1,4 +1,4 @@
-"""Sets of images in memory or on disk, indexed by number, for training and evaluation."""
+"""Image sets in memory or on disk, indexed by number, for training and evaluation."""
 
 from __future__ import annotations
 

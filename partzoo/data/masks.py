@@ -1,4 +1,4 @@
-"""Sets of images with masks or label maps, read from a folder or a tar with ``images/`` and ``masks/``."""
+"""Image sets with masks or label maps, read from a folder or a tar with ``images/`` and ``masks/``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of the official CIFAR-10, CIFAR-100 and STL-10 files as training images.
+"""Read the official CIFAR-10, CIFAR-100 and STL-10 files as training images.
 
 The same readers serve the protocols that measure on these data (:mod:`partzoo.evaluate.protocols`).
 """

@@ -1,4 +1,4 @@
-"""Helpers shared by the data loaders: examples read on demand, list files, and the papers' ways of resizing images."""
+"""Helpers shared by the data loaders: reading on demand, list files, and image resizing as in the papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of the images in a tar."""
+"""Read the images in a tar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device, with separate random parameters for each image.
+"""Augment a whole batch on its device, with separate random parameters for each image.
 
 The results equal those of torchvision's operators on single images: crops as on 8-bit PIL images, colours as on
 float tensors.

@@ -1,4 +1,4 @@
-"""Affine warps of batches of images."""
+"""Warp batches of images by affine transformations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finder whose parts are clusters of an encoder's descriptors within the foreground."""
+"""Find parts by clustering an encoder's descriptors within the foreground."""
 
 from __future__ import annotations
 

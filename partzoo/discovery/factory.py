@@ -1,4 +1,4 @@
-"""Choice of a finder from a model's name: the encoder or part model, its settings, and the foreground method."""
+"""Build a finder from a model's name: its encoder or part model, its settings, and its foreground method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base class of all finders: look at an image, fit a vocabulary, label pixels with it."""
+"""The base class of all finders, which open an image, fit a vocabulary and label pixels with it."""
 
 from __future__ import annotations
 

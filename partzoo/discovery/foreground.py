@@ -1,4 +1,4 @@
-"""Methods that find the foreground: each scores every cell of an image's grid; at least 0.5 means foreground.
+"""Methods that find the foreground by scoring each cell of an image's grid; 0.5 or more means foreground.
 
 To add a method, write a function here under :func:`method`; no other file changes.
 """

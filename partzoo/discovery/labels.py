@@ -1,4 +1,4 @@
-"""Conversion of part maps to labels, and the order in which parts are numbered."""
+"""Convert part maps to labels, and number the parts in a fixed order."""
 
 from __future__ import annotations
 

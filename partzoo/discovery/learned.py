@@ -1,4 +1,4 @@
-"""A finder that uses the parts of a learned part model: all of them, or joined until fewer are left."""
+"""Find parts with a learned part model: use all of its parts, or merge them until fewer are left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks given by the caller, of one object or several, drawn by hand or by another program."""
+"""Check and prepare foreground masks given by the caller, for one object or several."""
 
 from __future__ import annotations
 

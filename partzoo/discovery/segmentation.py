@@ -1,4 +1,4 @@
-"""Segmentation of one image's foreground, by a foreground model or by a method without one, and its certainty."""
+"""Segment the foreground of an image and say how certain it is, with a foreground model or another method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`PartVocabulary`: the appearance of parts, which can be saved so that part 3 stays the same part in later images."""
+"""`PartVocabulary`: saved part appearances, so that part 3 means the same part in later images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Confidence intervals of figures by resampling groups of similar images, such as the images of one person."""
+"""Compute confidence intervals by resampling groups of similar images, such as all images of one person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floors: baselines without training, for comparison in every table of results."""
+"""Untrained baselines, called floors, which stand in every table of results for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agreement of a foreground with masks: accuracy, IoU, maximal F, mean absolute error, boundary F."""
+"""Compare predicted foregrounds with true masks: accuracy, IoU, maximal F, mean absolute error, boundary F."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measurement of a model by a protocol of foregrounds."""
+"""Evaluate a model under a foreground protocol."""
 
 from __future__ import annotations
 

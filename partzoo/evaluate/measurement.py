@@ -1,4 +1,4 @@
-"""The interface of all kinds of protocols to ``partzoo eval``: their options, and how they measure a model."""
+"""The interface between ``partzoo eval`` and each kind of protocol: its options, and how it evaluates a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of part labels: agreement of labellings (NMI, ARI, kappa), foreground IoU, and how often parts occur.
+"""Compare part labels with true labels: NMI, ARI, kappa, foreground IoU, and how often parts occur.
 
 All of them accumulate image by image, in constant memory. The figures with background and the FG- figures differ in
 their predictions: the former use the label map as it is (0 is a cluster like any other), the latter use

@@ -1,4 +1,4 @@
-"""Results: a JSON record for each model, a long CSV for each protocol, and Markdown tables.
+"""Write results: a JSON record for each model, a long CSV for each protocol, and Markdown tables.
 
 A record holds every run of one model under one setting::
 

@@ -1,4 +1,4 @@
-"""Reproduction cards: a paper's figure beside ours for every released weight, with the gap, the command and reasons."""
+"""Reproduction cards, which set a paper's figure beside ours for every released weight and explain the gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``evaluate`` applies a protocol and its data to a model and returns a record of figures."""
+"""``evaluate`` runs a protocol on a model and returns a record of the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding of encoded bytes, PIL images and arrays to ``(H, W, 3)`` uint8, upright.
+"""Decode encoded bytes, PIL images and arrays to upright ``(H, W, 3)`` uint8 images.
 
 EXIF orientation is applied. Transparent images are blended with white, so that colours stored under transparent pixels
 never appear. 16-bit values are scaled to 8 bits (:mod:`partzoo.images.depth`), the first frame of an animation is

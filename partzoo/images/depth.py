@@ -1,4 +1,4 @@
-"""Conversion of values of up to 16 bits to 8 bits.
+"""Convert values of up to 16 bits to 8 bits.
 
 A 16-bit file, array or tensor often holds data of 10, 12 or 14 bits. One rule applies to all: the range is the smallest
 of 8, 10, 12, 14 and 16 bits that holds the largest value. It can be wrong for a dark image, so a warning states it.

@@ -1,4 +1,4 @@
-"""Listing of the files that a folder or a pattern matches: each once; links are followed, and their loops detected."""
+"""List each file that a folder or a pattern matches once; links are followed, and loops of links are detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing of an image for a model: a working size that keeps the aspect ratio, resizing and normalization."""
+"""Prepare an image for a model: resize it, keeping its aspect ratio, and normalize it."""
 
 from __future__ import annotations
 

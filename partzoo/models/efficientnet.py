@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, trained on ImageNet-1k's labels: the default encoder, and parent of the foreground model.
+"""EfficientNet-Lite, trained on ImageNet-1k labels: the default encoder, also used in the foreground model.
 
 Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019, in its "lite" form of
 TensorFlow's model garden: no squeeze-and-excitation, ReLU6, stem and head of fixed width. Parameter names and results

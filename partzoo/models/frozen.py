@@ -1,4 +1,4 @@
-"""The frozen encoder that a part model is built on, and the features that the part model reads from it."""
+"""The frozen encoder inside a part model, and the features that the part model takes from it."""
 
 from __future__ import annotations
 

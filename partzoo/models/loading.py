@@ -1,4 +1,4 @@
-"""``load``: a name is parsed once into a :class:`Source`; then weights are read, and the module is built and placed."""
+"""``load``: parse a model's name into a :class:`Source`, read the weights, build the module and move it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base class of part models: part descriptors, features, and the part maps from their similarity."""
+"""The base class of part models, which compare part descriptors with features to compute part maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapter from timm's vision transformers and convolutional networks to encoders of the zoo."""
+"""Use timm's vision transformers and convolutional networks as encoders of the zoo."""
 
 from __future__ import annotations
 

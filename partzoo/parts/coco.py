@@ -1,4 +1,4 @@
-"""Conversion of parts to a dataset in COCO's format."""
+"""Convert parts to a dataset in COCO format."""
 
 from __future__ import annotations
 

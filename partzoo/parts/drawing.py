@@ -1,4 +1,4 @@
-"""Drawing of label maps, with Pillow and numpy only."""
+"""Draw label maps, with Pillow and numpy only."""
 
 from __future__ import annotations
 

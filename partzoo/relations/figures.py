@@ -1,4 +1,4 @@
-"""Drawing of figures 4, 5 and 6 of PART for one image, with Pillow and numpy only.
+"""Draw figures 4, 5 and 6 of the PART paper for one image, with Pillow and numpy only.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1.
 """

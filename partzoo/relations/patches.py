@@ -1,4 +1,4 @@
-"""Predicted translations between patches of an image, and quantities derived from them.
+"""Predicted translations between an image's patches, and quantities derived from them.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1, figures 4, 5 and 6.
 """

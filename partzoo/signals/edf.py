@@ -1,4 +1,4 @@
-"""Reader of recordings in EDF and EDF+.
+"""Read recordings in EDF and EDF+.
 
 Source: the specifications of EDF (https://www.edfplus.info/specs/edf.html) and EDF+ (edfplus.html).
 """

@@ -1,4 +1,4 @@
-"""Preprocessing of signals: band pass, resampling, windows and normalization.
+"""Preprocess signals: band-pass filter, resample, cut into windows and normalize.
 
 Values that are NaN, infinite, or masked are missing samples. They do not affect others: each stretch between them is
 filtered separately, and no window spans them.

@@ -1,4 +1,4 @@
-"""Synthetic recordings of sleep, for testing code that is made for real ones.
+"""Generate synthetic recordings of sleep, for testing code that is made for real ones.
 
 No person's data is used. Sleep stages follow a Markov chain, and each has its textbook rhythms: wake has alpha at
 the back of the head, blinks and muscle activity; N1 theta and slow eye movements; N2 theta, spindles and K-complexes;

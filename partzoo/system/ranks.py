@@ -1,4 +1,4 @@
-"""Batches that several processes share, computed on as if one process had all of them.
+"""Split a batch over several processes, with the same results as one process that has the whole batch.
 
 Of a batch, rank r of R has the rows r, r + R, r + 2 R and so on. Stacks of several groups of rows, such as the views of
 all images one after the other, are shared in the same way, row by row, without a special case.

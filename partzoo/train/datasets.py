@@ -1,4 +1,4 @@
-"""Readers of the images that a recipe's ``[data]`` names: a user's folder, or a data set in its official layout.
+"""Read the images named in a recipe's ``[data]``: a user's folder, or a data set in its official layout.
 
 The layouts are those that ``partzoo eval --protocol`` reads, but only the image's class is used of their annotations.
 """

@@ -1,4 +1,4 @@
-"""Accuracy with few labels: PART models finetuned beside the same network from scratch, over label counts and seeds.
+"""Compare finetuned PART models with the same network trained from scratch, on few labels and several seeds.
 
 Source: PART, section 5.3, table 4 (off-grid and on-grid pretraining) and tables 6 and 7 (the labelled baseline).
 """

@@ -1,4 +1,4 @@
-"""Training data of a foreground model: sets with masks, and images for which a teacher draws masks."""
+"""Training data for a foreground model: images with masks, and images whose masks a teacher model predicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of one training: how they start, find each other, and end together."""
+"""Start the processes of a training run, connect them to each other, and end them together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``partzoo train --release NAME`` makes one set of released weights, from training to its record.
+"""``partzoo train --release NAME`` makes one released model, from training to its manifest record.
 
 The steps are training by the recipe of that name, evaluation on held-out images, packing, the golden output, and the
 manifest record.

@@ -1,4 +1,4 @@
-"""Classification of sleep stages with few subjects: finetuning of PART for signals, and measuring sample efficiency.
+"""Classify sleep stages with few subjects: finetune PART for signals and measure its sample efficiency.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.2 (table 3), sections 8.1 and 8.2.
 """

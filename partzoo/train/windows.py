@@ -1,4 +1,4 @@
-"""Windows of recordings for training: PhysioNet's challenge of 2018, or a folder of EDF files.
+"""Cut training windows from the recordings of PhysioNet's 2018 challenge or from a folder of EDF files.
 
 Filtering a night takes seconds, so each is prepared once and kept as float16 in a cache on disk, from which windows are
 read on demand: a thousand nights need not fit into memory.

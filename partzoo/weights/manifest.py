@@ -1,4 +1,4 @@
-"""``weights_manifest.json``: the records of the released weights, with their files and the way they were made."""
+"""``weights_manifest.json``: a record of each released model's weights, with their files and how they were made."""
 
 from __future__ import annotations
 

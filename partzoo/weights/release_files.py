@@ -1,4 +1,4 @@
-"""Conversion of a trained model to released files: storage precision, location, golden output."""
+"""Turn a trained model into released files: storage precision, location and golden output."""
 
 from __future__ import annotations
 

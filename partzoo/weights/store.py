@@ -1,4 +1,4 @@
-"""Finding, verifying and downloading the files of released weights."""
+"""Find, verify and download the files of released weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, which are written atomically, read without a copy and loaded strictly."""
+"""Write safetensors files atomically, read them without copying, and load them strictly."""
 
 from __future__ import annotations
 

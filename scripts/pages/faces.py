@@ -1,4 +1,4 @@
-"""Draw docs/images/faces.png, the faces whose landmarks a model's parts place best and worst.
+"""Draw docs/images/faces.png: the faces on which landmarks are predicted best and worst from a model's parts.
 
     python scripts/pages/faces.py FACES [--model NAME] [-k 8] [--photographs -o page.png]
 

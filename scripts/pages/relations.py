@@ -1,4 +1,4 @@
-"""Draw photographs rebuilt from their patches by a PART model (figure 4): docs/images/relations.jpg.
+"""Draw docs/images/relations.jpg: photographs that a PART model rebuilds from their patches (figure 4).
 
     python scripts/pages/relations.py [--model NAME] [--data TINY-IMAGENET -o OUT]
 

@@ -1,4 +1,4 @@
-"""Figures of how well the parts that a model finds explain a protocol's landmarks or masks."""
+"""Compute how well the parts that a model finds explain a protocol's landmarks or masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The landmark error of a protocol, computed from the parts and landmarks of two splits."""
+"""Predict landmarks from parts on one split, and measure the error on another."""
 
 from __future__ import annotations
 

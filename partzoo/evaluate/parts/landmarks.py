@@ -1,4 +1,4 @@
-"""Comparison of parts with landmarks: the part at a point, and the points predicted from part centroids."""
+"""Look up the part at each landmark, and predict landmarks from part centroids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measurement of a model by a protocol of parts."""
+"""Evaluate a model under a part protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random augmentation of images for training probes: affine warps, and erasing of a square."""
+"""Augment images for training probes, by random affine warps and by erasing a square."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of a model by a protocol of classes: nearest neighbours, linear probes and the model's training objective."""
+"""Evaluate a model on class labels: nearest neighbours, linear probes and the model's training objective."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of a model on held-out images: its pooled features, and the figures stated in a release's record."""
+"""Compute pooled features of held-out images, and the figures that a release's record states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nearest-neighbour classification of frozen features, without any training."""
+"""Classify frozen features by their nearest neighbours, without any training."""
 
 from __future__ import annotations
 

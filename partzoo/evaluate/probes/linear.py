@@ -1,4 +1,4 @@
-"""Linear probes of frozen features: closed form, L-BFGS, and the papers' stochastic training."""
+"""Linear probes for frozen features: closed form, L-BFGS, and stochastic training as in the papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measurement of features by a protocol of classes."""
+"""Evaluate a model's features under a classification protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes of a Spatial Reasoning model by a protocol of classes, on the image and n of its patches, for several n."""
+"""Probe a Spatial Reasoning model's features of an image and n of its patches, for several n."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy of PART's predicted patch positions: errors of its translations, and their antisymmetry."""
+"""Measure the errors of PART's predicted translations between patches, and whether they are antisymmetric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protocols by name: the layout of the data, the framing of images, the rules of the figures; a module per family."""
+"""Evaluation protocols by name. Each defines its data layout, image framing and figures; one module per family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base classes of the protocols of parts: layout of the data, framing of images, rules of the figures."""
+"""Base classes for part protocols: data layout, image framing and how each figure is computed."""
 
 from __future__ import annotations
 

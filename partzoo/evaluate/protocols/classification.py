@@ -1,4 +1,4 @@
-"""Protocols that classify images by frozen features: Tiny-ImageNet, CIFAR, STL-10."""
+"""Protocols that classify images from frozen features: Tiny-ImageNet, CIFAR, STL-10."""
 
 from __future__ import annotations
 

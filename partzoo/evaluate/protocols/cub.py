@@ -1,4 +1,4 @@
-"""``cub`` and ``cub-partformer``: protocols of CUB-200-2011, birds with 15 landmarks."""
+"""``cub`` and ``cub-partformer``: protocols on CUB-200-2011, images of birds with 15 landmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protocols ``partimagenet-ood``, ``partimagenet-seg``, ``partimagenet-partformer``: 40 parts of ImageNet's objects."""
+"""``partimagenet-ood``, ``-seg`` and ``-partformer``: protocols on PartImageNet, with masks of 40 parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``physionet-2018``: a protocol of sleep stages from six EEG channels, of the challenge "You Snooze You Win".
+"""``physionet-2018``: a sleep-stage protocol on six EEG channels, from the challenge "You Snooze You Win".
 
 The challenge's folder is ``training/<record>/<record>.hea`` (the header), ``.mat`` (the signals) and ``.arousal``
 (the annotations, of sleep stages among others); a record is one night of one subject.

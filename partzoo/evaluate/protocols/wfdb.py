@@ -1,4 +1,4 @@
-"""Reader of PhysioNet's WFDB headers and annotations, as far as the challenge of 2018 uses them."""
+"""Read those parts of PhysioNet's WFDB headers and annotations that the challenge of 2018 uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relative encoders of PART, which map the tokens of N patches to the translations of all N * N pairs or a selection.
+"""PART's relative encoders, which predict the translation of every pair of patches, or of selected pairs.
 
 All take tokens ``(B, N, d)`` and pairs ``(B, S, 2)`` int64 of (reference, target), or None for all N * N, ordered by
 reference. They return ``(B, S, outputs)``: x, y and, with four outputs, relative width and height.

@@ -1,4 +1,4 @@
-"""Off-grid patches of batches of images or signals: positions, pixels and relative targets.
+"""Sample off-grid patches from batches of images or signals: positions, pixels and relative targets.
 
 Boxes are ``(B, N, 4)`` left, top, width, height in pixels of an image ``(B, C, H, W)``, or ``(B, N, 2)`` start and
 length in samples of a signal ``(B, C, T)``: D first coordinates and D sizes, for D = 2 or 1 dimensions.

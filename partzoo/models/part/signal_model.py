@@ -1,4 +1,4 @@
-"""PART for signals: a vision transformer over one-second patches of a window of several channels.
+"""PART for signals: a vision transformer on one-second patches of a window with several channels.
 
 Ayoughi et al., "How PARTs assemble into wholes: learning the relative composition of images", sections 5.2
 ("Time-series prediction") and 8.1 ("1D time series classification", "Choice of Architecture").

@@ -1,4 +1,4 @@
-"""Spatial Reasoning: small convolutional encoders, trained to predict the distance of an image's patches.
+"""Spatial Reasoning: small convolutional encoders, trained to predict the distance between patches.
 
 Albert, Eskofier and Zanca, "From patches to objects: exploiting spatial reasoning for better visual representations",
 2024. A backbone computes one vector for an image or an enlarged patch of it; a relation module predicts from two

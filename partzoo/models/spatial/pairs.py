@@ -1,4 +1,4 @@
-"""Pairs of views and patches of images, with their true relations: the training targets of Spatial Reasoning.
+"""Pair views and patches of images and compute their true relations, the training targets of Spatial Reasoning.
 
 The features of a batch are stacked group by group: view 0 of all M images, view 1, ..., view K - 1, then patch 0 of all
 images, ..., patch N - 1.

@@ -1,4 +1,4 @@
-"""Augmentation for supervised training as in DeiT: random crops, RandAugment, erasing, mixup and cutmix by timm.
+"""Augment images for supervised training as DeiT does: random crops, RandAugment, erasing, mixup and cutmix.
 
 Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML 2021, table 9.
 """

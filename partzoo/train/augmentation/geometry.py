@@ -1,4 +1,4 @@
-"""Geometric augmentation of whole batches on their device, without a loop over images."""
+"""Crop, flip and warp whole batches on their device, without a loop over images."""
 
 from __future__ import annotations
 

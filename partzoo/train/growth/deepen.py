@@ -1,4 +1,4 @@
-"""Growth of a deeper Spatial Reasoning model from a trained shallower one, with the same features at the start.
+"""Grow a deeper Spatial Reasoning model from a trained shallower one, with the same features at the start.
 
 New residual blocks add zero, because their last normalization multiplies by zero. Their input is not negative, so the
 final ReLU passes it on unchanged. The deeper model computes the same features before its first step.

@@ -1,4 +1,4 @@
-"""Growth of larger models that compute the same as a trained smaller one: PART here, Spatial Reasoning in ``deepen``.
+"""Grow a larger PART model that computes the same as a smaller trained one (Spatial Reasoning: ``deepen``).
 
 Wider models repeat channels, heads and hidden units a whole number of times, and layers that read them share their
 weights among the copies, unevenly at random, so that copies can diverge in training. A repeated vector has the mean

@@ -1,4 +1,4 @@
-"""The loss of a foreground model."""
+"""The loss that trains a foreground model."""
 
 from __future__ import annotations
 

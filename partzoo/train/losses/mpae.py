@@ -1,4 +1,4 @@
-"""The objectives of MPAE.
+"""The losses that train MPAE.
 
 Part maps have the background first, as everywhere in partzoo. Where the paper sums over an image's cells, these
 functions take the mean, so that a weight works for every size.

@@ -1,4 +1,4 @@
-"""The objectives of PartFormer."""
+"""The losses that train PartFormer."""
 
 from __future__ import annotations
 

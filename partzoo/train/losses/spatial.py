@@ -1,4 +1,4 @@
-"""The objective of Spatial Reasoning."""
+"""The loss that trains Spatial Reasoning."""
 
 from __future__ import annotations
 

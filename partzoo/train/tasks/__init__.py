@@ -1,4 +1,4 @@
-"""The training methods, with one module each, which defines what is drawn from a batch and which loss is minimized.
+"""The training methods, one module each, which define what is sampled from a batch and which loss is minimized.
 
 A module here with a :class:`partzoo.train.tasks.base.Task` that has a ``METHOD`` adds a method to ``partzoo train``.
 Apart from a recipe for it, nothing else needs to change.

@@ -1,4 +1,4 @@
-"""The base class of tasks, with everything that the training driver and its loop call."""
+"""The base class of training tasks, with all methods that the training driver and its loop call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervised training of PatchResNet by its class labels."""
+"""Train PatchResNet on class labels."""
 
 from __future__ import annotations
 

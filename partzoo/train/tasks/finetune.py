@@ -1,4 +1,4 @@
-"""Finetuning of PART with labels; the same training from random weights is the labelled baseline.
+"""Finetune PART with labels. Training from random weights instead gives the paper's supervised baseline.
 
 PART, section 4, "Training setup", and section 8.1: DeiT's supervised protocol (Touvron et al., "Training data-efficient
 image transformers & distillation through attention", ICML 2021, table 9) on the patches of the regular grid.

@@ -1,4 +1,4 @@
-"""Training of a foreground model, from given masks or from masks that a teacher draws."""
+"""Train a foreground model on given masks, or on masks predicted by a teacher model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of MPAE: images are restored from a few of their patches and their part descriptors."""
+"""Train MPAE to restore images from a few of their patches and their part descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of an objectness head beside an encoder, from images without labels or masks.
+"""Train an objectness head for a frozen encoder, on images without labels or masks.
 
 The teacher is the classical boundary prior of each image, weighted by its confidence; the student,
 :class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new student learns from the

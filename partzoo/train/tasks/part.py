@@ -1,4 +1,4 @@
-"""Pretraining by PART: predicting the relative positions of off-grid patches."""
+"""Pretrain PART to predict the relative positions of off-grid patches."""
 
 from __future__ import annotations
 

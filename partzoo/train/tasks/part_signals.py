@@ -1,4 +1,4 @@
-"""Pretraining by PART on signals: predicting the time between patches of a window."""
+"""Pretrain PART on signals to predict the time between patches of a window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of PartFormer: each of two views of an image is reconstructed with the other's part representations."""
+"""Train PartFormer to reconstruct each of two views of an image with the other view's part representations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretraining by Spatial Reasoning: predicting whether two views share an image, and the distance of two patches."""
+"""Pretrain Spatial Reasoning to predict whether two views share an image, and the distance between two patches."""
 
 from __future__ import annotations
 
