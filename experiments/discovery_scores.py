@@ -3,7 +3,7 @@
     python experiments/discovery_scores.py DATA --limit 45
     python experiments/discovery_scores.py DATA --only default,colour
 
-DATA is the folder with ``masks/``. Each figure is the mean over seeds of the clustering.
+DATA is the folder with ``masks/``. Each figure is a mean over random seeds of the clustering.
 """
 
 from __future__ import annotations

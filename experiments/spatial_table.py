@@ -148,7 +148,7 @@ def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
 
 
 def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
-    """Refuse a table of another setting.
+    """Refuse a table that was made with a different setting.
 
     Raises:
         click.UsageError: the table was made with another setting.

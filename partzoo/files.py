@@ -76,7 +76,7 @@ def check_version(written: Any, known: int, name: str, error: type[PartzooError]
 
 
 def stand_in(begin: bytes) -> str | None:
-    """Describe what a file holds instead of its content, and the remedy, judged by its first bytes; None if nothing.
+    """Describe what a file contains if it is not its real content, and how to get that; None if the file looks right.
 
     A clone without Git LFS holds pointers, and a download from behind a login or error page holds HTML.
     """

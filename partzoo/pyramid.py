@@ -34,7 +34,7 @@ class Level(NamedTuple):
 
 
 class FeaturePyramid(nn.Module):
-    """An encoder with a pyramid over its last map: finer maps by deconvolution, coarser ones by pooling.
+    """An encoder with a pyramid built on its last map: finer maps by deconvolution, coarser ones by pooling.
 
     ``forward`` takes normalized images ``(B, 3, H, W)`` and returns an ordered dictionary of maps
     ``(B, out_channels, h, w)``, finest first: one for each of the strides 4, 8, 16 and 32, and a last one that keeps
@@ -91,7 +91,7 @@ def feature_pyramid(
     relative: bool = False,
     drop_path: float = 0.0,
 ) -> FeaturePyramid:
-    """Make a trained encoder the backbone of a detector, to be trained with it end to end.
+    """Turn a trained encoder into the backbone of a detector, to be trained end to end with the detector.
 
     Args:
         model: name, in any form that :func:`partzoo.load` accepts, or an encoder, which is itself used, not copied,

@@ -1,6 +1,6 @@
 """Measure how time and memory of ``extract_features`` and ``fit_parts`` grow with the number of images.
 
-Each number of images is measured in a separate process. The peak memory is counted from what the process holds once
+Each number of images is measured in a separate process. The peak memory is the rise above what the process holds once
 the model is loaded. Features are computed one image at a time and added to a running sum; a caller who
 keeps them needs additional memory to store them.
 """
@@ -34,7 +34,7 @@ TARGET = 1.1  # equal cost, with a tolerance for the difference between two runs
 
 
 def outcomes(quick: bool, _: int) -> Iterator[dict[str, Any]]:
-    """Compare the largest number of images with the next smaller one, by time and memory of each kind of work."""
+    """Compare the time and memory of each kind of work between the two largest numbers of images."""
     numbers, model = ((2, 4), "toy-vit") if quick else (IMAGES, DEFAULT_MODEL)
     measured = cost if quick else cost_in_its_own_process
     with TemporaryDirectory(prefix="partzoo-bench-") as folder:

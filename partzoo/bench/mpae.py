@@ -126,7 +126,7 @@ def profile(precision: str = "float32", *, quick: bool = False, top: int = 15) -
 
 
 def _precisions() -> dict[str, float | None]:
-    """Return the precisions to measure on this CPU, with the target of each."""
+    """Return the precisions to measure on this CPU, each with its target ratio."""
     amx = has_amx()
     return {"float32": 1.2, "int8": None if amx else 2.0} | ({AUTOCAST: 4.0 if amx else None} if has_bf16(CPU) else {})
 
@@ -175,7 +175,7 @@ def _peer(model: Mpae, x: Tensor) -> Callable[[], Tensor]:
 
 
 def _agreement(ours: Tensor, peer: Tensor) -> dict[str, float]:
-    """Compute the mean cosine of the pixels' probabilities, and the share of pixels assigned to the same part."""
+    """Compute the mean cosine between both sides' part probabilities, and the share of pixels with the same part."""
     return {
         "cosine": round(cosine_similarity(ours, peer, dim=1).mean().item(), 6),
         "part_agreement_percent": round(100 * (ours.argmax(1) == peer.argmax(1)).float().mean().item(), 3),

@@ -78,7 +78,7 @@ def run(
     quick: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure rows of the table of ratios.
+    """Run benchmarks and return a record of their ratios.
 
     Args:
         rows: names from ``ROWS``; None measures all rows.

@@ -157,7 +157,7 @@ def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextMana
 
 
 def features_case(quick: bool) -> Case:
-    """Return a case for the features of 1,000 images in one call, for example of 100 images and 9 patches of each."""
+    """Return a case that computes features of 1,000 images in one call, such as 100 images and 9 patches of each."""
     config = _config("conv4", quick)
     torch.manual_seed(0)
     model = Spatial(config).to(default_device()).eval().requires_grad_(False)
@@ -217,7 +217,7 @@ def cases(quick: bool = False) -> list[Case]:
 
 
 def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 2, top: int = 15) -> str:
-    """Profile our training step and return a small table of the operators with the most CPU time of their own.
+    """Profile our training step and return a small table of the operators with the most self CPU time.
 
     Args:
         out: text file to write, for example ``results/profile-spatial-step.txt``.

@@ -67,7 +67,7 @@ def examine() -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """Format the findings of :func:`examine` as lines for people."""
+    """Format the findings of :func:`examine` as readable lines."""
     device, caches = found["device"], found["caches"]
     text = ["Versions: " + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())]
     text.append(f"Device: {device['name']} ({device['device']})")

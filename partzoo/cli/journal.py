@@ -30,10 +30,10 @@ class Journal:
         folder: folder of the journal.
         output: output of the run, as the user named it, for messages.
         settings: everything that the results depend on except the images; for files, their :func:`fingerprint`.
-        resume: whether to continue an earlier run with the same settings; otherwise the run starts anew.
+        resume: whether to continue an earlier run with the same settings; otherwise the run starts from the beginning.
 
     Raises:
-        UsageError: the run to resume has other settings.
+        UsageError: the run to resume has different settings.
     """
 
     def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool) -> None:
@@ -100,7 +100,7 @@ def file_for(folder: Path, source: str, suffix: str) -> Path:
 
 
 def fingerprint(name: str | None) -> str | None:
-    """Return a name and, if it is that of a file or a folder, a digest of the contents."""
+    """Return a name and, if it names a file or a folder, a digest of the contents."""
     if name is None or not (path := Path(name).expanduser()).exists():
         return name
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

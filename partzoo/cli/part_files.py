@@ -28,7 +28,8 @@ class Output:
         files: one file per image.
         form: format of the files; None derives it from their suffix.
         journal: folder for the journal of a run over many images, or None.
-        together: whether the files, which then are beside the journal, become the one COCO file ``path`` at the end.
+        together: whether the files, which are then kept beside the journal, are joined into one COCO file, ``path``, at
+            the end.
     """
 
     path: Path | None = None
@@ -43,7 +44,7 @@ class Output:
         return self.path if self.journal and not self.together else None
 
     def named(self, index: int) -> str | None:
-        """Return the path of the file that finally holds the parts of the image with this index."""
+        """Return the path of the file that will finally hold the parts of the image with this index."""
         if self.together or not self.files:
             return None if self.path is None else str(self.path)
         return str(self.files[index])

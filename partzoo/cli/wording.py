@@ -16,7 +16,7 @@ NONE = {"k": "own"}  # the value of an option that stands for Python's None, whe
 
 
 def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
-    """Reword an error with a command's options in place of arguments, and only with remedies that the command has."""
+    """Reword an error: name a command's options in place of arguments, and leave out remedies that it does not have."""
     options = {NAMES.get(str(each.name), str(each.name)): max(each.opts, key=len) for each in params if each.opts}
     if isinstance(error, TooLargeError):
         other = f", or raise {options[error.limit]}" if error.limit in options else ""

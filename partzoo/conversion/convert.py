@@ -52,7 +52,7 @@ def convert(
 
     Args:
         source: a released file or a training checkpoint of one of the methods in docs/convert.md, such as PartFormer,
-            MPAE, Spatial Reasoning or DINO (of backbones, heads are left out). It is a path to a file of torch, which
+            MPAE, Spatial Reasoning or DINO (heads of backbones are left out). It is a path to a file of torch, which
             is read without running code in it, or of safetensors; or the content of such a file: a state dict, a
             dictionary that contains one, or ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
         architecture: name of the architecture; None infers it from names and shapes.

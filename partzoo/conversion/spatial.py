@@ -43,7 +43,7 @@ def from_published(
         do not name their data, so size, patches and normalization are the architecture's defaults.
 
     Raises:
-        WeightsError: the state dicts are not those of Spatial Reasoning.
+        WeightsError: the state dicts do not come from Spatial Reasoning.
     """
     try:
         backbone, relation = state["backbone"], state["relation"]

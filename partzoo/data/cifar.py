@@ -57,7 +57,7 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of CIFAR-10 and CIFAR-100, with one kind of labels.
+    """The files of CIFAR-10 or CIFAR-100, and which of their labels to use.
 
     Attributes:
         name: name of the protocol, for errors.

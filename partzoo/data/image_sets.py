@@ -178,7 +178,7 @@ class ImageSet(Examples):
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def resized(self, side: int) -> ImageSet:
-        """Resize all images to another side, in memory."""
+        """Resize all images to a different side, in memory."""
         pixels = resized(self.batch(torch.arange(len(self))), side)
         return ImageSet.from_pixels(pixels, self.labels, self.classes)
 
@@ -192,7 +192,7 @@ class ImageSet(Examples):
 
 
 def at_most(images: ImageSet, count: int) -> ImageSet:
-    """Select at most ``count`` images: evenly spaced ones of files, or the first ones in memory."""
+    """Select at most ``count`` images: evenly spaced ones if they are files, the first ones if they are in memory."""
     if count >= len(images):
         return images
     numbers = torch.arange(count)
@@ -200,7 +200,7 @@ def at_most(images: ImageSet, count: int) -> ImageSet:
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
-    """Resize images ``(N, 3, S, S)`` uint8 to another side, bicubically with antialiasing."""
+    """Resize images ``(N, 3, S, S)`` uint8 to a different side, bicubically with antialiasing."""
     if pixels.shape[-1] == side:
         return pixels
     resize = torch.nn.functional.interpolate

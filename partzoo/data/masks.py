@@ -45,7 +45,7 @@ class MaskedSet(Sequence[MaskedImage]):
         path: a folder with ``images/`` and ``masks/``, or an uncompressed tar of one; a mask is a PNG with the name of
             its image.
         split: ``"train"``, ``"dev"`` or ``"report"``: of every five images, in the order of names, the first is for
-            reports, the second for choices of methods, and the rest for training. ``"all"`` takes all images.
+            reports, the second for choosing methods, and the rest for training. ``"all"`` takes all images.
 
     Raises:
         UsageError: the set or the split does not exist, or an image has no mask.

@@ -68,7 +68,7 @@ class Examples(Sequence[Example]):
 
 
 def inside(data: Path, folder: str) -> Path:
-    """Return the archive's own folder, where ``data`` is either that folder or the one that contains it."""
+    """Return the folder unpacked from an archive; ``data`` is that folder or the one that contains it."""
     return data / folder if (data / folder).is_dir() else data
 
 
@@ -229,6 +229,6 @@ def squash_mask(mask: np.ndarray, side: int) -> np.ndarray:
 
 
 def stretch(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return the factors ``(2,)`` of x and y from an image's pixels to those of the square it is resized to."""
+    """Return the factors ``(2,)`` by which x and y change when an image is resized to a square."""
     height, width = pixels.shape[:2]
     return np.array([side / width, side / height])

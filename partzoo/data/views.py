@@ -89,7 +89,7 @@ def bilinear_weights(centres: Tensor, step: Tensor, low: Tensor, high: Tensor, s
 
 
 def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Resize images ``(B, 3, H, W)`` in 0..255 by weights of rows ``(B, S, H)`` and columns ``(B, T, W)``.
+    """Resize images ``(B, 3, H, W)`` in 0..255 with weights for rows ``(B, S, H)`` and columns ``(B, T, W)``.
 
     Returns:
         ``(B, 3, S, T)``.

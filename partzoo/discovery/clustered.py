@@ -135,7 +135,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return look.descriptors.sample(count, seed, self.settings.weights)
 
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by their cells, ties by the first one."""
+        """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by size, ties by the first cell."""
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)

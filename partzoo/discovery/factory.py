@@ -33,7 +33,7 @@ Background = str | bool | ForegroundModel | None
 def make_finder(
     model: str | nn.Module | None = None, background: Background = "auto", size: int | None = None, refine: bool = True
 ) -> Finder:
-    """Make a finder of parts with a model; arguments and errors as in :func:`partzoo.discover_parts`."""
+    """Make a finder that uses a model; arguments and errors as in :func:`partzoo.discover_parts`."""
     if size is not None and size < 1:
         raise UsageError(f"size={size} must be at least 1 pixel.")
     encoder = inference_model(model)
@@ -63,7 +63,7 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Find
 
 
 def inference_model(model: str | nn.Module | None) -> Model:
-    """Load the encoder with a name and fold its batch norms for speed; the caller's module is returned unchanged."""
+    """Load an encoder by name and fold its batch norms for speed; a module is returned unchanged."""
     encoder = encoder_of(model)
     return encoder if isinstance(model, nn.Module) else folded(encoder)
 

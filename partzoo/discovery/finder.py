@@ -63,7 +63,7 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def with_settings(self, **changes: Any) -> Self:
-        """Return a copy of this finder with other settings."""
+        """Return a copy of this finder with different settings."""
 
     @abstractmethod
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
@@ -96,11 +96,11 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def masked(self, look: Look, mask: np.ndarray) -> Look:
-        """Return a look at the same image with another foreground ``(H, W)`` bool, without running the model again."""
+        """Return a look at the same image with a different foreground ``(H, W)`` bool, without rerunning the model."""
 
     @abstractmethod
     def kept(self, look: Look) -> Any:
-        """Return what makes the next look at the same image faster, or None."""
+        """Return outputs of the model that make the next look at the same image faster, or None."""
 
     @abstractmethod
     def sample(self, look: Look, count: int, seed: int = 0) -> Tensor:

@@ -113,7 +113,7 @@ def foreground(name: str, cells: Cells) -> np.ndarray:
 
 @method()
 def boundary(cells: Cells) -> np.ndarray:
-    """Score cells by the prior that objects rarely touch the image's border, from colours alone.
+    """Score cells from their colours alone, assuming that objects rarely touch the image's border.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
     """
@@ -124,7 +124,7 @@ def boundary(cells: Cells) -> np.ndarray:
 
 @method(objectness=True)
 def objectness(cells: Cells) -> np.ndarray:
-    """Score cells by the encoder's objectness head, smoothed within regions by Zhu's optimization (equation 9)."""
+    """Score cells with the encoder's objectness head, smoothed within regions by Zhu's optimization (equation 9)."""
     assert cells.objectness is not None, "segment() provides it for this method"
     regions = superpixels(cells.lab)
     return object_scores(regions, smoothed_objectness(regions, cells.objectness)[0])
@@ -186,7 +186,7 @@ def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
 
 
 def smoothed_objectness(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
-    """Smooth probabilities ``(h, w)`` over regions and stretch them to 0..1; return their range before as certainty."""
+    """Smooth probabilities ``(h, w)`` over regions and stretch them to 0..1; their original range is the certainty."""
     objects = regions.mean(probability)
     score = optimize(regions, colour_distance(regions), 1 - objects, objects)
     return spread(score), float(np.ptp(score))
@@ -235,7 +235,7 @@ def superpixels(lab: np.ndarray) -> Regions:
 
 
 def colour_distance(regions: Regions) -> np.ndarray:
-    """Compute the distances ``(n, n)`` of the regions' colours, in sigmas."""
+    """Compute the distances ``(n, n)`` between the regions' colours, in sigmas."""
     return pairwise(regions.lab) / SIGMA
 
 
@@ -280,7 +280,7 @@ def group_mean(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray
 
 
 def pairwise(points: np.ndarray) -> np.ndarray:
-    """Compute the Euclidean distances ``(n, n)``."""
+    """Compute the Euclidean distances ``(n, n)`` between points."""
     squares = (points**2).sum(1)
     return np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
 

@@ -113,7 +113,7 @@ class LearnedFinder(Finder[MatchedImage]):
         return look.descriptors[1:]
 
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Return the model's parts, the most similar ones joined until k are left; all parts need no samples."""
+        """Return a vocabulary of the model's parts, the most similar ones joined until k are left."""
         return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
 
     def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
@@ -164,6 +164,6 @@ class LearnedFinder(Finder[MatchedImage]):
 
 
 def _joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
-    """Add up the maps of the model's parts to those of the vocabulary."""
+    """Add up the maps of those of the model's parts that form one part of the vocabulary."""
     groups = torch.tensor([0, *vocabulary.numbering])
     return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)

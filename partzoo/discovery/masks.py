@@ -58,7 +58,7 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
 
     Raises:
         ImageError: the file is missing or is not an image.
-        UsageError: the mask has another size than the image, or is not a mask.
+        UsageError: the mask differs in size from the image, or is not a mask.
     """
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and np.shape(source) == (4,):
         return _box(source, size)

@@ -99,7 +99,7 @@ def given(mask: np.ndarray, pixels: Tensor) -> Foreground:
 def certainty(score: Tensor) -> float:
     """Compute the certainty of a foreground, 0..1: its expected IoU if its probabilities are correct.
 
-    It is the sum of the probabilities inside over the area inside plus the sum of the probabilities outside.
+    It is the sum of the probabilities inside, divided by the area inside plus the sum of the probabilities outside.
     """
     inside = score >= 0.5
     if not inside.any():

@@ -24,7 +24,7 @@ from partzoo.progress import ProgressCallback
 
 
 class ForegroundMeasurement(Measurement):
-    """A measurement of the foreground that a foreground model, an encoder with a method, or a floor finds."""
+    """An evaluation of the foregrounds that a foreground model, an encoder with a method, or a floor finds."""
 
     OPTIONS = ("background", "size", "refine")
 

@@ -41,7 +41,7 @@ class Request:
 
 
 class Measurement(ABC):
-    """A measurement of one model by one protocol.
+    """An evaluation of one model under one protocol.
 
     A subclass loads the model in its constructor, so that a record of the same weights and settings can be recognized
     before anything is measured.
@@ -80,7 +80,7 @@ class Measurement(ABC):
 
     @abstractmethod
     def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
-        """Return the runs of a record, and the number of images that were reported on."""
+        """Evaluate the model; return the runs for a record, and the number of images that they were measured on."""
 
 
 def digest(model: nn.Module) -> str:

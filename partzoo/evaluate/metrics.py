@@ -129,7 +129,7 @@ class Contingency:
 
 
 class ForegroundIoU:
-    """Accumulator of the intersection over union of true and predicted foreground, averaged over images."""
+    """The intersection over union of true and predicted foreground, averaged over images and updated batch by batch."""
 
     def __init__(self) -> None:
         self.total, self.images = 0.0, 0
@@ -156,7 +156,7 @@ class ForegroundIoU:
 
 
 class Presence:
-    """Accumulator of the share of images in which each part occurs.
+    """The share of images in which each part occurs, updated batch by batch.
 
     Args:
         k: number of parts.
@@ -183,7 +183,7 @@ class Presence:
 
 
 def stability(labellings: Sequence[Iterable[ArrayLike]], k: int) -> tuple[float, float]:
-    """Compute how similar the labellings of several seeds are: mean NMI and mean ARI over all pairs of seeds.
+    """Compute how similar the labellings from several seeds are: mean NMI and mean ARI over all pairs of seeds.
 
     Each pair's pixels are pooled over the images; background is a label like any other. The numbering of parts may
     differ.

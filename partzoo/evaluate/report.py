@@ -46,8 +46,8 @@ class Row:
         metric: name of the figure.
         mean: mean over seeds, to six significant digits.
         std: sample standard deviation over seeds; None for a single value.
-        low, high: bounds that contain 95 of 100 draws of other groups of images, means over seeds; None if there are
-            no bounds.
+        low, high: bounds that contain the figure in 95 of 100 resamplings of the groups of images, means over seeds;
+            None if there are no bounds.
         seeds: number of seeds; 1 for a figure without a seed, or over all seeds together.
         images: number of images that the figure was measured on.
         command: command that measured the figure.
@@ -134,8 +134,10 @@ def read_csv(path: str | Path) -> list[Row]:
 def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = False) -> str:
     """Make a Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
 
-    The best value of each K, floors included, is bold, and so are all that print the same. A metric with a floor of its
-    own, which has the prefix ``constant_`` or ``random_``, shows it in brackets. Columns without content (K where there
+    The best value of each K, floors included, is bold, and so are all values that look the same when rounded. A metric
+    whose floor was
+    measured under the same name with the prefix ``constant_`` or ``random_`` shows it in brackets. Columns without
+    content (K where there
     are no parts, settings where all are the default) are left out.
 
     Args:

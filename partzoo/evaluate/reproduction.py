@@ -41,7 +41,7 @@ def own_figures(record: WeightRecord) -> dict[str, Any]:
 
 
 def cards(records: Mapping[str, WeightRecord], results: Results, written: Mapping[str, Any]) -> str:
-    """Write a Markdown section for every weight; without a card, it shows the record's figures and no comparison.
+    """Write a Markdown section for all released weights; those without a card show figures without a comparison.
 
     Args:
         records: records of the manifest, by name.
@@ -49,7 +49,7 @@ def cards(records: Mapping[str, WeightRecord], results: Results, written: Mappin
         written: result of :func:`notes`, which must have entries for no other weights.
 
     Raises:
-        UsageError: a card has no weight, or a figure that a card needs is missing.
+        UsageError: a card names unknown weights, or a figure that a card needs is missing.
     """
     cards = written["weights"]
     if strange := [name for name in cards if name not in records]:
@@ -81,7 +81,7 @@ def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
 
 
 def _plain(record: WeightRecord) -> dict[str, Any]:
-    """Make the card of a weight that has none in the notes."""
+    """Make the card for weights that the notes do not mention."""
     figures = [{"from": "manifest", "metric": name} for name in own_figures(record)]
     return {"paper": "", "setup": "", "why": "", "figures": figures}
 

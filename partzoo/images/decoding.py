@@ -256,7 +256,7 @@ _pillows_own: int | None = None
 
 @contextlib.contextmanager
 def pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Raise Pillow's global limit to ours, if ours is higher, until no thread decodes any more.
+    """Raise Pillow's global limit to ours, if ours is higher, for as long as any thread decodes an image.
 
     Pillow would otherwise warn from 89 million pixels on, while reading the header as well as while decoding.
     """

@@ -79,7 +79,7 @@ def lacks_alpha(image: Image.Image) -> bool:
 
 
 def leave_fourth_band(image: Image.Image) -> None:
-    """Decode only three of four compressed planes: Pillow would divide the colours by the fourth, as by an alpha."""
+    """Decode only three of four compressed planes: Pillow would divide the colours by the fourth as if by alpha."""
     if isinstance(image, TiffImageFile) and _codec(image) == "libtiff" and image.tag_v2.get(PLANES) == 2:
         image._mode = "RGB"
         image.tile = [tile._replace(args=("RGB", *_arguments(image)[1:])) for tile in image.tile]

@@ -30,7 +30,7 @@ class PatchResNetFgConfig(PatchResNetConfig):
 
 
 class Objectness(nn.Module):
-    """A perceptron for the probability that a position belongs to an object, from maps of features and colours."""
+    """A perceptron that predicts the probability that a position belongs to an object, from features and colours."""
 
     mean: Tensor
     scale: Tensor
@@ -99,7 +99,7 @@ def _border(x: Tensor) -> Tensor:
 
 
 def _nearness(similarity: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average similarities ``(N, M)`` to the border over the highest tenth and over all, ``(2, h, w)``."""
+    """Average the similarities ``(N, M)`` to the border, over the highest tenth and over all, to ``(2, h, w)``."""
     near = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1, sorted=False).values.mean(1)
     return torch.stack([near, similarity.mean(1)]).view(2, *grid)
 

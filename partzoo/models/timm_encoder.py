@@ -149,7 +149,7 @@ def _network(name: str) -> Any:
 
 
 def _set_to(model: Any, size: tuple[int, int]) -> Any:
-    """Copy a model and set the copy to images of another size; weights that do not depend on the size are shared.
+    """Copy a model and set the copy to images of a different size; weights that do not depend on the size are shared.
 
     The model stays as it is, so its positions are resampled once, rather than again from one size to the next.
     """

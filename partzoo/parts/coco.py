@@ -37,7 +37,7 @@ def to_coco(
         A dictionary for ``json.dump`` with info, licenses, images, annotations and categories; ids start at 1.
 
     Raises:
-        UsageError: the segmentation is unknown, or the parts are not of one vocabulary.
+        UsageError: the segmentation is unknown, or the parts do not share one vocabulary.
         MissingExtraError: pycocotools, which RLE needs, is not installed.
     """
     if segmentation not in ("rle", "polygons"):

@@ -36,7 +36,7 @@ class Parts:
         descriptors: ``(k, D)``, one vector for each part.
         names: k names; by default ``part 1``, ``part 2``, ...
         source: path or address of the image, for ``file_name`` in COCO.
-        quality: confidence of the foreground, 0..1.
+        quality: confidence in the foreground, 0..1.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
@@ -123,7 +123,7 @@ class Parts:
 
     @property
     def quality(self) -> float:
-        """Confidence of the foreground, 0..1; 1 if it was not measured."""
+        """Confidence in the foreground, 0..1; 1 if it was not measured."""
         return self._quality
 
     @cached_property

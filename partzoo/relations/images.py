@@ -48,7 +48,8 @@ def relate_images(
         a, b: images, in any form that :func:`partzoo.images.opening.open_images` accepts: one each, equally many,
             or one and many.
         model: name of a Spatial Reasoning model, or the module; None uses ``spatial-resnet32.tin``.
-        patches: whether the images are patches cut out of larger ones. This matters only to models of additive patches,
+        patches: whether the images are patches cut out of larger ones. This matters only to models trained on additive
+            patches,
             which place a patch on an empty image.
 
     Returns:

@@ -71,7 +71,7 @@ class EdfHeader:
         records: number of records, or -1 if the recorder did not finish the file.
         seconds: length of a record in seconds.
         signals: all signals except annotations; empty for a file of annotations only, such as a hypnogram of Sleep-EDF.
-        notes: first signal of annotations, which holds the onset of each record.
+        notes: first annotation signal, which holds the onset of each record.
         start: offset of the records in bytes.
         width: number of samples in a record, over all signals and annotations.
     """
@@ -280,7 +280,7 @@ def _records(file: Path, header: EdfHeader) -> np.ndarray:
 
 
 def _runs(file: Path, header: EdfHeader, stored: np.ndarray, rate: float) -> list[tuple[int, int, int]]:
-    """Group records that follow each other without a gap: sample at which they start, first record, and end record.
+    """Group records without gaps between them; return each group's first sample, first record and end record.
 
     Raises:
         UsageError: the onsets of EDF+D are missing or not in order, or the gaps are too long.

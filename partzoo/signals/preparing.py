@@ -136,7 +136,7 @@ def end_to_end(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def window_starts(signal: np.ndarray, length: int) -> np.ndarray:
-    """Return the first samples ``(n,)`` int64 of consecutive windows of a signal ``(C, T)``, without a missing sample.
+    """Return the start indices ``(n,)`` int64 of consecutive windows of a signal ``(C, T)`` that lack no sample.
 
     Windows follow each other, and restart after missing samples (NaN or infinite). Samples left over before them and at
     the end are dropped.
@@ -193,7 +193,7 @@ def _between(stretches: Sequence[tuple[int, int]], samples: int) -> list[tuple[i
 
 
 def _missing(signal: np.ndarray, channels: Sequence[str]) -> str:
-    """Describe the channel of a filtered signal ``(C, T)`` at 100 Hz that misses most samples, and its first gap."""
+    """Describe the channel of a filtered signal ``(C, T)`` at 100 Hz that lacks the most samples, and its first gap."""
     gone = ~np.isfinite(signal)
     worst = int(gone.sum(1).argmax())
     start, end = _stretches(gone[worst], 1)[0]

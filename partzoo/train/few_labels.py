@@ -45,7 +45,7 @@ def few_labels(
 ) -> list[dict[str, Any]]:
     """Finetune every parent with few labels, and measure all of them on the same held-out images.
 
-    A seed draws the labelled images, the same ones for every parent, and the random part of the weights. The network
+    Each seed determines the labelled images, which are the same for every parent, and the random weights. The network
     that starts from random weights has the size of the first parent.
 
     Args:

@@ -234,7 +234,7 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
 
 
 def _means(accelerator: Accelerator, terms: dict[str, Tensor]) -> dict[str, float]:
-    """The terms of the whole batch, each the mean of what the processes have found."""
+    """Return the loss terms of the whole batch, each averaged over the processes."""
     found = accelerator.reduce(torch.stack([term.detach().float() for term in terms.values()]), "mean")
     return dict(zip(terms, found.tolist(), strict=True))
 

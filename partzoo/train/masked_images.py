@@ -25,15 +25,15 @@ AREA = (0.02, 0.85)  # smallest and largest share of an image that a teacher's m
 
 @dataclass(frozen=True)
 class MaskedOptions(DataRecord):
-    """The choice of a foreground model's training data.
+    """The data that a foreground model is trained on.
 
     Attributes:
         sets: names of sets with masks (:class:`partzoo.data.masks.MaskedSet`); their training splits are used.
         shares: relative frequency of each set in the batches; by default all are equal.
         unlabelled: tars or folders of images without masks, inside the data folder.
         every: for each of ``unlabelled``, a step n: every n-th image is used.
-        teacher: model that draws masks for ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
-        sure: lowest confidence of the teacher in a mask that is used.
+        teacher: model that predicts masks for ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
+        sure: lowest confidence at which a mask by the teacher is used.
         teacher_share: share of a batch that comes from ``unlabelled``; 1 if there are no sets.
         report_only: sets that may not be trained on at all. Images that nearly equal one of theirs, or one
             of another split of ``sets`` or of ``evaluated``, are left out.
@@ -59,7 +59,7 @@ class MaskedImages(Examples):
     Attributes:
         labels: ``(N,)``, number of each example, by which a task finds its ``aspects`` and ``taught``.
         aspects: ``(N,)`` float32, width divided by height of each image before it became a square.
-        taught: ``(N,)`` bool, whether a teacher drew the mask.
+        taught: ``(N,)`` bool, whether a teacher predicted the mask.
     """
 
     def __init__(self, pixels: Tensor, aspects: Tensor, taught: Tensor, weights: Tensor) -> None:
@@ -90,7 +90,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
         folder: folder of the sets.
         options: sets to use, and images to leave out.
         side: side of the squares in pixels.
-        progress: whether to show a bar while the teacher draws masks.
+        progress: whether to show a bar while the teacher predicts masks.
 
     Raises:
         UsageError: a set, a share or the teacher is missing, or no image is left.

@@ -22,7 +22,7 @@ PATIENCE = timedelta(days=7)  # ranks wait while the first reads the data or mea
 
 
 def processes() -> PartialState:
-    """accelerate's state of the processes that were started together, which the first call makes join each other.
+    """Return accelerate's state of the processes of this training run; the first call connects them.
 
     Raises:
         UsageError: several processes were asked for, but each would train alone.
@@ -42,7 +42,7 @@ def processes() -> PartialState:
 
 
 def alone(what: str) -> None:
-    """Refuse to do ``what`` as one of several processes, of which each would do all of it.
+    """Refuse to do ``what`` in several processes, each of which would do all of it.
 
     Raises:
         UsageError: there are several.
@@ -52,9 +52,10 @@ def alone(what: str) -> None:
 
 
 def start_all() -> None:
-    """Start the processes that ``accelerate launch --cpu --num_processes N`` was asked for, in place of this one.
+    """Replace this process with the N that ``accelerate launch --cpu --num_processes N`` should have started.
 
-    accelerate (1.0 to 1.15) starts a single process for a CPU, without the number, which its command line still says.
+    accelerate (1.0 to 1.15) starts a single process on a CPU and does not pass on the number, which is therefore read
+    from its command line.
 
     Raises:
         UsageError: the number cannot be found.
@@ -68,13 +69,13 @@ def start_all() -> None:
 
 
 def _count_is_lost() -> bool:
-    """Whether accelerate was to start several processes on a CPU, and has started one."""
+    """Return whether accelerate should have started several processes on a CPU, but has started only one."""
     known = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"} & set(os.environ)
     return os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ and not known
 
 
 def _asked_of_accelerate() -> int:
-    """The number of processes on the command line, or in the configuration, of the ``accelerate launch`` above."""
+    """Return the number of processes that the parent ``accelerate launch`` was asked for."""
     import psutil  # comes with accelerate
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
@@ -90,7 +91,7 @@ def _asked_of_accelerate() -> int:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A context, or decorator, in which the end of another process is a plain error.
+    """Turn the end of another process into a plain error; use it as a context manager or a decorator.
 
     Raises:
         PartzooError: another process has ended while this one waited for it.
@@ -106,7 +107,7 @@ def together() -> Iterator[None]:
 
 
 def first_to_fail() -> bool:
-    """Whether this process is the first of its training to ask: the others fail only because it does."""
+    """Return whether this process is the first of its training run to ask; the others fail only because it did."""
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         socket.create_connection((address, port), timeout=10).close()  # torch would try for long, and log it

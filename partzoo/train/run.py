@@ -147,7 +147,7 @@ def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]
 
 
 def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, resume: bool) -> Recipe:
-    """Return the recipe to train by: a named one, that of the run to resume, or the method's default."""
+    """Return the recipe to train with: a named one, that of the run to resume, or the method's default."""
     if not isinstance(recipe, Recipe):
         own = out / RECIPE
         recipe = read_recipe(recipe or (own if resume and own.is_file() else kind.RECIPE))
@@ -256,7 +256,7 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
 
 @contextlib.contextmanager
 def _quiet(hidden: bool) -> Iterator[None]:
-    """A context whose output is ``hidden``, or shown."""
+    """Return a context that hides what is printed in it if ``hidden`` is true."""
     with contextlib.ExitStack() as stack:
         if hidden:
             nowhere = stack.enter_context(open(os.devnull, "w"))

@@ -33,7 +33,7 @@ SHARED = ("patch_embed.", "blocks.", "norm.")  # parameters that a finetuned mod
 
 
 class StagesTask(Task):
-    """A task that trains all weights by cross-entropy of the classes of windows.
+    """A task that finetunes all weights to classify windows, with cross-entropy.
 
     Args:
         model: model with classes; see :func:`with_classes`.
@@ -119,7 +119,8 @@ def sample_efficiency(
         The rows of the table.
 
     Raises:
-        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
+        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds results of a different
+            setting.
     """
     alone("'partzoo stages'")
     pretrained = load(model, device="cpu", dtype="float32")

@@ -148,7 +148,7 @@ def prepared(
     *,
     progress: bool = True,
 ) -> list[tuple[np.ndarray, ...]]:
-    """Return the arrays that ``read`` makes of files, kept on disk and mapped into memory, floats as float16.
+    """Return the arrays that ``read`` makes from files, kept on disk and mapped into memory, floats as float16.
 
     Args:
         files: recordings; a folder is identified by the files in it.

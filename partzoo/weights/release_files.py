@@ -24,7 +24,7 @@ SAMPLED = 16  # number of recorded values of a golden output
 
 
 class Released(Protocol):
-    """The attributes of a model that a release needs; a protocol, because this package may not import the models."""
+    """The attributes of a model that a release needs; a typing protocol, as this package may not import the models."""
 
     architecture: str
     config: Any

@@ -135,7 +135,7 @@ def download(
     Args:
         record: record or its name.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.
-        progress: function that is called with the name of each file before the file is searched.
+        progress: function that is called with the name of each file before it is looked up.
 
     Returns:
         Paths of the files, which have been checked.

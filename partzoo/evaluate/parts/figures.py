@@ -110,7 +110,7 @@ def _mirrored(example: Example) -> Example:
 
 
 class Tally:
-    """Accumulator of the figures of one labelling of a protocol's images.
+    """A protocol's figures for the parts of one vocabulary, updated image by image.
 
     Args:
         protocol: rules of the measurement.
@@ -175,7 +175,7 @@ class Tally:
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
     def intervals(self) -> dict[str, list[float]]:
-        """Return 95 % intervals of the first reading's figures, by resampling groups; none for a single group."""
+        """Return 95 % confidence intervals of the first reading's figures, by resampling groups; none for one group."""
         first = next(iter(self.protocol.readings))
         found: dict[str, list[float]] = {}
         for name in (f"{{}}{first}", f"fg_{{}}{first}"):
@@ -271,7 +271,7 @@ def _found(
     vocabularies: dict[Key, PartVocabulary],
     report: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[Example, dict[Key, np.ndarray]]]:
-    """Yield every example with its scores ``(k + 1, h, w)`` by each vocabulary, holding one image at a time."""
+    """Yield every example with its scores ``(k + 1, h, w)`` under each vocabulary, holding one image at a time."""
     for index in range(len(examples)):
         example = examples[index]
         view = finder.look(OpenedImage(example.image), example.category if finder.classes else None)

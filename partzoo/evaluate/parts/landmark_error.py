@@ -33,7 +33,7 @@ class Places:
     boxes: np.ndarray | None = None
 
     def in_boxes(self) -> Places:
-        """Return the positions in coordinates in which each box is the unit square.
+        """Convert positions to coordinates in which each image's box is the unit square.
 
         Raises:
             UsageError: there are no boxes.
@@ -45,12 +45,12 @@ class Places:
 
 
 def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: float) -> np.ndarray:
-    """Compute the error of each landmark in per cent, by a regression fitted on one split and reported on another.
+    """Compute the error of each landmark in per cent, from a regression fitted on one split and applied to another.
 
     Boxes normalize positions before the regression, as in PDiscoFormer; other lengths only divide the error.
 
     Args:
-        rules: rules of the protocol; ``centroids`` and ``active`` must have been followed in ``fit`` and ``report``.
+        rules: rules of the protocol; ``centroids`` and ``active`` must have been applied to ``fit`` and ``report``.
         fit, report: parts and landmarks of the two splits.
         side: height and width of the frame in pixels.
 

@@ -37,8 +37,8 @@ def labels_at(labels: ArrayLike, points: ArrayLike) -> np.ndarray:
 def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndarray:
     """Return the label of the grid cell under each point, as in the published code of MPAE and PartFormer.
 
-    The cell is rint(p / side * G - 1/2), ties to even. A point outside the frame reads maps of zeros, whose arg-max
-    is the first foreground channel: its label is 1, with and without background.
+    The cell is rint(p / side * G - 1/2), ties to even. Outside the frame the published code takes the maps to be zero,
+    and their arg-max to be the first foreground channel; there the label is 1, with and without background.
 
     Args:
         labels: ``(N, G, G)`` integers, arg-max of maps over a square frame.

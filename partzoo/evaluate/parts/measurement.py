@@ -17,7 +17,7 @@ PARTS = (4, 8, 16)  # numbers of parts to look for by default
 
 
 class PartMeasurement(Measurement):
-    """A measurement of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
+    """An evaluation of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
 
     OPTIONS = ("background", "size", "refine", "rotate")
 

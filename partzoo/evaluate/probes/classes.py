@@ -33,9 +33,10 @@ def classify_figures(
     """Measure frozen features: the mean patch token of every image, at the model's size and normalization.
 
     ``knn`` is a weighted vote of the 20 nearest training images, ``linear`` is fitted in closed form, and both
-    are the same for every seed; ``linear_sgd`` is trained by the protocol's ``probe`` with each seed. PART models add
+    are the same for every seed; ``linear_sgd`` is trained with the settings in the protocol's ``probe``, once for each
+    seed. PART models add
     ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
-    patches, on positions drawn by each seed in the first 5,000 test images; models of Spatial Reasoning add ``same``,
+    patches, on positions drawn with each seed in the first 5,000 test images; Spatial Reasoning models add ``same``,
     ``shift_error`` and ``constant_shift_error``, on views and patches of the first 1,000.
 
     Args:

@@ -170,7 +170,7 @@ def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 
 
 @torch.inference_mode()
 def top1(model: Encoder, images: ImageSet, *, batch_size: int = 100) -> float:
-    """Compute the top-1 accuracy in per cent of the model's own classifier."""
+    """Compute the top-1 accuracy, in per cent, of the classifier inside the model."""
     labels = labels_of(images)
     hits = sum(
         (model.classify(x).argmax(1).cpu() == labels[numbers]).sum().item()

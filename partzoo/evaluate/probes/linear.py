@@ -38,7 +38,7 @@ class LinearClassifier(NamedTuple):
 
 
 class _Moments:
-    """Sums over features and classes, from which ridge regressions with any penalty follow."""
+    """Sums over features and classes, from which a ridge regression with any penalty can be computed."""
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
         self.mean = features.mean(0, dtype=torch.float64)
@@ -153,10 +153,10 @@ def logistic(
 
 
 class SgdProbe:
-    """A linear layer on frozen features, trained by mini-batches, one epoch at a time.
+    """A linear layer on frozen features, trained on mini-batches, one epoch at a time.
 
-    The defaults follow the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay or a choice of
-    the epoch.
+    The defaults follow the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay, and the last
+        epoch rather than the best.
 
     Args:
         channels, classes: number of features and of classes.
@@ -236,7 +236,7 @@ def sgd_probe(
     seed: int = 0,
     **options: Any,
 ) -> float:
-    """Train one linear layer by mini-batches, and compute its test accuracy in per cent after the last epoch.
+    """Train one linear layer on mini-batches, and compute its test accuracy in per cent after the last epoch.
 
     The defaults follow the protocol of Spatial Reasoning, on unscaled features. MAE's and DeiT's protocol is
     ``optimizer="sgd"``, ``schedule="cosine"`` and ``standardize=True`` (their batch normalization without learned

@@ -16,7 +16,7 @@ from partzoo.progress import ProgressCallback
 
 
 class ClassMeasurement(Measurement):
-    """A measurement of an encoder's features of the image alone or, with ``patches``, of the image and its patches."""
+    """An evaluation of an encoder's features of images alone or, with ``patches``, of images and their patches."""
 
     OPTIONS = ("patches", "augment")
 

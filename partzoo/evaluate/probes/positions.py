@@ -9,7 +9,7 @@ from partzoo.errors import ShapeError
 
 
 def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Compute PART's errors, in patch units, and those of the constant predictor.
+    """Compute the errors of PART's translations and of a constant predictor, in patches.
 
     The constant predictor returns 0, about which translations of unordered pairs are symmetric. For uniform
     positions in an image of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a

@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Bird:
-    """The annotation of one image, in the image's pixels."""
+    """File, class, bounding box and landmarks of one image of CUB; coordinates are in pixels."""
 
     file: Path
     category: int
@@ -88,7 +88,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """Read the value that a list has for each image's id; each image must have one line."""
+    """Read a list file that must have one line, with an image's id and its value, for each image."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
         raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")

@@ -23,7 +23,7 @@ GET = (
 
 @dataclass(frozen=True)
 class ForegroundProtocol:
-    """A protocol that measures a foreground against masks.
+    """A protocol that compares predicted foregrounds with masks.
 
     Attributes:
         name: name for ``partzoo eval --protocol``, and of the set.

@@ -86,7 +86,7 @@ def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Read PDiscoNet's preparation of the data, framed as in PartFormer, with the class of each image."""
+    """Read the data as prepared for PDiscoNet and framed as in PartFormer, with the class of each image."""
     check_split("partimagenet-partformer", split, SPLITS)
     data = need("partimagenet-partformer", data, ("newdset.txt", "train.json", f"train_{split}"), GET_PARTFORMER)
     images = _images(data / "train.json", data)

@@ -125,8 +125,8 @@ def sample_positions(
         size: height and width of the images in pixels; ``(T,)`` for signals.
         patch: side P of a patch in pixels.
         continuous: whether to draw real positions in [0, W - P]; otherwise whole pixels.
-        weights: ``(B, H, W)`` or ``(H, W)``, non-negative: density of the patches' centres. An object's mask draws
-            patches on the object, and its complement patches of the background. Images whose weights are zero at all
+        weights: ``(B, H, W)`` or ``(H, W)``, non-negative: density of the patches' centres. With an object's mask,
+            patches lie on the object, and with the complement on the background. Images whose weights are zero at all
             possible centres are sampled uniformly.
         generator: source of randomness, on ``device``.
         device: device of the positions.
@@ -320,7 +320,7 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
 
 
 def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Count the boxes that contain each pixel's centre; the sampling masks out pixels in no box.
+    """Count the boxes that contain each pixel's centre; pixels in no box are masked out by the sampling.
 
     Args:
         boxes: ``(B, N, 2D)``.

@@ -53,7 +53,7 @@ class SignalPreprocess:
 
 @dataclass(frozen=True)
 class SignalPartConfig:
-    """Configuration of a PART model of signals.
+    """Configuration of a PART model for signals.
 
     Attributes:
         dim, depth, heads: sizes of the transformer.
@@ -209,5 +209,5 @@ class SignalPart(Encoder):
 
 @register(family="part", config=SignalPartConfig())
 def part_vit1d(config: SignalPartConfig) -> SignalPart:
-    """PART over one-second patches of 30-second windows of six channels: the paper's EEG model, 12.9 M parameters."""
+    """PART on one-second patches of six-channel, 30-second windows: the paper's EEG model, 12.9 M parameters."""
     return SignalPart(config)

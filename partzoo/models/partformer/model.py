@@ -208,7 +208,7 @@ def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(parts=4, encoder="dino-vits8", compress="norm-relu", size=256, stride=2),
 )
 def partformer_vits8(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over DINO's ViT-S/8: the paper's model, for images of 256 pixels."""
+    """PartFormer on DINO's ViT-S/8: the paper's model, for images of 256 pixels."""
     return PartFormer(config)
 
 
@@ -217,5 +217,5 @@ def partformer_vits8(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(encoder="patchresnet14.tin", levels=(0, 1), compress="norm-relu", reconstruction=64),
 )
 def partformer_patchresnet14(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over both levels of the zoo's small residual network, for images of 128 pixels."""
+    """PartFormer on both feature levels of the zoo's small residual network, for images of 128 pixels."""
     return PartFormer(config)

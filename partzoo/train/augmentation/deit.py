@@ -116,5 +116,5 @@ def _policy(policy: str, colour: tuple[int, int, int], side: int):
 
 
 def _posterized(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """The highest ``bits`` of each channel; timm asks for 0..8 of them, of which Pillow 13 refuses 0."""
+    """Keep the highest ``bits`` bits of each channel; timm asks for 0 to 8 bits, and Pillow 13 refuses 0."""
     return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)

@@ -24,7 +24,7 @@ GROWING = ("backbone", "size", "patch_size")
 
 
 def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatial:
-    """Grow a ResNet with more blocks that has the features and relations of a smaller one.
+    """Grow a ResNet to more blocks, without changing its features and relations.
 
     Args:
         small: trained model in float32.

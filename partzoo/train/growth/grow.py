@@ -29,7 +29,7 @@ GROWING = ("dim", "depth", "heads")
 
 
 def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float = 0.5) -> Part:
-    """Grow a PART model of a larger configuration with the outputs of a smaller one.
+    """Grow a PART model to a larger configuration, without changing its outputs.
 
     Args:
         small: trained model in float32.

@@ -15,7 +15,8 @@ EDGE_WEIGHT = 4.0
 def structure_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Compute cross-entropy and intersection over union, both with more weight near the outline.
 
-    A pixel's weight is 1 + 4 |a - t|, where t is its target and a the mean target of a window of a quarter of the side.
+    A pixel's weight is ``1 + 4 |a - t|``, where ``t`` is its target and ``a`` the mean target in a window around it
+    whose side is a quarter of the image's.
 
     Args:
         logits: ``(B, 1, H, W)``.

@@ -59,7 +59,7 @@ def background_loss(background: Tensor, *, pool: int = 3) -> Tensor:
 
 
 def region_features(maps: Tensor, features: Tensor) -> Tensor:
-    """Compute the mean feature of each part's region, up to its length, which does not affect the cosine of equation 9.
+    """Compute each part region's mean feature, up to a positive factor, which does not affect the cosine of equation 9.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities.

@@ -25,7 +25,7 @@ class Task(nn.Module):
     Attributes:
         METHOD: name of the method in ``partzoo train``; empty if the task is only used from Python.
         TITLE: name of the method in the README; empty for the name of the architecture's family.
-        RECIPE: recipe to train by if none is named.
+        RECIPE: recipe to train with if none is named.
         CONFIG: configuration class of the architectures that the method trains.
         DATA: dataclass of options for reading the method's data.
         START: argument of ``train`` that names the model which training starts from, instead of the recipe's parent;
@@ -101,9 +101,9 @@ class Task(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute the loss of a batch.
 
-        Of several processes, each computes the loss of its images, in :class:`partzoo.system.ranks.SharedBatch`; the
-        mean over the processes must be the loss of the whole batch. What an image's term takes from other images goes
-        through :mod:`partzoo.system.ranks`.
+        With several processes, each computes the loss of its share of the images, in a
+        :class:`partzoo.system.ranks.SharedBatch`; the mean over the processes must equal the loss of the whole batch. A
+        term that combines several images must use the functions in :mod:`partzoo.system.ranks`.
 
         Args:
             pixels: uint8 images ``(B, 3, S, S)``, or the batches of another kind of data that :meth:`read` returns.

@@ -35,7 +35,7 @@ HELD_OUT = "held-out.json"
 
 
 class FinetuneTask(Task):
-    """A task that finetunes all weights by cross-entropy of the classes, from the class token, on augmented images.
+    """A task that finetunes all weights to classify augmented images from the class token, with cross-entropy.
 
     Args:
         model: network with a pretrained or a random encoder.

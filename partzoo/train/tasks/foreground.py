@@ -32,7 +32,7 @@ class ForegroundTask(Task):
         model: model to train.
         frozen: number of the encoder's first stages that, with the stem, are not trained.
         encoder_rate: learning rate of the encoder, as a share of the pyramid's.
-        teacher_weight: weight of an example whose mask a teacher drew.
+        teacher_weight: weight of an example whose mask was predicted by a teacher.
     """
 
     METHOD = "foreground"
@@ -76,7 +76,7 @@ class ForegroundTask(Task):
         return model
 
     def prepare(self, folder: str | Path, options: Any, examples: MaskedImages) -> None:
-        """Keep the examples, because each step needs their aspect ratios, and whether a teacher drew their masks."""
+        """Keep the examples: each step needs their aspect ratios, and whether a teacher predicted their masks."""
         self.examples = examples
 
     def rate_factor(self, name: str) -> float:

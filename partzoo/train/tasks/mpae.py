@@ -34,7 +34,7 @@ DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest random rotation, shift and s
 
 
 class MpaeTask(Task):
-    """A task of descriptor-based masked restoration (MPAE, section 3), with the defaults of the published code.
+    """A task that trains MPAE by descriptor-based masked restoration (section 3), with the published code's defaults.
 
     The paper's versions are ``pixels=0.5, perceptual=0.5, network_weights=(0, 0, 0, 0, 1)`` with VGG-19 (equation 3),
     ``pool=1`` (4 and 5) and ``over_regions=True`` (7). Its tables 4 to 6 vary a loss's weight to 0, ``mask_ratio``,

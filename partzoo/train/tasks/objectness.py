@@ -1,4 +1,4 @@
-"""Train an objectness head for a frozen encoder, on images without labels or masks.
+"""Train an objectness head on a trained encoder, with images that have neither labels nor masks.
 
 The teacher is the classical boundary prior of each image, weighted by its confidence; the student,
 :class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new student learns from the
@@ -47,7 +47,7 @@ CERTAIN = 0.9  # share of Otsu's threshold above which the teacher sees an objec
 
 @dataclass(frozen=True)
 class ObjectnessOptions(DataRecord):
-    """The choice of images that an objectness head is trained on.
+    """The images that an objectness head is trained on.
 
     Attributes:
         exclude: names of subfolders to leave out.
@@ -59,7 +59,7 @@ class ObjectnessOptions(DataRecord):
 
 
 class ObjectnessTask(Task):
-    """A task for an objectness head beside a trained encoder, which :func:`teach` trains instead of the common loop.
+    """A task that trains an objectness head on a trained encoder, with :func:`teach` instead of the common loop.
 
     Args:
         model: encoder with a head.
@@ -179,7 +179,7 @@ def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: in
 
 
 def _lessons(model: PatchResNetFg, images: Sequence[OpenedImage], seed: int, *, taught: bool, progress: bool) -> list:
-    """The lesson of each image, in the order of the images; several processes share the work."""
+    """Compute the lesson of each image, in the order of the images; several processes share the work."""
     rank, ranks = processes().process_index, processes().num_processes
     found = []
     for number in tqdm(range(rank, len(images), ranks), "lessons", disable=not progress or rank > 0):

@@ -20,7 +20,7 @@ from partzoo.train.tasks.base import Task
 
 
 class PartFormerTask(Task):
-    """A task of dual representation alignment (PartFormer, sections 3.1 to 3.3; equation 9).
+    """A task that trains PartFormer by aligning two representations (sections 3.1 to 3.3; equation 9).
 
     Args:
         model: model to train; the pretrained weights of a frozen encoder are loaded here.
