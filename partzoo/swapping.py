@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def swap_parts(
     model: str | nn.Module, a: Any, b: Any, parts: Sequence[int] | None = None, *, classes: int | None = None
 ) -> np.ndarray:
-    """Reconstruct an image by PartFormer's decoder, with some parts taken from another image.
+    """Reconstruct an image with PartFormer's decoder, taking the appearance of some parts from another image.
 
     Args:
         model: name of a PartFormer model, or the module.

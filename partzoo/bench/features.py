@@ -31,7 +31,7 @@ AUTOCAST = "bfloat16 autocast"
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """Return a case for every precision that is faster on this machine, with batches of four images of 224 pixels."""
+    """Return a case for each precision to measure on this machine, with batches of four images of 224 pixels."""
     devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
     names = ["test_vit"] if quick else ["vit_small_patch16_224", "vit_base_patch16_224"]
     found = []

@@ -131,7 +131,7 @@ def our_task(config: SpatialConfig) -> SpatialTask:
 
 
 def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:
-    """Return a function that takes a :class:`partzoo.train.tasks.spatial.SpatialTask` step in training's precision."""
+    """Return a function that takes one :class:`partzoo.train.tasks.spatial.SpatialTask` step, as in training."""
     device = default_device()
     task = our_task(config)
     optimizer = torch.optim.Adam(task.parameters(), lr=1e-3, fused=True)
@@ -146,7 +146,7 @@ def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:
 
 
 def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:
-    """Return a function that runs several steps in a row within a context."""
+    """Return a function that runs several steps one after the other, inside a context manager."""
 
     def steps() -> None:
         with around():

@@ -105,7 +105,7 @@ def vit_shape(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
 
 
 def model_over(backbone: Mapping[str, Tensor], known: Mapping[tuple[int, int, int], str], family: str) -> str:
-    """Return the name of the part model over a bare backbone by its :func:`vit_shape`; without one, the first known.
+    """Return the name of the part model on a backbone with this :func:`vit_shape`; for None, the first known.
 
     Raises:
         WeightsError: no known model is built on such a backbone.

@@ -126,7 +126,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of a published state dict, or of its part transformer alone, to this zoo's names.
 
     The background comes first, and the positions of part tokens are added to the part embeddings. The scale of cosines
-    is left out of models that compare by dot products.
+    is left out of models that compare vectors with dot products.
     """
     several = _several(state)
     found = {}

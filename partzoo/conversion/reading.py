@@ -38,7 +38,7 @@ def read_checkpoint(path: str | Path) -> Any:
     """Read a torch or safetensors file; its tensors are memory-mapped if the format allows.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another format, or contains code.
+        WeightsError: the file is missing, damaged, in an unknown format, or contains code.
     """
     path = Path(path).expanduser()
     if not path.is_file():

@@ -116,7 +116,8 @@ def rasterized(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         ``(height, width)`` bool: the union of the polygons, as pycocotools draws them.
 
     Raises:
-        UnusableError: coordinates are missing, not finite or far outside the image, or the runs are for another size.
+        UnusableError: coordinates are missing, not finite or far outside the image, or the runs are for a different
+            size.
         MissingExtraError: pycocotools, which draws polygons, is not installed.
     """
     if isinstance(segmentation, dict):

@@ -147,7 +147,7 @@ def _is_image(name: str) -> bool:
 
 
 def _files_of(path: Path) -> dict[str, Path | tuple[int, int]]:
-    """List a set's files by relative path, with the path of each, or its offset and length in the tar."""
+    """List a set's files: for each relative path, the file's path or its offset and length in the tar."""
     if path.is_dir():
         found = (file for name in ("images", "masks") for file in files_below(path / name, aliases=True))
         return {file.relative_to(path).as_posix(): file for file in found}

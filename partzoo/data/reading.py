@@ -20,7 +20,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image of a part protocol, cropped and resized by the protocol's rules.
+    """One image of a part protocol, cropped and resized as the protocol's rules say.
 
     Attributes:
         image: ``(H, W, 3)`` uint8.
@@ -223,7 +223,7 @@ def _between(values: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
 
 
 def squash_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """Resize labels ``(H, W)`` to ``(side, side)`` int64; cell i takes the label of pixel floor(i H / side)."""
+    """Resize labels ``(H, W)`` to ``(side, side)`` int64; cell ``i`` takes the label of pixel ``i * H // side``."""
     rows, columns = (np.arange(side) * length // side for length in mask.shape)
     return mask[rows[:, None], columns].astype(np.int64)
 

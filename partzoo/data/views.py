@@ -204,7 +204,7 @@ def patch_corners(
 
 @cache
 def _pairs_along(places: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all pairs of positions in one direction, those at least ``side`` apart, and the others."""
+    """Return all pairs of positions along one axis, then those at least ``side`` apart, then the remaining ones."""
     pairs = torch.cartesian_prod(torch.arange(places), torch.arange(places))
     apart = (pairs[:, 0] - pairs[:, 1]).abs() >= side
     return pairs, pairs[apart], pairs[~apart]
@@ -268,7 +268,7 @@ def random_colours(
     greyed: float = 0.2,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Augment the colours of images by random jitter and random conversion to grey.
+    """Augment the colours of images with random jitter and random conversion to grey.
 
     Args:
         pixels: ``(B, 3, H, W)`` float, 0..1.

@@ -109,7 +109,7 @@ def centred(layer: Tensor, score: Tensor) -> Tensor:
 
 
 def coherent(layer: Tensor, score: Tensor) -> Tensor:
-    """Average each of the unit features ``(C, h, w)`` with the similar ones on the same side of the outline.
+    """Average each of the unit features ``(C, h, w)`` with similar ones on the same side of the foreground's outline.
 
     This is one step of attention without learned weights. It smooths each part and keeps parts that look different
     apart; it raised the agreement with label maps on dev splits (docs/discovery.md). For grids of more than 32 x 32
@@ -135,7 +135,7 @@ def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
 
 
 def position(score: Tensor) -> Tensor:
-    """Encode the height and the distance from the middle, in standard deviations of the foreground, by :func:`angles`.
+    """Encode each cell's height and distance from the foreground's middle axis as unit vectors; see :func:`angles`.
 
     Left and right are not distinguished, so a mirrored image has the same parts.
     """

@@ -112,7 +112,7 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def maps(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
-        """Compute ``(K + 1, h, w)`` maps of background or foreground, and parts, which determine labels and scores."""
+        """Compute maps ``(K + 1, h, w)``, of background or foreground and then of parts, for labels and scores."""
 
     @abstractmethod
     def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:

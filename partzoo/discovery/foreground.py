@@ -132,7 +132,7 @@ def objectness(cells: Cells) -> np.ndarray:
 
 @method(features=True)
 def ncut(cells: Cells) -> np.ndarray:
-    """Split the cells into the two groups least linked by their features; the object is the extreme cell's group.
+    """Split the cells into two groups with little similarity; the object is the group with the most extreme cell.
 
     Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
     (TokenCut), CVPR 2022.
@@ -273,7 +273,7 @@ def _linked(regions: Regions) -> np.ndarray:
 
 
 def group_mean(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Average the values ``(N, D)`` with each label to ``(count, D)``; labels without values get zeros."""
+    """Average the values ``(N, D)`` of each label, to ``(count, D)``; labels without values get zeros."""
     counts = np.bincount(labels, minlength=count)
     sums = np.stack([np.bincount(labels, column, count) for column in values.T], axis=1)
     return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)

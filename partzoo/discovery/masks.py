@@ -18,7 +18,7 @@ HALF = 128  # value from which a pixel of a grey mask is foreground
 
 
 class Masks:
-    """Masks of images by index, opened on demand.
+    """The masks of several images, each opened when it is indexed.
 
     Args:
         source: mask in any form that :func:`open_mask` accepts, a sequence of masks for many images, or None.

@@ -85,7 +85,7 @@ class PartVocabulary:
         """Read a file written by :meth:`save`.
 
         Raises:
-            WeightsError: the file is missing, damaged, not a vocabulary, or of another version of partzoo.
+            WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
         """
         path = Path(path).expanduser()
         try:
@@ -111,7 +111,7 @@ class PartVocabulary:
 
 
 def _check_version(path: Path, written: str) -> None:
-    """Refuse files of other formats and versions, with a separate message for each."""
+    """Refuse files that are no vocabulary or have an unknown version, with a separate message for each."""
     number = written.removeprefix(FORMAT)
     if not written.startswith(FORMAT) or not number.isdecimal():
         raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass a file written by PartVocabulary.save.")

@@ -143,7 +143,7 @@ def f_measure(precision: np.ndarray, recall: np.ndarray, beta_squared: float = B
 
 
 def boundary_f(true: np.ndarray, found: np.ndarray) -> float:
-    """Compare the outlines of two masks: the harmonic mean of the shares near the other outline; 1 if neither has one."""
+    """Compare two masks' outlines: the harmonic mean of the shares near the other outline; 1 if neither has one."""
     radius = max(round(TOLERANCE * float(np.hypot(*true.shape))), 1)
     outlines = [_outline(mask) for mask in (true, found)]
     if not any(outline.any() for outline in outlines):

@@ -80,7 +80,7 @@ class Measurement(ABC):
 
     @abstractmethod
     def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
-        """Evaluate the model; return the runs for a record, and the number of images that they were measured on."""
+        """Evaluate the model; return the figures of every run, for the record, and the number of images."""
 
 
 def digest(model: nn.Module) -> str:

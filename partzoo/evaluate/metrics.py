@@ -232,7 +232,7 @@ def foreground_labels(scores: ArrayLike, axis: int = 0) -> np.ndarray:
 
 
 def labels_by_class(labels: ArrayLike, categories: ArrayLike, k: int, *, collide: bool = False) -> np.ndarray:
-    """Make part labels distinct across classes: part p of class c becomes c k + p; background stays 0.
+    """Make part labels distinct across classes: part ``p`` of class ``c`` becomes ``c * k + p``; background stays 0.
 
     Args:
         labels: ``(N, ...)`` integers 0..k.

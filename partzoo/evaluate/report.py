@@ -78,7 +78,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Return the figures of one protocol's records: models by name, floors last, K ascending.
 
     Raises:
-        UsageError: the records have another format, more than one protocol or split, or a model twice.
+        UsageError: the records have a different format, more than one protocol or split, or a model twice.
     """
     records = sorted(records, key=lambda r: (r.get("model") in FLOORS, r.get("model"), r.get("setting")))
     for record in records:

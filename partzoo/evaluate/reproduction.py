@@ -60,7 +60,7 @@ def cards(records: Mapping[str, WeightRecord], results: Results, written: Mappin
 
 
 def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
-    """Make a table of our figures on faces68 beside the papers' figures on their data.
+    """Make a table that compares our figures on faces68 with the papers' figures on their data.
 
     Args:
         results, written: as in :func:`cards`.

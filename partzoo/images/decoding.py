@@ -191,7 +191,7 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
     """Convert a tensor ``(H, W)`` or ``(C, H, W)`` to an array ``(H, W)`` or ``(H, W, C)``.
 
     Raises:
-        ShapeError: the tensor has another shape.
+        ShapeError: the tensor has a different shape.
     """
     if tensor.ndim == 3:
         if tensor.shape[0] not in (1, 3, 4):
@@ -212,7 +212,7 @@ def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np
         bits: depth of the data in uint16, or None if unknown.
 
     Raises:
-        ShapeError: the array has another shape.
+        ShapeError: the array has a different shape.
         ImageError: the dtype or the values are not valid for an image.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):

@@ -66,7 +66,7 @@ class SeparableBlock(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """A block of expansion, depthwise convolution and linear projection, added to the input if the shapes agree.
+    """A block that expands, convolves depthwise and projects its input, and adds it to the result if the shapes agree.
 
     Source: Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018.
     """

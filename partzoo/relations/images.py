@@ -57,7 +57,7 @@ def relate_images(
 
     Raises:
         ImageError: an image cannot be read.
-        UsageError: the numbers of images do not agree, or the model is of another family.
+        UsageError: the numbers of images do not agree, or the model belongs to a different family.
 
     Source: Spatial Reasoning (Albert, Eskofier, Zanca 2024), section 3.2.
     """

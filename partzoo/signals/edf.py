@@ -238,7 +238,7 @@ def _has_range(file: Path, signal: EdfSignal) -> bool:
 
 
 def _scale(file: Path, signal: EdfSignal) -> tuple[float, float]:
-    """Return gain and offset: microvolts = gain * stored + offset."""
+    """Return gain and offset: ``microvolts = gain * stored + offset``."""
     if not _has_range(file, signal):
         return 1.0, 0.0
     low, high, least, most = _limits(file, signal)

@@ -147,7 +147,7 @@ def window_starts(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def normalized(windows: np.ndarray) -> np.ndarray:
-    """Normalize each channel of each window ``(n, C, T)`` to mean 0 and deviation 1; silent channels become 0.
+    """Normalize each channel of each window ``(n, C, T)`` to mean 0, standard deviation 1; silent channels become 0.
 
     A channel is silent if it does not vary, or has less than ``SILENT`` of the deviation of its louder windows.
 

@@ -33,7 +33,7 @@ class MaskedOptions(DataRecord):
         unlabelled: tars or folders of images without masks, inside the data folder.
         every: for each of ``unlabelled``, a step n: every n-th image is used.
         teacher: model that predicts masks for ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
-        sure: lowest confidence at which a mask by the teacher is used.
+        sure: lowest confidence at which a teacher's mask is used.
         teacher_share: share of a batch that comes from ``unlabelled``; 1 if there are no sets.
         report_only: sets that may not be trained on at all. Images that nearly equal one of theirs, or one
             of another split of ``sets`` or of ``evaluated``, are left out.
@@ -57,7 +57,7 @@ class MaskedImages(Examples):
     """Images and masks in memory, squashed to squares.
 
     Attributes:
-        labels: ``(N,)``, number of each example, by which a task finds its ``aspects`` and ``taught``.
+        labels: ``(N,)``, index of each example, with which a task looks up its ``aspects`` and ``taught``.
         aspects: ``(N,)`` float32, width divided by height of each image before it became a square.
         taught: ``(N,)`` bool, whether a teacher predicted the mask.
     """
@@ -76,7 +76,7 @@ class MaskedImages(Examples):
         return self._pixels[indices]
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Yield batches drawn with replacement, each set by its share; they depend only on seed and position."""
+        """Yield batches drawn with replacement, with each set's share of images; they depend only on seed and position."""
         while True:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
             yield torch.multinomial(self._weights, batch_size, replacement=True, generator=generator)

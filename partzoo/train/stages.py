@@ -108,7 +108,7 @@ def sample_efficiency(
         seeds: number of random seeds, 0..seeds-1, of subjects, weights and order.
         scratch: whether to train a model of the same size from random weights as well, for equally long.
         test_subjects: number of held-out subjects, the same for all training runs; at most as many as in pretraining.
-        windows: number of labelled windows of each night, drawn by the seed; None means all, as in the paper.
+        windows: number of labelled windows of each night, drawn with the seed; None means all, as in the paper.
         masked: see :class:`StagesTask`.
         cache: folder for prepared nights; empty means ``signals`` in partzoo's cache folder.
         progress: function that is called with each new row.
@@ -167,7 +167,7 @@ def sample_efficiency(
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
-    """Select at most ``windows`` windows of each night, drawn by the seed and the night's name."""
+    """Select at most ``windows`` windows of each night, drawn at random from the seed and the night's name."""
     found = []
     for night in nights:
         rng = np.random.default_rng([seed, *night.record.encode()])
@@ -177,7 +177,7 @@ def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compute mean and sample standard deviation of kappa over the seeds, by number of subjects and start."""
+    """Compute mean and sample standard deviation of kappa over the seeds, for each number of subjects and start."""
     groups: dict[tuple[int, str], list[float]] = {}
     for row in rows:
         groups.setdefault((int(row["subjects"]), row["initial"]), []).append(float(row["kappa"]))

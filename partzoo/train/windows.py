@@ -53,7 +53,7 @@ class SignalOptions(DataRecord):
 
 
 class WindowSet(Examples):
-    """The windows of several nights.
+    """Training windows from several nights.
 
     Args:
         nights: windows of each night, ``(n, C, T)`` floats, in memory or mapped from disk.

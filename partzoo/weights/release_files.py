@@ -166,7 +166,7 @@ def check_golden(model: Released, recorded: dict[str, Any], tolerance: float = 1
         The largest difference found, as a share of the output's rms.
 
     Raises:
-        WeightsError: the difference is larger, or the output has another shape.
+        WeightsError: the difference is larger, or the output has a different shape.
     """
     name = getattr(model, "architecture", type(model).__name__)
     found = golden(model, recorded["input"]["shape"], recorded["input"]["seed"])

@@ -133,7 +133,7 @@ class Tally:
         self._fit.append(self._place(example, scores))
 
     def count(self, example: Example, scores: np.ndarray, mirror: np.ndarray | None = None) -> np.ndarray:
-        """Add one reported image with scores ``(k + 1, h, w)``, background first, and return its label map.
+        """Count an image of the report split, with scores ``(k + 1, h, w)``, background first; return its label map.
 
         ``mirror`` holds the scores of the mirror image, if the protocol asks for them.
         """
@@ -188,7 +188,7 @@ class Tally:
         return found
 
     def errors(self) -> np.ndarray:
-        """Return each landmark's error in each reported image, ``(N, L)`` in per cent, NaN where it does not count."""
+        """Return each landmark's error in each reported image, ``(N, L)`` in per cent; NaN if it is not counted."""
         return landmark_error(self._rules, _joined(self._fit), _joined(self._report), self._side)
 
     @property

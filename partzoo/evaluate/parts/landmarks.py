@@ -37,7 +37,8 @@ def labels_at(labels: ArrayLike, points: ArrayLike) -> np.ndarray:
 def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndarray:
     """Return the label of the grid cell under each point, as in the published code of MPAE and PartFormer.
 
-    The cell is rint(p / side * G - 1/2), ties to even. Outside the frame the published code takes the maps to be zero,
+    The cell is ``rint(p / side * G - 1/2)``, ties to even. Outside the frame the published code takes the maps to be
+    zero,
     and their arg-max to be the first foreground channel; there the label is 1, with and without background.
 
     Args:
@@ -51,7 +52,7 @@ def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndar
     Raises:
         ShapeError: the shapes do not agree.
 
-    Source: ``grid_sample`` with mode nearest, ``align_corners=False`` and zero padding, at 2 p / side - 1.
+    Source: ``grid_sample`` with mode nearest, ``align_corners=False`` and zero padding, at ``2 p / side - 1``.
     """
     labels = np.asarray(labels)
     if labels.ndim == 3 and labels.shape[1] != labels.shape[2]:
@@ -135,7 +136,7 @@ class LandmarkRegression:
         landmarks: ``(N, L, 2)`` x, y in pixels.
         visible: ``(N, L)`` bool; None means that all are visible.
         active: ``(N, K)`` bool, parts that count as present; None counts all whose centroid is not NaN.
-        standardize: False centres by present parts alone, which is least squares with intercept. True follows the
+        standardize: False centres with the present parts alone, which is least squares with intercept. True follows the
             published code: z-scores from all centroids, including inactive parts; absent parts are 0; no intercept.
             The two differ only if parts are inactive or centroids are collinear.
 

@@ -30,7 +30,7 @@ def classify_figures(
     limit: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Measure frozen features: the mean patch token of every image, at the model's size and normalization.
+    """Classify images from frozen features: the mean patch token of each image, at the model's size and normalization.
 
     ``knn`` is a weighted vote of the 20 nearest training images, ``linear`` is fitted in closed form, and both
     are the same for every seed; ``linear_sgd`` is trained with the settings in the protocol's ``probe``, once for each

@@ -63,9 +63,10 @@ def part_positions(
         limit: number of images to use, the first ones; None uses all.
 
     Returns:
-        ``mse_x``, ``mse_y`` and ``distance`` in patches, the same for the constant predictor, ``loss``, and the
-        ``antisymmetry`` of the predictions beside ``random_antisymmetry``, that of unrelated pairs of patches. A model
-        with four targets adds ``mse_w`` and ``mse_h`` for the relative sizes, beside those of predicting their mean.
+        ``mse_x``, ``mse_y`` and ``distance`` in patches, the same for the constant predictor, ``loss``, the
+        ``antisymmetry`` of the predictions, and ``random_antisymmetry``, which is computed from unrelated pairs of
+        patches. A model with four targets adds ``mse_w`` and ``mse_h`` for the relative sizes, and the same for a
+        predictor of their mean.
 
     Source: PART, sections 5.1 (figure 6) and 5.3 (table 5).
     """

@@ -33,7 +33,7 @@ class LinearClassifier(NamedTuple):
         return torch.cat([linear(x.to(self.weight.dtype), self.weight, self.bias).argmax(1) for x in chunks])
 
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
-        """Compute the share of features ``(N, C)``, in per cent, classified as in ``labels`` (N,)."""
+        """Compute the share of features ``(N, C)``, in per cent, whose class equals the one in ``labels`` (N,)."""
         return 100 * (self.classify(features) == labels).double().mean().item()
 
 
@@ -63,7 +63,7 @@ class _Moments:
 
 
 def ridge(features: Tensor, labels: Tensor, penalty: float) -> LinearClassifier:
-    """Fit a ridge regression to one-hot targets, by the normal equations in float64.
+    """Fit a ridge regression to one-hot targets, by solving the normal equations in float64.
 
     Args:
         features: ``(N, C)``, any float dtype.
@@ -107,7 +107,7 @@ def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
 def logistic(
     features: Tensor, labels: Tensor, penalty: float, *, steps: int = 500, tolerance: float = 1e-6
 ) -> LinearClassifier:
-    """Fit a multinomial logistic regression by full-batch L-BFGS with strong Wolfe line search.
+    """Fit a multinomial logistic regression, with full-batch L-BFGS and strong Wolfe line search.
 
     Args:
         features: ``(N, C)``; computation uses their dtype.
@@ -155,8 +155,8 @@ def logistic(
 class SgdProbe:
     """A linear layer on frozen features, trained on mini-batches, one epoch at a time.
 
-    The defaults follow the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay, and the last
-        epoch rather than the best.
+    The defaults follow the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay or early
+        stopping.
 
     Args:
         channels, classes: number of features and of classes.
@@ -248,7 +248,7 @@ def sgd_probe(
         test_features: ``(M, C)``.
         test_labels: ``(M,)``.
         epochs: number of passes over the training images.
-        standardize: whether to give each channel mean 0 and deviation 1 over the training images.
+        standardize: whether to give each channel mean 0 and standard deviation 1 over the training images.
         seed: random seed of the layer's weights and of the order of the examples.
         **options: other arguments of :class:`SgdProbe`.
 

@@ -54,7 +54,8 @@ def patch_figures(
         test images.
 
     Raises:
-        UsageError: the model is of another family, a number of patches is not available, or the data is missing.
+        UsageError: the model belongs to a different family, a number of patches is not available, or the data is
+            missing.
 
     Source: Spatial Reasoning, sections 3.3 and 4.3, table 1 and figure 4.
     """

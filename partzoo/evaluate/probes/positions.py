@@ -40,7 +40,7 @@ def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
 
 
 def antisymmetry(predicted: Tensor, back: Tensor | None = None) -> float:
-    """Compute the mean length of t_ij + t_ji over all pairs of different patches, in patches: 0 if translations agree.
+    """Compute the mean length of ``t_ij + t_ji`` over all pairs of different patches, in patches: 0 if they agree.
 
     Args:
         predicted: ``(..., N, N, 2)`` or ``(..., N, N, 4)`` translations from patch i to patch j, N > 1.

@@ -14,7 +14,7 @@ from partzoo.data.reading import Example
 
 @dataclass(frozen=True)
 class LandmarkError:
-    """The rules by which a protocol measures its normalized mean error.
+    """How a protocol computes its normalized mean error.
 
     Attributes:
         scale: length that divides the errors: ``"inter-ocular"`` (points 0 and 1), ``"box"`` (x by the box's

@@ -57,7 +57,7 @@ def load(data: str | Path, split: str, side: int = 448) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by side / (side - 1)."""
+    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by ``side / (side - 1)``."""
     return _birds(data, split, partial(_partformer_example, side=side))
 
 
@@ -88,7 +88,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """Read a list file that must have one line, with an image's id and its value, for each image."""
+    """Read a list file with an image's id and a value on each line; every image must occur."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
         raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")

@@ -16,7 +16,7 @@ _NO_VALUE = {"16": -(1 << 15), "24": -(1 << 23), "32": -(1 << 31), "80": -(1 << 
 
 @dataclass(frozen=True)
 class Header:
-    """The contents of a ``.hea`` file: physical value = (stored value - baseline) / gain.
+    """The contents of a ``.hea`` file: ``physical value = (stored value - baseline) / gain``.
 
     Attributes:
         rate: samples per second.

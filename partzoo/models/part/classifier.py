@@ -110,7 +110,7 @@ class PartClassifier(Encoder):
 
     @classmethod
     def from_part(cls, part: Part, **config: Any) -> PartClassifier:
-        """Make a network for finetuning from a PART model's encoder; other parameters are random, by torch's generator.
+        """Make a network for finetuning from a PART model's encoder; other parameters are drawn from torch's generator.
 
         Args:
             part: the pretrained model, which is not changed; its relative encoder is not used.
@@ -243,7 +243,7 @@ def _attend_in_windows(
 
 @register(family="part", config=PartClassifierConfig(dim=64, depth=6, heads=1))
 def part_classifier_vitn8(config: PartClassifierConfig) -> PartClassifier:
-    """Classifier with 64 channels and 6 blocks, for 64-pixel images and patches of 8 pixels, from PART or from scratch."""
+    """Classifier with 64 channels and 6 blocks for 64-pixel images, patches of 8 pixels, from PART or from scratch."""
     return PartClassifier(config)
 
 

@@ -73,7 +73,7 @@ def sample(
 
     Raises:
         UsageError: the sampling is unknown, or a number is out of range.
-        ShapeError: the images are smaller than a patch, or the weights have another size.
+        ShapeError: the images are smaller than a patch, or the weights differ from them in size.
 
     Source: PART, section 4, "Sampling", section 5.1 (ii), figure 7.
     """
@@ -236,8 +236,8 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
 def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     """Resize the content of boxes to patches of P pixels, with antialiasing.
 
-    Along each axis, a triangle filter is applied. Its width is the factor of reduction, and it reads the whole
-    image, as in Pillow's ``resize(..., BILINEAR, box=...)``. For boxes of P pixels the result equals
+    Along each axis, a triangle filter is applied. Its width is the factor of reduction, and it extends beyond the box
+    into the image, as in Pillow's ``resize(..., BILINEAR, box=...)``. For boxes of P pixels the result equals
     :func:`gather_patches`.
 
     Args:
@@ -284,7 +284,7 @@ def relative_targets(positions: Tensor, patch: int, pairs: Tensor | None = None)
         pairs: ``(B, S, 2)`` as (reference, target); None means all N * N, row by reference.
 
     Returns:
-        ``(B, S, D)`` float32, (x_target - x_reference) / patch and the same for y; S = N * N without pairs.
+        ``(B, S, D)`` float32, ``(x_target - x_reference) / patch`` and the same for y; S = N * N without pairs.
 
     Source: PART, section 4, "Objective".
     """
@@ -300,8 +300,8 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
         sizes: whether to include relative sizes.
 
     Returns:
-        ``(B, S, D)`` float32, (x_target - x_reference) / w_reference and the same for y with h; with ``sizes``
-        ``(B, S, 2D)``, then w_target / w_reference and h_target / h_reference.
+        ``(B, S, D)`` float32, ``(x_target - x_reference) / w_reference`` and the same for y with h; with ``sizes``
+        ``(B, S, 2D)``, then ``w_target / w_reference`` and ``h_target / h_reference``.
 
     Source: PART, section 4, "Objective", and section 5.1 (ii).
     """

@@ -80,7 +80,7 @@ class SignalPartConfig:
 class SignalPart(Encoder):
     """A transformer over a set of patches of a signal, with a relative encoder, or with positions and a classifier.
 
-    Windows are ``(B, channels, size)``, each channel with mean 0 and deviation 1.
+    Windows are ``(B, channels, size)``, each channel with mean 0 and standard deviation 1.
     """
 
     preprocess: Any  # a SignalPreprocess, which raises an error if code for images reads it

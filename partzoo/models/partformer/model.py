@@ -42,7 +42,7 @@ class PartFormerConfig:
             with batch norm before or after the ReLU.
         dim: number of channels of the features and the part representations.
         tau: factor of the dot products in the softmax.
-        cosine: whether to compare by cosine similarity, with a learned factor instead of ``tau``.
+        cosine: whether to compare with cosine similarity, and a learned factor instead of ``tau``.
         classes: 0 for images of one category; otherwise each class has separate parts, the background is shared, and
             positions are learned.
         size: side of the images in pixels.

@@ -194,7 +194,7 @@ class Spatial(Encoder):
             ``(B, (patches + 1) * F)``: the image, then its patches in the order of :meth:`windows`.
 
         Raises:
-            ShapeError: the images have another size.
+            ShapeError: the images have a different size.
             UsageError: the number of patches is not available, or the model's patches are additive.
 
         Source: section 3.3; for the choice of patches, section 4.3.

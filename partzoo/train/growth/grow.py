@@ -66,7 +66,7 @@ def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) ->
     """Grow a model from weights, given by name or file.
 
     Raises:
-        UsageError: the weights are of another method, or cannot grow into this model.
+        UsageError: the weights were trained with a different method, or cannot grow into this model.
         WeightsError: the weights cannot be read.
     """
     small = load(name, device="cpu", dtype="float32")

@@ -23,7 +23,7 @@ def structure_loss(logits: Tensor, target: Tensor) -> Tensor:
         target: the same shape, 0..1.
 
     Returns:
-        ``(B,)``: weighted mean cross-entropy plus 1 - weighted soft IoU.
+        ``(B,)``: weighted mean cross-entropy plus one minus the weighted soft IoU.
 
     Source: Wei, Wang and Huang, "F3Net: fusion, feedback and focus for salient object detection", AAAI 2020,
     section 3.4 (pixel position aware loss; there with weight 5 and a fixed window).

@@ -16,7 +16,7 @@ from partzoo.train.tasks.base import Task
 
 @functools.cache
 def methods() -> dict[str, type[Task]]:
-    """Return every method's task by the method's name, in alphabetical order."""
+    """Return a dictionary from the name of each method to its task, in alphabetical order."""
     modules = [importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)]
     classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
     tasks = {kind.METHOD: kind for kind in classes if issubclass(kind, Task) and kind.METHOD}

@@ -106,7 +106,7 @@ class Task(nn.Module):
         term that combines several images must use the functions in :mod:`partzoo.system.ranks`.
 
         Args:
-            pixels: uint8 images ``(B, 3, S, S)``, or the batches of another kind of data that :meth:`read` returns.
+            pixels: uint8 images ``(B, 3, S, S)``, or batches of whatever data :meth:`read` returns.
             labels: ``(B,)`` int64, or None.
             done: share of the budget that is spent, 0..1.
             generator: source of random numbers on the images' device.

@@ -171,14 +171,14 @@ class MpaeTask(Task):
         return foreground_loss(foreground, self.group if grouped else None, pool=self.pool, every_image=grouped)
 
     def _semantic(self, foreground: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
-        """Compute equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
+        """Compute the semantic loss (equation 7) in the maps' precision: in bfloat16, logits are off by a tenth."""
         with torch.autocast(foreground.device.type, enabled=False):
             regions = region_features(foreground, features.to(foreground.dtype))
             descriptors, present = descriptors.to(foreground.dtype), present_parts(foreground)
             return semantic_loss(regions, descriptors, present, **self.semantics)
 
     def _difference(self, restored: Tensor, x: Tensor) -> Tensor:
-        """Compute equation 3, at the size of the restored images."""
+        """Compute the restoration loss (equation 3) at the size of the restored images."""
         restored = restored.float()
         target = interpolate(x.float(), restored.shape[-2:], mode="bilinear", align_corners=False)
         difference = self.pixels * l1_loss(restored, target)

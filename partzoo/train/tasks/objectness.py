@@ -92,7 +92,7 @@ class ObjectnessTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: PatchResNetFgConfig, parent: str | None) -> PatchResNetFg:
-        """Return the parent with an untrained head beside it.
+        """Return the parent with an untrained objectness head.
 
         Raises:
             UsageError: there is no parent, or the configuration differs from the parent's.
@@ -232,7 +232,7 @@ def _steps(options: LoopOptions) -> int:
 
 
 def with_objectness(encoder: Model, hidden: int = 32) -> PatchResNetFg:
-    """Return the encoder with an untrained head beside it."""
+    """Return the encoder with an untrained objectness head."""
     entry = find(f"{encoder.architecture}-fg")
     config = dataclasses.replace(entry.config, **dataclasses.asdict(encoder.config), hidden=hidden)
     model = cast(PatchResNetFg, build(entry, config))

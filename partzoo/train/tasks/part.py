@@ -16,7 +16,7 @@ from partzoo.train.tasks.base import Task
 
 
 class PartTask(Task):
-    """A task that predicts relative positions of random patches (PART, section 4), and relative sizes (section 5.1).
+    """A task that trains PART to predict relative positions (section 4) and sizes (section 5.1) of random patches.
 
     Sizes are predicted if the model's configuration has four targets.
 

@@ -16,7 +16,7 @@ from partzoo.train.windows import SignalOptions, WindowSet, read_windows
 
 
 class PartSignalsTask(Task):
-    """A task that predicts relative time shifts of randomly sampled patches (PART, sections 5.2 and 8.1).
+    """A task that trains PART to predict the time shifts between randomly sampled patches (sections 5.2 and 8.1).
 
     Args:
         model: PART model with encoder and relative encoder.

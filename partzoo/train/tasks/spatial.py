@@ -19,8 +19,8 @@ class SpatialTask(Task):
     Args:
         model: Spatial Reasoning model with backbone and relation module.
         views, patches, patch_negatives, apart: arguments of :class:`partzoo.models.spatial.pairs.PairSampler`.
-        alpha: weight of the position error: 2 is the paper's sum over both coordinates, 1 the mean of the published
-            code.
+        alpha: weight of the position error: 2 gives the sum over both coordinates, as in the paper, and 1 their mean,
+            as in the published code.
         focus: gamma of the focal loss: 2 in published relational reasoning, 0 for plain cross-entropy.
     """
 
