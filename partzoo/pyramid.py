@@ -142,7 +142,7 @@ def feature_pyramid(
 
 
 def _level(dim: int, doublings: int, out_channels: int) -> nn.Sequential:
-    """Build the layers from the encoder's map to one ``2 ** doublings`` times as fine, with the pyramid's channels."""
+    """Build layers that make the encoder's map ``2 ** doublings`` times as fine, with the pyramid's channels."""
     steps: list[nn.Module] = []
     for number in range(doublings):
         steps += [ChannelNorm(dim, eps=1e-6), nn.GELU()] if number else []

@@ -94,7 +94,7 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
 
 @torch.inference_mode()
 def _agreement(model: Encoder, reference: Encoder, x: Tensor) -> dict[str, Any]:
-    """Compute the mean cosine between the patch tokens of both sides, and the share of pixels with the same part."""
+    """Compare both sides: the mean cosine between their patch tokens, and the share of pixels with the same part."""
     mine, true = model.encode(x), reference.encode(x)
     centres = spherical_kmeans(true.patch.flatten(0, 1), PARTS, seed=0).centres
     same = _parts(mine, centres, x) == _parts(true, centres, x)

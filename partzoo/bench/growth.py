@@ -89,7 +89,7 @@ WORKS: dict[str, Callable[[Path, nn.Module], Any]] = {"extract_features": _extra
 
 
 def cost(work: str, folder: Path, model: str) -> dict[str, float]:
-    """Do the work in this process; report the seconds per image and the largest rise of its memory in MiB."""
+    """Do the work in this process; report the seconds per image and how much memory it added at most, in MiB."""
     encoder = load(model)
     began = time.perf_counter()
     mebibytes = rise(lambda: WORKS[work](folder, encoder))

@@ -67,7 +67,7 @@ class PlainMpae(nn.Module):
         self.extractor = _plain(model.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` of the trained size."""
+        """Compute part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` that have the training size."""
         features = self.compress(self.encoder.encode(x).maps())
         features = interpolate(features, x.shape[-2:], mode="bilinear", align_corners=False)
         similarity = self.extractor(x) @ features.flatten(2)
@@ -107,7 +107,7 @@ def outcomes(quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
 
 
 def memory(side: str, quick: str = "") -> float:
-    """Return the largest rise of this process's memory in one inference, in MiB.
+    """Return how much memory one inference adds to this process at most, in MiB.
 
     ``side`` is ``"peer"`` or the precision of our forward.
     """
@@ -175,7 +175,7 @@ def _peer(model: Mpae, x: Tensor) -> Callable[[], Tensor]:
 
 
 def _agreement(ours: Tensor, peer: Tensor) -> dict[str, float]:
-    """Compute the mean cosine between both sides' part probabilities, and the share of pixels with the same part."""
+    """Compare both sides: the mean cosine between part probabilities, and the share of pixels with the same part."""
     return {
         "cosine": round(cosine_similarity(ours, peer, dim=1).mean().item(), 6),
         "part_agreement_percent": round(100 * (ours.argmax(1) == peer.argmax(1)).float().mean().item(), 3),

@@ -95,7 +95,7 @@ def plain_pairs(features: Tensor, places: Tensor, count: int) -> tuple[Tensor, T
 
 
 def plain_batch(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Return a function that makes a step's rows, view by view and then patch by patch, and the patches' positions."""
+    """Return a function that makes a batch, view by view and then patch by patch, with the patches' positions."""
     made = PlainViews(config)
 
     def batch() -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from partzoo.errors import PartzooError, UsageError
 
 
 class Command(click.Command):
-    """A command with ``--debug``."""
+    """A command with the option ``--debug``."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

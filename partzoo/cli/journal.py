@@ -95,7 +95,7 @@ def unfinished(path: Path) -> Path:
 
 
 def file_for(folder: Path, source: str, suffix: str) -> Path:
-    """Return a file in ``folder`` for one image's result; its name does not depend on the other images."""
+    """Return the path in ``folder`` for one image's result; its name does not depend on the other images."""
     return folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:32]}{suffix}"
 
 

@@ -155,7 +155,7 @@ def _prefix(state: Mapping[str, Tensor]) -> str:
 
 
 def _known(bare: Mapping[str, Tensor]) -> Mapping[tuple[int, int, int], str]:
-    """Return the architectures that a backbone may belong to, by shape.
+    """Return the architectures that have a backbone of these shapes.
 
     MAE and MoCo v3 have fixed sine positions, which are zero for the class token. The first quarter of the channels
     holds the sines of the column in MAE and of the row in MoCo, so these channels at the second patch of the first row

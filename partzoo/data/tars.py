@@ -11,7 +11,7 @@ from partzoo.images.opening import SUFFIXES
 
 
 def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, bytes]:
-    """Read the encoded images of a tar, by name.
+    """Read the encoded images in a tar, as a dictionary by name.
 
     Args:
         file: tar file, compressed or not.

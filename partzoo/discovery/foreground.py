@@ -235,7 +235,7 @@ def superpixels(lab: np.ndarray) -> Regions:
 
 
 def colour_distance(regions: Regions) -> np.ndarray:
-    """Compute the distances ``(n, n)`` between the regions' colours, in sigmas."""
+    """Compute the distances ``(n, n)`` between the regions' colours, in units of the prior's sigma."""
     return pairwise(regions.lab) / SIGMA
 
 
@@ -298,7 +298,7 @@ def halved_at(values: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def otsu(values: np.ndarray) -> float:
-    """Return the threshold that leaves the least variance within the two sides (Otsu, 1979)."""
+    """Return the threshold that minimizes the variance within the two sides (Otsu, 1979)."""
     ordered = np.sort(values, axis=None).astype(np.float64)
     if ordered[0] == ordered[-1]:
         return 0.5

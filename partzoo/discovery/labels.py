@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def argmax(maps: Tensor) -> np.ndarray:
-    """Return the arg-max ``(h, w)`` of ``(K, h, w)`` maps, the first of equals; much faster than Tensor.argmax."""
+    """Return the arg-max ``(h, w)`` of ``(K, h, w)`` maps, the lowest if equal; much faster than Tensor.argmax."""
     best, winner = maps[0].clone(), np.zeros(maps.shape[1:], np.uint16)
     for number, each in enumerate(maps[1:], 1):
         winner[(each > best).numpy()] = number

@@ -151,7 +151,7 @@ def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> 
 
 
 class Kept:
-    """Cache of the networks' outputs by image index, so that labelling need not run the networks again.
+    """A cache of network outputs for each image, so that labelling need not run the networks again.
 
     It takes at most ``KEPT_BYTES`` of memory, however many images there are; the networks run twice on the others.
     """

@@ -22,7 +22,7 @@ def interval(values: np.ndarray) -> list[float]:
 
 
 def table_interval(tables: Mapping[int, Contingency], figure: Callable[[Contingency], float]) -> list[float]:
-    """Compute the confidence interval of a figure that is computed from the sum of the groups' tables.
+    """Compute the confidence interval of a figure that is a function of the groups' summed tables.
 
     Args:
         tables: contingency table of each group.

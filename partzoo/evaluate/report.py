@@ -135,10 +135,8 @@ def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = F
     """Make a Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
 
     The best value of each K, floors included, is bold, and so are all values that look the same when rounded. A metric
-    whose floor was
-    measured under the same name with the prefix ``constant_`` or ``random_`` shows it in brackets. Columns without
-    content (K where there
-    are no parts, settings where all are the default) are left out.
+    whose floor was measured under the same name with the prefix ``constant_`` or ``random_`` shows it in brackets.
+    Columns without content (K where there are no parts, settings where all are the default) are left out.
 
     Args:
         figures: rows of one protocol; those without any of the metrics are left out.

@@ -32,7 +32,7 @@ def measured() -> set[str]:
 
 
 def own_figures(record: WeightRecord) -> dict[str, Any]:
-    """Return a record's figures by name, without those that are floors of others."""
+    """Return a record's figures by name, leaving out floors."""
     return {
         each["name"]: each["value"]
         for each in record.metrics
@@ -109,7 +109,7 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
 
 
 def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) -> tuple[list[str], str]:
-    """Return one figure's cells, in the order of ``HEAD``, and the command that measured ours."""
+    """Return the table cells for one figure, in the order of ``HEAD``, and the command that measured ours."""
     metric, protocol, k = asked["metric"], asked["from"], asked.get("k")
     if protocol == "manifest":
         found = {each["name"]: each for each in record.metrics}

@@ -154,7 +154,7 @@ def evaluate_all(
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the models and settings of ``partzoo eval --all``: floors, and the weights recorded as ``measured``.
+    """Return the models and settings for ``partzoo eval --all``: floors, and the weights recorded as ``measured``.
 
     The default model of ``discover_parts`` and the floor that uses only colour and position are included with every
     foreground method that does not depend on the encoder. Foreground protocols also measure encoders with an objectness
@@ -216,7 +216,7 @@ def measurement_of(protocol: str) -> type[Measurement]:
 
 
 def _can_give(model: str, k: int | None) -> bool:
-    """Return whether a released model or a floor can find k parts; None is the number that it has learned."""
+    """Return whether a released model or a floor can find k parts; None stands for the number that it has learned."""
     record = manifest().get(model)
     known = record.config.get("parts") if record else None
     return k is not None if known is None else k is None or k <= known

@@ -1,4 +1,4 @@
-"""``load``: parse a model's name into a :class:`Source`, read the weights, build the module and move it."""
+"""``load``: parse a model's name into a :class:`Source`, read the weights and build the module on its device."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """Compute ``(side * side, width)``: sines and cosines of the column in the first half, of the row in the second."""
+    """Compute position embeddings ``(side * side, width)``: sines and cosines, of the column and then of the row."""
     omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * omega
     line = torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -79,7 +79,7 @@ def to_coco(
 
 
 def joined(several: Sequence[dict]) -> dict:
-    """Join COCO datasets that share their categories into one, with ids from 1 in their order."""
+    """Join COCO datasets with the same categories into one, and number its ids from 1."""
     images: list[dict] = []
     annotations: list[dict] = []
     for dataset in several:
@@ -92,7 +92,7 @@ def joined(several: Sequence[dict]) -> dict:
 
 
 def _file_name(source: str, folder: str | os.PathLike | None) -> str:
-    """Return an image's path in the form that COCO's readers join to the folder of their dataset."""
+    """Return an image's path for COCO, relative to the dataset's folder if the image is inside it."""
     if folder is None or not source or "://" in source:
         return source
     path, base = Path(os.path.abspath(source)), Path(os.path.abspath(folder))

@@ -49,8 +49,7 @@ def relate_images(
             or one and many.
         model: name of a Spatial Reasoning model, or the module; None uses ``spatial-resnet32.tin``.
         patches: whether the images are patches cut out of larger ones. This matters only to models trained on additive
-            patches,
-            which place a patch on an empty image.
+            patches, which place a patch on an empty image.
 
     Returns:
         One relation for two images, otherwise a list with one relation for each pair.

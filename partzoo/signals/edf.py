@@ -155,7 +155,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
 
 
 def _text(field: bytes) -> str:
-    """Decode a field of the header; the format's ASCII is often Latin-1, and seldom UTF-8."""
+    """Decode a field of the header; it should be ASCII, but is often Latin-1, and sometimes UTF-8."""
     try:
         return field.decode().strip("\0 \t\r\n")
     except UnicodeDecodeError:
@@ -339,7 +339,7 @@ def _stated_onsets(header: EdfHeader, stored: np.ndarray) -> np.ndarray:
 
 
 def _upsampled(values: np.ndarray, samples: int, most: int) -> np.ndarray:
-    """Upsample values to the highest rate of the channels; each record has ``samples`` of them, and gets ``most``."""
+    """Upsample each record of a channel from ``samples`` to ``most`` values, the highest rate of the channels."""
     if samples == most:
         return values
     return require("scipy.signal", "eeg").resample_poly(values, most, samples, padtype="line")

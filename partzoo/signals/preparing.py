@@ -181,13 +181,13 @@ def check_finite(windows: np.ndarray) -> None:
 
 
 def _stretches(present: np.ndarray, least: int) -> list[tuple[int, int]]:
-    """Return the first sample and end of each run of at least ``least`` samples ``(T,)`` that are present."""
+    """Return the start and end of each run of at least ``least`` samples without a missing one, from ``(T,)``."""
     edges = np.flatnonzero(np.diff(present.astype(np.int8), prepend=np.int8(0), append=np.int8(0))).reshape(-1, 2)
     return [(int(start), int(end)) for start, end in edges[edges[:, 1] - edges[:, 0] >= least]]
 
 
 def _between(stretches: Sequence[tuple[int, int]], samples: int) -> list[tuple[int, int]]:
-    """Return the first sample and end of each gap before, between and after stretches."""
+    """Return the start and end of each gap before, between and after stretches."""
     starts, ends = [start for start, _ in stretches], [end for _, end in stretches]
     return [(start, end) for start, end in zip([0, *ends], [*starts, samples], strict=True) if start < end]
 

@@ -1,8 +1,7 @@
 """Split a batch over several processes, with the same results as one process that has the whole batch.
 
 Rank ``r`` of ``R`` has the rows ``r``, ``r + R``, ``r + 2 R`` and so on of a batch. Stacks of several groups of rows,
-such as the views of
-all images one after the other, are shared in the same way, row by row, without a special case.
+such as the views of all images one after the other, are shared in the same way, row by row, without a special case.
 """
 
 from __future__ import annotations

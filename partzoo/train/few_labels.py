@@ -50,8 +50,8 @@ def few_labels(
 
     Args:
         data: folder with classes and held-out images, see :func:`partzoo.train.datasets.read_images`.
-        parents: models by their label in the table, in any form that :func:`partzoo.load` accepts; None starts from
-            random weights.
+        parents: dictionary from labels in the table to models, in any form that :func:`partzoo.load` accepts; None
+            starts from random weights.
         out: folder of the table ``few-labels.csv`` and of each run. Rows that the table already has are not run again.
         per_class: numbers of labelled images of each class.
         seeds: random seeds of the training runs.

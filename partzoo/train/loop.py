@@ -361,7 +361,7 @@ class _Log:
             self._writer.close()
 
     def _forget(self) -> None:
-        """Delete the rows of steps after the checkpoint, which a run that was killed has left."""
+        """Delete log rows of steps after the checkpoint, which remain if a run was killed."""
         file = self._out / "log.csv"
         if file.exists():
             head, *rows = file.read_bytes().splitlines(keepends=True)

@@ -76,7 +76,7 @@ class MaskedImages(Examples):
         return self._pixels[indices]
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Yield batches drawn with replacement, with each set's share of images; they depend only on seed and position."""
+        """Yield batches drawn with replacement in the sets' shares; they depend only on seed and position."""
         while True:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
             yield torch.multinomial(self._weights, batch_size, replacement=True, generator=generator)

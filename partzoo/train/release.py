@@ -146,9 +146,8 @@ def metrics(
     """Evaluate a model on the held-out images of a folder, and return its figures with their floors.
 
     They are the position errors of PART, the accuracy of a classifier, and kNN accuracy, with the accuracy of random
-    weights;
-    for a foreground head, its last loss; for a part model, the figures of the protocol of its training data or, where
-    there is no protocol, its last loss. Each has a ``name``, a ``value`` and a ``protocol``.
+    weights; for a foreground head, its last loss; for a part model, the figures of the protocol of its training data
+    or, where there is no protocol, its last loss. Each has a ``name``, a ``value`` and a ``protocol``.
     """
     if isinstance(model, PartModel):
         measured = _protocol(model, data, layout)

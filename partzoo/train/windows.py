@@ -115,7 +115,7 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
 
 
 def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
-    """Read the windows of an EDF recording; its gaps need no warning, since the windows' times have no influence."""
+    """Read the windows of an EDF recording without a warning about gaps, since the windows' times do not matter."""
     signal, rate = read_edf(file, channels)
     try:
         return whole_windows(filtered(signal, rate), channels)
@@ -187,7 +187,7 @@ def _cache_place(cache: str | Path) -> Path:
 
 
 def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Write arrays to the cache, the first one last: if it exists, all others do."""
+    """Write arrays to the cache, the first one last, so that all others exist if the first one does."""
     for number in reversed(range(len(arrays))):
         array = arrays[number]
         try:

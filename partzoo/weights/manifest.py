@@ -119,7 +119,7 @@ class WeightRecord:
 
 
 def short_name(data: str) -> str:
-    """Return the name of training data without the number of images or the further data that follow it."""
+    """Shorten the name of training data: leave out the number of images and any further data after it."""
     return re.split(r"; |, (?=\d)", data)[0]
 
 

@@ -120,7 +120,7 @@ def _vectors(model: Released, x: Tensor) -> Tensor:
 
 
 def golden_input(shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Draw normal noise of a shape, equal on all machines, because numpy guarantees this generator's stream."""
+    """Draw normal noise of a shape, the same on all machines, because numpy guarantees this generator's stream."""
     noise = np.random.RandomState(seed).standard_normal(tuple(shape))
     return torch.from_numpy(noise.astype(np.float32))
 

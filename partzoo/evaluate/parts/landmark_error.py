@@ -71,7 +71,7 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
 
 
 def error_scale(rule: str, places: Places, side: float) -> np.ndarray:
-    """Return the length that divides the errors in each image, ``(N,)``; for ``"box"``, width and height ``(N, 2)``.
+    """Return the length by which each image's errors are divided, ``(N,)``; for ``"box"``, width and height ``(N, 2)``.
 
     Args:
         rule: ``"inter-ocular"`` (landmarks 0 and 1), ``"box"``, ``"diagonal"`` (of the box) or ``"edge"`` (frame).

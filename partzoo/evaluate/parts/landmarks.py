@@ -38,8 +38,7 @@ def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndar
     """Return the label of the grid cell under each point, as in the published code of MPAE and PartFormer.
 
     The cell is ``rint(p / side * G - 1/2)``, ties to even. Outside the frame the published code takes the maps to be
-    zero,
-    and their arg-max to be the first foreground channel; there the label is 1, with and without background.
+    zero, and their arg-max to be the first foreground channel; there the label is 1, with and without background.
 
     Args:
         labels: ``(N, G, G)`` integers, arg-max of maps over a square frame.
@@ -206,7 +205,7 @@ class LandmarkRegression:
 
 
 class _Line:
-    """A least-squares fit of landmarks that are all visible in all its images."""
+    """A least-squares fit for landmarks that are visible in the same images."""
 
     def __init__(self, centroids: np.ndarray, present: np.ndarray, landmarks: np.ndarray, standardize: bool) -> None:
         counted = ~np.isnan(centroids) if standardize else np.repeat(present[..., None], 2, axis=2)
@@ -230,7 +229,7 @@ class _Line:
 def landmark_distances(
     predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
 ) -> np.ndarray:
-    """Compute the distance of each predicted landmark from the true one, in per cent of a length of its image.
+    """Compute the distance of each predicted landmark from the true one, in per cent of ``scale``.
 
     Args:
         predicted: ``(N, L, 2)``, pixels.

@@ -53,7 +53,7 @@ def requested_finder(request: Request) -> Finder:
 
 
 def foreground_identity(finder: Finder) -> dict[str, str]:
-    """Return the digest of a finder's foreground model, which a record must name beside the encoder's.
+    """Return the digest of a finder's foreground model, which a record must state in addition to the encoder's.
 
     It is empty if there is no such model.
     """

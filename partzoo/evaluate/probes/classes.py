@@ -34,10 +34,10 @@ def classify_figures(
 
     ``knn`` is a weighted vote of the 20 nearest training images, ``linear`` is fitted in closed form, and both
     are the same for every seed; ``linear_sgd`` is trained with the settings in the protocol's ``probe``, once for each
-    seed. PART models add
-    ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
-    patches, on positions drawn with each seed in the first 5,000 test images; Spatial Reasoning models add ``same``,
-    ``shift_error`` and ``constant_shift_error``, on views and patches of the first 1,000.
+    seed. PART models add ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and
+    ``random_antisymmetry`` in patches, on positions drawn with each seed in the first 5,000 test images; Spatial
+    Reasoning models add ``same``, ``shift_error`` and ``constant_shift_error``, on views and patches of the first
+    1,000.
 
     Args:
         model: any encoder.

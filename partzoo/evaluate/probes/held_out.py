@@ -21,7 +21,7 @@ from partzoo.models.spatial.pairs import PairSampler
 
 
 def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images' indices and their uint8 pixels, at the model's size and on its device."""
+    """Yield batches of image indices and uint8 pixels, at the model's size and on its device."""
     preprocess: Preprocess = model.preprocess
     device = next((each.device for each in model.parameters()), None)
     count = len(images) if limit is None else min(limit, len(images))
@@ -37,7 +37,7 @@ def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = Non
 def normalized_batches(
     model: Encoder, images: ImageSet, size: int, limit: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images' indices and their normalized pixels, at the model's size and on its device."""
+    """Yield batches of image indices and normalized pixels, at the model's size and on its device."""
     for numbers, pixels in batches(model, images, size, limit):
         yield numbers, model.preprocess.normalize(pixels)
 
@@ -162,7 +162,7 @@ def labels_of(images: ImageSet) -> Tensor:
 
 
 def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 20) -> float:
-    """Compute the top-1 accuracy in per cent of a weighted nearest-neighbour vote on frozen pooled features."""
+    """Compute the top-1 accuracy, in per cent, of a weighted nearest-neighbour vote on frozen pooled features."""
     return knn_accuracy(
         pooled_features(model, queries), labels_of(queries), pooled_features(model, bank), labels_of(bank),
         neighbours=neighbours,

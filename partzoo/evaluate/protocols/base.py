@@ -14,7 +14,7 @@ from partzoo.data.reading import Example
 
 @dataclass(frozen=True)
 class LandmarkError:
-    """How a protocol computes its normalized mean error.
+    """The rules that define how a protocol computes its normalized mean error.
 
     Attributes:
         scale: length that divides the errors: ``"inter-ocular"`` (points 0 and 1), ``"box"`` (x by the box's

@@ -78,7 +78,7 @@ def load_ood(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Read PartImageNet_Seg, all 158 classes, as :func:`load_ood` reads its data."""
+    """Read PartImageNet_Seg, with all 158 classes, in the same way as :func:`load_ood`."""
     check_split("partimagenet-seg", split, SPLITS)
     listed = f"annotations/{split}/{split}.json"
     data = need("partimagenet-seg", data, (f"images/{split}", listed), GET_SEG)

@@ -95,7 +95,7 @@ class SignalProtocol:
         return map(self.read, self.records(data, split, seed=seed))
 
     def unlabelled(self, data: str | Path) -> list[Path]:
-        """Return the records to pretrain on: all but the test subjects', and those in the challenge's ``test`` folder.
+        """Return the records to pretrain on: all except those of test subjects, and the challenge's ``test`` folder.
 
         Raises:
             UsageError: the folder has no more records than the held-out ones.

@@ -201,7 +201,7 @@ class PartClassifier(Encoder):
 
 
 def classifier_of(name: str) -> str:
-    """Return the name of the architecture to which a PART model of this name is finetuned."""
+    """Return the name of the classifier architecture for a PART model of this name."""
     return f"part-classifier-{name.removeprefix('part-')}"
 
 
@@ -221,7 +221,7 @@ class RelativePositions(nn.Module):
         self.rows, self.columns = (nn.Parameter(torch.zeros(2 * side - 1, channels)) for _ in range(2))
 
     def forward(self, queries: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Compute terms ``(B, heads, N, N)`` for queries ``(B, heads, N, channels)`` of a grid's N patches."""
+        """Compute terms ``(B, heads, N, N)`` of the logits from queries ``(B, heads, N, channels)`` of N patches."""
         from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
 
         found = get_decomposed_rel_pos_bias(queries.flatten(0, 1), self.rows, self.columns, grid, grid)

@@ -74,7 +74,7 @@ class Part(Encoder):
         )
 
     def encode_patches(self, patches: Tensor) -> Tensor:
-        """Compute tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in their order."""
+        """Compute tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in the same order."""
         x = self.patch_embed(patches.flatten(2))
         for block in self.blocks:
             x = block(x)

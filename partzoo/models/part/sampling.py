@@ -370,7 +370,7 @@ def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:
 
 
 def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw real corners of boxes inside an image, whose centres have a density that is constant over each pixel.
+    """Draw real-valued corners of boxes inside an image, with a density of centres that is constant over each pixel.
 
     This inverts the distribution exactly, for every box over the positions that its size allows: first the row is
     drawn, by the weight of each row between the allowed columns, then the column in that row.
@@ -400,7 +400,7 @@ def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generat
 
 
 def _at(cumulated: Tensor, place: Tensor) -> Tensor:
-    """Interpolate cumulative weights ``(B, 1, H, W + 1)`` linearly at real columns ``(B, N)``, to ``(B, N, H)``."""
+    """Interpolate cumulative weights ``(B, 1, H, W + 1)`` linearly at columns ``(B, N)``, to ``(B, N, H)``."""
     last = cumulated.shape[-1] - 2
     column = place.floor().long().clamp(0, last)
     index = column[:, :, None, None].expand(-1, -1, cumulated.shape[2], 1)
@@ -410,7 +410,7 @@ def _at(cumulated: Tensor, place: Tensor) -> Tensor:
 
 
 def _inverse(density: Tensor, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
-    """Find where a density's ``(B, N, L)`` integral from ``low`` reaches a share ``uniform`` of that up to ``high``."""
+    """Invert the cumulative distribution of ``(B, N, L)`` between ``low`` and ``high``, at the share ``uniform``."""
     edges = torch.arange(density.shape[-1] + 1, device=density.device, dtype=density.dtype)
     inside = (torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])).clamp(min=0)
     mass = density * inside

@@ -116,7 +116,7 @@ class SignalPart(Encoder):
             )
 
     def encode_patches(self, patches: Tensor) -> Tensor:
-        """Compute tokens ``(B, N, d)`` of patches ``(B, N, channels, P)``, in their order, without positions."""
+        """Compute tokens ``(B, N, d)`` of patches ``(B, N, channels, P)``, in the same order, without positions."""
         return self._through(self.patch_embed(patches.flatten(2)))
 
     def relate(self, patches: Tensor, pairs: Tensor | None = None) -> Tensor:

@@ -139,8 +139,7 @@ def shifted_pairs(
 
     For each two groups ``a < b``, every image's row in ``a`` is paired with its row in ``b`` and, as a negative, with
     the row of an image a few places later. That shift grows by one with every two groups and is never a multiple of M
-    (except for M = 1,
-    where negatives are positives).
+    (except for M = 1, where negatives are positives).
 
     Args:
         images, views, patches: M, K and N.

@@ -25,7 +25,7 @@ CHUNK = 64  # number of images that one process gets at a time
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators that timm draws from (``random``, numpy, torch on the CPU), and restore them afterwards."""
+    """Seed the generators that timm uses (``random``, numpy, torch on the CPU), and restore them afterwards."""
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -78,7 +78,7 @@ def _fits(small: nn.Module, large: nn.Module) -> bool:
 
 
 def _stage(network: nn.Module, name: str) -> Any:
-    """Return the blocks of a stage, in a sequence."""
+    """Return the blocks of a stage as a sequence."""
     return network.get_submodule(name)
 
 

@@ -152,7 +152,7 @@ def _linear(small: nn.Linear, large: nn.Linear, times: int, noise: float, *, inp
 
 
 def _repeat(values: Tensor, times: int, vectors: int) -> Tensor:
-    """Repeat every one of ``vectors`` vectors along the first axis ``times`` times, copy after copy."""
+    """Repeat each of the ``vectors`` vectors along the first axis ``times`` times, one copy after the other."""
     if not vectors:
         return values
     return values.unflatten(0, (vectors, 1, -1)).expand(-1, times, *[-1] * values.ndim).flatten(0, 2)

@@ -74,7 +74,7 @@ def region_features(maps: Tensor, features: Tensor) -> Tensor:
 
 
 def present_parts(maps: Tensor) -> Tensor:
-    """Return which parts are in which images: ``(B, K)`` bool from ``(B, K, h, w)`` probabilities."""
+    """Return which parts are present in which images: ``(B, K)`` bool from ``(B, K, h, w)`` probabilities."""
     return maps.detach().sum((2, 3)) > PRESENT
 
 
@@ -87,7 +87,7 @@ def semantic_loss(
     margin: float = 0.5,
     over_regions: bool = False,
 ) -> Tensor:
-    """Compute the cross-entropy of matching each present part's region with its descriptor, with an angular margin.
+    """Compute the cross-entropy for matching each present part's region to its descriptor, with an angular margin.
 
     Args:
         regions: ``(B, K, D)``, as computed by :func:`region_features`.
@@ -117,7 +117,7 @@ def semantic_loss(
 
 
 def variation_loss(maps: Tensor) -> Tensor:
-    """Sum the differences of neighbouring cells over the parts, and average over cells and batch.
+    """Sum the differences between neighbouring cells over the parts, and average over cells and batch.
 
     Args:
         maps: ``(B, K + 1, h, w)`` probabilities, background included.

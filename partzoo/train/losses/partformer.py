@@ -93,7 +93,7 @@ def area_loss(maps: Tensor, alpha: float) -> Tensor:
 
 
 def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, margin: float = 0.5) -> Tensor:
-    """Compute the cross-entropy of part representations against one vector for each part, with an angular margin.
+    """Compute the cross-entropy for matching part representations to one vector per part, with an angular margin.
 
     Args:
         parts: ``(B, K, D)`` representations of the foreground parts.

@@ -93,7 +93,7 @@ class Task(nn.Module):
         """Measure the trained model, once the budget is spent, and write its figures to the run's folder."""
 
     def rate_factor(self, name: str) -> float:
-        """Return the factor of the learning rate for the parameter of this name."""
+        """Return the factor by which the learning rate of the parameter with this name is multiplied."""
         return 1.0
 
     def forward(

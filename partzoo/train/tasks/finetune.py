@@ -169,7 +169,7 @@ class FinetuneTask(Task):
 
 
 def layer_rate(name: str, depth: int, decay: float) -> float:
-    """Return the factor of the learning rate of a transformer's parameter under layer decay.
+    """Return the learning-rate factor that layer decay gives to a parameter of a transformer.
 
     Args:
         name: name of the parameter, in the transformer itself or in a module that contains it.

@@ -105,7 +105,7 @@ class ForegroundTask(Task):
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the averaged weights towards the trained ones, by more in the first steps."""
+        """Move the averaged weights towards the trained ones, further in the first steps."""
         self.steps += 1
         keep = min(AVERAGED, float((1 + self.steps) / (10 + self.steps)))
         for mine, theirs in zip(self.model.parameters(), self.student.parameters(), strict=True):

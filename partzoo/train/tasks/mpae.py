@@ -135,7 +135,7 @@ class MpaeTask(Task):
         return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None)
 
     def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute the terms of the objective.
+        """Compute the terms of MPAE's loss.
 
         Args:
             x: normalized images ``(B, 3, H, W)`` of whole patches.

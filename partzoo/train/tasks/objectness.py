@@ -113,7 +113,7 @@ class ObjectnessTask(Task):
         resume: bool = False,
         progress: bool = True,
     ) -> Progress:
-        """Train the head; the budget's steps are those of one round, and its images are cells.
+        """Train the head; the budget counts the steps of one round, and cells instead of images.
 
         Raises:
             UsageError: the budget is not in steps.

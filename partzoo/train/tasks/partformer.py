@@ -101,7 +101,7 @@ class PartFormerTask(Task):
         return self.losses(first, second, labels if several else None)
 
     def losses(self, first: Tensor, second: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute the terms of equation 9, each averaged over both directions.
+        """Compute the terms of PartFormer's loss (equation 9), each averaged over both directions.
 
         Args:
             first, second: normalized views of the same images, ``(B, 3, S, S)``.

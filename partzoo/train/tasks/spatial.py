@@ -14,7 +14,7 @@ from partzoo.train.tasks.base import Task
 
 
 class SpatialTask(Task):
-    """A task that trains relational reasoning on views, and spatial reasoning on patches (section 3).
+    """A task that trains a model to relate views and patches of images (Spatial Reasoning, section 3).
 
     Args:
         model: Spatial Reasoning model with backbone and relation module.
