@@ -343,7 +343,7 @@ def _size(record: WeightRecord) -> str:
 
 
 def _floor(name: str, values: dict[str, float]) -> str | None:
-    """Return the metric that is the floor for a metric."""
+    """Return the metric that serves as the floor of this one."""
     return next((floor for floor in (f"constant_{name}", f"{name}_random_weights") if floor in values), None)
 
 

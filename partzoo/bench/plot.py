@@ -23,7 +23,7 @@ def check(path: str | Path) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        UsageError: the file's extension is not that of a supported format.
+        UsageError: the file's extension belongs to no supported format.
     """
     require("matplotlib.figure", "plot")
     if Path(path).suffix.lower() not in FORMATS:

@@ -34,7 +34,7 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and word its warnings and errors in terms of the command's options."""
+        """Run the command, and reword its warnings and errors, so that they name the command's options."""
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             try:

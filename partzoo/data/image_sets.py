@@ -72,8 +72,8 @@ class Examples:
 class ImageSet(Examples):
     """A set of square images of one size, with labels if the data has them.
 
-    Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``;
-    those of larger sets are decoded each time.
+    Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``; in
+    larger sets, images are decoded each time.
 
     Attributes:
         files: paths of the images, or their encoded bytes; empty for images that are in memory from the beginning.

@@ -25,7 +25,7 @@ def official_images(folder: Path, split: str, limit: int | None = None) -> Image
         limit: largest number of images.
 
     Returns:
-        The images, those of CIFAR-100 with their fine labels; None if the folder contains none of these data sets.
+        The images, for CIFAR-100 with fine labels; None if the folder contains none of these data sets.
 
     Raises:
         UsageError: the folder contains several of them, or files are missing or damaged.

@@ -166,7 +166,7 @@ def read_json(file: Path) -> dict:
 
 
 def read_mat(file: Path, variable: str, **options: bool) -> Any:
-    """Read a variable of a MATLAB file; ``options`` are those of ``scipy.io.loadmat``.
+    """Read a variable of a MATLAB file; ``options`` are passed to ``scipy.io.loadmat``.
 
     Raises:
         UsageError: the file is damaged or lacks the variable.

@@ -1,6 +1,6 @@
 """Augment a whole batch on its device, with separate random parameters for each image.
 
-The results equal those of torchvision's operators on single images: crops as on 8-bit PIL images, colours as on
+The results equal what torchvision's operators return for single images: crops as on 8-bit PIL images, colours as on
 float tensors.
 """
 

@@ -101,7 +101,7 @@ def _released(name: str) -> ForegroundModel:
 
 
 def is_foreground_model(name: str) -> bool:
-    """Return whether a name, a folder or a file is that of a foreground model."""
+    """Return whether a name refers to a foreground model, or a folder or a file contains one."""
     stored = stored_model(name) if Path(name).expanduser().exists() else None
     try:
         return find(stored[0] if stored else name).family == "foreground"

@@ -48,7 +48,7 @@ class Finder(ABC, Generic[Look]):
     ``Look`` is the type of what it keeps of one image, see :class:`Looked`.
 
     Attributes:
-        learned: whether the parts are those of a learned part model, so nothing needs to be clustered.
+        learned: whether the parts come from a learned part model, so that nothing needs to be clustered.
         own: number of parts of a learned part model, otherwise 0.
         classes: number of classes with separate parts, or 0 if all images share the parts.
     """

@@ -17,7 +17,7 @@ def argmax(maps: Tensor) -> np.ndarray:
 
 
 def argmax_inside(maps: Tensor) -> np.ndarray:
-    """Return labels from the foreground's score and the parts' shares: background below 0.5, whatever the shares."""
+    """Return labels from the foreground's score and the parts' shares: background wherever the score is below 0.5."""
     if len(maps) == 1:
         return np.zeros(maps.shape[1:], np.uint16)
     return np.where((maps[0] >= 0.5).numpy(), argmax(maps[1:]) + 1, 0)

@@ -149,8 +149,8 @@ class LearnedFinder(Finder[MatchedImage]):
     def _numbering(self, samples: Sequence[Tensor], k: K) -> tuple[int, ...]:
         """Return, for each of the model's parts, the number (1..k) of the part that it belongs to.
 
-        The two most similar groups are joined until k are left. A group's similarity is that of its mean descriptor,
-        so that a joined part counts as one. Groups are ordered by the first part of each.
+        The two most similar groups are joined until k are left. Groups are compared through their mean descriptors, so
+        that a joined part counts as one. Groups are ordered by the first part of each.
         """
         groups = [[i] for i in range(self.own)]
         if not self.knows(k):

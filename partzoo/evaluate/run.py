@@ -64,7 +64,8 @@ def evaluate(
         protocol: a name from :func:`partzoo.evaluate.protocols.names`.
         data: the folder with the protocol's data.
         k: numbers of parts to look for; None among them means the number that a learned part model has. The default is
-            4, 8 and 16; for a learned part model, its number and those of 4, 8 and 16 below it. Part protocols only.
+            4, 8 and 16; for a learned part model, the number that it has and whichever of 4, 8 and 16 are smaller. Part
+            protocols only.
         seeds: number of random seeds, 0..seeds-1, for the clustering, a probe's training, or PART's positions.
         split: split to report on instead of the protocol's.
         background, size, refine: as in :func:`partzoo.discover_parts`. With ``refine=False`` the maps of a learned part

@@ -4,7 +4,7 @@ A small perceptron takes the encoder's features at each position, their differen
 border, and the position itself. It is trained without masks, on the scores of a classical prior, and outperforms this
 teacher, because what the prior gets wrong in one image it gets right in similar ones.
 
-Source: the idea is that of Siméoni et al., "Unsupervised object localization: observing the background to discover
+Source: the idea comes from Siméoni et al., "Unsupervised object localization: observing the background to discover
 objects" (FOUND), CVPR 2023; the teacher is Zhu et al., "Saliency optimization from robust background detection",
 CVPR 2014 (``partzoo.discovery.foreground``).
 """

@@ -8,7 +8,7 @@ direction. Frequencies, amplitudes, rates of events and restlessness differ betw
 signals show whether training works, not how well it works on recordings of people.
 
 Sources: the rhythms, and an arousal as an abrupt shift to faster ones, are from the scoring rules of the American
-Academy of Sleep Medicine, as in textbooks; the file layout is that of the PhysioNet challenge of 2018, which
+Academy of Sleep Medicine, as in textbooks; the file layout is taken from the PhysioNet challenge of 2018, which
 :mod:`partzoo.evaluate.protocols.physionet` reads. The time constants of the turns are invented.
 """
 

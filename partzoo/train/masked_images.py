@@ -140,7 +140,7 @@ def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
 def _taught(
     folder: str | Path, options: MaskedOptions, known: np.ndarray, teacher: Teacher, progress: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images without masks with the teacher's masks ``(H, W)`` uint8, 0 to 255, where the teacher is sure."""
+    """Yield unlabelled images, and masks ``(H, W)`` uint8 in 0..255, for which the teacher is sure enough."""
     steps = options.every or (1,) * len(options.unlabelled)
     sources = [
         source

@@ -147,7 +147,7 @@ def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]
 
 
 def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, resume: bool) -> Recipe:
-    """Return the recipe to train with: a named one, that of the run to resume, or the method's default."""
+    """Return the recipe to train with: a named one, the recipe of the run to resume, or the method's default."""
     if not isinstance(recipe, Recipe):
         own = out / RECIPE
         recipe = read_recipe(recipe or (own if resume and own.is_file() else kind.RECIPE))

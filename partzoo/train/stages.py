@@ -1,4 +1,4 @@
-"""Classify sleep stages with few subjects: finetune PART for signals and measure its sample efficiency.
+"""Classify sleep stages after finetuning PART on only a few subjects, to measure its sample efficiency.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.2 (table 3), sections 8.1 and 8.2.
 """
@@ -95,7 +95,7 @@ def sample_efficiency(
     bar: bool = False,
     **loop: Any,
 ) -> list[dict[str, Any]]:
-    """Finetune on sleep stages of few subjects' nights, and measure Cohen's kappa on held-out subjects.
+    """Finetune on the sleep stages of a few subjects, and measure Cohen's kappa on held-out subjects.
 
     Each seed draws different subjects, and smaller sets of subjects are subsets of larger ones. Rows that ``out``
     already has are not trained again, so a stopped run continues.

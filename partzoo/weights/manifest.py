@@ -65,7 +65,7 @@ class WeightRecord:
         masks_used: whether masks were used in training.
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
-        method: name in the README of the method that trained the weights; "" is the architecture's family.
+        method: name of the training method in the README; "" stands for the architecture's family.
         measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that,
             and for those that serve as parents of other weights.
     """
@@ -132,7 +132,8 @@ def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
     """Read the records of the released weights.
 
     Args:
-        path: manifest to read; None uses that of the installed package, or of the clone that partzoo is imported from.
+        path: manifest to read; None uses the manifest of the installed package, or of the clone that partzoo is
+            imported from.
 
     Returns:
         Records by name, in the order of the file. The first record of an architecture is its default.

@@ -54,7 +54,7 @@ def storage_dtype(model: Released, x: Tensor | None = None) -> torch.dtype:
 
     Args:
         model: model in float32 and evaluation mode.
-        x: input to compare the outputs for; None uses that of :func:`golden`.
+        x: input to compare the outputs for; None uses the input of :func:`golden`.
 
     Returns:
         The first of these dtypes to which the matrices can be rounded with a cosine of at least 0.9999 between each
@@ -82,12 +82,12 @@ def pack(
 ) -> tuple[WeightFile, ...]:
     """Write a model's weights to the folder of releases, and load the rounded weights into the model.
 
-    Figures and golden output computed with the model afterwards are therefore those of the released file.
+    Figures and golden output computed with the model afterwards are therefore true of the released file.
 
     Args:
         name: name of the record, ``architecture.tag``.
         model: model in float32.
-        dtype: dtype of the stored matrices; None uses that of :func:`storage_dtype`.
+        dtype: dtype of the stored matrices; None uses the result of :func:`storage_dtype`.
         bundled: whether to write to the package (29 MB at most) instead of ``checkpoints/`` (shards of at most 90 MB).
         root: clone of the repository; None uses the one that partzoo is imported from.
 

@@ -63,7 +63,7 @@ def foreground_identity(finder: Finder) -> dict[str, str]:
 
 
 def default_numbers(finder: Finder) -> list[int | None]:
-    """Return the default numbers of parts: 4, 8 and 16; for a learned part model, its number and those below it."""
+    """Return the default numbers of parts: 4, 8 and 16; for a learned part model, its number and smaller ones."""
     if not finder.learned:
         return [*PARTS]
     return [*(k for k in PARTS if k < finder.own and not finder.classes), finder.own]

@@ -154,7 +154,7 @@ def _check(annotation: dict, sizes: dict[int, tuple[int, int]], file: Path) -> N
 
 
 def part_mask(annotations: Iterable[dict], size: tuple[int, int]) -> np.ndarray:
-    """Return the part of every pixel: its most frequent annotated category, the lowest of equals; 40 if it has none.
+    """Return the part of every pixel: its most frequent annotated category, the lowest if tied; 40 if it has none.
 
     Args:
         annotations: COCO annotations with ``category_id`` 0..39; crowds and those of zero area are skipped. A polygon

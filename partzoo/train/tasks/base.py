@@ -71,7 +71,7 @@ class Task(nn.Module):
 
     @classmethod
     def start(cls, entry: Architecture, config: Any, parent: str | None) -> Any:
-        """Return the model that training starts with; by default with random weights, whatever the parent."""
+        """Return the model that training starts with; by default it has random weights, even if there is a parent."""
         return build(entry, config)
 
     def prepare(self, folder: str | Path, options: Any, examples: Any) -> None:

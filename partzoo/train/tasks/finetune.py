@@ -44,7 +44,7 @@ class FinetuneTask(Task):
         mixup, cutmix: alpha of mixup and of cutmix; each batch gets one of them at random, and 0 leaves one out.
         policy: RandAugment policy as timm writes it; empty leaves it out.
         erasing: probability that a rectangle of an image is erased.
-        scale: range of the area of a random crop, as a share of the image's.
+        scale: range of a random crop's area, as a share of the image's area.
         padding: largest shift in pixels that replaces cropping; 0 means crops.
         repeats: number of copies of an image in a batch, each augmented separately (repeated augmentation).
         workers: number of additional processes for RandAugment.
@@ -174,7 +174,7 @@ def layer_rate(name: str, depth: int, decay: float) -> float:
     Args:
         name: name of the parameter, in the transformer itself or in a module that contains it.
         depth: number of blocks of the transformer.
-        decay: factor from the rate of a layer to that of the layer before it.
+        decay: factor by which each layer's rate is reduced for the layer before it.
 
     Returns:
         ``decay ** (depth + 1 - layer)``: embeddings are layer 0, blocks 1 to ``depth``, others ``depth + 1``.

@@ -51,7 +51,7 @@ class PartTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: PartConfig, parent: str | None) -> Part:
-        """Return a model with random weights, or with those of a smaller model grown to this size."""
+        """Return a model with random weights, or with weights grown from a smaller model."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(

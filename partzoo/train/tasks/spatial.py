@@ -49,7 +49,7 @@ class SpatialTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: SpatialConfig, parent: str | None) -> Spatial:
-        """Return a model with random weights, or with those of a smaller model grown to this size."""
+        """Return a model with random weights, or with weights grown from a smaller model."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(
