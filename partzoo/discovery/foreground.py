@@ -298,7 +298,7 @@ def halved_at(values: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def otsu(values: np.ndarray) -> float:
-    """Return the threshold that minimizes the variance within the two sides (Otsu, 1979)."""
+    """Return the threshold that minimizes the variance of the values on either side of it (Otsu, 1979)."""
     ordered = np.sort(values, axis=None).astype(np.float64)
     if ordered[0] == ordered[-1]:
         return 0.5

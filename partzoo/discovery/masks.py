@@ -52,7 +52,7 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
     Args:
         source: ``(H, W)`` array or tensor, PIL image, or path of an image; or a box ``(left, top, right, bottom)`` in
             pixels. Booleans are one object, as are floats from 0.5 on. Integers are object numbers, except that 8-bit
-            values that reach 255 are a grey mask, with one object from 128 on. Of an image with transparency, the
+            values that reach 255 are a grey mask, with one object from 128 on. If an image has transparency, its
             opacity is the mask.
         size: ``(H, W)`` of the image.
 

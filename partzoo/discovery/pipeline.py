@@ -127,8 +127,8 @@ def fit_parts(
 
     It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
     Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
-    fitted cells of several images, before refinement. A learned part model needs no fitting:
-    its vocabulary is all its parts, whatever the images; only which parts a smaller k joins depends on the images.
+    fitted cells of several images, before refinement. A learned part model needs no fitting: its vocabulary consists of
+    all its parts. Only if k is smaller do the images matter: they decide which parts are joined.
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
     """

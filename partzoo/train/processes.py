@@ -22,7 +22,7 @@ PATIENCE = timedelta(days=7)  # ranks wait while the first reads the data or mea
 
 
 def processes() -> PartialState:
-    """Return accelerate's state of the processes of this training run; the first call connects them.
+    """Return accelerate's state object for this training run; the first call connects the run's processes.
 
     Raises:
         UsageError: several processes were asked for, but each would train alone.

@@ -18,7 +18,7 @@ PRESENT = 1e-3  # smallest area, in cells, of a part that counts as present in a
 
 
 def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_image: bool = True) -> Tensor:
-    """Measure how far each part is from appearing in each group of images, and any part from appearing in each image.
+    """Penalize parts that do not appear in a group of images, and images in which no part appears.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities of the foreground parts.
@@ -41,7 +41,7 @@ def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_ima
 
 
 def background_loss(background: Tensor, *, pool: int = 3) -> Tensor:
-    """Measure how far the background is from appearing near the border of each image.
+    """Penalize images in which the background does not appear near the border.
 
     Args:
         background: ``(B, h, w)`` probability of the background.
