@@ -9,7 +9,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -122,33 +121,3 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> None:
 def megabytes(count: int) -> str:
     """Format a byte count, for example ``11_534_336`` as ``"11.5 MB"``."""
     return f"{count / 1e6:.1f} MB"
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents.
-
-    Raises:
-        PartzooError: the folder cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PartzooError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with -o."
-        ) from error
-
-
-def check_place(path: Path) -> None:
-    """Raise before the work starts, rather than after it, if a file cannot be written.
-
-    Raises:
-        PartzooError: the folder does not exist, or the user may not write in it.
-    """
-    path = path.expanduser()
-    folder = path if path.is_dir() else path.parent
-    if not folder.is_dir():
-        raise PartzooError(
-            f"Cannot write {str(path)!r}: there is no folder {str(folder)!r}. Make it, or choose another."
-        )
-    if not os.access(folder, os.W_OK):
-        raise PartzooError(f"Cannot write {str(path)!r}: you may not write in {str(folder)!r}. Choose another place.")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from partzoo.cli.command import Command, check_place
+from partzoo.cli.command import Command
 from partzoo.errors import PartzooError, UsageError, WeightsError
+from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
     from partzoo.conversion.convert import Published
@@ -26,32 +27,69 @@ if TYPE_CHECKING:
       partzoo convert CUB_K16.pth -o models/cub --with-backbone   an MPAE, with its encoder in the file
       partzoo convert checkpoint.tar -o models/cifar --set size=32
       partzoo convert dino_deitsmall8_pretrain.pth -o models/dino
+      partzoo convert CelebA_K4.pth CelebA_K8.pth -o models/      models/CelebA_K4, models/CelebA_K8
     \b
     --set KEY=VALUE: a value of the model's configuration that cannot be inferred from shapes.
     Afterwards: partzoo discover photo.jpg --model models/celeba-k4 -o parts.png
     """,
 )
-@click.argument("file", type=click.Path())
-@click.option("-o", "--out", required=True, type=click.Path(file_okay=False), help="Folder to write the model to.")
+@click.argument("files", type=click.Path(), nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False),
+    help="Folder to write the model to; for several files, the folder above the models.",
+)  # fmt: skip
 @click.option("--with-backbone", is_flag=True, help="Store the frozen encoder as well, instead of only its name.")
 @click.option("--architecture", metavar="NAME", help="Architecture of the checkpoint.  [default: inferred from shapes]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One value of the model's configuration.")
-def convert(file: str, out: str, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be converted.")
+def convert(
+    files: tuple[str, ...],
+    out: str,
+    with_backbone: bool,
+    architecture: str | None,
+    settings: tuple[str, ...],
+    strict: bool,
+) -> None:
     """Convert FILE, a checkpoint published by a model's authors, and write the model to a folder.
 
     It reads checkpoints of the methods listed in docs/convert.md, such as PartFormer, MPAE, Spatial Reasoning and DINO.
 
     FILE is a released file or a training checkpoint. 'partzoo discover --model' and partzoo.load accept the folder.
     A part model's frozen encoder is not stored in the folder but referred to by name, unless --with-backbone is given.
+    If several files are given, each becomes a folder in --out, named after the file; those that cannot be converted
+    are skipped and listed in failed.csv there.
     """
+    from partzoo.cli.failures import Failures
+    from partzoo.cli.part_files import file_names
+
+    above, several = Path(out).expanduser(), len(files) > 1
+    folders = [above / name for name in file_names(files)] if several else [above]
+    if not several:
+        _check_folder(above)
+    check_apart([each for folder in folders if folder.is_dir() for each in folder.iterdir()], files)
+    failures: Failures[int] = Failures(
+        len(files), files.__getitem__, what="files", strict=strict or not several, folder=above if several else None
+    )
+    with made_folder(above):
+        for folder in folders:
+            _check_folder(folder)
+        failures.begin()
+        for number, (file, folder) in enumerate(zip(files, folders, strict=True)):
+            try:
+                _convert(file, folder, with_backbone, architecture, settings)
+            except PartzooError as error:
+                failures.pass_over(number, error)
+    failures.check()
+
+
+def _convert(file: str, folder: Path, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
+    """Write the model in a file to a folder."""
     from partzoo.conversion.convert import assemble, recognize
     from partzoo.models.loading import ENCODER, has_frozen_encoder
     from partzoo.models.registry import find
     from partzoo.models.sharing import save_pretrained
     from partzoo.settings import checked, parse_settings, types_of
 
-    folder = Path(out).expanduser()
-    _check_folder(folder)
     found = recognize(file, architecture)
     entry = find(found.architecture)
     types = types_of(type(entry.config))

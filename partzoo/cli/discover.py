@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.command import Command, check_place, print_json, table
+from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.options import (
     background_option,
     images_argument,
@@ -22,7 +22,9 @@ from partzoo.cli.options import (
     strict_option,
 )
 from partzoo.cli.part_files import FORMS, Output, output_of
+from partzoo.cli.wording import done_before
 from partzoo.errors import UsageError
+from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
@@ -61,8 +63,8 @@ class PartCount(click.ParamType):
       partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
     \b
-    Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run:
-      partzoo discover herons/ -k 6 -o out/ --resume
+    Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run, repeat the
+    command.
     \b
     To keep the parts of one set and find them in new images:
       partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
@@ -129,7 +131,7 @@ def discover(
     max_pixels: int,
     max_bytes: int,
     strict: bool,
-    resume: bool,
+    resume: bool | None,
     as_json: bool,
 ) -> None:
     """Find the parts in images, given as files, addresses, folders or wildcards."""
@@ -141,32 +143,37 @@ def discover(
     if resume and (single or out is None):
         raise UsageError("--resume needs many images and an output: name a folder or a .json file with -o.")
     output = output_of(out, form, opened, single)
-    for path in filter(None, (out, save_vocabulary)):
-        check_place(Path(path))
     given = _given(mask, opened, single)
+    read = (*map(opened.name, range(len(opened))), *_mask_files(given), model, vocabulary, background)
+    check_apart((*output.files, output.path, save_vocabulary), read)
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
-    journal = _journal(output, options | others, resume)
-    failures = Failures(opened, strict=strict or single, folder=output.folder)
-    about = _done_before(journal, opened, output)
-    run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
-    with journal or nullcontext():
-        number, labelled = _find(run, k, vocabulary, save_vocabulary, about)
-        for index, parts in labelled:
-            name = opened.name(index)
-            output.write(parts, index, scale)
-            about[index] = _about(parts, name, output.named(index))
-            if journal:
-                journal.add(name, output.files[index], about[index])
-        output.join(sorted(about))
-        if journal and (output.together or not failures.listed()):
-            journal.remove()
+    with made_folder(output.folder):
+        for path in filter(None, (out, save_vocabulary)):
+            check_place(Path(path))
+        journal = _journal(output, options | others, resume)
+        folder = None if single else output.folder
+        failures = Failures(len(opened), opened.name, what="images", strict=strict or single, folder=folder)
+        about = _done_before(journal, opened, output)
+        before = len(about)
+        run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
+        with journal or nullcontext():
+            number, labelled = _find(run, k, vocabulary, save_vocabulary, about)
+            for index, parts in labelled:
+                name = opened.name(index)
+                output.write(parts, index, scale)
+                about[index] = _about(parts, name, output.named(index))
+                if journal:
+                    journal.add(name, output.files[index], about[index])
+            output.join(sorted(about))
+            if journal and (output.together or not failures.listed()):
+                journal.remove()
     found = [about[index] for index in sorted(about)]
     _warn(found)
     if as_json:
         print_json({"k": number, "images": found, "failed": failures.listed()})
     elif found:
-        _report(found, single, number)
+        _report(found, single, number, before)
         click.echo(
             f"Written: {out}"
             if out
@@ -185,7 +192,7 @@ class Run:
         mask: known foreground, or None.
         category: class of the images, or None.
         options: arguments of :func:`partzoo.fit_parts`.
-        failures: record of the images that cannot be read.
+        failures: record of the images that cannot be used.
         journal: store of the vocabulary and the finished images of a run over many images, or None.
         quiet: whether to hide progress bars.
     """
@@ -195,12 +202,12 @@ class Run:
     mask: Any
     category: int | None
     options: dict[str, Any]
-    failures: Failures
+    failures: Failures[int]
     journal: Journal | None
     quiet: bool
 
 
-def _journal(output: Output, settings: dict[str, Any], resume: bool) -> Journal | None:
+def _journal(output: Output, settings: dict[str, Any], resume: bool | None) -> Journal | None:
     """Open the journal of a run over many images. Masks are compared by path only, as they may be repaired."""
     from partzoo.cli.journal import Journal, fingerprint
 
@@ -319,6 +326,13 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
     return masks
 
 
+def _mask_files(given: Any) -> list[Any]:
+    """Return the files from which the foreground is read."""
+    if given is None or isinstance(given, tuple):
+        return []
+    return given if isinstance(given, list) else [given]
+
+
 def _show(bar: Any, done: int, total: int) -> None:
     bar.total = total
     bar.update(done - bar.n)
@@ -356,7 +370,7 @@ def _warn(found: list[dict[str, Any]]) -> None:
         click.echo(f"The foreground is doubtful in {named}: check it, or pass --background none.", err=True)
 
 
-def _report(found: list[dict[str, Any]], single: bool, k: int) -> None:
+def _report(found: list[dict[str, Any]], single: bool, k: int, before: int) -> None:
     if single:
         about = found[0]
         rows = [(p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]]
@@ -365,4 +379,5 @@ def _report(found: list[dict[str, Any]], single: bool, k: int) -> None:
             table(rows, ("part", "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
-        click.echo(f"{len(found)} images, {min(shares)} to {max(shares)} of {k} parts in each")
+        resumed = f" ({done_before(before, len(found))})" if before else ""
+        click.echo(f"{len(found)} images{resumed}, {min(shares)} to {max(shares)} of {k} parts in each")

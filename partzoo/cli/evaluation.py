@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import Numbers, background_option, complete_weights, json_option
+from partzoo.cli.options import Numbers, background_option, complete_weights, json_option, strict_option
+from partzoo.errors import PartzooError
 
 if TYPE_CHECKING:
     from partzoo.progress import ProgressCallback
@@ -40,6 +41,8 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
     MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
     random-weights, colour-position, centred-box.
     A result that --out already holds is not measured again, so a stopped --all continues.
+    Images and annotations that cannot be used are skipped, and listed under "failed" in the result,
+    which is measured again by the next run. The exit code is then 1.
     The protocols, and where their data comes from: docs/protocols.md
     """,
 )
@@ -65,6 +68,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
 @click.option("--limit", type=int, help="Use at most this many images of each split.")
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
+@strict_option
 @json_option
 def evaluate(
     model: str | None,
@@ -82,6 +86,7 @@ def evaluate(
     augment: bool,
     limit: int | None,
     out: str | None,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Evaluate MODEL under a protocol: its parts against landmarks or masks, or its features against classes."""
@@ -89,31 +94,45 @@ def evaluate(
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run
 
-    chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit}
+    chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit, "strict": strict}
     with _progress(quiet=as_json) as progress:
         if everything:
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
                 only = "--background, --size, --no-refine, --rotate, --patches and --augment"
                 raise click.UsageError(f"{only} cannot be combined with --all.")
-            file = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
+            file, skipped = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
                 str(model), protocol, data, background=background, size=size, refine=refine, rotate=rotate,
                 patches=patches, augment=augment, out=out, progress=progress, **chosen,
             )  # fmt: skip
     if everything:
-        print_json({"output": str(file)}) if as_json else click.echo(f"Written: {file}")
-    elif as_json:
-        print_json(record)
+        print_json({"output": str(file), "failed": skipped}) if as_json else click.echo(f"Written: {file}")
     else:
-        from partzoo.evaluate.report import label, rows, shown
+        skipped = [each["path"] for each in record.get("failed", ())]
+        print_json(record) if as_json else _show(record)
+    if skipped:
+        of_what = "models, images and annotations" if everything else "images and annotations"
+        raise PartzooError(
+            f"{len(skipped)} of the {of_what} could not be used and were skipped. Their names are above, "
+            " and under 'failed' in the result."
+        )
 
-        lines = []
-        for row in rows([record]):
-            spread = "" if row.std is None else shown(row.metric, row.std)
-            lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
-        click.echo(f"{record['model']}, {record['protocol']}, {record['split']} split, {record['images']} images:")
-        table(lines, ("k", "figure", "mean", "std", "seeds"))
+
+def _show(record: dict[str, Any]) -> None:
+    """Print the figures of a record."""
+    from partzoo.evaluate.report import label, rows, shown
+
+    lines = []
+    for row in rows([record]):
+        spread = "" if row.std is None else shown(row.metric, row.std)
+        lines.append((row.k or "", label(row.metric), shown(row.metric, row.mean), spread, row.seeds))
+    failed = record.get("failed")
+    skipped = f" ({len(failed)} skipped)" if failed else ""
+    what = f"{record['model']}, {record['protocol']}, {record['split']} split"
+    images = "1 image" if record["images"] == 1 else f"{record['images']} images"
+    click.echo(f"{what}, {images}{skipped}:")
+    table(lines, ("k", "figure", "mean", "std", "seeds"))
 
 
 @contextmanager

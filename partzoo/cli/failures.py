@@ -1,69 +1,86 @@
-"""Report, count and skip unreadable images, so that a run over many images continues."""
+"""Report, count and skip unusable items, so that a run over many items continues."""
 
 from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from partzoo.cli.wording import in_options
 from partzoo.errors import PartzooError
-from partzoo.images.opening import OpenedImages
+from partzoo.skipping import named
 
 LIST = "failed.csv"
 
+Key = TypeVar("Key", int, str)
 
-class Failures:
-    """The images that a run has skipped.
+
+class Failures(Generic[Key]):
+    """The items that a run has skipped.
 
     Args:
-        images: the images of the run.
+        total: number of items of the run, or None if it is unknown.
+        name: function from the key that the run uses for an item to the item's name.
+        what: plural noun for the items, for the count at the end.
         strict: whether the first failure ends the run.
         folder: where ``failed.csv`` lists them, as they fail; None writes no list.
     """
 
-    def __init__(self, images: OpenedImages, *, strict: bool = False, folder: Path | None = None) -> None:
-        self._images, self._strict = images, strict
+    def __init__(
+        self,
+        total: int | None,
+        name: Callable[[Key], str],
+        *,
+        what: str,
+        strict: bool = False,
+        folder: Path | None = None,
+    ) -> None:
+        self._total, self._what, self._strict = total, what, strict
+        self._name: Callable[[Key], str] = name
         self._file = folder / LIST if folder else None
-        self._reasons: dict[int, str] = {}
+        self._reasons: dict[Key, str] = {}
 
     def begin(self) -> None:
         """Delete the list of an earlier run."""
         if self._file:
             self._file.unlink(missing_ok=True)
 
-    def pass_over(self, index: int, error: PartzooError) -> None:
-        """Name an unreadable image on stderr and in the list; in a strict run, raise its error instead."""
+    def pass_over(self, item: Key, error: PartzooError) -> None:
+        """Name an unusable item on stderr and in the list; in a strict run, raise its error instead."""
         from tqdm import tqdm
 
         if self._strict:
             raise error
         import click
 
-        name, reason = self._images.name(index), in_options(error, click.get_current_context().command.params)
-        self._reasons[index] = reason
-        named = reason if name in reason else f"{name}: {reason}"
-        tqdm.write(f"Skipped: {named}", file=sys.stderr)  # above a progress bar, not into it
+        if item in self._reasons:
+            return
+        name, reason = self._name(item), in_options(error, click.get_current_context().command.params)
+        self._reasons[item] = reason
+        tqdm.write(f"Skipped: {named(name, reason)}", file=sys.stderr)  # above a progress bar, not into it
         if self._file:
             _append(self._file, name, reason)
 
-    def __contains__(self, index: int) -> bool:
-        return index in self._reasons
+    def __contains__(self, item: Key) -> bool:
+        return item in self._reasons
 
     def listed(self) -> list[dict[str, str]]:
-        """Return the path of each skipped image, with the reason."""
-        return [{"path": self._images.name(index), "reason": self._reasons[index]} for index in sorted(self._reasons)]
+        """Return the path of each skipped item, with the reason."""
+        return [{"path": self._name(item), "reason": self._reasons[item]} for item in sorted(self._reasons)]
 
     def check(self) -> None:
-        """End the command with exit code 1 if images were skipped.
+        """End the command with exit code 1 if items were skipped.
 
         Raises:
-            PartzooError: at least one image was skipped; the message states how many.
+            PartzooError: at least one item was skipped; the message states how many.
         """
         if count := len(self._reasons):
+            was, it_is = ("was", "It is") if count == 1 else ("were", "They are")
             where = f"listed in {str(self._file)!r}" if self._file else "named above"
-            verb = "was" if count == 1 else "were"
-            raise PartzooError(f"{count} of {len(self._images)} images {verb} skipped, {where}.")
+            many = f"{count} of the {self._total} {self._what}" if self._total else f"{count} of the {self._what}"
+            raise PartzooError(f"{many} could not be used and {was} skipped. {it_is} {where}.")
 
 
 def _append(file: Path, name: str, reason: str) -> None:

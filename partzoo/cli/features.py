@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from partzoo.cli.command import Command, check_place, print_json
+from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import (
     images_argument,
     json_option,
@@ -18,7 +18,9 @@ from partzoo.cli.options import (
     resume_option,
     strict_option,
 )
+from partzoo.cli.wording import done_before
 from partzoo.errors import PartzooError, UsageError
+from partzoo.places import check_apart, check_place
 
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
@@ -38,7 +40,7 @@ FORMAT = 1  # version of the file's format
       partzoo features photos/ --pooled -o photos.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
     \b
-    Of many images, unreadable ones are skipped. To continue a stopped run, add --resume.
+    Of many images, unreadable ones are skipped. To continue a stopped run, repeat the command.
     \b
     Arrays in the file, for N images:
       pooled  (N, C)        one vector for each image
@@ -70,7 +72,7 @@ def features(
     max_pixels: int,
     max_bytes: int,
     strict: bool,
-    resume: bool,
+    resume: bool | None,
     as_json: bool,
 ) -> None:
     """Compute a model's features of images and write them to a file, for use elsewhere."""
@@ -83,13 +85,15 @@ def features(
     from partzoo.images.opening import open_images
 
     opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    check_apart([out], (*map(opened.name, range(len(opened))), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
-    failures = Failures(opened, strict=strict or len(opened) == 1)
+    failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)
     about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
     with Journal(unfinished(Path(out).expanduser()), out, settings, resume=resume) as journal:
         files = [file_for(journal.folder, opened.name(index), ".npz") for index in range(len(opened))]
         options = {"size": size, "layer": layer}
-        _extract(opened, files, model, options, not pooled, journal, failures, quiet=as_json or len(opened) == 1)
+        quiet = as_json or len(opened) == 1
+        before = _extract(opened, files, model, options, not pooled, journal, failures, quiet)
         done = [index for index in range(len(opened)) if index not in failures]
         if done:
             names = [opened.name(index) for index in done]
@@ -100,7 +104,8 @@ def features(
         print_json(about | {"failed": failures.listed()})
     elif done:
         count = "1 image" if len(done) == 1 else f"{len(done)} images"
-        click.echo(f"{about['channels']} channels of {count}. Written: {out}")
+        resumed = f" ({done_before(before, len(done))})" if before else ""
+        click.echo(f"{about['channels']} channels of {count}{resumed}. Written: {out}")
     failures.check()
 
 
@@ -111,10 +116,10 @@ def _extract(
     options: dict[str, Any],
     dense: bool,
     journal: Journal,
-    failures: Failures,
+    failures: Failures[int],
     quiet: bool,
-) -> None:
-    """Write the features of each unfinished image to its file."""
+) -> int:
+    """Write the features of each unfinished image to its file, and return the number of images finished before."""
     import numpy as np
     from tqdm import tqdm
 
@@ -137,6 +142,7 @@ def _extract(
         with write_aside(files[index]) as stream:
             np.savez(stream, **arrays)
         journal.add(images.name(index), files[index], {})
+    return len(images) - len(order)
 
 
 def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:

@@ -1,4 +1,4 @@
-"""Record on disk which images a run has finished, so that ``--resume`` can continue it."""
+"""Record on disk which images a run has finished, so that the same command can continue it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, Self
 import click
 
 import partzoo
-from partzoo.cli.command import make_folder
 from partzoo.errors import UsageError
 from partzoo.files import write_aside
+from partzoo.places import make_folder
 
 FORMAT = "partzoo-run-1"
 SETTINGS, DONE, VOCABULARY = "settings.json", "done.jsonl", "vocabulary.safetensors"
@@ -30,20 +30,20 @@ class Journal:
         folder: folder of the journal.
         output: output of the run, as the user named it, for messages.
         settings: everything that the results depend on except the images; for files, their :func:`fingerprint`.
-        resume: whether to continue an earlier run with the same settings; otherwise the run starts from the beginning.
+        resume: whether to continue an earlier run; None continues it if it had the same settings.
 
     Raises:
-        UsageError: the run to resume has different settings.
+        UsageError: ``resume`` is true, and the earlier run had different settings.
     """
 
-    def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool | None) -> None:
         self.folder, self._output = folder, output
         self._settings = json.loads(json.dumps(settings | {"partzoo": partzoo.__version__}))
-        self._earlier, self._resumed, self._begun = _read_settings(folder / SETTINGS), resume, False
-        self._done: dict[tuple[str, str], dict[str, Any]] = {}
+        self._earlier, self._asked, self._begun = _read_settings(folder / SETTINGS), resume, False
         if self._earlier is not None and resume:
             _check_same(self._earlier, self._settings, output)
-            self._done = _read_done(folder / DONE)
+        self._resumed = resume is not False and self._earlier == self._settings
+        self._done: dict[tuple[str, str], dict[str, Any]] = _read_done(folder / DONE) if self._resumed else {}
 
     def begin(self) -> None:
         """Write the settings and the finished images; unless the run is resumed, nothing of an earlier run is kept.
@@ -52,14 +52,27 @@ class Journal:
             PartzooError: the folder cannot be created.
         """
         self._begun = True
+        if sentence := self._what_becomes_of_earlier():
+            click.echo(f"{self._output} {sentence}", err=True)
         if self._earlier is not None and not self._resumed:
-            _report_lost(self._earlier == self._settings, len(_read_done(self.folder / DONE)), self._output)
             self.remove()
         make_folder(self.folder)
         with write_aside(self.folder / DONE) as file:  # rewritten, because a killed run may leave half a line
             file.write("".join(_line(*key, about) for key, about in self._done.items()).encode())
         with write_aside(self.folder / SETTINGS) as file:
             file.write(json.dumps({"format": FORMAT, "settings": self._settings}, indent=2).encode())
+
+    def _what_becomes_of_earlier(self) -> str:
+        """Describe what happens to an earlier run, for a message that begins with the output's name; may be empty."""
+        if self._earlier is None:
+            return "has no unfinished run to continue: the run starts from the beginning." if self._asked else ""
+        if self._earlier != self._settings:
+            lost = len(_read_done(self.folder / DONE))
+            return "had results of other settings: files with the same names are replaced." if lost else ""
+        if self._done and self._asked is None:
+            many = "1 image" if len(self._done) == 1 else f"{len(self._done)} images"
+            return f"has results of {many} with the same settings, which are kept (--no-resume starts over)."
+        return ""
 
     @property
     def vocabulary(self) -> Path:
@@ -146,11 +159,3 @@ def _check_same(earlier: dict[str, Any], settings: dict[str, Any], output: str) 
             f"--resume cannot go on with {output!r}, which was made with other settings ({changes}). "
             "Give the same settings, or choose another -o."
         )
-
-
-def _report_lost(same: bool, count: int, output: str) -> None:
-    """Print one line on stderr if results of an earlier run will be replaced."""
-    if count and same:
-        click.echo(f"{output} had {count} images done with the same settings: --resume would have kept them.", err=True)
-    elif count:
-        click.echo(f"{output} had results of other settings: files with the same names are replaced.", err=True)

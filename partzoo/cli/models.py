@@ -9,7 +9,7 @@ import click
 
 from partzoo.cli.command import Command, megabytes, print_json, table
 from partzoo.cli.options import complete_weights, json_option
-from partzoo.errors import UnknownModelError
+from partzoo.errors import PartzooError, UnknownModelError
 
 if TYPE_CHECKING:
     from partzoo.models.registry import Architecture
@@ -172,10 +172,20 @@ def _without_record(name: str, entry: Architecture) -> str:
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_weights)
 def download(names: tuple[str, ...]) -> None:
-    """Download weights to this machine, so that they load without a network."""
-    for name in names:
-        for line in _download(name):
-            click.echo(f"{name}: {line}")
+    """Download weights to this machine, so that they load without a network.
+
+    If several are named, those that cannot be downloaded are skipped; the exit code is then 1.
+    """
+    from partzoo.cli.failures import Failures
+
+    failures: Failures[int] = Failures(len(names), names.__getitem__, what="models", strict=len(names) == 1)
+    for number, name in enumerate(names):
+        try:
+            for line in _download(name):
+                click.echo(f"{name}: {line}")
+        except PartzooError as error:
+            failures.pass_over(number, error)
+    failures.check()
 
 
 def _download(name: str) -> list[str]:

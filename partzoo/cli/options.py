@@ -44,7 +44,11 @@ class Numbers(click.ParamType):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 images_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
 strict_option = click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
-resume_option = click.option("--resume", is_flag=True, help="Continue a stopped run of the same command.")
+resume_option = click.option(
+    "--resume/--no-resume",
+    default=None,
+    help="Continue a stopped run of the same command.  [default: if the settings are the same]",
+)
 
 
 def limit_options(command: Callable) -> Callable:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partzoo.cli.command import make_folder
 from partzoo.cli.journal import file_for, unfinished
 from partzoo.errors import UsageError, require
 
@@ -27,6 +27,7 @@ class Output:
         path: output that the user named, or None if nothing is written.
         files: one file per image.
         form: format of the files; None derives it from their suffix.
+        folder: folder that the files are written to, or None if the output is one file.
         journal: folder for the journal of a run over many images, or None.
         together: whether the files, which are then kept beside the journal, are joined into one COCO file, ``path``, at
             the end.
@@ -35,13 +36,9 @@ class Output:
     path: Path | None = None
     files: tuple[Path, ...] = ()
     form: str | None = None
+    folder: Path | None = None
     journal: Path | None = None
     together: bool = False
-
-    @property
-    def folder(self) -> Path | None:
-        """Folder that the files of many images are written to, or None if the output is one file."""
-        return self.path if self.journal and not self.together else None
 
     def named(self, index: int) -> str | None:
         """Return the path of the file that will finally hold the parts of the image with this index."""
@@ -52,14 +49,16 @@ class Output:
     def write(self, parts: Parts, index: int, scale: int | None) -> None:
         """Write the parts of the image with this index."""
         if self.together:
-            _write_coco([_coco(parts, self.path)], self.files[index])
+            _write(self.files[index], [json.dumps(_coco(parts, self.path))])
         elif self.files:
             parts.save(self.files[index], scale=scale, form=self.form)
 
     def join(self, indices: Sequence[int]) -> None:
-        """Join the files of these images into the one COCO file."""
+        """Join the files of these images into the one COCO file, holding one of them in memory at a time."""
+        from partzoo.parts.coco import joined
+
         if self.together and self.path and indices:
-            _write_coco([json.loads(self.files[index].read_text()) for index in indices], self.path)
+            _write(self.path, joined(lambda: (json.loads(self.files[index].read_bytes()) for index in indices)))
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:
@@ -68,7 +67,6 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
     Raises:
         UsageError: ``out`` does not fit the number of images, or its format is unknown.
         MissingExtraError: the library that the format needs is not installed.
-        PartzooError: a folder cannot be created.
     """
     if out is None:
         return Output()
@@ -80,28 +78,57 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
     elif path.suffix.lower() == ".json":
         journal = unfinished(path)
         files = tuple(file_for(journal, images.name(index), ".json") for index in range(len(images)))
-        output = Output(path, files, None, journal, together=True)
+        output = Output(path, files, None, None, journal, together=True)
     elif path.suffix.lower() in (".png", ".npz") and not path.is_dir():
         raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
     else:
-        make_folder(path)
-        files = tuple(path / f"{name}{form}" for name in _file_names(images))
-        output = Output(path, files, form, None if single else unfinished(path))
+        files = tuple(path / f"{name}{form}" for name in file_names([images.name(i) for i in range(len(images))]))
+        output = Output(path, files, form, path, None if single else unfinished(path))
     if output.files[0].suffix.lower() == ".json":
         require("pycocotools.mask", "coco")
     return output
 
 
-def _file_names(images: OpenedImages) -> list[str]:
-    """Return a name for each image's file; equal names are numbered."""
-    taken: dict[str, None] = {}
-    for index in range(len(images)):
-        stem = Path(images.name(index)).stem or f"image-{index + 1}"
-        name, copy = stem, 2
-        while name in taken:
-            name, copy = f"{stem}-{copy}", copy + 1
-        taken[name] = None
-    return list(taken)
+def file_names(sources: Sequence[str]) -> list[str]:
+    """Return a name for the file of each source: the name of the source without the suffix.
+
+    If several sources have the same name, the names keep the suffix (``a.jpg`` and ``a.png``), or begin with as many
+    parent folders as distinguish them (``x-a`` and ``y-a``). Only a source that is given twice is numbered. Names that
+    differ only in the case of letters count as equal, because some file systems do not distinguish them.
+    """
+    paths = [Path(source) for source in sources]
+    names = [path.stem or f"image-{number}" for number, path in enumerate(paths, 1)]
+    deepest = max(len(path.parts) for path in paths)
+    for folders in (0, *range(deepest)):  # names with suffixes may be those of others without, hence twice
+        counts = Counter(map(str.casefold, names))
+        if len(counts) == len(names):
+            break
+        names = [
+            _longer(path, folders) if counts[name.casefold()] > 1 else name
+            for name, path in zip(names, paths, strict=True)
+        ]
+    return _numbered(names)
+
+
+def _longer(path: Path, folders: int) -> str:
+    """Return the name of a path with its suffix, or with a number of parent folders before it."""
+    above = path.parts[bool(path.anchor) : -1]
+    return "-".join([*above[-folders:], path.stem]) if folders else path.name
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return the names, with a number after each that occurred before."""
+    taken: set[str] = set()
+    copies: Counter[str] = Counter()
+    found = []
+    for name in names:
+        free = name
+        while free.casefold() in taken:
+            copies[name] += 1
+            free = f"{name}-{copies[name] + 1}"
+        taken.add(free.casefold())
+        found.append(free)
+    return found
 
 
 def _coco(parts: Parts, path: Path | None) -> dict:
@@ -110,9 +137,9 @@ def _coco(parts: Parts, path: Path | None) -> dict:
     return to_coco([parts], folder=path.parent if path else None)
 
 
-def _write_coco(several: Sequence[dict], path: Path) -> None:
+def _write(path: Path, pieces: Iterable[str]) -> None:
     from partzoo.files import write_aside
-    from partzoo.parts.coco import joined
 
     with write_aside(path) as file:
-        file.write(json.dumps(joined(several)).encode())
+        for piece in pieces:
+            file.write(piece.encode())

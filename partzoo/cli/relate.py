@@ -7,8 +7,11 @@ from pathlib import Path
 
 import click
 
-from partzoo.cli.command import Command, make_folder, print_json
+from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import json_option, limit_options, model_option
+from partzoo.places import check_apart, made_folder
+
+FIGURES = ("figure-4.png", "figure-5.png", "figure-6.png")
 
 
 @click.command(
@@ -51,9 +54,18 @@ def relate(
     from partzoo.relations.predict import model_of
     from partzoo.relations.predict import relate as predicted
 
-    opened = open_image(image, max_pixels=max_pixels, max_bytes=max_bytes)
-    chosen = model_of(model)
-    off_grid = predicted(opened, n=n, model=chosen, seed=seed)
+    folder = None if out is None else Path(out).expanduser()
+    check_apart([folder / name for name in FIGURES] if folder else [], [image, model])
+    with made_folder(folder):
+        opened = open_image(image, max_pixels=max_pixels, max_bytes=max_bytes)
+        chosen = model_of(model)
+        off_grid = predicted(opened, n=n, model=chosen, seed=seed)
+        if folder is not None:
+            on_grid = predicted(opened, model=chosen, sampling="on-grid", seed=seed)
+            drawn = (assemblies(off_grid, on_grid), off_grid.draw_uncertainty(), off_grid.draw_matrices())
+            for name, figure in zip(FIGURES, drawn, strict=True):
+                with write_aside(folder / name) as file:
+                    figure.save(file, "PNG", compress_level=3)
     spread = off_grid.uncertainty()
     x, y = off_grid.symmetry_correlation()
     about = {
@@ -65,18 +77,6 @@ def relate(
         "symmetry_error": off_grid.symmetry_error(),
         "symmetry_correlation": {"x": None if isnan(x) else x, "y": None if isnan(y) else y},
     }
-    if out is not None:
-        folder = Path(out).expanduser()
-        make_folder(folder)
-        on_grid = predicted(opened, model=chosen, sampling="on-grid", seed=seed)
-        figures = {
-            "figure-4.png": assemblies(off_grid, on_grid),
-            "figure-5.png": off_grid.draw_uncertainty(),
-            "figure-6.png": off_grid.draw_matrices(),
-        }
-        for name, figure in figures.items():
-            with write_aside(folder / name) as file:
-                figure.save(file, "PNG", compress_level=3)
     if as_json:
         print_json(about | {"output": out})
         return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from partzoo.cli.command import Command, table
-from partzoo.cli.options import Numbers, complete_weights
+from partzoo.cli.options import Numbers, complete_weights, strict_option
+from partzoo.places import made_folder
 
 
 @click.command(
@@ -21,6 +23,7 @@ from partzoo.cli.options import Numbers, complete_weights
       partzoo stages runs/eeg/model.safetensors --data challenge-2018/ --subjects 10 --seeds 1 -o runs/ten
     \b
     The folder receives stages.csv, with a row for each training run, and the trained models.
+    Nights that cannot be read are skipped and listed in failed.csv there; the exit code is then 1.
     A stopped run continues with the same command.
     """,
 )
@@ -46,6 +49,7 @@ from partzoo.cli.options import Numbers, complete_weights
 @click.option("--lr", type=float, help="Highest learning rate.  [default: 0.0005]")
 @click.option("--cache", default="", help="Folder for prepared nights.  [default: in partzoo's cache]")
 @click.option("--threads", type=int, help="Number of CPU threads.")
+@strict_option
 def stages(
     model: str,
     data: str,
@@ -57,11 +61,13 @@ def stages(
     windows: int | None,
     cache: str,
     threads: int | None,
+    strict: bool,
     **loop: Any,
 ) -> None:
     """Finetune MODEL, pretrained on signals, on sleep stages of few subjects; report Cohen's kappa on held-out ones."""
     import torch
 
+    from partzoo.cli.failures import Failures
     from partzoo.train.stages import means, sample_efficiency
 
     if threads:
@@ -78,10 +84,17 @@ def stages(
         "test_subjects": test_subjects,
         "windows": windows,
     }
-    rows = sample_efficiency(model, data, out, **chosen, cache=cache, progress=report, bar=True, **loop)
+    folder = Path(out).expanduser()
+    failures: Failures[str] = Failures(None, str, what="nights", strict=strict, folder=folder)
+    with made_folder(folder):
+        failures.begin()
+        rows = sample_efficiency(
+            model, data, out, **chosen, cache=cache, progress=report, bar=True, pass_over=failures.pass_over, **loop
+        )
     shown = [
         (each["subjects"], each["initial"], f"{each['kappa']:.3f}",
          "" if each["std"] is None else f"{each['std']:.3f}", each["seeds"])
         for each in means(rows)
     ]  # fmt: skip
     table(shown, ("subjects", "initial", "kappa", "std", "seeds"))
+    failures.check()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from partzoo.cli.command import Command, check_place
+from partzoo.cli.command import Command
 from partzoo.cli.options import Numbers, complete_weights, limit_options
 from partzoo.errors import UsageError
+from partzoo.places import check_apart, check_place
 
 
 @click.command(
@@ -49,6 +50,7 @@ def swap(
     if Path(out).suffix.lower() != ".png":
         raise UsageError(f"-o {out} must end in .png.")
     check_place(Path(out))
+    check_apart([out], (first, second, model))
     from PIL import Image
 
     from partzoo.files import write_aside

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from partzoo.cli.command import Command, check_place, print_json
+from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import json_option
+from partzoo.places import check_place
 
 
 @click.command(cls=Command, short_help="Check the installation.")

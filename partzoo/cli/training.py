@@ -154,6 +154,7 @@ def train(
             from partzoo.train.tasks.finetune import HELD_OUT
 
             figures = json.loads((folder / HELD_OUT).read_text())
-            click.echo(f"Top-1 on {figures['images']:,} held-out images: {figures['top1']:.2f} %.")
+            skipped = f" ({len(figures['failed'])} skipped)" if figures["failed"] else ""
+            click.echo(f"Top-1 on {figures['images']:,} held-out images{skipped}: {figures['top1']:.2f} %.")
     else:
         click.echo(f"Stopped after {done}. Continue with the same command and --resume.")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from partzoo.errors import TooLargeError
+from partzoo.skipping import SkippedWarning
 
 NAMES = {"category": "classes"}  # options whose argument has another name in Python
 NONE = {"k": "own"}  # the value of an option that stands for Python's None, where it is not "none"
@@ -30,9 +31,14 @@ def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
     return sentence
 
 
+def done_before(before: int, count: int) -> str:
+    """State how many of ``count`` items a resumed run found finished, and how many it has processed."""
+    return "all done before" if before == count else f"{before} done before and {count - before} now"
+
+
 def show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print a user's warning on one line, and a developer's warning as Python does."""
-    if category is UserWarning:
+    if category in (UserWarning, SkippedWarning):
         click.echo(f"Warning: {message}", err=True)
     else:
         click.echo(warnings.formatwarning(message, category, *where[:2]), err=True)

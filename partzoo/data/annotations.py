@@ -16,6 +16,7 @@ import numpy as np
 
 from partzoo.errors import UsageError, require
 from partzoo.images.decoding import exif_orientation
+from partzoo.skipping import SkippedWarning
 
 REACH = 1  # largest distance of coordinates from the border, in multiples of the image's longer side
 WINDING = 64  # largest length of a polygon's boundary, in multiples of width + height
@@ -53,16 +54,23 @@ def usable(
             check(each)
             kept.append(each)
         except UnusableError as error:
-            passed.append(f"{name} ({error})")
+            passed.append((name, str(error)))
     warn_passed_over(file, passed)
     return kept
 
 
-def warn_passed_over(file: str | Path, passed: Sequence[str]) -> None:
-    """Warn once about skipped entries of a file: name the first few, and give the number of the others."""
+def warn_passed_over(file: str | Path, passed: Sequence[tuple[str, str]]) -> None:
+    """Warn once about skipped entries of a file: name the first few, and give the number of the others.
+
+    Args:
+        file: file of the annotations.
+        passed: name of each skipped entry, and why it was skipped.
+    """
     if passed:
         more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
-        warnings.warn(f"{file}: skipped {', '.join(passed[:NAMED])}{more}.", stacklevel=3)
+        first = ", ".join(f"{name} ({reason})" for name, reason in passed[:NAMED])
+        items = [(f"{file}: {name}", reason) for name, reason in passed]
+        warnings.warn(SkippedWarning(f"{file}: skipped {first}{more}.", items), stacklevel=3)
 
 
 def _check_fields(annotation: Any, fields: Sequence[str]) -> None:

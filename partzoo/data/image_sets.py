@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from partzoo.data.reading import squash_plain
+from partzoo.data.tars import TarImage
 from partzoo.errors import ImageError, TooLargeError, UsageError
 from partzoo.images.opening import open_image
+from partzoo.skipping import PassOver, warn_of
 
 CACHE_BYTES = 4 << 30
+READ_AT_ONCE = 100  # images of a set that are decoded together
 Frame = Literal["crop", "squash"]
 
 
@@ -76,7 +78,7 @@ class ImageSet(Examples):
     larger sets, images are decoded each time.
 
     Attributes:
-        files: paths of the images, or their encoded bytes; empty for images that are in memory from the beginning.
+        files: paths of the images, or images from a tar; empty for images that are in memory from the beginning.
         side: height and width in pixels.
         labels: ``(N,)`` int64, or None.
         classes: names of the labels.
@@ -86,7 +88,7 @@ class ImageSet(Examples):
 
     def __init__(
         self,
-        files: Sequence[Path | bytes],
+        files: Sequence[Path | TarImage],
         side: int,
         labels: Tensor | None,
         classes: list[str],
@@ -141,7 +143,7 @@ class ImageSet(Examples):
             try:
                 return numbers, self.batch(numbers)
             except ImageError:
-                self._find_bad(numbers)
+                self._find_bad(numbers, warn_of)
 
     def _readable(self, number: int) -> int:
         """Return the number itself, or the next number that is not known to be bad."""
@@ -151,21 +153,44 @@ class ImageSet(Examples):
             number = (number + 1) % len(self)
         return number
 
-    def _find_bad(self, numbers: Tensor) -> None:
+    def usable(self, pass_over: PassOver | None = warn_of) -> ImageSet:
+        """Return the set without the images that cannot be read, after decoding all of them.
+
+        Args:
+            pass_over: function that is called for each of these; None raises the error.
+
+        Raises:
+            ImageError: no image can be read, or one of them cannot and there is no ``pass_over``.
+        """
+        if pass_over is None or self._known.all():
+            return self
+        for numbers in torch.arange(len(self)).split(READ_AT_ONCE):
+            try:
+                self.batch(numbers)
+            except ImageError:
+                self._find_bad(numbers, pass_over)
+        if len(self._bad) == len(self):
+            raise ImageError(f"None of the {len(self)} images can be read.")
+        kept = [number for number in range(len(self)) if number not in self._bad]
+        return self.select(torch.tensor(kept)) if self._bad else self
+
+    def _find_bad(self, numbers: Tensor, pass_over: PassOver) -> None:
         for number in numbers[~self._known[numbers]].unique().tolist():
             try:
                 self._decode(number)
             except ImageError as error:
                 self._bad.add(number)
-                # Training has no arguments for the size limits, so the message must not name any.
-                what = f"{error.reason}." if isinstance(error, TooLargeError) else str(error)
-                warnings.warn(f"Skipped: {what}", stacklevel=2)
+                pass_over(self._name(number), error)
+
+    def _name(self, index: int) -> str:
+        """Return the name of an image for messages: its path, or its name in a tar."""
+        file = self.files[index]
+        return file.name if isinstance(file, TarImage) else str(file)
 
     def _decode(self, index: int) -> Tensor:
-        file = self.files[index]
-        name = f"image {index + 1} of {len(self)}" if isinstance(file, bytes) else str(file)
+        name = self._name(index)
         try:
-            pixels = open_image(file, name=name).pixels
+            pixels = open_image(self.files[index], name=name).pixels
         except TooLargeError:
             raise
         except ImageError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import overload
@@ -16,6 +16,7 @@ from partzoo.data.annotations import turn_to_image
 from partzoo.errors import ImageError, UsageError
 from partzoo.images.finding import files_below
 from partzoo.images.opening import SUFFIXES, open_image
+from partzoo.skipping import PassOver, warn_of
 
 SPLITS = {"report": (0,), "dev": (1,), "train": (2, 3, 4)}  # positions within every five images, ordered by name
 LARGEST = 255  # largest label number
@@ -48,7 +49,7 @@ class MaskedSet(Sequence[MaskedImage]):
             reports, the second for choosing methods, and the rest for training. ``"all"`` takes all images.
 
     Raises:
-        UsageError: the set or the split does not exist, or an image has no mask.
+        UsageError: the set or the split does not exist, or no image has a mask.
     """
 
     def __init__(self, path: str | Path, split: str = "all") -> None:
@@ -59,8 +60,8 @@ class MaskedSet(Sequence[MaskedImage]):
         stems = {name.removeprefix("images/").rpartition(".")[0]: name for name in self._files if _is_image(name)}
         if not stems:
             raise UsageError(f"{self.path} has no images below images/.")
-        if missing := [stem for stem in stems if f"masks/{stem}.png" not in self._files]:
-            raise UsageError(f"{self.path} has no masks/{missing[0]}.png, the mask of {stems[missing[0]]}.")
+        if not any(f"masks/{stem}.png" in self._files for stem in stems):
+            raise UsageError(f"{self.path} has no masks/{min(stems)}.png, and none for any other of its images.")
         places = range(5) if split == "all" else SPLITS[split]
         self.names = [stem for place, stem in enumerate(sorted(stems)) if place % 5 in places]
         self._images = stems
@@ -79,12 +80,32 @@ class MaskedSet(Sequence[MaskedImage]):
             return [self[i] for i in range(*index.indices(len(self)))]
         name = self.names[index]
         image = self._read(self._images[name])
-        pixels = open_image(image, name=f"{self.path}: {name}").pixels
+        pixels = open_image(image, name=self.name(index)).pixels
         return MaskedImage(name, pixels, self._mask(name, image, pixels.shape[:2]))
+
+    def name(self, index: int) -> str:
+        """Return the name of an image for messages, with the name of its set."""
+        return f"{self.path}: {self.names[index]}"
+
+    def usable(self, pass_over: PassOver = warn_of) -> Iterator[MaskedImage]:
+        """Yield the images one by one, without those that are damaged or whose mask is missing or damaged.
+
+        Args:
+            pass_over: function that is called for each of these.
+        """
+        for index in range(len(self)):
+            try:
+                example = self[index]
+            except (ImageError, UsageError) as error:
+                pass_over(self.name(index), error)
+            else:
+                yield example
 
     def _mask(self, name: str, image: bytes, size: tuple[int, int]) -> np.ndarray:
         """Read the mask of an upright image of ``size``; the mask's size is compared before it is decoded."""
         file = f"{self.path}: masks/{name}.png"
+        if f"masks/{name}.png" not in self._files:
+            raise ImageError(f"{self.path} has no masks/{name}.png, the mask of {self._images[name]}.")
         try:
             with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
                 turn = turn_to_image(image, size, (opened.height, opened.width), f"{self.path}: {name}", f"{file} is")
@@ -97,11 +118,14 @@ class MaskedSet(Sequence[MaskedImage]):
 
     def _read(self, name: str) -> bytes:
         place = self._files[name]
-        if isinstance(place, Path):
-            return place.read_bytes()
-        with self.path.open("rb") as file:
-            file.seek(place[0])
-            return file.read(place[1])
+        try:
+            if isinstance(place, Path):
+                return place.read_bytes()
+            with self.path.open("rb") as file:
+                file.seek(place[0])
+                return file.read(place[1])
+        except OSError as error:
+            raise ImageError(f"{self.path}: {name} cannot be read: {error.strerror}.") from error
 
 
 def find_set(folder: str | Path, name: str) -> Path:

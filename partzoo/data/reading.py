@@ -47,10 +47,11 @@ class Examples(Sequence[Example]):
     Args:
         records: one record for each example, from which it is read.
         read: function from a record to its example.
+        name_of: function from a record to the name of its image, for messages.
     """
 
-    def __init__(self, records: Sequence, read: Callable[[Any], Example]) -> None:
-        self.records, self.read = records, read
+    def __init__(self, records: Sequence, read: Callable[[Any], Example], name_of: Callable[[Any], str]) -> None:
+        self.records, self.read, self.name_of = records, read, name_of
 
     def __len__(self) -> int:
         return len(self.records)
@@ -63,8 +64,12 @@ class Examples(Sequence[Example]):
 
     def __getitem__(self, index: int | slice) -> Example | Examples:
         if isinstance(index, slice):
-            return Examples(self.records[index], self.read)
+            return Examples(self.records[index], self.read, self.name_of)
         return self.read(self.records[index])
+
+    def name(self, index: int) -> str:
+        """Return the name of the image of an example, without reading it."""
+        return self.name_of(self.records[index])
 
 
 def inside(data: Path, folder: str) -> Path:

@@ -10,7 +10,17 @@ from partzoo.errors import UsageError
 from partzoo.images.opening import SUFFIXES
 
 
-def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, bytes]:
+class TarImage(bytes):
+    """An encoded image from a tar.
+
+    Attributes:
+        name: path of the tar, and the name of the image in it.
+    """
+
+    name: str
+
+
+def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, TarImage]:
     """Read the encoded images in a tar, as a dictionary by name.
 
     Args:
@@ -23,13 +33,15 @@ def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> 
     try:
         with tarfile.open(file) as tar:
             found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
-            return {name: _content(tar, found[name]) for name in choose(sorted(found))}
+            return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
     except (tarfile.TarError, OSError) as error:
         raise UsageError(f"--data {file} cannot be read as a tar: {error}. Download the file again.") from error
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _content(file: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarImage:
     opened = tar.extractfile(member)
     if opened is None:
         raise OSError(f"{member.name} is not a file")
-    return opened.read()
+    image = TarImage(opened.read())
+    image.name = f"{file}: {member.name}"
+    return image

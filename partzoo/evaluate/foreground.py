@@ -11,10 +11,11 @@ import numpy as np
 
 from partzoo.data.masks import MaskedImage, MaskedSet, find_set
 from partzoo.discovery.finder import Finder
-from partzoo.errors import require
+from partzoo.errors import ImageError, UsageError, require
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.images.opening import OpenedImage
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 Scorer = Callable[[np.ndarray], tuple[np.ndarray, float]]  # from an image to its foreground score (H, W) and certainty
 BETA_SQUARED = 0.3
@@ -33,6 +34,7 @@ def foreground_figures(
     split: str | None = None,
     limit: int | None = None,
     progress: ProgressCallback | None = None,
+    pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Compare predicted foregrounds with the masks of a protocol's images, each at its original size.
 
@@ -43,19 +45,33 @@ def foreground_figures(
         split: split to report on instead of the protocol's.
         limit: largest number of images, evenly spaced; None uses all.
         progress: function that is called with the name of the work, the amount done, and the total.
+        pass_over: function that is called for each image that is damaged or has a damaged mask, which is then skipped;
+            None raises the error.
 
     Returns:
         One run with its ``metrics`` in per cent (see :class:`ForegroundTally`), and the number of images.
+
+    Raises:
+        ImageError: no image can be used, or one of them cannot and there is no ``pass_over``.
     """
     images = MaskedSet(find_set(data, protocol.name), split or protocol.split)
     count = min(limit or len(images), len(images))
     tally = ForegroundTally()
     for done in range(count):
-        example = images[done * len(images) // count]
-        tally.update(example, *scorer(example.pixels))
+        index = done * len(images) // count
+        try:
+            example = images[index]
+        except (ImageError, UsageError) as error:
+            if pass_over is None:
+                raise
+            pass_over(images.name(index), error)
+        else:
+            tally.update(example, *scorer(example.pixels))
         if progress:
             progress("report", done + 1, count)
-    return [{"k": None, "seed": None, "metrics": tally.figures()}], count
+    if not tally.rows:
+        raise ImageError(f"None of the {count} images of {images.path} can be used.")
+    return [{"k": None, "seed": None, "metrics": tally.figures()}], len(tally.rows)
 
 
 def finder_scorer(finder: Finder) -> Scorer:

@@ -11,6 +11,7 @@ from partzoo.discovery.factory import default_size, is_foreground_model
 from partzoo.discovery.refine import follow_edges, strips
 from partzoo.discovery.segmentation import segment
 from partzoo.discovery.views import view_image
+from partzoo.errors import require
 from partzoo.evaluate.floors import BOX
 from partzoo.evaluate.foreground import Scorer, box_scorer, finder_scorer, foreground_figures
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
@@ -21,6 +22,7 @@ from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 
 class ForegroundMeasurement(Measurement):
@@ -29,6 +31,8 @@ class ForegroundMeasurement(Measurement):
     OPTIONS = ("background", "size", "refine")
 
     def __init__(self, rules: ForegroundProtocol, request: Request) -> None:
+        for module in ("scipy.ndimage", "sklearn.metrics"):  # the latter is needed at the end alone
+            require(module, "eval")
         self.rules, self.request = rules, request
         self.weights, self.scorer, self.identity = _scorer(request)
 
@@ -36,11 +40,12 @@ class ForegroundMeasurement(Measurement):
     def reported_split(rules: ForegroundProtocol) -> str:
         return rules.split
 
-    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+    def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         asked = self.request
         return foreground_figures(
-            self.scorer, self.rules, asked.data, split=asked.split, limit=asked.limit, progress=progress
-        )
+            self.scorer, self.rules, asked.data, split=asked.split, limit=asked.limit, progress=progress,
+            pass_over=pass_over,
+        )  # fmt: skip
 
 
 def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:

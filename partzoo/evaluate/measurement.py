@@ -14,6 +14,7 @@ from torch import nn
 
 from partzoo.errors import UsageError
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 Run = dict[str, Any]  # with keys "k", "seed", "metrics" and, for figures with bounds, "intervals"
 
@@ -79,8 +80,13 @@ class Measurement(ABC):
         """Return the split that a protocol reports on."""
 
     @abstractmethod
-    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
-        """Evaluate the model; return the figures of every run, for the record, and the number of images."""
+    def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
+        """Evaluate the model; return the figures of every run, for the record, and the number of images.
+
+        Args:
+            progress: function that is called with the name of the work, the amount done, and the total.
+            pass_over: function that is called for each image that cannot be used, which is then skipped.
+        """
 
 
 def digest(model: nn.Module) -> str:

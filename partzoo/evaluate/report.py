@@ -3,10 +3,11 @@
 A record holds every run of one model under one setting::
 
     {"format": 1, "protocol": "faces68", "split": "report", "model": "part-vitt8.tin", "setting": "default",
-     "images": 489, "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
+     "images": 489, "failed": [], "command": "partzoo eval part-vitt8.tin --protocol faces68 --data DIR",
      "runs": [{"k": 8, "seed": 0, "metrics": {"nmi5": 27.1}}, ...]}
 
-``k`` is null if there are no parts. ``seed`` is null for figures without a seed, or over all seeds.
+``failed`` lists the images and annotations that could not be used and do not count in the figures. ``k`` is null if
+there are no parts. ``seed`` is null for figures without a seed, or over all seeds.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Row:
         seeds: number of seeds; 1 for a figure without a seed, or over all seeds together.
         images: number of images that the figure was measured on.
         command: command that measured the figure.
+        failed: number of images and annotations that could not be used and were skipped.
     """
 
     model: str
@@ -64,6 +66,7 @@ class Row:
     seeds: int
     images: int
     command: str
+    failed: int = 0
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -136,7 +139,8 @@ def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = F
 
     The best value of each K, floors included, is bold, and so are all values that look the same when rounded. A metric
     whose floor was measured under the same name with the prefix ``constant_`` or ``random_`` shows it in brackets.
-    Columns without content (K where there are no parts, settings where all are the default) are left out.
+    Columns without content (K where there are no parts, settings where all are the default) are left out. If images or
+    annotations were skipped, their number follows the model's name.
 
     Args:
         figures: rows of one protocol; those without any of the metrics are left out.
@@ -154,9 +158,10 @@ def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = F
     for key in keys:
         k, model, setting = key
         said = [text for text, show in zip((str(k), setting), columns.values(), strict=True) if show]
+        failed = max(row.failed for (its, _), row in cells.items() if its == key)
         values = [_cell(cells, key, metric, best[k, metric], intervals) for metric in metrics]
         seeds = max(cells[key, metric].seeds for metric in metrics if (key, metric) in cells)
-        lines.append([titled(model), *said, *values, str(seeds)])
+        lines.append([titled(model) + (f" ({failed} skipped)" if failed else ""), *said, *values, str(seeds)])
     return markdown(lines)
 
 
@@ -203,7 +208,7 @@ def _rows(record: Mapping[str, Any]) -> list[Row]:
                 mean=_rounded(statistics.fmean(several)),
                 std=_rounded(statistics.stdev(several)) if len(several) > 1 else None,
                 low=low, high=high, seeds=len(several),
-                images=record["images"], command=record["command"],
+                images=record["images"], command=record["command"], failed=len(record.get("failed", ())),
             )
         )  # fmt: skip
     return found
@@ -214,6 +219,7 @@ def _row(line: Mapping[str, str]) -> Row:
     return Row(
         line["model"], line["setting"], int(line["k"]) if line["k"] else None, line["metric"], float(line["mean"]),
         std, low, high, int(line["seeds"]), int(line["images"]), line["command"],
+        int(line.get("failed", 0)),  # tables of earlier versions, which skipped nothing, lack it
     )  # fmt: skip
 
 

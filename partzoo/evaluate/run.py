@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from partzoo.discovery.foreground import METHODS
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, WeightsError
+from partzoo.evaluate.failed import Failed
 from partzoo.evaluate.floors import BOX, COLOUR, FLOORS
 from partzoo.evaluate.foreground_measurement import ForegroundMeasurement
 from partzoo.evaluate.measurement import Measurement, Request
@@ -25,7 +26,9 @@ from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, write_aside
 from partzoo.models.registry import find
+from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import warn_of
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
 from partzoo.weights.manifest import WeightRecord, manifest
@@ -53,10 +56,14 @@ def evaluate(
     patches: Sequence[int] | None = None,
     augment: bool = False,
     limit: int | None = None,
+    strict: bool = False,
     out: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model under a protocol and return a record of the figures.
+
+    An image or an annotation that cannot be used is skipped, named in a warning, and listed under ``failed`` in the
+    record. The figures are those of the others.
 
     Args:
         model: a model in any form that :func:`partzoo.load` accepts, or one of ``partzoo.evaluate.floors.FLOORS``; for
@@ -75,15 +82,19 @@ def evaluate(
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Classification protocols only.
         augment: whether to train these probes on augmented images, with new augmentations in every epoch.
         limit: use at most this many images of each split, for a quick trial.
-        out: JSON file of the record. If it already holds the same evaluation, that record is returned.
+        strict: whether to stop at the first image or annotation that cannot be used.
+        out: JSON file of the record. If it already holds the same evaluation, in which nothing was skipped, that record
+            is returned.
         progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
         The record: ``model``, ``protocol``, ``setting``, ``split``, ``images``, ``command``, ``weights_sha256``,
-        ``hardware`` and ``runs``, each with ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
+        ``hardware``, ``failed`` (``path`` and ``reason`` of each skipped item) and ``runs``, each with
+        ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
         UsageError: the protocol is unknown, does not have an option, or its data is missing.
+        ImageError: none of the images can be used, or ``strict`` is set and one cannot.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
@@ -104,13 +115,17 @@ def evaluate(
         **made.identity,
     }
     place = None if out is None else Path(out).expanduser()
-    if place is not None and (known := _known(place, record)):
-        return known
-    with kept_memory():
-        runs, images = made.measure(progress)
-    record |= {"images": images, "command": _command(record), "hardware": hardware(), "runs": runs}
     if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if known := _known(place, record):
+            return known
+        make_folder(place.parent)
+        check_place(place)
+    failed = Failed(strict=strict)
+    with kept_memory(), failed.gathered():
+        runs, images = made.measure(progress, failed.pass_over)
+    record |= {"images": images, "failed": failed.listed, "command": _command(record)}
+    record |= {"hardware": hardware(), "runs": runs}
+    if place is not None:
         with write_aside(place) as file:
             file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
@@ -122,22 +137,29 @@ def evaluate_all(
     out: str | Path,
     *,
     k: Sequence[int | None] | None = None,
+    strict: bool = False,
     progress: ProgressCallback | None = None,
     **options: Any,
-) -> Path:
+) -> tuple[Path, list[str]]:
     """Evaluate all released weights and all floors under a protocol, and write ``<protocol>.csv``.
+
+    A model whose weights are missing or damaged is skipped and named in a warning.
 
     Args:
         protocol, data: as in :func:`evaluate`.
         out: folder for the CSV; the records are in its subfolder ``eval/<protocol>/``, and existing records are kept.
         k: numbers of parts, as in :func:`evaluate`; each model is evaluated with those that it supports.
+        strict: whether to stop at the first model, image or annotation that cannot be used.
         progress: as in :func:`evaluate`; the text begins with the model.
         **options: other arguments of :func:`evaluate`.
 
     Returns:
-        The CSV file.
+        The CSV file, and the names of the models, images and annotations that were skipped.
+
+    Raises:
+        WeightsError: no model can be measured, or ``strict`` is set and one cannot.
     """
-    records = []
+    records, failed = [], {}
     for model, chosen in rows(protocol):
         label = _setting(**chosen)
         file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
@@ -148,10 +170,21 @@ def evaluate_all(
 
         if k is not None:
             chosen["k"] = [each for each in k if _can_give(model, each)]
-        records.append(evaluate(model, protocol, data, out=file, progress=report, **(options | chosen)))
+        try:
+            record = evaluate(model, protocol, data, strict=strict, out=file, progress=report, **(options | chosen))
+        except WeightsError as error:
+            if strict:
+                raise
+            warn_of(model, error)
+            failed[model] = str(error)
+        else:
+            records.append(record)
+            failed |= {each["path"]: each["reason"] for each in record.get("failed", ())}
+    if not records:
+        raise WeightsError(f"No model can be measured by {protocol}. Of the first: {next(iter(failed.values()))}")
     path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
-    return path
+    return path, list(failed)
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
@@ -235,7 +268,7 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record in a file if it comes from the same evaluation."""
+    """Return the record in a file if it comes from the same evaluation and nothing was skipped in it."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         written = record.get("format")
@@ -244,7 +277,10 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     except (ValueError, AttributeError) as error:
         raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
     check_version(written, FORMAT, f"-o {file}", UsageError)
-    return record if all(record.get(key) == value for key, value in identity.items()) else None
+    if "runs" not in record:
+        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.")
+    same = all(record.get(key) == value for key, value in identity.items())
+    return record if same and not record.get("failed") else None
 
 
 def _command(record: dict[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -78,17 +79,27 @@ def to_coco(
     }
 
 
-def joined(several: Sequence[dict]) -> dict:
-    """Join COCO datasets with the same categories into one, and number its ids from 1."""
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for dataset in several:
-        numbers = {image["id"]: len(images) + place for place, image in enumerate(dataset["images"], 1)}
-        images += [image | {"id": numbers[image["id"]]} for image in dataset["images"]]
+def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
+    """Join COCO datasets of one image each, with the same categories, into one dataset, with ids from 1.
+
+    Args:
+        read: function that returns the datasets, at least one. It is called twice, so that only one dataset is in
+            memory at a time.
+
+    Yields:
+        The JSON of the joined dataset, piece by piece.
+    """
+    for number, dataset in enumerate(read(), 1):
+        if number == 1:
+            yield json.dumps({name: dataset[name] for name in ("info", "licenses")})[:-1] + ', "images": ['
+        yield (", " if number > 1 else "") + json.dumps(dataset["images"][0] | {"id": number})
+    yield '], "annotations": ['
+    count = 0
+    for number, dataset in enumerate(read(), 1):
         for annotation in dataset["annotations"]:
-            own = {"id": len(annotations) + 1, "image_id": numbers[annotation["image_id"]]}
-            annotations.append(annotation | own)
-    return several[0] | {"images": images, "annotations": annotations}
+            count += 1
+            yield (", " if count > 1 else "") + json.dumps(annotation | {"id": count, "image_id": number})
+    yield '], "categories": ' + json.dumps(dataset["categories"]) + "}"
 
 
 def _file_name(source: str, folder: str | os.PathLike | None) -> str:

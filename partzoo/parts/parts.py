@@ -15,6 +15,7 @@ from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError, require
 from partzoo.parts import coco, drawing, files
+from partzoo.places import check_apart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -254,9 +255,10 @@ class Parts:
                 ``x.index.png``.
 
         Raises:
-            UsageError: the suffix is unknown, or scale is below 1.
+            UsageError: the suffix is unknown, scale is below 1, or the file is the image that the parts belong to.
             PartzooError: the file cannot be written.
         """
+        check_apart([path], [self.source])
         files.save(self, path, scale, form)
 
     @classmethod

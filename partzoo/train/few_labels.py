@@ -46,7 +46,8 @@ def few_labels(
     """Finetune every parent with few labels, and measure all of them on the same held-out images.
 
     Each seed determines the labelled images, which are the same for every parent, and the random weights. The network
-    that starts from random weights has the size of the first parent.
+    that starts from random weights has the size of the first parent. Held-out images that cannot be read are skipped
+    and named in warnings.
 
     Args:
         data: folder with classes and held-out images, see :func:`partzoo.train.datasets.read_images`.
@@ -82,7 +83,7 @@ def few_labels(
     if every > 1:
         options = replace(options, categories=tuple(labelled.classes[::every]))
         labelled = of_categories(labelled, options, data)
-    unseen, file = held_out(data, options, labelled), Path(out, TABLE)
+    unseen, file = held_out(data, options, labelled).usable(), Path(out, TABLE)
     rows = _read(file)
     done = {(row["parent"], row["per_class"], row["seed"]) for row in rows}
     for count in per_class:

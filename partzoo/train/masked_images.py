@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
-from partzoo.data.tars import tar_images
-from partzoo.errors import UsageError
+from partzoo.data.tars import TarImage, tar_images
+from partzoo.errors import ImageError, UsageError
 from partzoo.images.opening import open_image, open_images
+from partzoo.skipping import warn_of
 from partzoo.train.recipe import DataRecord
 from partzoo.train.teachers import Teacher, teacher_of
 
@@ -92,6 +93,8 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
         side: side of the squares in pixels.
         progress: whether to show a bar while the teacher predicts masks.
 
+    Images that are damaged, or whose masks are, are skipped and named in warnings.
+
     Raises:
         UsageError: a set, a share or the teacher is missing, or no image is left.
     """
@@ -109,7 +112,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
 
     for name, share in zip(options.sets, shares, strict=True):
         before = len(squares)
-        for example in MaskedSet(find_set(folder, name), "train"):
+        for example in MaskedSet(find_set(folder, name), "train").usable():
             if not is_known(example.pixels, known):
                 keep(example.pixels, (example.mask > 0) * np.uint8(255))
         weights += [share / max(len(squares) - before, 1)] * (len(squares) - before)
@@ -133,7 +136,7 @@ def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
     """Compute the hashes of all images that must not be trained on."""
     held = [(name, "all") for name in options.report_only]
     held += [(name, split) for name in (*options.sets, *options.evaluated) for split in SPLITS if split != "train"]
-    images = (example.pixels for name, split in held for example in MaskedSet(find_set(folder, name), split))
+    images = (example.pixels for name, split in held for example in MaskedSet(find_set(folder, name), split).usable())
     return hashes_of(images)
 
 
@@ -148,7 +151,12 @@ def _taught(
         for source in _sources(Path(folder, name), options.exclude)[::step]
     ]
     for source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
-        pixels = open_image(source).pixels
+        name = source.name if isinstance(source, TarImage) else str(source)
+        try:
+            pixels = open_image(source, name=name).pixels
+        except ImageError as error:
+            warn_of(name, error)
+            continue
         if is_known(pixels, known):
             continue
         mask, sure = teacher(pixels)
@@ -156,7 +164,7 @@ def _taught(
             yield pixels, (mask * 255).astype(np.uint8)
 
 
-def _sources(path: Path, exclude: Sequence[str]) -> list[Path | bytes]:
+def _sources(path: Path, exclude: Sequence[str]) -> list[Path | TarImage]:
     """List the images in a folder or a tar, in the order of their names, in forms that ``open_image`` accepts."""
     if path.is_dir():
         return [file for file in open_images(path)[0].sources if file.name not in exclude]

@@ -29,6 +29,7 @@ from partzoo.models.objectness import PatchResNetFg
 from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
+from partzoo.skipping import warn_of
 from partzoo.system.hardware import hardware
 from partzoo.train.processes import alone
 from partzoo.train.recipe import read_recipe
@@ -153,7 +154,7 @@ def metrics(
         measured = _protocol(model, data, layout)
         if measured is None:
             return [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
-        runs, images = part_figures(make_finder(model), measured, data, k=[None], seeds=[0])
+        runs, images = part_figures(make_finder(model), measured, data, k=[None], seeds=[0], pass_over=warn_of)
         which = f"{images} images of the {measured.report} split"
         protocol = f"{measured.name}, K = {runs[0]['k']}, {which}, per cent"
         found = runs[0]["metrics"].items()
@@ -164,7 +165,7 @@ def metrics(
         protocol = "mean binary cross-entropy against the teacher, last 100 steps, training cells"
         return [{"name": "loss", "value": round(loss, 4), "protocol": protocol}]
     side, found = model.preprocess.size, []
-    held_out = load_images(data, "val", side=side, limit=limit)
+    held_out = load_images(data, "val", side=side, limit=limit).usable()
     if isinstance(model, Part):
         protocol = f"all ordered pairs of off-grid patches, {len(held_out)} held-out images, in patches"
         errors = part_positions(model, held_out)
@@ -172,10 +173,10 @@ def metrics(
     elif hasattr(model, "classify"):
         protocol = f"own classifier, {len(held_out)} held-out images, per cent"
         found = [{"name": "top1", "value": round(top1(cast(Encoder, model), held_out), 2), "protocol": protocol}]
-    bank = load_images(data, side=side, limit=2 * limit)
+    bank = load_images(data, side=side, limit=2 * limit).usable()
     if held_out.labels is None or bank.labels is None:
         return found
-    queries = load_images(data, "val", side=side, limit=2 * limit // 5)
+    queries = load_images(data, "val", side=side, limit=2 * limit // 5).usable()
     torch.manual_seed(0)
     untrained = build(find(model.architecture), model.config).eval().requires_grad_(False)
     protocol = f"20 nearest of {len(bank)} training images, {len(queries)} held-out ones, mean patch token, per cent"
@@ -192,7 +193,7 @@ def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) ->
     for name in ("ecssd", "pascal-s", "horses"):
         rules = protocols.get(name)
         try:
-            runs, images = foreground_figures(scorer, rules, data)
+            runs, images = foreground_figures(scorer, rules, data, pass_over=warn_of)
         except UsageError:
             continue
         which = f"{name}, {images} images of the {rules.split} split, per cent"

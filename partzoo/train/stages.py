@@ -22,13 +22,14 @@ from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.settings import to_toml
+from partzoo.skipping import PassOver, warn_of
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.processes import alone
 from partzoo.train.tasks.base import Task
 from partzoo.train.windows import SignalOptions, labelled, read_nights
 
 TABLE, SETTINGS = "stages.csv", "settings.toml"
-COLUMNS = ("initial", "subjects", "seed", "kappa", "accuracy", "windows", "steps", "seconds")
+COLUMNS = ("initial", "subjects", "seed", "kappa", "accuracy", "windows", "nights", "tested", "steps", "seconds")
 SHARED = ("patch_embed.", "blocks.", "norm.")  # parameters that a finetuned model takes from the pretrained one
 
 
@@ -93,6 +94,7 @@ def sample_efficiency(
     cache: str | Path = "",
     progress: Callable[[dict[str, Any]], None] | None = None,
     bar: bool = False,
+    pass_over: PassOver = warn_of,
     **loop: Any,
 ) -> list[dict[str, Any]]:
     """Finetune on the sleep stages of a few subjects, and measure Cohen's kappa on held-out subjects.
@@ -113,6 +115,8 @@ def sample_efficiency(
         cache: folder for prepared nights; empty means ``signals`` in partzoo's cache folder.
         progress: function that is called with each new row.
         bar: whether to show a bar for each training run.
+        pass_over: function that is called for each night that cannot be read, which is then skipped. Each row states
+            the number of ``nights`` that the model was trained on and of those it was ``tested`` on.
         **loop: values of :class:`LoopOptions`; by default 100 epochs, batches of 128 and a rate of 5e-4.
 
     Returns:
@@ -142,14 +146,14 @@ def sample_efficiency(
     settings = {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
     rows = _begin(out, settings if windows is None else settings | {"windows": windows})
     done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
-    test = read_nights(rules.records(data, "test"), cache, progress=bar)
+    test = read_nights(rules.records(data, "test"), cache, progress=bar, pass_over=pass_over)
     for number in numbers:
         for seed in range(seeds):
             chosen = dataclasses.replace(rules, train_subjects=number).records(data, "train", seed=seed)
             for initial in ("pretrained", "scratch") if scratch else ("pretrained",):
                 if (initial, number, seed) in done:
                     continue
-                nights = read_nights(chosen, cache, progress=False)
+                nights = read_nights(chosen, cache, progress=False, pass_over=pass_over)
                 known = labelled(nights if windows is None else few_of_each(nights, windows, seed), STAGES)
                 torch.manual_seed(seed)
                 made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
@@ -159,7 +163,8 @@ def sample_efficiency(
                     return rows
                 scores = rules.score(made.model.stages, test)
                 row = {"initial": initial, "subjects": number, "seed": seed} | scores
-                row |= {"windows": len(known), "steps": state.step, "seconds": round(state.seconds, 1)}
+                row |= {"windows": len(known), "nights": len(nights), "tested": len(test)}
+                row |= {"steps": state.step, "seconds": round(state.seconds, 1)}
                 rows.append(_append(out / TABLE, row))
                 if progress:
                     progress(rows[-1])
@@ -208,7 +213,10 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     if not (out / TABLE).exists():
         return []
     with open(out / TABLE, newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
+        reader = csv.DictReader(opened)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise UsageError(f"{out / TABLE} was written by another version of partzoo. Choose another folder with -o.")
+        return list(reader)
 
 
 def _append(file: Path, row: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
 from partzoo.files import write_aside
 from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
+from partzoo.skipping import PassOver, warn_of
 from partzoo.train.recipe import DataRecord
 from partzoo.weights.store import cache_folder
 
@@ -95,15 +96,17 @@ class WindowSet(Examples):
 def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool = True) -> WindowSet:
     """Read windows to pretrain on, without labels.
 
+    Recordings that cannot be read, or lack a channel, are skipped and named in warnings.
+
     Raises:
-        UsageError: the folder is not in this layout, or holds no recording.
+        UsageError: the folder is not in this layout, or holds no recording that can be read.
     """
     folder = Path(folder).expanduser()
     if options.layout == "edf":
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
         if not files:
             raise UsageError(f"--data {folder} has no .edf files. Give another folder, or data.layout.")
-        files = [file for file in files if read_edf_header(file).signals]
+        files = [file for file in files if not _is_of_annotations(file)]
         if not files:
             raise UsageError(f"--data {folder} holds no recordings: its .edf files contain only annotations.")
         read, key = (lambda file: _edf_windows(file, options.channels)), "|".join(options.channels)
@@ -111,7 +114,15 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
         rules = replace(PHYSIONET_2018, test_subjects=options.held_out)
         files, read, key = rules.unlabelled(folder), rules.read_unlabelled, options.layout
     nights = prepared(files, lambda file: (read(file),), key, options.cache, progress=progress)
-    return WindowSet([windows for (windows,) in nights], limit=options.limit)
+    return WindowSet([windows for (windows,) in nights.values()], limit=options.limit)
+
+
+def _is_of_annotations(file: Path) -> bool:
+    """Return whether a file is known to contain only annotations; a damaged file is noticed when it is read."""
+    try:
+        return not read_edf_header(file).signals
+    except UsageError:
+        return False
 
 
 def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
@@ -123,15 +134,20 @@ def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
         raise type(error)(f"{file}: {error}") from error
 
 
-def read_nights(records: Sequence[Path], cache: str | Path = "", *, progress: bool = True) -> list[Night]:
-    """Read nights in PhysioNet's layout with their stages, from the cache if they were read before."""
+def read_nights(
+    records: Sequence[Path], cache: str | Path = "", *, progress: bool = True, pass_over: PassOver = warn_of
+) -> list[Night]:
+    """Read nights in PhysioNet's layout with their stages, from the cache if they were read before.
+
+    Arguments and errors are those of :func:`prepared`.
+    """
 
     def read(record: Path) -> tuple[np.ndarray, np.ndarray]:
         night = PHYSIONET_2018.read(record)
         return night.windows, night.stages
 
-    found = prepared(records, read, "stages", cache, progress=progress)
-    return [Night(record.name, *arrays) for record, arrays in zip(records, found, strict=True)]
+    found = prepared(records, read, "stages", cache, progress=progress, pass_over=pass_over)
+    return [Night(record.name, *arrays) for record, arrays in found.items()]
 
 
 def labelled(nights: Sequence[Night], classes: Sequence[str]) -> WindowSet:
@@ -147,7 +163,8 @@ def prepared(
     cache: str | Path = "",
     *,
     progress: bool = True,
-) -> list[tuple[np.ndarray, ...]]:
+    pass_over: PassOver = warn_of,
+) -> dict[Path, tuple[np.ndarray, ...]]:
     """Return the arrays that ``read`` makes from files, kept on disk and mapped into memory, floats as float16.
 
     Args:
@@ -156,21 +173,39 @@ def prepared(
         key: description of everything the arrays depend on besides the file.
         cache: folder of the cache; empty means ``signals`` in partzoo's cache folder.
         progress: whether to show a bar.
+        pass_over: function that is called for each recording that cannot be read, which is then skipped.
+
+    Returns:
+        The arrays of each file that can be read.
 
     Raises:
+        UsageError: no file can be read.
         PartzooError: a night that is not in the cache cannot be written to it.
     """
     place = _cache_place(cache)
 
-    def one(file: Path) -> tuple[np.ndarray, ...]:
-        stem = place / _digest(file, key)
-        if not stem.with_suffix(".0.npy").exists():
-            _keep(stem, read(file))
+    def one(file: Path) -> tuple[np.ndarray, ...] | UsageError:
+        try:
+            stem = place / _digest(file, key)
+            arrays = None if stem.with_suffix(".0.npy").exists() else read(file)
+        except UsageError as error:
+            return error
+        except OSError as error:
+            return UsageError(f"{file} cannot be read: {error.strerror}.")
+        if arrays is not None:
+            _keep(stem, arrays)
         numbers = range(len(list(place.glob(f"{stem.name}.*.npy"))))
         return tuple(np.load(stem.with_suffix(f".{number}.npy"), mmap_mode="r") for number in numbers)
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE)) as pool:
-        return list(tqdm(pool.map(one, files), "recordings", len(files), disable=None if progress else True))
+        read_files = tqdm(pool.map(one, files), "recordings", len(files), disable=None if progress else True)
+        found = dict(zip(files, read_files, strict=True))
+    failed = {file: error for file, error in found.items() if isinstance(error, UsageError)}
+    for file, error in failed.items():
+        pass_over(str(file), error)
+    if len(failed) == len(found):
+        raise UsageError(f"None of the {len(files)} recordings can be read. Of the first: {failed[files[0]]}")
+    return {file: arrays for file, arrays in found.items() if not isinstance(arrays, UsageError)}
 
 
 def _cache_place(cache: str | Path) -> Path:

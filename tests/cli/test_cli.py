@@ -84,7 +84,7 @@ def test_discover_without_an_output_only_reports(tmp_path, monkeypatch):
 def test_images_of_one_name_get_files_of_their_own(set_of_two, tmp_path):
     ran = partzoo("discover", set_of_two, "-k", 3, *TOY, "-o", tmp_path / "out", "--format", ".npz")
     assert ran.code == 0, ran.err
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.npz")) == ["bird-2.npz", "bird.npz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.npz")) == ["a-bird.npz", "b-bird.npz"]
 
 
 def test_many_images_make_one_coco_file(set_of_two, tmp_path):
@@ -114,7 +114,7 @@ def test_a_saved_vocabulary_gives_the_same_parts_again(set_of_two, tmp_path):
     again = partzoo("discover", set_of_two / "b" / "bird.png", "--vocabulary", words, "-o", tmp_path / "b.npz")
     assert first.code == again.code == 0, first.err + again.err
     assert PartVocabulary.load(words).k == 3
-    assert Parts.load(tmp_path / "a" / "bird-2.npz") == Parts.load(tmp_path / "b.npz")
+    assert Parts.load(tmp_path / "a" / "b-bird.npz") == Parts.load(tmp_path / "b.npz")
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
@@ -162,6 +162,9 @@ def test_info_shows_configuration_and_size():
 
 
 def test_nothing_needs_to_be_downloaded_for_a_seeded_model():
+    ran = partzoo("download", "no-such-model", "toy-vit")
+    assert ran.code == 1 and ran.out.startswith("toy-vit: ") and ran.err.count("Unknown model 'no-such-model'") == 1
+    assert "1 of the 2 models could not be used and was skipped. It is named above." in ran.err
     ran = partzoo("download", "toy-vit")
     assert ran.code == 0 and "none needed" in ran.out
 

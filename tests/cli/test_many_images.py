@@ -74,8 +74,8 @@ def failed(folder):
 def test_a_bad_image_is_passed_over_named_and_counted(place):
     ran = partzoo("discover", "in", *FOLDER, "--json")
     about = json.loads(ran.out)
-    assert ran.code == 1 and "1 of 4 images was skipped" in ran.err
-    assert ran.err.count("in/c.png") == 1
+    assert ran.code == 1 and ran.err.count("in/c.png") == 1
+    assert "1 of the 4 images could not be used and was skipped. It is listed in 'out/failed.csv'." in ran.err
     assert sorted(written(place / "out")) == ["a.npz", "b.npz", "d.npz"]
     assert [each["source"] for each in about["images"]] == ["in/a.png", "in/b.png", "in/d.png"]
     assert [each["path"] for each in about["failed"]] == ["in/c.png"]
@@ -91,7 +91,9 @@ def test_a_bad_image_changes_nothing_in_the_others(place):
 def test_strict_ends_at_the_first_bad_image(place):
     ran = partzoo("discover", "in", *FOLDER, "--strict")
     assert ran.code == 1 and "Error: in/c.png is damaged" in ran.err
-    assert not written(place / "out")
+    assert [file.name for file in place.iterdir()] == ["in"]  # no empty folder is left
+    partzoo("discover", "in", *OPTIONS, "-o", "deep/er/out", "--strict")
+    assert [file.name for file in place.iterdir()] == ["in"]
 
 
 def test_a_bad_image_by_itself_is_an_error(place):
@@ -206,6 +208,20 @@ def test_a_file_that_is_gone_and_a_line_that_is_half_written_are_done_again(plac
     assert all(json.loads(line)["about"] for line in journal.read_text().splitlines())
 
 
+def test_a_resumed_run_says_what_was_done_before(place):
+    partzoo("discover", "in", *FOLDER)
+    ran = partzoo("discover", "in", *FOLDER, "--resume")
+    assert ran.out.startswith("3 images (all done before), ")
+    draw(place / "in", ["c.png"])
+    ran = partzoo("discover", "in", *FOLDER, "--resume")
+    assert ran.out.startswith("4 images (3 done before and 1 now), ") and "from the beginning" not in ran.err
+    ran = partzoo("discover", "in", *FOLDER, "--resume")
+    assert (
+        ran.out.startswith("4 images, ")
+        and "out has no unfinished run to continue: the run starts from the beginning." in ran.err
+    )
+
+
 def test_resume_refuses_other_settings_and_keeps_the_results(place):
     partzoo("discover", "in", *FOLDER)
     before = written(place / "out")
@@ -224,11 +240,17 @@ def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(pla
     assert "vocabulary was v.safetensors sha256:" in partzoo("discover", "in", *words, "--resume").err
 
 
-def test_a_run_over_earlier_results_reports_what_it_replaces(place):
+def test_the_same_command_continues_and_other_settings_start_over(place):
     partzoo("discover", "in", *FOLDER)
-    assert "out had 3 images done with the same settings" in partzoo("discover", "in", *FOLDER).err
+    times = {file: file.stat().st_mtime_ns for file in (place / "out").glob("*.npz")}
+    ran = partzoo("discover", "in", *FOLDER)
+    assert "out has results of 3 images with the same settings, which are kept (--no-resume starts over)." in ran.err
+    assert {file: file.stat().st_mtime_ns for file in times} == times
+    ran = partzoo("discover", "in", *FOLDER, "--no-resume")
+    assert "out h" not in ran.err and "done before" not in ran.out
+    assert all(file.stat().st_mtime_ns != time for file, time in times.items())
     ran = partzoo("discover", "in", *FOLDER, "-k", 2)
-    assert "out had results of other settings" in ran.err
+    assert "out had results of other settings: files with the same names are replaced." in ran.err
     assert {parts.k for parts in written(place / "out").values()} == {2}
 
 
@@ -249,7 +271,11 @@ def test_resume_is_refused_where_nothing_is_kept(place, words):
 def test_features_of_the_good_images_are_written(place):
     ran = partzoo("features", "in", "--model", "toy-vit", "-o", "f.npz", "--json")
     about = json.loads(ran.out)
-    assert ran.code == 1 and ran.err.count("in/c.png") == 1 and "1 of 4 images was skipped" in ran.err
+    assert (
+        ran.code == 1
+        and ran.err.count("in/c.png") == 1
+        and "1 of the 4 images could not be used and was skipped." in ran.err
+    )
     assert [each["path"] for each in about["failed"]] == ["in/c.png"]
     with np.load(place / "f.npz") as file:
         assert file["names"].tolist() == about["names"] == ["in/a.png", "in/b.png", "in/d.png"]
@@ -276,7 +302,8 @@ def test_features_go_on_where_they_stopped(place, monkeypatch):
     assert partzoo(*words, "-o", "f.npz").code == 130
     assert partzoo(*words, "-o", "f.npz", "--size", 32, "--resume").code == 2
     monkeypatch.setattr(features, "extract_features", counting)
-    assert partzoo(*words, "-o", "f.npz", "--resume").code == 1
+    ran = partzoo(*words, "-o", "f.npz", "--resume")
+    assert ran.code == 1 and "channels of 3 images (2 done before and 1 now). Written: f.npz" in ran.out
     assert asked == ["in/a.png", "in/b.png", "in/d.png"]
     with np.load("f.npz") as resumed, np.load("whole.npz") as whole:
         assert all(np.array_equal(resumed[name], whole[name]) for name in whole)

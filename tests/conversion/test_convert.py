@@ -354,6 +354,44 @@ def test_the_command_writes_what_load_takes(tmp_path):
     assert command("convert", tmp_path / "c.pth", "-o", tmp_path / "no" / "model").code == 1
 
 
+def test_of_several_files_a_bad_one_is_passed_over_and_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.pth", "two.pth"):
+        torch.save(prefixed(tiny()), name)
+    (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
+    files, options = (
+        ("one.pth", "bad.pth", "two.pth"),
+        ("--with-backbone", "--architecture", "mpae-vitb14reg", *SETTINGS),
+    )
+    ran = command("convert", *files, "-o", "models", *options)
+    assert ran.code == 1 and ran.err.count("bad.pth") == 1
+    assert "1 of the 3 files could not be used and was skipped. It is listed in 'models/failed.csv'." in ran.err
+    assert sorted(each.name for each in (tmp_path / "models").iterdir()) == ["failed.csv", "one", "two"]
+    assert (tmp_path / "models" / "failed.csv").read_text().splitlines()[1].startswith("bad.pth,")
+    assert equal(
+        partzoo.load(tmp_path / "models" / "two", device="cpu", dtype="float32"), partzoo.convert(tiny(), **TINY)
+    )
+
+    ran = command("convert", *files, "-o", "strict", "--strict", *options)
+    assert ran.code == 1 and "Error: bad.pth" in ran.err
+    assert [each.name for each in (tmp_path / "strict").iterdir()] == ["one"]
+    assert command("convert", "bad.pth", "-o", "alone", *options).code == 1 and not (tmp_path / "alone").exists()
+    (tmp_path / "bad.pth").unlink()
+    torch.save(prefixed(tiny()), "bad.pth")
+    assert command("convert", *files, "-o", "models", *options).code == 0
+    assert sorted(each.name for each in (tmp_path / "models").iterdir()) == ["bad", "one", "two"]
+
+
+def test_a_conversion_never_replaces_what_it_reads(tmp_path):
+    torch.save(tiny(), tmp_path / "c.pth")
+    options = ("--with-backbone", "--architecture", "mpae-vitb14reg", *SETTINGS)
+    assert command("convert", tmp_path / "c.pth", "-o", tmp_path / "m", *options).code == 0
+    (weights,) = (tmp_path / "m").glob("*.safetensors")
+    before = weights.read_bytes()
+    ran = command("convert", weights, "-o", tmp_path / "m", *options)
+    assert ran.code == 2 and "would replace" in ran.err and weights.read_bytes() == before
+
+
 def test_the_frozen_encoder_is_named_unless_it_is_another(tmp_path, monkeypatch):
     torch.save(tiny(), tmp_path / "c.pth")
     own = partzoo.convert(tiny(), **TINY)

@@ -1,4 +1,6 @@
 import json
+import re
+import tarfile
 import warnings
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 from partzoo.data.folders import load_images
 from partzoo.data.image_sets import ImageSet
 from partzoo.errors import ImageError, UsageError
+from partzoo.skipping import SkippedWarning
 from partzoo.train.augmentation.geometry import random_crop_flip
 
 
@@ -79,6 +82,29 @@ def test_images_are_read_as_everywhere_else(tmp_path):
     Image.fromarray(grey).save(tmp_path / "a.png")
     Image.fromarray(grey).save(tmp_path / "b.png")
     assert load_images(tmp_path, side=8).batch(torch.tensor([0])).unique().tolist() == [156]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_usable_images_are_those_that_can_be_read(tmp_path, packed):
+    for number in range(6):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "4.png").write_bytes(b"no image")
+    data, bad = tmp_path, str(tmp_path / "4.png")
+    if packed:
+        data, bad = tmp_path / "six.tar", f"{tmp_path / 'six.tar'}: 4.png"
+        with tarfile.open(data, "w") as tar:
+            for number in range(6):
+                tar.add(tmp_path / f"{number}.png", f"{number}.png")
+    images = load_images(data, side=8)  # the first is held out
+    images.labels = torch.arange(1, 6)
+    with pytest.warns(SkippedWarning, match=f"Skipped: {re.escape(bad)} ") as warned:
+        usable = images.usable()
+    assert [name for each in warned for name, _ in each.message.items] == [bad]
+    assert usable.labels.tolist() == [1, 2, 3, 5]
+    assert usable.batch(torch.arange(4)).amax((1, 2, 3)).tolist() == [1, 2, 3, 5]
+    assert usable.usable() is usable
+    with pytest.raises(ImageError, match="cannot be read"):
+        load_images(data, side=8).usable(None).batch(torch.arange(5))
 
 
 def test_bad_data_is_one_clear_error(tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from partzoo.data.masks import MaskedSet, find_set, hashes_of, is_known, perceptual_hash
 from partzoo.errors import ImageError, UsageError
+from partzoo.skipping import SkippedWarning
 
 
 @pytest.fixture
@@ -45,8 +46,28 @@ def test_what_is_missing_is_named(folder):
     with pytest.raises(UsageError, match="Unknown split 'test'"):
         MaskedSet(folder / "drawn", "test")
     (folder / "drawn" / "masks" / "sub" / "03.png").unlink()
-    with pytest.raises(UsageError, match=r"no masks/sub/03\.png"):
+    with pytest.raises(ImageError, match=r"no masks/sub/03\.png, the mask of images/sub/03\.png"):
+        MaskedSet(folder / "drawn")[3]
+    (folder / "drawn" / "masks").rename(folder / "drawn" / "elsewhere")
+    with pytest.raises(UsageError, match=r"no masks/sub/00\.png, and none for any other"):
         MaskedSet(folder / "drawn")
+
+
+@pytest.mark.parametrize("damage", ["image cut short", "mask cut short", "no mask", "mask of another size"])
+def test_one_image_that_cannot_be_used_is_passed_over_and_named(folder, damage):
+    image, mask = (folder / "drawn" / kind / "sub" / "04.png" for kind in ("images", "masks"))
+    if damage == "image cut short":
+        image.write_bytes(image.read_bytes()[:100])
+    elif damage == "mask cut short":
+        mask.write_bytes(mask.read_bytes()[:45])
+    elif damage == "no mask":
+        mask.unlink()
+    else:
+        Image.fromarray(np.zeros((5, 5), np.uint8)).save(mask)
+    images = MaskedSet(folder / "drawn")
+    with pytest.warns(SkippedWarning, match=r"Skipped: .*04") as warned:
+        assert [each.name for each in images.usable()] == [name for name in images.names if name != "sub/04"]
+    assert [name for each in warned for name, _ in each.message.items] == [f"{folder / 'drawn'}: sub/04"]
 
 
 def test_a_mask_of_another_size_is_refused(folder):

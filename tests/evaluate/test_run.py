@@ -108,10 +108,11 @@ def test_all_covers_every_weight_and_floor_and_writes_one_csv(faces, tmp_path, m
         for name, measured, classes in (("toy-vit", True, 0), ("of-classes", True, 5), ("large", False, 0))
     ]
     monkeypatch.setattr(run, "manifest", lambda: {each.name: each for each in records})
-    file = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
+    file, failed = run.evaluate_all("faces68", faces, tmp_path, k=[2, 3], seeds=1)
+    assert failed == []
     lines = file.read_text().splitlines()
     assert file == tmp_path / "faces68.csv"
-    assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,images,command"
+    assert lines[0] == "model,setting,k,metric,mean,std,low,high,seeds,images,command,failed"
     assert {line.split(",")[0] for line in lines[1:]} == {
         "toy-vit", "random-weights", "colour-position", "efficientnet-lite0.in1k",
     }  # fmt: skip

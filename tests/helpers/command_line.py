@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from partzoo.cli import main
 
@@ -28,3 +32,9 @@ def partzoo(*arguments: object) -> Ran:
         except SystemExit as error:
             code = error.code or 0
     return Ran(code, out.getvalue(), err.getvalue())
+
+
+def partzoo_in(folder: Path, arguments: Sequence[object]) -> None:
+    """Run ``partzoo`` in a folder, and end this process with its exit code."""
+    os.chdir(folder)
+    sys.exit(partzoo(*arguments).code)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import partzoo
-from partzoo.parts.coco import to_coco
+from partzoo.errors import UsageError
+from partzoo.parts.coco import joined, to_coco
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,39 @@ def test_a_part_s_source_is_the_path_as_given(folder, encoder, monkeypatch):
     assert [parts.source for parts in found] == [f"in/{name}.png" for name in ("b", "blank", "left/a", "right/a")]
     found[0].save("b.npz")
     assert partzoo.Parts.load("b.npz").source == "in/b.png"
+
+
+def test_datasets_are_joined_in_the_memory_of_one(folder, encoder):
+    pytest.importorskip("pycocotools")
+    several = partzoo.discover_parts(folder / "in", 2, model=encoder)
+    alive, most = 0, 0
+
+    class Counted(dict):
+        def __init__(self, *values):
+            nonlocal alive, most
+            super().__init__(*values)
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    text = "".join(joined(lambda: (Counted(to_coco([parts])) for parts in several * 3)))
+    assert text == json.dumps(to_coco(several * 3))
+    assert most <= 2  # the one before lives until the next is read
+
+
+def test_parts_do_not_replace_their_image(folder, encoder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = (folder / "in/b.png").read_bytes()
+    parts = partzoo.discover_parts("in/b.png", 2, model=encoder)
+    (folder / "link.png").symlink_to("in/b.png")
+    for path in ("in/b.png", folder / "in" / ".." / "in" / "b.png", "link.png"):
+        with pytest.raises(UsageError, match=r"would replace 'in/b\.png', which is an input"):
+            parts.save(path)
+    assert (folder / "in/b.png").read_bytes() == before
+    parts.save("in/b.parts.png")
 
 
 def test_coco_s_own_reader_finds_each_image_and_the_same_masks(folder, encoder):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from helpers.edf import write_edf
 
 from partzoo.errors import PartzooError, UsageError
+from partzoo.skipping import SkippedWarning
 from partzoo.train import windows as module
 from partzoo.train.windows import SignalOptions, prepared, read_windows
 
@@ -42,10 +44,35 @@ def test_gaps_and_missing_samples_in_a_folder_end_no_window_but_their_own(tmp_pa
     assert len(read_windows(tmp_path, options(tmp_path), progress=False)) == 3
     onsets = [f"+{2 * i}" for i in range(60)]
     write_edf(tmp_path / "b.edf", SLEEP_EDF, noise(60), kind="EDF+D", onsets=onsets)
-    with pytest.raises(
-        UsageError, match=r"b\.edf: Channel EEG Fpz-Cz misses samples .* from 1 s to 2 s, and no window"
-    ):
+    named = r"b\.edf: Channel EEG Fpz-Cz misses samples .* from 1 s to 2 s, and no window"
+    with pytest.warns(SkippedWarning, match=rf"Skipped: .*{named}"):
+        assert len(read_windows(tmp_path, options(tmp_path), progress=False)) == 3
+    (tmp_path / "a.edf").unlink()
+    with pytest.raises(UsageError, match=rf"None of the 1 recordings can be read\. Of the first: .*{named}"):
         read_windows(tmp_path, options(tmp_path), progress=False)
+
+
+def damage_edf(folder, kind):
+    """A recording of Sleep-EDF's channels, damaged in one way."""
+    file = folder / "bad.edf"
+    if kind == "channel":
+        return write_edf(file, ("EEG Fpz-Cz", "EOG"), noise(60))
+    write_edf(file, SLEEP_EDF, noise(60))
+    content = file.read_bytes()
+    file.write_bytes({"empty": b"", "header": content[:300], "text": b"not EDF" * 200, "record": content[:800]}[kind])
+    return file
+
+
+@pytest.mark.parametrize("kind", ["empty", "header", "text", "record", "channel"])
+def test_one_bad_recording_in_a_folder_is_passed_over_and_named(tmp_path, kind):
+    write_edf(tmp_path / "a.edf", SLEEP_EDF, noise(60))
+    bad = damage_edf(tmp_path, kind)
+    with pytest.warns(SkippedWarning, match="Skipped: ") as warned:
+        found = read_windows(tmp_path, options(tmp_path), progress=False)
+    assert [name for each in warned for name, _ in getattr(each.message, "items", ())] == [str(bad)]
+    bad.unlink()
+    whole = read_windows(tmp_path, options(tmp_path), progress=False)
+    assert torch.equal(found.batch(torch.arange(len(found))), whole.batch(torch.arange(len(whole))))
 
 
 @pytest.mark.parametrize("by", ["setting", "PARTZOO_CACHE", "home"])

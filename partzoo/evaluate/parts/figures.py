@@ -14,6 +14,7 @@ from partzoo.data.reading import Example, Examples
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import fitted
 from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.errors import ImageError, MissingExtraError, PartzooError, UsageError
 from partzoo.evaluate.bootstrap import mean_interval, table_interval
 from partzoo.evaluate.metrics import Contingency, ForegroundIoU, Presence, foreground_labels, labels_by_class, stability
 from partzoo.evaluate.parts.landmark_error import Places, landmark_error
@@ -29,6 +30,7 @@ from partzoo.evaluate.parts.rotation import rotated
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import OpenedImage
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 Key = tuple[int | str, int]  # k, seed
 STABILITY_STEP = 4  # every fourth row and column of a label map is kept to compare seeds
@@ -45,6 +47,7 @@ def part_figures(
     limit: int | None = None,
     rotate: float = 0.0,
     progress: ProgressCallback | None = None,
+    pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Compute the figures of every k and seed, in one pass over the images.
 
@@ -63,6 +66,8 @@ def part_figures(
         rotate: angle in degrees, counter-clockwise, by which the reported images are rotated; see :mod:`.rotation`.
             Fitting uses upright images.
         progress: function that is called with the name of the work, the amount done, and the total.
+        pass_over: function that is called for each image that cannot be used, which is then skipped; None raises the
+            error.
 
     Returns:
         ``[{"k", "seed", "metrics", "intervals"}]``, in per cent, with ``seed`` None for the agreement of all seeds; and
@@ -70,25 +75,30 @@ def part_figures(
 
     Raises:
         UsageError: the data is missing, or k is out of range.
+        ImageError: no image of a split can be used, or one of them cannot and there is no ``pass_over``.
     """
     fit = protocol.load(Path(data), protocol.fit)[: _least(protocol.fit_images, limit)]
     report = protocol.load(Path(data), split or protocol.report)[:limit]
-    if rotate:
-        report = Examples(report, partial(rotated, degrees=rotate, protocol=protocol))
+    turn = partial(rotated, degrees=rotate, protocol=protocol) if rotate else None
     seeds = [0] if finder.learned else list(seeds)
     asked = list(dict.fromkeys(map(finder.asked, k)))
-    vocabularies = fitted(finder, _OpenedImages(fit), asked, seeds, progress=_reporting(progress, "vocabulary"))
+    vocabularies = fitted(
+        finder, _OpenedImages(fit), asked, seeds, progress=_reporting(progress, "vocabulary"),
+        pass_over=pass_over and partial(_pass_over, fit, pass_over),
+    )  # fmt: skip
     tallies = {key: Tally(protocol, vocabulary.k, finder.classes) for key, vocabulary in vocabularies.items()}
+    scores_of = partial(_scores, finder, protocol, vocabularies)
     if protocol.error is not None:
-        for example, scores in _found(finder, protocol, fit, vocabularies, _reporting(progress, "regression")):
+        for example in _usable(fit, pass_over, _reporting(progress, "regression")):
+            scores = scores_of(example)
             for key, tally in tallies.items():
                 tally.learn(example, scores[key])
     coarse: dict[Key, list[np.ndarray]] = {key: [] for key in tallies}
-    mirrors: Iterator[dict[Key, np.ndarray]] = iter(())
-    if protocol.mirrored:
-        mirrors = (scores for _, scores in _found(finder, protocol, Examples(report, _mirrored), vocabularies, None))
-    for example, scores in _found(finder, protocol, report, vocabularies, _reporting(progress, "report")):
-        mirror = next(mirrors, {})
+    images = 0
+    for example in _usable(report, pass_over, _reporting(progress, "report")):
+        images += 1
+        example = turn(example) if turn else example
+        scores, mirror = scores_of(example), scores_of(_mirrored(example)) if protocol.mirrored else {}
         for key, tally in tallies.items():
             labels = tally.count(example, scores[key], mirror.get(key))
             coarse[key].append(labels[::STABILITY_STEP, ::STABILITY_STEP].astype(np.uint16))
@@ -102,7 +112,7 @@ def part_figures(
             nmi, ari = stability([coarse[each, seed] for seed in seeds], parts)
             metrics = {"stability_nmi": 100 * nmi, "stability_ari": 100 * ari}
             runs.append({"k": parts, "seed": None, "metrics": metrics})
-    return runs, len(report)
+    return runs, images
 
 
 def _mirrored(example: Example) -> Example:
@@ -264,21 +274,41 @@ class _OpenedImages(Sequence[OpenedImage]):
         return OpenedImage(self.examples[index].image)
 
 
-def _found(
-    finder: Finder,
-    protocol: PartProtocol,
-    examples: Sequence[Example],
-    vocabularies: dict[Key, PartVocabulary],
-    report: Callable[[int, int], None] | None,
-) -> Iterator[tuple[Example, dict[Key, np.ndarray]]]:
-    """Yield every example with its scores ``(k + 1, h, w)`` under each vocabulary, holding one image at a time."""
+def _scores(
+    finder: Finder, protocol: PartProtocol, vocabularies: dict[Key, PartVocabulary], example: Example
+) -> dict[Key, np.ndarray]:
+    """Return the scores ``(k + 1, h, w)`` of an example under each vocabulary."""
+    view = finder.look(OpenedImage(example.image), example.category if finder.classes else None)
+    size = (protocol.grid,) * 2 if protocol.grid else example.image.shape[:2]
+    return {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}
+
+
+def _usable(
+    examples: Sequence[Example], pass_over: PassOver | None, report: Callable[[int, int], None] | None
+) -> Iterator[Example]:
+    """Yield the examples one by one, without those that cannot be used."""
+    used = 0
     for index in range(len(examples)):
-        example = examples[index]
-        view = finder.look(OpenedImage(example.image), example.category if finder.classes else None)
-        size = (protocol.grid,) * 2 if protocol.grid else example.image.shape[:2]
-        yield example, {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}
+        try:
+            example = examples[index]
+        except (ImageError, UsageError) as error:
+            if pass_over is None:
+                raise
+            _pass_over(examples, pass_over, index, error)
+        else:
+            used += 1
+            yield example
         if report:
             report(index + 1, len(examples))
+    if not used:
+        raise ImageError(f"None of the {len(examples)} images of a split can be used.")
+
+
+def _pass_over(examples: Sequence[Example], pass_over: PassOver, index: int, error: PartzooError) -> None:
+    """Report an image by name; a missing library is not a fault of the image, so its error is raised."""
+    if isinstance(error, MissingExtraError):
+        raise error
+    pass_over(examples.name(index) if isinstance(examples, Examples) else f"image {index + 1}", error)
 
 
 def _reporting(progress: ProgressCallback | None, what: str) -> Callable[[int, int], None] | None:

@@ -12,6 +12,7 @@ from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.models.folding import folded
 from partzoo.models.loading import load
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 PARTS = (4, 8, 16)  # numbers of parts to look for by default
 
@@ -34,11 +35,11 @@ class PartMeasurement(Measurement):
     def reported_split(rules: PartProtocol) -> str:
         return rules.report
 
-    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+    def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         asked = self.request
         return part_figures(
             self.finder, self.rules, asked.data, k=self.k, seeds=range(asked.seeds), split=asked.split,
-            limit=asked.limit, rotate=asked.rotate, progress=progress,
+            limit=asked.limit, rotate=asked.rotate, progress=progress, pass_over=pass_over,
         )  # fmt: skip
 
 

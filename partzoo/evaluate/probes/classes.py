@@ -15,6 +15,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.part.model import Part
 from partzoo.models.spatial.model import Spatial
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 NEIGHBOURS = 20
 POSITION_IMAGES = 5000  # number of test images for PART's positions
@@ -29,6 +30,7 @@ def classify_figures(
     seeds: Sequence[int],
     limit: int | None = None,
     progress: ProgressCallback | None = None,
+    pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Classify images from frozen features: the mean patch token of each image, at the model's size and normalization.
 
@@ -46,6 +48,8 @@ def classify_figures(
         seeds: random seeds of the trained probe and of the positions.
         limit: use at most this many images of each split.
         progress: function that is called with the name of the work, the amount done, and the total.
+        pass_over: function that is called for each image that cannot be read, which is then skipped; None raises the
+            error.
 
     Returns:
         Runs with ``k`` (None), ``seed`` (None for figures without a seed) and ``metrics``, accuracies in per cent;
@@ -56,7 +60,7 @@ def classify_figures(
     """
     report = progress or (lambda *_: None)
     data = Path(data)
-    train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
+    train, test = (protocol.load(data, split, limit).usable(pass_over) for split in (protocol.train, protocol.test))
     bank, queries = (
         pooled_features(model, images, progress=partial(report, name))
         for images, name in ((train, "training features"), (test, "test features"))

@@ -13,6 +13,7 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 
 class ClassMeasurement(Measurement):
@@ -39,13 +40,14 @@ class ClassMeasurement(Measurement):
     def reported_split(rules: ClassProtocol) -> str:
         return rules.test
 
-    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+    def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         asked, seeds = self.request, range(self.request.seeds)
         if asked.patches is None:
             return classify_figures(
-                self.encoder, self.rules, asked.data, seeds=seeds, limit=asked.limit, progress=progress
-            )
+                self.encoder, self.rules, asked.data, seeds=seeds, limit=asked.limit, progress=progress,
+                pass_over=pass_over,
+            )  # fmt: skip
         return patch_figures(
             self.encoder, self.rules, asked.data, patches=asked.patches, augment=asked.augment, seeds=seeds,
-            limit=asked.limit, progress=progress,
+            limit=asked.limit, progress=progress, pass_over=pass_over,
         )  # fmt: skip

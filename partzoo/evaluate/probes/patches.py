@@ -19,6 +19,7 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.models.base import Encoder
 from partzoo.models.spatial.model import WINDOWS, Spatial
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 
 def patch_figures(
@@ -31,6 +32,7 @@ def patch_figures(
     augment: bool = False,
     limit: int | None = None,
     progress: ProgressCallback | None = None,
+    pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Compute the accuracies of probes on frozen features of images and n of their patches, for several n in one pass.
 
@@ -48,6 +50,8 @@ def patch_figures(
         augment: whether to train the probe on augmented images.
         limit: use at most this many images of each split.
         progress: function that is called with the name of the work, the amount done, and the total.
+        pass_over: function that is called for each image that cannot be read, which is then skipped; None raises the
+            error.
 
     Returns:
         Runs with ``k`` (None), ``seed`` (None for figures without one) and ``metrics``, in per cent; and the number of
@@ -67,7 +71,7 @@ def patch_figures(
         model.windows(each)
     report = progress or (lambda *_: None)
     data = Path(data)
-    train, test = (protocol.load(data, split, limit) for split in (protocol.train, protocol.test))
+    train, test = (protocol.load(data, split, limit).usable(pass_over) for split in (protocol.train, protocol.test))
     numbers = sorted({window for each in patches for window in WINDOWS[each]})
     columns = {each: [0, *(1 + numbers.index(window) for window in WINDOWS[each])] for each in patches}
 

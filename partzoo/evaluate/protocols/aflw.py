@@ -43,8 +43,9 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
         )
     faces = list(zip(files, landmarks, strict=True))
     odd = [file for file, its in faces if not np.isfinite(its).all()]
-    warn_passed_over(data / points, [f"{file.name} (a landmark is not finite)" for file in odd])
-    return Examples([face for face in faces if face[0] not in odd], partial(_example, side=side))
+    warn_passed_over(data / points, [(file.name, "a landmark is not finite") for file in odd])
+    kept = [face for face in faces if face[0] not in odd]
+    return Examples(kept, partial(_example, side=side), lambda face: str(face[0]))
 
 
 def _example(face: tuple[Path, np.ndarray], side: int) -> Example:

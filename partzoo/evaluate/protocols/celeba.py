@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from partzoo.data.annotations import warn_passed_over
 from partzoo.data.reading import Example, Examples, check_split, floats, need, read_rows, squash_plain, stretch
+from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import open_image
 
 LISTS = {"train": "cele_train_lm.txt", "mafl-train": "MAFL_train_lm.txt", "mafl-test": "MAFL_test_lm.txt"}
 LANDMARKS = 5
+FORM = "image,x1,y1,...,x5,y5"
 GET = (
     "Give a folder with img_celeba/, the in-the-wild images of CelebA (https://mmlab.ie.cuhk.edu.hk/projects/"
     f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, lines 'image,x1,y1,...,x5,y5', as "
@@ -38,10 +41,20 @@ def _faces(data: str | Path, split: str, read) -> Examples:
     check_split("celeba", split, tuple(LISTS))
     data = need("celeba", data, ("img_celeba", LISTS[split]), GET)
 
-    def face(row: list[str]) -> tuple[Path, np.ndarray]:
-        return data / "img_celeba" / row[0].strip(), floats(row[1:], len(row) - 1).reshape(LANDMARKS, 2)
+    passed: list[tuple[str, str]] = []
 
-    return Examples(read_rows(data / LISTS[split], "image,x1,y1,...,x5,y5", face, ","), read)
+    def face(row: list[str]) -> tuple[Path, np.ndarray] | None:
+        try:
+            return data / "img_celeba" / row[0].strip(), floats(row[1:], len(row) - 1).reshape(LANDMARKS, 2)
+        except ValueError:
+            passed.append((row[0].strip(), f"its landmarks are {','.join(row[1:])!r:.40}, not ten finite numbers"))
+            return None
+
+    faces = [each for each in read_rows(data / LISTS[split], FORM, face, ",") if each is not None]
+    if not faces:
+        raise UsageError(f"{data / LISTS[split]} has no line that is {FORM!r}. Download the file again.")
+    warn_passed_over(data / LISTS[split], passed)
+    return Examples(faces, read, lambda face: str(face[0]))
 
 
 def _example(face: tuple[Path, np.ndarray], side: int, outside: float | None = None) -> Example:

@@ -24,6 +24,7 @@ from partzoo.data.reading import need, read_json
 from partzoo.errors import UsageError, require
 from partzoo.evaluate.measurement import Measurement, Request, Run
 from partzoo.progress import ProgressCallback
+from partzoo.skipping import PassOver
 
 _FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 _FIELDS = ("image_id", "category_id", "bbox", "score")
@@ -110,7 +111,7 @@ class DetectionMeasurement(Measurement):
     def reported_split(rules: DetectionProtocol) -> str:
         return rules.test
 
-    def measure(self, progress: ProgressCallback | None) -> tuple[list[Run], int]:
+    def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         figures = self.rules.average_precision(self.detections, self.request.data, split=self.request.split)
         images = {each["image_id"] for each in json.loads(self.detections.read_text())}
         return [{"k": None, "seed": None, "metrics": figures}], len(images)

@@ -84,6 +84,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
             if train[bird] == (split == "train")
         ],
         read,
+        lambda bird: str(bird.file),
     )
 
 

@@ -68,7 +68,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
                 f"{data / name} must list 'images', each with a 'file_name'. Download the file again."
             ) from error
     folder = data / "Anno/segmentation"
-    return Examples([folder / image for image in images], partial(_example, side=side))
+    return Examples([folder / image for image in images], partial(_example, side=side), str)
 
 
 def _example(file: Path, side: int) -> Example:

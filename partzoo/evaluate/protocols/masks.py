@@ -68,7 +68,7 @@ def load(data: Path, split: str, name: str) -> Sequence[Example]:
         each = images[index]
         return Example(each.pixels, mask=each.mask.astype("int64"), group=index)
 
-    return Examples(range(len(images)), read)
+    return Examples(range(len(images)), read, images.name)
 
 
 def _parts(name: str, truths: int, what: str) -> PartProtocol:

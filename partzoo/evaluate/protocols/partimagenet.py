@@ -102,7 +102,7 @@ def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
         rows = read_rows(data / "newdset.txt", "index, test, label, class, image, with tabs between", row, "\t")
     except KeyError as error:
         raise UsageError(f"{data / 'newdset.txt'} names image {error}, which {data / 'train.json'} lacks.") from error
-    return Examples([each for each in rows if each], partial(_partformer_example, side=side))
+    return Examples([each for each in rows if each], partial(_partformer_example, side=side), _name)
 
 
 def _annotated(file: Path, folder: Path, side: int) -> Examples:
@@ -116,7 +116,11 @@ def _annotated(file: Path, folder: Path, side: int) -> Examples:
     names = [each.file.name.partition("_")[0] for each in images]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     images = [replace(each, category=numbers[name]) for each, name in zip(images, names, strict=True)]
-    return Examples(images, partial(_mpae_example, side=side))
+    return Examples(images, partial(_mpae_example, side=side), _name)
+
+
+def _name(image: AnnotatedImage) -> str:
+    return str(image.file)
 
 
 def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:

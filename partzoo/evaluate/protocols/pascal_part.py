@@ -76,7 +76,7 @@ def load(data: str | Path, split: str, side: int = 224) -> Examples:
         Annotated(data / VOC / "JPEGImages" / f"{name}.jpg", data / "Annotations_Part" / f"{name}.mat")
         for name in names
     ]
-    return Examples(images, partial(_example, side=side))
+    return Examples(images, partial(_example, side=side), lambda files: str(files.image))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def part_mask(files: Annotated, size: tuple[int, int]) -> np.ndarray:
     drawn = sizes.most_common(1)[0][0] if sizes else size
     warn_passed_over(
         files.annotation,
-        [f"{name} (its mask is {part.shape}, others {drawn})" for _, name, part in parts if part.shape != drawn],
+        [(name, f"its mask is {part.shape}, others {drawn}") for _, name, part in parts if part.shape != drawn],
     )
     turn = turn_to_image(files.image, size, drawn, str(files.image), f"the masks of {files.annotation} are")
     mask = np.zeros(drawn, np.int64)
@@ -135,7 +135,7 @@ def _parts(file: Path) -> list[tuple[str, str, np.ndarray]]:
                 if isinstance(name, str) and mask.ndim == 2 and mask.dtype.kind in "biuf":
                     found.append((kind, name, mask))
                 else:
-                    passed.append(f"part {place} of {kind} (it has no name or no mask)")
+                    passed.append((f"part {place} of {kind}", "it has no name or no mask"))
     except AttributeError as error:
         raise UsageError(f"{file} is not one of Pascal-Part's ({error}). Download the file again.") from error
     warn_passed_over(file, passed)

@@ -18,7 +18,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor, nn
 
 from partzoo.data.image_sets import Examples, ImageSet
-from partzoo.errors import UsageError
+from partzoo.errors import PartzooError, UsageError
 from partzoo.evaluate.probes.held_out import top1
 from partzoo.files import write_aside
 from partzoo.models.layers import train_fast
@@ -26,6 +26,7 @@ from partzoo.models.loading import load
 from partzoo.models.part.classifier import SHARED, PartClassifier, PartClassifierConfig, classifier_of
 from partzoo.models.part.model import Part
 from partzoo.models.registry import Architecture
+from partzoo.skipping import reason_of, warn_of
 from partzoo.system.ranks import count, mine, whole
 from partzoo.train.augmentation.deit import RandAugment, random_crops, seeded
 from partzoo.train.datasets import DataOptions, read_images
@@ -219,8 +220,18 @@ def held_out(data: str | Path, options: DataOptions, trained: ImageSet) -> Image
 
 
 def write_top1(model: PartClassifier, images: ImageSet, out: str | Path) -> dict[str, Any]:
-    """Measure the accuracy in per cent on held-out images, and write it to ``held-out.json`` in the run's folder."""
-    figures = {"top1": round(top1(model, images), 2), "images": len(images)}
+    """Measure the accuracy, in per cent, on held-out images, and write it to ``held-out.json`` in the run's folder.
+
+    Images that cannot be read are skipped, named in warnings, and listed there under ``failed``.
+    """
+    failed: list[dict[str, str]] = []
+
+    def pass_over(name: str, error: PartzooError) -> None:
+        warn_of(name, error)
+        failed.append({"path": name, "reason": reason_of(error)})
+
+    usable = images.usable(pass_over)
+    figures = {"top1": round(top1(model, usable), 2), "images": len(usable), "failed": failed}
     with write_aside(Path(out, HELD_OUT)) as file:
         file.write((json.dumps(figures) + "\n").encode())
     return figures

@@ -11,18 +11,20 @@ from helpers.command_line import partzoo
 from PIL import Image
 
 import partzoo as zoo
+from partzoo.data.image_sets import ImageSet
 from partzoo.errors import UsageError
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import PartClassifier, PartClassifierConfig
 from partzoo.models.part.model import PartConfig
 from partzoo.models.registry import find
+from partzoo.skipping import SkippedWarning
 from partzoo.train.augmentation import deit
 from partzoo.train.augmentation.deit import CHUNK, RandAugment, random_crops, seeded
 from partzoo.train.datasets import DataOptions, read_images
 from partzoo.train.loop import LoopOptions, _optimizer
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import RECIPE, train
-from partzoo.train.tasks.finetune import FinetuneTask
+from partzoo.train.tasks.finetune import FinetuneTask, write_top1
 from partzoo.weights.tensors import write_weights
 
 SIZES = {"dim": 24, "depth": 2, "heads": 2, "size": 32}
@@ -125,6 +127,20 @@ def test_tiny_imagenet_s_official_validation_images_are_held_out(tmp_path):
     unseen = read_images(tmp_path, DataOptions(), 32, split="val")
     assert unseen.labels.tolist() == [1, 0] and unseen.classes == ["n1", "n2"]
     assert unseen.batch(torch.arange(2)).shape == (2, 3, 32, 32)
+
+
+def test_a_held_out_image_that_cannot_be_read_is_passed_over_and_in_the_figures(folder, tmp_path):
+    model = PartClassifier(PartClassifierConfig(**SIZES, classes=3))
+    unseen = read_images(folder, DataOptions(), 32, split="val")
+    whole = write_top1(model, unseen, tmp_path)
+    assert whole["images"] == len(unseen) and whole["failed"] == []
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(unseen.files[0].read_bytes()[:300])
+    with_bad = ImageSet([bad, *unseen.files], 32, torch.cat([unseen.labels[:1], unseen.labels]), unseen.classes)
+    with pytest.warns(SkippedWarning, match=r"Skipped: .*bad\.png"):
+        figures = write_top1(model, with_bad, tmp_path)
+    assert [each["path"] for each in figures["failed"]] == [str(bad)]
+    assert figures | {"failed": []} == whole and json.loads((tmp_path / "held-out.json").read_text()) == figures
 
 
 # Rates by layer

@@ -1,3 +1,4 @@
+import shutil
 import tarfile
 
 import numpy as np
@@ -9,6 +10,7 @@ import partzoo
 from partzoo.errors import UsageError
 from partzoo.hub import save_pretrained
 from partzoo.models.registry import find
+from partzoo.skipping import SkippedWarning
 from partzoo.train.augmentation.masked import random_colours, random_view
 from partzoo.train.losses.foreground import pyramid_loss, structure_loss
 from partzoo.train.masked_images import MaskedImages, MaskedOptions, read_masked
@@ -86,6 +88,34 @@ def test_only_training_splits_are_read_and_copies_of_other_images_are_left_out(f
     assert found.aspects[0].item() == pytest.approx(80 / 60) and not found.taught.any()
     with pytest.raises(UsageError, match="no image is left"):
         read_masked(folder, MaskedOptions(sets=("discs",), report_only=("discs",)), 32)
+
+
+def test_damaged_images_and_masks_are_passed_over_and_named(folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    options = MaskedOptions(sets=("discs",), report_only=("more",))
+    whole = read_masked(data, options, 32)
+    image, mask, held = (data / name for name in ("discs/images/2.png", "discs/masks/3.png", "more/images/4.png"))
+    for file in (image, mask, held):
+        file.write_bytes(file.read_bytes()[:45])
+    with pytest.warns(SkippedWarning) as warned:
+        found = read_masked(data, options, 32)
+    names = sorted(name for each in warned for name, _ in each.message.items)
+    assert names == [f"{data}/discs: 2", f"{data}/discs: 3", f"{data}/more: 4"]
+    assert torch.equal(found.batch(torch.arange(4)), whole.batch(torch.arange(2, 6)))
+    assert found._weights.sum().item() == pytest.approx(1)
+
+
+def test_a_damaged_image_without_a_mask_is_passed_over_and_named(folder, tmp_path):
+    network = partzoo.load("foreground-lite0", pretrained=False, device="cpu")
+    save_pretrained(network, tmp_path / "teacher")
+    with tarfile.open(tmp_path / "plain.tar", "w") as tar:
+        for i in range(3):
+            (tmp_path / f"{i}.png").write_bytes((folder / f"{i}.png").read_bytes()[: 500 if i == 1 else None])
+            tar.add(tmp_path / f"{i}.png", f"{i}.png")
+    options = MaskedOptions(unlabelled=("plain.tar",), teacher=str(tmp_path / "teacher"), sure=-1e9)
+    with pytest.warns(SkippedWarning, match=r"Skipped: .*plain\.tar: 1\.png"):
+        assert len(read_masked(tmp_path, options, 32, progress=False)) <= 2
 
 
 def test_shares_are_kept_and_batches_do_not_depend_on_where_a_run_began(folder):

@@ -1,4 +1,5 @@
 import csv
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from partzoo.models.part.sampling import SAMPLINGS
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.signals import write_nights
+from partzoo.skipping import SkippedWarning
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import train
 from partzoo.train.stages import COLUMNS, StagesTask, few_of_each, means, sample_efficiency, with_classes
@@ -286,6 +288,29 @@ def test_means_are_over_seeds():
     assert (first["initial"], first["seeds"]) == ("pretrained", 2)
     assert first["kappa"] == pytest.approx(0.6) and first["std"] == pytest.approx(0.02**0.5)
     assert second["kappa"] == 0.5 and second["std"] is None
+
+
+def test_a_night_that_cannot_be_read_is_left_out_and_counted(nights, cache, pretrained, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(nights, data)
+    rules = replace(PHYSIONET_2018, test_subjects=2, train_subjects=1)
+    bad = [rules.records(data, split)[0] for split in ("test", "rest")]
+    for record in bad:
+        (record / f"{record.name}.mat").write_bytes(b"damaged")
+    words = ["--data", data, "--test-subjects", 2, "--cache", cache, "--steps", 1, "--batch-size", 4]
+    words = ["stages", pretrained, *words, "--subjects", "all", "--seeds", 1, "--no-scratch", "-o", tmp_path / "out"]
+    ran = partzoo(*words)
+    assert ran.code == 1 and "2 of the nights could not be used and were skipped." in ran.err, ran.err
+    with open(tmp_path / "out" / "failed.csv", newline="") as file:
+        assert sorted(row["path"] for row in csv.DictReader(file)) == sorted(map(str, bad))
+    with open(tmp_path / "out" / "stages.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["subjects"], row["nights"], row["tested"]) == ("3", "2", "1")
+    strict = partzoo(*words[:-1], tmp_path / "strict", "--strict")
+    assert strict.code == 2 and f"{bad[0].name}.mat cannot be read" in strict.err
+
+    with pytest.warns(SkippedWarning, match=bad[1].name):
+        read_windows(data, SignalOptions(held_out=2, cache=cache), progress=False)
 
 
 def test_the_commands_do_it_all(nights, cache, tmp_path):
