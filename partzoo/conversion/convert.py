@@ -109,7 +109,7 @@ def assemble(
     cache_dir: str | Path | None = None,
     **config: Any,
 ) -> Model:
-    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` only for errors."""
+    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` for messages."""
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)

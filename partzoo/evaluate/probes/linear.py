@@ -85,8 +85,9 @@ def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
     """Fit a ridge regression to one-hot targets, with a penalty chosen on the training split.
 
     Every tenth training image (number 0, 10, 20, ...) is held out; penalties of 1e-7, 1e-6, ..., 10 times the mean
-    eigenvalue of the features' Gram matrix are fitted on the rest; the best on the held-out tenth, the largest of
-    equals, is fitted again on the whole training split. Multiplying the features by a constant changes nothing.
+    eigenvalue of the features' Gram matrix are fitted on the rest; the best on the held-out tenth (the largest, if
+    several are equally good) is fitted again on the whole training split. Multiplying the features by a constant
+    changes nothing.
 
     Args:
         features: ``(N, C)``, any float dtype, N > 1.
