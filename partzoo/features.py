@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.images.preprocess import to_tensor, working_size
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 
 from partzoo.errors import PartzooError
 
+MAX_JSON_BYTES = 2**26
 NAME_BYTES = 200  # number of bytes of a file's name that its temporary name repeats
 
 
@@ -73,6 +75,32 @@ def check_version(written: Any, known: int, name: str, error: type[PartzooError]
             f"{name} was written by a newer version of partzoo (format {number}; this one reads up to {known}): "
             "upgrade partzoo."
         )
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that was written elsewhere.
+
+    Raises:
+        ValueError: it is not JSON, or is nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that describes a model, not data.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, is nested too deeply, or has more than :data:`MAX_JSON_BYTES`.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"it has more than {MAX_JSON_BYTES:,} bytes")
+    return parse_json(data.decode())
 
 
 def stand_in(begin: bytes) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from partzoo.errors import PartzooError
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
 
 def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError, require
-from partzoo.files import begin_of, stand_in
+from partzoo.files import begin_of, parse_json, stand_in
 
 Row = TypeVar("Row")
 
@@ -161,7 +160,7 @@ def read_json(file: Path) -> dict:
         UsageError: the file is damaged or holds something other than an object.
     """
     try:
-        found = json.loads(file.read_bytes())
+        found = parse_json(file.read_bytes())
     except ValueError as error:
         reason = stand_in(begin_of(file)) or f"is not JSON ({error}). Download the file again"
         raise UsageError(f"{file} {reason}.") from error

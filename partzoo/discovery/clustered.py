@@ -22,6 +22,7 @@ from partzoo.discovery.views import View, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
+from partzoo.limits import check_parts
 from partzoo.models.base import Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import Parts
@@ -88,7 +89,10 @@ class ClusteredFinder(Finder[DescribedImage]):
 
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
         """Return the number of parts to look for; None means ``"auto"`` for a single image, and 8 for many."""
-        return checked(k) or ("auto" if alone else DEFAULT_K)
+        k = checked(k) or ("auto" if alone else DEFAULT_K)
+        if not alone:  # a single image may have fewer pixels or cells, which is the better reason
+            check_parts(k)
+        return k
 
     def knows(self, k: K) -> bool:
         return False
@@ -136,6 +140,7 @@ class ClusteredFinder(Finder[DescribedImage]):
 
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
         """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by size, ties by the first cell."""
+        check_parts(k)
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)

@@ -13,8 +13,9 @@ from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UnknownModelError, UsageError
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL, encoder_of
+from partzoo.limits import check_size
 from partzoo.models.base import Model
 from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
@@ -34,8 +35,8 @@ def make_finder(
     model: str | nn.Module | None = None, background: Background = "auto", size: int | None = None, refine: bool = True
 ) -> Finder:
     """Make a finder that uses a model; arguments and errors as in :func:`partzoo.discover_parts`."""
-    if size is not None and size < 1:
-        raise UsageError(f"size={size} must be at least 1 pixel.")
+    if size is not None:
+        check_size(size)
     encoder = inference_model(model)
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if isinstance(encoder, PartModel):
@@ -46,11 +47,14 @@ def make_finder(
 
 
 def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
-    """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name."""
+    """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name.
+
+    A vocabulary may come from anyone, so the models that it names must be on this machine: none is downloaded.
+    """
     settings = vocabulary.settings
     if model is None and not settings.model:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    encoder = inference_model(settings.model if model is None else model)
+    encoder = inference_model(settings.model, local=True) if model is None else inference_model(model)
     own = encoder.config.parts if isinstance(encoder, PartModel) else 0
     if len(vocabulary.numbering) != own:
         raise UsageError(
@@ -59,20 +63,35 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Find
         )
     if isinstance(encoder, PartModel):
         return LearnedFinder(encoder, settings)
-    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder)[1])
+    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, local=True)[1])
 
 
-def inference_model(model: str | nn.Module | None) -> Model:
-    """Load an encoder by name and fold its batch norms for speed; a module is returned unchanged."""
-    encoder = encoder_of(model)
+def inference_model(model: str | nn.Module | None, *, local: bool = False) -> Model:
+    """Load an encoder by name and fold its batch norms for speed; a module is returned unchanged.
+
+    Args:
+        model: name of the encoder, or a module; None uses the bundled default.
+        local: whether to forbid network requests, because the name is a vocabulary's.
+    """
+    encoder = _here(model) if local and isinstance(model, str) else encoder_of(model)
     return encoder if isinstance(model, nn.Module) else folded(encoder)
 
 
-def foreground_of(background: Background, encoder: Model) -> tuple[str, ForegroundModel | None]:
+def _here(name: str) -> Model:
+    try:
+        return load(name, local_files_only=True)
+    except WeightsError as error:
+        raise WeightsError(
+            f"A vocabulary downloads nothing, and its model {name!r} cannot be loaded ({str(error).rstrip('.')}): pass "
+            f"model={name!r} if you trust it."
+        ) from error
+
+
+def foreground_of(background: Background, encoder: Model, *, local: bool = False) -> tuple[str, ForegroundModel | None]:
     """Return the name of a foreground method or model, and the model if it is one.
 
     A released model is cached for the next call. A folder or a file is read every time, since its content may
-    change.
+    change. ``local`` forbids network requests.
     """
     if isinstance(background, ForegroundModel):
         return "", background
@@ -86,18 +105,18 @@ def foreground_of(background: Background, encoder: Model) -> tuple[str, Foregrou
             )
         return name, None
     if is_foreground_model(name):
-        return name, _read(name) if Path(name).expanduser().exists() else _released(name)
+        return name, (_read if Path(name).expanduser().exists() else _released)(name, local)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
     raise UsageError(f"Unknown background {name!r}: it is 'auto', None, or one of {known}.")
 
 
-def _read(name: str) -> ForegroundModel:
-    return folded(cast("ForegroundModel", load(name)))
+def _read(name: str, local: bool) -> ForegroundModel:
+    return folded(cast("ForegroundModel", _here(name) if local else load(name)))
 
 
 @functools.lru_cache(maxsize=2)
-def _released(name: str) -> ForegroundModel:
-    return _read(name)
+def _released(name: str, local: bool) -> ForegroundModel:
+    return _read(name, local)
 
 
 def is_foreground_model(name: str) -> bool:

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from partzoo.errors import ImageError, UsageError
 from partzoo.images.decoding import pillow_limit
-from partzoo.images.limits import MAX_PIXELS
+from partzoo.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
 
 HALF = 128  # value from which a pixel of a grey mask is foreground

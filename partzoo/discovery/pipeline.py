@@ -20,8 +20,8 @@ from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.images.opening import OpenedImage, open_images
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.parts.parts import Parts
 
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # largest numbers of images and of cells that a vocabulary is fitted on

@@ -12,7 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import begin_of, stand_in
+from partzoo.files import begin_of, parse_json, stand_in
+from partzoo.limits import MAX_PARTS, check_parts, check_size
+from partzoo.settings import checked, types_of
 from partzoo.weights.tensors import save_tensors
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
@@ -80,6 +82,24 @@ class PartVocabulary:
         except OSError as error:
             raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
+    def _check(self) -> None:
+        """Check the values read from a file, since anyone may have written it.
+
+        Raises:
+            ValueError: a value is out of range, or values do not fit together.
+        """
+        check_size(self.settings.size)
+        check_parts(self.k)
+        if self.centres.ndim != 2 or not self.centres.is_floating_point() or not self.centres.isfinite().all():
+            raise ValueError("its centres are not a table of finite numbers")
+        if any(not 1 <= part <= MAX_PARTS for part in self.numbering) or len(self.numbering) > MAX_PARTS:
+            raise ValueError("its numbering is not of parts")
+        if not all(abs(layer) <= 256 for layer in self.settings.layers):
+            raise ValueError("its layers are out of range")
+        blocks = 0 if self.numbering else len(self.settings.layers) + 2
+        if len(self.settings.weights) != blocks or not all(0 <= weight <= 1 for weight in self.settings.weights):
+            raise ValueError("its weights are not one share for each layer, colour and position")
+
     @classmethod
     def load(cls, path: str | os.PathLike) -> PartVocabulary:
         """Read a file written by :meth:`save`.
@@ -92,21 +112,24 @@ class PartVocabulary:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 _check_version(path, metadata.get("format", ""))
-                settings = json.loads(metadata["settings"])
+                settings = parse_json(metadata["settings"])
                 known = {field.name for field in dataclasses.fields(Settings)}
                 if unknown := settings.keys() - known:
                     raise WeightsError(
                         f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
                         "it was written by a newer version. Upgrade partzoo."
                     )
-                for name in ("layers", "weights"):
-                    settings[name] = tuple(settings[name])
-                return cls(file.get_tensor("centres"), Settings(**settings), tuple(json.loads(metadata["numbering"])))
+                types = types_of(Settings)
+                settings = {name: checked(name, value, types[name]) for name, value in settings.items()}
+                numbering = checked("numbering", parse_json(metadata["numbering"]), tuple[int, ...])
+                vocabulary = cls(file.get_tensor("centres"), Settings(**settings), numbering)
+            vocabulary._check()
+            return vocabulary
         except FileNotFoundError:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             reason = stand_in(begin_of(path)) if path.is_file() else None
-            reason = reason or f"is damaged ({error}): save the vocabulary again"
+            reason = reason or f"is damaged ({str(error).rstrip('.')}): save the vocabulary again"
             raise WeightsError(f"{str(path)!r} {reason}.") from None
 
 

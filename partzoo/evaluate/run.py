@@ -24,7 +24,7 @@ from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProto
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.features import DEFAULT_MODEL
-from partzoo.files import check_version, write_aside
+from partzoo.files import check_version, parse_json, write_aside
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
@@ -270,7 +270,7 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """Return the record in a file if it comes from the same evaluation and nothing was skipped in it."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_text(encoding="utf-8"))
         written = record.get("format")
     except FileNotFoundError:
         return None

@@ -10,6 +10,7 @@ from PIL import Image
 
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
+from partzoo.limits import check_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,10 +65,11 @@ def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int
         ``(height, width)``.
 
     Raises:
-        UsageError: a number is below 1.
+        UsageError: a number is below 1, or ``target`` is above :data:`partzoo.limits.MAX_SIZE`.
     """
     if min(*size, target, multiple) < 1:
         raise UsageError(f"size={size}, target={target} and multiple={multiple} must all be at least 1.")
+    check_size(target)
 
     def rounded(length: float) -> int:
         return max(int(length / multiple + 0.5), 1) * multiple

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
 from partzoo.models.base import Encoder
-from partzoo.models.registry import find, split_tag
+from partzoo.models.registry import find, split_tag, stored_architecture
 from partzoo.weights.folder import stored_model
 from partzoo.weights.manifest import manifest
 
@@ -28,12 +28,13 @@ def frozen_encoder(name: str) -> Encoder:
     """
     if (stored := stored_model(name)) is not None:
         architecture, config, _ = stored
-        entry = find(architecture)
+        entry = stored_architecture(architecture, config, name)
     else:
         entry, tag = find(name), split_tag(name)[1]
         records = (record for record in manifest().values() if record.architecture == entry.name)
         config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
-    encoder = entry.build(entry.configure(config))
+    # Models that are built on an encoder are not encoders themselves; building one could go on in a circle of files.
+    encoder = None if hasattr(entry.config, "encoder") else entry.build(entry.configure(config))
     if not isinstance(encoder, Encoder):
         raise UsageError(
             f"encoder={name!r}: {entry.name} is not an encoder. See partzoo.list_models(family='encoder')."

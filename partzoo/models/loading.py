@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from partzoo.errors import UnknownModelError, WeightsError
+from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
 from partzoo.models.base import Encoder, Model
 from partzoo.models.precision import Precision, default_device, set_precision
-from partzoo.models.registry import Architecture, find, split_tag
+from partzoo.models.registry import Architecture, find, split_tag, stored_architecture
 from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
+from partzoo.weights.hub_file import first_line
 from partzoo.weights.manifest import WeightRecord, manifest
 from partzoo.weights.store import resolve
 from partzoo.weights.tensors import load_strict, read_state
@@ -83,7 +84,12 @@ def load(
         model = build(source.entry, chosen)
     else:
         reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
-        model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
+        try:
+            model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
+        except UsageError as error:
+            if config:
+                raise
+            raise WeightsError(f"{source.label}: {error}") from error  # its own configuration is at fault
     device = torch.device(device) if device is not None else default_device()
     return set_precision(model.eval().requires_grad_(False), dtype, device)
 
@@ -103,7 +109,8 @@ def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
     if (stored := _stored(name, pretrained, hub)) is not None:
         architecture, config, files = stored
         label = ", ".join(map(str, files))
-        return Source(find(architecture), config, (lambda _: read_state(files)) if pretrained else None, label)
+        entry = stored_architecture(architecture, config, label or name)
+        return Source(entry, config, (lambda _: read_state(files)) if pretrained else None, label)
     entry = find(name)
     if not pretrained or not entry.needs_weights:
         return Source(entry, {})
@@ -139,17 +146,23 @@ def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: s
     Raises:
         WeightsError: the tensors do not fit, or the encoder cannot be loaded.
     """
-    with torch.device("meta"):
-        model = entry.build(config)
+    try:
+        with torch.device("meta"):
+            model = entry.build(config)
+    except PartzooError:
+        raise
+    except Exception as error:  # values that are each valid, and do not fit together, can fail anywhere
+        raise WeightsError(f"{source}: its configuration makes no {entry.name} ({first_line(error)}).") from error
     model.architecture = entry.name
-    parameters = set(model.state_dict())
-    # Buffers that are not saved would stay on the meta device, without values.
-    if any(name not in parameters for name, _ in model.named_buffers()):
-        model = build(entry, config)
     if has_frozen_encoder(model) and not any(name.startswith(ENCODER) for name in state):
         encoder = load(model.config.encoder, device="cpu", dtype="float32", **reach)
         state = state | {f"{ENCODER}{name}": value for name, value in encoder.state_dict().items()}
     load_strict(model, state, source)
+    parameters = set(model.state_dict())
+    # Buffers that are not saved would stay on the meta device, without values. Only a model that fits is built anew.
+    if any(name not in parameters for name, _ in model.named_buffers()):
+        model = build(entry, config)
+        load_strict(model, state, source)
     return model
 
 

@@ -142,6 +142,9 @@ def _network(name: str) -> Any:
     """Create timm's model of this name, without its classifier and for images of any size if it can accept them."""
     import timm
 
+    # timm would look up a name such as hf-hub:owner/name on the Hub.
+    if not timm.is_model(timm.models.split_model_name_tag(name)[0]):
+        raise UnknownModelError(f"model={name!r}: timm has no such model.")
     try:
         return timm.create_model(name, num_classes=0, dynamic_img_size=True)
     except TypeError:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import begin_of, check_version, stand_in, write_aside
+from partzoo.files import begin_of, check_version, parse_json, stand_in, write_aside
 from partzoo.parts import drawing
 from partzoo.parts.coco import to_coco
 
@@ -97,7 +97,7 @@ def _read_index_png(path: Path) -> dict[str, Any]:
     except UnidentifiedImageError:
         raise ValueError("not a PNG file") from None
     with image:
-        about = json.loads(image.info.get("partzoo", "{}"))
+        about = parse_json(image.info.get("partzoo", "{}"))
         check_version(about.get("format"), FORMAT, repr(str(path)), PartzooError)
         labels = np.asarray(image)
     return {"labels": labels, "k": about.get("k"), "names": about.get("names")}

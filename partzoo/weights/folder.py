@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_version
+from partzoo.files import check_version, read_json
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.tensors import FORMAT, INDEX, read_header, shards
 
@@ -110,7 +109,7 @@ def read_config(file: Path) -> tuple[str, dict[str, Any]]:
         WeightsError: the file is missing or damaged, or was not written by partzoo.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         check_version(content.get("format"), FORMAT, str(file), WeightsError)
         architecture, config = content["architecture"], content["config"]
         if not isinstance(architecture, str) or not isinstance(config, dict):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from partzoo.errors import WeightsError
-from partzoo.files import check_version, write_aside
+from partzoo.errors import UsageError, WeightsError
+from partzoo.files import check_version, read_json, write_aside
+from partzoo.settings import checked, types_of
 
 FORMAT = 1
 NAME = "weights_manifest.json"
@@ -96,6 +97,8 @@ class WeightRecord:
             raise WeightsError(f"{self.name!r} is not {self.architecture}.TAG: correct the name in {NAME}.")
         if not self.files:
             raise WeightsError(f"{self.name} has no files: correct {NAME}.")
+        if self.hub is not None and not {"repo", "revision"} <= self.hub.keys():
+            raise WeightsError(f"hub of {self.name} must name 'repo' and 'revision': correct {NAME}.")
 
     @property
     def bytes(self) -> int:
@@ -113,9 +116,19 @@ class WeightRecord:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> WeightRecord:
-        """Make a record from JSON values; the inverse of :meth:`to_json`."""
-        lists = {"metrics": tuple(values["metrics"]), "parents": tuple(values.get("parents", ()))}
-        return cls(**(values | lists | {"files": tuple(WeightFile(**file) for file in values["files"])}))
+        """Make a record from JSON values; the inverse of :meth:`to_json`.
+
+        Raises:
+            KeyError, TypeError, AttributeError: a value is missing.
+            UsageError: a value has another type.
+        """
+        files = tuple(WeightFile(**_typed(WeightFile, file)) for file in values["files"])
+        return cls(**_typed(cls, values | {"files": files}))
+
+
+def _typed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    types = types_of(kind)
+    return {name: checked(name, value, types[name]) for name, value in values.items()}
 
 
 def short_name(data: str) -> str:
@@ -177,7 +190,7 @@ def _default() -> Path:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise WeightsError(f"The manifest {file} cannot be read: {error}. Reinstall partzoo.") from error
     if not isinstance(content, dict) or not isinstance(content.get("weights"), list):
@@ -192,6 +205,6 @@ def _read(file: Path) -> dict[str, Any]:
 def _record(file: Path, values: Any) -> WeightRecord:
     try:
         return WeightRecord.from_json(values)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
         name = values.get("name") if isinstance(values, dict) else values
         raise WeightsError(f"The record {name!r} of {file} is incomplete ({error}): reinstall partzoo.") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
-from partzoo.files import path_aside
+from partzoo.files import parse_json, path_aside
 from partzoo.weights.hub_file import hub_file
 from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, clones, manifest
 
@@ -219,6 +219,7 @@ def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bo
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error}): {_fix(record, file)}") from error
     if digest != file.sha256:
+        _remember(key, None)  # its size and time can be those of its last check, as on a disk that decays
         raise WeightsError(
             f"{path} is damaged: its sha256 is {digest[:12]}..., not the {file.sha256[:12]}... recorded for "
             f"{record.name}: {_fix(record, file)}"
@@ -243,18 +244,25 @@ def cache_folder() -> Path:
 
 def _memo() -> dict[str, list]:
     try:
-        content = json.loads((cache_folder() / "verified.json").read_text(encoding="utf-8"))
+        content = parse_json((cache_folder() / "verified.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def _remember(key: str, mark: list) -> None:
-    """Record that a file is undamaged; if that cannot be written, the file is simply read again next time."""
+def _remember(key: str, mark: list | None) -> None:
+    """Record that a file is undamaged, or forget it for None.
+
+    If that cannot be written, an undamaged file is simply read again next time.
+    """
+    known = _memo()
+    marks = {name: each for name, each in known.items() if name != key} | ({} if mark is None else {key: mark})
+    if marks == known:
+        return
     try:
         memo = cache_folder() / "verified.json"
         memo.parent.mkdir(parents=True, exist_ok=True)
         with path_aside(memo) as aside:
-            aside.write_text(json.dumps(_memo() | {key: mark}), encoding="utf-8")
+            aside.write_text(json.dumps(marks), encoding="utf-8")
     except (OSError, RuntimeError):
         return

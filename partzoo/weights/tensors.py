@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import begin_of, check_version, path_aside, stand_in
+from partzoo.files import begin_of, check_version, parse_json, path_aside, read_json, stand_in
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 INDEX = ".safetensors.index.json"
 FORMAT = 1  # version of a model's header and config.json
 SHOWN = 5
+MAX_SHARDS = 1000
 
 
 def read_state(paths: Iterable[str | Path]) -> dict[str, Tensor]:
@@ -60,7 +61,10 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     header = read_metadata(path)
     try:
         check_version(header.get("partzoo_format"), FORMAT, str(path), WeightsError)
-        return header["architecture"], json.loads(header["config"]), [Path(path).expanduser()]
+        config = parse_json(header["config"])
+        if not isinstance(config, dict):
+            raise ValueError("its config is not an object")
+        return header["architecture"], config, [Path(path).expanduser()]
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} names no architecture of partzoo in its header: write the file with "
@@ -214,12 +218,19 @@ def shards(index: Path) -> list[Path]:
         WeightsError: the index is missing or damaged.
     """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        named = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
-    if outside := [name for name in names if Path(name).name != name]:
-        raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: download it again.")
+    if len(named) > MAX_SHARDS:
+        raise WeightsError(f"{index} names {len(named):,} files: {MAX_SHARDS:,} are the most.")
+    if outside := [name for name in named if not _beside(name)]:
+        raise WeightsError(f"{index} names {outside[0]!r:.80}, not beside it or not safetensors: download it again.")
+    names = sorted(named)
     return [index.with_name(name) for name in names]
+
+
+def _beside(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
 
 
 def _index(path: Path) -> Path:
