@@ -1,4 +1,4 @@
-"""Requests over HTTP with one deadline for the whole exchange, and connections only to addresses that were checked.
+"""Send HTTP requests with one deadline for the whole exchange, and connect only to addresses that were checked.
 
 A name is looked up once, and what is connected to is an address from that answer: a second look-up, between check and
 connection, could name another one.
@@ -70,7 +70,7 @@ def download(url: str, max_bytes: int) -> bytes:
 
 
 def answers(url: str, seconds: float) -> bool:
-    """Return whether the server of an address, of any host, sends an answer within some seconds, whatever it says."""
+    """Return whether the server at an address, on any host, answers within some seconds, whatever the answer is."""
     try:
         with _exchange("HEAD", url, time.monotonic() + seconds, frozenset({"any"})):
             return True
@@ -113,7 +113,7 @@ def _exchange(
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to a checked address, all of whose waiting ends at a deadline."""
+    """A connection to a checked address, which stops waiting at a deadline."""
 
     def __init__(self, host: str, port: int, deadline: float, hosts: frozenset[str], encrypted: bool) -> None:
         super().__init__(host, port)
@@ -140,7 +140,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _TimedSocket:
-    """The part of a socket that http.client uses, where no wait, however small its pieces, passes a deadline."""
+    """A socket for http.client that never waits past a deadline, even if data arrives in small pieces."""
 
     def __init__(self, wire: socket.socket, deadline: float) -> None:
         self.wire, self.deadline = wire, deadline
@@ -197,7 +197,7 @@ def _connected(host: str, port: int, deadline: float, hosts: frozenset[str]) -> 
 
 
 def _look_up(host: str, port: int, deadline: float) -> list[Any]:
-    """Resolve a name in a thread of its own, because nothing but the system's resolver ends a look-up."""
+    """Resolve a name in a separate thread, because only the system's resolver can end a look-up."""
     found: list[Any] = []
 
     def look_up() -> None:

@@ -1,4 +1,4 @@
-"""Attention maps from a model's part embeddings to the patches of an image."""
+"""Show how much each part embedding of a model attends to each patch of an image."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Im
 
 
 def _of_parts(block: Block, projected: Tensor, parts: int) -> Tensor:
-    """Average the part tokens' attention to all tokens over the heads: ``(K + 1, N)`` from ``(1, N, 3 C)``."""
+    """Compute the part tokens' attention to all tokens, averaged over heads: ``(K + 1, N)`` from ``(1, N, 3 C)``."""
     queries, keys, _ = projected[0].float().unflatten(1, (3, block.attn.num_heads, -1)).permute(1, 2, 0, 3)
     return (block.attn.scale * queries[:, :parts] @ keys.mT).softmax(-1).mean(0)
 

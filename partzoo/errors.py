@@ -1,4 +1,4 @@
-"""The errors that partzoo raises. Each message is one clear sentence with the value, then the fix."""
+"""The errors that partzoo raises. Each message states the problem with the value found, and how to fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense and pooled features of images, from any encoder."""
+"""Compute dense and pooled features of images, with any encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atomic writing of files: each is written to a temporary name beside its final one, then renamed."""
+"""Write files atomically: under a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def read_json(path: Path) -> Any:
 
 
 def stand_in(begin: bytes) -> str | None:
-    """Describe what a file holds instead of its content, and the remedy, judged by its first bytes; None if nothing.
+    """Describe what a file contains if it is not its real content, and how to get that; None if the file looks right.
 
     A clone without Git LFS holds pointers, and a download from behind a login or error page holds HTML.
     """

@@ -1,6 +1,6 @@
-"""Limits on what is read from strangers, and the environment variables that change them.
+"""Limits for files and addresses from strangers, and the environment variables that change these limits.
 
-It imports nothing but the errors, so the command line can show the limits at once.
+This module imports only the errors, so that the command line can show the limits at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check_range(name: str, value: Any) -> None:
 
     Args:
         name: name of the field.
-        value: a value of the field's type; what is no number is not checked, and of a list every entry is.
+        value: a value of the field's type; other values than numbers are not checked, and in a list every entry is.
 
     Raises:
         UsageError: a number is out of range, or a list is too long; the message gives the range.

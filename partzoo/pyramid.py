@@ -36,7 +36,7 @@ class Level(NamedTuple):
 
 
 class FeaturePyramid(nn.Module):
-    """An encoder with a pyramid over its last map: finer maps by deconvolution, coarser ones by pooling.
+    """An encoder with a pyramid built on its last map: finer maps by deconvolution, coarser ones by pooling.
 
     ``forward`` takes normalized images ``(B, 3, H, W)`` and returns an ordered dictionary of maps
     ``(B, out_channels, h, w)``, finest first: one for each of the strides 4, 8, 16 and 32, and a last one that keeps
@@ -94,7 +94,7 @@ def feature_pyramid(
     drop_path: float = 0.0,
     device: Device = None,
 ) -> FeaturePyramid:
-    """Make a trained encoder the backbone of a detector, to be trained with it end to end.
+    """Turn a trained encoder into the backbone of a detector, to be trained end to end with the detector.
 
     Args:
         model: name, in any form that :func:`partzoo.load` accepts, or an encoder, which is itself used, not copied,
@@ -146,7 +146,7 @@ def feature_pyramid(
 
 
 def _level(dim: int, doublings: int, out_channels: int) -> nn.Sequential:
-    """Build the layers from the encoder's map to one ``2 ** doublings`` times as fine, with the pyramid's channels."""
+    """Build layers that make the encoder's map ``2 ** doublings`` times as fine, with the pyramid's channels."""
     steps: list[nn.Module] = []
     for number in range(doublings):
         steps += [ChannelNorm(dim, eps=1e-6), nn.GELU()] if number else []

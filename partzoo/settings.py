@@ -1,4 +1,4 @@
-"""Training settings from ``--set KEY=VALUE`` and recipe files, checked against dataclasses and signatures."""
+"""Read training settings from ``--set KEY=VALUE`` and recipe files, and check them against dataclasses."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     """Convert a value to the annotation ``kind``: lists become tuples, and integers become floats if necessary.
 
     Raises:
-        UsageError: the value has another type.
+        UsageError: the value has a different type.
     """
     try:
         return _as(value, kind)

@@ -1,4 +1,4 @@
-"""Swapping of parts between two images, which shows what PartFormer's part representations encode."""
+"""Swap parts between two images, to show what PartFormer's part representations encode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def swap_parts(
     classes: int | None = None,
     device: Device = None,
 ) -> np.ndarray:
-    """Reconstruct an image by PartFormer's decoder, with some parts taken from another image.
+    """Reconstruct an image with PartFormer's decoder, taking the appearance of some parts from another image.
 
     Args:
         model: name of a PartFormer model, or the module.

@@ -1,4 +1,4 @@
-"""Benchmark of loading ViT-B from a file: ``partzoo.load`` against timm's ``create_model`` and ``load_state_dict``.
+"""Time loading ViT-B from a file: ``partzoo.load`` against timm's ``create_model`` and ``load_state_dict``.
 
 Both sides read the same weights from a safetensors file, written once to a temporary folder; imports are done and
 the file is in the page cache. It was loaded once before, which compared it with its digest (docs/models.md). Tensors

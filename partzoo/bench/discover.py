@@ -1,4 +1,4 @@
-"""Benchmark of ``discover_parts`` on one photograph against a cost it cannot avoid: the encoder's forward pass.
+"""Time ``discover_parts`` on one photograph, against the encoder's forward pass, which it cannot avoid.
 
 The model is loaded beforehand on both sides. Our side takes pixels and returns finished ``Parts``, with labels at the
 image's original size.

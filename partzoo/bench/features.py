@@ -1,9 +1,9 @@
-"""Benchmark of ViT-S and ViT-B features: our encoder in each precision against timm in eager float32.
+"""Time ViT-S and ViT-B features: our encoder in each precision against timm in eager float32.
 
 The weights are random, and the same on both sides. For the part agreement, the peer's tokens are clustered into
 eight directions; the agreement is the share of pixels for which the similarity maps of both sides, upsampled to the
-image, have their maximum at the same direction. Random weights put the directions close together, so the figure to
-trust is the agreement with trained weights (the last case, where there are any).
+image, have their maximum at the same direction. With random weights the directions are close together, so the agreement
+with trained weights (the last case, if there are any) means more.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def cases(quick: bool = False, device: Device = None) -> list[Case]:
 
 
 def _precisions(device: torch.device) -> dict[str, float | None]:
-    """Return the precisions to measure on a device, with the target of each."""
+    """Return the precisions to measure on a device, each with its target ratio."""
     on_cpu = device.type == "cpu"
     int8 = {"int8": None if has_amx() else 2.0} if on_cpu else {}
     bfloat16 = {AUTOCAST: 3.0 if on_cpu and has_amx() else None} if has_bf16(device) else {}
@@ -98,7 +98,7 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
 
 @torch.inference_mode()
 def _agreement(model: Encoder, reference: Encoder, x: Tensor) -> dict[str, Any]:
-    """Compute the mean cosine of the patch tokens, and the share of pixels assigned to the same part."""
+    """Compare both sides: the mean cosine between their patch tokens, and the share of pixels with the same part."""
     mine, true = model.encode(x), reference.encode(x)
     centres = spherical_kmeans(true.patch.flatten(0, 1), PARTS, seed=0).centres
     same = _parts(mine, centres, x) == _parts(true, centres, x)

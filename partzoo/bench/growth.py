@@ -1,6 +1,6 @@
-"""Benchmark of many images against few: seconds per image and peak memory of ``extract_features`` and ``fit_parts``.
+"""Measure how time and memory of ``extract_features`` and ``fit_parts`` grow with the number of images.
 
-Each number of images is measured in a separate process. The peak memory is counted from what the process holds once
+Each number of images is measured in a separate process. The peak memory is the rise above what the process holds once
 the model is loaded. Features are computed one image at a time and added to a running sum; a caller who
 keeps them needs additional memory to store them.
 """

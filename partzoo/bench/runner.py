@@ -1,4 +1,4 @@
-"""Paired measurements: our code and the peer run in turn, with the ratio of every pair and the machine's details."""
+"""Time our code and a peer in turn, and record the ratio of every pair with the machine's details."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def run(
     progress: Callable[[str], None] | None = None,
     device: Device = None,
 ) -> dict[str, Any]:
-    """Measure rows of the table of ratios.
+    """Run benchmarks and return a record of their ratios.
 
     Args:
         rows: names from ``ROWS``; None measures all rows.

@@ -1,4 +1,4 @@
-"""Benchmark of a Spatial Reasoning training step against a plain implementation of the paper's text.
+"""Time a Spatial Reasoning training step against a plain implementation of the paper's text.
 
 The plain implementation is typical research code: torchvision's transforms of one PIL image after the other, for
 every view and every patch, pairs put together in a loop, the network in float32 with channels first. The network, the
@@ -96,7 +96,7 @@ def plain_pairs(features: Tensor, places: Tensor, count: int) -> tuple[Tensor, T
 
 
 def plain_batch(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Return a function that makes a step's rows, view by view and then patch by patch, and the patches' positions."""
+    """Return a function that makes a batch, view by view and then patch by patch, with the patches' positions."""
     made = PlainViews(config)
 
     def batch() -> tuple[Tensor, Tensor]:
@@ -145,7 +145,7 @@ def our_step(config: SpatialConfig, pixels: Tensor, device: torch.device) -> Cal
 
 
 def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:
-    """Return a function that runs several steps in a row within a context."""
+    """Return a function that runs several steps one after the other, inside a context manager."""
 
     def steps() -> None:
         with around():
@@ -216,7 +216,7 @@ def cases(quick: bool = False, device: Device = None) -> list[Case]:
 
 
 def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 2, top: int = 15) -> str:
-    """Profile our training step and return a small table of the operators with the most CPU time of their own.
+    """Profile our training step and return a small table of the operators with the most self CPU time.
 
     Args:
         out: text file to write, for example ``results/profile-spatial-step.txt``.

@@ -1,4 +1,4 @@
-"""Base classes and helpers of all commands: ``--debug``, one-sentence errors, exit codes, printing of data."""
+"""Base classes and helpers for all commands: ``--debug``, one-sentence errors, exit codes and printed output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDEST, NARROWEST = 100, 24  # of a table that is broken to fit the terminal, an
 
 
 class Command(click.Command):
-    """A command with ``--debug``."""
+    """A command with the option ``--debug``."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -38,7 +38,7 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and word its warnings and errors in terms of the command's options."""
+        """Run the command, and reword its warnings and errors, so that they name the command's options."""
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             try:

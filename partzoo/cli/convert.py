@@ -106,7 +106,7 @@ def _convert(file: str, folder: Path, with_backbone: bool, architecture: str | N
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but a model of the zoo, which would be replaced.
+    """Refuse to replace the contents of a folder, unless they are a model of the zoo.
 
     Raises:
         UsageError: the folder holds other files.
@@ -164,7 +164,7 @@ def _backbone(model: Model, stored: bool, inside: bool) -> str:
 
 
 def _equals_released(model: Model) -> bool | None:
-    """Return whether the frozen encoder equals the released one of its name, or None if that is not on this machine."""
+    """Return whether the frozen encoder equals the released one of the same name; None if that is not available."""
     import torch
 
     from partzoo.models.loading import load

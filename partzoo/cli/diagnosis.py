@@ -1,4 +1,4 @@
-"""The checks of ``partzoo doctor``: whether everything that partzoo needs is here, and how to get what is missing."""
+"""Check for ``partzoo doctor`` whether everything that partzoo needs is installed, and say how to get the rest."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def examine() -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """Format the findings of :func:`examine` as lines for people."""
+    """Format the findings of :func:`examine` as readable lines."""
     device, caches = found["device"], found["caches"]
     text = ["Versions: " + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())]
     text.append(f"Device: {device['name']} ({device['device']})")

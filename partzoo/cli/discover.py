@@ -188,7 +188,7 @@ def discover(
 
 @dataclass(frozen=True)
 class Run:
-    """A run over one image or many.
+    """A run of ``partzoo discover`` over one image or many.
 
     Attributes:
         images: the images to work on.
@@ -212,7 +212,7 @@ class Run:
 
 
 def _journal(output: Output, settings: dict[str, Any], resume: bool | None) -> Journal | None:
-    """Open the journal of a run over many images. Masks count only by their path, as they may be repaired."""
+    """Open the journal of a run over many images. Masks are compared by path only, as they may be repaired."""
     from partzoo.cli.journal import Journal, fingerprint
 
     if output.journal is None:
@@ -268,7 +268,7 @@ def _find(
 
 
 def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
-    """Return the parts' vocabulary, learned from the images or kept from the run that this one resumes."""
+    """Return the vocabulary of parts, learned from the images or read from the run that is resumed."""
     from tqdm import tqdm
 
     from partzoo.discovery.pipeline import fitted, fitted_alone
@@ -333,7 +333,7 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
 
 
 def _mask_files(given: Any) -> list[Any]:
-    """Return the files that the foreground is read from."""
+    """Return the files from which the foreground is read."""
     if given is None or isinstance(given, tuple):
         return []
     return given if isinstance(given, list) else [given]

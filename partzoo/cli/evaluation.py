@@ -98,7 +98,7 @@ def evaluate(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Measure MODEL by a protocol: its parts against landmarks or masks, or its features against classes."""
+    """Evaluate MODEL under a protocol: its parts against landmarks or masks, or its features against classes."""
     if (model is None) != everything:
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run

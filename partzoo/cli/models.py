@@ -147,7 +147,7 @@ def _print_record(record: WeightRecord) -> None:
 
 
 def _records(name: str, entry: Architecture) -> list[WeightRecord]:
-    """Return the released weights of a name: one if it has a tag, otherwise all weights of its architecture."""
+    """Return the released weights that a name refers to: one if it has a tag, otherwise all of its architecture."""
     from partzoo.models.registry import split_tag
     from partzoo.weights.manifest import manifest
 

@@ -23,7 +23,7 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
 
 
 class Numbers(click.ParamType):
-    """A parameter such as ``4,8,16``: whole numbers of at least ``least``; a ``word`` among them becomes None."""
+    """A parameter such as ``4,8,16``: whole numbers from ``least`` on; the word given as ``word`` becomes None."""
 
     name = "NUMBERS"
 

@@ -49,7 +49,7 @@ def relate(
     max_bytes: int,
     as_json: bool,
 ) -> None:
-    """Draw the figures of the PART paper for an image: its patches, placed by the model's predictions."""
+    """Draw the figures of the PART paper for an image: its patches at the positions that the model predicts."""
     from partzoo.files import write_aside
     from partzoo.images.opening import open_image
     from partzoo.relations.figures import assemblies

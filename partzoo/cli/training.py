@@ -94,7 +94,7 @@ def train(
     device: str | None,
     threads: int | None,
 ) -> None:
-    """Train a model by METHOD on a folder of images, within a budget of minutes, steps or epochs."""
+    """Train a model with METHOD on a folder of images, within a budget of minutes, steps or epochs."""
     if (method is None) == (release is None):
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
     from partzoo.train.processes import start_all

@@ -1,4 +1,4 @@
-"""Translation of the Python interface's messages into the words of the command line."""
+"""Replace Python parameter names in error messages with the command-line options that users know."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARGUMENT = re.compile(r"[,;] or pass ([a-z]\w*)=[^.;:]*")  # a second way out, b
 
 
 def in_options(error: Exception, params: Sequence[click.Parameter]) -> str:
-    """Reword an error with a command's options in place of arguments, and only with remedies that the command has."""
+    """Reword an error: name a command's options in place of arguments, and leave out remedies that it does not have."""
     options = {NAMES.get(str(each.name), str(each.name)): max(each.opts, key=len) for each in params if each.opts}
     if isinstance(error, TooLargeError):
         other = f", or raise {options[error.limit]}" if error.limit in options else ""

@@ -53,7 +53,7 @@ def convert(
 
     Args:
         source: a released file or a training checkpoint of one of the methods in docs/convert.md, such as PartFormer,
-            MPAE, Spatial Reasoning or DINO (of backbones, heads are left out). It is a path to a file of torch, which
+            MPAE, Spatial Reasoning or DINO (heads of backbones are left out). It is a path to a file of torch, which
             is read without running code in it, or of safetensors; or the content of such a file: a state dict, a
             dictionary that contains one, or ``{"backbone": ..., "relation": ...}``. A backbone of Spatial Reasoning
             alone computes features but no relations. Names may begin with ``module.``.
@@ -118,7 +118,7 @@ def assemble(
     cache_dir: str | Path | None = None,
     **config: Any,
 ) -> Model:
-    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` only for errors."""
+    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` for messages."""
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)

@@ -1,4 +1,4 @@
-"""Safe reading of published checkpoints: their code is never run, wrappers are removed, unknown files are described."""
+"""Read published checkpoints safely: never run their code, remove wrappers, and describe unknown files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_checkpoint(path: str | Path) -> Any:
     """Read a torch or safetensors file; the tensors of a large one are memory-mapped if the format allows.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another format, or contains code.
+        WeightsError: the file is missing, damaged, in an unknown format, or contains code.
     """
     path = Path(path).expanduser()
     if not path.is_file():

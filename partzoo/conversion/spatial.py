@@ -1,4 +1,4 @@
-"""Conversion of published Spatial Reasoning checkpoints."""
+"""Convert published Spatial Reasoning checkpoints."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def from_published(
         architecture's defaults.
 
     Raises:
-        WeightsError: the state dicts are not those of Spatial Reasoning.
+        WeightsError: the state dicts do not come from Spatial Reasoning.
     """
     try:
         backbone, relation = state["backbone"], state.get("relation", {})

@@ -1,4 +1,4 @@
-"""Readers of image sets for training and evaluation from folders, tars, and sheets of square tiles."""
+"""Read image sets for training and evaluation from folders, tars, and sheets of square tiles."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> Ima
 
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
-    """Read the tiles of a sheet: the largest squares of which it holds as many as its ``.npz`` file has rows."""
+    """Read the tiles of a sheet: as many equal squares as its ``.npz`` file has rows, and as large as possible."""
     with np.load(sheet.with_suffix(".npz")) as arrays:
         count = len(arrays[arrays.files[0]])
     with Image.open(sheet) as image:
@@ -119,7 +119,7 @@ def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:
 
 
 def _part(files: list, split: str) -> list:
-    """Return a split of files that have no folders for splits: every tenth file belongs to ``val``."""
+    """Return one split of files that are not sorted into splits: every tenth file belongs to ``val``."""
     return files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
 
 

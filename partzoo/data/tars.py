@@ -1,4 +1,4 @@
-"""Reader of the images in a tar."""
+"""Read the images in a tar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TarImage(bytes):
 
 
 def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, TarImage]:
-    """Read the encoded images of a tar, by name.
+    """Read the encoded images in a tar, as a dictionary by name.
 
     Args:
         file: tar file, compressed or not.

@@ -1,4 +1,4 @@
-"""A finder whose parts are clusters of an encoder's descriptors within the foreground."""
+"""Find parts by clustering an encoder's descriptors within the foreground."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return look.descriptors.sample(count, seed, self.settings.weights)
 
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by their cells, ties by the first one."""
+        """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by size, ties by the first cell."""
         check_parts(k)
         points = torch.cat(list(samples))
         if not len(points):

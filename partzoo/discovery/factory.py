@@ -1,4 +1,4 @@
-"""Choice of a finder from a model's name: the encoder or part model, its settings, and the foreground method."""
+"""Build a finder from a model's name: its encoder or part model, its settings, and its foreground method."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_finder(
     refine: bool = True,
     device: Device = None,
 ) -> Finder:
-    """Make a finder of parts with a model; arguments and errors as in :func:`partzoo.discover_parts`."""
+    """Make a finder that uses a model; arguments and errors as in :func:`partzoo.discover_parts`."""
     if size is not None:
         check_size(size)
     encoder = inference_model(model, device)
@@ -131,7 +131,7 @@ def _released(name: str, device: Device, local: bool) -> ForegroundModel:
 
 
 def is_foreground_model(name: str) -> bool:
-    """Return whether a name, a folder or a file is that of a foreground model."""
+    """Return whether a name refers to a foreground model, or a folder or a file contains one."""
     stored = stored_model(name) if Path(name).expanduser().exists() else None
     try:
         return find(stored[0] if stored else name).family == "foreground"

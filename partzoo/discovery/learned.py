@@ -1,4 +1,4 @@
-"""A finder that uses the parts of a learned part model: all of them, or joined until fewer are left."""
+"""Find parts with a learned part model: use all of its parts, or merge them until fewer are left."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class LearnedFinder(Finder[MatchedImage]):
         return look.descriptors[1:]
 
     def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Return the model's parts, the most similar ones joined until k are left; all parts need no samples."""
+        """Return a vocabulary of the model's parts, the most similar ones joined until k are left."""
         return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
 
     def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
@@ -159,8 +159,8 @@ class LearnedFinder(Finder[MatchedImage]):
     def _numbering(self, samples: Sequence[Tensor], k: K) -> tuple[int, ...]:
         """Return, for each of the model's parts, the number (1..k) of the part that it belongs to.
 
-        The two most similar groups are joined until k are left. A group's similarity is that of its mean descriptor,
-        so that a joined part counts as one. Groups are ordered by the first part of each.
+        The two most similar groups are joined until k are left. Groups are compared through their mean descriptors, so
+        that a joined part counts as one. Groups are ordered by the first part of each.
         """
         groups = [[i] for i in range(self.own)]
         if not self.knows(k):
@@ -174,6 +174,6 @@ class LearnedFinder(Finder[MatchedImage]):
 
 
 def _joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
-    """Add up the maps of the model's parts to those of the vocabulary."""
+    """Add up the maps of those of the model's parts that form one part of the vocabulary."""
     groups = torch.tensor([0, *vocabulary.numbering])
     return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)

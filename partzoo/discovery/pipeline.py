@@ -1,4 +1,4 @@
-"""`discover_parts` and `fit_parts`: each image is opened, viewed, encoded, segmented, described and labelled.
+"""`discover_parts` and `fit_parts`: open, resize, encode, segment, describe and label each image.
 
 Each stage produces a value for the next: ``OpenedImage``, ``View``, ``Encoded`` with its ``Foreground``,
 ``Descriptors``, ``PartVocabulary``, ``Parts``. The first four are one *look* of a finder at one image.
@@ -53,7 +53,8 @@ def discover_parts(
 ) -> Parts | list[Parts]:
     """Find the parts of the objects in images.
 
-    A single image is divided by itself. Many images share one vocabulary: part 3 is the same part in all of them.
+    A single image is divided independently of all others. Many images share one vocabulary: part 3 is the same part in
+    all of them.
 
     Args:
         images: one image or many, in any form that :func:`partzoo.images.opening.open_images` accepts: path, URL, PIL
@@ -134,8 +135,8 @@ def fit_parts(
 
     It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
     Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
-    fitted cells of several images, before refinement. A learned part model needs no fitting:
-    its vocabulary is all its parts, whatever the images; only which parts a smaller k joins depends on the images.
+    fitted cells of several images, before refinement. A learned part model needs no fitting: its vocabulary consists of
+    all its parts. Only if k is smaller do the images matter: they decide which parts are joined.
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
     """
@@ -160,7 +161,7 @@ def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> 
 
 
 class Kept:
-    """Cache of the networks' outputs by image index, so that labelling need not run the networks again.
+    """A cache of network outputs for each image, so that labelling need not run the networks again.
 
     It takes at most ``KEPT_BYTES`` of memory, however many images there are; the networks run twice on the others.
     """
@@ -224,7 +225,7 @@ def divided(
     k: int | Literal["auto"],
     seed: int,
 ) -> Parts:
-    """Divide one image by itself, or each of its objects separately."""
+    """Divide one image independently of all others, or each of its objects separately."""
     look = finder.look(image, category, mask=None if objects is None else objects > 0)
     numbers = [] if objects is None else np.unique(objects[objects > 0]).tolist()
     if len(numbers) < 2:
@@ -303,7 +304,7 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finde
 def fitted_alone(
     finder: Finder, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
 ) -> PartVocabulary:
-    """Fit the vocabulary of one image divided by itself; arguments as in :func:`fitted`."""
+    """Fit a vocabulary to a single image; arguments as in :func:`fitted`."""
     look = finder.look(image, mask=masks.foreground(0, image.size))
     if kept is not None:
         kept.add(0, finder.kept(look))

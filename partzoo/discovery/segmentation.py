@@ -1,4 +1,4 @@
-"""Segmentation of one image's foreground, by a foreground model or by a method without one, and its certainty."""
+"""Segment the foreground of an image and say how certain it is, with a foreground model or another method."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def given(mask: np.ndarray, pixels: Tensor) -> Foreground:
 def certainty(score: Tensor) -> float:
     """Compute the certainty of a foreground, 0..1: its expected IoU if its probabilities are correct.
 
-    It is the sum of the probabilities inside over the area inside plus the sum of the probabilities outside.
+    It is the sum of the probabilities inside, divided by the area inside plus the sum of the probabilities outside.
     """
     inside = score >= 0.5
     if not inside.any():

@@ -1,4 +1,4 @@
-"""`PartVocabulary`: the appearance of parts, which can be saved so that part 3 stays the same part in later images."""
+"""`PartVocabulary`: saved part appearances, so that part 3 means the same part in later images."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PartVocabulary:
             raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
     def _check(self) -> None:
-        """Check what a file says, since it may come from anyone.
+        """Check the values read from a file, since anyone may have written it.
 
         Raises:
             ValueError: a value is out of range, or values do not fit together.
@@ -105,7 +105,7 @@ class PartVocabulary:
         """Read a file written by :meth:`save`.
 
         Raises:
-            WeightsError: the file is missing, damaged, not a vocabulary, or of another version of partzoo.
+            WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
         """
         path = Path(path).expanduser()
         if not path.is_file():
@@ -131,7 +131,7 @@ class PartVocabulary:
 
 
 def _check_version(path: Path, written: str) -> None:
-    """Refuse files of other formats and versions, with a separate message for each."""
+    """Refuse files that are no vocabulary or have an unknown version, with a separate message for each."""
     number = written.removeprefix(FORMAT)
     if not written.startswith(FORMAT) or not number.isdecimal():
         raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass a file written by PartVocabulary.save.")

@@ -1,4 +1,4 @@
-"""Floors: baselines without training, for comparison in every table of results."""
+"""Untrained baselines, called floors, which stand in every table of results for comparison."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FLOORS = {
 
 
 def random_weights() -> nn.Module:
-    """Return an untrained encoder with weights drawn by seed 0."""
+    """Return an untrained encoder with random weights from seed 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return load(UNTRAINED, pretrained=False, device="cpu", dtype="float32")
 
 
 class Thumbnail(Encoder):
-    """An encoder whose features are the image's ``side`` x ``side`` thumbnail: one token of all its colours."""
+    """An encoder whose features are the image's ``side`` x ``side`` thumbnail, in one token for the whole image."""
 
     architecture = "thumbnail"
     preprocess = Preprocess(size=64, mean=(0.5,) * 3, std=(0.5,) * 3)

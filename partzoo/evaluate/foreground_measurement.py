@@ -1,4 +1,4 @@
-"""Measurement of a model by a protocol of foregrounds."""
+"""Evaluate a model under a foreground protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from partzoo.skipping import PassOver
 
 
 class ForegroundMeasurement(Measurement):
-    """A measurement of the foreground that a foreground model, an encoder with a method, or a floor finds."""
+    """An evaluation of the foregrounds that a foreground model, an encoder with a method, or a floor finds."""
 
     OPTIONS = ("background", "size", "refine")
 

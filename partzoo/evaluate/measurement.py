@@ -1,4 +1,4 @@
-"""The interface of all kinds of protocols to ``partzoo eval``: their options, and how they measure a model."""
+"""The interface between ``partzoo eval`` and each kind of protocol: its options, and how it evaluates a model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request:
 
 
 class Measurement(ABC):
-    """A measurement of one model by one protocol.
+    """An evaluation of one model under one protocol.
 
     A subclass loads the model in its constructor, so that a record of the same weights and settings can be recognized
     before anything is measured.
@@ -83,7 +83,7 @@ class Measurement(ABC):
 
     @abstractmethod
     def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
-        """Return the runs of a record, and the number of images that were reported on.
+        """Evaluate the model; return the figures of every run, for the record, and the number of images.
 
         Args:
             progress: function that is called with the name of the work, the amount done, and the total.

@@ -1,4 +1,4 @@
-"""Decoding of encoded bytes, PIL images and arrays to ``(H, W, 3)`` uint8, upright.
+"""Decode encoded bytes, PIL images and arrays to upright ``(H, W, 3)`` uint8 images.
 
 EXIF orientation is applied. Transparent images are blended with white, so that colours stored under transparent pixels
 never appear. 16-bit values are scaled to 8 bits (:mod:`partzoo.images.depth`), the first frame of an animation is
@@ -157,7 +157,7 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
     """Convert a tensor ``(H, W)`` or ``(C, H, W)`` to an array ``(H, W)`` or ``(H, W, C)``.
 
     Raises:
-        ShapeError: the tensor has another shape.
+        ShapeError: the tensor has a different shape.
     """
     if tensor.ndim == 3:
         if tensor.shape[0] not in (1, 3, 4):
@@ -178,7 +178,7 @@ def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np
         bits: depth of the data in uint16, or None if unknown.
 
     Raises:
-        ShapeError: the array has another shape.
+        ShapeError: the array has a different shape.
         ImageError: the dtype or the values are not valid for an image.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -222,7 +222,7 @@ _pillows_own: int | None = None
 
 @contextlib.contextmanager
 def pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Raise Pillow's global limit to ours, if ours is higher, until no thread decodes any more.
+    """Raise Pillow's global limit to ours, if ours is higher, for as long as any thread decodes an image.
 
     Pillow would otherwise warn from 89 million pixels on, while reading the header as well as while decoding.
     """

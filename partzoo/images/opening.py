@@ -1,4 +1,4 @@
-"""Reading of images from any source into :class:`OpenedImage`, upright and at their original size."""
+"""Read images from any source into :class:`OpenedImage`, upright and at their original size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing of an image for a model: a working size that keeps the aspect ratio, resizing and normalization."""
+"""Prepare an image for a model: resize it, keeping its aspect ratio, and normalize it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Preprocess:
         return 3, self.size, self.size
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Normalize pixels ``(B, 3, H, W)`` in 0..255 by this mean and standard deviation, to float32."""
+        """Normalize pixels ``(B, 3, H, W)`` in 0..255 to float32, with this mean and standard deviation."""
         pixels = pixels.float()
         mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (pixels / 255 - mean) / std

@@ -1,4 +1,4 @@
-"""The frozen encoder that a part model is built on, and the features that the part model reads from it."""
+"""The frozen encoder inside a part model, and the features that the part model takes from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.weights.manifest import manifest
 
 
 def frozen_encoder(name: str) -> Encoder:
-    """Build an encoder without its weights, in the configuration that its weights have.
+    """Build an encoder with the configuration of its trained weights, but without loading them.
 
     Args:
         name: name of an encoder of the zoo or of timm, or a folder or file.

@@ -1,4 +1,4 @@
-"""``load``: a name is parsed once into a :class:`Source`; then weights are read, and the module is built and placed."""
+"""``load``: parse a model's name into a :class:`Source`, read the weights and build the module on its device."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def build(entry: Architecture, config: Any) -> Model:
 
 
 def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> Model:
-    """Build a module on the meta device, so that no parameter is initialized in vain, and assign the tensors to it.
+    """Build a module on the meta device, so that no parameter is initialized needlessly, and assign the tensors to it.
 
     Args:
         entry: architecture of the model.
@@ -192,7 +192,7 @@ def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _record(name: str, entry: Architecture) -> WeightRecord:
-    """Return the manifest's record for a name: that of its tag, or without a tag the first of its architecture."""
+    """Return the manifest's record for a name: the one with its tag or, without a tag, the architecture's first one."""
     tag = split_tag(name)[1]
     records = [record for record in manifest().values() if record.architecture == entry.name]
     for record in records:

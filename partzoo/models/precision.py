@@ -1,4 +1,4 @@
-"""Numeric precision of models, chosen by what the hardware supports natively."""
+"""Choose the numeric precision of models from what the hardware supports natively."""
 
 from __future__ import annotations
 

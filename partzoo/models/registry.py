@@ -1,4 +1,4 @@
-"""Registry of architectures by name: registration, wildcards, tags, suggestions of close names.
+"""Register architectures by name, and look them up by wildcards and tags, with suggestions for misspelt names.
 
 A file under ``partzoo/models`` registers its architectures with :func:`register`, and their weights are records of
 ``weights_manifest.json``: adding a model changes no other file. The registry itself imports no architecture.

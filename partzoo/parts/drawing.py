@@ -1,4 +1,4 @@
-"""Drawing of label maps, with Pillow and numpy only."""
+"""Draw label maps, with Pillow and numpy only."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: flo
 
 
 def _depth(labels: np.ndarray) -> np.ndarray:
-    """Return the distance in steps, ``(h, w)``, to the nearest pixel of another label or outside the image."""
+    """Return the distance in steps, ``(h, w)``, to the nearest pixel with a different label or outside the image."""
     inside = np.pad(labels > 0, 1)
     padded = np.pad(labels, 1)
     for axis in (0, 1):

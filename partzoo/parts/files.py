@@ -1,4 +1,4 @@
-"""File formats of parts: overlay and index PNG, NPZ, COCO JSON."""
+"""Save parts to files, and load them: overlay and index PNG, NPZ, COCO JSON."""
 
 from __future__ import annotations
 

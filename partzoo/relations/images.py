@@ -1,4 +1,4 @@
-"""``relate_images`` predicts whether two images or patches come from one image, and the shift between them."""
+"""``relate_images`` predicts whether two images or patches come from one image, and how far apart they are."""
 
 from __future__ import annotations
 

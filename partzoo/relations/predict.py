@@ -63,7 +63,7 @@ def relate(
 
     Raises:
         ImageError: the image cannot be read.
-        ShapeError: ``boxes`` has another shape.
+        ShapeError: ``boxes`` has a different shape.
         UsageError: the model is not a PART model, or ``boxes``, ``n``, ``sampling`` or ``weights`` are out of range.
 
     Source: PART, section 5.1.
@@ -91,7 +91,7 @@ def assemble(
     reference: Reference = "least-squares",
     device: Device = None,
 ) -> Assembly:
-    """Assemble patches into one image by predicted translations; the patches may come from different images.
+    """Assemble patches into one image at predicted positions; the patches may come from different images.
 
     Args:
         patches: at least two images, in any form that :func:`partzoo.images.opening.open_images` accepts, each a whole
@@ -148,7 +148,7 @@ def _filter(model: Part) -> Image.Resampling:
 def _predict(
     model: Part, crops: Sequence[Image.Image], sizes: np.ndarray, cell: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Predict translations ``(N, N, 2)`` in pixels and, by models with four targets, relative sizes ``(N, N, 2)``.
+    """Predict translations ``(N, N, 2)`` in pixels and, with a model of four targets, relative sizes ``(N, N, 2)``.
 
     Args:
         model: a model with two or four targets.

@@ -1,4 +1,4 @@
-"""Readers of the images that a recipe's ``[data]`` names: a user's folder, or a data set in its official layout.
+"""Read the images named in a recipe's ``[data]``: a user's folder, or a data set in its official layout.
 
 The layouts are those that ``partzoo eval --protocol`` reads, but only the image's class is used of their annotations.
 """
@@ -37,7 +37,7 @@ class DataOptions(DataRecord):
         categories: classes to use, numbered in this order; empty means all.
         exclude: classes to leave out.
         limit: use at most this many images.
-        per_class: use at most this many images from each class, drawn by the run's random seed; None means all.
+        per_class: use at most this many images from each class, drawn with the run's random seed; None means all.
     """
 
     layout: Layout = "folder"
@@ -49,7 +49,7 @@ class DataOptions(DataRecord):
 
 
 class Listed(NamedTuple):
-    """An image of a data set: its file, with the number and name of its class if it has one."""
+    """An image in a data set: its file, with the number and name of its class if it has one."""
 
     file: Path
     number: int | None = None

@@ -1,4 +1,4 @@
-"""Accuracy with few labels: PART models finetuned beside the same network from scratch, over label counts and seeds.
+"""Compare finetuned PART models with the same network trained from scratch, on few labels and several seeds.
 
 Source: PART, section 5.3, table 4 (off-grid and on-grid pretraining) and tables 6 and 7 (the labelled baseline).
 """
@@ -47,14 +47,14 @@ def few_labels(
 ) -> list[dict[str, Any]]:
     """Finetune every parent with few labels, and measure all of them on the same held-out images.
 
-    A seed draws the labelled images, the same ones for every parent, and the random part of the weights. The network
+    Each seed determines the labelled images, which are the same for every parent, and the random weights. The network
     that starts from random weights has the size of the first parent. Held-out images that cannot be read are skipped
     and named in warnings.
 
     Args:
         data: folder with classes and held-out images, see :func:`partzoo.train.datasets.read_images`.
-        parents: models by their label in the table, in any form that :func:`partzoo.load` accepts; None starts from
-            random weights.
+        parents: dictionary from labels in the table to models, in any form that :func:`partzoo.load` accepts; None
+            starts from random weights.
         out: folder of the table ``few-labels.csv`` and of each run. Rows that the table already has are not run again.
         per_class: numbers of labelled images of each class.
         seeds: random seeds of the training runs.

@@ -268,7 +268,7 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
 
 
 def _means(accelerator: Accelerator, terms: dict[str, Tensor]) -> dict[str, float]:
-    """The terms of the whole batch, each the mean of what the processes have found."""
+    """Return the loss terms of the whole batch, each averaged over the processes."""
     found = accelerator.reduce(torch.stack([term.detach().float() for term in terms.values()]), "mean")
     return dict(zip(terms, found.tolist(), strict=True))
 
@@ -393,7 +393,7 @@ class _Log:
             self._writer.close()
 
     def _forget(self) -> None:
-        """Delete the rows of steps after the checkpoint, which a run that was killed has left."""
+        """Delete log rows of steps after the checkpoint, which remain if a run was killed."""
         file = self._out / "log.csv"
         if file.exists():
             head, *rows = file.read_bytes().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Muon for devices that do not multiply bfloat16 natively."""
+"""The Muon optimizer, for devices that do not multiply bfloat16 natively."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of one training: how they start, find each other, and end together."""
+"""Start the processes of a training run, connect them to each other, and end them together."""
 
 from __future__ import annotations
 
@@ -56,9 +56,10 @@ def alone(what: str, device: Device = None) -> None:
 
 
 def start_all() -> None:
-    """Start the processes that ``accelerate launch --cpu --num_processes N`` was asked for, in place of this one.
+    """Replace this process with the N that ``accelerate launch --cpu --num_processes N`` should have started.
 
-    accelerate (1.0 to 1.15) starts a single process for a CPU, without the number, which its command line still says.
+    accelerate (1.0 to 1.15) starts a single process on a CPU and does not pass on the number, which is therefore read
+    from its command line.
 
     Raises:
         UsageError: the number cannot be found.
@@ -72,13 +73,13 @@ def start_all() -> None:
 
 
 def _count_is_lost() -> bool:
-    """Whether accelerate was to start several processes on a CPU, and has started one."""
+    """Return whether accelerate should have started several processes on a CPU, but has started only one."""
     known = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"} & set(os.environ)
     return os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ and not known
 
 
 def _asked_of_accelerate() -> int:
-    """The number of processes on the command line, or in the configuration, of the ``accelerate launch`` above."""
+    """Return the number of processes that the parent ``accelerate launch`` was asked for."""
     import psutil  # comes with accelerate
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
@@ -94,7 +95,7 @@ def _asked_of_accelerate() -> int:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A context, or decorator, in which the end of another process is a plain error.
+    """Turn the end of another process into a plain error; use it as a context manager or a decorator.
 
     Raises:
         PartzooError: another process has ended while this one waited for it.
@@ -110,7 +111,7 @@ def together() -> Iterator[None]:
 
 
 def first_to_fail() -> bool:
-    """Whether this process is the first of its training to ask: the others fail only because it does."""
+    """Return whether this process is the first of its training run to ask; the others fail only because it did."""
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         socket.create_connection((address, port), timeout=10).close()  # torch would try for long, and log it

@@ -1,6 +1,6 @@
-"""``partzoo train --release NAME`` makes one set of released weights, from training to its record.
+"""``partzoo train --release NAME`` makes one released model, from training to its manifest record.
 
-The steps are training by the recipe of that name, evaluation on held-out images, packing, the golden output, and the
+The steps are training with the recipe of that name, evaluation on held-out images, packing, the golden output, and the
 manifest record.
 """
 
@@ -148,11 +148,11 @@ def with_headline(found: list[dict[str, Any]], data: str) -> list[dict[str, Any]
 def metrics(
     model: Model, data: str | Path, loss: float, layout: str = "folder", limit: int = HELD_OUT
 ) -> list[dict[str, Any]]:
-    """Measure a model on the held-out images of a folder, and return its figures beside their floors.
+    """Evaluate a model on the held-out images of a folder, and return its figures with their floors.
 
-    They are the position errors of PART, the accuracy of a classifier, and kNN accuracy beside that of random weights;
-    for a foreground head, its last loss; for a part model, the figures of the protocol of its training data or, where
-    there is no protocol, its last loss. Each has a ``name``, a ``value`` and a ``protocol``.
+    They are the position errors of PART, the accuracy of a classifier, and kNN accuracy, with the accuracy of random
+    weights; for a foreground head, its last loss; for a part model, the figures of the protocol of its training data
+    or, where there is no protocol, its last loss. Each has a ``name``, a ``value`` and a ``protocol``.
     """
     if isinstance(model, PartModel):
         measured = _protocol(model, data, layout)
@@ -191,7 +191,7 @@ def metrics(
 
 
 def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) -> list[dict[str, Any]]:
-    """Measure a foreground model, refined along images' edges, on those sets of the protocols that the folder holds."""
+    """Evaluate a foreground model, with refinement, under the foreground protocols whose images the folder holds."""
     scorer = model_scorer(model)
     found = [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
     for name in ("ecssd", "pascal-s", "horses"):

@@ -82,7 +82,7 @@ def train(
         method: ``"part"``, ``"part-signals"`` (on recordings; see :mod:`partzoo.train.windows`), ``"partformer"``,
             ``"mpae"``, ``"spatial"``, ``"foreground"`` (images with masks; see
             :mod:`partzoo.train.masked_images`), ``"classify"`` and ``"finetune"`` (which need one subfolder per class),
-            or ``"objectness"`` (a foreground head beside a trained encoder; see
+            or ``"objectness"`` (a foreground head on a trained encoder; see
             :mod:`partzoo.train.tasks.objectness`).
         data: folder of the data, as the method's task reads it; for most, see
             :func:`partzoo.train.datasets.read_images`.
@@ -111,7 +111,7 @@ def train(
 
     Raises:
         UsageError: an argument is invalid, or the data does not suit the method.
-        PartzooError: another process of the training has ended.
+        PartzooError: another process of the training run has ended.
     """
     shared = processes(device)
     kind = find_method(method)
@@ -144,14 +144,14 @@ def train(
 
 
 def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]:
-    """Return names and types of all settings of a training run of an architecture, by the recipe's table."""
+    """Return the names and types of all settings for training an architecture, by the recipe's tables."""
     kind = find_method(method)
     loop = {name: kind for name, kind in types_of(LoopOptions).items() if name not in BUDGET}
     return {"task": types_of(kind), "config": types_of(type(entry.config)), "loop": loop, "data": types_of(kind.DATA)}
 
 
 def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, resume: bool) -> Recipe:
-    """Return the recipe to train by: a named one, that of the run to resume, or the method's default."""
+    """Return the recipe to train with: a named one, the recipe of the run to resume, or the method's default."""
     if not isinstance(recipe, Recipe):
         own = out / RECIPE
         recipe = read_recipe(recipe or (own if resume and own.is_file() else kind.RECIPE))
@@ -297,7 +297,7 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
 
 @contextlib.contextmanager
 def _quiet(hidden: bool) -> Iterator[None]:
-    """A context whose output is ``hidden``, or shown."""
+    """Return a context that hides what is printed in it if ``hidden`` is true."""
     with contextlib.ExitStack() as stack:
         if hidden:
             nowhere = stack.enter_context(open(os.devnull, "w"))

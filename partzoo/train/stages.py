@@ -1,4 +1,4 @@
-"""Classification of sleep stages with few subjects: finetuning of PART for signals, and measuring sample efficiency.
+"""Classify sleep stages after finetuning PART on only a few subjects, to measure its sample efficiency.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.2 (table 3), sections 8.1 and 8.2.
 """
@@ -35,7 +35,7 @@ SHARED = ("patch_embed.", "blocks.", "norm.")  # parameters that a finetuned mod
 
 
 class StagesTask(Task):
-    """A task that trains all weights by cross-entropy of the classes of windows.
+    """A task that finetunes all weights to classify windows, with cross-entropy.
 
     Args:
         model: model with classes; see :func:`with_classes`.
@@ -99,7 +99,7 @@ def sample_efficiency(
     device: Device = None,
     **loop: Any,
 ) -> list[dict[str, Any]]:
-    """Finetune on sleep stages of few subjects' nights, and measure Cohen's kappa on held-out subjects.
+    """Finetune on the sleep stages of a few subjects, and measure Cohen's kappa on held-out subjects.
 
     Each seed draws different subjects, and smaller sets of subjects are subsets of larger ones. Rows that ``out``
     already has are not trained again, so a stopped run continues.
@@ -112,7 +112,7 @@ def sample_efficiency(
         seeds: number of random seeds, 0..seeds-1, of subjects, weights and order.
         scratch: whether to train a model of the same size from random weights as well, for equally long.
         test_subjects: number of held-out subjects, the same for all training runs; at most as many as in pretraining.
-        windows: number of labelled windows of each night, drawn by the seed; None means all, as in the paper.
+        windows: number of labelled windows of each night, drawn with the seed; None means all, as in the paper.
         masked: see :class:`StagesTask`.
         cache: folder for prepared nights; empty means ``signals`` in partzoo's cache folder.
         progress: function that is called with each new row.
@@ -126,7 +126,8 @@ def sample_efficiency(
         The rows of the table.
 
     Raises:
-        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
+        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds results of a different
+            setting.
     """
     alone("'partzoo stages'", device)
     pretrained = load(model, device="cpu", dtype="float32")
@@ -176,7 +177,7 @@ def sample_efficiency(
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
-    """Select at most ``windows`` windows of each night, drawn by the seed and the night's name."""
+    """Select at most ``windows`` windows of each night, drawn at random from the seed and the night's name."""
     found = []
     for night in nights:
         rng = np.random.default_rng([seed, *night.record.encode()])
@@ -186,7 +187,7 @@ def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compute mean and sample standard deviation of kappa over the seeds, by number of subjects and start."""
+    """Compute mean and sample standard deviation of kappa over the seeds, for each number of subjects and start."""
     groups: dict[tuple[int, str], list[float]] = {}
     for row in rows:
         groups.setdefault((int(row["subjects"]), row["initial"]), []).append(float(row["kappa"]))

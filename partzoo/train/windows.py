@@ -1,4 +1,4 @@
-"""Windows of recordings for training: PhysioNet's challenge of 2018, or a folder of EDF files.
+"""Cut training windows from the recordings of PhysioNet's 2018 challenge or from a folder of EDF files.
 
 Filtering a night takes seconds, so each is prepared once and kept as float16 in a cache on disk, from which windows are
 read on demand: a thousand nights need not fit into memory.
@@ -54,7 +54,7 @@ class SignalOptions(DataRecord):
 
 
 class WindowSet(Examples):
-    """The windows of several nights.
+    """Training windows from several nights.
 
     Args:
         nights: windows of each night, ``(n, C, T)`` floats, in memory or mapped from disk.
@@ -126,7 +126,7 @@ def _is_of_annotations(file: Path) -> bool:
 
 
 def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
-    """Read the windows of an EDF recording; its gaps need no warning, since the windows' times have no influence."""
+    """Read the windows of an EDF recording without a warning about gaps, since the windows' times do not matter."""
     signal, rate = read_edf(file, channels)
     try:
         return whole_windows(filtered(signal, rate), channels)
@@ -165,7 +165,7 @@ def prepared(
     progress: bool = True,
     pass_over: PassOver = warn_of,
 ) -> dict[Path, tuple[np.ndarray, ...]]:
-    """Return the arrays that ``read`` makes of files, kept on disk and mapped into memory, floats as float16.
+    """Return the arrays that ``read`` makes from files, kept on disk and mapped into memory, floats as float16.
 
     Args:
         files: recordings; a folder is identified by the files in it.
@@ -222,7 +222,7 @@ def _cache_place(cache: str | Path) -> Path:
 
 
 def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Write arrays to the cache, the first one last: if it exists, all others do."""
+    """Write arrays to the cache, the first one last, so that all others exist if the first one does."""
     for number in reversed(range(len(arrays))):
         array = arrays[number]
         try:

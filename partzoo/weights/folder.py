@@ -1,4 +1,4 @@
-"""Models stored as folders, on this machine or on the Hub: ``config.json`` and ``model.safetensors``."""
+"""Read models stored as folders, locally or on the Hub: ``config.json`` and ``model.safetensors``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Download of one file of a Hub repository with huggingface_hub, with errors that name the fix."""
+"""Download one file from a Hub repository, with errors that say how to fix the problem."""
 
 from __future__ import annotations
 

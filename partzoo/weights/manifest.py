@@ -1,4 +1,4 @@
-"""``weights_manifest.json``: the records of the released weights, with their files and the way they were made."""
+"""``weights_manifest.json``: a record of each released model's weights, with their files and how they were made."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _typed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def short_name(data: str) -> str:
-    """Return the name of training data without the number of images or the further data that follow it."""
+    """Shorten the name of training data: leave out the number of images and any further data after it."""
     return re.split(r"; |, (?=\d)", data)[0]
 
 
@@ -163,7 +163,8 @@ def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
     """Read the records of the released weights.
 
     Args:
-        path: manifest to read; None uses that of the installed package, or of the clone that partzoo is imported from.
+        path: manifest to read; None uses the manifest of the installed package, or of the clone that partzoo is
+            imported from.
 
     Returns:
         Records by name, in the order of the file. The first record of an architecture is its default.

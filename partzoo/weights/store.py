@@ -1,4 +1,4 @@
-"""Finding, verifying and downloading the files of released weights."""
+"""Find, verify and download the files of released weights."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def download(
     Args:
         record: record or its name.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.
-        progress: function that is called with the name of each file before the file is searched.
+        progress: function that is called with the name of each file before it is looked up.
 
     Returns:
         Paths of the files, which have been checked.

@@ -203,7 +203,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
 
 
 def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """Convert the matrices and kernels of a state dict to another precision.
+    """Convert the matrices and kernels of a state dict to a different precision.
 
     Vectors (biases, norms, running statistics) keep their precision: they are small, and rounding them is harmful.
     """
@@ -225,7 +225,7 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
         The model.
 
     Raises:
-        WeightsError: tensors are missing, unexpected or of another shape; the message lists all three kinds.
+        WeightsError: tensors are missing, unexpected or of a different shape; the message lists all three kinds.
     """
     wanted = model.state_dict()
     shapes = [

@@ -1,4 +1,4 @@
-"""Measurement of a model by a protocol of parts."""
+"""Evaluate a model under a part protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARTS = (4, 8, 16)  # numbers of parts to look for by default
 
 
 class PartMeasurement(Measurement):
-    """A measurement of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
+    """An evaluation of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
 
     OPTIONS = ("background", "size", "refine", "rotate")
 
@@ -57,7 +57,7 @@ def requested_finder(request: Request) -> Finder:
 
 
 def foreground_identity(finder: Finder) -> dict[str, str]:
-    """Return the digest of a finder's foreground model, which a record must name beside the encoder's.
+    """Return the digest of a finder's foreground model, which a record must state in addition to the encoder's.
 
     It is empty if there is no such model.
     """
@@ -67,7 +67,7 @@ def foreground_identity(finder: Finder) -> dict[str, str]:
 
 
 def default_numbers(finder: Finder) -> list[int | None]:
-    """Return the default numbers of parts: 4, 8 and 16; for a learned part model, its number and those below it."""
+    """Return the default numbers of parts: 4, 8 and 16; for a learned part model, its number and smaller ones."""
     if not finder.learned:
         return [*PARTS]
     return [*(k for k in PARTS if k < finder.own and not finder.classes), finder.own]

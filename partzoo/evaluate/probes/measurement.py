@@ -1,4 +1,4 @@
-"""Measurement of features by a protocol of classes."""
+"""Evaluate a model's features under a classification protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from partzoo.skipping import PassOver
 
 
 class ClassMeasurement(Measurement):
-    """A measurement of an encoder's features of the image alone or, with ``patches``, of the image and its patches."""
+    """An evaluation of an encoder's features of images alone or, with ``patches``, of images and their patches."""
 
     OPTIONS = ("patches", "augment")
 

@@ -1,4 +1,4 @@
-"""``aflw``: a protocol of unaligned AFLW faces with five landmarks."""
+"""``aflw``: a protocol on unaligned AFLW faces with five landmarks."""
 
 from __future__ import annotations
 

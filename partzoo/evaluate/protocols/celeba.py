@@ -1,4 +1,4 @@
-"""``celeba`` and ``celeba-partformer``: unaligned CelebA faces with five landmarks, fitted and tested on MAFL."""
+"""``celeba`` and ``celeba-partformer``: protocols on unaligned CelebA faces with five landmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protocols that classify images by frozen features: Tiny-ImageNet, CIFAR, STL-10."""
+"""Protocols that classify images from frozen features: Tiny-ImageNet, CIFAR, STL-10."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR_PROBE = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "optimizer": "adam
 
 @dataclass(frozen=True)
 class ClassProtocol:
-    """A protocol that classifies images by features learned elsewhere.
+    """A protocol that classifies images from features learned elsewhere.
 
     Attributes:
         name: name for ``partzoo eval --protocol``.

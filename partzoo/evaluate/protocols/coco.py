@@ -33,7 +33,7 @@ _TRUTH_FIELDS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
 @dataclass(frozen=True)
 class DetectionProtocol:
-    """A protocol of the average precision of detections.
+    """A protocol that measures the average precision of detections.
 
     Attributes:
         name: name for ``partzoo.evaluate.protocols.get``.
@@ -98,7 +98,7 @@ class DetectionProtocol:
 
 
 class DetectionMeasurement(Measurement):
-    """A measurement of the average precision of a JSON file of detections, which takes the place of the model."""
+    """An evaluation of the detections in a JSON file, which takes the place of a model."""
 
     def __init__(self, rules: DetectionProtocol, request: Request) -> None:
         self.rules, self.request = rules, request

@@ -1,4 +1,4 @@
-"""``cub`` and ``cub-partformer``: protocols of CUB-200-2011, birds with 15 landmarks."""
+"""``cub`` and ``cub-partformer``: protocols on CUB-200-2011, images of birds with 15 landmarks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Bird:
-    """The annotation of one image, in the image's pixels."""
+    """File, class, bounding box and landmarks of one image of CUB; coordinates are in pixels."""
 
     file: Path
     category: int
@@ -57,7 +57,7 @@ def load(data: str | Path, split: str, side: int = 448) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by side / (side - 1)."""
+    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by ``side / (side - 1)``."""
     return _birds(data, split, partial(_partformer_example, side=side))
 
 
@@ -89,7 +89,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """Read the value that a list has for each image's id; each image must have one line."""
+    """Read a list file with an image's id and a value on each line; every image must occur."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
         raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")

@@ -1,4 +1,4 @@
-"""``faces68``: a protocol of parts of faces against 68 landmarks (and five, as in results on CelebA and AFLW).
+"""``faces68``: a protocol that compares face parts with 68 landmarks, and with five as for CelebA and AFLW.
 
 The data is a folder of ``train``, ``dev`` and ``report``, each an AVIF sheet of 160 x 160 tiles
 (``dev.avif``) and ``dev.npz`` with ``landmarks`` (n, 68, 2) x, y in pixels, in 300-W order, and ``person``

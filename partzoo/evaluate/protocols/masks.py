@@ -23,10 +23,10 @@ GET = (
 
 @dataclass(frozen=True)
 class ForegroundProtocol:
-    """A protocol that measures a foreground against masks.
+    """A protocol that compares predicted foregrounds with masks.
 
     Attributes:
-        name: name for ``partzoo eval --protocol``, and of the set.
+        name: name of the protocol for ``partzoo eval --protocol``, and of its image set.
         split: split to report on.
         source, rules, get: as in :class:`partzoo.evaluate.protocols.base.PartProtocol`.
     """

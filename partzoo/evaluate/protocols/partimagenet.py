@@ -1,4 +1,4 @@
-"""Protocols ``partimagenet-ood``, ``partimagenet-seg``, ``partimagenet-partformer``: 40 parts of ImageNet's objects."""
+"""``partimagenet-ood``, ``-seg`` and ``-partformer``: protocols on PartImageNet, with masks of 40 parts."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def load_ood(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Read PartImageNet_Seg, all 158 classes, as :func:`load_ood` reads its data."""
+    """Read PartImageNet_Seg, with all 158 classes, in the same way as :func:`load_ood`."""
     check_split("partimagenet-seg", split, SPLITS)
     listed = f"annotations/{split}/{split}.json"
     data = need("partimagenet-seg", data, (f"images/{split}", listed), GET_SEG)
@@ -86,7 +86,7 @@ def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Read PDiscoNet's preparation of the data, framed as in PartFormer, with the class of each image."""
+    """Read the data as prepared for PDiscoNet and framed as in PartFormer, with the class of each image."""
     check_split("partimagenet-partformer", split, SPLITS)
     data = need("partimagenet-partformer", data, ("newdset.txt", "train.json", f"train_{split}"), GET_PARTFORMER)
     images = _images(data / "train.json", data)
@@ -158,7 +158,7 @@ def _check(annotation: dict, sizes: dict[int, tuple[int, int]], file: Path) -> N
 
 
 def part_mask(annotations: Iterable[dict], size: tuple[int, int]) -> np.ndarray:
-    """Return the part of every pixel: its most frequent annotated category, the lowest of equals; 40 if it has none.
+    """Return the part of every pixel: its most frequent annotated category, the lowest if tied; 40 if it has none.
 
     Args:
         annotations: COCO annotations with ``category_id`` 0..39; crowds and those of zero area are skipped. A polygon

@@ -1,4 +1,4 @@
-"""Reader of PhysioNet's WFDB headers and annotations, as far as the challenge of 2018 uses them."""
+"""Read those parts of PhysioNet's WFDB headers and annotations that the challenge of 2018 uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_VALUE = {"16": -(1 << 15), "24": -(1 << 23), "32": -(1 << 31), "80": -(1 << 
 
 @dataclass(frozen=True)
 class Header:
-    """The contents of a ``.hea`` file: physical value = (stored value - baseline) / gain.
+    """The contents of a ``.hea`` file: ``physical value = (stored value - baseline) / gain``.
 
     Attributes:
         rate: samples per second.

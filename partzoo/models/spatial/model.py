@@ -1,4 +1,4 @@
-"""Spatial Reasoning: small convolutional encoders, trained to predict the distance of an image's patches.
+"""Spatial Reasoning: small convolutional encoders, trained to predict the distance between patches.
 
 Albert, Eskofier and Zanca, "From patches to objects: exploiting spatial reasoning for better visual representations",
 2024. A backbone computes one vector for an image or an enlarged patch of it; a relation module predicts from two
@@ -70,7 +70,7 @@ class SpatialConfig:
 
 
 class RelationModule(nn.Module):
-    """A module that predicts the relation of two features (section 3.2)."""
+    """A module that predicts the relation between two features (section 3.2)."""
 
     def __init__(self, dim: int, aggregation: str = "cat", hidden: int = 256) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class RelationModule(nn.Module):
         self.linear2 = nn.Linear(hidden, 3)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Predict the relation of features ``a`` and ``b``, ``(P, F)`` each.
+        """Predict the relation between features ``a`` and ``b``, ``(P, F)`` each.
 
         Returns:
             ``(P, 3)``: the offset of ``a`` from ``b``, down and to the right, in :attr:`SpatialConfig.unit`, and the
@@ -211,13 +211,13 @@ class Spatial(Encoder):
         Args:
             x: normalized images ``(B, 3, S, S)``, S the configured size.
             patches: number of patches, 0, 1, 3, 5, 7 or 9: more patches give better features and take longer. None uses
-                the paper's number, 9, or 0 for a model of additive patches.
+                the paper's number, 9, or 0 for a model trained on additive patches.
 
         Returns:
             ``(B, (patches + 1) * F)``: the image, then its patches in the order of :meth:`windows`.
 
         Raises:
-            ShapeError: the images have another size.
+            ShapeError: the images have a different size.
             UsageError: the number of patches is not available, or the model's patches are additive.
 
         Source: section 3.3; for the choice of patches, section 4.3.
@@ -250,29 +250,29 @@ class Spatial(Encoder):
 
 @register(family="spatial", config=SpatialConfig("conv4"))
 def spatial_conv4(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, four convolutions, 32 or 64-pixel images, features at stride 8."""
+    """Spatial Reasoning with four convolutions, for images of 32 or 64 pixels; features at stride 8."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet8"))
 def spatial_resnet8(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-8, 32 or 64-pixel images, features at strides 1, 2 and 4."""
+    """Spatial Reasoning with a ResNet-8, for images of 32 or 64 pixels; features at strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet32"))
 def spatial_resnet32(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-32, 32 or 64-pixel images, features at strides 1, 2 and 4: the paper's main model."""
+    """Spatial Reasoning with a ResNet-32, for images of 32 or 64 pixels: the paper's main model; strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet56"))
 def spatial_resnet56(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-56, 32 or 64-pixel images, features at strides 1, 2 and 4."""
+    """Spatial Reasoning with a ResNet-56, for images of 32 or 64 pixels; features at strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet34", 96, 36, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
 def spatial_resnet34(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-34, 96-pixel images, features at strides 4 to 32: the paper's model for STL-10."""
+    """Spatial Reasoning with a ResNet-34, for images of 96 pixels: the paper's model for STL-10; strides 4 to 32."""
     return Spatial(config)

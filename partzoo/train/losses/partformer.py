@@ -1,4 +1,4 @@
-"""The objectives of PartFormer."""
+"""The losses that train PartFormer."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def area_loss(maps: Tensor, alpha: float) -> Tensor:
 
 
 def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, margin: float = 0.5) -> Tensor:
-    """Compute the cross-entropy of part representations against one vector for each part, with an angular margin.
+    """Compute the cross-entropy for matching part representations to one vector per part, with an angular margin.
 
     Args:
         parts: ``(B, K, D)`` representations of the foreground parts.

@@ -1,4 +1,4 @@
-"""Supervised training of encoders that have a classifier, with class labels."""
+"""Train encoders that have a classifier on class labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partzoo.train.tasks.base import Task
 
 
 class Classifier(Protocol):
-    """What an encoder with ``classes`` and ``size`` in its configuration has besides features."""
+    """The interface of an encoder with a classifier, whose configuration has ``classes`` and ``size``."""
 
     def classify(self, x: Tensor) -> Tensor:
         """Compute the logits ``(B, classes)`` of normalized images ``(B, 3, H, W)``."""

@@ -1,4 +1,4 @@
-"""Training of an objectness head beside an encoder, from images without labels or masks.
+"""Train an objectness head on a trained encoder, with images that have neither labels nor masks.
 
 The teacher is the classical boundary prior of each image, weighted by its confidence; the student,
 :class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new student learns from the
@@ -48,7 +48,7 @@ CERTAIN = 0.9  # share of Otsu's threshold above which the teacher sees an objec
 
 @dataclass(frozen=True)
 class ObjectnessOptions(DataRecord):
-    """The choice of images that an objectness head is trained on.
+    """The images that an objectness head is trained on.
 
     Attributes:
         exclude: names of subfolders to leave out.
@@ -60,7 +60,7 @@ class ObjectnessOptions(DataRecord):
 
 
 class ObjectnessTask(Task):
-    """A task for an objectness head beside a trained encoder, which :func:`teach` trains instead of the common loop.
+    """A task that trains an objectness head on a trained encoder, with :func:`teach` instead of the common loop.
 
     Args:
         model: encoder with a head.
@@ -93,7 +93,7 @@ class ObjectnessTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: PatchResNetFgConfig, parent: str | None) -> PatchResNetFg:
-        """Return the parent with an untrained head beside it.
+        """Return the parent with an untrained objectness head.
 
         Raises:
             UsageError: there is no parent, or the configuration differs from the parent's.
@@ -115,7 +115,7 @@ class ObjectnessTask(Task):
         progress: bool = True,
         device: Device = None,
     ) -> Progress:
-        """Train the head; the budget's steps are those of one round, and its images are cells.
+        """Train the head; the budget counts the steps of one round, and cells instead of images.
 
         Raises:
             UsageError: the budget is not in steps, or the device is not the CPU.
@@ -183,7 +183,7 @@ def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: in
 
 
 def _lessons(model: PatchResNetFg, images: Sequence[OpenedImage], seed: int, *, taught: bool, progress: bool) -> list:
-    """The lesson of each image, in the order of the images; several processes share the work."""
+    """Compute the lesson of each image, in the order of the images; several processes share the work."""
     rank, ranks = processes().process_index, processes().num_processes
     found = []
     for number in tqdm(range(rank, len(images), ranks), "lessons", disable=not progress or rank > 0):
@@ -236,7 +236,7 @@ def _steps(options: LoopOptions) -> int:
 
 
 def with_objectness(encoder: Model, hidden: int = 32) -> PatchResNetFg:
-    """Return the encoder with an untrained head beside it."""
+    """Return the encoder with an untrained objectness head."""
     entry = find(f"{encoder.architecture}-fg")
     config = dataclasses.replace(entry.config, **dataclasses.asdict(encoder.config), hidden=hidden)
     model = cast(PatchResNetFg, build(entry, config))

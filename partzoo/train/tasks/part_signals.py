@@ -1,4 +1,4 @@
-"""Pretraining by PART on signals: predicting the time between patches of a window."""
+"""Pretrain PART on signals to predict the time between patches of a window."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.train.windows import SignalOptions, WindowSet, read_windows
 
 
 class PartSignalsTask(Task):
-    """A task that predicts relative time shifts of randomly sampled patches (PART, sections 5.2 and 8.1).
+    """A task that trains PART to predict the time shifts between randomly sampled patches (sections 5.2 and 8.1).
 
     Args:
         model: PART model with encoder and relative encoder.
