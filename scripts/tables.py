@@ -102,7 +102,7 @@ def foreground_methods(records: Mapping[str, WeightRecord]) -> str:
     for record in records.values():
         if find(record.architecture).family == "foreground" and record.measured:
             rows.append(
-                (f'`"{record.name}"`', f"Prediction of a model. Training data: {short_name(record.data)}.", "nothing")
+                (f'`"{record.name}"`', f"Predict with a model. Training data: {short_name(record.data)}.", "nothing")
             )
     return markdown([head, ["---"] * len(head), *rows])
 
@@ -277,7 +277,7 @@ def _row(record: WeightRecord) -> list[str]:
         f"`{record.name}`",
         f"{record.data}; terms: {record.terms}",
         _labels(record),
-        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images" if budget.get("minutes") else "converted",
+        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images" if "minutes" in budget else "converted",
         ", ".join(figures),
         _size(record),
     ]

@@ -16,7 +16,7 @@ RANDOM, COLOUR = "random-weights", "colour-position"
 BOX = "centred-box"  # a floor for foreground protocols only
 UNTRAINED = "patchresnet14"
 FLOORS = {
-    RANDOM: "patchresnet14 with weights drawn by seed 0",
+    RANDOM: "patchresnet14 with random weights (seed 0)",
     COLOUR: "colour and position alone, without a network",
 }
 

@@ -179,7 +179,7 @@ def _settings(
         given: settings that override the recipe's, by table.
     """
     entry, parent, inherited = _beginning(kind, recipe, starts)
-    if kind.CONFIG is not type(entry.config):
+    if not kind.trains(entry):
         raise UsageError(f"{entry.name} cannot be trained by {kind.METHOD!r}. Name another architecture or method.")
     # A budget replaces the recipe's as a whole: a caller's minutes and a recipe's epochs would be two budgets.
     if all(value is None for value in budget.values()):

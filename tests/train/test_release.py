@@ -3,6 +3,7 @@ import json
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from helpers.drawn_faces import write_faces
 from PIL import Image
 
@@ -107,3 +108,12 @@ def test_parts_are_measured_by_the_protocol_of_their_data_or_by_the_loss(tmp_pat
     for layout, name in (("cub", "cub-partformer"), ("aflw", "aflw")):
         with pytest.raises(UsageError, match=protocols.get(name).get[:40]):
             metrics(model, tmp_path, 1.5, layout)
+
+
+def test_classify_trains_every_encoder_that_classifies(data, tmp_path):
+    model, _ = train(
+        "classify", data=data / "train", out=tmp_path / "run", model="efficientnet-lite0", steps=1, batch_size=4,
+        config={"size": 32}, progress=False,
+    )  # fmt: skip
+    assert model.config.classes == 2
+    assert load(tmp_path / "run" / "model.safetensors").classify(torch.zeros(1, 3, 32, 32)).shape == (1, 2)

@@ -46,9 +46,9 @@ class ClassProtocol:
 
 _RULES = (
     "Features are the mean patch token of each {side} x {side} image, resized to the model's size. Three classifiers "
-    "are fitted on {train} and reported on {test}: a weighted vote of the 20 nearest neighbours by cosine; ridge "
-    "regression of one-hot targets; and one linear layer, trained by Adam at 1e-3 for 100 epochs in batches of 128, "
-    "without scaling the features. The accuracy of the linear layer is the one after the last epoch."
+    "are fitted on {train} and evaluated on {test}: a weighted vote of the 20 nearest neighbours by cosine; ridge "
+    "regression of one-hot targets; and one linear layer, trained with Adam at 1e-3 for 100 epochs in batches of 128, "
+    "without scaling the features. The accuracy of the linear layer is measured after the last epoch."
 )
 _SPATIAL = "Spatial Reasoning, 'Linear evaluation', with the settings of its published code"
 

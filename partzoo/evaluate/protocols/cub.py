@@ -146,9 +146,10 @@ CUB = PartProtocol(
     source="MPAE, section 4 and its code (CUB); NME: PDiscoFormer's code",
     rules=(
         "The split is the official one. The whole image, without cropping to the box, is squashed to 448 x 448 "
-        "(antialiased bilinear), and the landmarks with it. Each visible landmark reads the nearest cell of maps on a "
-        "128 x 128 grid; a point on the far border reads zeros. The strongest of all channels is compared with the "
-        "number of the landmark. For FG-NMI and FG-ARI it is the strongest of the foreground channels." + _ERROR_RULES
+        "(antialiased bilinear), and the landmarks with it. Each visible landmark takes the map values of the "
+        "nearest cell on a 128 x 128 grid, and zeros on the far border. The strongest of all channels is compared "
+        "with the number of the landmark. For FG-NMI and FG-ARI it is the strongest of the foreground channels."
+        + _ERROR_RULES
     ),
     get=GET,
 )

@@ -33,8 +33,9 @@ SPLITS = ("train", "dev", "report")
 
 
 GET = (
-    f"Give the folder that holds train, dev and report, each an .avif sheet of {SIDE} x {SIDE} tiles and an .npz "
-    "with 'landmarks' and 'person' (--data DIR). The images are frames of the YouTube Faces set with 68 keypoints."
+    f"Give the folder that holds, for each of train, dev and report, an .avif sheet of {SIDE} x {SIDE} tiles "
+    "and an .npz with 'landmarks' and 'person' (--data DIR). The images are frames of the YouTube Faces set with 68 "
+    "keypoints."
 )
 
 
@@ -123,13 +124,13 @@ FACES68 = PartProtocol(
     source="partzoo; after the five-point protocols of CelebA and AFLW (PartFormer, section 4.2)",
     rules=(
         "The images are crops of 160 x 160 pixels around one face, and no person is in two splits. Each landmark "
-        "reads the label of the nearest pixel. These labels are compared with the numbers of the landmarks, pooled "
-        "over the split. The background is a label like any other, and landmarks outside the image are dropped. "
+        "takes the label of the nearest pixel. These labels, pooled over the split, are compared with "
+        "the landmark numbers. The background is a label like any other, and landmarks outside the image are dropped. "
         "Figures with 5 use the centres of the eyes, the tip of the nose and the corners of the mouth; figures with "
-        "68 use all landmarks. For FG-NMI and FG-ARI each landmark reads the strongest part. NME uses hard centroids; "
-        "an absent part gets its mean centroid over the images of the fit. The five points are predicted by least "
-        "squares with intercept, fitted on 1,000 training images, and the error is divided by the distance between "
-        "the eyes."
+        "68 use all landmarks. For FG-NMI and FG-ARI each landmark takes the strongest part. NME uses hard centroids; "
+        "an absent part gets its mean centroid over the images used for the fit. The five points are predicted by "
+        "least squares with intercept, fitted on 1,000 training images, and the error is divided by the distance "
+        "between the eyes."
     ),
     get=GET,
 )

@@ -1,7 +1,7 @@
 """The training methods, with one module each, which defines what is drawn from a batch and which loss is minimized.
 
 A module here with a :class:`partzoo.train.tasks.base.Task` that has a ``METHOD`` adds a method to ``partzoo train``.
-Apart from a recipe for it, nothing else needs to change.
+Apart from a recipe for it, and a case of it in the tests, nothing else needs to change.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ from partzoo.train.datasets import DataOptions, read_images
 class Task(nn.Module):
     """A model together with its training objective.
 
-    A subclass needs ``CONFIG``, a constructor whose options are keyword arguments, and ``forward``; the rest has
-    defaults. :func:`partzoo.train.run.train` calls the other methods in the order in which they are defined here.
+    A subclass needs ``CONFIG`` or :meth:`trains`, a constructor whose options are keyword arguments, and ``forward``;
+    the rest has defaults. :func:`partzoo.train.run.train` calls the other methods in the order in which they are
+    defined here.
 
     Attributes:
         METHOD: name of the method in ``partzoo train``; empty if the task is only used from Python.
@@ -46,6 +47,11 @@ class Task(nn.Module):
     UNDECAYED: ClassVar[tuple[str, ...]] = ()
     ENDS: ClassVar[tuple[str, ...]] = ()
     model: Model
+
+    @classmethod
+    def trains(cls, entry: Architecture) -> bool:
+        """Return whether the method trains this architecture."""
+        return type(entry.config) is cls.CONFIG
 
     @classmethod
     def inherit(cls, parent: str) -> tuple[str, dict[str, Any]] | None:
