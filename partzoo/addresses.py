@@ -64,17 +64,20 @@ def download(url: str, max_bytes: int) -> bytes:
         raise ImageError(f"{url!r} is not a valid address. Check it.") from None
     except http.client.HTTPException as error:  # its text may hold what the server sent
         raise ImageError(f"The answer of {url} is not valid HTTP ({type(error).__name__}): try again.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"Cannot download {url}: {reason}. Check the address and the network.") from None
 
 
 def answers(url: str, seconds: float) -> bool:
-    """Return whether the server at an address, on any host, answers within some seconds, whatever the answer is."""
+    """Return whether the server at an address, on any host, answers within some seconds, whatever the answer is.
+
+    If that cannot be determined, because the environment sets a proxy, the result is True.
+    """
     try:
         with _exchange("HEAD", url, time.monotonic() + seconds, frozenset({"any"})):
             return True
-    except (ssl.SSLError, http.client.HTTPException):
+    except (ssl.SSLError, http.client.HTTPException, NotImplementedError):
         return True  # it spoke, if not in a way that is understood here
     except (OSError, ValueError):
         return False
@@ -235,11 +238,19 @@ def _port(parts: SplitResult) -> int:
 
 
 def _proxy(parts: SplitResult) -> SplitResult | None:
-    """Return the proxy that the environment names for an address, or None."""
-    named = urllib.request.getproxies().get(parts.scheme)
+    """Return the proxy that the environment names for an address, or None.
+
+    Raises:
+        NotImplementedError: it is not a proxy of plain HTTP.
+    """
+    proxies = urllib.request.getproxies()
+    named = proxies.get(parts.scheme) or proxies.get("all")
     if not named or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return urlsplit(named if "://" in named else f"http://{named}")
+    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    if proxy.scheme != "http":
+        raise NotImplementedError(f"proxies of {proxy.scheme} are not supported for images")
+    return proxy
 
 
 def _login(proxy: SplitResult) -> dict[str, str]:

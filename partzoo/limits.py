@@ -29,7 +29,7 @@ SCHEMES = ("http", "https")
 
 _SIDE = (1, 2**16)
 _CHANNELS = (1, 2**14)
-_DEPTH = (1, 256)
+_DEPTH = (0, 256)
 _HEADS = (1, 1024)
 _COUNT = (0, 100_000)
 _SCALE = (0.01, 16.0)

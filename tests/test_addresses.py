@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -242,6 +243,22 @@ def test_https_goes_through_a_proxy_by_a_tunnel(serve, monkeypatch):
     with pytest.raises(ImageError, match="Cannot download"):
         download("https://heron.example/x.png", 100)
     assert [line.rpartition(" ")[0] for line in seen] == ["CONNECT heron.example:443"]
+
+
+def test_a_proxy_of_another_kind_is_named(monkeypatch):
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    with pytest.raises(ImageError, match="proxies of socks5 are not supported"):
+        download("http://heron.example/x.png", 100)
+    assert answers("http://heron.example/", 1)
+
+
+@pytest.mark.parametrize("name", ["http://127.0.0.1:1/x.png", "HTTPS://heron.example/x.png"])
+def test_a_path_is_never_an_address(name, monkeypatch):
+    """Names that readers of data take from lists and annotations are joined to folders, so they are paths."""
+    monkeypatch.setattr(addresses, "_exchange", lambda *_: pytest.fail("a path was taken for an address"))
+    for path in (Path(name), Path("folder") / name):
+        with pytest.raises(ImageError, match="No such file"):
+            open_image(path)
 
 
 def test_a_server_answers_or_not(serve):

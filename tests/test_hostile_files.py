@@ -26,6 +26,7 @@ from partzoo.models.registry import architectures, find
 from partzoo.settings import types_of
 from partzoo.train.recipe import read_recipe
 from partzoo.weights.folder import fetch_repo
+from partzoo.weights.hub_file import hub_file
 from partzoo.weights.manifest import manifest
 from partzoo.weights.tensors import MAX_SHARDS, shards
 
@@ -378,6 +379,15 @@ def test_a_machine_without_a_network_says_so_at_once(tmp_path, command):
     ran, seconds = ended("http://127.0.0.1:9", tmp_path, *command)
     assert ran.returncode == 1 and "the Hub is out of reach" in ran.stderr and ran.stderr.count("\n") == 1, ran.stderr
     assert seconds < 15, "116 s before"
+
+
+def test_a_forced_download_without_a_hub_does_not_pass_off_the_copy_in_the_cache(hub, monkeypatch):
+    assert hub_file("somebody/else", "config.json").read_bytes() == b"{}"
+    monkeypatch.setattr("partzoo.weights.hub_file.answers", lambda *_: False)
+    monkeypatch.setattr("partzoo.weights.hub_file._asked", {})
+    assert hub_file("somebody/else", "config.json").read_bytes() == b"{}"
+    with pytest.raises(WeightsError, match="the Hub is out of reach"):
+        hub_file("somebody/else", "config.json", force=True)
 
 
 def test_a_silent_hub_is_given_up(silent, tmp_path, monkeypatch):
