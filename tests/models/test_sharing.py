@@ -424,7 +424,7 @@ def test_notes_in_a_card_are_kept_when_a_model_is_saved_again(model, tmp_path):
     assert "edited" not in again and again.count("toy-vit") == first.count("toy-vit")
 
 
-def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(server, model):
+def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(server, model, tmp_path):
     hub.push_to_hub(model, REPO, token="hf_token")
     _, files = server.find(REPO, "main")
     server.commit(REPO, {"README.md": files["README.md"] + b"\n## Notes\n\nHerons.\n"})
@@ -432,6 +432,7 @@ def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(serv
     _, files = server.find(REPO, "main")
     assert files["README.md"].endswith(b"## Notes\n\nHerons.\n")
     assert set(files) == {"README.md", "config.json", "model.safetensors"}
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_push_to_a_branch_that_does_not_exist_names_it(server, model, monkeypatch):
@@ -444,3 +445,19 @@ def test_a_push_to_a_branch_that_does_not_exist_names_it(server, model, monkeypa
     monkeypatch.setattr(HfApi, "upload_folder", missing)
     with pytest.raises(UsageError, match="no branch 'next'"):
         hub.push_to_hub(model, REPO, token="hf_token", revision="next")
+
+
+def test_a_push_to_a_branch_keeps_the_notes_of_that_branch(server, model):
+    main = hub.push_to_hub(model, REPO, token="hf_token")
+    card = server.find(REPO, main)[1]["README.md"]
+    server.commit(REPO, {"README.md": card + b"\n## Notes\n\nHerons.\n"}, "next")
+    hub.push_to_hub(model, REPO, token="hf_token", revision="next")
+    assert server.find(REPO, "next")[1]["README.md"].endswith(b"Herons.\n")
+    assert server.find(REPO, "main")[1]["README.md"] == card
+    server.commit(REPO, {"model.safetensors": b""}, "bare")
+    hub.push_to_hub(model, REPO, token="hf_token", revision="bare")
+    assert server.find(REPO, "bare")[1]["README.md"] == card
+
+
+def test_a_repository_may_be_named_as_load_names_it(server, pushed, model):
+    assert same(model, hub.from_pretrained(f"hf-hub:{REPO}@{pushed}", device="cpu", dtype="float32"))

@@ -151,6 +151,7 @@ def test_coco_of_several_images():
     ]
     assert [image["file_name"] for image in data["images"]] == ["a.jpg", "b.jpg"]
     assert coco.to_coco([])["images"] == []
+    assert coco.joined([coco.to_coco([parts], "polygons") for parts in several]) == data
     with pytest.raises(UsageError, match="share"):
         coco.to_coco([several[0], Parts(np.array([[3]]))])
     with pytest.raises(UsageError, match="'rle' or 'polygons'"):
