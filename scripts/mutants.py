@@ -71,8 +71,12 @@ def interval(hits: int, count: int) -> tuple[float, float]:
     return (centre - half) / (1 + z * z / count), (centre + half) / (1 + z * z / count)
 
 
-def run(count: int, seed: int) -> tuple[Counter[str], dict[str, tuple[str, str]]]:
-    """Test a sample: the number of mutants in each part, and status and change of each sampled one."""
+def run(count: int, seed: int, again: bool) -> tuple[Counter[str], dict[str, tuple[str, str]]]:
+    """Test a sample, and what survived of it ``again``, since tests may have been added.
+
+    Returns:
+        The number of mutants in each part, and status and change of each sampled one.
+    """
     every = mutmut.collect_source_file_mutation_data
     total: Counter[str] = Counter()
     found: list = []
@@ -82,9 +86,8 @@ def run(count: int, seed: int) -> tuple[Counter[str], dict[str, tuple[str, str]]
         total.update(part(name) for _, name, _ in mutants)
         chosen = sample([name for _, name, _ in mutants], count, seed)
         found.extend((file, name) for file, name, _ in mutants if name in chosen)
-        # What was noticed once stays so; what was not is tried again, since tests may have been added.
         return [
-            (file, name, None if status_by_exit_code[code] in SURVIVED else code)
+            (file, name, None if again and status_by_exit_code[code] in SURVIVED else code)
             for file, name, code in mutants
             if name in chosen
         ], files
@@ -112,10 +115,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=60, help="mutants of each part (default: 60)")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the sample (default: 0)")
+    parser.add_argument("--again", action="store_true", help="after a former run: try anew what survived in it")
     parser.add_argument("--label", required=True, help="name of the run; its former rows are replaced")
     parser.add_argument("-o", "--output", type=Path, required=True, help="CSV file of one row for each mutant")
     options = parser.parse_args()
-    total, results = run(options.count, options.seed)
+    total, results = run(options.count, options.seed, options.again)
     rows = []
     if options.output.exists():
         with options.output.open(encoding="utf-8", newline="") as file:
