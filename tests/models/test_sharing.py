@@ -15,6 +15,7 @@ from helpers.weight_records import describe, record_of, toy
 import partzoo
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.models import sharing as hub
+from partzoo.models.registry import aliases, find
 from partzoo.weights import store as weights
 from partzoo.weights.card import card
 from partzoo.weights.tensors import write_weights
@@ -107,8 +108,11 @@ def test_shards_in_a_folder_load(model, tmp_path, monkeypatch):
 
 
 def test_what_is_not_of_the_zoo_is_not_saved(tmp_path):
-    with pytest.raises(UsageError, match="Linear has no architecture"):
-        hub.save_pretrained(torch.nn.Linear(2, 2), tmp_path)
+    named = torch.nn.Linear(2, 2)
+    named.architecture = "toy-vit"
+    for model in (torch.nn.Linear(2, 2), named):
+        with pytest.raises(UsageError, match="Linear has no architecture and config"):
+            hub.save_pretrained(model, tmp_path)
 
 
 def test_an_unknown_record_is_one_clear_error(model, tmp_path):
@@ -461,3 +465,15 @@ def test_a_push_to_a_branch_keeps_the_notes_of_that_branch(server, model):
 
 def test_a_repository_may_be_named_as_load_names_it(server, pushed, model):
     assert same(model, hub.from_pretrained(f"hf-hub:{REPO}@{pushed}", device="cpu", dtype="float32"))
+
+
+def test_makers_load_trained_weights_unless_random_ones_are_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(hub, "load", lambda name, **options: asked.append((name, options)))
+    makers = hub.makers()
+    assert set(makers) == {name.replace("-", "_").replace(".", "_") for name in [*partzoo.list_models(), *aliases()]}
+    make = makers["part_vitt8"]
+    make()
+    make(pretrained=False, dim=24)
+    assert asked == [("part-vitt8", {"pretrained": True}), ("part-vitt8", {"pretrained": False, "dim": 24})]
+    assert make.__doc__.splitlines()[0] == find("part-vitt8").summary
