@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError, require
-from partzoo.files import begin_of, stand_in
+from partzoo.files import stand_in_of
 
 Row = TypeVar("Row")
 
@@ -158,7 +158,7 @@ def read_json(file: Path) -> dict:
     try:
         found = json.loads(file.read_bytes())
     except ValueError as error:
-        reason = stand_in(begin_of(file)) or f"is not JSON ({error}). Download the file again"
+        reason = stand_in_of(file) or f"is not JSON ({error}). Download the file again"
         raise UsageError(f"{file} {reason}.") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Download the file again.")
@@ -176,8 +176,7 @@ def read_mat(file: Path, variable: str, **options: bool) -> Any:
     try:
         return loadmat(file, **options)[variable]
     except Exception as error:  # damaged bytes make the reader raise errors of any type
-        reason = stand_in(begin_of(file)) if file.is_file() else None
-        reason = reason or f"holds no readable {variable!r} ({error}). Download the file again"
+        reason = stand_in_of(file) or f"holds no readable {variable!r} ({error}). Download the file again"
         raise UsageError(f"{file} {reason}.") from error
 
 

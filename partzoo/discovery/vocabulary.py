@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import begin_of, path_aside, stand_in
+from partzoo.files import path_aside, stand_in_of
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
 
@@ -102,8 +102,7 @@ class PartVocabulary:
         except FileNotFoundError:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            reason = stand_in(begin_of(path)) if path.is_file() else None
-            reason = reason or f"is damaged ({error}): save the vocabulary again"
+            reason = stand_in_of(path) or f"is damaged ({error}): save the vocabulary again"
             raise WeightsError(f"{str(path)!r} {reason}.") from None
 
 

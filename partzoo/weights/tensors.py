@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import begin_of, check_version, path_aside, stand_in
+from partzoo.files import check_version, path_aside, stand_in_of
 
 if TYPE_CHECKING:
     import torch
@@ -174,8 +174,10 @@ def _open(file: Path) -> safe_open:
     except (SafetensorError, OSError) as error:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
-        reason = stand_in(begin_of(file))
-        reason = reason or f"is not a complete safetensors file ({error}): fetch it again, or run 'partzoo verify'"
+        reason = (
+            stand_in_of(file)
+            or f"is not a complete safetensors file ({error}): fetch it again, or run 'partzoo verify'"
+        )
         raise WeightsError(f"{file} {reason}.") from error
 
 
