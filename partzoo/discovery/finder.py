@@ -103,11 +103,11 @@ class Finder(ABC, Generic[Look]):
         """What of a look makes the next one at the same image fast; None where nothing does."""
 
     @abstractmethod
-    def sample(self, look: Look, count: int, seed: int = 0) -> Tensor:
+    def sample(self, look: Look, count: int, seed: int) -> Tensor:
         """Descriptors ``(n, D)`` to fit a vocabulary to, of about ``count`` cells of the image."""
 
     @abstractmethod
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
         """Fit a vocabulary to what :meth:`sample` drew."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Finder(ABC, Generic[Look]):
         """``(K + 1, h, w)`` maps of background or foreground, and parts, from which labels and scores follow."""
 
     @abstractmethod
-    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         """Divide one image by itself."""
 
     @abstractmethod
