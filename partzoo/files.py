@@ -118,6 +118,14 @@ def stand_in(begin: bytes) -> str | None:
     return None
 
 
+def stand_in_of(path: str | os.PathLike) -> str | None:
+    """What :func:`stand_in` says of a file, for the message of an error; None also where the file cannot be opened."""
+    try:
+        return stand_in(begin_of(path))
+    except OSError:
+        return None
+
+
 def begin_of(path: str | os.PathLike) -> bytes:
     """Read the first bytes of a file, for :func:`stand_in`."""
     with open(path, "rb") as file:

@@ -43,7 +43,10 @@ def read_checkpoint(path: str | Path) -> Any:
     path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsError(f"There is no file {path}: check the path.")
-    begin = begin_of(path)
+    try:
+        begin = begin_of(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
     if reason := stand_in(begin):
         raise WeightsError(f"{path} {reason}.")
     if path.suffix == ".safetensors" or begin[8:9] == b"{":

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError, require
-from partzoo.files import begin_of, parse_json, stand_in
+from partzoo.files import parse_json, stand_in_of
 
 Row = TypeVar("Row")
 
@@ -162,7 +162,7 @@ def read_json(file: Path) -> dict:
     try:
         found = parse_json(file.read_bytes())
     except ValueError as error:
-        reason = stand_in(begin_of(file)) or f"is not JSON ({error}). Download the file again"
+        reason = stand_in_of(file) or f"is not JSON ({error}). Download the file again"
         raise UsageError(f"{file} {reason}.") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Download the file again.")
@@ -180,8 +180,7 @@ def read_mat(file: Path, variable: str, **options: bool) -> Any:
     try:
         return loadmat(file, **options)[variable]
     except Exception as error:  # damaged bytes make the reader raise errors of any type
-        reason = stand_in(begin_of(file)) if file.is_file() else None
-        reason = reason or f"holds no readable {variable!r} ({error}). Download the file again"
+        reason = stand_in_of(file) or f"holds no readable {variable!r} ({error}). Download the file again"
         raise UsageError(f"{file} {reason}.") from error
 
 

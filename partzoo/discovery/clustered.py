@@ -135,10 +135,10 @@ class ClusteredFinder(Finder[DescribedImage]):
     def kept(self, look: DescribedImage) -> Encoded:
         return look.encoded
 
-    def sample(self, look: DescribedImage, count: int, seed: int = 0) -> Tensor:
+    def sample(self, look: DescribedImage, count: int, seed: int) -> Tensor:
         return look.descriptors.sample(count, seed, self.settings.weights)
 
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
         """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by size, ties by the first cell."""
         check_parts(k)
         points = torch.cat(list(samples))
@@ -148,9 +148,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
         return PartVocabulary(clusters.centres[order], self.settings)
 
-    def label_alone(
-        self, image: OpenedImage, look: DescribedImage, k: K, seed: int = 0
-    ) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: DescribedImage, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         """Divide a single image. Parts are numbered by area, largest first, ties by their first pixel.
 
         Raises:

@@ -103,11 +103,11 @@ class Finder(ABC, Generic[Look]):
         """Return outputs of the model that make the next look at the same image faster, or None."""
 
     @abstractmethod
-    def sample(self, look: Look, count: int, seed: int = 0) -> Tensor:
+    def sample(self, look: Look, count: int, seed: int) -> Tensor:
         """Return descriptors ``(n, D)`` of about ``count`` cells of the image, to fit a vocabulary to."""
 
     @abstractmethod
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
         """Fit a vocabulary to samples from :meth:`sample`."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Finder(ABC, Generic[Look]):
         """Compute maps ``(K + 1, h, w)``, of background or foreground and then of parts, for labels and scores."""
 
     @abstractmethod
-    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         """Divide a single image into parts."""
 
     @abstractmethod

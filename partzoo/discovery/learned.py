@@ -118,15 +118,15 @@ class LearnedFinder(Finder[MatchedImage]):
     def kept(self, look: MatchedImage) -> None:
         return None
 
-    def sample(self, look: MatchedImage, count: int, seed: int = 0) -> Tensor:
+    def sample(self, look: MatchedImage, count: int, seed: int) -> Tensor:
         """Return the descriptors ``(K, D)`` of the model's parts in the image."""
         return look.descriptors[1:]
 
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
         """Return a vocabulary of the model's parts, the most similar ones joined until k are left."""
         return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
 
-    def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         vocabulary = self.fit([self.sample(look, 0, seed)], k, seed)
         return self.label(image, look, vocabulary), vocabulary
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import begin_of, check_version, parse_json, path_aside, read_json, stand_in
+from partzoo.files import check_version, parse_json, path_aside, read_json, stand_in_of
 from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
@@ -262,8 +262,7 @@ def _open(file: Path, fix: str) -> safe_open:
     except (SafetensorError, OSError) as error:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
-        reason = stand_in(begin_of(file))
-        reason = reason or f"is not a complete safetensors file ({error}): {fix}"
+        reason = stand_in_of(file) or f"is not a complete safetensors file ({error}): {fix}"
         raise WeightsError(f"{file} {reason}.") from error
 
 

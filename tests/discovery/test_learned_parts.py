@@ -164,7 +164,7 @@ def test_every_part_has_a_place_after_joining(k):
     finder = LearnedFinder(Columns([[0.0]] * 7), Settings("", 32))
     for seed in range(40):
         descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))
-        numbering = finder.fit([descriptors], k).numbering
+        numbering = finder.fit([descriptors], k, 0).numbering
         assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
 
 

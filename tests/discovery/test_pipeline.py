@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import partzoo
+from partzoo.discovery import pipeline
 from partzoo.errors import ImageError, UsageError
 from partzoo.models import precision
 
@@ -214,3 +216,23 @@ def test_another_number_of_parts_than_the_vocabulary_s_is_refused(encoder):
     assert partzoo.discover_parts(scene(), words.k, model=encoder, vocabulary=words).k == words.k
     with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts"):
         partzoo.discover_parts(scene(), 9, model=encoder, vocabulary=words)
+
+
+def test_what_the_networks_found_is_kept_while_there_is_room(monkeypatch):
+    monkeypatch.setattr(pipeline, "KEPT_BYTES", 10)
+    kept, sizes = pipeline.Kept(), (6, 5, 4, 1)
+    for index, size in enumerate(sizes):
+        kept.add(index, SimpleNamespace(bytes=size))
+    kept.add(4, None)
+    found = [kept.pop(index) for index in range(5)]
+    assert [each.bytes if each else None for each in found] == [6, None, 4, None, None]
+    assert kept.pop(0) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_images_come_in_order_and_no_more_are_read_ahead_than_asked(count):
+    started, order, seen = [], [4, 2, 7, 0, 5, 1], []
+    items = pipeline.read_ahead(lambda index: started.append(index) or index, order, count, lambda *n: seen.append(n))
+    for number, item in enumerate(items):
+        assert item == order[number] and set(started) <= set(order[: number + count])
+    assert seen == [(number, 6) for number in range(1, 7)] and sorted(started) == sorted(order)

@@ -355,23 +355,6 @@ def test_a_touched_or_replaced_file_is_hashed_again(record, clone, monkeypatch):
     assert len(calls) == 2
 
 
-def test_verify_forgets_a_file_that_it_finds_damaged(record, clone):
-    """Damage that leaves size and time as they were, as on a disk that decays, is remembered as no damage."""
-    weights.resolve(record)
-    file = file_of(record, clone)
-    before = file.stat()
-    data = bytearray(file.read_bytes())
-    data[-5] ^= 1
-    with file.open("r+b") as opened:  # in place, so that the inode stays as well
-        opened.write(data)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert weights.resolve(record), "the check is skipped for a file that looks unchanged"
-    assert [result.state for result in weights.verify(record)] == ["damaged"]
-    for call in (weights.resolve, weights.download):
-        with pytest.raises(WeightsError, match="is damaged"):
-            call(record)
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b'{"a": "b"}', b"\xff\xfe"])
 def test_damaged_notes_are_ignored(record, tmp_path, content):
     notes = tmp_path / "notes" / "verified.json"

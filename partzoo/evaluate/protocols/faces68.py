@@ -26,7 +26,7 @@ from PIL import Image
 from partzoo.data.reading import Example, need
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
-from partzoo.files import begin_of, stand_in
+from partzoo.files import stand_in_of
 
 SIDE = 160
 SPLITS = ("train", "dev", "report")
@@ -98,7 +98,7 @@ def _annotations(file: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(file) as arrays:
             landmarks, person = arrays["landmarks"].astype(np.float64), arrays["person"].astype(np.int64)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = stand_in(begin_of(file)) or f"holds no readable 'landmarks' and 'person' ({error})"
+        reason = stand_in_of(file) or f"holds no readable 'landmarks' and 'person' ({error})"
         raise UsageError(f"{file} {reason}. {GET}") from error
     odd = np.argwhere(~np.isfinite(landmarks))
     if len(odd):
