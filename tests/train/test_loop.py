@@ -20,6 +20,7 @@ from partzoo.train import loop
 from partzoo.train.loop import CHECKPOINT, LoopOptions, Progress, fit, rate, run_folder
 from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.part import PartTask
+from partzoo.weights.tensors import DIGEST
 
 
 def images(count=20, side=32):
@@ -390,6 +391,7 @@ def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
     progress = json.loads(about["progress"]) | {"seconds": 7200.0}
+    del about[DIGEST]  # it no longer fits
     save_file(tensors, tmp_path / CHECKPOINT, about | {"progress": json.dumps(progress)})
     state = fit(toy(), images(), options(2), tmp_path, resume=True, progress=False)
     assert 7200 < state.seconds < 9000
@@ -423,14 +425,11 @@ def test_processes_go_by_the_clock_of_the_first_and_stop_where_any_is_asked_to()
     assert agreed([[2.0, 0.0]], 7.0, False, processes=1) == (7.0, False)
 
 
-def test_a_bar_shows_how_far_the_main_process_is_where_that_is_asked_for(rank, tmp_path, capsys):
+def test_a_bar_shows_how_far_training_is_if_requested(tmp_path, capsys):
     fit(Watched(), images(), options(4), tmp_path / "shown")
     shown = capsys.readouterr().err
     assert "100%" in shown and " 75%" in shown and "images/s" in shown
     fit(Watched(), images(), options(4), tmp_path / "hidden", progress=False)
-    assert not capsys.readouterr().err
-    rank(1)
-    fit(Watched(), images(), options(4), tmp_path / "second")
     assert not capsys.readouterr().err
 
 
@@ -453,7 +452,7 @@ def test_a_run_s_folder_is_made_and_refused_only_where_a_fresh_one_is_needed(tmp
     assert run_folder(folder, fresh=True) == folder
     (folder / CHECKPOINT).touch()
     assert run_folder(folder) == folder
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already holds a run"):
         run_folder(folder, fresh=True)
-    with pytest.raises(UsageError, match="cannot be made"):
+    with pytest.raises(UsageError, match="cannot be created"):
         run_folder(folder / CHECKPOINT)
