@@ -149,7 +149,7 @@ def _cases(name: str, quick: bool) -> Iterator[Case]:
 
 
 def _setup(quick: bool) -> tuple[Mpae, Tensor]:
-    """Return a model with random weights, and the photograph."""
+    """Return a model with random weights, and the benchmark photograph."""
     torch.manual_seed(0)
     if quick:
         small = {"dim": 32, "width": 32, "heads": 2, "depth": 1, "masked_heads": 2, "decoder_heads": 2}

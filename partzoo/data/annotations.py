@@ -38,7 +38,7 @@ class UnusableError(UsageError):
 def usable(
     file: str | Path, annotations: Iterable[Any], fields: Sequence[str], check: Callable[[dict], None]
 ) -> list[dict]:
-    """Return the annotations that have all fields and pass a check; one warning names all others and their file.
+    """Return the annotations that have all fields and pass a check, and name the others and their file in one warning.
 
     Args:
         file: file of the annotations, for the warning.

@@ -80,7 +80,7 @@ class Cifar:
     get: str
 
     def load(self, data: str | Path, split: str, limit: int | None = None) -> ImageSet:
-        """Read the images and labels of a split, in the order of the files, which is random.
+        """Read the images and labels of a split, in the order stored in the files (already shuffled).
 
         Args:
             data: folder of one version, or the folder that contains it.

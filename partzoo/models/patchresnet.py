@@ -22,7 +22,7 @@ class PatchResNetConfig:
     """Configuration of a :class:`PatchResNet`.
 
     Attributes:
-        widths, depths: channels and blocks of each stage; the first has stride 4, and each further one doubles it.
+        widths, depths: channels and blocks of each stage; the first stage has stride 4, and each later one doubles it.
         classes: number of classes.
         size: side of the training images in pixels.
     """

@@ -65,7 +65,7 @@ def overlay(
         k: number of parts, present or not.
         alpha: opacity of the colours, 0..1.
         outlines: whether to draw lines between parts.
-        numbers: whether to write each part's number inside it; ignored if a side has less than 48 pixels.
+        numbers: whether to write each part's number inside it; ignored if a side is shorter than 48 pixels.
         scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
     Returns:

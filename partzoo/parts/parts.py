@@ -177,7 +177,7 @@ class Parts:
         Args:
             alpha: opacity of the colours, 0..1.
             outlines: whether to draw lines between parts.
-            numbers: whether to write each part's number inside it; ignored if a side has less than 48 pixels.
+            numbers: whether to write each part's number inside it; ignored if a side is shorter than 48 pixels.
             scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
         Returns:

@@ -46,10 +46,10 @@ def processes(device: Device = None) -> PartialState:
 
 
 def alone(what: str, device: Device = None) -> None:
-    """Refuse to do ``what``, on a device, as one of several processes, of which each would do all of it.
+    """Raise an error if several processes were started for ``what``, because each would do all of the work.
 
     Raises:
-        UsageError: there are several, or this machine has no such device.
+        UsageError: several processes were started, or this machine does not have the device.
     """
     if (count := processes(device).num_processes) > 1:
         raise UsageError(f"{what} needs one process, but {count} were started. Start one.")

@@ -297,7 +297,7 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
 
 @contextlib.contextmanager
 def _quiet(hidden: bool) -> Iterator[None]:
-    """Return a context that hides what is printed in it if ``hidden`` is true."""
+    """Return a context manager that suppresses printed output if ``hidden`` is true."""
     with contextlib.ExitStack() as stack:
         if hidden:
             nowhere = stack.enter_context(open(os.devnull, "w"))

@@ -109,7 +109,7 @@ def sample_efficiency(
         data: folder in the layout of PhysioNet's challenge of 2018.
         out: folder that receives ``stages.csv`` with a row per training run, and each trained model in a subfolder.
         subjects: numbers of subjects to finetune on; None means all but the test subjects.
-        seeds: number of random seeds, 0..seeds-1, of subjects, weights and order.
+        seeds: number of random seeds (0..seeds-1); each sets the choice of subjects, the initial weights and the order.
         scratch: whether to train a model of the same size from random weights as well, for equally long.
         test_subjects: number of held-out subjects, the same for all training runs; at most as many as in pretraining.
         windows: number of labelled windows of each night, drawn with the seed; None means all, as in the paper.
@@ -117,8 +117,8 @@ def sample_efficiency(
         cache: folder for prepared nights; empty means ``signals`` in partzoo's cache folder.
         progress: function that is called with each new row.
         bar: whether to show a bar for each training run.
-        pass_over: function that is called for each night that cannot be read, which is then skipped. Each row states
-            the number of ``nights`` that the model was trained on and of those it was ``tested`` on.
+        pass_over: function that is called for each night that cannot be read, which is then skipped. Each row gives
+            the number of nights used for training (``nights``) and for testing (``tested``).
         device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
         **loop: values of :class:`LoopOptions`; by default 100 epochs, batches of 128 and a rate of 5e-4.
 

@@ -34,12 +34,12 @@ def patch_figures(
     progress: ProgressCallback | None = None,
     pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Compute the accuracies of probes on frozen features of images and n of their patches, for several n in one pass.
+    """Train probes on the frozen features of each image together with n of its patches, and compute their accuracies.
 
-    ``linear_patchesN`` is fitted in closed form on unscaled features, ``linear_sgd_patchesN`` is the protocol's probe,
-    trained with each seed. With ``augment``, ``affine_sgd_patchesN`` replaces both: in each epoch the trained
-    probe sees newly augmented training images, half of them affinely warped, and half with a square
-    erased; all probes see the same ones.
+    This is done for each n in ``patches``. ``linear_patchesN`` is fitted in closed form on unscaled features, and
+    ``linear_sgd_patchesN`` is the protocol's probe, trained once per seed. With ``augment``, ``affine_sgd_patchesN``
+    replaces both: in each epoch the trained probe sees newly augmented training images, half of them affinely warped
+    and half with a square erased. All probes see the same augmented images.
 
     Args:
         model: Spatial Reasoning model.

@@ -153,7 +153,7 @@ def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _encoder(config: PartFormerConfig) -> tuple[Encoder | ResNetStem, bool]:
-    """Build the feature encoder, and report whether it is frozen."""
+    """Build the feature encoder, and return it with whether it is frozen."""
     if config.encoder == "stem":
         if config.levels:
             raise UsageError(
