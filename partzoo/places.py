@@ -20,7 +20,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PartzooError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with -o."
+            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with out=."
         ) from error
 
 
