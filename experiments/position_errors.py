@@ -153,11 +153,11 @@ def tables(base: Setting, rows: Sequence[dict[str, str]]) -> list[str]:
     four = of(rows, replace(base, sampling="multi-scale", targets=4))
     return [
         markdown(
-            ("relative encoder", "trained", "weights", "core s", "off the grid", "on the grid", "correlation",
+            ("relative encoder", "trained", "parameters", "seconds", "measured off the grid", "measured on the grid", "correlation",
              "additive"),
             encoders,
         ),
-        markdown(("pairs", "off the grid"), [(f"{count:,}", three(row)) for count, row in pairs]),
+        markdown(("pairs", "errors off the grid"), [(f"{count:,}", three(row)) for count, row in pairs]),
         markdown(
             ("four targets", "x", "y", "w", "h"),
             [

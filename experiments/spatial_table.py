@@ -125,8 +125,8 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
     ]  # fmt: skip
     curves = [(method.title, *(shown(of(rows, name, n)) for n in WINDOWS)) for name, method in filled.items()]
     return [
-        markdown(("", "patches at inference", "the paper", "here", "here, closed form"), methods),
-        markdown(("patches at inference", *map(str, WINDOWS)), curves),
+        markdown(("method", "patches at inference", "the paper", "here", "here, with a probe in closed form"), methods),
+        markdown(("method", *map(str, WINDOWS)), curves),
     ]
 
 
