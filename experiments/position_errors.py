@@ -153,8 +153,8 @@ def tables(base: Setting, rows: Sequence[dict[str, str]]) -> list[str]:
     four = of(rows, replace(base, sampling="multi-scale", targets=4))
     return [
         markdown(
-            ("relative encoder", "trained", "parameters", "seconds", "measured off the grid", "measured on the grid", "correlation",
-             "additive"),
+            ("relative encoder", "trained", "parameters", "seconds", "measured off the grid",
+             "measured on the grid", "correlation", "additive"),
             encoders,
         ),
         markdown(("pairs", "errors off the grid"), [(f"{count:,}", three(row)) for count, row in pairs]),

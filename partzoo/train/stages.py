@@ -220,7 +220,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     with open(out / TABLE, newline="", encoding="utf-8") as opened:
         reader = csv.DictReader(opened)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UsageError(f"{out / TABLE} was written by another version of partzoo. Choose another folder with out=.")
+            raise UsageError(f"{out / TABLE} is from another version of partzoo. Choose another folder with out=.")
         return list(reader)
 
 
