@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -319,9 +320,11 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
     """Return the mask or box that an option names, or one mask per image from a folder, matched by file name."""
     if mask is None:
         return None
-    box = mask.split(",")
-    if len(box) == 4 and all(edge.strip().lstrip("-").isdigit() for edge in box):
-        return tuple(map(int, box))
+    box = _numbers(mask)
+    if len(box) > 1:
+        if len(box) != 4 or not all(map(math.isfinite, box)):
+            raise UsageError(f"--mask {mask} is not a box of four finite numbers: LEFT,TOP,RIGHT,BOTTOM.")
+        return box
     folder = Path(mask).expanduser()
     if single or not folder.is_dir():
         return mask
@@ -330,6 +333,14 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
     if not any(masks):
         raise UsageError(f"--mask {mask} holds no file with the name of one of the images.")
     return masks
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers that commas separate, or none if the text is anything else, such as a path."""
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        return ()
 
 
 def _mask_files(given: Any) -> list[Any]:

@@ -291,6 +291,21 @@ def test_what_is_not_edf_is_one_sentence(tmp_path):
         read_edf(tmp_path / "d.edf", ["C3"])
 
 
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (b"\x1f\x8b" + bytes(600), "is compressed with gzip"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_stands_in_for_an_edf_file_is_recognized(tmp_path, content, match):
+    (tmp_path / "a.edf").write_bytes(content)
+    with pytest.raises(UsageError, match=rf"a\.edf {match}"):
+        read_edf(tmp_path / "a.edf", ["C3"])
+
+
 def test_annotations_alone_are_no_recording(tmp_path):
     file = write_edf(tmp_path / "SC4001EC-Hypnogram.edf", [], [], kind="EDF+C", note=b"Sleep stage W")
     assert file.stat().st_size == 512 + NOTE_BYTES
