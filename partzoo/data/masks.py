@@ -108,7 +108,9 @@ class MaskedSet(Sequence[MaskedImage]):
             raise ImageError(f"{self.path} has no masks/{name}.png, the mask of {self._images[name]}.")
         try:
             with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
-                turn = turn_to_image(image, size, (opened.height, opened.width), f"{self.path}: {name}", f"{file} is")
+                turn = turn_to_image(
+                    image, size, (opened.height, opened.width), f"{self.path}: {self._images[name]}", f"{file} is"
+                )
                 mask = np.asarray(opened)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error

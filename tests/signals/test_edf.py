@@ -272,7 +272,7 @@ def test_recordings_that_break_off_are_warned_of_and_read_as_far_as_they_go(tmp_
 
 @pytest.mark.parametrize(
     ("keep", "match"),
-    [(0, "states '' where a count"), (100, "states ''"), (400, "within its header"), (900, "within its first record")],
+    [(100, "states ''"), (400, "within its header"), (900, "within its first record")],
 )
 def test_files_without_a_whole_record_are_refused(tmp_path, keep, match):
     file = write_edf(tmp_path / "a.edf", ["C3", "C4"], noise())
