@@ -179,11 +179,13 @@ def discover(
         print_json({"k": number, "images": found, "failed": failures.listed()})
     elif found:
         _report(found, single, number, before)
-        click.echo(
-            f"Written: {out}"
-            if out
-            else f"Nothing was written: add -o {'parts.png' if single else 'FOLDER'} to see the parts."
-        )
+        if files := ", ".join(filter(None, (out, save_vocabulary))):
+            click.echo(f"Written: {files}")
+        if not out:
+            nothing = "" if save_vocabulary else "Nothing was written: "
+            click.echo(
+                f"{nothing}{'add' if nothing else 'Add'} -o {'parts.png' if single else 'FOLDER'} to see the parts."
+            )
     failures.check()
 
 

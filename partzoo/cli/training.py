@@ -130,6 +130,7 @@ def train(
     if method is None or held_out is not None:
         raise click.UsageError("--held-out is an option of --release. Leave it out.")
     from partzoo.settings import parse_settings
+    from partzoo.train.loop import CHECKPOINT
     from partzoo.train.processes import processes
     from partzoo.train.run import train as run
 
@@ -147,6 +148,8 @@ def train(
         "k": k,
         "limit": limit,
     }
+    if resume and not (folder.expanduser() / CHECKPOINT).exists() and processes().is_main_process:
+        click.echo(f"{folder} has no run to continue: the training starts from the beginning.", err=True)
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
     if not processes().is_main_process:
         return
