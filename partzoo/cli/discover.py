@@ -179,13 +179,11 @@ def discover(
         print_json({"k": number, "images": found, "failed": failures.listed()})
     elif found:
         _report(found, single, number, before)
-        if files := ", ".join(filter(None, (out, save_vocabulary))):
-            click.echo(f"Written: {files}")
-        if not out:
-            nothing = "" if save_vocabulary else "Nothing was written: "
-            click.echo(
-                f"{nothing}{'add' if nothing else 'Add'} -o {'parts.png' if single else 'FOLDER'} to see the parts."
-            )
+        hint = f"add -o {'parts.png' if single else 'FOLDER'} to see the parts."
+        written = ", ".join(filter(None, (out, save_vocabulary)))
+        click.echo(f"Written: {written}" if written else f"Nothing was written: {hint}")
+        if save_vocabulary and not out:
+            click.echo(f"No parts were written: {hint}")
     failures.check()
 
 
