@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
+import os
 import signal
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +23,8 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, write_aside
+from partzoo.files import check_version, write_if_changed
+from partzoo.locks import locked
 from partzoo.models.precision import default_device, has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.memory import kept_memory
@@ -122,8 +126,12 @@ def fit(
     *,
     resume: bool = False,
     progress: bool = True,
+    record: Callable[[], None] | None = None,
 ) -> Progress:
     """Train until the budget is spent; SIGINT and SIGTERM stop after the step, with a checkpoint.
+
+    The third such signal ends the process at once; the last checkpoint stays whole. A checkpoint that cannot be
+    written, on a full disk for example, gives a warning and is tried again at the next one.
 
     The folder receives ``model.safetensors`` (for :func:`partzoo.load`), ``checkpoint.safetensors`` (from which
     ``resume`` continues), ``log.csv`` and, if tensorboard is installed, its events.
@@ -135,19 +143,38 @@ def fit(
         out: folder of the run.
         resume: whether to continue from the folder's checkpoint, if there is one.
         progress: whether to show a bar with rate and time left.
+        record: function that writes the run's settings to the folder. It is called before the first step of a new run,
+            and with each checkpoint, so that the settings on disk are those of the checkpoint.
 
     Returns:
         The state of the run at the end.
 
     Raises:
-        UsageError: the folder already holds a run and ``resume`` is off, or the batch cannot be shared evenly.
+        UsageError: the folder already holds a run and ``resume`` is off, the batch cannot be shared evenly, or the loss
+            or a weight is no longer finite; the last checkpoint is kept.
         WeightsError: the checkpoint is damaged or belongs to another model.
-        PartzooError: another process has ended.
+        PartzooError: another process trains in the folder, another process of this training has ended, or the last
+            checkpoint cannot be written.
     """
     rank, ranks = processes().process_index, processes().num_processes
     if options.batch_size % ranks:
         raise UsageError(f"{ranks} processes cannot share {options.batch_size} images evenly. Set loop.batch_size.")
-    out = run_folder(out, fresh=not resume)
+    out = run_folder(out)
+    with locked(out) if rank == 0 else contextlib.nullcontext():
+        return _fit(task, images, options, run_folder(out, fresh=not resume), resume, progress, record)
+
+
+def _fit(
+    task: Task,
+    images: Examples,
+    options: LoopOptions,
+    out: Path,
+    resume: bool,
+    progress: bool,
+    record: Callable[[], None] | None,
+) -> Progress:
+    """Train in a folder that no other process writes; see :func:`fit`."""
+    rank, ranks = processes().process_index, processes().num_processes
     bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
     accelerate = require("accelerate", "train")
     # A loss that is left out leaves parameters without a gradient.
@@ -161,10 +188,14 @@ def fit(
         state = _restore(task, optimizer, out / CHECKPOINT)
     prepared, optimizer = accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
+    checkpoints = _Checkpoints(task, optimizer, out, state, record)
+    if main and record and not state.step:
+        record()
     # All processes draw the same order and share each batch; a resumed run skips the images that it has seen.
     batches = images.epochs(options.batch_size, options.seed, state.images)
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
+    terms: dict[str, Tensor] = {}
     with kept_memory(), _stop_signal() as stopped, _Log(out, main, state) as log, tqdm(
         total=1.0, initial=_done(state, options, count), disable=not (progress and main), unit="run",
         bar_format="{l_bar}{bar}| {elapsed} done, {remaining} left{postfix}",
@@ -195,16 +226,19 @@ def fit(
                 values = _means(accelerator, terms)
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
-                    raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower --lr.")
+                    raise checkpoints.diverged(f"The loss is {state.loss}", state.step)
                 log.row(state, group["lr"], values)
                 bar.set_postfix_str(f"loss {state.loss:.3f}, {state.images / state.seconds:.0f} images/s")
             bar.update(_done(state, options, count) - bar.n)
             if main and state.seconds - saved >= 60 * options.checkpoint_minutes:
                 saved = state.seconds
-                _save(task, optimizer, state, out)
+                try:
+                    checkpoints.save(state, terms)
+                except (OSError, WeightsError) as error:
+                    warnings.warn(f"No checkpoint at step {state.step}: {error} It is tried again later.", stacklevel=2)
     state.finished = _done(state, options, count) >= 1
     if main:
-        _save(task, optimizer, state, out)
+        checkpoints.save(state, terms)
     task.eval()
     return state
 
@@ -285,14 +319,68 @@ def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
     return kind(groups, lr=options.lr, betas=options.betas, fused=True)
 
 
+class _Checkpoints:
+    """Writer of a run's checkpoints and model, which never replaces them by values that are not finite.
+
+    Args:
+        task, optimizer, out: what to save, and the folder.
+        state: state of the run at its start, which the folder's checkpoint has if there is one.
+        record: see :func:`fit`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        out: Path,
+        state: Progress,
+        record: Callable[[], None] | None,
+    ) -> None:
+        self._task, self._optimizer, self._out, self._record = task, optimizer, out, record
+        self._last = state.step
+
+    def save(self, state: Progress, terms: Mapping[str, Tensor]) -> None:
+        """Write the model and the checkpoint; ``terms`` are the losses of the last step.
+
+        Raises:
+            UsageError: a loss or a weight is not finite; nothing is written.
+            WeightsError: a file cannot be written.
+        """
+        weights = dict(self._task.named_parameters())
+        for name, value in (*terms.items(), *weights.items()):
+            if not torch.isfinite(value).all():
+                raise self.diverged(f"{name} is no longer finite", state.step)
+        _save(self._task, self._optimizer, state, self._out)
+        if self._record:
+            self._record()
+        self._last = state.step
+
+    def diverged(self, what: str, step: int) -> UsageError:
+        """Return the error of a run whose loss or weights are not finite."""
+        if not self._last:
+            return UsageError(f"{what} at step {step}, before the first checkpoint. Start again with a lower --lr.")
+        return UsageError(
+            f"{what} at step {step}; the checkpoint of step {self._last} is kept. Add --resume and a lower --lr to "
+            "continue from it."
+        )
+
+
 def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Path) -> None:
+    """Write the model and the checkpoint.
+
+    Raises:
+        WeightsError: a file cannot be written.
+    """
     model = task.model
     write_weights(out / MODEL, model.state_dict(), model.architecture, asdict(model.config))
     tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     about = {"partzoo_format": str(FORMAT), "progress": json.dumps(asdict(state))}
-    save_tensors(out / CHECKPOINT, tensors, about)
+    try:
+        save_tensors(out / CHECKPOINT, tensors, about)
+    except OSError as error:
+        raise WeightsError(f"{out / CHECKPOINT} cannot be written ({error}): free some space.") from error
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
@@ -324,11 +412,20 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
 
 @contextmanager
 def _stop_signal() -> Iterator[list[int]]:
-    """Provide a list that receives the number of the signal that asks the process to stop."""
+    """Provide a list that receives the numbers of the signals that ask the process to stop.
+
+    The third of the same kind ends the process at once, even in the middle of a step.
+    """
     received: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)
+
+    def receive(number: int, _: object) -> None:
+        received.append(number)
+        if received.count(number) == 2:
+            signal.signal(number, signal.SIG_DFL)
+
     try:
-        previous = [signal.signal(number, lambda number, _: received.append(number)) for number in signals]
+        previous = [signal.signal(number, receive) for number in signals]
     except ValueError:  # signals can only be handled in the main thread
         yield received
         return
@@ -358,7 +455,8 @@ class _Log:
 
     def __exit__(self, *_: object) -> None:
         if self._writer:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # a full disk, of which the rows have warned
+                self._writer.close()
 
     def _forget(self) -> None:
         """Delete the rows of steps after the checkpoint, which a run that was killed has left."""
@@ -366,18 +464,31 @@ class _Log:
         if file.exists():
             head, *rows = file.read_bytes().splitlines(keepends=True)
             kept = [row for row in rows if row.endswith(b"\n") and int(row.partition(b",")[0]) <= self._step]
-            with write_aside(file) as opened:
-                opened.writelines([head, *kept] if kept else [])
+            write_if_changed(file, b"".join([head, *kept] if kept else []))
 
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
+        """Append a row; if it cannot be written, on a full disk for example, it is left out with a warning."""
         if not self._enabled:
             return
         row = {"step": state.step, "images": state.images, "seconds": round(state.seconds, 1), "lr": lr} | values
-        with open(self._out / "log.csv", "a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if not file.tell():
-                writer.writeheader()
-            writer.writerow(row)
-        if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, state.images)
+        try:
+            self._append(row)
+            if self._writer:
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, state.images)
+        except OSError as error:
+            warnings.warn(f"No row in the log for step {state.step}: {error.strerror or error}.", stacklevel=2)
+
+    def _append(self, row: Mapping[str, float]) -> None:
+        file = self._out / "log.csv"
+        size = file.stat().st_size if file.exists() else 0
+        try:
+            with open(file, "a", newline="") as opened:
+                writer = csv.DictWriter(opened, row)
+                if not size:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError:
+            if file.exists():
+                os.truncate(file, size)  # half a row would spoil the next one
+            raise

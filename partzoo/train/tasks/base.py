@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -85,9 +86,10 @@ class Task(nn.Module):
         *,
         resume: bool = False,
         progress: bool = True,
+        record: Callable[[], None] | None = None,
     ) -> loop.Progress:
         """Train, by default with :func:`partzoo.train.loop.fit`, which has the same arguments."""
-        return loop.fit(self, examples, options, out, resume=resume, progress=progress)
+        return loop.fit(self, examples, options, out, resume=resume, progress=progress, record=record)
 
     def finish(self, out: str | Path) -> None:
         """Measure the trained model, once the budget is spent, and write its figures to the run's folder."""
