@@ -77,10 +77,8 @@ def test_only_leftovers_are_removed(tmp_path):
         remove_leftovers(tmp_path)
         assert folder.is_dir()
     names = {each.name for each in tmp_path.iterdir()}
-    assert (
-        names == {".partzoo-a.part", "kept", ".partzoo-link.part", ".mine.part"}
+    assert names == {".partzoo-a.part", "kept", ".partzoo-link.part", ".mine.part"}
     assert (tmp_path / "kept" / "a").exists()
-    )
 
 
 def test_of_many_writers_one_at_a_time_holds_the_lock(tmp_path):

@@ -24,6 +24,7 @@ from partzoo.cli.options import (
 from partzoo.cli.part_files import FORMS, Output, output_of
 from partzoo.cli.wording import done_before
 from partzoo.errors import UsageError
+from partzoo.locks import locked
 from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def discover(
     check_apart((*output.files, output.path, save_vocabulary), read)
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
-    with made_folder(output.folder):
+    with made_folder(output.folder), locked(output.path) if output.path else nullcontext():
         for path in filter(None, (out, save_vocabulary)):
             check_place(Path(path))
         journal = _journal(output, options | others, resume)
