@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,9 +149,11 @@ def discover(
     check_apart((*output.files, output.path, save_vocabulary), read)
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
-    with made_folder(output.folder), locked(output.path) if output.path else nullcontext():
+    with made_folder(output.folder), ExitStack() as held:
         for path in filter(None, (out, save_vocabulary)):
             check_place(Path(path))
+        if output.path:
+            held.enter_context(locked(output.path))
         journal = _journal(output, options | others, resume)
         folder = None if single else output.folder
         failures = Failures(len(opened), opened.name, what="images", strict=strict or single, folder=folder)

@@ -9,6 +9,7 @@ import click
 
 from partzoo.cli.command import Command, table
 from partzoo.cli.options import Numbers, complete_weights, strict_option
+from partzoo.locks import locked
 from partzoo.places import made_folder
 
 
@@ -86,7 +87,7 @@ def stages(
     }
     folder = Path(out).expanduser()
     failures: Failures[str] = Failures(None, str, what="nights", strict=strict, folder=folder)
-    with made_folder(folder):
+    with made_folder(folder), locked(folder):
         failures.begin()
         rows = sample_efficiency(
             model, data, out, **chosen, cache=cache, progress=report, bar=True, pass_over=failures.pass_over, **loop

@@ -22,9 +22,10 @@ from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
-from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
+from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, write_aside
+from partzoo.locks import locked
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
@@ -83,7 +84,7 @@ def evaluate(
         limit: use at most this many images of each split, for a quick trial.
         strict: whether to stop at the first image or annotation that cannot be used.
         out: JSON file of the record. If it already holds the same evaluation, in which nothing was skipped, that record
-            is returned.
+            is returned. No file with other content is replaced.
         progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
@@ -92,7 +93,8 @@ def evaluate(
         ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: the protocol is unknown, does not have an option, or its data is missing.
+        UsageError: the protocol is unknown, does not have an option, or its data is missing; or ``out`` holds anything
+            but a record of the same evaluation.
         ImageError: none of the images can be used, or ``strict`` is set and one cannot.
     """
     rules, kind = get(protocol), measurement_of(protocol)
@@ -114,20 +116,28 @@ def evaluate(
         **made.identity,
     }
     place = None if out is None else Path(out).expanduser()
-    if place is not None:
-        if known := _known(place, record):
-            return known
-        make_folder(place.parent)
-        check_place(place)
-    failed = Failed(strict=strict)
-    with kept_memory(), failed.gathered():
-        runs, images = made.measure(progress, failed.pass_over)
-    record |= {"images": images, "failed": failed.listed, "command": _command(record)}
-    record |= {"hardware": hardware(), "runs": runs}
-    if place is not None:
+    if place is None:
+        return _measured(made, record, strict=strict, progress=progress)
+    if known := _known(place, record):
+        return known
+    make_folder(place.parent)
+    check_place(place)
+    with locked(place):
+        record = _measured(made, record, strict=strict, progress=progress)
         with write_aside(place) as file:
             file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
+
+
+def _measured(
+    made: Measurement, identity: dict[str, Any], *, strict: bool, progress: ProgressCallback | None
+) -> dict[str, Any]:
+    """Measure, and return the record with its identity."""
+    failed = Failed(strict=strict)
+    with kept_memory(), failed.gathered():
+        runs, images = made.measure(progress, failed.pass_over)
+    record = identity | {"images": images, "failed": failed.listed}
+    return record | {"command": _command(record), "hardware": hardware(), "runs": runs}
 
 
 def evaluate_all(
@@ -159,6 +169,9 @@ def evaluate_all(
         WeightsError: no model can be measured, or ``strict`` is set and one cannot.
     """
     records, failed = [], {}
+    path = Path(out, f"{protocol}.csv")
+    if path.expanduser().exists():
+        read_csv(path)  # an error before the work, if it is anything but an earlier table
     for model, chosen in rows(protocol):
         label = _setting(**chosen)
         file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
@@ -181,7 +194,6 @@ def evaluate_all(
             failed |= {each["path"]: each["reason"] for each in record.get("failed", ())}
     if not records:
         raise WeightsError(f"No model can be measured by {protocol}. Of the first: {next(iter(failed.values()))}")
-    path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
     return path, list(failed)
 
@@ -266,19 +278,30 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record in a file if it is of the same evaluation and nothing was skipped in it."""
+    """Return the record in a file if nothing was skipped in it; None if it may be written.
+
+    Raises:
+        UsageError: the file holds anything but a record of the same evaluation.
+    """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         written = record.get("format")
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
     check_version(written, FORMAT, f"-o {file}", UsageError)
     if "runs" not in record:
         raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.")
-    same = all(record.get(key) == value for key, value in identity.items())
-    return record if same and not record.get("failed") else None
+    stored = json.loads(json.dumps(identity))
+    if changes := [
+        f"{key} was {record.get(key)!r}, is {value!r}" for key, value in stored.items() if record.get(key) != value
+    ]:
+        raise UsageError(
+            f"-o {file} holds the record of another evaluation ({', '.join(changes)}). Choose another file, or delete "
+            "this one."
+        )
+    return None if record.get("failed") else record
 
 
 def _command(record: dict[str, Any]) -> str:

@@ -142,7 +142,6 @@ def sample_efficiency(
     if not numbers or min(numbers) < 1 or max(numbers) > everyone:
         raise UsageError(f"subjects={list(subjects)}: {data} has {everyone} besides the {test_subjects} held out.")
     out = Path(out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
     settings = {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
     rows = _begin(out, settings if windows is None else settings | {"windows": windows})
     done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
