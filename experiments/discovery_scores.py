@@ -1,9 +1,9 @@
-"""Write a table of docs/discovery.md: descriptors and clusterings other than the default's, on dev splits.
+"""Write the table in docs/discovery.md that compares descriptors and clusterings with the default.
 
     python experiments/discovery_scores.py DATA --limit 45
     python experiments/discovery_scores.py DATA --only default,colour
 
-DATA is the folder with ``masks/``. Each figure is the mean over seeds of the clustering.
+DATA is the folder with ``masks/``. Each figure is a mean over random seeds of the clustering.
 """
 
 from __future__ import annotations

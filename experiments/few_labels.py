@@ -1,4 +1,4 @@
-"""Measure accuracy on Tiny-ImageNet with few labels, after PART off the grid, on the grid, and from scratch.
+"""Compare few-label accuracy on Tiny-ImageNet after PART off the grid, PART on the grid, and no pretraining.
 
 The script pretrains a small network off and on the grid for equally many steps, finetunes both results and the
 same network from scratch on few labelled images of each class, and prints the mean and standard deviation over seeds

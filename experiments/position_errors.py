@@ -1,4 +1,4 @@
-"""Measure how well PART learns patch positions, by relative encoder, sampling and number of pairs.
+"""Measure how well PART predicts patch positions, by relative encoder, sampling and number of pairs.
 
 The script trains the same small network from random weights for the same number of steps in every setting, and measures
 its position errors on held-out images, off the grid and on it (docs/relations.md):
@@ -59,7 +59,7 @@ class Setting:
     steps: int = 1000
 
     def network(self) -> Part:
-        """Make the network, with random weights drawn by the seed."""
+        """Make the network, with random weights from the seed."""
         entry = find("part-vitt8")
         encoder = "cross-attention" if self.encoder == "bare" else self.encoder
         values = {"relative_encoder": encoder, "projections": self.encoder != "bare", "heads": max(self.dim // 32, 1)}
@@ -114,7 +114,7 @@ def run(setting: Setting, training: ImageSet, unseen: ImageSet, limit: int, out:
 
 @torch.inference_mode()
 def consistency(model: Part, images: ImageSet, sampling: str, limit: int) -> dict[str, float]:
-    """Measure the antisymmetry of the translations, and how nearly they are differences of two positions.
+    """Measure the antisymmetry of the translations, and how close they are to differences of two positions.
 
     ``correlation_x`` and ``correlation_y`` correlate each translation with the negated reverse one, over pairs of
     different patches; ``additive`` is the share of the translations' variance that is explained by a number for the
@@ -153,11 +153,11 @@ def tables(base: Setting, rows: Sequence[dict[str, str]]) -> list[str]:
     four = of(rows, replace(base, sampling="multi-scale", targets=4))
     return [
         markdown(
-            ("relative encoder", "trained", "weights", "core s", "off the grid", "on the grid", "correlation",
-             "additive"),
+            ("relative encoder", "trained", "parameters", "seconds", "measured off the grid",
+             "measured on the grid", "correlation", "additive"),
             encoders,
         ),
-        markdown(("pairs", "off the grid"), [(f"{count:,}", three(row)) for count, row in pairs]),
+        markdown(("pairs", "errors off the grid"), [(f"{count:,}", three(row)) for count, row in pairs]),
         markdown(
             ("four targets", "x", "y", "w", "h"),
             [
@@ -183,7 +183,7 @@ def three(row: dict[str, str], prefix: str = "") -> str:
 
 
 def draw(base: Setting, rows: Sequence[dict[str, str]], curves: Sequence[dict[str, str]], file: Path) -> None:
-    """Draw losses by relative encoder, errors by number of pairs, and the terms of four targets."""
+    """Draw the losses of each relative encoder, the errors for each number of pairs, and the terms of four targets."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6))
     for encoder in ENCODERS:
         plot_median(axes[0], of(curves, replace(base, encoder=encoder)), "loss", encoder)

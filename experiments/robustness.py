@@ -1,4 +1,4 @@
-"""Measure how many pixels keep their part's number when an image is changed: the table of docs/discovery.md.
+"""Measure how many pixels keep their part number when an image is changed (table in docs/discovery.md).
 
     python experiments/robustness.py DATA -o results/robustness.csv
 

@@ -1,4 +1,4 @@
-"""CSV rows that a script measures one after the other, and Markdown tables of them."""
+"""Keep a script's results as rows of a CSV file, and print them as Markdown tables."""
 
 from __future__ import annotations
 

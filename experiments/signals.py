@@ -1,4 +1,4 @@
-"""Measure whether pretraining by PART helps with few labels, on synthetic nights of sleep: docs/signals.md.
+"""Measure whether pretraining with PART helps with few labels, on synthetic nights of sleep (docs/signals.md).
 
 The script writes nights, pretrains a small model on those that are not held out, finetunes it and a randomly
 initialized one, and classifies the frozen features of both:
@@ -96,7 +96,7 @@ def main(out: Path, pretraining: int, steps: int, seeds: int, tiny: bool, thread
 def read_out(
     file: Path, data: Path, cache: str, subjects: tuple[int | None, ...], seeds: int, test_sleepers: int
 ) -> list[dict[str, Any]]:
-    """Compute kappa of logistic regressions on frozen features of the windows that ``sample_efficiency`` draws."""
+    """Compute Cohen's kappa of logistic regressions on frozen features of the windows from ``sample_efficiency``."""
     pretrained = load(file, device="cpu", dtype="float32")
     rules = replace(PHYSIONET_2018, test_subjects=test_sleepers, train_subjects=1)
     test = read_nights(rules.records(data, "test"), cache, progress=False)
@@ -121,7 +121,7 @@ def read_out(
 
 @torch.inference_mode()
 def features(model: SignalPart, windows: np.ndarray) -> Tensor:
-    """Compute mean and deviation ``(n, 2 d)`` over time of the tokens of windows."""
+    """Compute the mean and standard deviation over time of each window's tokens, ``(n, 2 d)``."""
     found = []
     for some in torch.from_numpy(np.array(windows, np.float32)).split(256):
         tokens = model.encode(some).patch

@@ -1,8 +1,8 @@
-"""Reproduce table 1's Tiny-ImageNet column and figure 4's curve of Spatial Reasoning at a small budget.
+"""Reproduce Spatial Reasoning's table 1 (Tiny-ImageNet column) and figure 4 with a small budget.
 
-The script trains the same network on equally many images by relational reasoning, spatial reasoning and with additive
-patches, for several seeds, and probes its frozen features on an image and n of its patches, beside random weights
-(docs/spatial.md):
+The script trains the same network on equally many images with relational reasoning, spatial reasoning and additive
+patches, for several seeds, and probes the frozen features of an image and n of its patches, with random weights for
+comparison (docs/spatial.md):
 
     python experiments/spatial_table.py --data DIR -o runs/spatial-table
 
@@ -92,7 +92,7 @@ def trained(
 
 
 def measured(model: Spatial, data: Path, name: str, seed: int, limit: int) -> list[dict[str, Any]]:
-    """Measure the accuracies for each number of patches, as the last columns of the table."""
+    """Measure the accuracies for each number of patches, for the last columns of the table."""
     numbers = METHODS[name].numbers
     with torch.inference_mode(), kept_memory():
         runs, _ = patch_figures(model, get("tiny-imagenet"), data, patches=numbers, seeds=[seed], limit=limit)
@@ -125,8 +125,8 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
     ]  # fmt: skip
     curves = [(method.title, *(shown(of(rows, name, n)) for n in WINDOWS)) for name, method in filled.items()]
     return [
-        markdown(("", "patches at inference", "the paper", "here", "here, closed form"), methods),
-        markdown(("patches at inference", *map(str, WINDOWS)), curves),
+        markdown(("method", "patches at inference", "the paper", "here", "here, with a probe in closed form"), methods),
+        markdown(("method", *map(str, WINDOWS)), curves),
     ]
 
 
@@ -148,10 +148,10 @@ def draw(rows: Sequence[dict[str, str]], file: Path) -> None:
 
 
 def _check(row: dict[str, str], wanted: dict[str, str], file: Path) -> None:
-    """Refuse a table of another setting.
+    """Refuse a table that was made with a different setting.
 
     Raises:
-        click.UsageError: the table was made with another setting.
+        click.UsageError: the table was made with a different setting.
     """
     if differing := [name for name, value in wanted.items() if row[name] != value]:
         raise click.UsageError(f"{file} holds another {' and '.join(differing)}: give another folder by --results.")

@@ -1,4 +1,4 @@
-"""partzoo, a zoo of part models. Public names are imported on first use."""
+"""A model zoo for part discovery. Public names are imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention maps from a model's part embeddings to the patches of an image."""
+"""Show how much each part embedding of a model attends to each patch of an image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from partzoo.errors import UsageError
-from partzoo.features import encoder_of, model_input
+from partzoo.errors import UsageError, counted
+from partzoo.features import loaded, model_input, name_of
 from partzoo.images.opening import open_image
 from partzoo.parts.drawing import palette
 
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from partzoo.models.base import Model
     from partzoo.models.layers import Block
     from partzoo.models.part_transformer import PartTransformer
+    from partzoo.system.device import Device
 
 GAP = 4  # pixels between two copies of the image in draw_attention
 
 
 def part_attention(
-    image: Any, *, model: str | nn.Module, layer: int | None = None, classes: int | None = None
+    image: Any,
+    *,
+    model: str | nn.Module,
+    layer: int | None = None,
+    classes: int | None = None,
+    device: Device = None,
 ) -> np.ndarray:
     """Compute how much each part embedding attends to each patch of an image, averaged over the heads.
 
@@ -32,6 +38,7 @@ def part_attention(
         model: name of a PartFormer or MPAE model, or the module itself.
         layer: index of a layer of the part transformer, -1 for the last; None averages over all (paper, figure 1).
         classes: class of the image, for a model that has separate parts for each class.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         ``(K + 1, h, w)`` float32, background first, on the part transformer's grid of patches. The values of a part
@@ -45,11 +52,13 @@ def part_attention(
     """
     import torch
 
-    found = encoder_of(model)
+    found = loaded(model, device)
     transformer = _part_transformer(found)
     count = len(transformer.blocks)
     if layer is not None and layer not in range(-count, count):
-        raise UsageError(f"layer={layer}: the part transformer has {count} layers, 0..{count - 1} or -{count}..-1.")
+        raise UsageError(
+            f"layer={layer}: the part transformer has {counted(count, 'layer')}, 0..{count - 1} or -{count}..-1."
+        )
     blocks = list(transformer.blocks) if layer is None else [transformer.blocks[layer]]
     x = model_input(open_image(image), found)
     chosen = {} if classes is None else {"classes": torch.tensor([classes], device=x.device)}
@@ -95,7 +104,7 @@ def draw_attention(image: Any, maps: np.ndarray, *, side: int = 128) -> Image.Im
 
 
 def _of_parts(block: Block, projected: Tensor, parts: int) -> Tensor:
-    """Average the part tokens' attention to all tokens over the heads: ``(K + 1, N)`` from ``(1, N, 3 C)``."""
+    """Compute the part tokens' attention to all tokens, averaged over heads: ``(K + 1, N)`` from ``(1, N, 3 C)``."""
     queries, keys, _ = projected[0].float().unflatten(1, (3, block.attn.num_heads, -1)).permute(1, 2, 0, 3)
     return (block.attn.scale * queries[:, :parts] @ keys.mT).softmax(-1).mean(0)
 
@@ -108,4 +117,4 @@ def _part_transformer(model: Model) -> PartTransformer:
         return model.transformer
     if isinstance(model, Mpae):
         return model.extractor
-    raise UsageError(f"{model.architecture} has no part embeddings: pass a PartFormer or an MPAE.")
+    raise UsageError(f"{name_of(model)} has no part embeddings: pass a PartFormer or an MPAE.")

@@ -1,4 +1,4 @@
-"""The errors that partzoo raises. Each message is one clear sentence with the value, then the fix."""
+"""The errors that partzoo raises. Each message states the problem with the value found, and how to fix it."""
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ class WeightsError(PartzooError):
 
 class MissingExtraError(PartzooError, ImportError):
     """Raised if an optional library is not installed."""
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number and what it counts: ``"1 image"``, ``"1,000 images"``, ``"2 classes"`` or ``"3 entries"``."""
+    if number == 1:
+        return f"1 {what}"
+    if what.endswith("ry"):
+        return f"{number:,} {what[:-1]}ies"
+    return f"{number:,} {what}{'es' if what.endswith(('s', 'ch')) else 's'}"
 
 
 def require(module: str, extra: str) -> ModuleType:

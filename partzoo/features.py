@@ -1,20 +1,24 @@
-"""Dense and pooled features of images, from any encoder."""
+"""Compute dense and pooled features of images, with any encoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.images.preprocess import to_tensor, working_size
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from partzoo.models.base import Model
+    from partzoo.system.device import Device
+
+Module = TypeVar("Module", bound="nn.Module")
 
 DEFAULT_MODEL = "efficientnet-lite0.in1k"
 
@@ -54,6 +58,7 @@ def extract_features(
     model: str | nn.Module | None = None,
     size: int | None = None,
     layer: int | None = None,
+    device: Device = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> Features | list[Features]:
@@ -66,6 +71,7 @@ def extract_features(
             The aspect ratio is kept as closely as whole patches allow.
         layer: number of an intermediate layer, as in ``forward_intermediates`` (-1 is the last); None uses the
             encoder's output.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
         max_pixels, max_bytes: largest image to decode and largest file to read; see
             :func:`partzoo.images.opening.open_image`.
 
@@ -75,11 +81,12 @@ def extract_features(
 
     Raises:
         ImageError: an image cannot be read.
-        UsageError: the model or the layer does not exist, or ``size`` is below 1.
+        UsageError: the model, the layer or the device does not exist, the model is not an encoder of images, or
+            ``size`` is below 1.
     """
     import torch
 
-    encoder = encoder_of(model)
+    encoder = encoder_of(model, device)
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     found = []
     for image in opened:
@@ -97,10 +104,51 @@ def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Te
     return to_tensor(image, working, model.preprocess)[None].to(next(model.parameters()).device)
 
 
-def encoder_of(model: str | nn.Module | None) -> Model:
-    """Return the encoder with this name, or the given module itself; None returns the bundled default."""
-    if model is None or isinstance(model, str):
+def encoder_of(model: str | nn.Module | None, device: Device = None) -> Model:
+    """Return the encoder with this name, or the given module itself, on a device; None returns the bundled default.
+
+    Raises:
+        UsageError: the model is not an encoder, or this machine does not have the device.
+    """
+    from partzoo.models.foreground import ForegroundModel
+
+    found = loaded(DEFAULT_MODEL if model is None else model, device)
+    if isinstance(found, ForegroundModel):
+        raise UsageError(
+            f"{name_of(found)} is a foreground model, not an encoder: pass an encoder, or pass background= with this "
+            "model to discover parts."
+        )
+    if not hasattr(found, "encode"):  # modules that only have the methods of an encoder work as well
+        raise UsageError(
+            f"{name_of(found)} is not an encoder: pass a model that partzoo.list_models(family='encoder') lists."
+        )
+    return found
+
+
+def loaded(model: str | nn.Module, device: Device = None) -> Model:
+    """Return the model with this name, or the given module itself, on a device and in evaluation mode.
+
+    Raises:
+        UsageError: this machine does not have the device.
+    """
+    if isinstance(model, str):
         from partzoo.models.loading import load
 
-        return load(model or DEFAULT_MODEL)
-    return cast("Model", model.eval())  # modules that only have the methods of an encoder work as well
+        return load(model, device=device)
+    return cast("Model", placed(model.eval(), device))
+
+
+def name_of(model: object) -> str:
+    """Return the name of a model's architecture, or the class of a module that is not partzoo's."""
+    return getattr(model, "architecture", "") or type(model).__name__
+
+
+def placed(module: Module, device: Device) -> Module:
+    """Move a module to a device and return it; None leaves it where it is.
+
+    Raises:
+        UsageError: this machine does not have the device.
+    """
+    from partzoo.system.device import device_of
+
+    return module if device is None else module.to(device_of(device))

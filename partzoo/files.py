@@ -1,9 +1,10 @@
-"""Atomic writing of files: each is written in a hidden folder beside its final place, then renamed."""
+"""Write files atomically: in a hidden folder beside the final place, then renamed."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, BinaryIO
 
 from partzoo.errors import PartzooError
 from partzoo.locks import hidden_folder
+
+MAX_JSON_BYTES = 2**26
 
 
 @contextlib.contextmanager
@@ -104,8 +107,34 @@ def check_version(written: Any, known: int, name: str, error: type[PartzooError]
         )
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON that was written elsewhere.
+
+    Raises:
+        ValueError: it is not JSON, or is nested more deeply than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that describes a model, not data.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, is nested too deeply, or has more than :data:`MAX_JSON_BYTES`.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"it has more than {MAX_JSON_BYTES:,} bytes")
+    return parse_json(data.decode())
+
+
 def stand_in(begin: bytes) -> str | None:
-    """Describe what a file holds instead of its content, and the remedy, judged by its first bytes; None if nothing.
+    """Describe what a file contains if it is not its real content, and how to get that; None if the file looks right.
 
     A clone without Git LFS holds pointers, and a download from behind a login or error page holds HTML.
     """
@@ -117,6 +146,14 @@ def stand_in(begin: bytes) -> str | None:
     if not begin:
         return "is empty: download it again"
     return None
+
+
+def stand_in_of(path: str | os.PathLike) -> str | None:
+    """What :func:`stand_in` says of a file, for the message of an error; None also where the file cannot be opened."""
+    try:
+        return stand_in(begin_of(path))
+    except OSError:
+        return None
 
 
 def begin_of(path: str | os.PathLike) -> bytes:

@@ -1,4 +1,4 @@
-"""Models as folders and Hub repositories: the public names of :mod:`partzoo.models.sharing`."""
+"""Save models to folders and Hub repositories, and load them: the public names of :mod:`partzoo.models.sharing`."""
 
 from partzoo.models.sharing import from_pretrained, push_to_hub, save_pretrained
 

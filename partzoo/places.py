@@ -1,4 +1,4 @@
-"""Checks of the places to write to, made before the work starts."""
+"""Check before the work starts that its results can be written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PartzooError(
-            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with -o."
+            f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with out=."
         ) from error
 
 
@@ -77,7 +77,7 @@ def check_apart(outputs: Iterable[str | os.PathLike | None], inputs: Iterable[st
 
 
 def _identity(path: str | os.PathLike | None) -> tuple[int, int] | None:
-    """Return what all names of one file have in common, or None if there is no such file."""
+    """Return a value that is the same for all names of one file, or None if there is no such file."""
     if path is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The type of callbacks that report the progress of long computations."""
+"""The type of the callbacks through which long computations report their progress."""
 
 from __future__ import annotations
 

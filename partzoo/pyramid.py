@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from partzoo.errors import UsageError
+from partzoo.features import placed
 from partzoo.models.base import Encoder
 from partzoo.models.layers import ChannelNorm
 from partzoo.models.part.classifier import PartClassifier
 from partzoo.models.part.model import Part
+from partzoo.system.device import Device
 
 STRIDES = (4, 8, 16, 32)
 Style = Literal["torchvision", "detectron2"]
@@ -34,7 +36,7 @@ class Level(NamedTuple):
 
 
 class FeaturePyramid(nn.Module):
-    """An encoder with a pyramid over its last map: finer maps by deconvolution, coarser ones by pooling.
+    """An encoder with a pyramid built on its last map: finer maps by deconvolution, coarser ones by pooling.
 
     ``forward`` takes normalized images ``(B, 3, H, W)`` and returns an ordered dictionary of maps
     ``(B, out_channels, h, w)``, finest first: one for each of the strides 4, 8, 16 and 32, and a last one that keeps
@@ -90,8 +92,9 @@ def feature_pyramid(
     window: int = 0,
     relative: bool = False,
     drop_path: float = 0.0,
+    device: Device = None,
 ) -> FeaturePyramid:
-    """Make a trained encoder the backbone of a detector, to be trained with it end to end.
+    """Turn a trained encoder into the backbone of a detector, to be trained end to end with the detector.
 
     Args:
         model: name, in any form that :func:`partzoo.load` accepts, or an encoder, which is itself used, not copied,
@@ -104,6 +107,7 @@ def feature_pyramid(
             globally. ViTDet uses 14.
         relative: with ``positions``, whether to add learned relative positions to the attention, as ViTDet does.
         drop_path: with ``positions``, rate of stochastic depth in training; ViTDet uses 0.1 for ViT-B.
+        device: where the pyramid runs, as for :func:`partzoo.load`; an encoder is moved there, None leaves it in place.
 
     Returns:
         The pyramid in training mode and float32, with all parameters trainable.
@@ -114,11 +118,11 @@ def feature_pyramid(
         WeightsError: the weights are missing.
     """
     if isinstance(model, nn.Module):
-        encoder: nn.Module = model
+        encoder: nn.Module = placed(model, device)
     else:
         from partzoo.models.loading import load
 
-        encoder = load(model, dtype="float32")
+        encoder = load(model, device=device, dtype="float32")
     if not isinstance(encoder, Encoder):
         raise UsageError(f"A feature pyramid needs an encoder, not a {type(encoder).__name__}: pass an encoder.")
     if encoder.fixed:
@@ -142,7 +146,7 @@ def feature_pyramid(
 
 
 def _level(dim: int, doublings: int, out_channels: int) -> nn.Sequential:
-    """Build the layers from the encoder's map to one ``2 ** doublings`` times as fine, with the pyramid's channels."""
+    """Build layers that make the encoder's map ``2 ** doublings`` times as fine, with the pyramid's channels."""
     steps: list[nn.Module] = []
     for number in range(doublings):
         steps += [ChannelNorm(dim, eps=1e-6), nn.GELU()] if number else []

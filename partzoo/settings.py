@@ -1,4 +1,4 @@
-"""Training settings from ``--set KEY=VALUE`` and recipe files, checked against dataclasses and signatures."""
+"""Read training settings from ``--set KEY=VALUE`` and recipe files, and check them against dataclasses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from partzoo.errors import UsageError
 
 TABLES = ("task", "config", "loop", "data")
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", dict: "a table"}
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -37,7 +37,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
             raise UsageError(f"--set {setting} is not KEY=VALUE, for example --set loop.lr=1e-4.")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             value = text
         table, dot, name = key.strip().partition(".")
         if dot and table in TABLES[1:]:
@@ -93,7 +93,7 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     """Convert a value to the annotation ``kind``: lists become tuples, and integers become floats if necessary.
 
     Raises:
-        UsageError: the value has another type.
+        UsageError: the value has a different type.
     """
     try:
         return _as(value, kind)
@@ -124,6 +124,8 @@ def _as(value: Any, kind: Any) -> Any:
                 raise TypeError(value)
             return tuple(map(_as, value, arguments))
         return tuple(_as(each, arguments[0]) for each in value)
+    elif origin is dict:
+        right = isinstance(value, dict) and all(isinstance(name, str) for name in value)
     elif kind is float:
         if isinstance(value, int) and not isinstance(value, bool):
             return float(value)
@@ -150,7 +152,7 @@ def _said(kind: Any) -> str:
         return f"a list of {len(arguments)}, each {_said(arguments[0])}"
     if origin in (tuple, list, Sequence):
         return f"a list, each {_said(arguments[0])}"
-    return WORDS.get(kind, str(kind))
+    return WORDS.get(origin or kind, str(kind))
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Handling of unusable items of the data: they are skipped, named and listed, and the work goes on."""
+"""Skip, name and list items of the data that cannot be used, so that the work continues."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def warn_of(name: str, error: PartzooError) -> None:
 
 
 def reason_of(error: PartzooError) -> str:
-    """Return the message of an error, without size limits of images, for callers that have no arguments for them."""
+    """Return the message of an error, but without advice on size limits, for callers that cannot set them."""
     return f"{error.reason}." if isinstance(error, TooLargeError) else str(error)
 
 
 def named(name: str, reason: str) -> str:
-    """Return a reason with the item's name before it, unless it already begins with the name."""
+    """Put the item's name before a reason, unless the reason already begins with it."""
     return reason if reason.startswith(name) else f"{name}: {reason}"

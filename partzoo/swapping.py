@@ -1,4 +1,4 @@
-"""Swapping of parts between two images, which shows what PartFormer's part representations encode."""
+"""Swap parts between two images, to show what PartFormer's part representations encode."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from partzoo.errors import UsageError
-from partzoo.features import encoder_of, model_input
+from partzoo.features import loaded, model_input, name_of
 from partzoo.images.opening import open_image
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from partzoo.system.device import Device
+
 
 def swap_parts(
-    model: str | nn.Module, a: Any, b: Any, parts: Sequence[int] | None = None, *, classes: int | None = None
+    model: str | nn.Module,
+    a: Any,
+    b: Any,
+    parts: Sequence[int] | None = None,
+    *,
+    classes: int | None = None,
+    device: Device = None,
 ) -> np.ndarray:
-    """Reconstruct an image by PartFormer's decoder, with some parts taken from another image.
+    """Reconstruct an image with PartFormer's decoder, taking the appearance of some parts from another image.
 
     Args:
         model: name of a PartFormer model, or the module.
@@ -27,6 +35,7 @@ def swap_parts(
         b: image whose parts are taken.
         parts: numbers of the parts to take, 1..K; None takes all, and an empty sequence reconstructs ``a``.
         classes: class of both images, for a model that has separate parts for each class.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         ``(H, W, 3)`` uint8, RGB. The longer side has ``config.reconstruction`` pixels, and the aspect ratio of ``a`` is
@@ -42,9 +51,9 @@ def swap_parts(
 
     from partzoo.models.partformer.model import PartFormer
 
-    found = encoder_of(model)
+    found = loaded(model, device)
     if not isinstance(found, PartFormer):
-        raise UsageError(f"{found.architecture} is not a PartFormer: only a PartFormer can decode parts.")
+        raise UsageError(f"{name_of(found)} is not a PartFormer: only a PartFormer can decode parts.")
     count = found.config.parts
     rows = list(range(1, count + 1) if parts is None else parts)
     if any(row not in range(1, count + 1) for row in rows):

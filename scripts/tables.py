@@ -1,4 +1,4 @@
-"""Write the sections of README and docs that show the manifest, ``results/`` and the protocols.
+"""Write the generated tables in README and docs, from the manifest, ``results/`` and the protocols.
 
 Run it with ``python scripts/tables.py``. The sections are between
 ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
@@ -85,7 +85,7 @@ def models(records: dict[str, WeightRecord]) -> str:
 
 
 def overview(records: Mapping[str, WeightRecord], results: Callable[[str], Sequence[Row]]) -> str:
-    """Return the README's table: the figure with a headline of every record that has one."""
+    """Return the README's table, which shows the figure with a headline from every record that has one."""
     rows = [
         _headline(record, metric, results)
         for record in records.values()
@@ -102,7 +102,7 @@ def foreground_methods(records: Mapping[str, WeightRecord]) -> str:
     for record in records.values():
         if find(record.architecture).family == "foreground" and record.measured:
             rows.append(
-                (f'`"{record.name}"`', f"Prediction of a model. Training data: {short_name(record.data)}.", "nothing")
+                (f'`"{record.name}"`', f"Predict with a model. Training data: {short_name(record.data)}.", "nothing")
             )
     return markdown([head, ["---"] * len(head), *rows])
 
@@ -136,7 +136,7 @@ def results(rows: Sequence[Row], *columns: Sequence[str], k: int | None = None, 
 
 
 def intervals(rows: Sequence[Row], metrics: Sequence[str], k: int) -> str:
-    """Return the table of how far the figures of one K would move with other people in the images."""
+    """Return the table of how much the figures of one K would vary if the images showed different people."""
     return table([row for row in rows if row.k == k], metrics, intervals=True)
 
 
@@ -147,7 +147,7 @@ def commands(*groups: Iterable[Row]) -> str:
 
 
 def part_protocols() -> str:
-    """Return the table of part protocols: ground truth, grid of the maps, computation of errors."""
+    """Return the table of part protocols, with their ground truth, map grid and error measure."""
     head = ("name", "true labels", "maps are read on", "NME", "fitted on, reported on", "source")
     found = [each for each in map(protocols.get, protocols.names()) if isinstance(each, PartProtocol)]
     rows = [
@@ -277,7 +277,7 @@ def _row(record: WeightRecord) -> list[str]:
         f"`{record.name}`",
         f"{record.data}; terms: {record.terms}",
         _labels(record),
-        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images" if budget.get("minutes") else "converted",
+        f"{budget.get('minutes')} min, {budget.get('images_seen'):,} images" if "minutes" in budget else "converted",
         ", ".join(figures),
         _size(record),
     ]
@@ -319,7 +319,7 @@ def _least(metric: Mapping[str, Any], record: WeightRecord, results: Callable[[s
 
 
 def _rows_of(protocol: str, results: Callable[[str], Sequence[Row]]) -> Sequence[Row]:
-    """Return the results of a protocol, or none if only releases were measured by it."""
+    """Return the results of a protocol, or none if only releases were measured with it."""
     try:
         return results(protocol)
     except UsageError:
@@ -343,7 +343,7 @@ def _size(record: WeightRecord) -> str:
 
 
 def _floor(name: str, values: dict[str, float]) -> str | None:
-    """Return the metric that is the floor of another one."""
+    """Return the metric that serves as the floor of this one."""
     return next((floor for floor in (f"constant_{name}", f"{name}_random_weights") if floor in values), None)
 
 

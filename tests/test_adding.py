@@ -153,7 +153,7 @@ def record(encoder_file, clone):
 def test_an_encoder_is_one_file_and_one_record(record):
     assert registry.list_models("plain*", family="encoder") == ["plain-net"]
     assert registry.list_models("plain*", pretrained=True) == ["plain-net.test"]
-    assert "plain-net encoder plain-net.test One layer" in " ".join(command("list", "plain*").out.split())
+    assert "plain-net encoder Weights: test. One layer" in " ".join(command("list", "plain*").out.split())
     about = command("info", "plain-net.test").out
     assert "plain-net: One layer of patches, for a test." in about and "trained on: toys, 20 images" in about
     assert check_golden(partzoo.load("plain-net", device="cpu", dtype="float32"), record.golden) < 1e-3

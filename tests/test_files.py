@@ -1,11 +1,17 @@
 import os
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import partzoo
+from partzoo.conversion.reading import read_checkpoint
+from partzoo.data.reading import read_json
+from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import PartzooError
 from partzoo.files import check_version, path_aside, write_aside
+from partzoo.parts.parts import Parts
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
@@ -66,3 +72,32 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     with write_aside("~/a") as file:
         file.write(b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("a.npz", Parts.load),
+        ("a.index.png", Parts.load),
+        ("a.safetensors", PartVocabulary.load),
+        ("a.safetensors", partzoo.load),
+        ("a.pth", read_checkpoint),
+        ("a.json", read_json),
+    ],
+)
+def test_a_file_that_may_not_be_opened_is_one_clear_error(name, read, tmp_path, monkeypatch):
+    """Python's own open is refused here, since tests may run as root, who may open everything."""
+    file = tmp_path / name
+    file.write_bytes(b"damaged")
+    really = open
+
+    def refused(path, *rest, **options):
+        if str(path) == str(file):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, *rest, **options)
+
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(
+        PartzooError, match=rf"{re.escape(name)}.*(Permission denied|complete safetensors|damaged|JSON)"
+    ):
+        read(file)

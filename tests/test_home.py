@@ -51,7 +51,7 @@ def test_commands_whose_shell_has_not_expanded_it(home, words):
 
 
 def test_the_cache(home, monkeypatch):
-    from partzoo.weights.store import cache_folder
+    from partzoo.weights.checked import cache_folder
 
     monkeypatch.setenv("PARTZOO_CACHE", "~/cache")
     assert cache_folder() == home / "cache"

@@ -58,4 +58,4 @@ def test_licence_and_command_are_stated(wheel):
     assert "License-Expression: Apache-2.0" in wheel.read(metadata).decode()
     assert [name for name in wheel.namelist() if name.endswith("licenses/LICENSE")]
     (points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "partzoo = partzoo.cli:main" in wheel.read(points).decode()
+    assert "partzoo = partzoo.__main__:run" in wheel.read(points).decode()

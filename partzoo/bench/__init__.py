@@ -1,4 +1,4 @@
-"""Speed benchmarks, each a ratio against a named peer in the same run; ``partzoo bench`` runs them."""
+"""Speed benchmarks, which time partzoo and a named peer in the same run; ``partzoo bench`` runs them."""
 
 from partzoo.bench.runner import ROWS, run
 

@@ -1,8 +1,9 @@
-"""Benchmark of loading ViT-B from a file: ``partzoo.load`` against timm's ``create_model`` and ``load_state_dict``.
+"""Time loading ViT-B from a file: ``partzoo.load`` against timm's ``create_model`` and ``load_state_dict``.
 
 Both sides read the same weights from a safetensors file, written once to a temporary folder; imports are done and
-the file is in the page cache. Tensors that ``load`` maps from the file are read when they are first used, so the
-second case adds the first image and measures the whole way from nothing to features.
+the file is in the page cache. It was loaded once before, which compared it with its digest (docs/models.md). Tensors
+that ``load`` maps from the file are read when they are first used, so the second case adds the first image and
+measures the whole way from nothing to features.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The end of an optimizer step, shared by all timed training steps."""
+"""The backward pass and optimizer update that end every timed training step."""
 
 from __future__ import annotations
 

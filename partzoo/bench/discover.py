@@ -1,4 +1,4 @@
-"""Benchmark of ``discover_parts`` on one photograph against a cost it cannot avoid: the encoder's forward pass.
+"""Time ``discover_parts`` on one photograph, against the encoder's forward pass, which it cannot avoid.
 
 The model is loaded beforehand on both sides. Our side takes pixels and returns finished ``Parts``, with labels at the
 image's original size.
@@ -19,12 +19,13 @@ from partzoo.images.opening import open_image
 from partzoo.images.preprocess import to_tensor, working_size
 from partzoo.models.loading import load
 from partzoo.parts.parts import Parts
+from partzoo.system.device import Device
 
 
-def cases(quick: bool = False) -> list[Case]:
+def cases(quick: bool = False, device: Device = None) -> list[Case]:
     """Return one case: a 448 px photograph, eight parts and the bundled default model."""
     name, side = ("toy-vit", 64) if quick else (DEFAULT_MODEL, 448)
-    encoder = load(name)
+    encoder = load(name, device=device)
     pixels, what = photograph(side)
     image = open_image(pixels)
     working = working_size(image.size, default_size(encoder), encoder.preprocess.multiple)

@@ -1,9 +1,9 @@
-"""Benchmark of ViT-S and ViT-B features: our encoder in each precision against timm in eager float32.
+"""Time ViT-S and ViT-B features: our encoder in each precision against timm in eager float32.
 
 The weights are random, and the same on both sides. For the part agreement, the peer's tokens are clustered into
 eight directions; the agreement is the share of pixels for which the similarity maps of both sides, upsampled to the
-image, have their maximum at the same direction. Random weights put the directions close together, so the figure to
-trust is the agreement with trained weights (the last case, where there are any).
+image, have their maximum at the same direction. With random weights the directions are close together, so the agreement
+with trained weights (the last case, if there are any) means more.
 """
 
 from __future__ import annotations
@@ -24,15 +24,19 @@ from partzoo.models.base import Encoder, Tokens
 from partzoo.models.loading import load
 from partzoo.models.precision import Precision, has_amx, has_bf16, set_precision
 from partzoo.models.registry import list_models
+from partzoo.system.device import Device, device_of
 
 SIDE, PARTS = 224, 8
 TRAINED = "part-vitt8"
 AUTOCAST = "bfloat16 autocast"
 
 
-def cases(quick: bool = False) -> list[Case]:
-    """Return a case for every precision that is faster on this machine, with batches of four images of 224 pixels."""
-    devices = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+def cases(quick: bool = False, device: Device = None) -> list[Case]:
+    """Return a case for every precision that is faster on this machine, with batches of four images of 224 pixels.
+
+    There are cases for the CPU and, if the device is another one, for that device.
+    """
+    devices = list(dict.fromkeys([torch.device("cpu"), device_of(device)]))
     names = ["test_vit"] if quick else ["vit_small_patch16_224", "vit_base_patch16_224"]
     found = []
     for name in names:
@@ -41,9 +45,9 @@ def cases(quick: bool = False) -> list[Case]:
         ours = cast(Encoder, load(f"timm/{name}", pretrained=False, device="cpu", dtype="float32"))
         ours.model.load_state_dict(theirs.state_dict())
         x = _images(ours.preprocess, 64 if quick else SIDE)
-        for device in devices:
-            peer = deepcopy(theirs).to(device).forward_features
-            found += _against(name, deepcopy(ours).to(device), peer, x.to(device), "timm, float32, eager")
+        for place in devices:
+            peer = deepcopy(theirs).to(place).forward_features
+            found += _against(name, deepcopy(ours).to(place), peer, x.to(place), "timm, float32, eager")
     if not quick and any(trained.startswith(f"{TRAINED}.") for trained in list_models(pretrained=True)):
         encoder = cast(Encoder, load(TRAINED, device="cpu", dtype="float32"))
         x = _images(encoder.preprocess, SIDE)
@@ -52,7 +56,7 @@ def cases(quick: bool = False) -> list[Case]:
 
 
 def _precisions(device: torch.device) -> dict[str, float | None]:
-    """Return the precisions to measure on a device, with the target of each."""
+    """Return the precisions to measure on a device, each with its target ratio."""
     on_cpu = device.type == "cpu"
     int8 = {"int8": None if has_amx() else 2.0} if on_cpu else {}
     bfloat16 = {AUTOCAST: 3.0 if on_cpu and has_amx() else None} if has_bf16(device) else {}
@@ -94,7 +98,7 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
 
 @torch.inference_mode()
 def _agreement(model: Encoder, reference: Encoder, x: Tensor) -> dict[str, Any]:
-    """Compute the mean cosine of the patch tokens, and the share of pixels assigned to the same part."""
+    """Compare both sides: the mean cosine between their patch tokens, and the share of pixels with the same part."""
     mine, true = model.encode(x), reference.encode(x)
     centres = spherical_kmeans(true.patch.flatten(0, 1), PARTS, seed=0).centres
     same = _parts(mine, centres, x) == _parts(true, centres, x)

@@ -1,6 +1,6 @@
-"""Benchmark of many images against few: seconds per image and peak memory of ``extract_features`` and ``fit_parts``.
+"""Measure how time and memory of ``extract_features`` and ``fit_parts`` grow with the number of images.
 
-Each number of images is measured in a separate process. The peak memory is counted from what the process holds once
+Each number of images is measured in a separate process. The peak memory is the rise above what the process holds once
 the model is loaded. Features are computed one image at a time and added to a running sum; a caller who
 keeps them needs additional memory to store them.
 """
@@ -27,13 +27,14 @@ from partzoo.discovery.pipeline import FIT_IMAGES, fit_parts
 from partzoo.features import DEFAULT_MODEL, Features, extract_features
 from partzoo.images.opening import open_images
 from partzoo.models.loading import load
+from partzoo.system.device import Device, device_of
 
 IMAGES = (100, 1_000, 10_000)
 SIDES = 64, 96  # shortest and longest side of the images, in pixels
 TARGET = 1.1  # equal cost, with a tolerance for the difference between two runs of one process
 
 
-def outcomes(quick: bool, _: int) -> Iterator[dict[str, Any]]:
+def outcomes(quick: bool, _: int, device: Device = None) -> Iterator[dict[str, Any]]:
     """Compare the largest number of images with the next smaller one, by time and memory of each kind of work."""
     numbers, model = ((2, 4), "toy-vit") if quick else (IMAGES, DEFAULT_MODEL)
     measured = cost if quick else cost_in_its_own_process
@@ -41,7 +42,7 @@ def outcomes(quick: bool, _: int) -> Iterator[dict[str, Any]]:
         for number in numbers:
             write_images(Path(folder, str(number)), number)
         for work in WORKS:
-            runs = {number: [measured(work, Path(folder, str(number)), model)] for number in numbers}
+            runs = {number: [measured(work, Path(folder, str(number)), model, device)] for number in numbers}
             units: tuple[Unit, ...] = ("seconds_per_image", "mebibytes")
             for unit in units:
                 yield _outcome(work, unit, {n: [run[unit] for run in runs[n]] for n in numbers}, quick)
@@ -88,9 +89,9 @@ def _fit(folder: Path, encoder: nn.Module) -> Any:
 WORKS: dict[str, Callable[[Path, nn.Module], Any]] = {"extract_features": _extract, "fit_parts": _fit}
 
 
-def cost(work: str, folder: Path, model: str) -> dict[str, float]:
+def cost(work: str, folder: Path, model: str, device: Device = None) -> dict[str, float]:
     """Do the work in this process; report the seconds per image and the largest rise of its memory in MiB."""
-    encoder = load(model)
+    encoder = load(model, device=device)
     began = time.perf_counter()
     mebibytes = rise(lambda: WORKS[work](folder, encoder))
     seconds = time.perf_counter() - began
@@ -98,10 +99,10 @@ def cost(work: str, folder: Path, model: str) -> dict[str, float]:
     return {"seconds_per_image": seconds / images, "mebibytes": mebibytes}
 
 
-def cost_in_its_own_process(work: str, folder: Path, model: str) -> dict[str, float]:
+def cost_in_its_own_process(work: str, folder: Path, model: str, device: Device = None) -> dict[str, float]:
     """Run :func:`cost` in a fresh process."""
-    return in_its_own_process("partzoo.bench.growth", work, str(folder), model)
+    return in_its_own_process("partzoo.bench.growth", work, str(folder), model, str(device_of(device)))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(cost(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))
+    sys.stdout.write(json.dumps(cost(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])))

@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work, measured in a separate process."""
+"""Measure the peak memory of a function in a separate process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import partzoo
 
 
 def rise(work: Callable[[], Any]) -> float:
-    """Return the largest rise, in MiB, of the memory that this process holds during the work."""
+    """Do the work and return by how much this process's memory rose at most, in MiB."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak (Linux)
     held = _peak()

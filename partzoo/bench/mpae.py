@@ -1,4 +1,4 @@
-"""Benchmark of MPAE inference, from an image to full-size part maps, against a forward in the published order.
+"""Time MPAE inference, from an image to full-size part maps, against a plain implementation of the paper.
 
 The plain forward has the same weights and follows the paper's equations literally: attention of the frozen encoder as
 matrix products and a softmax, ``nn.MultiheadAttention`` in the descriptor extractor, compressed features upsampled to
@@ -67,7 +67,7 @@ class PlainMpae(nn.Module):
         self.extractor = _plain(model.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` of the trained size."""
+        """Compute part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` that have the training size."""
         features = self.compress(self.encoder.encode(x).maps())
         features = interpolate(features, x.shape[-2:], mode="bilinear", align_corners=False)
         similarity = self.extractor(x) @ features.flatten(2)
@@ -107,7 +107,7 @@ def outcomes(quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
 
 
 def memory(side: str, quick: str = "") -> float:
-    """Return the largest rise of this process's memory in one inference, in MiB.
+    """Return how much memory one inference adds to this process at most, in MiB.
 
     ``side`` is ``"peer"`` or the precision of our forward.
     """
@@ -126,7 +126,7 @@ def profile(precision: str = "float32", *, quick: bool = False, top: int = 15) -
 
 
 def _precisions() -> dict[str, float | None]:
-    """Return the precisions to measure on this CPU, with the target of each."""
+    """Return the precisions to measure on this CPU, each with its target ratio."""
     amx = has_amx()
     return {"float32": 1.2, "int8": None if amx else 2.0} | ({AUTOCAST: 4.0 if amx else None} if has_bf16(CPU) else {})
 
@@ -149,7 +149,7 @@ def _cases(name: str, quick: bool) -> Iterator[Case]:
 
 
 def _setup(quick: bool) -> tuple[Mpae, Tensor]:
-    """Return a model with random weights, and the photograph."""
+    """Return a model with random weights, and the benchmark photograph."""
     torch.manual_seed(0)
     if quick:
         small = {"dim": 32, "width": 32, "heads": 2, "depth": 1, "masked_heads": 2, "decoder_heads": 2}
@@ -175,7 +175,7 @@ def _peer(model: Mpae, x: Tensor) -> Callable[[], Tensor]:
 
 
 def _agreement(ours: Tensor, peer: Tensor) -> dict[str, float]:
-    """Compute the mean cosine of the pixels' probabilities, and the share of pixels assigned to the same part."""
+    """Compare both sides: the mean cosine between part probabilities, and the share of pixels with the same part."""
     return {
         "cosine": round(cosine_similarity(ours, peer, dim=1).mean().item(), 6),
         "part_agreement_percent": round(100 * (ours.argmax(1) == peer.argmax(1)).float().mean().item(), 3),

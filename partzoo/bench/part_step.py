@@ -1,4 +1,4 @@
-"""Benchmark of a PART training step against a plain implementation of the paper's text.
+"""Time a PART training step against a plain implementation of the paper's text.
 
 The plain implementation is typical research code without obvious waste: a data set that cuts, resizes and stacks
 the patches of one image after the other, and a relative encoder that concatenates the tokens of all pairs
@@ -122,7 +122,7 @@ def cases(quick: bool = False) -> list[Case]:
 
 
 def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 5, top: int = 15) -> str:
-    """Profile our training step and return a small table of the operators with the most CPU time of their own.
+    """Profile our training step and return a small table of the operators with the most self CPU time.
 
     Args:
         out: text file to write, for example ``results/profile-part-step.txt``.

@@ -1,4 +1,4 @@
-"""Plots of a ``partzoo bench`` record: ratios with their ranges and targets, and how costs grow."""
+"""Plot a ``partzoo bench`` record: ratios with their ranges and targets, and how costs grow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check(path: str | Path) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        UsageError: the file's extension is not that of a supported format.
+        UsageError: the file's extension belongs to no supported format.
     """
     require("matplotlib.figure", "plot")
     if Path(path).suffix.lower() not in FORMATS:

@@ -1,4 +1,4 @@
-"""Profiles of training steps, as small tables of operators."""
+"""Profile training steps, and print the most expensive operators as a small table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 def operators(
     step: Callable[[], Any], title: str, about: str, out: str | Path | None = None, *, steps: int = 5, top: int = 15
 ) -> str:
-    """Profile a step and return a table of the operators with the most CPU time of their own.
+    """Profile a step and return a table of the operators with the most self CPU time.
 
     Args:
         step: function that does the work once; it is run once, unmeasured, before the profile.

@@ -1,4 +1,4 @@
-"""Markdown reports of a ``partzoo bench`` record."""
+"""Write a ``partzoo bench`` record as a Markdown report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOW_PRECISION = ("amx_bf16", "avx512_bf16", "avx512_vnni")  # instructions that 
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """Return the machine, the table of ratios, and a table of how costs grow with the number of images."""
+    """Return a report: the machine, the table of ratios, and a table of how costs grow with the number of images."""
     cases = record["cases"]
     rows = [_row(case) for case in cases]
     pairs = f"{record['repetitions']} pairs of runs"

@@ -1,4 +1,4 @@
-"""Paired measurements: our code and the peer run in turn, with the ratio of every pair and the machine's details."""
+"""Time our code and a peer in turn, and record the ratio of every pair with the machine's details."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 
 from partzoo.errors import UsageError
 from partzoo.files import path_aside
+from partzoo.system.device import Device, device_of
 from partzoo.system.hardware import hardware
 
 # Module of each row. It defines `cases(quick)`, whose cases are run in turn and timed, or, if it measures by itself,
@@ -29,6 +30,12 @@ ROWS = {
     "spatial-step": "partzoo.bench.spatial_step",
     "growth": "partzoo.bench.growth",
 }
+ANYWHERE = (
+    "features",
+    "discover",
+    "spatial-step",
+    "growth",
+)  # their functions take a device; the others run on the CPU
 Unit = Literal["seconds", "seconds_per_image", "mebibytes"]
 UNITS: dict[Unit, str] = {"seconds": "s", "seconds_per_image": "s per image", "mebibytes": "MiB"}
 
@@ -77,8 +84,9 @@ def run(
     *,
     quick: bool = False,
     progress: Callable[[str], None] | None = None,
+    device: Device = None,
 ) -> dict[str, Any]:
-    """Measure rows of the table of ratios.
+    """Run benchmarks and return a record of their ratios.
 
     Args:
         rows: names from ``ROWS``; None measures all rows.
@@ -87,12 +95,15 @@ def run(
         quick: whether to use tiny models and inputs without targets; this shows that everything runs, and measures
             nothing of interest.
         progress: function that is called with one line about every case.
+        device: where the models of the rows ``features``, ``discover``, ``spatial-step`` and ``growth`` run, as for
+            :func:`partzoo.load`; those of the others always run on the CPU.
 
     Returns:
         The record, with ``hardware``, ``cases`` (figures and ratio: median, min, max over pairs) and ``quick``.
 
     Raises:
-        UsageError: a row is unknown, there is less than one repetition, or ``out`` cannot be written.
+        UsageError: a row is unknown, there is less than one repetition, this machine does not have the device, or
+            ``out`` cannot be written.
     """
     names = list(rows) if rows else list(ROWS)
     unknown = [name for name in names if name not in ROWS]
@@ -100,10 +111,11 @@ def run(
         raise UsageError(f"Unknown row {unknown[0]!r} of the bench. The rows are {', '.join(ROWS)}.")
     if repetitions < 1:
         raise UsageError(f"repetitions={repetitions}, but at least 1 is needed.")
+    place = device_of(device)
     cases: list[dict[str, Any]] = []
     record = {"format": FORMAT, "quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
     for name in names:
-        for outcome in _outcomes(name, quick, repetitions):
+        for outcome in _outcomes(name, quick, repetitions, place):
             result = {"row": name, **outcome}
             cases.append(result)
             if progress:
@@ -171,15 +183,16 @@ def write(record: dict[str, Any], out: Path) -> None:
         with path_aside(out) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
-        raise UsageError(f"-o {out} cannot be written: {error.strerror}. Choose another file.") from error
+        raise UsageError(f"out={out} cannot be written: {error.strerror}. Choose another file.") from error
 
 
-def _outcomes(row: str, quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
+def _outcomes(row: str, quick: bool, repetitions: int, device: torch.device) -> Iterator[dict[str, Any]]:
     module = importlib.import_module(ROWS[row])
+    where = {"device": device} if row in ANYWHERE else {}
     if hasattr(module, "outcomes"):
-        yield from module.outcomes(quick, repetitions)
+        yield from module.outcomes(quick, repetitions, **where)
     else:
-        for case in module.cases(quick):
+        for case in module.cases(quick, **where):
             yield measure(replace(case, target=None) if quick else case, repetitions)
 
 

@@ -1,4 +1,4 @@
-"""Benchmark of a Spatial Reasoning training step against a plain implementation of the paper's text.
+"""Time a Spatial Reasoning training step against a plain implementation of the paper's text.
 
 The plain implementation is typical research code: torchvision's transforms of one PIL image after the other, for
 every view and every patch, pairs put together in a loop, the network in float32 with channels first. The network, the
@@ -21,8 +21,9 @@ from torch import Tensor
 from partzoo.bench.descend import descend
 from partzoo.bench.profile import operators
 from partzoo.bench.runner import Case
-from partzoo.models.precision import default_device, has_bf16
+from partzoo.models.precision import has_bf16
 from partzoo.models.spatial.model import Spatial, SpatialConfig
+from partzoo.system.device import Device, default_device, device_of
 from partzoo.system.memory import kept_memory
 from partzoo.train.losses.spatial import relation_loss
 from partzoo.train.tasks.spatial import SpatialTask
@@ -95,7 +96,7 @@ def plain_pairs(features: Tensor, places: Tensor, count: int) -> tuple[Tensor, T
 
 
 def plain_batch(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Return a function that makes a step's rows, view by view and then patch by patch, and the patches' positions."""
+    """Return a function that makes a batch, view by view and then patch by patch, with the patches' positions."""
     made = PlainViews(config)
 
     def batch() -> tuple[Tensor, Tensor]:
@@ -107,9 +108,8 @@ def plain_batch(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], t
     return batch
 
 
-def plain_step(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], float]:
+def plain_step(config: SpatialConfig, pil: list[Image.Image], device: torch.device) -> Callable[[], float]:
     """Return a function that takes one optimizer step of the plain implementation and returns the loss."""
-    device = default_device()
     torch.manual_seed(0)
     model = Spatial(config).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -124,16 +124,15 @@ def plain_step(config: SpatialConfig, pil: list[Image.Image]) -> Callable[[], fl
     return step
 
 
-def our_task(config: SpatialConfig) -> SpatialTask:
+def our_task(config: SpatialConfig, device: torch.device) -> SpatialTask:
     torch.manual_seed(0)
     task = SpatialTask(Spatial(config), views=VIEWS, patches=PATCHES)
-    return task.to(default_device()).to(memory_format=torch.channels_last).train()
+    return task.to(device).to(memory_format=torch.channels_last).train()
 
 
-def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:
+def our_step(config: SpatialConfig, pixels: Tensor, device: torch.device) -> Callable[[], float]:
     """Return a function that takes a :class:`partzoo.train.tasks.spatial.SpatialTask` step in training's precision."""
-    device = default_device()
-    task = our_task(config)
+    task = our_task(config, device)
     optimizer = torch.optim.Adam(task.parameters(), lr=1e-3, fused=True)
     generator = torch.Generator(device).manual_seed(0)
 
@@ -146,7 +145,7 @@ def our_step(config: SpatialConfig, pixels: Tensor) -> Callable[[], float]:
 
 
 def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:
-    """Return a function that runs several steps in a row within a context."""
+    """Return a function that runs several steps one after the other, inside a context manager."""
 
     def steps() -> None:
         with around():
@@ -156,12 +155,12 @@ def in_a_row(step: Callable[[], float], around: Callable[[], AbstractContextMana
     return steps
 
 
-def features_case(quick: bool) -> Case:
+def features_case(quick: bool, device: torch.device) -> Case:
     """Return a case for the features of 1,000 images in one call, for example of 100 images and 9 patches of each."""
     config = _config("conv4", quick)
     torch.manual_seed(0)
-    model = Spatial(config).to(default_device()).eval().requires_grad_(False)
-    x = torch.randn(4 if quick else 1000, 3, config.size, config.size, device=default_device())
+    model = Spatial(config).to(device).eval().requires_grad_(False)
+    x = torch.randn(4 if quick else 1000, 3, config.size, config.size, device=device)
 
     def plain() -> float:
         return model.backbone(x)[-1].mean((2, 3)).sum().item()
@@ -177,13 +176,13 @@ def features_case(quick: bool) -> Case:
     )
 
 
-def cases(quick: bool = False) -> list[Case]:
+def cases(quick: bool = False, device: Device = None) -> list[Case]:
     """Return cases for ResNet-32 and conv-4 at 64 pixels (4 views, 2 patches), the views alone, and features."""
     pixels = _pixels(quick)
     pil = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
-    device = default_device()
-    precision = "bfloat16" if has_bf16(device) else "float32"
-    of = {"device": str(device), "batch": len(pixels), "views": VIEWS, "patches": PATCHES}
+    place = device_of(device)
+    precision = "bfloat16" if has_bf16(place) else "float32"
+    of = {"device": str(place), "batch": len(pixels), "views": VIEWS, "patches": PATCHES}
     peer_is = "torchvision's transforms of each PIL image"
     found = []
     for backbone, target in (("resnet8" if quick else "resnet32", 5.0), ("conv4", None)):
@@ -191,8 +190,8 @@ def cases(quick: bool = False) -> list[Case]:
         found.append(
             Case(
                 f"Spatial training step, {backbone}",
-                ours=in_a_row(our_step(config, pixels), kept_memory),
-                peer=in_a_row(plain_step(config, pil), nullcontext),
+                ours=in_a_row(our_step(config, pixels, place), kept_memory),
+                peer=in_a_row(plain_step(config, pil, place), nullcontext),
                 ours_is=f"SpatialTask, {precision}, channels last",
                 peer_is=f"{peer_is}; the same network in float32",
                 target=target,
@@ -201,11 +200,11 @@ def cases(quick: bool = False) -> list[Case]:
             )
         )
     config = _config("conv4", quick)
-    task, generator = our_task(config), torch.Generator(device).manual_seed(0)
+    task, generator = our_task(config, place), torch.Generator(place).manual_seed(0)
     found.append(
         Case(
             "Spatial views and patches alone",
-            ours=lambda: task.sampler.batch(pixels.to(device), generator),
+            ours=lambda: task.sampler.batch(pixels.to(place), generator),
             peer=plain_batch(config, pil),
             ours_is="SpatialTask.batch, the whole batch at once",
             peer_is=peer_is,
@@ -213,11 +212,11 @@ def cases(quick: bool = False) -> list[Case]:
             facts=of,
         )
     )
-    return [*found, features_case(quick)]
+    return [*found, features_case(quick, place)]
 
 
 def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 2, top: int = 15) -> str:
-    """Profile our training step and return a small table of the operators with the most CPU time of their own.
+    """Profile our training step and return a small table of the operators with the most self CPU time.
 
     Args:
         out: text file to write, for example ``results/profile-spatial-step.txt``.
@@ -228,7 +227,7 @@ def profile(out: str | Path | None = None, *, quick: bool = False, steps: int = 
     config, pixels = _config("resnet8" if quick else "resnet32", quick), _pixels(quick)
     title = f"Spatial training step: {config.backbone}, {VIEWS} views, {PATCHES} patches, batch {len(pixels)}"
     with kept_memory():
-        return operators(our_step(config, pixels), title, CHANGES, out, steps=steps, top=top)
+        return operators(our_step(config, pixels, default_device()), title, CHANGES, out, steps=steps, top=top)
 
 
 def _config(backbone: str, quick: bool) -> SpatialConfig:

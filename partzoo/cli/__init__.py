@@ -1,4 +1,4 @@
-"""The ``partzoo`` command. Each module here holds a few commands that parse arguments, call the API and print."""
+"""The ``partzoo`` command. Each module defines a few commands, which parse arguments, call the API and print."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Base classes and helpers of all commands: ``--debug``, one-sentence errors, exit codes, printing of data."""
+"""Base classes and helpers for all commands: ``--debug``, one-sentence errors, exit codes and printed output."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
@@ -16,9 +18,12 @@ import click
 from partzoo.cli.wording import in_options, show_warning
 from partzoo.errors import PartzooError, UsageError
 
+GAP = "  "  # between two columns of a table
+WIDEST, NARROWEST = 100, 24  # of a table that is broken to fit the terminal, and of its last column
+
 
 class Command(click.Command):
-    """A command with ``--debug``."""
+    """A command with the option ``--debug``."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -33,7 +38,7 @@ class Command(click.Command):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and word its warnings and errors in terms of the command's options."""
+        """Run the command, and reword its warnings and errors, so that they name the command's options."""
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             try:
@@ -110,12 +115,17 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, default=str))
 
 
-def table(rows: Iterable[Sequence[Any]], head: Sequence[str]) -> None:
-    """Print columns of text, each as wide as its longest entry."""
+def table(rows: Iterable[Sequence[Any]], head: Sequence[str], *, wrap: bool = False) -> None:
+    """Print columns of text, each as wide as its longest entry; ``wrap`` breaks the last one to fit the terminal."""
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    before = sum(widths[:-1]) + len(GAP) * len(widths[:-1])
+    room = max(min(shutil.get_terminal_size().columns, WIDEST) - before, NARROWEST) if wrap else widths[-1]
     for row in (head, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        first = GAP.join(cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True))
+        for line in textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]:
+            click.echo(f"{first}{GAP}{line}".rstrip())
+            first = " " * len(first)
 
 
 def megabytes(count: int) -> str:

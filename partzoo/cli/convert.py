@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from partzoo.cli.command import Command
-from partzoo.errors import PartzooError, UsageError, WeightsError
+from partzoo.errors import PartzooError, UsageError, WeightsError, counted
 from partzoo.locks import PREFIX
 from partzoo.places import check_apart, check_place, made_folder
 
@@ -107,7 +107,7 @@ def _convert(file: str, folder: Path, with_backbone: bool, architecture: str | N
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but a model of the zoo, which would be replaced.
+    """Refuse to replace the contents of a folder, unless they are a model of the zoo.
 
     What a killed process has left there does not count.
 
@@ -132,7 +132,9 @@ def _described(model: Model, family: str) -> str:
     config = model.config
     words = [f"{model.architecture} ({family})"]
     if hasattr(config, "parts"):
-        words.append(f"K = {config.parts}" + (f" in {config.classes} classes" if getattr(config, "classes", 0) else ""))
+        words.append(
+            f"K = {config.parts}" + (f" in {counted(config.classes, 'class')}" if getattr(config, "classes", 0) else "")
+        )
     if hasattr(config, "compress"):
         words.append(f"compression {config.compress}, {'cosines' if config.cosine else 'dot products'}")
     return ", ".join([*words, f"{model.preprocess.size} pixels"])
@@ -167,7 +169,7 @@ def _backbone(model: Model, stored: bool, inside: bool) -> str:
 
 
 def _equals_released(model: Model) -> bool | None:
-    """Return whether the frozen encoder equals the released one of its name, or None if that is not on this machine."""
+    """Return whether the frozen encoder equals the released one of the same name; None if that is not available."""
     import torch
 
     from partzoo.models.loading import load

@@ -1,4 +1,4 @@
-"""The checks of ``partzoo doctor``: whether everything that partzoo needs is here, and how to get what is missing."""
+"""Check for ``partzoo doctor`` whether everything that partzoo needs is installed, and say how to get the rest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import platform
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
-import torch
-
 import partzoo
-from partzoo.errors import PartzooError
-from partzoo.models.precision import default_device, explain, has_amx, has_vnni
+from partzoo.errors import PartzooError, counted
+from partzoo.models.precision import explain, has_amx, has_vnni
+from partzoo.system.device import default_device, why_no_cuda
 from partzoo.system.hardware import hardware
-from partzoo.weights.manifest import clones, manifest
-from partzoo.weights.store import cache_folder, verify
+from partzoo.weights.checked import cache_folder
+from partzoo.weights.manifest import checkpoint_folders, manifest
+from partzoo.weights.store import remedy, verify
 
 
 def examine() -> dict[str, Any]:
@@ -46,20 +46,26 @@ def examine() -> dict[str, Any]:
                     "bundled": records[found.record].bundled,
                     "path": str(found.path) if found.path else None,
                     "state": found.state,
+                    "fix": "" if found.state == "ok" else remedy(records[found.record], found.file),
                 }
             )
             if found.problem:
                 problems.append(found.problem)
             elif found.path is None and records[found.record].bundled:
                 problems.append(
-                    f"{found.file.path} is missing from the package: pip install --force-reinstall partzoo."
+                    f"{found.file.path} is missing from the package: {remedy(records[found.record], found.file)}."
                 )
     except PartzooError as error:
         problems.append(str(error))
+    caches = _caches()
+    try:
+        caches["checkpoints"] = [str(folder) for folder in checkpoint_folders()]
+    except PartzooError as error:
+        problems += [str(error)] * (str(error) not in problems)
     return {
         "versions": versions,
         "device": _device(),
-        "caches": _caches(),
+        "caches": caches,
         "weights": weights,
         "extras": [_extra(name, wanted) for name, wanted in extras.items()],
         "problems": problems,
@@ -67,11 +73,12 @@ def examine() -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """Format the findings of :func:`examine` as lines for people."""
+    """Format the findings of :func:`examine` as readable lines."""
     device, caches = found["device"], found["caches"]
     text = ["Versions: " + ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())]
     text.append(f"Device: {device['name']} ({device['device']})")
-    text.append(f"  {device['cores']} cores, {device['threads']} threads, {device['memory_gib']} GiB of memory")
+    cores, threads = counted(device["cores"], "core"), counted(device["threads"], "thread")
+    text.append(f"  {cores}, {threads}, {device['memory_gib']} GiB of memory")
     text.append(f"  dtype='auto' means {device['precision']}: {device['why']}")
     if device["device"] == "cpu":
         gain = "can be faster here" if device["vnni"] else "is hardly faster here"
@@ -80,11 +87,10 @@ def lines(found: dict[str, Any]) -> list[str]:
         text.append(f"  {device['hint']}")
     text.append(f"Hugging Face cache: {caches['hugging_face']}{', offline mode is on' if caches['offline'] else ''}")
     text.append(f"partzoo's notes: {caches['partzoo']}")
-    text.append(f"Clone with checkpoints/: {', '.join(caches['clones']) or 'none'}")
+    text.append(f"Folders of checkpoints: {', '.join(caches['checkpoints']) or 'none'}")
     text.append("Weights:" if found["weights"] else "Weights: none are recorded")
     for each in found["weights"]:
-        where = each["path"] or f"run 'partzoo download {each['name']}'"
-        text.append(f"  {each['name']}: {each['state']}, {where}")
+        text.append(f"  {each['name']}: {each['state']}, {each['path'] or each['fix']}")
     text.append("Extras:" if found["extras"] else "Extras: unknown, partzoo is not installed by pip")
     for each in found["extras"]:
         text.append(f"  {each['name']}: " + ("installed" if not each["missing"] else each["fix"]))
@@ -135,8 +141,7 @@ def _device() -> dict[str, Any]:
     precision, why = explain(device)
     hint = ""
     if device.type != "cuda" and os.path.exists("/proc/driver/nvidia"):
-        why_not = "this torch has no CUDA" if torch.version.cuda is None else "its driver may be too old"
-        hint = f"The NVIDIA GPU here is not used, {why_not}: see https://pytorch.org/get-started."
+        hint = f"The NVIDIA GPU here is not used: {why_no_cuda() or 'its driver may be too old for this torch'}."
     return {
         "device": str(device),
         "name": machine["gpu"] or machine["cpu"],
@@ -158,5 +163,5 @@ def _caches() -> dict[str, Any]:
         "hugging_face": str(constants.HF_HUB_CACHE),
         "offline": bool(constants.HF_HUB_OFFLINE),
         "partzoo": str(cache_folder()),
-        "clones": sorted({str(folder.resolve()) for folder in clones()}),
+        "checkpoints": [],
     }

@@ -14,6 +14,7 @@ import click
 from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.options import (
     background_option,
+    device_option,
     images_argument,
     json_option,
     limit_options,
@@ -23,7 +24,7 @@ from partzoo.cli.options import (
 )
 from partzoo.cli.part_files import FORMS, Output, output_of
 from partzoo.cli.wording import done_before
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place, made_folder
 
@@ -61,15 +62,15 @@ class PartCount(click.ParamType):
       partzoo discover photo.jpg -o parts.png            overlay on the image
       partzoo discover photo.jpg -o parts.index.png      PNG whose pixels are part numbers
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
-      partzoo discover herons/ -k 6 -o out/              many images: part 3 is the same part in all
-      partzoo discover herons/ -k 6 -o herons.json       one COCO file for all of them
+      partzoo discover images/ -k 6 -o out/              many images: part 3 is the same part in all
+      partzoo discover images/ -k 6 -o parts.json        one COCO file for all of them
     \b
     Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run, repeat the
     command.
     \b
     To keep the parts of one set and find them in new images:
-      partzoo discover herons/ -k 6 -o out/ --save-vocabulary herons.parts.safetensors
-      partzoo discover new.jpg --vocabulary herons.parts.safetensors -o new.png
+      partzoo discover images/ -k 6 -o out/ --save-vocabulary six.parts.safetensors
+      partzoo discover new.jpg --vocabulary six.parts.safetensors -o new.png
     """,
 )
 @images_argument
@@ -110,6 +111,7 @@ class PartCount(click.ParamType):
 )
 @click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering.")
+@device_option
 @limit_options
 @strict_option
 @resume_option
@@ -129,6 +131,7 @@ def discover(
     scale: int | None,
     category: int | None,
     seed: int,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
     strict: bool,
@@ -159,9 +162,10 @@ def discover(
         failures = Failures(len(opened), opened.name, what="images", strict=strict or single, folder=folder)
         about = _done_before(journal, opened, output)
         before = len(about)
+        options["device"] = device  # of no concern to the journal: the parts are the same
         run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
         with journal or nullcontext():
-            number, labelled = _find(run, k, vocabulary, save_vocabulary, about)
+            number, learned, labelled = _find(run, k, vocabulary, save_vocabulary, about)
             for index, parts in labelled:
                 name = opened.name(index)
                 output.write(parts, index, scale)
@@ -172,7 +176,7 @@ def discover(
             if journal and (output.together or not failures.listed()):
                 journal.remove()
     found = [about[index] for index in sorted(about)]
-    _warn(found)
+    _warn(found, learned)
     if as_json:
         print_json({"k": number, "images": found, "failed": failures.listed()})
     elif found:
@@ -187,7 +191,7 @@ def discover(
 
 @dataclass(frozen=True)
 class Run:
-    """A run over one image or many.
+    """A run of ``partzoo discover`` over one image or many.
 
     Attributes:
         images: the images to work on.
@@ -211,7 +215,7 @@ class Run:
 
 
 def _journal(output: Output, settings: dict[str, Any], resume: bool | None) -> Journal | None:
-    """Open the journal of a run over many images. Masks count only by their path, as they may be repaired."""
+    """Open the journal of a run over many images. Masks are compared by path only, as they may be repaired."""
     from partzoo.cli.journal import Journal, fingerprint
 
     if output.journal is None:
@@ -230,8 +234,10 @@ def _done_before(journal: Journal | None, images: OpenedImages, output: Output) 
 
 def _find(
     run: Run, k: int | str | None, vocabulary: str | None, save_vocabulary: str | None, done: Container[int]
-) -> tuple[int, Iterator[tuple[int, Parts]]]:
-    """Return the number of parts, and an iterator over the index and parts of each unfinished image.
+) -> tuple[int, bool, Iterator[tuple[int, Parts]]]:
+    """Return the number of parts, whether a part model has learned them, and an iterator over the unfinished images.
+
+    The iterator yields the index and the parts of each image.
 
     The parts are computed one image at a time, so that memory does not grow with the number of images.
     """
@@ -245,7 +251,7 @@ def _find(
     settings = {name: value for name, value in run.options.items() if name != "seed"}
     own, k = k == "own", None if k == "own" else k
     check_vocabulary(words, k)
-    finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"])
+    finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"], run.options["device"])
     if own and not finder.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
     categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)
@@ -253,7 +259,7 @@ def _find(
     if words is None and single and not save_vocabulary:
         image = images[0]
         parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
-        return parts.k, iter([(0, parts)])
+        return parts.k, finder.learned, iter([(0, parts)])
     run.failures.begin()
     if run.journal:
         run.journal.begin()
@@ -261,11 +267,11 @@ def _find(
     if save_vocabulary:
         words.save(save_vocabulary)
     order = [index for index in range(len(images)) if index not in done and index not in run.failures]
-    return words.k, _label(run, finder, words, categories, kept, masks, order)
+    return words.k, finder.learned, _label(run, finder, words, categories, kept, masks, order)
 
 
 def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
-    """Return the parts' vocabulary, learned from the images or kept from the run that this one resumes."""
+    """Return the vocabulary of parts, learned from the images or read from the run that is resumed."""
     from tqdm import tqdm
 
     from partzoo.discovery.pipeline import fitted, fitted_alone
@@ -330,7 +336,7 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
 
 
 def _mask_files(given: Any) -> list[Any]:
-    """Return the files that the foreground is read from."""
+    """Return the files from which the foreground is read."""
     if given is None or isinstance(given, tuple):
         return []
     return given if isinstance(given, list) else [given]
@@ -363,24 +369,42 @@ def _about(parts: Parts, source: str, target: str | None) -> dict[str, Any]:
     }
 
 
-def _warn(found: list[dict[str, Any]]) -> None:
-    """Print one line on stderr that names the images whose foreground is doubtful."""
+def _warn(found: list[dict[str, Any]], learned: bool) -> None:
+    """Print a line on stderr that names images whose parts are doubtful, and one if the images seem to share no parts.
+
+    Args:
+        found: what was found in each image.
+        learned: whether the parts are those of a part model.
+    """
     from partzoo.discovery.segmentation import DOUBTFUL
 
     doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
     if doubtful:
         named = ", ".join(doubtful[:3]) + (f" and {len(doubtful) - 3} more" if len(doubtful) > 3 else "")
-        click.echo(f"The foreground is doubtful in {named}: check it, or pass --background none.", err=True)
+        if learned:
+            what = "Few of the model's parts are in"
+            advice = "it may show something that the model was not trained on, or be framed differently"
+        else:
+            what, advice = "The foreground is doubtful in", "check it, or pass --mask or --background none"
+        click.echo(f"{what} {named}: {advice}.", err=True)
+    alone = sum(len(about["parts"]) == 1 for about in found)
+    if not learned and len(found) > 2 and 2 * alone > len(found):
+        click.echo(
+            f"{alone} of {len(found)} images have one part each, which happens if they show objects of different kinds "
+            "that share no parts: pass images of one kind, or one image at a time.",
+            err=True,
+        )
 
 
 def _report(found: list[dict[str, Any]], single: bool, k: int, before: int) -> None:
     if single:
         about = found[0]
         rows = [(p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]]
-        click.echo(f"{len(rows)} of {k} parts in {about['height']} x {about['width']} pixels")
+        click.echo(f"{len(rows)} of {counted(k, 'part')} in {about['height']} x {about['width']} pixels")
         if rows:
             table(rows, ("part", "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
         resumed = f" ({done_before(before, len(found))})" if before else ""
-        click.echo(f"{len(found)} images{resumed}, {min(shares)} to {max(shares)} of {k} parts in each")
+        counts = f"{counted(len(found), 'image')}{resumed}"
+        click.echo(f"{counts}, {min(shares)} to {max(shares)} of {counted(k, 'part')} in each")

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import Numbers, background_option, complete_weights, json_option, strict_option
-from partzoo.errors import PartzooError
+from partzoo.cli.options import (
+    Numbers,
+    background_option,
+    complete_weights,
+    device_option,
+    json_option,
+    strict_option,
+)
+from partzoo.errors import PartzooError, counted
 
 if TYPE_CHECKING:
     from partzoo.progress import ProgressCallback
@@ -67,6 +74,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--patches", type=Numbers(least=0), help="Probe on the image and n patches, such as 0,1,9 (spatial).")
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
 @click.option("--limit", type=int, help="Use at most this many images of each split.")
+@device_option
 @click.option("-o", "--out", type=click.Path(), help="JSON file to write; with --all a folder.  [with --all: results]")
 @strict_option
 @json_option
@@ -85,16 +93,18 @@ def evaluate(
     patches: list[int] | None,
     augment: bool,
     limit: int | None,
+    device: str | None,
     out: str | None,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Measure MODEL by a protocol: its parts against landmarks or masks, or its features against classes."""
+    """Evaluate MODEL under a protocol: its parts against landmarks or masks, or its features against classes."""
     if (model is None) != everything:
         raise click.UsageError("Name a model, or --all for every released weight.")
     from partzoo.evaluate import run
 
     chosen: dict[str, Any] = {"k": k, "seeds": seeds, "split": split, "limit": limit, "strict": strict}
+    chosen["device"] = device
     with _progress(quiet=as_json) as progress:
         if everything:
             if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
@@ -130,8 +140,7 @@ def _show(record: dict[str, Any]) -> None:
     failed = record.get("failed")
     skipped = f" ({len(failed)} skipped)" if failed else ""
     what = f"{record['model']}, {record['protocol']}, {record['split']} split"
-    images = "1 image" if record["images"] == 1 else f"{record['images']} images"
-    click.echo(f"{what}, {images}{skipped}:")
+    click.echo(f"{what}, {counted(record['images'], 'image')}{skipped}:")
     table(lines, ("k", "figure", "mean", "std", "seeds"))
 
 

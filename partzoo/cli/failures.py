@@ -1,4 +1,4 @@
-"""Handling of unusable items in a run over many: they are named, counted and skipped, and the run goes on."""
+"""Report, count and skip unusable items, so that a run over many items continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Failures(Generic[Key]):
 
     Args:
         total: number of items of the run, or None if it is unknown.
-        name: function from the run's key of an item to the item's name.
+        name: function from the key that the run uses for an item to the item's name.
         what: plural noun for the items, for the count at the end.
         strict: whether the first failure ends the run.
         folder: where ``failed.csv`` lists them, as they fail; None writes no list.

@@ -11,6 +11,7 @@ import click
 
 from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import (
+    device_option,
     images_argument,
     json_option,
     limit_options,
@@ -19,7 +20,7 @@ from partzoo.cli.options import (
     strict_option,
 )
 from partzoo.cli.wording import done_before
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import PartzooError, UsageError, counted
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal
     from partzoo.images.opening import OpenedImages
+    from partzoo.models.base import Model
 
 FORMAT = 1  # version of the file's format
 
@@ -38,7 +40,7 @@ FORMAT = 1  # version of the file's format
     \b
     Examples:
       partzoo features photo.jpg -o photo.npz
-      partzoo features photos/ --pooled -o photos.safetensors
+      partzoo features images/ --pooled -o images.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
     \b
     Of many images, unreadable ones are skipped. To continue a stopped run, repeat the command.
@@ -59,6 +61,7 @@ FORMAT = 1  # version of the file's format
 @click.option("--size", type=int, help="Longer side of the image that the model receives, in pixels.")
 @click.option("--layer", type=int, help="Intermediate layer to read; -1 is the last.  [default: the model's output]")
 @click.option("--pooled", is_flag=True, help="Write pooled features only.")
+@device_option
 @limit_options
 @strict_option
 @resume_option
@@ -70,6 +73,7 @@ def features(
     size: int | None,
     layer: int | None,
     pooled: bool,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
     strict: bool,
@@ -83,18 +87,20 @@ def features(
 
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal, file_for, fingerprint, unfinished
+    from partzoo.features import encoder_of
     from partzoo.images.opening import open_images
 
     opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     check_apart([out], (*map(opened.name, range(len(opened))), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
+    encoder = encoder_of(model, device)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)
     about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
     with locked(out), Journal(unfinished(Path(out).expanduser()), out, settings, resume=resume) as journal:
         files = [file_for(journal.folder, opened.name(index), ".npz") for index in range(len(opened))]
         options = {"size": size, "layer": layer}
         quiet = as_json or len(opened) == 1
-        before = _extract(opened, files, model, options, not pooled, journal, failures, quiet)
+        before = _extract(opened, files, encoder, options, not pooled, journal, failures, quiet)
         done = [index for index in range(len(opened)) if index not in failures]
         if done:
             names = [opened.name(index) for index in done]
@@ -104,16 +110,16 @@ def features(
     if as_json:
         print_json(about | {"failed": failures.listed()})
     elif done:
-        count = "1 image" if len(done) == 1 else f"{len(done)} images"
         resumed = f" ({done_before(before, len(done))})" if before else ""
-        click.echo(f"{about['channels']} channels of {count}{resumed}. Written: {out}")
+        found = f"{counted(about['channels'], 'channel')} of {counted(len(done), 'image')}"
+        click.echo(f"{found}{resumed}. Written: {out}")
     failures.check()
 
 
 def _extract(
     images: OpenedImages,
     files: Sequence[Path],
-    model: str | None,
+    encoder: Model,
     options: dict[str, Any],
     dense: bool,
     journal: Journal,
@@ -124,10 +130,9 @@ def _extract(
     import numpy as np
     from tqdm import tqdm
 
-    from partzoo.features import Features, encoder_of, extract_features
+    from partzoo.features import Features, extract_features
     from partzoo.files import write_aside
 
-    encoder = encoder_of(model)
     journal.begin()
     order = [index for index, file in enumerate(files) if journal.done(images.name(index), file) is None]
     for index in tqdm(order, unit="image", disable=True if quiet else None):

@@ -1,4 +1,4 @@
-"""A journal on disk of what a run over many images has finished, from which the same command continues."""
+"""Record on disk which images a run has finished, so that the same command can continue it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Journal:
         resume: whether to continue an earlier run; None continues it if it had the same settings.
 
     Raises:
-        UsageError: ``resume`` is true, and the earlier run had other settings.
+        UsageError: ``resume`` is true, and the earlier run had different settings.
     """
 
     def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool | None) -> None:
@@ -63,7 +63,7 @@ class Journal:
             file.write(json.dumps({"format": FORMAT, "settings": self._settings}, indent=2).encode())
 
     def _what_becomes_of_earlier(self) -> str:
-        """Say what becomes of an earlier run, to follow the output's name; empty if there is nothing to say."""
+        """Describe what happens to an earlier run, for a message that begins with the output's name; may be empty."""
         if self._earlier is None:
             return "has no unfinished run to continue: the run starts from the beginning." if self._asked else ""
         if self._earlier != self._settings:
@@ -108,12 +108,12 @@ def unfinished(path: Path) -> Path:
 
 
 def file_for(folder: Path, source: str, suffix: str) -> Path:
-    """Return a file in ``folder`` for one image's result; its name does not depend on the other images."""
+    """Return the path in ``folder`` for one image's result; its name does not depend on the other images."""
     return folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:32]}{suffix}"
 
 
 def fingerprint(name: str | None) -> str | None:
-    """Return a name and, if it is that of a file or a folder, a digest of the contents."""
+    """Return a name and, if it names a file or a folder, a digest of the contents."""
     if name is None or not (path := Path(name).expanduser()).exists():
         return name
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

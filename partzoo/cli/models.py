@@ -25,26 +25,36 @@ if TYPE_CHECKING:
     Examples:
       partzoo list                     all architectures
       partzoo list "part-*"            those whose name begins with part-
-      partzoo list --pretrained        weights that were trained by this project
+      partzoo list --pretrained        trained weights that are on this machine or on the Hub
       partzoo list --family encoder --json
+    \b
+    Weights are named ARCHITECTURE.TAG, such as part-vitt8.tin. Those that newer ones
+    have replaced are listed with --all.
     """,
 )
 @click.argument("filter", default="*")
 @click.option("--family", help="Only this family: part, encoder, ...")
 @click.option("--pretrained", is_flag=True, help="List trained weights instead of architectures.")
+@click.option("--all", "everything", is_flag=True, help="Also list weights that newer ones have replaced.")
 @json_option
-def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> None:
+def list_(filter: str, family: str | None, pretrained: bool, everything: bool, as_json: bool) -> None:
     """List models whose names match FILTER (wildcards: * and ?)."""
-    from partzoo.models.registry import find, list_models
+    from partzoo.models.registry import find, list_models, split_tag
     from partzoo.weights.manifest import manifest
 
-    tags: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    replaced = set()
     for record in manifest().values():
-        tags.setdefault(record.architecture, []).append(record.name)
+        if everything or record.superseded_by is None:
+            names.setdefault(record.architecture, []).append(record.name)
+        else:
+            replaced.add(record.name)
     found = []
     for name in list_models(filter, family=family, pretrained=pretrained):
+        if name in replaced:
+            continue
         entry = find(name)
-        weights = [name] if pretrained else tags.get(entry.name, [])
+        weights = [name] if pretrained else names.get(entry.name, [])
         found.append(
             {
                 "name": name,
@@ -59,8 +69,12 @@ def list_(filter: str, family: str | None, pretrained: bool, as_json: bool) -> N
     elif not found:
         click.echo(f"No model matches {filter!r}.")
     else:
-        rows = [(each["name"], each["family"], ", ".join(each["weights"]) or "-", each["what"]) for each in found]
-        table(rows, ("name", "family", "weights", "description"))
+        rows = []
+        for each in found:
+            tags = [] if pretrained else [split_tag(name)[1] or "" for name in each["weights"]]
+            tagged = f"Weights: {', '.join(tags)}. " if tags else ""
+            rows.append((each["name"], each["family"], f"{tagged}{each['what']}"))
+        table(rows, ("name", "family", "description"), wrap=True)
 
 
 @click.command(
@@ -117,6 +131,8 @@ def _print_record(record: WeightRecord) -> None:
     if record.hub:
         where += f", on the Hub in {record.hub['repo']}"
     click.echo(f"\nweights {record.name}: {megabytes(record.bytes)}, {where}")
+    if record.superseded_by:
+        click.echo(f"  replaced by: {record.superseded_by}")
     click.echo(f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}")
     click.echo(f"  terms of that data: {record.terms}; licence of the weights: {record.licence}")
     budget = record.budget
@@ -131,7 +147,7 @@ def _print_record(record: WeightRecord) -> None:
 
 
 def _records(name: str, entry: Architecture) -> list[WeightRecord]:
-    """Return the released weights of a name: one if it has a tag, otherwise all weights of its architecture."""
+    """Return the released weights that a name refers to: one if it has a tag, otherwise all of its architecture."""
     from partzoo.models.registry import split_tag
     from partzoo.weights.manifest import manifest
 
@@ -192,10 +208,10 @@ def _download(name: str) -> list[str]:
     from partzoo.models.registry import find
 
     if name.startswith("hf-hub:"):
-        from partzoo.weights.folder import fetch_repo
+        from partzoo.weights.folder import download_repo
 
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
-        return [str(fetch_repo(repo, revision or None))]
+        return [str(download_repo(repo, revision or None))]
     entry = find(name)
     records = _records(name, entry)[:1]
     if records:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from partzoo.errors import PartzooError
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
 
 def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:
@@ -23,7 +23,7 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
 
 
 class Numbers(click.ParamType):
-    """A parameter such as ``4,8,16``: whole numbers of at least ``least``; a ``word`` among them becomes None."""
+    """A parameter such as ``4,8,16``: whole numbers from ``least`` on; the word given as ``word`` becomes None."""
 
     name = "NUMBERS"
 
@@ -61,6 +61,11 @@ def limit_options(command: Callable) -> Callable:
     return command
 
 
+device_option = click.option(
+    "--device",
+    metavar="NAME",
+    help="Where the model runs: cpu, cuda, cuda:1, mps.  [default: cuda where there is a GPU, else cpu]",
+)
 model_option = click.option(
     "--model",
     metavar="NAME",

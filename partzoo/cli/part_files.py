@@ -1,4 +1,4 @@
-"""The output of ``partzoo discover``: which files hold the parts of images, and in which format."""
+"""Choose and write the output files of ``partzoo discover``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Output:
         form: format of the files; None derives it from their suffix.
         folder: folder that the files are written to, or None if the output is one file.
         journal: folder for the journal of a run over many images, or None.
-        together: whether the files, which then are beside the journal, become the one COCO file ``path`` at the end.
+        together: whether the files, which are then kept beside the journal, are joined into one COCO file, ``path``, at
+            the end.
     """
 
     path: Path | None = None
@@ -40,7 +41,7 @@ class Output:
     together: bool = False
 
     def named(self, index: int) -> str | None:
-        """Return the path of the file that finally holds the parts of the image with this index."""
+        """Return the path of the file that will finally hold the parts of the image with this index."""
         if self.together or not self.files:
             return None if self.path is None else str(self.path)
         return str(self.files[index])

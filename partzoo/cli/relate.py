@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command, print_json
-from partzoo.cli.options import json_option, limit_options, model_option
+from partzoo.cli.options import device_option, json_option, limit_options, model_option
 from partzoo.places import check_apart, made_folder
 
 FIGURES = ("figure-4.png", "figure-5.png", "figure-6.png")
@@ -35,6 +35,7 @@ FIGURES = ("figure-4.png", "figure-5.png", "figure-6.png")
 @click.option("-n", "n", type=click.IntRange(min=2), default=64, show_default=True, help="Number of off-grid patches.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the patches' positions.")
 @model_option
+@device_option
 @limit_options
 @json_option
 def relate(
@@ -43,11 +44,12 @@ def relate(
     n: int,
     seed: int,
     model: str | None,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
     as_json: bool,
 ) -> None:
-    """Draw the figures of the PART paper for an image: its patches, placed by the model's predictions."""
+    """Draw the figures of the PART paper for an image: its patches at the positions that the model predicts."""
     from partzoo.files import write_aside
     from partzoo.images.opening import open_image
     from partzoo.relations.figures import assemblies
@@ -58,7 +60,7 @@ def relate(
     check_apart([folder / name for name in FIGURES] if folder else [], [image, model])
     with made_folder(folder):
         opened = open_image(image, max_pixels=max_pixels, max_bytes=max_bytes)
-        chosen = model_of(model)
+        chosen = model_of(model, device)
         off_grid = predicted(opened, n=n, model=chosen, seed=seed)
         if folder is not None:
             on_grid = predicted(opened, model=chosen, sampling="on-grid", seed=seed)

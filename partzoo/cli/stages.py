@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command, table
-from partzoo.cli.options import Numbers, complete_weights, strict_option
+from partzoo.cli.options import Numbers, complete_weights, device_option, strict_option
+from partzoo.errors import counted
 from partzoo.locks import locked
 from partzoo.places import made_folder
 
@@ -49,6 +50,7 @@ from partzoo.places import made_folder
 @click.option("--batch-size", type=int, help="Number of windows in a step.  [default: 128]")
 @click.option("--lr", type=float, help="Highest learning rate.  [default: 0.0005]")
 @click.option("--cache", default="", help="Folder for prepared nights.  [default: in partzoo's cache]")
+@device_option
 @click.option("--threads", type=int, help="Number of CPU threads.")
 @strict_option
 def stages(
@@ -61,6 +63,7 @@ def stages(
     test_subjects: int,
     windows: int | None,
     cache: str,
+    device: str | None,
     threads: int | None,
     strict: bool,
     **loop: Any,
@@ -75,7 +78,7 @@ def stages(
         torch.set_num_threads(threads)
 
     def report(row: dict[str, Any]) -> None:
-        what = f"{row['subjects']} subjects, seed {row['seed']}, {row['initial']}"
+        what = f"{counted(int(row['subjects']), 'subject')}, seed {row['seed']}, {row['initial']}"
         click.echo(f"{what}: kappa {float(row['kappa']):.3f}", err=True)
 
     chosen: dict[str, Any] = {
@@ -90,8 +93,9 @@ def stages(
     with made_folder(folder), locked(folder):
         failures.begin()
         rows = sample_efficiency(
-            model, data, out, **chosen, cache=cache, progress=report, bar=True, pass_over=failures.pass_over, **loop
-        )
+            model, data, out, **chosen, cache=cache, progress=report, bar=True, device=device,
+            pass_over=failures.pass_over, **loop,
+        )  # fmt: skip
     shown = [
         (each["subjects"], each["initial"], f"{each['kappa']:.3f}",
          "" if each["std"] is None else f"{each['std']:.3f}", each["seeds"])

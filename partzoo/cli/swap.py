@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command
-from partzoo.cli.options import Numbers, complete_weights, limit_options
+from partzoo.cli.options import Numbers, complete_weights, device_option, limit_options
 from partzoo.errors import UsageError
 from partzoo.places import check_apart, check_place
 
@@ -18,8 +18,8 @@ from partzoo.places import check_apart, check_place
     epilog="""
     \b
     Examples:
-      partzoo swap anna.jpg bert.jpg -o mixed.png
-      partzoo swap anna.jpg bert.jpg --parts 2,3 --model partformer-resnet18.faces-k8 -o mixed.png
+      partzoo swap a.jpg b.jpg -o mixed.png
+      partzoo swap a.jpg b.jpg --parts 2,3 --model partformer-resnet18.faces-k8 -o mixed.png
     """,
 )
 @click.argument("first", type=click.Path(), metavar="A")
@@ -35,6 +35,7 @@ from partzoo.places import check_apart, check_place
     shell_complete=complete_weights,
     help="PartFormer model name, weights file or folder; see 'partzoo list'.",
 )
+@device_option
 @limit_options
 def swap(
     first: str,
@@ -43,6 +44,7 @@ def swap(
     parts: list[int] | None,
     category: int | None,
     model: str,
+    device: str | None,
     max_pixels: int,
     max_bytes: int,
 ) -> None:
@@ -58,7 +60,7 @@ def swap(
     from partzoo.swapping import swap_parts
 
     a, b = (open_image(image, max_pixels=max_pixels, max_bytes=max_bytes) for image in (first, second))
-    mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category))
+    mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category, device=device))
     with write_aside(out) as file:
         mixed.save(file, "png")
     click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from partzoo.cli.command import Command, print_json
-from partzoo.cli.options import json_option
+from partzoo.cli.options import device_option, json_option
 from partzoo.places import check_place
 
 
@@ -48,9 +48,16 @@ def doctor(context: click.Context, as_json: bool) -> None:
 @click.option("--plot", type=click.Path(dir_okay=False), help="Draw the record to a PNG, SVG or PDF file.")
 @click.option("--repetitions", default=7, show_default=True, help="Number of paired runs; reports the median ratio.")
 @click.option("--quick", is_flag=True, help="Use tiny models and inputs, and no targets.")
+@device_option
 @json_option
 def bench(
-    rows: tuple[str, ...], out: str | None, plot: str | None, repetitions: int, quick: bool, as_json: bool
+    rows: tuple[str, ...],
+    out: str | None,
+    plot: str | None,
+    repetitions: int,
+    quick: bool,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Measure speeds as ratios against named peers, side by side on this machine."""
     from partzoo.bench import run
@@ -61,7 +68,7 @@ def bench(
         check(plot)
         check_place(Path(plot))
     progress = None if as_json else click.echo
-    record = run(rows or None, repetitions, out, quick=quick, progress=progress)
+    record = run(rows or None, repetitions, out, quick=quick, progress=progress, device=device)
     if plot:
         draw(record, plot)
     if as_json:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command
-from partzoo.cli.options import complete_weights
+from partzoo.cli.options import complete_weights, device_option
+from partzoo.errors import counted
 
 
 @click.command(
@@ -67,6 +68,7 @@ from partzoo.cli.options import complete_weights
 @click.option("--seed", type=int, help="Random seed.  [default: the recipe's, or 0]")
 @click.option("--limit", type=int, help="Use at most this many images.")
 @click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on this many images.  [default: 5000]")
+@device_option
 @click.option("--threads", type=int, help="Number of CPU threads.")
 def train(
     method: str | None,
@@ -89,16 +91,17 @@ def train(
     seed: int | None,
     limit: int | None,
     held_out: int | None,
+    device: str | None,
     threads: int | None,
 ) -> None:
-    """Train a model by METHOD on a folder of images, within a budget of minutes, steps or epochs."""
+    """Train a model with METHOD on a folder of images, within a budget of minutes, steps or epochs."""
     if (method is None) == (release is None):
         raise click.UsageError("Name a method, for example 'partzoo train part', or --release NAME.")
     from partzoo.train.processes import start_all
 
     start_all()
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
-    common: dict[str, Any] = {"data": data, "resume": resume, "threads": threads}
+    common: dict[str, Any] = {"data": data, "resume": resume, "threads": threads, "device": device}
     if release is not None:
         given = {
             "--model": model,
@@ -147,7 +150,7 @@ def train(
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
     if not processes().is_main_process:
         return
-    done = f"{state.step:,} steps and {state.images:,} images in {state.seconds / 60:.1f} minutes"
+    done = f"{counted(state.step, 'step')} and {counted(state.images, 'image')} in {state.seconds / 60:.1f} minutes"
     if state.finished:
         click.echo(f"Trained for {done}. Load it with partzoo.load({str(folder / 'model.safetensors')!r}).")
         if method == "finetune":
@@ -155,6 +158,7 @@ def train(
 
             figures = json.loads((folder / HELD_OUT).read_text())
             skipped = f" ({len(figures['failed'])} skipped)" if figures["failed"] else ""
-            click.echo(f"Top-1 on {figures['images']:,} held-out images{skipped}: {figures['top1']:.2f} %.")
+            images = counted(figures["images"], "held-out image")
+            click.echo(f"Top-1 on {images}{skipped}: {figures['top1']:.2f} %.")
     else:
         click.echo(f"Stopped after {done}. Continue with the same command and --resume.")

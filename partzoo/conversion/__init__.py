@@ -1,1 +1,1 @@
-"""Conversion of published checkpoints to models of the zoo."""
+"""Convert published checkpoints to models of the zoo."""

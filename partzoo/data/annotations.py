@@ -1,4 +1,4 @@
-"""Annotations in COCO's format: masks of segmentations, and checks that report unusable annotations by name.
+"""Decode COCO segmentations to masks, and report unusable annotations by name.
 
 A segmentation is checked against the size of its image before anything is allocated for it. The compiled rasterizer
 does not check: too few runs leave memory uninitialized, and the more distant coordinates are, the more it allocates.
@@ -38,7 +38,7 @@ class UnusableError(UsageError):
 def usable(
     file: str | Path, annotations: Iterable[Any], fields: Sequence[str], check: Callable[[dict], None]
 ) -> list[dict]:
-    """Return the annotations that have all fields and pass a check; one warning names the others with the file.
+    """Return the annotations that have all fields and pass a check, and name the others and their file in one warning.
 
     Args:
         file: file of the annotations, for the warning.
@@ -124,7 +124,8 @@ def rasterized(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         ``(height, width)`` bool: the union of the polygons, as pycocotools draws them.
 
     Raises:
-        UnusableError: coordinates are missing, not finite or far outside the image, or the runs are for another size.
+        UnusableError: coordinates are missing, not finite or far outside the image, or the runs are for a different
+            size.
         MissingExtraError: pycocotools, which draws polygons, is not installed.
     """
     if isinstance(segmentation, dict):

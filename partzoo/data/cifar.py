@@ -1,4 +1,4 @@
-"""Readers of the CIFAR-10 and CIFAR-100 files in both official versions, Python pickles and plain binary."""
+"""Read CIFAR-10 and CIFAR-100 files in both official versions, Python pickles and plain binary."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of CIFAR-10 and CIFAR-100, with one kind of labels.
+    """The files of CIFAR-10 or CIFAR-100, and which of their labels to use.
 
     Attributes:
         name: name of the protocol, for errors.
@@ -80,7 +80,7 @@ class Cifar:
     get: str
 
     def load(self, data: str | Path, split: str, limit: int | None = None) -> ImageSet:
-        """Read the images and labels of a split, in the order of the files, which is random.
+        """Read the images and labels of a split, in the order stored in the files (already shuffled).
 
         Args:
             data: folder of one version, or the folder that contains it.

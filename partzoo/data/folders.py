@@ -1,4 +1,4 @@
-"""Readers of image sets for training and evaluation from folders, tars, and sheets of square tiles."""
+"""Read image sets for training and evaluation from folders, tars, and sheets of square tiles."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_images(
     if folder.suffix == ".tar" and folder.is_file():
         images = _from_tar(folder, split, side, frame)
     elif not folder.is_dir():
-        raise UsageError(f"--data {folder} is not a folder.")
+        raise UsageError(f"data={folder} is not a folder.")
     elif (official := official_images(folder, split, limit)) is not None:
         images = official if official.side == side else official.resized(side)
     elif sheet.exists() and sheet.with_suffix(".npz").exists():
@@ -67,7 +67,7 @@ def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> Ima
 
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
-    """Read the tiles of a sheet: the largest squares of which it holds as many as its ``.npz`` file has rows."""
+    """Read the tiles of a sheet: as many equal squares as its ``.npz`` file has rows, and as large as possible."""
     with np.load(sheet.with_suffix(".npz")) as arrays:
         count = len(arrays[arrays.files[0]])
     with Image.open(sheet) as image:
@@ -95,11 +95,11 @@ def image_files(folder: str | Path) -> list[Path]:
     """
     folder = expand_user(folder)
     if not folder.is_dir():
-        raise UsageError(f"--data {folder} is not a folder.")
+        raise UsageError(f"data={folder} is not a folder.")
     try:
         return list(open_images(folder)[0].sources)
     except ImageError as error:
-        raise UsageError(f"--data {folder} holds no images: {error}") from error
+        raise UsageError(f"data={folder} holds no images: {error}") from error
 
 
 def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> ImageSet:
@@ -113,13 +113,13 @@ def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> ImageSet:
 def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:
     images = tar_images(file, lambda names: _part(list(names), split))
     if not images:
-        raise UsageError(f"--data {file} holds no images.")
+        raise UsageError(f"data={file} holds no images.")
     root = commonpath([PurePath(name).parent for name in images])
     return ImageSet([*images.values()], side, *_classes([PurePath(name).relative_to(root) for name in images]), frame)
 
 
 def _part(files: list, split: str) -> list:
-    """Return a split of files that have no folders for splits: every tenth file belongs to ``val``."""
+    """Return one split of files that are not sorted into splits: every tenth file belongs to ``val``."""
     return files[::10] if split == "val" else [file for i, file in enumerate(files) if i % 10]
 
 

@@ -1,4 +1,4 @@
-"""Sets of images in memory or on disk, indexed by number, for training and evaluation."""
+"""Image sets in memory or on disk, indexed by number, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ class Examples:
 class ImageSet(Examples):
     """A set of square images of one size, with labels if the data has them.
 
-    Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``;
-    those of larger sets are decoded each time.
+    Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``; in
+    larger sets, images are decoded each time.
 
     Attributes:
-        files: paths of the images, or images of a tar; empty for images that are in memory from the beginning.
+        files: paths of the images, or images from a tar; empty for images that are in memory from the beginning.
         side: height and width in pixels.
         labels: ``(N,)`` int64, or None.
         classes: names of the labels.
@@ -203,7 +203,7 @@ class ImageSet(Examples):
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def resized(self, side: int) -> ImageSet:
-        """Resize all images to another side, in memory."""
+        """Resize all images to a different side, in memory."""
         pixels = resized(self.batch(torch.arange(len(self))), side)
         return ImageSet.from_pixels(pixels, self.labels, self.classes)
 
@@ -217,7 +217,7 @@ class ImageSet(Examples):
 
 
 def at_most(images: ImageSet, count: int) -> ImageSet:
-    """Select at most ``count`` images: evenly spaced ones of files, or the first ones in memory."""
+    """Select at most ``count`` images: evenly spaced ones if they are files, the first ones if they are in memory."""
     if count >= len(images):
         return images
     numbers = torch.arange(count)
@@ -225,7 +225,7 @@ def at_most(images: ImageSet, count: int) -> ImageSet:
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
-    """Resize images ``(N, 3, S, S)`` uint8 to another side, bicubically with antialiasing."""
+    """Resize images ``(N, 3, S, S)`` uint8 to a different side, bicubically with antialiasing."""
     if pixels.shape[-1] == side:
         return pixels
     resize = torch.nn.functional.interpolate

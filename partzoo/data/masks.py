@@ -1,4 +1,4 @@
-"""Sets of images with masks or label maps, read from a folder or a tar with ``images/`` and ``masks/``."""
+"""Image sets with masks or label maps, read from a folder or a tar with ``images/`` and ``masks/``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class MaskedSet(Sequence[MaskedImage]):
         path: a folder with ``images/`` and ``masks/``, or an uncompressed tar of one; a mask is a PNG with the name of
             its image.
         split: ``"train"``, ``"dev"`` or ``"report"``: of every five images, in the order of names, the first is for
-            reports, the second for choices of methods, and the rest for training. ``"all"`` takes all images.
+            reports, the second for choosing methods, and the rest for training. ``"all"`` takes all images.
 
     Raises:
         UsageError: the set or the split does not exist, or no image has a mask.
@@ -171,7 +171,7 @@ def _is_image(name: str) -> bool:
 
 
 def _files_of(path: Path) -> dict[str, Path | tuple[int, int]]:
-    """List a set's files by relative path, with the path of each, or its offset and length in the tar."""
+    """List a set's files: for each relative path, the file's path or its offset and length in the tar."""
     if path.is_dir():
         found = (file for name in ("images", "masks") for file in files_below(path / name, aliases=True))
         return {file.relative_to(path).as_posix(): file for file in found}

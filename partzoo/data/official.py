@@ -1,4 +1,4 @@
-"""Readers of the official CIFAR-10, CIFAR-100 and STL-10 files as training images.
+"""Read the official CIFAR-10, CIFAR-100 and STL-10 files as training images.
 
 The same readers serve the protocols that measure on these data (:mod:`partzoo.evaluate.protocols`).
 """
@@ -25,7 +25,7 @@ def official_images(folder: Path, split: str, limit: int | None = None) -> Image
         limit: largest number of images.
 
     Returns:
-        The images, those of CIFAR-100 with their fine labels; None if the folder contains none of these data sets.
+        The images, for CIFAR-100 with fine labels; None if the folder contains none of these data sets.
 
     Raises:
         UsageError: the folder contains several of them, or files are missing or damaged.
@@ -41,7 +41,7 @@ def official_images(folder: Path, split: str, limit: int | None = None) -> Image
         found.append(("stl-10", stl10.load, "unlabeled" if unlabelled else "train"))
     if len(found) > 1:
         names = ", ".join(name for name, *_ in found)
-        raise UsageError(f"--data {folder} holds {names}: give the folder of one of them.")
+        raise UsageError(f"data={folder} holds {names}: give the folder of one of them.")
     if not found:
         return None
     _, load, train = found[0]

@@ -1,9 +1,8 @@
-"""Helpers shared by the data loaders: examples read on demand, list files, and the papers' ways of resizing images."""
+"""Helpers shared by the data loaders: reading on demand, list files, and image resizing as in the papers."""
 
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,14 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import UsageError, require
-from partzoo.files import begin_of, stand_in
+from partzoo.files import parse_json, stand_in_of
 
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image of a part protocol, cropped and resized by the protocol's rules.
+    """One image of a part protocol, cropped and resized as the protocol's rules say.
 
     Attributes:
         image: ``(H, W, 3)`` uint8.
@@ -73,7 +72,7 @@ class Examples(Sequence[Example]):
 
 
 def inside(data: Path, folder: str) -> Path:
-    """Return the archive's own folder, where ``data`` is either that folder or the one that contains it."""
+    """Return the folder unpacked from an archive; ``data`` is that folder or the one that contains it."""
     return data / folder if (data / folder).is_dir() else data
 
 
@@ -161,9 +160,9 @@ def read_json(file: Path) -> dict:
         UsageError: the file is damaged or holds something other than an object.
     """
     try:
-        found = json.loads(file.read_bytes())
+        found = parse_json(file.read_bytes())
     except ValueError as error:
-        reason = stand_in(begin_of(file)) or f"is not JSON ({error}). Download the file again"
+        reason = stand_in_of(file) or f"is not JSON ({error}). Download the file again"
         raise UsageError(f"{file} {reason}.") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Download the file again.")
@@ -171,7 +170,7 @@ def read_json(file: Path) -> dict:
 
 
 def read_mat(file: Path, variable: str, **options: bool) -> Any:
-    """Read a variable of a MATLAB file; ``options`` are those of ``scipy.io.loadmat``.
+    """Read a variable of a MATLAB file; ``options`` are passed to ``scipy.io.loadmat``.
 
     Raises:
         UsageError: the file is damaged or lacks the variable.
@@ -181,8 +180,7 @@ def read_mat(file: Path, variable: str, **options: bool) -> Any:
     try:
         return loadmat(file, **options)[variable]
     except Exception as error:  # damaged bytes make the reader raise errors of any type
-        reason = stand_in(begin_of(file)) if file.is_file() else None
-        reason = reason or f"holds no readable {variable!r} ({error}). Download the file again"
+        reason = stand_in_of(file) or f"holds no readable {variable!r} ({error}). Download the file again"
         raise UsageError(f"{file} {reason}.") from error
 
 
@@ -228,12 +226,12 @@ def _between(values: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
 
 
 def squash_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """Resize labels ``(H, W)`` to ``(side, side)`` int64; cell i takes the label of pixel floor(i H / side)."""
+    """Resize labels ``(H, W)`` to ``(side, side)`` int64; cell ``i`` takes the label of pixel ``i * H // side``."""
     rows, columns = (np.arange(side) * length // side for length in mask.shape)
     return mask[rows[:, None], columns].astype(np.int64)
 
 
 def stretch(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return the factors ``(2,)`` of x and y from an image's pixels to those of the square it is resized to."""
+    """Return the factors ``(2,)`` by which x and y change when an image is resized to a square."""
     height, width = pixels.shape[:2]
     return np.array([side / width, side / height])

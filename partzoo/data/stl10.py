@@ -1,4 +1,4 @@
-"""Reader of the binary files of STL-10."""
+"""Read the binary files of STL-10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of the images in a tar."""
+"""Read the images in a tar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TarImage(bytes):
 
 
 def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, TarImage]:
-    """Read the encoded images of a tar, by name.
+    """Read the encoded images in a tar, as a dictionary by name.
 
     Args:
         file: tar file, compressed or not.
@@ -35,7 +35,7 @@ def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> 
             found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
             return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
     except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"--data {file} cannot be read as a tar: {error}. Download the file again.") from error
+        raise UsageError(f"data={file} cannot be read as a tar: {error}. Download the file again.") from error
 
 
 def _content(file: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarImage:

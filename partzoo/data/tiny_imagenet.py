@@ -1,4 +1,4 @@
-"""Reader of Tiny-ImageNet in its official layout or as sheets of tiles."""
+"""Read Tiny-ImageNet in its official layout or as sheets of tiles."""
 
 from __future__ import annotations
 

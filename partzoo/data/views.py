@@ -1,6 +1,6 @@
-"""Augmentation of whole batches on their device, with separate random parameters for each image.
+"""Augment a whole batch on its device, with separate random parameters for each image.
 
-The results equal those of torchvision's operators on single images: crops as on 8-bit PIL images, colours as on
+The results equal what torchvision's operators return for single images: crops as on 8-bit PIL images, colours as on
 float tensors.
 """
 
@@ -89,7 +89,7 @@ def bilinear_weights(centres: Tensor, step: Tensor, low: Tensor, high: Tensor, s
 
 
 def resample(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Resize images ``(B, 3, H, W)`` in 0..255 by weights of rows ``(B, S, H)`` and columns ``(B, T, W)``.
+    """Resize images ``(B, 3, H, W)`` in 0..255 with weights for rows ``(B, S, H)`` and columns ``(B, T, W)``.
 
     Returns:
         ``(B, 3, S, T)``.
@@ -204,7 +204,7 @@ def patch_corners(
 
 @cache
 def _pairs_along(places: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all pairs of positions in one direction, those at least ``side`` apart, and the others."""
+    """Return all pairs of positions along one axis, then those at least ``side`` apart, then the remaining ones."""
     pairs = torch.cartesian_prod(torch.arange(places), torch.arange(places))
     apart = (pairs[:, 0] - pairs[:, 1]).abs() >= side
     return pairs, pairs[apart], pairs[~apart]
@@ -268,7 +268,7 @@ def random_colours(
     greyed: float = 0.2,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Augment the colours of images by random jitter and random conversion to grey.
+    """Augment the colours of images with random jitter and random conversion to grey.
 
     Args:
         pixels: ``(B, 3, H, W)`` float, 0..1.

@@ -1,4 +1,4 @@
-"""Affine warps of batches of images."""
+"""Apply affine warps to batches of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
-    """Warp images ``(B, C, S, S)`` float by affine ``matrices`` ``(B, 2, 3)``, bilinearly and black outside.
+    """Warp images ``(B, C, S, S)`` float with affine ``matrices`` ``(B, 2, 3)``, bilinearly, with black outside.
 
     The matrices map pixel indices (x, y, 1) of the result to those of the image.
     """

@@ -1,1 +1,1 @@
-"""Part discovery: one file for each step from an image to its parts."""
+"""Part discovery, with one file for each step from an image to its parts."""

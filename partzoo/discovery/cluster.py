@@ -35,7 +35,7 @@ class Clusters:
 def spherical_kmeans(
     points: Tensor, k: int, *, seed: int = 0, restarts: int = 3, iterations: int = 50, tolerance: float = 3e-4
 ) -> Clusters:
-    """Cluster directions by cosine, with k-means++ starts.
+    """Cluster vectors by cosine similarity, with k-means++ starts.
 
     All restarts run as one batch on the points' device. Random numbers are drawn on the CPU, so that the starts are
     the same on every device. A cluster that loses its points is dropped.
@@ -79,7 +79,7 @@ def spherical_kmeans(
 
 
 def merged_kmeans(points: Tensor, k: int | Literal["auto"], *, seed: int = 0) -> Clusters:
-    """Cluster directions into twice as many groups as requested, then merge the most similar ones.
+    """Cluster vectors by cosine similarity into twice as many groups as requested, then merge the most similar ones.
 
     k-means alone spends clusters on dividing large, uniform regions. Merging by Ward's criterion, in which each small
     group counts as much as a large one, keeps apart what looks different. Groups below a quarter of the mean size

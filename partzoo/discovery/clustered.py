@@ -1,4 +1,4 @@
-"""A finder whose parts are clusters of an encoder's descriptors within the foreground."""
+"""Find parts by clustering an encoder's descriptors within the foreground."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from partzoo.discovery.labels import argmax_inside, by_area, contest
 from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.images.opening import OpenedImage
+from partzoo.limits import check_parts
 from partzoo.models.base import Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import Parts
@@ -88,7 +89,10 @@ class ClusteredFinder(Finder[DescribedImage]):
 
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
         """Return the number of parts to look for; None means ``"auto"`` for a single image, and 8 for many."""
-        return checked(k) or ("auto" if alone else DEFAULT_K)
+        k = checked(k) or ("auto" if alone else DEFAULT_K)
+        if not alone:  # a single image may have fewer pixels or cells, which is the better reason
+            check_parts(k)
+        return k
 
     def knows(self, k: K) -> bool:
         return False
@@ -131,11 +135,12 @@ class ClusteredFinder(Finder[DescribedImage]):
     def kept(self, look: DescribedImage) -> Encoded:
         return look.encoded
 
-    def sample(self, look: DescribedImage, count: int, seed: int = 0) -> Tensor:
+    def sample(self, look: DescribedImage, count: int, seed: int) -> Tensor:
         return look.descriptors.sample(count, seed, self.settings.weights)
 
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by their cells, ties by the first one."""
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
+        """Fit a vocabulary to samples from :meth:`sample`; parts are numbered by size, ties by the first cell."""
+        check_parts(k)
         points = torch.cat(list(samples))
         if not len(points):
             return PartVocabulary(points, self.settings)
@@ -143,9 +148,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         order = by_area(clusters.labels.numpy(), len(clusters.centres))
         return PartVocabulary(clusters.centres[order], self.settings)
 
-    def label_alone(
-        self, image: OpenedImage, look: DescribedImage, k: K, seed: int = 0
-    ) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: DescribedImage, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         """Divide a single image. Parts are numbered by area, largest first, ties by their first pixel.
 
         Raises:
@@ -153,10 +156,12 @@ class ClusteredFinder(Finder[DescribedImage]):
         """
         (height, width), cells = image.size, look.descriptors.inside.numel()
         if k != "auto" and k > height * width:
-            raise UsageError(f"k={k} exceeds the {height * width} pixels of this {height}x{width} image: use fewer.")
+            raise UsageError(
+                f"k={k} exceeds the {counted(height * width, 'pixel')} of this {height}x{width} image: use fewer."
+            )
         if k != "auto" and k > cells:
             raise UsageError(
-                f"k={k} exceeds the {cells} cells of this image's grid. Use k <= {cells} or a larger size."
+                f"k={k} exceeds the {counted(cells, 'cell')} of this image's grid. Use k <= {cells} or a larger size."
             )
         vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
         coarse = self.maps(look, vocabulary)

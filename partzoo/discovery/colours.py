@@ -1,4 +1,4 @@
-"""Conversion of colours to CIELAB, in which distances approximate perceived differences."""
+"""Convert colours to CIELAB, in which distances approximate perceived differences."""
 
 from __future__ import annotations
 

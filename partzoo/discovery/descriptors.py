@@ -1,4 +1,4 @@
-"""Descriptors of an image's cells: features, colour and position in one vector, whose cosines are weighted sums."""
+"""Compute a descriptor for each cell of an image, which combines its features, colour and position."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KEYS = 32  # largest number of rows and of columns of cells that are attended to
 
 @dataclass(frozen=True, eq=False)
 class Descriptors:
-    """Descriptors of one image, as blocks with separate grids.
+    """Descriptors of one image: features of each layer, colour and position, each on a separate grid of cells.
 
     Attributes:
         layers: unit features ``(C, h_i, w_i)`` of each chosen layer, with one grid per layer.
-        colour: ``(6, h, w)`` unit vectors whose dot products fall with the difference of the colours.
-        position: ``(4, h, w)`` unit vectors whose dot products fall with the distance of the positions.
+        colour: ``(6, h, w)`` unit vectors whose dot product decreases as the colours differ more.
+        position: ``(4, h, w)`` unit vectors whose dot product decreases with the distance.
         score: ``(h, w)`` foreground score; a value of at least 0.5 is foreground.
     """
 
@@ -109,7 +109,7 @@ def centred(layer: Tensor, score: Tensor) -> Tensor:
 
 
 def coherent(layer: Tensor, score: Tensor) -> Tensor:
-    """Average each of the unit features ``(C, h, w)`` with the similar ones on the same side of the outline.
+    """Average each of the unit features ``(C, h, w)`` with similar ones on the same side of the foreground's outline.
 
     This is one step of attention without learned weights. It smooths each part and keeps parts that look different
     apart; it raised the agreement with label maps on dev splits (docs/discovery.md). For grids of more than 32 x 32
@@ -129,13 +129,13 @@ def coherent(layer: Tensor, score: Tensor) -> Tensor:
 
 
 def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
-    """Map values ``(D, h, w)`` to unit vectors ``(2 D, h, w)`` whose cosine falls with the difference of the values."""
+    """Map values ``(D, h, w)`` to unit vectors ``(2 D, h, w)``, whose cosine decreases as the values differ more."""
     turned = values * torch.as_tensor(scale, dtype=torch.float32).view(-1, 1, 1)
     return torch.cat([turned.cos(), turned.sin()]) / len(values) ** 0.5
 
 
 def position(score: Tensor) -> Tensor:
-    """Encode the height and the distance from the middle, in standard deviations of the foreground, by :func:`angles`.
+    """Encode each cell's height and distance from the foreground's middle axis as unit vectors; see :func:`angles`.
 
     Left and right are not distinguished, so a mirrored image has the same parts.
     """

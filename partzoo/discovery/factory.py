@@ -1,4 +1,4 @@
-"""Choice of a finder from a model's name: the encoder or part model, its settings, and the foreground method."""
+"""Build a finder from a model's name: its encoder or part model, its settings, and its foreground method."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UnknownModelError, UsageError
-from partzoo.features import DEFAULT_MODEL, encoder_of
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
+from partzoo.features import DEFAULT_MODEL, encoder_of, placed
+from partzoo.limits import check_size
 from partzoo.models.base import Model
 from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
+from partzoo.models.precision import exact
 from partzoo.models.registry import find, list_models
+from partzoo.system.device import Device
 from partzoo.weights.folder import stored_model
 
 FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
@@ -31,26 +34,33 @@ Background = str | bool | ForegroundModel | None
 
 
 def make_finder(
-    model: str | nn.Module | None = None, background: Background = "auto", size: int | None = None, refine: bool = True
+    model: str | nn.Module | None = None,
+    background: Background = "auto",
+    size: int | None = None,
+    refine: bool = True,
+    device: Device = None,
 ) -> Finder:
-    """Make a finder of parts with a model; arguments and errors as in :func:`partzoo.discover_parts`."""
-    if size is not None and size < 1:
-        raise UsageError(f"size={size} must be at least 1 pixel.")
-    encoder = inference_model(model)
+    """Make a finder that uses a model; arguments and errors as in :func:`partzoo.discover_parts`."""
+    if size is not None:
+        check_size(size)
+    encoder = inference_model(model, device)
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if isinstance(encoder, PartModel):
         return LearnedFinder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
-    method, network = foreground_of(background, encoder)
+    method, network = foreground_of(background, encoder, device)
     settings = Settings(name, size or default_size(encoder), *blend(encoder), method, refine)
     return ClusteredFinder(encoder, settings, network)
 
 
-def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Finder:
-    """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name."""
+def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None) -> Finder:
+    """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name.
+
+    A vocabulary may come from anyone, so the models that it names must be on this machine: none is downloaded.
+    """
     settings = vocabulary.settings
     if model is None and not settings.model:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    encoder = inference_model(settings.model if model is None else model)
+    encoder = inference_model(settings.model, device, local=True) if model is None else inference_model(model, device)
     own = encoder.config.parts if isinstance(encoder, PartModel) else 0
     if len(vocabulary.numbering) != own:
         raise UsageError(
@@ -59,23 +69,43 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None) -> Find
         )
     if isinstance(encoder, PartModel):
         return LearnedFinder(encoder, settings)
-    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder)[1])
+    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, device, local=True)[1])
 
 
-def inference_model(model: str | nn.Module | None) -> Model:
-    """Load the encoder with a name and fold its batch norms for speed; the caller's module is returned unchanged."""
-    encoder = encoder_of(model)
-    return encoder if isinstance(model, nn.Module) else folded(encoder)
+def inference_model(model: str | nn.Module | None, device: Device = None, *, local: bool = False) -> Model:
+    """Load the encoder with a name and fold its batch norms for speed; the caller's module is not folded.
+
+    Either computes in the dtype of its parameters, so that a machine's fastest precision cannot change labels.
+
+    Args:
+        model: name of the encoder, or a module; None uses the bundled default.
+        device: where the model runs, as for :func:`partzoo.load`.
+        local: whether to forbid network requests, because the name is a vocabulary's.
+    """
+    encoder = encoder_of(_here(model, device) if local and isinstance(model, str) else model, device)
+    return exact(encoder if isinstance(model, nn.Module) else folded(encoder))
 
 
-def foreground_of(background: Background, encoder: Model) -> tuple[str, ForegroundModel | None]:
+def _here(name: str, device: Device) -> Model:
+    try:
+        return load(name, device=device, local_files_only=True)
+    except WeightsError as error:
+        raise WeightsError(
+            f"A vocabulary downloads nothing, and its model {name!r} cannot be loaded ({str(error).rstrip('.')}): pass "
+            f"model={name!r} if you trust it."
+        ) from error
+
+
+def foreground_of(
+    background: Background, encoder: Model, device: Device = None, *, local: bool = False
+) -> tuple[str, ForegroundModel | None]:
     """Return the name of a foreground method or model, and the model if it is one.
 
     A released model is cached for the next call. A folder or a file is read every time, since its content may
-    change.
+    change. ``local`` forbids network requests.
     """
     if isinstance(background, ForegroundModel):
-        return "", background
+        return "", exact(placed(background, device))
     if background is None or background is False:
         return "none", None
     name = FOREGROUND if background is True or background == "auto" else background
@@ -86,22 +116,22 @@ def foreground_of(background: Background, encoder: Model) -> tuple[str, Foregrou
             )
         return name, None
     if is_foreground_model(name):
-        return name, _read(name) if Path(name).expanduser().exists() else _released(name)
+        return name, (_read if Path(name).expanduser().exists() else _released)(name, device, local)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
-    raise UsageError(f"Unknown background {name!r}: it is 'auto', None, or one of {known}.")
+    raise UsageError(f"Unknown background {name!r}: it is 'auto' or one of {known}.")
 
 
-def _read(name: str) -> ForegroundModel:
-    return folded(cast("ForegroundModel", load(name)))
+def _read(name: str, device: Device, local: bool) -> ForegroundModel:
+    return exact(folded(cast("ForegroundModel", _here(name, device) if local else load(name, device=device))))
 
 
 @functools.lru_cache(maxsize=2)
-def _released(name: str) -> ForegroundModel:
-    return _read(name)
+def _released(name: str, device: Device, local: bool) -> ForegroundModel:
+    return _read(name, device, local)
 
 
 def is_foreground_model(name: str) -> bool:
-    """Return whether a name, a folder or a file is that of a foreground model."""
+    """Return whether a name refers to a foreground model, or a folder or a file contains one."""
     stored = stored_model(name) if Path(name).expanduser().exists() else None
     try:
         return find(stored[0] if stored else name).family == "foreground"

@@ -1,4 +1,4 @@
-"""The base class of all finders: look at an image, fit a vocabulary, label pixels with it."""
+"""The base class of all finders, which open an image, fit a vocabulary and label pixels with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Looked(Protocol):
 
     Attributes:
         pixels: ``(3, H, W)``, 0..1, at working size.
-        quality: certainty of its foreground, 0..1.
+        quality: certainty of its foreground, or the share of a part model's parts that it has, 0..1.
         mask: given foreground ``(H, W)`` bool at the image's original size, or None.
     """
 
@@ -48,7 +48,7 @@ class Finder(ABC, Generic[Look]):
     ``Look`` is the type of what it keeps of one image, see :class:`Looked`.
 
     Attributes:
-        learned: whether the parts are those of a learned part model, so nothing needs to be clustered.
+        learned: whether the parts come from a learned part model, so that nothing needs to be clustered.
         own: number of parts of a learned part model, otherwise 0.
         classes: number of classes with separate parts, or 0 if all images share the parts.
     """
@@ -63,7 +63,7 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def with_settings(self, **changes: Any) -> Self:
-        """Return a copy of this finder with other settings."""
+        """Return a copy of this finder with different settings."""
 
     @abstractmethod
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
@@ -96,26 +96,26 @@ class Finder(ABC, Generic[Look]):
 
     @abstractmethod
     def masked(self, look: Look, mask: np.ndarray) -> Look:
-        """Return a look at the same image with another foreground ``(H, W)`` bool, without running the model again."""
+        """Return a look at the same image with a different foreground ``(H, W)`` bool, without rerunning the model."""
 
     @abstractmethod
     def kept(self, look: Look) -> Any:
-        """Return what makes the next look at the same image faster, or None."""
+        """Return outputs of the model that make the next look at the same image faster, or None."""
 
     @abstractmethod
-    def sample(self, look: Look, count: int, seed: int = 0) -> Tensor:
+    def sample(self, look: Look, count: int, seed: int) -> Tensor:
         """Return descriptors ``(n, D)`` of about ``count`` cells of the image, to fit a vocabulary to."""
 
     @abstractmethod
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
         """Fit a vocabulary to samples from :meth:`sample`."""
 
     @abstractmethod
     def maps(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
-        """Compute ``(K + 1, h, w)`` maps of background or foreground, and parts, which determine labels and scores."""
+        """Compute maps ``(K + 1, h, w)``, of background or foreground and then of parts, for labels and scores."""
 
     @abstractmethod
-    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         """Divide a single image into parts."""
 
     @abstractmethod
@@ -210,7 +210,7 @@ def checked(k: Any) -> K | None:
         UsageError: k is neither None, "auto" nor a whole number of at least 1.
     """
     if (isinstance(k, str) and k != "auto") or isinstance(k, float):
-        raise UsageError(f"k={k!r} must be a whole number or 'auto'.")
+        raise UsageError(f"k={k!r} must be a whole number, 'auto' or None.")
     if isinstance(k, int) and k < 1:
         raise UsageError(f"k={k} must be at least 1.")
     return k

@@ -1,4 +1,4 @@
-"""Methods that find the foreground: each scores every cell of an image's grid; at least 0.5 means foreground.
+"""Methods that find the foreground by scoring each cell of an image's grid; 0.5 or more means foreground.
 
 To add a method, write a function here under :func:`method`; no other file changes.
 """
@@ -113,7 +113,7 @@ def foreground(name: str, cells: Cells) -> np.ndarray:
 
 @method()
 def boundary(cells: Cells) -> np.ndarray:
-    """Score cells by the prior that objects rarely touch the image's border, from colours alone.
+    """Score cells from their colours alone, assuming that objects rarely touch the image's border.
 
     Source: Zhu, Liang, Wei and Sun, "Saliency optimization from robust background detection", CVPR 2014.
     """
@@ -124,7 +124,7 @@ def boundary(cells: Cells) -> np.ndarray:
 
 @method(objectness=True)
 def objectness(cells: Cells) -> np.ndarray:
-    """Score cells by the encoder's objectness head, smoothed within regions by Zhu's optimization (equation 9)."""
+    """Score cells with the encoder's objectness head, smoothed within regions by Zhu's optimization (equation 9)."""
     assert cells.objectness is not None, "segment() provides it for this method"
     regions = superpixels(cells.lab)
     return object_scores(regions, smoothed_objectness(regions, cells.objectness)[0])
@@ -132,7 +132,7 @@ def objectness(cells: Cells) -> np.ndarray:
 
 @method(features=True)
 def ncut(cells: Cells) -> np.ndarray:
-    """Split the cells into the two groups least linked by their features; the object is the extreme cell's group.
+    """Split the cells into two groups with little similarity; the object is the group with the most extreme cell.
 
     Source: Wang et al., "Self-supervised transformers for unsupervised object discovery using normalized cut"
     (TokenCut), CVPR 2022.
@@ -186,7 +186,7 @@ def boundary_prior(regions: Regions) -> tuple[np.ndarray, float]:
 
 
 def smoothed_objectness(regions: Regions, probability: np.ndarray) -> tuple[np.ndarray, float]:
-    """Smooth probabilities ``(h, w)`` over regions and stretch them to 0..1; return their range before as certainty."""
+    """Smooth probabilities ``(h, w)`` over regions and stretch them to 0..1; their original range is the certainty."""
     objects = regions.mean(probability)
     score = optimize(regions, colour_distance(regions), 1 - objects, objects)
     return spread(score), float(np.ptp(score))
@@ -235,7 +235,7 @@ def superpixels(lab: np.ndarray) -> Regions:
 
 
 def colour_distance(regions: Regions) -> np.ndarray:
-    """Compute the distances ``(n, n)`` of the regions' colours, in sigmas."""
+    """Compute the distances ``(n, n)`` between the regions' colours, in units of the prior's sigma."""
     return pairwise(regions.lab) / SIGMA
 
 
@@ -273,14 +273,14 @@ def _linked(regions: Regions) -> np.ndarray:
 
 
 def group_mean(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Average the values ``(N, D)`` with each label to ``(count, D)``; labels without values get zeros."""
+    """Average the values ``(N, D)`` of each label, to ``(count, D)``; labels without values get zeros."""
     counts = np.bincount(labels, minlength=count)
     sums = np.stack([np.bincount(labels, column, count) for column in values.T], axis=1)
     return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
 
 def pairwise(points: np.ndarray) -> np.ndarray:
-    """Compute the Euclidean distances ``(n, n)``."""
+    """Compute the Euclidean distances ``(n, n)`` between points."""
     squares = (points**2).sum(1)
     return np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
 
@@ -298,7 +298,7 @@ def halved_at(values: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def otsu(values: np.ndarray) -> float:
-    """Return the threshold that leaves the least variance within the two sides (Otsu, 1979)."""
+    """Return the threshold that minimizes the variance of the values on either side of it (Otsu, 1979)."""
     ordered = np.sort(values, axis=None).astype(np.float64)
     if ordered[0] == ordered[-1]:
         return 0.5

@@ -1,4 +1,4 @@
-"""Detection of plain frames around images, whose edge must not be taken for the scene's border."""
+"""Detect plain frames around images, whose edges must not be mistaken for the border of the scene."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of part maps to labels, and the order in which parts are numbered."""
+"""Convert part maps to labels, and number the parts in a fixed order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def argmax(maps: Tensor) -> np.ndarray:
-    """Return the arg-max ``(h, w)`` of ``(K, h, w)`` maps, the first of equals; much faster than Tensor.argmax."""
+    """Return the arg-max ``(h, w)`` of ``(K, h, w)`` maps, the lowest if equal; much faster than Tensor.argmax."""
     best, winner = maps[0].clone(), np.zeros(maps.shape[1:], np.uint16)
     for number, each in enumerate(maps[1:], 1):
         winner[(each > best).numpy()] = number
@@ -17,7 +17,7 @@ def argmax(maps: Tensor) -> np.ndarray:
 
 
 def argmax_inside(maps: Tensor) -> np.ndarray:
-    """Return labels from the foreground's score and the parts' shares: background below 0.5, whatever the shares."""
+    """Return labels from the foreground's score and the parts' shares: background wherever the score is below 0.5."""
     if len(maps) == 1:
         return np.zeros(maps.shape[1:], np.uint16)
     return np.where((maps[0] >= 0.5).numpy(), argmax(maps[1:]) + 1, 0)

@@ -1,4 +1,4 @@
-"""A finder that uses the parts of a learned part model: all of them, or joined until fewer are left."""
+"""Find parts with a learned part model: use all of its parts, or merge them until fewer are left."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.finder import Finder, K, checked
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.images.opening import OpenedImage
 from partzoo.models.part_model import PartModel
 from partzoo.parts.parts import Parts
@@ -31,7 +31,6 @@ class MatchedImage:
         maps: ``(K + 1, h, w)`` on the model's grid, background first.
         descriptors: ``(K + 1, D)``, background first.
         match: function from a size to the maps at that size, upsampled as in the model.
-        quality: always 1, since the model's background is not a separate step.
         mask: ``(H, W)`` bool foreground given by the caller, or None.
     """
 
@@ -39,8 +38,17 @@ class MatchedImage:
     maps: Tensor
     descriptors: Tensor
     match: Callable[[tuple[int, int] | None], Tensor]
-    quality: float = 1.0
     mask: np.ndarray | None = None
+
+    @property
+    def quality(self) -> float:
+        """Share of the model's parts that the image has, 0..1.
+
+        It is the mean over the parts of each one's highest probability on 2 x 2 cells, and low where the image shows
+        something else than the model was trained on, or shows it in another frame (docs/part-models.md).
+        """
+        height, width = self.maps.shape[1:]
+        return float(avg_pool2d(self.maps[1:], (min(height, 2), min(width, 2)), stride=1).amax((1, 2)).mean())
 
 
 class LearnedFinder(Finder[MatchedImage]):
@@ -64,7 +72,9 @@ class LearnedFinder(Finder[MatchedImage]):
         if k is None or k == "auto":
             return self.own
         if k > self.own:
-            raise UsageError(f"k={k}: this model has {self.own} parts. Use k <= {self.own}, or k=None for all.")
+            raise UsageError(
+                f"k={k}: this model has {counted(self.own, 'part')}. Use k <= {self.own}, or k=None for all."
+            )
         if k < self.own and self.classes:
             raise UsageError(f"k={k}: the parts of several classes cannot be joined. Use k=None for all {self.own}.")
         return k
@@ -108,15 +118,15 @@ class LearnedFinder(Finder[MatchedImage]):
     def kept(self, look: MatchedImage) -> None:
         return None
 
-    def sample(self, look: MatchedImage, count: int, seed: int = 0) -> Tensor:
+    def sample(self, look: MatchedImage, count: int, seed: int) -> Tensor:
         """Return the descriptors ``(K, D)`` of the model's parts in the image."""
         return look.descriptors[1:]
 
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int = 0) -> PartVocabulary:
-        """Return the model's parts, the most similar ones joined until k are left; all parts need no samples."""
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
+        """Return a vocabulary of the model's parts, the most similar ones joined until k are left."""
         return PartVocabulary(torch.empty(0, 0), self.settings, self._numbering(samples, k))
 
-    def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int = 0) -> tuple[Parts, PartVocabulary]:
+    def label_alone(self, image: OpenedImage, look: MatchedImage, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         vocabulary = self.fit([self.sample(look, 0, seed)], k, seed)
         return self.label(image, look, vocabulary), vocabulary
 
@@ -149,8 +159,8 @@ class LearnedFinder(Finder[MatchedImage]):
     def _numbering(self, samples: Sequence[Tensor], k: K) -> tuple[int, ...]:
         """Return, for each of the model's parts, the number (1..k) of the part that it belongs to.
 
-        The two most similar groups are joined until k are left. A group's similarity is that of its mean descriptor,
-        so that a joined part counts as one. Groups are ordered by the first part of each.
+        The two most similar groups are joined until k are left. Groups are compared through their mean descriptors, so
+        that a joined part counts as one. Groups are ordered by the first part of each.
         """
         groups = [[i] for i in range(self.own)]
         if not self.knows(k):
@@ -164,6 +174,6 @@ class LearnedFinder(Finder[MatchedImage]):
 
 
 def _joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
-    """Add up the maps of the model's parts to those of the vocabulary."""
+    """Add up the maps of those of the model's parts that form one part of the vocabulary."""
     groups = torch.tensor([0, *vocabulary.numbering])
     return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)

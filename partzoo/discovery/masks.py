@@ -1,4 +1,4 @@
-"""Masks given by the caller, of one object or several, drawn by hand or by another program."""
+"""Check and prepare foreground masks given by the caller, for one object or several."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from partzoo.errors import ImageError, UsageError
+from partzoo.errors import ImageError, UsageError, counted
 from partzoo.images.decoding import pillow_limit
-from partzoo.images.limits import MAX_PIXELS
+from partzoo.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
 
 HALF = 128  # value from which a pixel of a grey mask is foreground
 
 
 class Masks:
-    """Masks of images by index, opened on demand.
+    """The masks of several images, each opened when it is indexed.
 
     Args:
         source: mask in any form that :func:`open_mask` accepts, a sequence of masks for many images, or None.
@@ -32,7 +32,7 @@ class Masks:
     def __init__(self, source: Any, count: int, single: bool) -> None:
         many = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
         if source is not None and not single and not (many and len(source) == count):
-            raise UsageError(f"mask= must be a sequence of {count} masks, one for each image.")
+            raise UsageError(f"mask= must be a sequence of {counted(count, 'mask')}, one for each image.")
         self._sources: Sequence[Any] = [source] if single else source if many else [None] * count
 
     def objects(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
@@ -52,13 +52,13 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
     Args:
         source: ``(H, W)`` array or tensor, PIL image, or path of an image; or a box ``(left, top, right, bottom)`` in
             pixels. Booleans are one object, as are floats from 0.5 on. Integers are object numbers, except that 8-bit
-            values that reach 255 are a grey mask, with one object from 128 on. Of an image with transparency, the
+            values that reach 255 are a grey mask, with one object from 128 on. If an image has transparency, its
             opacity is the mask.
         size: ``(H, W)`` of the image.
 
     Raises:
         ImageError: the file is missing or is not an image.
-        UsageError: the mask has another size than the image, or is not a mask.
+        UsageError: the mask differs in size from the image, or is not a mask.
     """
     if isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and np.shape(source) == (4,):
         return _box(source, size)

@@ -1,4 +1,4 @@
-"""Connected pieces of a mask."""
+"""Find the connected pieces of a mask."""
 
 from __future__ import annotations
 

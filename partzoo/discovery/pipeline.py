@@ -1,4 +1,4 @@
-"""`discover_parts` and `fit_parts`: each image is opened, viewed, encoded, segmented, described and labelled.
+"""`discover_parts` and `fit_parts`: open, resize, encode, segment, describe and label each image.
 
 Each stage produces a value for the next: ``OpenedImage``, ``View``, ``Encoded`` with its ``Foreground``,
 ``Descriptors``, ``PartVocabulary``, ``Parts``. The first four are one *look* of a finder at one image.
@@ -19,10 +19,11 @@ from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary
-from partzoo.errors import ImageError, PartzooError, UsageError
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.errors import ImageError, PartzooError, UsageError, counted
 from partzoo.images.opening import OpenedImage, open_images
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.parts.parts import Parts
+from partzoo.system.device import Device
 
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # largest numbers of images and of cells that a vocabulary is fitted on
 KEPT_BYTES = 2**27  # memory for network outputs that are kept from fitting to labelling
@@ -44,6 +45,7 @@ def discover_parts(
     size: int | None = None,
     refine: bool = True,
     seed: int = 0,
+    device: Device = None,
     batch_size: int = 8,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -51,7 +53,8 @@ def discover_parts(
 ) -> Parts | list[Parts]:
     """Find the parts of the objects in images.
 
-    A single image is divided by itself. Many images share one vocabulary: part 3 is the same part in all of them.
+    A single image is divided independently of all others. Many images share one vocabulary: part 3 is the same part in
+    all of them.
 
     Args:
         images: one image or many, in any form that :func:`partzoo.images.opening.open_images` accepts: path, URL, PIL
@@ -75,6 +78,7 @@ def discover_parts(
             longer.
         refine: whether to align the parts with the image's edges.
         seed: random seed of the clustering.
+        device: where the models run, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
         batch_size: number of images to read ahead, which bounds memory. Each goes through the model separately:
             batches bring no speed on a CPU, and this way labels cannot depend on them.
         progress: function that is called with the number of labelled images and the total.
@@ -87,11 +91,15 @@ def discover_parts(
     Raises:
         ImageError: an image cannot be read. The first one ends the call, and nothing is returned for the others; the
             command line skips such images, and so can a loop over images with a vocabulary.
-        UsageError: an argument is invalid: k = 0, more parts than pixels, an unknown background, or a missing class.
+        UsageError: an argument is invalid: k = 0, more parts than pixels, an unknown background, a missing class, a
+            model that is not an encoder of images, or a device that this machine does not have.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     check_vocabulary(vocabulary, k)
-    finder = make_finder(model, background, size, refine) if vocabulary is None else finder_of(vocabulary, model)
+    if vocabulary is None:
+        finder = make_finder(model, background, size, refine, device)
+    else:
+        finder = finder_of(vocabulary, model, device)
     categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
     if single and vocabulary is None:
         k = finder.asked(k, alone=True)
@@ -117,6 +125,7 @@ def fit_parts(
     size: int | None = None,
     refine: bool = True,
     seed: int = 0,
+    device: Device = None,
     batch_size: int = 8,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -126,13 +135,13 @@ def fit_parts(
 
     It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
     Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
-    fitted cells of several images, before refinement. A learned part model needs no fitting:
-    its vocabulary is all its parts, whatever the images; only which parts a smaller k joins depends on the images.
+    fitted cells of several images, before refinement. A learned part model needs no fitting: its vocabulary consists of
+    all its parts. Only if k is smaller do the images matter: they decide which parts are joined.
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
-    finder = make_finder(model, background, size, refine)
+    finder = make_finder(model, background, size, refine, device)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):
         return fitted_alone(finder, opened[0], k, seed, masks)
@@ -146,11 +155,13 @@ def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> 
         UsageError: k is given and is not the vocabulary's number of parts.
     """
     if vocabulary is not None and k not in (None, vocabulary.k):
-        raise UsageError(f"k={k}: the vocabulary has {vocabulary.k} parts. Leave k out, or fit another vocabulary.")
+        raise UsageError(
+            f"k={k}: the vocabulary has {counted(vocabulary.k, 'part')}. Leave k out, or fit another vocabulary."
+        )
 
 
 class Kept:
-    """Cache of the networks' outputs by image index, so that labelling need not run the networks again.
+    """A cache of network outputs for each image, so that labelling need not run the networks again.
 
     It takes at most ``KEPT_BYTES`` of memory, however many images there are; the networks run twice on the others.
     """
@@ -214,7 +225,7 @@ def divided(
     k: int | Literal["auto"],
     seed: int,
 ) -> Parts:
-    """Divide one image by itself, or each of its objects separately."""
+    """Divide one image independently of all others, or each of its objects separately."""
     look = finder.look(image, category, mask=None if objects is None else objects > 0)
     numbers = [] if objects is None else np.unique(objects[objects > 0]).tolist()
     if len(numbers) < 2:
@@ -286,14 +297,14 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finde
         raise UsageError("classes= is for a part model with parts for several classes, which this is not: omit it.")
     numbers = np.asarray(classes)
     if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)):
-        raise UsageError(f"classes={classes!r} must be one whole number, or one for each of the {count} images.")
+        raise UsageError(f"classes={classes!r} must be one whole number, or one for each image ({count}).")
     return np.broadcast_to(numbers, count).tolist()
 
 
 def fitted_alone(
     finder: Finder, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
 ) -> PartVocabulary:
-    """Fit the vocabulary of one image divided by itself; arguments as in :func:`fitted`."""
+    """Fit a vocabulary to a single image; arguments as in :func:`fitted`."""
     look = finder.look(image, mask=masks.foreground(0, image.size))
     if kept is not None:
         kept.add(0, finder.kept(look))

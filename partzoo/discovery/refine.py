@@ -1,4 +1,4 @@
-"""Refinement of coarse maps along the image's edges, to maps and labels at the image's size."""
+"""Upsample coarse maps to the image's size, so that they follow the image's edges."""
 
 from __future__ import annotations
 

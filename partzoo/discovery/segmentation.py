@@ -1,4 +1,4 @@
-"""Segmentation of one image's foreground, by a foreground model or by a method without one, and its certainty."""
+"""Segment the foreground of an image and say how certain it is, with a foreground model or another method."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Foreground:
 
     Attributes:
         score: ``(h, w)`` float32, 0..1; at least 0.5 means foreground.
-        quality: certainty of the foreground, 0..1, see :func:`certainty`.
+        quality: certainty of the foreground, 0..1, see :func:`certainty` and :func:`plausibility`.
     """
 
     score: Tensor
@@ -69,9 +69,9 @@ def segment(
     inside = within_frame(view.pixels, lcm(model.preprocess.multiple, CELL))
     rows, columns = (slice(s.start // CELL, s.stop // CELL) for s in inside)
     cells = _cells(method, model, maps, lab, inside, view.pixels.shape[1:])
-    score = torch.zeros(size)
-    score[rows, columns] = torch.from_numpy(foreground(method, cells))
-    return Foreground(score, certainty(score))
+    score, found = torch.zeros(size), torch.from_numpy(foreground(method, cells))
+    score[rows, columns] = found
+    return Foreground(score, 1.0 if method == "none" else plausibility(found))
 
 
 def without_crumbs(score: Tensor) -> Tensor:
@@ -79,11 +79,17 @@ def without_crumbs(score: Tensor) -> Tensor:
 
     On dev splits this changes the mean IoU by -0.04 to +0.27 points (docs/discovery.md).
     """
-    pieces = connected_pieces((score >= 0.5).numpy())
+    inside = score >= 0.5
+    areas = piece_areas(inside)
+    return torch.where(inside & (areas < CRUMB * areas.max()), 1 - score, score)
+
+
+def piece_areas(inside: Tensor) -> Tensor:
+    """Return the area, in cells, of the connected piece that each cell of ``(h, w)`` bool belongs to; 0 outside."""
+    pieces = connected_pieces(inside.numpy())
     areas = np.bincount(pieces.ravel())
     areas[0] = 0
-    crumb = (pieces > 0) & (areas[pieces] < CRUMB * areas.max())
-    return torch.where(torch.from_numpy(crumb), 1 - score, score)
+    return torch.from_numpy(areas[pieces])
 
 
 def given(mask: np.ndarray, pixels: Tensor) -> Foreground:
@@ -99,12 +105,38 @@ def given(mask: np.ndarray, pixels: Tensor) -> Foreground:
 def certainty(score: Tensor) -> float:
     """Compute the certainty of a foreground, 0..1: its expected IoU if its probabilities are correct.
 
-    It is the sum of the probabilities inside over the area inside plus the sum of the probabilities outside.
+    It is the sum of the probabilities inside, divided by the area inside plus the sum of the probabilities outside.
     """
     inside = score >= 0.5
     if not inside.any():
         return 0.0
     return float(score[inside].sum() / (inside.sum() + score[~inside].sum()))
+
+
+def plausibility(score: Tensor) -> float:
+    """Estimate how plausible a foreground by a method without learned probabilities is, 0..1.
+
+    Its :func:`certainty` alone hardly ranks the failures of such methods. It is the geometric mean of that, of the
+    :func:`separation`, and of the two shares in :func:`wholeness` (docs/discovery.md).
+    """
+    return (certainty(score) * separation(score) * wholeness(score)) ** 0.25
+
+
+def separation(score: Tensor) -> float:
+    """Return the mean score inside a foreground minus the mean score outside, 0..1."""
+    inside = score >= 0.5
+    return float(score[inside].mean() - score[~inside].mean()) if inside.any() and not inside.all() else 0.0
+
+
+def wholeness(score: Tensor) -> float:
+    """Measure how much a foreground is like one object within the image, 0..1.
+
+    It is the share of the foreground that lies in its largest connected piece, times the share of the image's border
+    that is background.
+    """
+    inside = score >= 0.5
+    border = torch.cat([inside[0], inside[-1], inside[1:-1, 0], inside[1:-1, -1]]).float().mean()
+    return float(piece_areas(inside).max() / inside.sum().clamp(min=1) * (1 - border))
 
 
 def at_least_something(found: Tensor) -> Tensor:

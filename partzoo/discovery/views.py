@@ -1,4 +1,4 @@
-"""An image at its working size, as pixels and as the normalized input of a model."""
+"""An image resized for a model, as pixels and as the normalized tensor that the model takes."""
 
 from __future__ import annotations
 

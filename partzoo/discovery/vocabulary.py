@@ -1,4 +1,4 @@
-"""`PartVocabulary`: the appearance of parts, which can be saved so that part 3 stays the same part in later images."""
+"""`PartVocabulary`: saved part appearances, so that part 3 means the same part in later images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import begin_of, stand_in
-from partzoo.weights.tensors import save_tensors
+from partzoo.files import parse_json
+from partzoo.limits import MAX_PARTS, check_parts, check_size
+from partzoo.settings import checked, types_of
+from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
+FIX = "save the vocabulary again"
 
 
 @dataclass(frozen=True)
@@ -80,38 +82,56 @@ class PartVocabulary:
         except OSError as error:
             raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
+    def _check(self) -> None:
+        """Check the values read from a file, since anyone may have written it.
+
+        Raises:
+            ValueError: a value is out of range, or values do not fit together.
+        """
+        check_size(self.settings.size)
+        check_parts(self.k)
+        if self.centres.ndim != 2 or not self.centres.is_floating_point() or not self.centres.isfinite().all():
+            raise ValueError("its centres are not a table of finite numbers")
+        if any(not 1 <= part <= MAX_PARTS for part in self.numbering) or len(self.numbering) > MAX_PARTS:
+            raise ValueError("its numbering is not of parts")
+        if not all(abs(layer) <= 256 for layer in self.settings.layers):
+            raise ValueError("its layers are out of range")
+        blocks = 0 if self.numbering else len(self.settings.layers) + 2
+        if len(self.settings.weights) != blocks or not all(0 <= weight <= 1 for weight in self.settings.weights):
+            raise ValueError("its weights are not one share for each layer, colour and position")
+
     @classmethod
     def load(cls, path: str | os.PathLike) -> PartVocabulary:
         """Read a file written by :meth:`save`.
 
         Raises:
-            WeightsError: the file is missing, damaged, not a vocabulary, or of another version of partzoo.
+            WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
         """
         path = Path(path).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                _check_version(path, metadata.get("format", ""))
-                settings = json.loads(metadata["settings"])
-                known = {field.name for field in dataclasses.fields(Settings)}
-                if unknown := settings.keys() - known:
-                    raise WeightsError(
-                        f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
-                        "it was written by a newer version. Upgrade partzoo."
-                    )
-                for name in ("layers", "weights"):
-                    settings[name] = tuple(settings[name])
-                return cls(file.get_tensor("centres"), Settings(**settings), tuple(json.loads(metadata["numbering"])))
-        except FileNotFoundError:
-            raise WeightsError(f"No such file: {str(path)!r}. Check the path.") from None
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            reason = stand_in(begin_of(path)) if path.is_file() else None
-            reason = reason or f"is damaged ({error}): save the vocabulary again"
-            raise WeightsError(f"{str(path)!r} {reason}.") from None
+            _check_version(path, read_metadata(path, fix=FIX).get("format", ""))
+            tensors, metadata = read_tensors(path, fix=FIX)
+            settings = parse_json(metadata["settings"])
+            known = {field.name for field in dataclasses.fields(Settings)}
+            if unknown := settings.keys() - known:
+                raise WeightsError(
+                    f"{str(path)!r} has settings that this partzoo does not know ({', '.join(sorted(unknown))}): "
+                    "it was written by a newer version. Upgrade partzoo."
+                )
+            types = types_of(Settings)
+            settings = {name: checked(name, value, types[name]) for name, value in settings.items()}
+            numbering = checked("numbering", parse_json(metadata["numbering"]), tuple[int, ...])
+            vocabulary = cls(tensors["centres"], Settings(**settings), numbering)
+            vocabulary._check()
+            return vocabulary
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{str(path)!r} is damaged ({str(error).rstrip('.')}): {FIX}.") from None
 
 
 def _check_version(path: Path, written: str) -> None:
-    """Refuse files of other formats and versions, with a separate message for each."""
+    """Refuse files that are no vocabulary or have an unknown version, with a separate message for each."""
     number = written.removeprefix(FORMAT)
     if not written.startswith(FORMAT) or not number.isdecimal():
         raise WeightsError(f"{str(path)!r} holds no part vocabulary: pass a file written by PartVocabulary.save.")

@@ -1,1 +1,1 @@
-"""Evaluation of parts and features: metrics on arrays, probes, and the protocols that apply them to data."""
+"""Evaluate parts and features: metrics on arrays, probes, and protocols that apply them to data sets."""

@@ -1,4 +1,4 @@
-"""Confidence intervals of figures by resampling groups of similar images, such as the images of one person."""
+"""Compute confidence intervals by resampling groups of similar images, such as all images of one person."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def interval(values: np.ndarray) -> list[float]:
 
 
 def table_interval(tables: Mapping[int, Contingency], figure: Callable[[Contingency], float]) -> list[float]:
-    """Compute the interval of a figure of the groups' added tables.
+    """Compute the confidence interval of a figure that is a function of the groups' summed tables.
 
     Args:
         tables: contingency table of each group.
@@ -38,7 +38,7 @@ def table_interval(tables: Mapping[int, Contingency], figure: Callable[[Continge
 
 
 def mean_interval(values: np.ndarray, groups: np.ndarray) -> list[float]:
-    """Compute the interval of the mean of values ``(N, ...)`` with row groups ``(N,)``; NaN values are ignored."""
+    """Compute the confidence interval of the mean of values ``(N, ...)`` in groups ``(N,)``; NaN values are ignored."""
     _, group = np.unique(groups, return_inverse=True)
     rows = values.reshape(len(values), -1)
     sums = np.bincount(group, np.nansum(rows, axis=1))

@@ -1,4 +1,4 @@
-"""Record of what an evaluation has skipped."""
+"""Record what an evaluation skips."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Failed:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """List what the block warns about: skipped images, and annotations that readers skip.
+        """List what is skipped inside the block: images, and annotations that readers skip with a warning.
 
         Warnings about items that are already listed are not shown again. Warnings come from all threads of the process,
         so only one evaluation can run at a time.

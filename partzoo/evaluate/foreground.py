@@ -1,4 +1,4 @@
-"""Agreement of a foreground with masks: accuracy, IoU, maximal F, mean absolute error, boundary F."""
+"""Compare predicted foregrounds with true masks: accuracy, IoU, maximal F, mean absolute error, boundary F."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def foreground_figures(
     progress: ProgressCallback | None = None,
     pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Measure a foreground on a protocol's images, each at its original size.
+    """Compare predicted foregrounds with the masks of a protocol's images, each at its original size.
 
     Args:
         scorer: function that scores an image's pixels; at least 0.5 means foreground.
@@ -75,7 +75,7 @@ def foreground_figures(
 
 
 def finder_scorer(finder: Finder) -> Scorer:
-    """Return a function that scores pixels by a finder's foreground, along the image's edges, with its quality."""
+    """Return a function that computes a finder's foreground, refined along the image's edges, and its quality."""
 
     def score(pixels: np.ndarray) -> tuple[np.ndarray, float]:
         look = finder.look(OpenedImage(pixels))
@@ -85,7 +85,7 @@ def finder_scorer(finder: Finder) -> Scorer:
 
 
 def box_scorer(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Score a centred box of two thirds of each side as foreground: a floor that ignores the image."""
+    """Score a centred box, two thirds as wide and high as the image, as foreground: a floor for comparison."""
     score = np.zeros(pixels.shape[:2], np.float32)
     rows, columns = (slice(round(n * (1 - BOX_SHARE) / 2), round(n * (1 + BOX_SHARE) / 2)) for n in pixels.shape[:2])
     score[rows, columns] = 1
@@ -94,13 +94,13 @@ def box_scorer(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 
 @dataclass
 class ForegroundTally:
-    """Accumulator of foreground figures, image by image.
+    """Foreground figures, updated image by image.
 
     - ``accuracy``, ``iou`` and ``boundary_f`` for the score cut at 0.5, and ``mae`` for the score itself: means over
       images.
-    - ``max_f``: F with beta squared 0.3, mean over images at the one of 255 thresholds that is best for the set
-      (TokenCut's code); ``max_f_each``: each image at its best threshold; ``max_f_selfmask``: as ``max_f`` with beta
-      squared 0.09, which the code of SelfMask and FOUND reports as maximal F.
+    - ``max_f``: the F-measure with beta² = 0.3, averaged over images, at the one of 255 thresholds that is best for the
+      whole set (TokenCut's code); ``max_f_each``: each image at its best threshold; ``max_f_selfmask``: as ``max_f``
+      with beta² = 0.09, which the code of SelfMask and FOUND reports as maximal F.
     - ``failures``: share of images with an IoU below 0.5; ``failure_auroc``: how well a low quality predicts failures,
       if there are any.
 
@@ -159,7 +159,7 @@ def f_measure(precision: np.ndarray, recall: np.ndarray, beta_squared: float = B
 
 
 def boundary_f(true: np.ndarray, found: np.ndarray) -> float:
-    """Compute the harmonic mean of the shares of each outline that are near the other; 1 if neither has an outline."""
+    """Compare two masks' outlines: the harmonic mean of the shares near the other outline; 1 if neither has one."""
     radius = max(round(TOLERANCE * float(np.hypot(*true.shape))), 1)
     outlines = [_outline(mask) for mask in (true, found)]
     if not any(outline.any() for outline in outlines):

@@ -1,4 +1,4 @@
-"""Measurement of a model by a protocol of foregrounds."""
+"""Evaluate a model under a foreground protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from partzoo.skipping import PassOver
 
 
 class ForegroundMeasurement(Measurement):
-    """A measurement of the foreground that a foreground model, an encoder with a method, or a floor finds."""
+    """An evaluation of the foregrounds that a foreground model, an encoder with a method, or a floor finds."""
 
     OPTIONS = ("background", "size", "refine")
 
@@ -53,8 +53,8 @@ def _scorer(request: Request) -> tuple[str, Scorer, dict[str, str]]:
     if request.model == BOX:
         return "", box_scorer, {}
     if is_foreground_model(request.model):
-        weights = digest(load(request.model, dtype="float32"))
-        network = cast(ForegroundModel, folded(load(request.model)))
+        weights = digest(load(request.model, device="cpu", dtype="float32"))
+        network = cast(ForegroundModel, folded(load(request.model, device=request.device, dtype="float32")))
         return weights, model_scorer(network, request.size, request.refine), {}
     finder = requested_finder(request)
     weights = digest(finder.model)

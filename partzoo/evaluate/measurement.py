@@ -1,4 +1,4 @@
-"""The interface of all kinds of protocols to ``partzoo eval``: their options, and how they measure a model."""
+"""The interface between ``partzoo eval`` and each kind of protocol: its options, and how it evaluates a model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from partzoo.errors import UsageError
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import PassOver
+from partzoo.system.device import Device
+from partzoo.weights.tensors import stored_bytes
 
 Run = dict[str, Any]  # with keys "k", "seed", "metrics" and, for figures with bounds, "intervals"
 
@@ -39,10 +40,11 @@ class Request:
     patches: Sequence[int] | None = None
     augment: bool = False
     limit: int | None = None
+    device: Device = None
 
 
 class Measurement(ABC):
-    """A measurement of one model by one protocol.
+    """An evaluation of one model under one protocol.
 
     A subclass loads the model in its constructor, so that a record of the same weights and settings can be recognized
     before anything is measured.
@@ -81,7 +83,7 @@ class Measurement(ABC):
 
     @abstractmethod
     def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
-        """Return the runs of a record, and the number of images that were reported on.
+        """Evaluate the model; return the figures of every run, for the record, and the number of images.
 
         Args:
             progress: function that is called with the name of the work, the amount done, and the total.
@@ -94,5 +96,5 @@ def digest(model: nn.Module) -> str:
     total = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        total.update(stored_bytes(value))
     return total.hexdigest()

@@ -1,4 +1,4 @@
-"""Metrics of part labels: agreement of labellings (NMI, ARI, kappa), foreground IoU, and how often parts occur.
+"""Compare part labels with true labels: NMI, ARI, kappa, foreground IoU, and how often parts occur.
 
 All of them accumulate image by image, in constant memory. The figures with background and the FG- figures differ in
 their predictions: the former use the label map as it is (0 is a cluster like any other), the latter use
@@ -129,7 +129,7 @@ class Contingency:
 
 
 class ForegroundIoU:
-    """Accumulator of the intersection over union of true and predicted foreground, averaged over images."""
+    """The intersection over union of true and predicted foreground, averaged over images and updated batch by batch."""
 
     def __init__(self) -> None:
         self.total, self.images = 0.0, 0
@@ -156,7 +156,7 @@ class ForegroundIoU:
 
 
 class Presence:
-    """Accumulator of the share of images in which each part occurs.
+    """The share of images in which each part occurs, updated batch by batch.
 
     Args:
         k: number of parts.
@@ -183,7 +183,7 @@ class Presence:
 
 
 def stability(labellings: Sequence[Iterable[ArrayLike]], k: int) -> tuple[float, float]:
-    """Compute how similar the labellings of several seeds are: mean NMI and mean ARI over all pairs of seeds.
+    """Compute how similar the labellings from several seeds are: mean NMI and mean ARI over all pairs of seeds.
 
     Each pair's pixels are pooled over the images; background is a label like any other. The numbering of parts may
     differ.
@@ -232,7 +232,7 @@ def foreground_labels(scores: ArrayLike, axis: int = 0) -> np.ndarray:
 
 
 def labels_by_class(labels: ArrayLike, categories: ArrayLike, k: int, *, collide: bool = False) -> np.ndarray:
-    """Make part labels distinct across classes: part p of class c becomes c k + p; background stays 0.
+    """Make part labels distinct across classes: part ``p`` of class ``c`` becomes ``c * k + p``; background stays 0.
 
     Args:
         labels: ``(N, ...)`` integers 0..k.

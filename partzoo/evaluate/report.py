@@ -1,4 +1,4 @@
-"""Results: a JSON record for each model, a long CSV for each protocol, and Markdown tables.
+"""Write results: a JSON record for each model, a long CSV for each protocol, and Markdown tables.
 
 A record holds every run of one model under one setting::
 
@@ -47,8 +47,8 @@ class Row:
         metric: name of the figure.
         mean: mean over seeds, to six significant digits.
         std: sample standard deviation over seeds; None for a single value.
-        low, high: bounds that contain 95 of 100 draws of other groups of images, means over seeds; None if there are
-            no bounds.
+        low, high: bounds that contain the figure in 95 of 100 resamplings of the groups of images, means over seeds;
+            None if there are no bounds.
         seeds: number of seeds; 1 for a figure without a seed, or over all seeds together.
         images: number of images that the figure was measured on.
         command: command that measured the figure.
@@ -81,7 +81,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Return the figures of one protocol's records: models by name, floors last, K ascending.
 
     Raises:
-        UsageError: the records have another format, more than one protocol or split, or a model twice.
+        UsageError: the records have a different format, more than one protocol or split, or a model twice.
     """
     records = sorted(records, key=lambda r: (r.get("model") in FLOORS, r.get("model"), r.get("setting")))
     for record in records:
@@ -137,10 +137,10 @@ def read_csv(path: str | Path) -> list[Row]:
 def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = False) -> str:
     """Make a Markdown table: a line for each K, model and setting, floors last within a K, mean ± standard deviation.
 
-    The best value of each K, floors included, is bold, and so are all that print the same. A metric with a floor of its
-    own, which has the prefix ``constant_`` or ``random_``, shows it in brackets. Columns without content (K where there
-    are no parts, settings where all are the default) are left out. If images or annotations were skipped, their number
-    follows the model's name.
+    The best value of each K, floors included, is bold, and so are all values that look the same when rounded. A metric
+    whose floor was measured under the same name with the prefix ``constant_`` or ``random_`` shows it in brackets.
+    Columns without content (K where there are no parts, settings where all are the default) are left out. If images or
+    annotations were skipped, their number follows the model's name.
 
     Args:
         figures: rows of one protocol; those without any of the metrics are left out.

@@ -1,4 +1,4 @@
-"""Reproduction cards: a paper's figure beside ours for every released weight, with the gap, the command and reasons."""
+"""Reproduction cards, which set a paper's figure beside ours for every released weight and explain the gap."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def measured() -> set[str]:
 
 
 def own_figures(record: WeightRecord) -> dict[str, Any]:
-    """Return a record's figures by name, without those that are floors of others."""
+    """Return a record's figures by name, leaving out floors."""
     return {
         each["name"]: each["value"]
         for each in record.metrics
@@ -41,7 +41,7 @@ def own_figures(record: WeightRecord) -> dict[str, Any]:
 
 
 def cards(records: Mapping[str, WeightRecord], results: Results, written: Mapping[str, Any]) -> str:
-    """Write a Markdown section for every weight; without a card, it shows the record's figures and no comparison.
+    """Write a Markdown section for all released weights; those without a card show figures without a comparison.
 
     Args:
         records: records of the manifest, by name.
@@ -49,7 +49,7 @@ def cards(records: Mapping[str, WeightRecord], results: Results, written: Mappin
         written: result of :func:`notes`, which must have entries for no other weights.
 
     Raises:
-        UsageError: a card has no weight, or a figure that a card needs is missing.
+        UsageError: a card names unknown weights, or a figure that a card needs is missing.
     """
     cards = written["weights"]
     if strange := [name for name in cards if name not in records]:
@@ -60,7 +60,7 @@ def cards(records: Mapping[str, WeightRecord], results: Results, written: Mappin
 
 
 def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
-    """Make a table of our figures on faces68 beside the papers' figures on their data.
+    """Make a table that compares our figures on faces68 with the papers' figures on their data.
 
     Args:
         results, written: as in :func:`cards`.
@@ -81,7 +81,7 @@ def faces(results: Results, written: Mapping[str, Any], k: int = 8) -> str:
 
 
 def _plain(record: WeightRecord) -> dict[str, Any]:
-    """Make the card of a weight that has none in the notes."""
+    """Make the card for weights that the notes do not mention."""
     figures = [{"from": "manifest", "metric": name} for name in own_figures(record)]
     return {"paper": "", "setup": "", "why": "", "figures": figures}
 
@@ -109,7 +109,7 @@ def _card(record: WeightRecord, card: Mapping[str, Any], results: Results) -> st
 
 
 def _compared(record: WeightRecord, asked: Mapping[str, Any], results: Results) -> tuple[list[str], str]:
-    """Return one figure's cells, in the order of ``HEAD``, and the command that measured ours."""
+    """Return the table cells for one figure, in the order of ``HEAD``, and the command that measured ours."""
     metric, protocol, k = asked["metric"], asked["from"], asked.get("k")
     if protocol == "manifest":
         found = {each["name"]: each for each in record.metrics}

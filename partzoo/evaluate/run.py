@@ -1,4 +1,4 @@
-"""``evaluate`` applies a protocol and its data to a model and returns a record of figures."""
+"""``evaluate`` runs a protocol on a model and returns a record of the figures."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProto
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
 from partzoo.features import DEFAULT_MODEL
-from partzoo.files import check_version, write_aside
+from partzoo.files import check_version, parse_json, write_aside
 from partzoo.locks import locked
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import warn_of
+from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
 from partzoo.weights.manifest import WeightRecord, manifest
@@ -58,10 +59,11 @@ def evaluate(
     augment: bool = False,
     limit: int | None = None,
     strict: bool = False,
+    device: Device = None,
     out: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
-    """Measure a model by a protocol.
+    """Evaluate a model under a protocol and return a record of the figures.
 
     An image or an annotation that cannot be used is skipped, named in a warning, and listed under ``failed`` in the
     record. The figures are those of the others.
@@ -72,17 +74,19 @@ def evaluate(
         protocol: a name from :func:`partzoo.evaluate.protocols.names`.
         data: the folder with the protocol's data.
         k: numbers of parts to look for; None among them means the number that a learned part model has. The default is
-            4, 8 and 16; for a learned part model, its number and those of 4, 8 and 16 below it. Part protocols only.
-        seeds: number of random seeds, 0..seeds-1, of the clustering, of a probe's training, or of PART's positions.
+            4, 8 and 16; for a learned part model, the number that it has and whichever of 4, 8 and 16 are smaller. Part
+            protocols only.
+        seeds: number of random seeds, 0..seeds-1, for the clustering, a probe's training, or PART's positions.
         split: split to report on instead of the protocol's.
         background, size, refine: as in :func:`partzoo.discover_parts`. With ``refine=False`` the maps of a learned part
             model are used unchanged at the protocol's size, as the papers measure them. Part protocols only.
         rotate: angle in degrees, counter-clockwise, by which the reported images are rotated. Part protocols only.
-        patches: numbers n: a model of Spatial Reasoning is probed on the image and n of its patches, for each n
-            (:func:`partzoo.evaluate.probes.patches.patch_figures`). Protocols of classes only.
-        augment: whether to train these probes on augmented images, drawn anew in every epoch.
+        patches: numbers n: a Spatial Reasoning model is probed on the image and n of its patches, for each n
+            (:func:`partzoo.evaluate.probes.patches.patch_figures`). Classification protocols only.
+        augment: whether to train these probes on augmented images, with new augmentations in every epoch.
         limit: use at most this many images of each split, for a quick trial.
         strict: whether to stop at the first image or annotation that cannot be used.
+        device: where the model runs, as for :func:`partzoo.load`.
         out: JSON file of the record. If it already holds the same evaluation, in which nothing was skipped, that record
             is returned. No file with other content is replaced.
         progress: function that is called with the name of the work, the amount done, and the total.
@@ -93,15 +97,16 @@ def evaluate(
         ``k``, ``seed`` (None for figures over all seeds) and ``metrics``.
 
     Raises:
-        UsageError: the protocol is unknown, does not have an option, or its data is missing; or ``out`` holds anything
-            but a record of the same evaluation.
+        UsageError: the protocol is unknown or does not have an option, the model does not have ``k`` parts, the data
+            is missing, this machine does not have the device, or ``out`` holds anything but a record of the same
+            evaluation.
         ImageError: none of the images can be used, or ``strict`` is set and one cannot.
     """
     rules, kind = get(protocol), measurement_of(protocol)
     if seeds < 1:
         raise UsageError(f"seeds={seeds}, but at least 1 is needed.")
     request = Request(
-        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit
+        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit, device
     )
     kind.check(request)
     made = kind(rules, request)
@@ -150,14 +155,14 @@ def evaluate_all(
     progress: ProgressCallback | None = None,
     **options: Any,
 ) -> tuple[Path, list[str]]:
-    """Evaluate every released weight and every floor by a protocol, and write ``<protocol>.csv``.
+    """Evaluate all released weights and all floors under a protocol, and write ``<protocol>.csv``.
 
     A model whose weights are missing or damaged is skipped and named in a warning.
 
     Args:
         protocol, data: as in :func:`evaluate`.
         out: folder for the CSV; the records are in its subfolder ``eval/<protocol>/``, and existing records are kept.
-        k: numbers of parts, as in :func:`evaluate`; each model gets those that it has.
+        k: numbers of parts, as in :func:`evaluate`; each model is evaluated with those that it supports.
         strict: whether to stop at the first model, image or annotation that cannot be used.
         progress: as in :func:`evaluate`; the text begins with the model.
         **options: other arguments of :func:`evaluate`.
@@ -199,11 +204,12 @@ def evaluate_all(
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the models and settings of ``partzoo eval --all``: floors, and the weights recorded as ``measured``.
+    """Return the models and settings for ``partzoo eval --all``: floors, and the weights recorded as ``measured``.
 
-    The default model of ``discover_parts`` and the floor of colour and position are included with every foreground
-    method that does not depend on the encoder. Protocols of foregrounds also measure encoders with an objectness head.
-    Models with parts for each class are left out of protocols of parts: they only know their classes.
+    The default model of ``discover_parts`` and the floor that uses only colour and position are included with every
+    foreground method that does not depend on the encoder. Foreground protocols also measure encoders with an objectness
+    head. Models with parts for each class are left out of part protocols, because they only know the classes that they
+    were trained on.
     """
     records = [each for each in manifest().values() if each.measured]
     networks = [each for each in records if find(each.architecture).family == "foreground"]
@@ -245,7 +251,7 @@ def _has_head(record: WeightRecord) -> bool:
 
 
 def measurement_of(protocol: str) -> type[Measurement]:
-    """Return the class that measures a model by a protocol.
+    """Return the class that evaluates models under a protocol.
 
     Raises:
         UsageError: the protocol is unknown, or its models must be finetuned first.
@@ -260,7 +266,7 @@ def measurement_of(protocol: str) -> type[Measurement]:
 
 
 def _can_give(model: str, k: int | None) -> bool:
-    """Return whether a released model or a floor can find k parts; None is the number that it has learned."""
+    """Return whether a released model or a floor can find k parts; None stands for the number that it has learned."""
     record = manifest().get(model)
     known = record.config.get("parts") if record else None
     return k is not None if known is None else k is None or k <= known
@@ -284,21 +290,21 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
         UsageError: the file holds anything but a record of the same evaluation.
     """
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_text(encoding="utf-8"))
         written = record.get("format")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.") from error
-    check_version(written, FORMAT, f"-o {file}", UsageError)
+        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.") from error
+    check_version(written, FORMAT, f"out={file}", UsageError)
     if "runs" not in record:
-        raise UsageError(f"-o {file} exists and is not a record of an evaluation. Choose another file.")
+        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.")
     stored = json.loads(json.dumps(identity))
     if changes := [
         f"{key} was {record.get(key)!r}, is {value!r}" for key, value in stored.items() if record.get(key) != value
     ]:
         raise UsageError(
-            f"-o {file} holds the record of another evaluation ({', '.join(changes)}). Choose another file, or delete "
+            f"out={file} holds the record of another evaluation ({', '.join(changes)}). Choose another file, or delete "
             "this one."
         )
     return None if record.get("failed") else record

@@ -1,1 +1,1 @@
-"""Reading of images from any source, and their preprocessing for models."""
+"""Read images from any source, and preprocess them for models."""

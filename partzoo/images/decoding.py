@@ -1,4 +1,4 @@
-"""Decoding of encoded bytes, PIL images and arrays to ``(H, W, 3)`` uint8, upright.
+"""Decode encoded bytes, PIL images and arrays to upright ``(H, W, 3)`` uint8 images.
 
 EXIF orientation is applied. Transparent images are blended with white, so that colours stored under transparent pixels
 never appear. 16-bit values are scaled to 8 bits (:mod:`partzoo.images.depth`), the first frame of an animation is
@@ -8,14 +8,10 @@ taken, and colour profiles are ignored. Sizes are checked in the header, before 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import importlib
 import io
 import os
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,15 +19,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from partzoo import limits
 from partzoo.errors import ImageError, ShapeError, TooLargeError
+from partzoo.files import stand_in
 from partzoo.images import depth
 from partzoo.images.finding import expand_user
-from partzoo.images.limits import MAX_PIXELS
+from partzoo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-URL_SECONDS = 60
 
 
 def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
@@ -70,41 +66,6 @@ def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
         raise ImageError(f"Cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from None
 
 
-def download(url: str, max_bytes: int) -> bytes:
-    """Download an address over HTTP or HTTPS.
-
-    Raises:
-        ImageError: the server cannot be reached, refuses or is too slow, or the response is longer than ``max_bytes``.
-    """
-    # Without urllib's file, ftp and data handlers, a redirect cannot lead to anything but HTTP.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler, urllib.request.HTTPErrorProcessor,
-        urllib.request.HTTPDefaultErrorHandler, urllib.request.UnknownHandler,
-    ):  # fmt: skip
-        opener.add_handler(handler())
-    deadline = time.monotonic() + URL_SECONDS
-    data = bytearray()
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "partzoo", "Accept": "image/*"})
-        with opener.open(request, timeout=URL_SECONDS / 4) as response:
-            if int(response.headers.get("Content-Length") or 0) > max_bytes:
-                raise _too_many_bytes(url, max_bytes)
-            while chunk := response.read1(2**16):
-                data += chunk
-                if len(data) > max_bytes:
-                    raise _too_many_bytes(url, max_bytes)
-                if time.monotonic() > deadline:
-                    raise ImageError(f"{url} takes over {URL_SECONDS} s: download it, then pass the file.")
-    except urllib.error.HTTPError as error:
-        raise ImageError(f"{url} answered {error.code} {error.reason}. Check the address.") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise ImageError(f"Cannot download {url}: {reason}. Check the address and the network.") from None
-    return bytes(data)
-
-
 def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     """Decode an encoded image to ``(H, W, 3)`` uint8.
 
@@ -117,14 +78,19 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     if _is_heic(data):
         with contextlib.suppress(ImportError):
             importlib.import_module("pillow_heif").register_heif_opener()
-    formats = [each for each in Image.ID if each != "EPS"]  # EPS is a program, which Pillow passes to Ghostscript
+    allowed = limits.formats()
+    formats = [each for each in Image.ID if each != "EPS" and (not allowed or each.lower() in allowed)]
     try:
         with pillow_limit(max_pixels):
             image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
         if (black_zero := depth.with_black_zero(data)) is not None:
             return 255 - pixels_of_bytes(black_zero, name, max_pixels)
-        if _is_heic(data):
+        if b"<svg" not in data[:1024] and (reason := stand_in(data)):
+            raise ImageError(f"{name} {reason}.") from None
+        if allowed:
+            fix = f"check the file; of all formats, PARTZOO_FORMATS allows only {', '.join(sorted(allowed))}"
+        elif _is_heic(data):
             fix = "it is HEIC: convert it to JPEG, or pip install pillow-heif"
         else:
             fix = "check the file, or convert it to PNG"
@@ -191,7 +157,7 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
     """Convert a tensor ``(H, W)`` or ``(C, H, W)`` to an array ``(H, W)`` or ``(H, W, C)``.
 
     Raises:
-        ShapeError: the tensor has another shape.
+        ShapeError: the tensor has a different shape.
     """
     if tensor.ndim == 3:
         if tensor.shape[0] not in (1, 3, 4):
@@ -212,7 +178,7 @@ def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np
         bits: depth of the data in uint16, or None if unknown.
 
     Raises:
-        ShapeError: the array has another shape.
+        ShapeError: the array has a different shape.
         ImageError: the dtype or the values are not valid for an image.
     """
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -256,7 +222,7 @@ _pillows_own: int | None = None
 
 @contextlib.contextmanager
 def pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Raise Pillow's global limit to ours, if ours is higher, until no thread decodes any more.
+    """Raise Pillow's global limit to ours, if ours is higher, for as long as any thread decodes an image.
 
     Pillow would otherwise warn from 89 million pixels on, while reading the header as well as while decoding.
     """

@@ -1,4 +1,4 @@
-"""Conversion of values of up to 16 bits to 8 bits.
+"""Convert values of up to 16 bits to 8 bits.
 
 A 16-bit file, array or tensor often holds data of 10, 12 or 14 bits. One rule applies to all: the range is the smallest
 of 8, 10, 12, 14 and 16 bits that holds the largest value. It can be wrong for a dark image, so a warning states it.
@@ -79,7 +79,7 @@ def lacks_alpha(image: Image.Image) -> bool:
 
 
 def leave_fourth_band(image: Image.Image) -> None:
-    """Decode only three of four compressed planes: Pillow would divide the colours by the fourth, as by an alpha."""
+    """Decode only three of four compressed planes: Pillow would divide the colours by the fourth as if by alpha."""
     if isinstance(image, TiffImageFile) and _codec(image) == "libtiff" and image.tag_v2.get(PLANES) == 2:
         image._mode = "RGB"
         image.tile = [tile._replace(args=("RGB", *_arguments(image)[1:])) for tile in image.tile]

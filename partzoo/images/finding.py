@@ -1,4 +1,4 @@
-"""Listing of the files that a folder or a pattern matches: each once; links are followed, and their loops detected."""
+"""List each file that a folder or a pattern matches once; links are followed, and loops of links are detected."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _files(root: Path, components: list[str], aliases: bool = False) -> list[Pat
 
 
 def _entries(folder: Path, component: str) -> Iterator[tuple[str, bool, bool]]:
-    """Yield name, whether a link, and whether a folder, for the entries of a folder that match a pattern component."""
+    """Yield the name of each entry of a folder that matches a pattern, and whether it is a link, and a folder."""
     if not glob.has_magic(component) or os.path.lexists(folder / component):
         path = folder / component
         if os.path.lexists(path):

@@ -1,4 +1,4 @@
-"""Reading of images from any source into :class:`OpenedImage`, upright and at their original size."""
+"""Read images from any source into :class:`OpenedImage`, upright and at their original size."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
+from partzoo.addresses import download
 from partzoo.errors import ImageError
 from partzoo.images import decoding as decode
 from partzoo.images.finding import expand_user, files_below, files_matching, is_pattern
-from partzoo.images.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
 SUFFIXES = tuple(
     ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
@@ -105,7 +106,7 @@ def _pixels(source: Any, name: str, max_pixels: int, max_bytes: int) -> np.ndarr
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = decode.read_stream(io.BytesIO(source), name, max_bytes)
     elif _is_url(source):
-        data = decode.download(source, max_bytes)
+        data = download(source, max_bytes)
     elif isinstance(source, (str, os.PathLike)):
         data = decode.read_file(source, max_bytes)
     elif hasattr(source, "read"):

@@ -1,4 +1,4 @@
-"""Preprocessing of an image for a model: a working size that keeps the aspect ratio, resizing and normalization."""
+"""Prepare an image for a model: resize it, keeping its aspect ratio, and normalize it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
+from partzoo.limits import check_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ class Preprocess:
         return 3, self.size, self.size
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Normalize pixels ``(B, 3, H, W)`` in 0..255 by this mean and standard deviation, to float32."""
+        """Normalize pixels ``(B, 3, H, W)`` in 0..255 to float32, with this mean and standard deviation."""
         pixels = pixels.float()
         mean, std = (pixels.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (pixels / 255 - mean) / std
@@ -64,10 +65,11 @@ def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int
         ``(height, width)``.
 
     Raises:
-        UsageError: a number is below 1.
+        UsageError: a number is below 1, or ``target`` is above :data:`partzoo.limits.MAX_SIZE`.
     """
     if min(*size, target, multiple) < 1:
         raise UsageError(f"size={size}, target={target} and multiple={multiple} must all be at least 1.")
+    check_size(target)
 
     def rounded(length: float) -> int:
         return max(int(length / multiple + 0.5), 1) * multiple

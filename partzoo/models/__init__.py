@@ -1,1 +1,1 @@
-"""The zoo's model architectures, with one file each, or one folder for a family."""
+"""The zoo's model architectures, with one file for each, or one folder for a family."""

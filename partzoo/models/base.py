@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from partzoo.errors import ShapeError, UsageError
+from partzoo.errors import ShapeError, UsageError, counted
 from partzoo.images.preprocess import Preprocess
 
 Options = ParamSpec("Options")
@@ -150,7 +150,9 @@ def choose(indices: int | list[int] | None, count: int) -> list[int]:
         return list(range(count - indices, count))
     if isinstance(indices, (list, tuple)) and all(-count <= i < count for i in indices):
         return sorted({range(count)[i] for i in indices})
-    raise UsageError(f"indices={indices!r} must select among {count} layers: pass None, 1..{count}, or their numbers.")
+    raise UsageError(
+        f"indices={indices!r} must select among {counted(count, 'layer')}: pass None, 1..{count}, or their numbers."
+    )
 
 
 def as_format(maps: list[Tensor], output_fmt: str) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, trained on ImageNet-1k's labels: the default encoder, and parent of the foreground model.
+"""EfficientNet-Lite, trained on ImageNet-1k labels: the default encoder, also used in the foreground model.
 
 Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019, in its "lite" form of
 TensorFlow's model garden: no squeeze-and-excitation, ReLU6, stem and head of fixed width. Parameter names and results
@@ -66,7 +66,7 @@ class SeparableBlock(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """A block of expansion, depthwise convolution and linear projection, added to the input if the shapes agree.
+    """A block that expands, convolves depthwise and projects its input, and adds it to the result if the shapes agree.
 
     Source: Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018.
     """

@@ -1,4 +1,4 @@
-"""Folding of batch norms into the convolutions before them: the same function in half the time on a CPU."""
+"""Fold batch norms into the convolutions before them, which halves the time on a CPU without changing results."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class ForegroundConfig:
 
 
 class ForegroundModel(Model):
-    """A model of the probability that a pixel belongs to the foreground of an image."""
+    """A model that predicts the probability that a pixel belongs to the foreground of an image."""
 
     frozen = False  # the encoder is trained, so its tensors are saved with the model
 
@@ -142,5 +142,5 @@ def _separable(width: int, kernel: int) -> nn.Sequential:
 
 @register(family="foreground", config=ForegroundConfig())
 def foreground_lite0(config: ForegroundConfig) -> ForegroundModel:
-    """EfficientNet-Lite0 with a feature pyramid: foreground of any photograph."""
+    """EfficientNet-Lite0 with a feature pyramid, which segments the foreground of any photograph."""
     return ForegroundModel(config)

@@ -1,4 +1,4 @@
-"""The frozen encoder that a part model is built on, and the features that the part model reads from it."""
+"""The frozen encoder inside a part model, and the features that the part model takes from it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
 from partzoo.models.base import Encoder
-from partzoo.models.registry import find, split_tag
+from partzoo.models.registry import find, split_tag, stored_architecture
 from partzoo.weights.folder import stored_model
 from partzoo.weights.manifest import manifest
 
 
 def frozen_encoder(name: str) -> Encoder:
-    """Build an encoder without its weights, in the configuration that its weights have.
+    """Build an encoder with the configuration of its trained weights, but without loading them.
 
     Args:
         name: name of an encoder of the zoo or of timm, or a folder or file.
@@ -28,12 +28,13 @@ def frozen_encoder(name: str) -> Encoder:
     """
     if (stored := stored_model(name)) is not None:
         architecture, config, _ = stored
-        entry = find(architecture)
+        entry = stored_architecture(architecture, config, name)
     else:
         entry, tag = find(name), split_tag(name)[1]
         records = (record for record in manifest().values() if record.architecture == entry.name)
         config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
-    encoder = entry.build(entry.configure(config))
+    # Models that are built on an encoder are not encoders themselves; building one could go on in a circle of files.
+    encoder = None if hasattr(entry.config, "encoder") else entry.build(entry.configure(config))
     if not isinstance(encoder, Encoder):
         raise UsageError(
             f"encoder={name!r}: {entry.name} is not an encoder. See partzoo.list_models(family='encoder')."

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, scaled_dot_product_attention
 
-from partzoo.models.precision import default_device
+from partzoo.errors import UsageError
+from partzoo.system.device import default_device
 from partzoo.system.ranks import count, mine
 
 FEW_PATCHES = 512  # up to here unfused attention is faster in bfloat16 on a CPU; above, fused attention always is
@@ -77,6 +78,8 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
+        if dim % heads:
+            raise UsageError(f"{heads} heads cannot share {dim} channels equally: choose a number that divides {dim}.")
         self.num_heads, self.scale, self.fused_attn = heads, (dim // heads) ** -0.5, True
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

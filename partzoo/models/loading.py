@@ -1,4 +1,4 @@
-"""``load``: a name is parsed once into a :class:`Source`; then weights are read, and the module is built and placed."""
+"""``load``: parse a model's name into a :class:`Source`, read the weights and build the module on its device."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from partzoo.errors import UnknownModelError, WeightsError
+from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
 from partzoo.models.base import Encoder, Model
-from partzoo.models.precision import Precision, default_device, set_precision
-from partzoo.models.registry import Architecture, find, split_tag
+from partzoo.models.precision import Precision, set_precision
+from partzoo.models.registry import Architecture, find, split_tag, stored_architecture
+from partzoo.system.device import Device, device_of
 from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
+from partzoo.weights.hub_file import first_line
 from partzoo.weights.manifest import WeightRecord, manifest
 from partzoo.weights.store import resolve
-from partzoo.weights.tensors import load_strict, read_state
+from partzoo.weights.tensors import FIX, load_strict, read_state
 
 HUB = "hf-hub:"
 ENCODER = "encoder."  # prefix of the names of a frozen encoder's tensors
@@ -45,11 +47,12 @@ def load(
     name: str | Path,
     *,
     pretrained: bool = True,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: Precision = "auto",
     revision: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
+    verify: bool = True,
     **config: Any,
 ) -> Model:
     """Load a model of the zoo, in evaluation mode and with frozen parameters.
@@ -60,11 +63,14 @@ def load(
             ``partzoo.hub.save_pretrained``, or a ``.safetensors`` file.
         pretrained: whether to load trained weights; False leaves the parameters random. A folder, file or repository
             provides its configuration either way.
-        device: device of the model; None uses CUDA if available, otherwise the CPU.
+        device: where the model runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or a ``torch.device``; None uses
+            CUDA if available, otherwise the CPU.
         dtype: ``"auto"``, ``"int8"`` (CPU only), a floating-point dtype or its name. float32 is the reference.
         revision: branch, tag or commit of the Hub repository, instead of the recorded one.
         local_files_only: whether to forbid network requests.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.
+        verify: whether to compare the weights with the sha256 in their record or in their header, which reads the whole
+            file. Files of others without a digest, and files that are large and were compared before, are not compared.
         **config: values that override the architecture's configuration.
 
     Returns:
@@ -72,28 +78,32 @@ def load(
 
     Raises:
         UnknownModelError: the name is unknown; the message suggests the closest names.
-        UsageError: the configuration has no such value, or the precision is unknown.
+        UsageError: the configuration has no such value, the precision is unknown, or this machine has no such device.
         WeightsError: the weights are missing, damaged or do not fit.
     """
-    source = parse(
-        str(name), pretrained=pretrained, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
-    )
+    place = device_of(device)
+    reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
+    source = parse(str(name), pretrained=pretrained, verify=verify, revision=revision, **reach)
     chosen = source.entry.configure(source.config | config)
     if source.tensors is None:
         model = build(source.entry, chosen)
     else:
-        reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
-        model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
-    device = torch.device(device) if device is not None else default_device()
-    return set_precision(model.eval().requires_grad_(False), dtype, device)
+        try:
+            model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
+        except UsageError as error:
+            if config:
+                raise
+            raise WeightsError(f"{source.label}: {error}") from error  # its own configuration is at fault
+    return set_precision(model.eval().requires_grad_(False), dtype, place)
 
 
-def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
+def parse(name: str, *, pretrained: bool, verify: bool = True, **hub: Any) -> Source:
     """Parse a name, in any form that :func:`load` accepts.
 
     Args:
         name: name of a model, or a folder, file or repository.
         pretrained: whether to load trained weights.
+        verify: whether to compare them with their sha256.
         **hub: ``revision``, ``local_files_only`` and ``cache_dir`` of :func:`load`.
 
     Raises:
@@ -103,14 +113,19 @@ def parse(name: str, *, pretrained: bool, **hub: Any) -> Source:
     if (stored := _stored(name, pretrained, hub)) is not None:
         architecture, config, files = stored
         label = ", ".join(map(str, files))
-        return Source(find(architecture), config, (lambda _: read_state(files)) if pretrained else None, label)
+        entry = stored_architecture(architecture, config, label or name)
+        fix = f"run 'partzoo download {name}'" if name.startswith(HUB) else FIX
+        tensors = (lambda _: read_state(files, verify=verify, fix=fix)) if pretrained else None
+        return Source(entry, config, tensors, label)
     entry = find(name)
     if not pretrained or not entry.needs_weights:
         return Source(entry, {})
     if entry.fetch is not None:
         return Source(entry, {}, partial(entry.fetch, **hub), entry.name)
     record = _record(name, entry)
-    return Source(entry, record.config, lambda _: read_state(resolve(record, **hub)), record.name)
+    return Source(
+        entry, record.config, lambda _: read_state(resolve(record, verify=verify, **hub), verify=verify), record.name
+    )
 
 
 def build(entry: Architecture, config: Any) -> Model:
@@ -126,7 +141,7 @@ def build(entry: Architecture, config: Any) -> Model:
 
 
 def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> Model:
-    """Build a module on the meta device, so that no parameter is initialized in vain, and assign the tensors to it.
+    """Build a module on the meta device, so that no parameter is initialized needlessly, and assign the tensors to it.
 
     Args:
         entry: architecture of the model.
@@ -139,17 +154,23 @@ def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: s
     Raises:
         WeightsError: the tensors do not fit, or the encoder cannot be loaded.
     """
-    with torch.device("meta"):
-        model = entry.build(config)
+    try:
+        with torch.device("meta"):
+            model = entry.build(config)
+    except PartzooError:
+        raise
+    except Exception as error:  # values that are each valid, and do not fit together, can fail anywhere
+        raise WeightsError(f"{source}: its configuration makes no {entry.name} ({first_line(error)}).") from error
     model.architecture = entry.name
-    parameters = set(model.state_dict())
-    # Buffers that are not saved would stay on the meta device, without values.
-    if any(name not in parameters for name, _ in model.named_buffers()):
-        model = build(entry, config)
     if has_frozen_encoder(model) and not any(name.startswith(ENCODER) for name in state):
         encoder = load(model.config.encoder, device="cpu", dtype="float32", **reach)
         state = state | {f"{ENCODER}{name}": value for name, value in encoder.state_dict().items()}
     load_strict(model, state, source)
+    parameters = set(model.state_dict())
+    # Buffers that are not saved would stay on the meta device, without values. Only a model that fits is built anew.
+    if any(name not in parameters for name, _ in model.named_buffers()):
+        model = build(entry, config)
+        load_strict(model, state, source)
     return model
 
 
@@ -171,7 +192,7 @@ def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _record(name: str, entry: Architecture) -> WeightRecord:
-    """Return the manifest's record for a name: that of its tag, or without a tag the first of its architecture."""
+    """Return the manifest's record for a name: the one with its tag or, without a tag, the architecture's first one."""
     tag = split_tag(name)[1]
     records = [record for record in manifest().values() if record.architecture == entry.name]
     for record in records:

@@ -4,7 +4,7 @@ A small perceptron takes the encoder's features at each position, their differen
 border, and the position itself. It is trained without masks, on the scores of a classical prior, and outperforms this
 teacher, because what the prior gets wrong in one image it gets right in similar ones.
 
-Source: the idea is that of Siméoni et al., "Unsupervised object localization: observing the background to discover
+Source: the idea comes from Siméoni et al., "Unsupervised object localization: observing the background to discover
 objects" (FOUND), CVPR 2023; the teacher is Zhu et al., "Saliency optimization from robust background detection",
 CVPR 2014 (``partzoo.discovery.foreground``).
 """
@@ -30,7 +30,7 @@ class PatchResNetFgConfig(PatchResNetConfig):
 
 
 class Objectness(nn.Module):
-    """A perceptron for the probability that a position belongs to an object, from maps of features and colours."""
+    """A perceptron that predicts the probability that a position belongs to an object, from features and colours."""
 
     mean: Tensor
     scale: Tensor
@@ -87,7 +87,7 @@ class PatchResNetFg(PatchResNet):
 
 
 def _pooled(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average a map ``(C, h, w)`` over the cells of a coarser grid that divides the map's grid."""
+    """Average a map ``(C, h, w)`` over the cells of a coarser grid, each of which covers whole cells of the map."""
     rows, columns = x.shape[1] // grid[0], x.shape[2] // grid[1]
     shifted = (x[:, i::rows, j::columns] for i in range(rows) for j in range(columns))
     return reduce(torch.add, shifted) / (rows * columns)
@@ -99,7 +99,7 @@ def _border(x: Tensor) -> Tensor:
 
 
 def _nearness(similarity: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average similarities ``(N, M)`` to the border over the highest tenth and over all, ``(2, h, w)``."""
+    """Return the means of the highest tenth and of all similarities ``(N, M)`` to the border, as ``(2, h, w)``."""
     near = similarity.topk(max(similarity.shape[1] // 10, 1), dim=1, sorted=False).values.mean(1)
     return torch.stack([near, similarity.mean(1)]).view(2, *grid)
 

@@ -1,4 +1,4 @@
-"""The base class of part models: part descriptors, features, and the part maps from their similarity."""
+"""The base class of part models, which compare part descriptors with features to compute part maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PartModel(Encoder):
     """A model with K learned parts and a background; ``forward`` returns the part maps."""
 
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Compute part descriptors ``(B, K + 1, dim)``, background first, of images for :meth:`features`."""
+        """Compute part descriptors ``(B, K + 1, dim)``, background first, of images that :meth:`features` accepts."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class PartModel(Encoder):
     def descriptors_and_maps(
         self, x: Tensor, classes: Tensor | None = None
     ) -> tuple[Tensor, Callable[[Size | None], Tensor]]:
-        """Return the result of :meth:`descriptors`, and a function from a size to :meth:`part_maps`, in one pass."""
+        """Return descriptors, and a function from a size to part maps, as the methods do, but run the networks once."""
         padded = pad_to_multiple(x, self.preprocess.multiple)
         parts, features = self.parts_of(padded, classes), self.features(padded)
         inner, outer = x.shape[2:], padded.shape[2:]

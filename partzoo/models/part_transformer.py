@@ -99,7 +99,7 @@ class PartTransformer(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Initialize linear layers and convolutions by Xavier's rule and biases by zero; for ``Module.apply``."""
+    """Initialize linear layers and convolutions with Xavier's rule, and biases with zeros; for ``Module.apply``."""
     if isinstance(module, (nn.Linear, nn.Conv2d)):
         nn.init.xavier_uniform_(module.weight)
     if isinstance(module, nn.Linear) and module.bias is not None:
@@ -134,7 +134,7 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
 
 
 def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
-    """Resample position embeddings for another grid of patches.
+    """Resample position embeddings for a different grid of patches.
 
     Args:
         table: ``(side * side, C)``.
@@ -152,7 +152,7 @@ def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """Compute ``(side * side, width)``: sines and cosines of the column in the first half, of the row in the second."""
+    """Compute position embeddings ``(side * side, width)``: sines and cosines, of the column and then of the row."""
     omega = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * omega
     line = torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,4 +1,4 @@
-"""A small residual network over 4 x 4 patches, trained with labels.
+"""A small residual network on patches of 4 x 4 pixels, trained with labels.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016 (basic blocks), with the patch stem of
 Liu et al., "A ConvNet for the 2020s", CVPR 2022. It is the zoo's cheap supervised encoder, with features at strides 4
@@ -22,7 +22,7 @@ class PatchResNetConfig:
     """Configuration of a :class:`PatchResNet`.
 
     Attributes:
-        widths, depths: channels and blocks of each stage; the first has stride 4, and each further one doubles it.
+        widths, depths: channels and blocks of each stage; the first stage has stride 4, and each later one doubles it.
         classes: number of classes.
         size: side of the training images in pixels.
     """
@@ -85,5 +85,5 @@ class PatchResNet(Encoder):
 
 @register(family="encoder", config=PatchResNetConfig())
 def patchresnet14(config: PatchResNetConfig) -> PatchResNet:
-    """Small residual network over 4 x 4 patches: features at strides 4 and 8, 200 classes."""
+    """Small residual network on patches of 4 x 4 pixels: features at strides 4 and 8, 200 classes."""
     return PatchResNet(config)

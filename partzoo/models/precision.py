@@ -1,7 +1,8 @@
-"""Numeric precision of models, chosen by what the hardware supports natively."""
+"""Choose the numeric precision of models from what the hardware supports natively."""
 
 from __future__ import annotations
 
+import copy
 from typing import Literal, TypeVar
 
 import torch
@@ -14,10 +15,9 @@ Precision = Literal["auto", "int8", "float32", "bfloat16", "float16"] | torch.dt
 
 Kind = TypeVar("Kind", bound=Model)
 
-
-def default_device() -> torch.device:
-    """Return CUDA if available, otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# Least share of a model's weights in linear layers for dtype="int8". Measured with AVX-512 VNNI: shares of 0.9 and more
+# make models 1.8 to 1.9 times as fast, one of 0.63 makes it 1.07 times, and shares up to 0.3 change nothing.
+LINEAR = 0.4
 
 
 def has_amx() -> bool:
@@ -39,10 +39,10 @@ def has_vnni() -> bool:
 
 def explain(device: torch.device) -> tuple[str, str]:
     """Return the precision that ``dtype="auto"`` chooses on a device, and the reason."""
-    if device.type == "cuda":
-        return "bfloat16", "CUDA devices multiply bfloat16 natively"
+    if device.type == "cuda" and has_bf16(device):
+        return "bfloat16 autocast", "this GPU multiplies bfloat16 natively; parts are found in float32"
     if device.type == "cpu" and has_amx():
-        return "bfloat16 autocast", "this CPU has AMX tiles"
+        return "bfloat16 autocast", "this CPU has AMX tiles; parts are found in float32"
     if has_bf16(device):
         return "float32", "no AMX; large transformers are faster with dtype='bfloat16' here, small models are not"
     return "float32", f"no AMX on this {device.type}, where bfloat16 is no faster than float32"
@@ -53,20 +53,21 @@ def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
 
     Args:
         model: a model of the zoo.
-        dtype: ``"auto"`` (CUDA: bfloat16; a CPU with AMX: bfloat16 autocast; otherwise float32), ``"int8"``
-            (dynamic quantization of the linear layers, CPU only), a dtype or its name.
+        dtype: ``"auto"`` (parameters in float32, products in bfloat16 on GPUs and CPUs that :func:`explain` names),
+            ``"int8"`` (dynamic quantization of the linear layers, CPU only), a dtype or its name.
         device: device of the model.
 
     Returns:
         The model itself; ``"int8"`` replaces its linear layers.
 
     Raises:
-        UsageError: the precision is unknown, or ``"int8"`` is requested on a device other than a CPU.
+        UsageError: the precision is unknown, or ``"int8"`` is requested on a device other than a CPU or for a model
+            most of whose weights are not in linear layers.
     """
     if dtype == "auto":
-        if device.type == "cpu" and has_amx():
+        if explain(device)[0] != "float32":
             model.autocast = torch.bfloat16
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        dtype = torch.float32
     if dtype == "int8":
         if device.type != "cpu":
             raise UsageError(f"dtype='int8' runs on a CPU, not on {device}: use dtype='auto'.")
@@ -79,13 +80,31 @@ def set_precision(model: Kind, dtype: Precision, device: torch.device) -> Kind:
     return model.to(device, chosen)
 
 
+def exact(model: Kind) -> Kind:
+    """Return a model that computes in its parameters' dtype on every machine, as ``dtype="auto"`` does not.
+
+    A model that does so already is returned unchanged; otherwise the result is a copy that shares its parameters.
+    """
+    if getattr(model, "autocast", None) is None:
+        return model
+    model = copy.copy(model)
+    model.autocast = None
+    return model
+
+
 def _quantize(model: Kind) -> Kind:
     # Deprecated by torch, which recommends torchao instead, a separate package.
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
     chosen = {
-        name: per_channel_dynamic_qconfig
+        name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and not name.startswith(model.keep_float)
     }
-    return quantize_dynamic(model, chosen, inplace=True)
+    share = sum(module.weight.numel() for module in chosen.values()) / sum(each.numel() for each in model.parameters())
+    if share < LINEAR:
+        raise UsageError(
+            f"dtype='int8' would quantize {100 * share:.0f} % of the weights of {model.architecture} and be no faster: "
+            "use dtype='float32'."
+        )
+    return quantize_dynamic(model, dict.fromkeys(chosen, per_channel_dynamic_qconfig), inplace=True)

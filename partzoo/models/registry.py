@@ -1,4 +1,4 @@
-"""Registry of architectures by name: registration, wildcards, tags, suggestions of close names.
+"""Register architectures by name, and look them up by wildcards and tags, with suggestions for misspelt names.
 
 A file under ``partzoo/models`` registers its architectures with :func:`register`, and their weights are records of
 ``weights_manifest.json``: adding a model changes no other file. The registry itself imports no architecture.
@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from partzoo.errors import UnknownModelError, UsageError
+from partzoo.errors import UnknownModelError, UsageError, WeightsError
+from partzoo.limits import check_range
+from partzoo.settings import checked, types_of
 from partzoo.weights.manifest import manifest
 from partzoo.weights.store import available
 
@@ -63,7 +65,8 @@ class Architecture:
         """Return the architecture's configuration with some values replaced.
 
         Raises:
-            UsageError: an override is not a field of the configuration; the message lists the fields.
+            UsageError: an override is not a field of the configuration (the message lists the fields), has another
+                type, or is out of the range in :data:`partzoo.limits.RANGES`.
         """
         fields = [field.name for field in dataclasses.fields(self.config)]
         unknown = sorted(set(overrides) - set(fields))
@@ -71,9 +74,11 @@ class Architecture:
             raise UsageError(
                 f"{self.name} has no option {', '.join(map(repr, unknown))}; its options are {', '.join(fields)}."
             )
-        return dataclasses.replace(
-            self.config, **{key: tuple(v) if isinstance(v, list) else v for key, v in overrides.items()}
-        )
+        types = types_of(type(self.config))
+        values = {key: checked(key, value, types[key]) for key, value in overrides.items()}
+        for key, value in values.items():
+            check_range(key, value)
+        return dataclasses.replace(self.config, **values)
 
 
 def register(
@@ -150,6 +155,25 @@ def find(name: str) -> Architecture:
     return known[plain]
 
 
+def stored_architecture(name: str, config: dict[str, Any], where: str) -> Architecture:
+    """Find the architecture that a file names, and check the configuration in the file, before anything is built.
+
+    Args:
+        name: name of the architecture.
+        config: values of its configuration.
+        where: name of the file in the message.
+
+    Raises:
+        WeightsError: the name is unknown, or a value is unknown, of another type or out of range.
+    """
+    try:
+        entry = find(name)
+        entry.configure(config)
+    except UsageError as error:
+        raise WeightsError(f"{where}: {error}") from error
+    return entry
+
+
 def unknown(name: str) -> str:
     """Return the error message for an unknown name, with the closest known names."""
     known = [*architectures(), *aliases(), *manifest()]
@@ -165,8 +189,10 @@ def list_models(filter: str = "*", *, family: str | None = None, pretrained: boo
         filter: pattern with wildcards, for example ``"part-*"`` or ``"*.tin"``.
         family: ``"part"``, ``"partformer"``, ``"mpae"``, ``"spatial"``, ``"foreground"`` or ``"encoder"``; None lists
             all families.
-        pretrained: whether to list weights, as ``architecture.tag``, that :func:`partzoo.load` can load on this
-            machine, instead of architectures.
+        pretrained: whether to list, instead of architectures, what :func:`partzoo.load` can load with trained weights:
+            partzoo's recorded weights, as ``architecture.tag``, whose files are on this machine or have a repository on
+            the Hub (which is not asked), and architectures that need no weights. Weights that timm downloads from the
+            Hub, such as those of ``"dinov2-vits14"``, have no record and are not listed.
 
     Returns:
         Names of architectures, or of weights with ``pretrained``.

@@ -1,4 +1,4 @@
-"""Saving and loading of models as folders or Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
+"""Save and load models as folders or Hub repositories: ``config.json``, ``model.safetensors`` and a card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapter from timm's vision transformers and convolutional networks to encoders of the zoo."""
+"""Use timm's vision transformers and convolutional networks as encoders of the zoo."""
 
 from __future__ import annotations
 
@@ -142,6 +142,9 @@ def _network(name: str) -> Any:
     """Create timm's model of this name, without its classifier and for images of any size if it can accept them."""
     import timm
 
+    # timm would look up a name such as hf-hub:owner/name on the Hub.
+    if not timm.is_model(timm.models.split_model_name_tag(name)[0]):
+        raise UnknownModelError(f"model={name!r}: timm has no such model.")
     try:
         return timm.create_model(name, num_classes=0, dynamic_img_size=True)
     except TypeError:
@@ -149,7 +152,7 @@ def _network(name: str) -> Any:
 
 
 def _set_to(model: Any, size: tuple[int, int]) -> Any:
-    """Copy a model and set the copy to images of another size; weights that do not depend on the size are shared.
+    """Copy a model and set the copy to images of a different size; weights that do not depend on the size are shared.
 
     The model stays as it is, so its positions are resampled once, rather than again from one size to the next.
     """
@@ -167,7 +170,7 @@ def squashed(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Resample position embeddings for another grid in DINO's way.
+    """Resample position embeddings for a different grid, as DINO does.
 
     Args:
         table: ``(1, 1 + h * w, C)``, with the class token's entry first.
@@ -175,8 +178,8 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
         grid: rows and columns of the result.
 
     Returns:
-        ``(1, 1 + rows * columns, C)``: bicubic without antialiasing, by the factors (rows + 0.1) / h and
-        (columns + 0.1) / w, which shift every sample slightly towards the top left, as in DINO's code. For the table's
+        ``(1, 1 + rows * columns, C)``: bicubic without antialiasing, by the factors ``(rows + 0.1) / h`` and ``(columns
+        + 0.1) / w``, which shift every sample slightly towards the top left, as in DINO's code. For the table's
         grid there is no shift. No branch depends on the grid, so an exported program serves all sizes.
     """
     rows, columns = (torch.arange(count, device=table.device) for count in grid)
@@ -188,7 +191,7 @@ def dino_positions(table: Tensor, side: tuple[int, int], grid: tuple[int, int]) 
 
 
 def _bicubic(values: Tensor, places: Tensor, excess: Tensor) -> Tensor:
-    """Resample ``(n, m, C)`` along its first axis to as many places, by the factor (places + excess) / n."""
+    """Resample ``(n, m, C)`` along its first axis to length ``places``, by the factor ``(places + excess) / n``."""
     at = (places + 0.5) * values.shape[0] / (places[-1] + 1 + excess) - 0.5
     taps = at.floor()[:, None] + torch.arange(-1, 3, device=values.device)
     distance = (at[:, None] - taps).abs()

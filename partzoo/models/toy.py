@@ -8,5 +8,5 @@ from partzoo.models.registry import register
 
 @register(family="encoder", config=PartConfig(dim=24, depth=2, heads=2, patch=8, size=32), needs_weights=False)
 def toy_vit(config: PartConfig) -> Part:
-    """Seeded random transformer for tests and examples, which needs no weights and has meaningless features."""
+    """Small random transformer with a fixed seed, for tests and examples; its features have no meaning."""
     return Part(config)

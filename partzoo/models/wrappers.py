@@ -1,4 +1,4 @@
-"""Wrappers that training puts around models, and the names they leave in state dicts."""
+"""Remove the wrappers that training puts around models, and the prefixes that they leave in state dicts."""
 
 from __future__ import annotations
 

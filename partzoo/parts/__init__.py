@@ -1,1 +1,1 @@
-"""Results of part discovery: label maps, their drawings, and their file formats."""
+"""Results of part discovery: label maps, how they are drawn, and how they are saved."""

@@ -1,4 +1,4 @@
-"""Conversion of parts to a dataset in COCO's format."""
+"""Convert parts to a dataset in COCO format."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def to_coco(
         A dictionary for ``json.dump`` with info, licenses, images, annotations and categories; ids start at 1.
 
     Raises:
-        UsageError: the segmentation is unknown, or the parts are not of one vocabulary.
+        UsageError: the segmentation is unknown, or the parts do not share one vocabulary.
         MissingExtraError: pycocotools, which RLE needs, is not installed.
     """
     if segmentation not in ("rle", "polygons"):
@@ -80,7 +80,7 @@ def to_coco(
 
 
 def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
-    """Join COCO datasets of one image each that share their categories into one, with ids from 1 in their order.
+    """Join COCO datasets of one image each, with the same categories, into one dataset, with ids from 1.
 
     Args:
         read: function that returns the datasets, at least one. It is called twice, so that only one dataset is in
@@ -103,7 +103,7 @@ def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
 
 
 def _file_name(source: str, folder: str | os.PathLike | None) -> str:
-    """Return an image's path in the form that COCO's readers join to the folder of their dataset."""
+    """Return an image's path for COCO, relative to the dataset's folder if the image is inside it."""
     if folder is None or not source or "://" in source:
         return source
     path, base = Path(os.path.abspath(source)), Path(os.path.abspath(folder))

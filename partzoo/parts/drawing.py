@@ -1,4 +1,4 @@
-"""Drawing of label maps, with Pillow and numpy only."""
+"""Draw label maps, with Pillow and numpy only."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def overlay(
         k: number of parts, present or not.
         alpha: opacity of the colours, 0..1.
         outlines: whether to draw lines between parts.
-        numbers: whether to write each part's number inside it; ignored if a side has less than 48 pixels.
+        numbers: whether to write each part's number inside it; ignored if a side is shorter than 48 pixels.
         scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
     Returns:
@@ -173,7 +173,7 @@ def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: flo
 
 
 def _depth(labels: np.ndarray) -> np.ndarray:
-    """Return the distance in steps, ``(h, w)``, to the nearest pixel of another label or outside the image."""
+    """Return the distance in steps, ``(h, w)``, to the nearest pixel with a different label or outside the image."""
     inside = np.pad(labels > 0, 1)
     padded = np.pad(labels, 1)
     for axis in (0, 1):

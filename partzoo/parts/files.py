@@ -1,4 +1,4 @@
-"""File formats of parts: overlay and index PNG, NPZ, COCO JSON."""
+"""Save parts to files, and load them: overlay and index PNG, NPZ, COCO JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import begin_of, check_version, stand_in, write_aside
+from partzoo.files import check_version, parse_json, stand_in_of, write_aside
 from partzoo.parts import drawing
 from partzoo.parts.coco import to_coco
 
@@ -76,8 +76,7 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         SyntaxError,
         zipfile.BadZipFile,
     ) as error:
-        reason = stand_in(begin_of(path)) if path.is_file() else None
-        reason = reason or f"is damaged, or was not written by Parts.save ({error})"
+        reason = stand_in_of(path) or f"is damaged, or was not written by Parts.save ({error})"
         raise PartzooError(f"{str(path)!r} {reason}.") from error
 
 
@@ -97,7 +96,7 @@ def _read_index_png(path: Path) -> dict[str, Any]:
     except UnidentifiedImageError:
         raise ValueError("not a PNG file") from None
     with image:
-        about = json.loads(image.info.get("partzoo", "{}"))
+        about = parse_json(image.info.get("partzoo", "{}"))
         check_version(about.get("format"), FORMAT, repr(str(path)), PartzooError)
         labels = np.asarray(image)
     return {"labels": labels, "k": about.get("k"), "names": about.get("names")}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from partzoo.errors import ShapeError, UsageError, require
+from partzoo.errors import ShapeError, UsageError, counted, require
 from partzoo.parts import coco, drawing, files
 from partzoo.places import check_apart
 
@@ -37,7 +37,7 @@ class Parts:
         descriptors: ``(k, D)``, one vector for each part.
         names: k names; by default ``part 1``, ``part 2``, ...
         source: path or address of the image, for ``file_name`` in COCO.
-        quality: confidence of the foreground, 0..1.
+        quality: confidence of the foreground, or share of a part model's parts that were found, 0..1.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
@@ -75,7 +75,7 @@ class Parts:
             raise ShapeError(f"descriptors are {self._descriptors.shape}; for k={k} they must be ({k}, D).")
         self._names = tuple(f"part {i}" for i in range(1, k + 1)) if names is None else tuple(map(str, names))
         if len(self._names) != k:
-            raise ShapeError(f"{len(self._names)} names for k={k} parts: give one for each part.")
+            raise ShapeError(f"{counted(len(self._names), 'name')} for k={k}: give one for each part.")
         self._source = str(source)
         self._quality = float(quality)
         self._scores = scores if scores is None or callable(scores) else self._checked_scores(scores)
@@ -124,7 +124,11 @@ class Parts:
 
     @property
     def quality(self) -> float:
-        """Confidence of the foreground, 0..1; 1 if it was not measured."""
+        """How far to trust these parts, 0..1; 1 where that was not measured, as under a given mask.
+
+        Of parts within a foreground that was found, it is the confidence in that foreground; of the parts of a part
+        model, how many of them the image has.
+        """
         return self._quality
 
     @cached_property
@@ -173,7 +177,7 @@ class Parts:
         Args:
             alpha: opacity of the colours, 0..1.
             outlines: whether to draw lines between parts.
-            numbers: whether to write each part's number inside it; ignored if a side has less than 48 pixels.
+            numbers: whether to write each part's number inside it; ignored if a side is shorter than 48 pixels.
             scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
         Returns:
@@ -319,7 +323,7 @@ class Parts:
 
     def _found(self) -> str:
         height, width = self.size
-        return f"{len(self.present)} of {self.k} parts in {height}x{width} pixels"
+        return f"{len(self.present)} of {counted(self.k, 'part')} in {height}x{width} pixels"
 
     def _rows(self) -> list[tuple[int, str, float]]:
         """Return (number, name, share of the image) of each present part."""

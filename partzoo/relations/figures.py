@@ -1,4 +1,4 @@
-"""Drawing of figures 4, 5 and 6 of PART for one image, with Pillow and numpy only.
+"""Draw figures 4, 5 and 6 of the PART paper for one image, with Pillow and numpy only.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1.
 """
@@ -38,7 +38,8 @@ def assemblies(off_grid: PatchRelations, on_grid: PatchRelations, reference: int
 
     Args:
         off_grid, on_grid: relations between patches of one image.
-        reference: number of the patch for the paper's assembly by a single patch, drawn beside that by all patches.
+        reference: number of the patch relative to which the paper places all others; this is drawn beside the assembly
+            from all pairs.
     """
     rows = []
     for name, relations in (("off-grid", off_grid), ("on-grid", on_grid)):

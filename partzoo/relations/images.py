@@ -1,4 +1,4 @@
-"""``relate_images`` predicts whether two images or patches come from one image, and the shift between them."""
+"""``relate_images`` predicts whether two images or patches come from one image, and how far apart they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError
-from partzoo.features import encoder_of
+from partzoo.features import loaded
 from partzoo.images.opening import OpenedImages, open_images
 from partzoo.images.preprocess import to_tensor
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from partzoo.models.spatial.model import Spatial
+    from partzoo.system.device import Device
 
 DEFAULT_MODEL = "spatial-resnet32.tin"
 BATCH = 64
@@ -37,7 +38,7 @@ class ImageRelation:
 
 
 def relate_images(
-    a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False
+    a: Any, b: Any, *, model: str | nn.Module | None = None, patches: bool = False, device: Device = None
 ) -> ImageRelation | list[ImageRelation]:
     """Predict whether two images or patches come from one image, and the shift between them.
 
@@ -50,13 +51,14 @@ def relate_images(
         model: name of a Spatial Reasoning model, or the module; None uses ``spatial-resnet32.tin``.
         patches: whether the images are patches cut out of larger ones. This matters only to models of additive patches,
             which place a patch on an empty image.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         One relation for two images, otherwise a list with one relation for each pair.
 
     Raises:
         ImageError: an image cannot be read.
-        UsageError: the numbers of images do not agree, or the model is of another family.
+        UsageError: the numbers of images do not agree, or the model is of another family or has no relation module.
 
     Source: Spatial Reasoning (Albert, Eskofier, Zanca 2024), section 3.2.
     """
@@ -64,7 +66,7 @@ def relate_images(
 
     from partzoo.models.spatial.model import Spatial
 
-    spatial = encoder_of(model or DEFAULT_MODEL)
+    spatial = loaded(DEFAULT_MODEL if model is None else model, device)
     if not isinstance(spatial, Spatial):
         raise UsageError(f"relate_images needs a model of Spatial Reasoning, not {type(spatial).__name__}.")
     (first, one), (second, other) = open_images(a), open_images(b)

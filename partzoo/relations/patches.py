@@ -1,4 +1,4 @@
-"""Predicted translations between patches of an image, and quantities derived from them.
+"""Predicted translations between an image's patches, and quantities derived from them.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.1, figures 4, 5 and 6.
 """
@@ -179,14 +179,14 @@ class PatchRelations:
             return total / count
 
     def symmetry_error(self) -> float:
-        """Compute the mean length of t_ij + t_ji over all pairs of different patches, in pixels; 0 for symmetric ones.
+        """Compute the mean length of ``t_ij + t_ji`` over all pairs of different patches, in pixels; 0 if symmetric.
 
         Source: PART, section 5.1 (iv).
         """
         return float(np.linalg.norm(self.translations + self.translations.swapaxes(0, 1), axis=-1)[self._pairs].mean())
 
     def symmetry_correlation(self) -> tuple[float, float]:
-        """Compute the correlation of t_ij with -t_ji over all pairs of different patches, for x and y; 1 if symmetric.
+        """Compute the correlation of ``t_ij`` with ``-t_ji`` over pairs of patches, for x and y; 1 if symmetric.
 
         It is NaN if the translations do not vary, as among patches of a blank image.
         """
@@ -200,7 +200,7 @@ class PatchRelations:
         return x, y
 
     def order(self) -> np.ndarray:
-        """Return the numbers of the patches from top-left to bottom-right, by rows as high as a patch.
+        """Return the numbers of the patches from top-left to bottom-right, in rows as high as a patch.
 
         True positions are used if known, otherwise the least-squares positions.
         """

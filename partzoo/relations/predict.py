@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError
+from partzoo.features import name_of, placed
 from partzoo.images.opening import open_image, open_images
 from partzoo.relations.patches import Assembly, PatchRelations, Reference, whole_pixels
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from partzoo.models.part.model import Part
+    from partzoo.system.device import Device
 
 DEFAULT_MODEL = "part-vitn"
 OWN_SAMPLINGS = ("off-grid", "on-grid", "multi-scale")
@@ -34,6 +36,7 @@ def relate(
     sampling: Literal["off-grid", "on-grid", "multi-scale"] = "off-grid",
     weights: np.ndarray | None = None,
     seed: int = 0,
+    device: Device = None,
 ) -> PatchRelations:
     """Predict the translations between patches of an image, in pixels of the image.
 
@@ -53,19 +56,20 @@ def relate(
         weights: ``(H, W)``, density of the patches' centres, for example the mask of a part; uniform if all are zero.
             Not available for ``"on-grid"``.
         seed: random seed of the sampling.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         The relations between the patches.
 
     Raises:
         ImageError: the image cannot be read.
-        ShapeError: ``boxes`` has another shape.
+        ShapeError: ``boxes`` has a different shape.
         UsageError: the model is not a PART model, or ``boxes``, ``n``, ``sampling`` or ``weights`` are out of range.
 
     Source: PART, section 5.1.
     """
     opened = open_image(image)
-    part = model_of(model)
+    part = model_of(model, device)
     if boxes is None:
         chosen = _own_boxes(opened.size, n, part, sampling, weights, seed)
     elif weights is not None:
@@ -81,15 +85,20 @@ def relate(
 
 
 def assemble(
-    patches: Any, *, model: str | Path | Part | None = None, reference: Reference = "least-squares"
+    patches: Any,
+    *,
+    model: str | Path | Part | None = None,
+    reference: Reference = "least-squares",
+    device: Device = None,
 ) -> Assembly:
-    """Assemble patches into one image by predicted translations; the patches may come from different images.
+    """Assemble patches into one image at predicted positions; the patches may come from different images.
 
     Args:
         patches: at least two images, in any form that :func:`partzoo.images.opening.open_images` accepts, each a whole
             patch.
         model: name or file of a PART model, or the module; None uses the bundled model.
         reference: method of placing the patches; see :meth:`PatchRelations.positions`.
+        device: where the model runs, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
 
     Returns:
         The image, on the smallest canvas that holds all patches, each at its original size.
@@ -103,15 +112,15 @@ def assemble(
     images, _ = open_images(patches)
     if len(images) < 2:
         raise UsageError("One patch cannot be assembled: pass two or more.")
-    part = model_of(model)
+    part = model_of(model, device)
     pixels = [image.pixels for image in images]
     crops = [Image.fromarray(patch).resize(_side(part), _filter(part)) for patch in pixels]
     sizes = np.array([patch.shape[1::-1] for patch in pixels], np.float64)
     return PatchRelations(_predict(part, crops, sizes, sizes.mean(0))[0], pixels).assemble(reference)
 
 
-def model_of(model: str | Path | Part | None) -> Part:
-    """Return the PART model of this name or file, or the given module itself; None returns the bundled model.
+def model_of(model: str | Path | Part | None, device: Device = None) -> Part:
+    """Return the PART model of this name or file, or the given module, on a device; None returns the bundled model.
 
     Raises:
         UsageError: the model is not a PART model.
@@ -122,11 +131,10 @@ def model_of(model: str | Path | Part | None) -> Part:
     if model is None or isinstance(model, (str, Path)):
         from partzoo.models.loading import load
 
-        found = load(model or DEFAULT_MODEL)
+        found = load(model or DEFAULT_MODEL, device=device)
     if not isinstance(found, Part):
-        name = getattr(found, "architecture", "") or type(found).__name__
-        raise UsageError(f"{name} does not relate patches: pass a PART model, for example model='part-vitn'.")
-    return found.eval()
+        raise UsageError(f"{name_of(found)} does not relate patches: pass a PART model, for example model='part-vitn'.")
+    return placed(found.eval(), device)
 
 
 def _side(model: Part) -> tuple[int, int]:
@@ -140,7 +148,7 @@ def _filter(model: Part) -> Image.Resampling:
 def _predict(
     model: Part, crops: Sequence[Image.Image], sizes: np.ndarray, cell: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Predict translations ``(N, N, 2)`` in pixels and, by models with four targets, relative sizes ``(N, N, 2)``.
+    """Predict translations ``(N, N, 2)`` in pixels and, with a model of four targets, relative sizes ``(N, N, 2)``.
 
     Args:
         model: a model with two or four targets.

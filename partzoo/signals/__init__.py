@@ -1,4 +1,4 @@
-"""Multichannel signals such as EEG: reading, preprocessing, and synthetic recordings."""
+"""Multichannel signals such as EEG: how to read and preprocess them, and synthetic recordings."""
 
 from partzoo.signals.edf import read_edf
 from partzoo.signals.preparing import end_to_end, filtered, normalized, to_windows, window_starts

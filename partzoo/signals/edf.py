@@ -1,4 +1,4 @@
-"""Reader of recordings in EDF and EDF+.
+"""Read recordings in EDF and EDF+.
 
 Source: the specifications of EDF (https://www.edfplus.info/specs/edf.html) and EDF+ (edfplus.html).
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.errors import UsageError, require
+from partzoo.errors import UsageError, counted, require
 from partzoo.signals.units import microvolts
 
 _HEAD = 256  # number of bytes of the header's first part, and of its part for each signal
@@ -71,7 +71,7 @@ class EdfHeader:
         records: number of records, or -1 if the recorder did not finish the file.
         seconds: length of a record in seconds.
         signals: all signals except annotations; empty for a file of annotations only, such as a hypnogram of Sleep-EDF.
-        notes: first signal of annotations, which holds the onset of each record.
+        notes: first annotation signal, which holds the onset of each record.
         start: offset of the records in bytes.
         width: number of samples in a record, over all signals and annotations.
     """
@@ -155,7 +155,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
 
 
 def _text(field: bytes) -> str:
-    """Decode a field of the header; the format's ASCII is often Latin-1, and seldom UTF-8."""
+    """Decode a field of the header; it should be ASCII, but is often Latin-1, and sometimes UTF-8."""
     try:
         return field.decode().strip("\0 \t\r\n")
     except UnicodeDecodeError:
@@ -238,7 +238,7 @@ def _has_range(file: Path, signal: EdfSignal) -> bool:
 
 
 def _scale(file: Path, signal: EdfSignal) -> tuple[float, float]:
-    """Return gain and offset: microvolts = gain * stored + offset."""
+    """Return gain and offset: ``microvolts = gain * stored + offset``."""
     if not _has_range(file, signal):
         return 1.0, 0.0
     low, high, least, most = _limits(file, signal)
@@ -272,15 +272,15 @@ def _records(file: Path, header: EdfHeader) -> np.ndarray:
         raise UsageError(f"{file} cannot be read as EDF: it ends within its first record; download it again.")
     if rest or whole != header.records:
         warnings.warn(
-            f"{file} is truncated or unfinished: its header states {header.records} records, but it holds {whole} "
-            f"whole ones{' and a part of one' if rest else ''}. The whole records are read.",
+            f"{file} is truncated or unfinished: its header states {counted(header.records, 'record')}, but it holds "
+            f"{whole} whole ones{' and a part of one' if rest else ''}. The whole records are read.",
             stacklevel=3,
         )
     return np.memmap(file, "<i2", "r", header.start, (whole, header.width))
 
 
 def _runs(file: Path, header: EdfHeader, stored: np.ndarray, rate: float) -> list[tuple[int, int, int]]:
-    """Group records that follow each other without a gap: sample at which they start, first record, and end record.
+    """Group records without gaps between them; return each group's first sample, first record and end record.
 
     Raises:
         UsageError: the onsets of EDF+D are missing or not in order, or the gaps are too long.
@@ -339,7 +339,7 @@ def _stated_onsets(header: EdfHeader, stored: np.ndarray) -> np.ndarray:
 
 
 def _upsampled(values: np.ndarray, samples: int, most: int) -> np.ndarray:
-    """Upsample values to the highest rate of the channels; each record has ``samples`` of them, and gets ``most``."""
+    """Upsample each record of a channel from ``samples`` to ``most`` values, the highest rate of the channels."""
     if samples == most:
         return values
     return require("scipy.signal", "eeg").resample_poly(values, most, samples, padtype="line")

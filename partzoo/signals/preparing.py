@@ -1,4 +1,4 @@
-"""Preprocessing of signals: band pass, resampling, windows and normalization.
+"""Preprocess signals: band-pass filter, resample, cut into windows and normalize.
 
 Values that are NaN, infinite, or masked are missing samples. They do not affect others: each stretch between them is
 filtered separately, and no window spans them.
@@ -136,7 +136,7 @@ def end_to_end(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def window_starts(signal: np.ndarray, length: int) -> np.ndarray:
-    """Return the first samples ``(n,)`` int64 of consecutive windows of a signal ``(C, T)``, without a missing sample.
+    """Return the start indices ``(n,)`` int64 of consecutive windows of a signal ``(C, T)`` that lack no sample.
 
     Windows follow each other, and restart after missing samples (NaN or infinite). Samples left over before them and at
     the end are dropped.
@@ -147,7 +147,7 @@ def window_starts(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def normalized(windows: np.ndarray) -> np.ndarray:
-    """Normalize each channel of each window ``(n, C, T)`` to mean 0 and deviation 1; silent channels become 0.
+    """Normalize each channel of each window ``(n, C, T)`` to mean 0, standard deviation 1; silent channels become 0.
 
     A channel is silent if it does not vary, or has less than ``SILENT`` of the deviation of its louder windows.
 
@@ -181,19 +181,19 @@ def check_finite(windows: np.ndarray) -> None:
 
 
 def _stretches(present: np.ndarray, least: int) -> list[tuple[int, int]]:
-    """Return the first sample and end of each run of at least ``least`` samples ``(T,)`` that are present."""
+    """Return the start and end of each run of at least ``least`` samples without a missing one, from ``(T,)``."""
     edges = np.flatnonzero(np.diff(present.astype(np.int8), prepend=np.int8(0), append=np.int8(0))).reshape(-1, 2)
     return [(int(start), int(end)) for start, end in edges[edges[:, 1] - edges[:, 0] >= least]]
 
 
 def _between(stretches: Sequence[tuple[int, int]], samples: int) -> list[tuple[int, int]]:
-    """Return the first sample and end of each gap before, between and after stretches."""
+    """Return the start and end of each gap before, between and after stretches."""
     starts, ends = [start for start, _ in stretches], [end for _, end in stretches]
     return [(start, end) for start, end in zip([0, *ends], [*starts, samples], strict=True) if start < end]
 
 
 def _missing(signal: np.ndarray, channels: Sequence[str]) -> str:
-    """Describe the channel of a filtered signal ``(C, T)`` at 100 Hz that misses most samples, and its first gap."""
+    """Describe the channel of a filtered signal ``(C, T)`` at 100 Hz that lacks the most samples, and its first gap."""
     gone = ~np.isfinite(signal)
     worst = int(gone.sum(1).argmax())
     start, end = _stretches(gone[worst], 1)[0]

@@ -1,4 +1,4 @@
-"""Synthetic recordings of sleep, for testing code that is made for real ones.
+"""Generate synthetic recordings of sleep, for testing code that is made for real ones.
 
 No person's data is used. Sleep stages follow a Markov chain, and each has its textbook rhythms: wake has alpha at
 the back of the head, blinks and muscle activity; N1 theta and slow eye movements; N2 theta, spindles and K-complexes;
@@ -8,7 +8,7 @@ direction. Frequencies, amplitudes, rates of events and restlessness differ betw
 signals show whether training works, not how well it works on recordings of people.
 
 Sources: the rhythms, and an arousal as an abrupt shift to faster ones, are from the scoring rules of the American
-Academy of Sleep Medicine, as in textbooks; the file layout is that of the PhysioNet challenge of 2018, which
+Academy of Sleep Medicine, as in textbooks; the file layout is taken from the PhysioNet challenge of 2018, which
 :mod:`partzoo.evaluate.protocols.physionet` reads. The time constants of the turns are invented.
 """
 
@@ -182,7 +182,7 @@ class Sleeper:
         return t - turns[np.searchsorted(turns, t, "right") - 1]
 
     def _course(self, constants: tuple[float, ...], stages: np.ndarray, since: np.ndarray) -> np.ndarray:
-        """Compute a factor of a rhythm or a rate of events at each sample; its mean over the 30 s after a turn is 1."""
+        """Compute at each sample a factor for a rhythm or an event rate, whose mean over the 30 s after a turn is 1."""
         tau = np.repeat(np.array(constants, np.float64)[stages], SECONDS * self.rate)
         steady, lasting = tau == 0, np.where(tau == 0, 1, np.abs(tau))
         decay, mean = np.exp(-since / lasting), lasting / SECONDS * (1 - np.exp(-SECONDS / lasting))
@@ -269,7 +269,7 @@ def write_nights(
 
 
 def _annotations(marks: list[tuple[int, str]]) -> bytes:
-    """Encode annotations, times in samples and texts, in PhysioNet's MIT format, with all time steps as skips.
+    """Encode annotations (times in samples, and texts) in PhysioNet's MIT format; every time step becomes a skip.
 
     Source: WFDB Applications Guide, annot(5).
     """

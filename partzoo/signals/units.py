@@ -1,4 +1,4 @@
-"""Units of voltage, as written in the headers of recordings."""
+"""Read units of voltage in the headers of recordings."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The machine that partzoo runs on: its hardware, and the allocation of its memory."""
+"""The machine that partzoo runs on: its hardware, and how it allocates memory."""

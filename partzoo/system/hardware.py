@@ -1,4 +1,4 @@
-"""Hardware and library versions of this machine, which are recorded with every figure."""
+"""Describe this machine's hardware and library versions, which are recorded with every figure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Batches that several processes share, computed on as if one process had all of them.
+"""Split a batch over several processes, with the same results as one process that has the whole batch.
 
-Of a batch, rank r of R has the rows r, r + R, r + 2 R and so on. Stacks of several groups of rows, such as the views of
-all images one after the other, are shared in the same way, row by row, without a special case.
+Rank ``r`` of ``R`` has the rows ``r``, ``r + R``, ``r + 2 R`` and so on of a batch. Stacks of several groups of rows,
+such as the views of all images one after the other, are shared in the same way, row by row, without a special case.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _sharing: list[SharedBatch] = []
 
 
 class SharedBatch(TorchFunctionMode):
-    """A context in which a rank's computations on its rows are those of one process on the whole batch.
+    """A context in which each rank computes, for its rows, what one process would compute for the whole batch.
 
     - Random numbers from a given ``generator``, which is in the same state on every rank, are drawn for all rows of
       the batch, and each rank takes those of its rows. The first dimension of a draw is that of the rows; a draw
       without dimensions is common to all ranks.
     - Batch norms in training use the statistics of the whole batch.
-    - What else depends on other rows is for :func:`whole`, :func:`mine` and :func:`mean`.
+    - Everything else that depends on other rows must use :func:`whole`, :func:`mine` and :func:`mean`.
 
     All ranks must enter it together and compute the same in it. With one rank nothing changes.
 
@@ -73,24 +73,24 @@ class SharedBatch(TorchFunctionMode):
 
 
 def count(rows: int) -> int:
-    """The number of rows of the whole batch, of which this rank has ``rows``."""
+    """Return the number of rows of the whole batch, of which this rank has ``rows``."""
     return rows * _sharing[-1].ranks if _sharing else rows
 
 
 def whole(rows: Tensor) -> Tensor:
-    """The rows ``(B, ...)`` of all ranks, from those ``(B / R, ...)`` of this one; gradients flow back to each."""
+    """Return the rows ``(B, ...)`` of all ranks, given this rank's ``(B / R, ...)``; gradients flow back to each."""
     if not _sharing:
         return rows
     return _Gathered.apply(rows).transpose(0, 1).flatten(0, 1)
 
 
 def mine(rows: Tensor) -> Tensor:
-    """This rank's rows ``(B / R, ...)`` of a whole batch ``(B, ...)``."""
+    """Return this rank's rows ``(B / R, ...)`` of a whole batch ``(B, ...)``."""
     return rows[_sharing[-1].rank :: _sharing[-1].ranks] if _sharing else rows
 
 
 def mean(value: Tensor) -> Tensor:
-    """The mean over the ranks of a value that needs no gradient."""
+    """Return the mean over the ranks of a value that needs no gradient."""
     return _Gathered.apply(value.detach()).mean(0) if _sharing else value
 
 
@@ -121,9 +121,9 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``torch.nn.functional.batch_norm``, in training by the mean and variance over the rows of all ranks.
+    """Apply ``torch.nn.functional.batch_norm``, in training with the mean and variance over the rows of all ranks.
 
-    torch's own ``SyncBatchNorm`` does the same on GPUs, and refuses to work on a CPU.
+    torch's ``SyncBatchNorm`` does the same on GPUs, but does not work on a CPU.
     """
     if not training:
         return torch.nn.functional.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)

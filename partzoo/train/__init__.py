@@ -1,1 +1,1 @@
-"""Training: data, augmentation and one loop for every method. Inference code never imports this package."""
+"""Training: data, augmentation and one loop for all methods. Inference code never imports this package."""

@@ -1,4 +1,4 @@
-"""Readers of the images that a recipe's ``[data]`` names: a user's folder, or a data set in its official layout.
+"""Read the images named in a recipe's ``[data]``: a user's folder, or a data set in its official layout.
 
 The layouts are those that ``partzoo eval --protocol`` reads, but only the image's class is used of their annotations.
 """
@@ -37,7 +37,7 @@ class DataOptions(DataRecord):
         categories: classes to use, numbered in this order; empty means all.
         exclude: classes to leave out.
         limit: use at most this many images.
-        per_class: use at most this many images from each class, drawn by the run's random seed; None means all.
+        per_class: use at most this many images from each class, drawn with the run's random seed; None means all.
     """
 
     layout: Layout = "folder"
@@ -49,7 +49,7 @@ class DataOptions(DataRecord):
 
 
 class Listed(NamedTuple):
-    """An image of a data set: its file, with the number and name of its class if it has one."""
+    """An image in a data set: its file, with the number and name of its class if it has one."""
 
     file: Path
     number: int | None = None
@@ -88,7 +88,7 @@ def read_images(
         images = at_most(images, limit)
     if options.per_class is not None and training:
         if images.labels is None:
-            raise UsageError(f"--data {folder} has no classes. Leave out data.per_class.")
+            raise UsageError(f"data={folder} has no classes. Leave out data.per_class.")
         if options.per_class < 1:
             raise UsageError(f"data.per_class={options.per_class} must be at least 1.")
         images = of_each_class(images, options.per_class, seed)
@@ -126,11 +126,11 @@ def of_categories(images: ImageSet, options: DataOptions, folder: str | Path) ->
         UsageError: the images, which were read from ``folder``, have no classes, or lack a chosen class.
     """
     if images.labels is None:
-        raise UsageError(f"--data {folder} has no classes. Leave out data.categories and data.exclude.")
+        raise UsageError(f"data={folder} has no classes. Leave out data.categories and data.exclude.")
     for name in options.categories:
         if name not in images.classes:
             close = difflib.get_close_matches(name, images.classes, n=1, cutoff=0)
-            raise UsageError(f"--data {folder} has no class {name!r}. The closest is {close[0]!r}.")
+            raise UsageError(f"data={folder} has no class {name!r}. The closest is {close[0]!r}.")
     kept = [name for name in options.categories or images.classes if name and name not in options.exclude]
     numbers = torch.full((len(images.classes),), -1)
     for number, name in enumerate(kept):

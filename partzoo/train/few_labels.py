@@ -1,4 +1,4 @@
-"""Accuracy with few labels: PART models finetuned beside the same network from scratch, over label counts and seeds.
+"""Compare finetuned PART models with the same network trained from scratch, on few labels and several seeds.
 
 Source: PART, section 5.3, table 4 (off-grid and on-grid pretraining) and tables 6 and 7 (the labelled baseline).
 """
@@ -20,6 +20,7 @@ from partzoo.files import write_aside
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import find
+from partzoo.system.device import Device
 from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_images
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.processes import alone
@@ -42,17 +43,18 @@ def few_labels(
     task: Mapping[str, Any] | None = None,
     loop: Mapping[str, Any] | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
+    device: Device = None,
 ) -> list[dict[str, Any]]:
     """Finetune every parent with few labels, and measure all of them on the same held-out images.
 
-    A seed draws the labelled images, the same ones for every parent, and the random part of the weights. The network
+    Each seed determines the labelled images, which are the same for every parent, and the random weights. The network
     that starts from random weights has the size of the first parent. Held-out images that cannot be read are skipped
     and named in warnings.
 
     Args:
         data: folder with classes and held-out images, see :func:`partzoo.train.datasets.read_images`.
-        parents: models by their label in the table, in any form that :func:`partzoo.load` accepts; None starts from
-            random weights.
+        parents: dictionary from labels in the table to models, in any form that :func:`partzoo.load` accepts; None
+            starts from random weights.
         out: folder of the table ``few-labels.csv`` and of each run. Rows that the table already has are not run again.
         per_class: numbers of labelled images of each class.
         seeds: random seeds of the training runs.
@@ -62,6 +64,7 @@ def few_labels(
         task: values of :class:`FinetuneTask`.
         loop: values of :class:`LoopOptions`.
         progress: function that is called with each new row.
+        device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
 
     Returns:
         Rows with ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``images`` (held-out ones) and ``steps``.
@@ -69,7 +72,7 @@ def few_labels(
     Raises:
         UsageError: no parent is a model, the parents' image sizes differ, or the data has no labels.
     """
-    alone("This experiment")
+    alone("This experiment", device)
     models = {label: parent_of(name) for label, name in parents.items() if name is not None}
     sides = {model.config.size for model in models.values()}
     if not models:
@@ -79,7 +82,7 @@ def few_labels(
     first, options = next(iter(models.values())), options or DataOptions()
     labelled = read_images(data, options, sides.pop())
     if labelled.labels is None:
-        raise UsageError(f"--data {data} has no labels. Give one subfolder per class.")
+        raise UsageError(f"data={data} has no labels. Give one subfolder per class.")
     if every > 1:
         options = replace(options, categories=tuple(labelled.classes[::every]))
         labelled = of_categories(labelled, options, data)
@@ -97,7 +100,7 @@ def few_labels(
                 settings = LoopOptions(**({"steps": steps, "seed": seed, "clip_grad": 0.0} | dict(loop or {})))
                 folder = Path(out, f"{label}-{count}-{seed}")
                 made = FinetuneTask(network, **dict(task or {}))
-                state = fit(made, chosen, settings, folder, resume=True, progress=False)
+                state = fit(made, chosen, settings, folder, resume=True, progress=False, device=device)
                 if not state.finished:
                     return rows
                 figure = round(top1(made.model, unseen), 2)
@@ -144,7 +147,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     try:
         return [{name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)} for line in lines]
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with -o.") from error
+        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with out=.") from error
 
 
 def _write(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

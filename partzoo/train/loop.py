@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import math
 import os
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -25,13 +25,14 @@ from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
 from partzoo.files import check_version, write_if_changed
 from partzoo.locks import locked
-from partzoo.models.precision import default_device, has_bf16
+from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
+from partzoo.system.device import Device, device_of
 from partzoo.system.memory import kept_memory
 from partzoo.system.ranks import SharedBatch
 from partzoo.train.muon import Muon
 from partzoo.train.processes import processes, together
-from partzoo.weights.tensors import save_tensors, write_weights
+from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors, write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
 FORMAT = 1  # version of the checkpoint's format
+# accelerate stays on the device of a process's first training.
+KEPT = "this process has trained on another device: begin a new process, or leave device= out"
+NO_RESUME = "it does not continue this run; train without --resume into another -o"
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ class LoopOptions:
             object.__setattr__(self, name, checked(name, getattr(self, name), kind))
         budget = [value for value in (self.steps, self.minutes, self.epochs) if value is not None]
         if len(budget) != 1:
-            raise UsageError("Give the budget either as --steps, as --minutes or as --epochs.")
+            raise UsageError("Give the budget either as steps=, as minutes= or as epochs=.")
         if budget[0] <= 0 or self.batch_size <= 0:
-            raise UsageError("The budget (--steps, --minutes or --epochs) and --batch-size must be above zero.")
+            raise UsageError("The budget (steps=, minutes= or epochs=) and batch_size= must be above zero.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
             raise UsageError(
                 f"warmup={self.warmup}, milestones={self.milestones}: shares of the budget must be between 0 and 1."
@@ -127,6 +131,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     record: Callable[[], None] | None = None,
+    device: Device = None,
 ) -> Progress:
     """Train until the budget is spent; SIGINT and SIGTERM stop after the step, with a checkpoint.
 
@@ -145,6 +150,7 @@ def fit(
         progress: whether to show a bar with rate and time left.
         record: function that writes the run's settings to the folder. It is called before the first step of a new run,
             and with each checkpoint, so that the settings on disk are those of the checkpoint.
+        device: where the model is trained, see :func:`accelerator_on`.
 
     Returns:
         The state of the run at the end.
@@ -156,12 +162,13 @@ def fit(
         PartzooError: another process trains in the folder, another process of this training has ended, or the last
             checkpoint cannot be written.
     """
-    rank, ranks = processes().process_index, processes().num_processes
+    shared = processes(device)
+    rank, ranks = shared.process_index, shared.num_processes
     if options.batch_size % ranks:
         raise UsageError(f"{ranks} processes cannot share {options.batch_size} images evenly. Set loop.batch_size.")
     out = run_folder(out)
     with locked(out) if rank == 0 else contextlib.nullcontext():
-        return _fit(task, images, options, run_folder(out, fresh=not resume), resume, progress, record)
+        return _fit(task, images, options, run_folder(out, fresh=not resume), resume, progress, record, device)
 
 
 def _fit(
@@ -172,14 +179,13 @@ def _fit(
     resume: bool,
     progress: bool,
     record: Callable[[], None] | None,
+    device: Device,
 ) -> Progress:
     """Train in a folder that no other process writes; see :func:`fit`."""
-    rank, ranks = processes().process_index, processes().num_processes
-    bf16 = has_bf16(default_device()) if options.precision == "auto" else options.precision == "bf16"
-    accelerate = require("accelerate", "train")
-    # A loss that is left out leaves parameters without a gradient.
-    parallel = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = accelerate.Accelerator(kwargs_handlers=[parallel])
+    shared = processes(device)
+    rank, ranks = shared.process_index, shared.num_processes
+    accelerator = accelerator_on(device)
+    bf16 = has_bf16(accelerator.device) if options.precision == "auto" else options.precision == "bf16"
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
     optimizer = _optimizer(task, options)
@@ -251,12 +257,42 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     """
     out = Path(out).expanduser()
     if fresh and (out / CHECKPOINT).exists():
-        raise UsageError(f"{out} already holds a run. Add --resume, or choose another folder with -o.")
+        raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"-o {out} cannot be created: {error.strerror}. Choose another folder.") from error
+        raise UsageError(f"out={out} cannot be created: {error.strerror}. Choose another folder.") from error
     return out
+
+
+def accelerator_on(device: Device) -> Accelerator:
+    """Return the accelerator that trains on a device.
+
+    Args:
+        device: as for :func:`partzoo.load`; None leaves the choice to accelerate, which gives each process a
+            separate GPU where there are several of both.
+
+    Raises:
+        UsageError: this machine has no such device, or it cannot be had in this process.
+    """
+    accelerate = require("accelerate", "train")
+    # A loss that is left out leaves parameters without a gradient.
+    parallel = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+    make = functools.partial(accelerate.Accelerator, kwargs_handlers=[parallel])
+    if device is None:
+        return make()
+    chosen = device_of(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    try:
+        found: Accelerator = make(cpu=chosen.type == "cpu")
+    except ValueError as error:
+        raise UsageError(f"device={str(chosen)!r}: {KEPT}.") from error
+    if found.device.type != chosen.type:
+        raise UsageError(f"device={str(chosen)!r}: {KEPT}.")
+    if found.num_processes > 1 and chosen.index is not None:
+        raise UsageError(f"device={str(chosen)!r}: each of several processes has a GPU of its own. Leave device= out.")
+    return found
 
 
 def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
@@ -268,7 +304,7 @@ def _agreed(accelerator: Accelerator, seconds: float, stop: bool) -> tuple[float
 
 
 def _means(accelerator: Accelerator, terms: dict[str, Tensor]) -> dict[str, float]:
-    """The terms of the whole batch, each the mean of what the processes have found."""
+    """Return the loss terms of the whole batch, each averaged over the processes."""
     found = accelerator.reduce(torch.stack([term.detach().float() for term in terms.values()]), "mean")
     return dict(zip(terms, found.tolist(), strict=True))
 
@@ -358,9 +394,9 @@ class _Checkpoints:
     def diverged(self, what: str, step: int) -> UsageError:
         """Return the error of a run whose loss or weights are not finite."""
         if not self._last:
-            return UsageError(f"{what} at step {step}, before the first checkpoint. Start again with a lower --lr.")
+            return UsageError(f"{what} at step {step}, before the first checkpoint. Start again with a lower lr=.")
         return UsageError(
-            f"{what} at step {step}; the checkpoint of step {self._last} is kept. Add --resume and a lower --lr to "
+            f"{what} at step {step}; the checkpoint of step {self._last} is kept. Add resume=True and a lower lr= to "
             "continue from it."
         )
 
@@ -385,17 +421,15 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
     try:
-        with safe_open(file, "pt") as opened:
-            about = opened.metadata()
-            check_version(about.get("partzoo_format"), FORMAT, str(file), WeightsError)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
-            progress = Progress(**json.loads(about["progress"]))
+        check_version(read_metadata(file, fix=NO_RESUME).get("partzoo_format"), FORMAT, str(file), WeightsError)
+        tensors, about = read_tensors(file, fix=NO_RESUME)
+        progress = Progress(**json.loads(about["progress"]))
         task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
     except WeightsError:
         raise
     except Exception as error:
         raise WeightsError(
-            f"{file} does not continue this run: {error}. Train without --resume into another -o."
+            f"{file} does not continue this run: {error}. Train with resume=False into another out=."
         ) from error
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
@@ -459,7 +493,7 @@ class _Log:
                 self._writer.close()
 
     def _forget(self) -> None:
-        """Delete the rows of steps after the checkpoint, which a run that was killed has left."""
+        """Delete log rows of steps after the checkpoint, which remain if a run was killed."""
         file = self._out / "log.csv"
         if file.exists():
             head, *rows = file.read_bytes().splitlines(keepends=True)

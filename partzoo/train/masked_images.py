@@ -1,4 +1,4 @@
-"""Training data of a foreground model: sets with masks, and images for which a teacher draws masks."""
+"""Training data for a foreground model: images with masks, and images whose masks a teacher model predicts."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ AREA = (0.02, 0.85)  # smallest and largest share of an image that a teacher's m
 
 @dataclass(frozen=True)
 class MaskedOptions(DataRecord):
-    """The choice of a foreground model's training data.
+    """The data that a foreground model is trained on.
 
     Attributes:
         sets: names of sets with masks (:class:`partzoo.data.masks.MaskedSet`); their training splits are used.
         shares: relative frequency of each set in the batches; by default all are equal.
         unlabelled: tars or folders of images without masks, inside the data folder.
         every: for each of ``unlabelled``, a step n: every n-th image is used.
-        teacher: model that draws masks for ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
-        sure: lowest confidence of the teacher in a mask that is used.
+        teacher: model that predicts masks for ``unlabelled``, see :func:`partzoo.train.teachers.teacher_of`.
+        sure: lowest confidence at which a teacher's mask is used.
         teacher_share: share of a batch that comes from ``unlabelled``; 1 if there are no sets.
         report_only: sets that may not be trained on at all. Images that nearly equal one of theirs, or one
             of another split of ``sets`` or of ``evaluated``, are left out.
@@ -58,9 +58,9 @@ class MaskedImages(Examples):
     """Images and masks in memory, squashed to squares.
 
     Attributes:
-        labels: ``(N,)``, number of each example, by which a task finds its ``aspects`` and ``taught``.
+        labels: ``(N,)``, index of each example, with which a task looks up its ``aspects`` and ``taught``.
         aspects: ``(N,)`` float32, width divided by height of each image before it became a square.
-        taught: ``(N,)`` bool, whether a teacher drew the mask.
+        taught: ``(N,)`` bool, whether a teacher predicted the mask.
     """
 
     def __init__(self, pixels: Tensor, aspects: Tensor, taught: Tensor, weights: Tensor) -> None:
@@ -77,7 +77,7 @@ class MaskedImages(Examples):
         return self._pixels[indices]
 
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Yield batches drawn with replacement, each set by its share; they depend only on seed and position."""
+        """Yield batches drawn with replacement in the sets' shares; they depend only on seed and position."""
         while True:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
             yield torch.multinomial(self._weights, batch_size, replacement=True, generator=generator)
@@ -91,7 +91,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
         folder: folder of the sets.
         options: sets to use, and images to leave out.
         side: side of the squares in pixels.
-        progress: whether to show a bar while the teacher draws masks.
+        progress: whether to show a bar while the teacher predicts masks.
 
     Images that are damaged, or whose masks are, are skipped and named in warnings.
 
@@ -126,7 +126,7 @@ def read_masked(folder: str | Path, options: MaskedOptions, side: int, *, progre
     weights = [weight * scale for weight in weights] + [share / max(count, 1)] * count
     if not squares:
         raise UsageError(
-            f"--data {folder}: no image is left to train on. Name more sets, or fewer that may not be trained on."
+            f"data={folder}: no image is left to train on. Name more sets, or fewer that may not be trained on."
         )
     taught = torch.arange(len(squares)) >= labelled
     return MaskedImages(torch.stack(squares), torch.tensor(aspects, dtype=torch.float32), taught, torch.tensor(weights))
@@ -143,7 +143,7 @@ def _known(folder: str | Path, options: MaskedOptions) -> np.ndarray:
 def _taught(
     folder: str | Path, options: MaskedOptions, known: np.ndarray, teacher: Teacher, progress: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images without masks with the teacher's masks ``(H, W)`` uint8, 0 to 255, where the teacher is sure."""
+    """Yield unlabelled images, and masks ``(H, W)`` uint8 in 0..255, for which the teacher is sure enough."""
     steps = options.every or (1,) * len(options.unlabelled)
     sources = [
         source

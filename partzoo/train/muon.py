@@ -1,4 +1,4 @@
-"""Muon for devices that do not multiply bfloat16 natively."""
+"""The Muon optimizer, for devices that do not multiply bfloat16 natively."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import timm.optim
 import torch
 from timm.optim import muon
 
-from partzoo.models.precision import default_device, has_bf16
+from partzoo.models.precision import has_bf16
 
 IN_BFLOAT16 = muon.zeropower_via_newtonschulz
 IN_FLOAT32 = partial(IN_BFLOAT16, dtype=torch.float32)
@@ -23,7 +23,7 @@ class Muon(timm.optim.Muon):
     """
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        if has_bf16(default_device()):
+        if has_bf16(self.param_groups[0]["params"][0].device):
             return super().step(closure)
         # timm has no option for the precision: its optimizer looks this function up in its module.
         muon.zeropower_via_newtonschulz = IN_FLOAT32

@@ -1,4 +1,4 @@
-"""The processes of one training: how they start, find each other, and end together."""
+"""Start the processes of a training run, connect them to each other, and end them together."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from torch import distributed as dist
 
 from partzoo.errors import PartzooError, UsageError, require
+from partzoo.system.device import Device, device_of
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(days=7)  # ranks wait while the first reads the data or measures the trained model
 
 
-def processes() -> PartialState:
-    """accelerate's state of the processes that were started together, which the first call makes join each other.
+def processes(device: Device = None) -> PartialState:
+    """Return accelerate's state of the processes that were started together; the first call makes them join each other.
+
+    Args:
+        device: where they train; None leaves the choice to accelerate.
 
     Raises:
-        UsageError: several processes were asked for, but each would train alone.
+        UsageError: several processes were asked for, but each would train alone, or this machine has no such device.
     """
     if _count_is_lost():
         raise UsageError(
@@ -33,7 +37,7 @@ def processes() -> PartialState:
             "'python -m torch.distributed.run --nproc-per-node N' instead."
         )
     # Without cpu=True, each of several processes on a machine without a GPU would train alone.
-    cpu = not torch.accelerator.is_available()
+    cpu = not torch.accelerator.is_available() if device is None else device_of(device).type == "cpu"
     state = require("accelerate", "train").PartialState(cpu=cpu, timeout=PATIENCE)
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
@@ -41,20 +45,21 @@ def processes() -> PartialState:
     return state
 
 
-def alone(what: str) -> None:
-    """Refuse to do ``what`` as one of several processes, of which each would do all of it.
+def alone(what: str, device: Device = None) -> None:
+    """Raise an error if several processes were started for ``what``, because each would do all of the work.
 
     Raises:
-        UsageError: there are several.
+        UsageError: several processes were started, or this machine does not have the device.
     """
-    if (count := processes().num_processes) > 1:
+    if (count := processes(device).num_processes) > 1:
         raise UsageError(f"{what} needs one process, but {count} were started. Start one.")
 
 
 def start_all() -> None:
-    """Start the processes that ``accelerate launch --cpu --num_processes N`` was asked for, in place of this one.
+    """Replace this process with the N that ``accelerate launch --cpu --num_processes N`` should have started.
 
-    accelerate (1.0 to 1.15) starts a single process for a CPU, without the number, which its command line still says.
+    accelerate (1.0 to 1.15) starts a single process on a CPU and does not pass on the number, which is therefore read
+    from its command line.
 
     Raises:
         UsageError: the number cannot be found.
@@ -68,13 +73,13 @@ def start_all() -> None:
 
 
 def _count_is_lost() -> bool:
-    """Whether accelerate was to start several processes on a CPU, and has started one."""
+    """Return whether accelerate should have started several processes on a CPU, but has started only one."""
     known = {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"} & set(os.environ)
     return os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ and not known
 
 
 def _asked_of_accelerate() -> int:
-    """The number of processes on the command line, or in the configuration, of the ``accelerate launch`` above."""
+    """Return the number of processes that the parent ``accelerate launch`` was asked for."""
     import psutil  # comes with accelerate
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
@@ -90,7 +95,7 @@ def _asked_of_accelerate() -> int:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A context, or decorator, in which the end of another process is a plain error.
+    """Turn the end of another process into a plain error; use it as a context manager or a decorator.
 
     Raises:
         PartzooError: another process has ended while this one waited for it.
@@ -101,12 +106,12 @@ def together() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise PartzooError(
-            "Another process of this training has ended. Add --resume to continue from the last checkpoint."
+            "Another process of this training has ended. Add resume=True to continue from the last checkpoint."
         ) from error
 
 
 def first_to_fail() -> bool:
-    """Whether this process is the first of its training to ask: the others fail only because it does."""
+    """Return whether this process is the first of its training run to ask; the others fail only because it did."""
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         socket.create_connection((address, port), timeout=10).close()  # torch would try for long, and log it

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
+from partzoo.settings import checked, types_of
 
 BUDGET = ("minutes", "steps", "epochs")
 
@@ -75,12 +76,17 @@ def read_recipe(name: str | Path) -> Recipe:
     """Read a recipe by name, or from a ``.toml`` file.
 
     Raises:
-        UsageError: the recipe does not exist, or has an unknown key.
+        UsageError: the recipe does not exist, has an unknown key or a value of another type.
     """
     text = _recipe_text(name)
     try:
-        return Recipe(**tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, TypeError) as error:
+        recipe = Recipe(**tomllib.loads(text))
+        for name, kind in types_of(Recipe).items():
+            checked(name, getattr(recipe, name), kind)
+        return recipe
+    except UsageError as error:
+        raise UsageError(f"The recipe {name} cannot be read: {error} Correct the file.") from error
+    except (tomllib.TOMLDecodeError, TypeError, RecursionError) as error:
         raise UsageError(f"The recipe {name} cannot be read: {error}. Correct the file.") from error
 
 

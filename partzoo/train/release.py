@@ -1,6 +1,6 @@
-"""``partzoo train --release NAME`` makes one set of released weights, from training to its record.
+"""``partzoo train --release NAME`` makes one released model, from training to its manifest record.
 
-The steps are training by the recipe of that name, evaluation on held-out images, packing, the golden output, and the
+The steps are training with the recipe of that name, evaluation on held-out images, packing, the golden output, and the
 manifest record.
 """
 
@@ -14,7 +14,7 @@ import torch
 
 from partzoo.data.folders import load_images
 from partzoo.discovery.factory import make_finder
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.evaluate import protocols
 from partzoo.evaluate.foreground import foreground_figures
 from partzoo.evaluate.foreground_measurement import model_scorer
@@ -30,6 +30,7 @@ from partzoo.models.part.model import Part
 from partzoo.models.part_model import PartModel
 from partzoo.models.registry import find
 from partzoo.skipping import warn_of
+from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
 from partzoo.train.processes import alone
 from partzoo.train.recipe import read_recipe
@@ -61,6 +62,7 @@ def release(
     threads: int | None = None,
     held_out: int = HELD_OUT,
     progress: bool = True,
+    device: Device = None,
     root: str | Path | None = None,
 ) -> WeightRecord:
     """Make released weights: train, evaluate, pack and record them.
@@ -75,6 +77,7 @@ def release(
         held_out: measure on at most this many held-out images; for kNN, two fifths of them are queries, and twice as
             many training images are candidates for neighbours.
         progress: whether to show a bar.
+        device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`. It is measured on the CPU.
         root: clone of the repository that receives the files and the record; None uses the one that partzoo runs from.
 
     Returns:
@@ -83,16 +86,17 @@ def release(
     Raises:
         UsageError: the recipe is unknown, several processes run, or the run was stopped before its budget was spent.
     """
-    alone("--release")
+    alone("A release", device)
     recipe = read_recipe(name)
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     if all(value is None for value in budget.values()):
         budget = {name: getattr(recipe, name) for name in budget}
     model, state = train(
-        recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress, **budget
-    )
+        recipe.method, recipe=recipe, data=data, out=out, resume=resume, threads=threads, progress=progress,
+        device=device, **budget,
+    )  # fmt: skip
     if not state.finished:
-        raise UsageError(f"{name} was stopped after {state.images:,} images. Add --resume to continue.")
+        raise UsageError(f"{name} was stopped after {counted(state.images, 'image')}. Add resume=True to continue.")
     model = model.cpu().eval().requires_grad_(False)
     spent = next(f"--{unit} {value:g}" for unit, value in budget.items() if value is not None)
     fewer = f" --held-out {held_out}" if held_out != HELD_OUT else ""
@@ -144,11 +148,11 @@ def with_headline(found: list[dict[str, Any]], data: str) -> list[dict[str, Any]
 def metrics(
     model: Model, data: str | Path, loss: float, layout: str = "folder", limit: int = HELD_OUT
 ) -> list[dict[str, Any]]:
-    """Measure a model on the held-out images of a folder, and return its figures beside their floors.
+    """Evaluate a model on the held-out images of a folder, and return its figures with their floors.
 
-    They are the position errors of PART, the accuracy of a classifier, and kNN accuracy beside that of random weights;
-    for a foreground head, its last loss; for a part model, the figures of the protocol of its training data or, where
-    there is no protocol, its last loss. Each has a ``name``, a ``value`` and a ``protocol``.
+    They are the position errors of PART, the accuracy of a classifier, and kNN accuracy, with the accuracy of random
+    weights; for a foreground head, its last loss; for a part model, the figures of the protocol of its training data
+    or, where there is no protocol, its last loss. Each has a ``name``, a ``value`` and a ``protocol``.
     """
     if isinstance(model, PartModel):
         measured = _protocol(model, data, layout)
@@ -187,7 +191,7 @@ def metrics(
 
 
 def foreground_metrics(model: ForegroundModel, data: str | Path, loss: float) -> list[dict[str, Any]]:
-    """Measure a foreground model, refined along images' edges, on those sets of the protocols that the folder holds."""
+    """Evaluate a foreground model, with refinement, under the foreground protocols whose images the folder holds."""
     scorer = model_scorer(model)
     found = [{"name": "loss", "value": round(loss, 4), "protocol": "the last logged step, training images"}]
     for name in ("ecssd", "pascal-s", "horses"):

@@ -21,6 +21,7 @@ from partzoo.locks import locked
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
+from partzoo.system.device import Device
 from partzoo.train.loop import LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes, together
 from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
@@ -71,6 +72,7 @@ def train(
     threads: int | None = None,
     seed: int | None = None,
     progress: bool = True,
+    device: Device = None,
     task: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     reading: dict[str, Any] | None = None,
@@ -84,7 +86,7 @@ def train(
         method: ``"part"``, ``"part-signals"`` (on recordings; see :mod:`partzoo.train.windows`), ``"partformer"``,
             ``"mpae"``, ``"spatial"``, ``"foreground"`` (images with masks; see
             :mod:`partzoo.train.masked_images`), ``"classify"`` and ``"finetune"`` (which need one subfolder per class),
-            or ``"objectness"`` (a foreground head beside a trained encoder; see
+            or ``"objectness"`` (a foreground head on a trained encoder; see
             :mod:`partzoo.train.tasks.objectness`).
         data: folder of the data, as the method's task reads it; for most, see
             :func:`partzoo.train.datasets.read_images`.
@@ -102,6 +104,7 @@ def train(
         threads: number of CPU threads of torch.
         seed: random seed of weights, order and sampling; the default is the recipe's, or 0.
         progress: whether to show a bar.
+        device: where the model is trained; see :func:`partzoo.train.loop.accelerator_on`.
         task: values of the method's task that override the recipe's, such as ``{"exchange": False}``.
         config: values of the architecture's configuration that override the recipe's.
         reading: values of the task's ``DATA`` that override the recipe's.
@@ -112,11 +115,12 @@ def train(
 
     Raises:
         UsageError: an argument is invalid, or the data does not suit the method.
-        PartzooError: another process of the training has ended.
+        PartzooError: another process of the training run has ended.
     """
-    shared = processes()
+    shared = processes(device)
     kind = find_method(method)
     recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
+    _check_resumed(kind, model, Path(out).expanduser(), resume)
     given = {
         "task": task or {},
         "config": (config or {}) | _given(parts=k),
@@ -142,21 +146,21 @@ def train(
         if resume:
             _name_changes(folder / RECIPE, text)
     record = partial(write_if_changed, folder / RECIPE, text.encode())
-    state = made.fit(examples, settings.options, out, resume=resume, progress=progress, record=record)
+    state = made.fit(examples, settings.options, out, resume=resume, progress=progress, record=record, device=device)
     if state.finished:
         _finish(made, out)
     return made.model, state
 
 
 def setting_types(method: str, entry: Architecture) -> dict[str, dict[str, Any]]:
-    """Return names and types of all settings of a training run of an architecture, by the recipe's table."""
+    """Return the names and types of all settings for training an architecture, by the recipe's tables."""
     kind = find_method(method)
     loop = {name: kind for name, kind in types_of(LoopOptions).items() if name not in BUDGET}
     return {"task": types_of(kind), "config": types_of(type(entry.config)), "loop": loop, "data": types_of(kind.DATA)}
 
 
 def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, resume: bool) -> Recipe:
-    """Return the recipe to train by: a named one, that of the run to resume, or the method's default."""
+    """Return the recipe to train with: a named one, the recipe of the run to resume, or the method's default."""
     if not isinstance(recipe, Recipe):
         own = out / RECIPE
         recipe = read_recipe(recipe or (own if resume and own.is_file() else kind.RECIPE))
@@ -165,6 +169,15 @@ def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, res
             f"The recipe trains by {recipe.method!r}, not by {kind.METHOD!r}. Name another recipe or method."
         )
     return recipe
+
+
+def _check_resumed(kind: type[Task], model: str | None, out: Path, resume: bool) -> None:
+    """Refuse to continue a run with another architecture than its own."""
+    if not resume or model is None or kind.START == "model" or not (out / RECIPE).is_file():
+        return
+    own = read_recipe(out / RECIPE).architecture
+    if find(model).name != own:
+        raise UsageError(f"model={model!r}: the run in {out} trains {own}. Leave model out, or choose another folder.")
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -188,16 +201,44 @@ def _settings(
         given: settings that override the recipe's, by table.
     """
     entry, parent, inherited = _beginning(kind, recipe, starts)
-    if kind.CONFIG is not type(entry.config):
+    if not kind.trains(entry):
         raise UsageError(f"{entry.name} cannot be trained by {kind.METHOD!r}. Name another architecture or method.")
     # A budget replaces the recipe's as a whole: a caller's minutes and a recipe's epochs would be two budgets.
     if all(value is None for value in budget.values()):
         budget = {each: getattr(recipe, each) for each in BUDGET}
     tables = {table: getattr(recipe, table) | given[table] for table in TABLES}
+    if entry.name != recipe.architecture or (inherited and parent != recipe.parent):
+        tables["config"] = carried_over(recipe, entry, inherited, given["config"]) | given["config"]
     tables["config"] = inherited | tables["config"]
     tables = check_tables(kind.METHOD, tables, setting_types(kind.METHOD, entry))
     options, reading = LoopOptions(**budget, **tables["loop"]), kind.DATA(**tables["data"])
     return Settings(kind, entry, parent, tables["task"], tables["config"], options, reading)
+
+
+def carried_over(
+    recipe: Recipe, entry: Architecture, inherited: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the recipe's values of the configuration that hold for another architecture or parent than its own.
+
+    A run's recipe states a whole configuration. Of that, only values whose default is the same in both hold; others,
+    such as the width, are the new architecture's or its parent's. A recipe that states less does so on purpose: all of
+    its values hold.
+
+    Raises:
+        UsageError: a value is that of neither architecture, and the caller gives none.
+    """
+    former, latter = asdict(find(recipe.architecture).config), asdict(entry.configure(inherited))
+    if any(value is not None and name not in recipe.config for name, value in former.items()):
+        return recipe.config
+    own = {name for name, value in latter.items() if name not in former or former[name] != value} | inherited.keys()
+    stated = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.config.items()}
+    for name in sorted((own & stated.keys()) - inherited.keys() - given.keys()):
+        if stated[name] not in (former.get(name), latter[name]):
+            raise UsageError(
+                f"The recipe sets config.{name}={stated[name]!r} for {recipe.architecture}, but {entry.name} has "
+                f"{latter[name]!r}. Set config.{name}, or name another recipe."
+            )
+    return {name: value for name, value in recipe.config.items() if name in latter.keys() - own}
 
 
 def _beginning(
@@ -228,13 +269,13 @@ def _data(settings: Settings, folder: str | Path) -> tuple[Examples, Any]:
     kind, entry = settings.kind, settings.entry
     examples = kind.read(folder, settings.reading, entry.configure(settings.config), settings.options.seed)
     if kind.NEEDS_LABELS and examples.labels is None:
-        raise UsageError(f"--data {folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
+        raise UsageError(f"data={folder} has no labels: {kind.METHOD!r} needs one subfolder per class.")
     config = entry.configure(settings.config | kind.config_from(examples))
     # Only models with parts for each class look them up by the image's label; other models with classes do not.
     classes = config.classes if hasattr(config, "parts") else 0
     if classes > 1 and (examples.labels is None or examples.labels.max() >= classes):
         has = "no classes" if examples.labels is None else f"{len(examples.classes)} classes"
-        raise UsageError(f"config.classes={classes}, but --data {folder} has {has}. Set config.classes to that, or 0.")
+        raise UsageError(f"config.classes={classes}, but data={folder} has {has}. Set config.classes to that, or 0.")
     return examples, config
 
 
@@ -279,7 +320,7 @@ def _name_changes(file: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _quiet(hidden: bool) -> Iterator[None]:
-    """A context whose output is ``hidden``, or shown."""
+    """Return a context manager that suppresses printed output if ``hidden`` is true."""
     with contextlib.ExitStack() as stack:
         if hidden:
             nowhere = stack.enter_context(open(os.devnull, "w"))

@@ -1,4 +1,4 @@
-"""Classification of sleep stages with few subjects: finetuning of PART for signals, and measuring sample efficiency.
+"""Classify sleep stages after finetuning PART on only a few subjects, to measure its sample efficiency.
 
 Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.2 (table 3), sections 8.1 and 8.2.
 """
@@ -23,6 +23,7 @@ from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.settings import to_toml
 from partzoo.skipping import PassOver, warn_of
+from partzoo.system.device import Device
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.processes import alone
 from partzoo.train.tasks.base import Task
@@ -34,7 +35,7 @@ SHARED = ("patch_embed.", "blocks.", "norm.")  # parameters that a finetuned mod
 
 
 class StagesTask(Task):
-    """A task that trains all weights by cross-entropy of the classes of windows.
+    """A task that finetunes all weights to classify windows, with cross-entropy.
 
     Args:
         model: model with classes; see :func:`with_classes`.
@@ -95,9 +96,10 @@ def sample_efficiency(
     progress: Callable[[dict[str, Any]], None] | None = None,
     bar: bool = False,
     pass_over: PassOver = warn_of,
+    device: Device = None,
     **loop: Any,
 ) -> list[dict[str, Any]]:
-    """Finetune on sleep stages of few subjects' nights, and measure Cohen's kappa on held-out subjects.
+    """Finetune on the sleep stages of a few subjects, and measure Cohen's kappa on held-out subjects.
 
     Each seed draws different subjects, and smaller sets of subjects are subsets of larger ones. Rows that ``out``
     already has are not trained again, so a stopped run continues.
@@ -107,25 +109,27 @@ def sample_efficiency(
         data: folder in the layout of PhysioNet's challenge of 2018.
         out: folder that receives ``stages.csv`` with a row per training run, and each trained model in a subfolder.
         subjects: numbers of subjects to finetune on; None means all but the test subjects.
-        seeds: number of random seeds, 0..seeds-1, of subjects, weights and order.
+        seeds: number of random seeds (0..seeds-1); each sets the choice of subjects, the initial weights and the order.
         scratch: whether to train a model of the same size from random weights as well, for equally long.
         test_subjects: number of held-out subjects, the same for all training runs; at most as many as in pretraining.
-        windows: number of labelled windows of each night, drawn by the seed; None means all, as in the paper.
+        windows: number of labelled windows of each night, drawn with the seed; None means all, as in the paper.
         masked: see :class:`StagesTask`.
         cache: folder for prepared nights; empty means ``signals`` in partzoo's cache folder.
         progress: function that is called with each new row.
         bar: whether to show a bar for each training run.
-        pass_over: function that is called for each night that cannot be read, which is then skipped. Each row states
-            the number of ``nights`` that the model was trained on and of those it was ``tested`` on.
+        pass_over: function that is called for each night that cannot be read, which is then skipped. Each row gives
+            the number of nights used for training (``nights``) and for testing (``tested``).
+        device: where the models are trained; see :func:`partzoo.train.loop.accelerator_on`.
         **loop: values of :class:`LoopOptions`; by default 100 epochs, batches of 128 and a rate of 5e-4.
 
     Returns:
         The rows of the table.
 
     Raises:
-        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds other results.
+        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds results of a different
+            setting.
     """
-    alone("'partzoo stages'")
+    alone("'partzoo stages'", device)
     pretrained = load(model, device="cpu", dtype="float32")
     if not isinstance(pretrained, SignalPart):
         raise UsageError(
@@ -157,7 +161,9 @@ def sample_efficiency(
                 torch.manual_seed(seed)
                 made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
                 place = out / f"{initial}-{number}-{seed}"
-                state = fit(made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar)
+                state = fit(
+                    made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar, device=device
+                )
                 if not state.finished:
                     return rows
                 scores = rules.score(made.model.stages, test)
@@ -171,7 +177,7 @@ def sample_efficiency(
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
-    """Select at most ``windows`` windows of each night, drawn by the seed and the night's name."""
+    """Select at most ``windows`` windows of each night, drawn at random from the seed and the night's name."""
     found = []
     for night in nights:
         rng = np.random.default_rng([seed, *night.record.encode()])
@@ -181,7 +187,7 @@ def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compute mean and sample standard deviation of kappa over the seeds, by number of subjects and start."""
+    """Compute mean and sample standard deviation of kappa over the seeds, for each number of subjects and start."""
     groups: dict[tuple[int, str], list[float]] = {}
     for row in rows:
         groups.setdefault((int(row["subjects"]), row["initial"]), []).append(float(row["kappa"]))
@@ -206,7 +212,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     said, file = to_toml(settings), out / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != said:
-        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with -o.")
+        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with out=.")
     with write_aside(file) as opened:
         opened.write(said.encode())
     if not (out / TABLE).exists():
@@ -214,7 +220,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     with open(out / TABLE, newline="", encoding="utf-8") as opened:
         reader = csv.DictReader(opened)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UsageError(f"{out / TABLE} was written by another version of partzoo. Choose another folder with -o.")
+            raise UsageError(f"{out / TABLE} is from another version of partzoo. Choose another folder with out=.")
         return list(reader)
 
 

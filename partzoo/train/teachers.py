@@ -1,4 +1,4 @@
-"""Teachers, which draw masks for images without any: a foreground model, or a prior that never saw a mask."""
+"""Teachers, which predict masks for images without any: a foreground model, or a prior not trained on masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows of recordings for training: PhysioNet's challenge of 2018, or a folder of EDF files.
+"""Cut training windows from the recordings of PhysioNet's 2018 challenge or from a folder of EDF files.
 
 Filtering a night takes seconds, so each is prepared once and kept as float16 in a cache on disk, from which windows are
 read on demand: a thousand nights need not fit into memory.
@@ -27,7 +27,7 @@ from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.skipping import PassOver, warn_of
 from partzoo.train.recipe import DataRecord
-from partzoo.weights.store import cache_folder
+from partzoo.weights.checked import cache_folder
 
 AT_ONCE = 4  # number of nights prepared at once; each takes about a gigabyte
 VERSION = "2"  # version of the preparation; nights in a cache of another version are prepared again
@@ -54,7 +54,7 @@ class SignalOptions(DataRecord):
 
 
 class WindowSet(Examples):
-    """The windows of several nights.
+    """Training windows from several nights.
 
     Args:
         nights: windows of each night, ``(n, C, T)`` floats, in memory or mapped from disk.
@@ -105,10 +105,10 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
     if options.layout == "edf":
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
         if not files:
-            raise UsageError(f"--data {folder} has no .edf files. Give another folder, or data.layout.")
+            raise UsageError(f"data={folder} has no .edf files. Give another folder, or data.layout.")
         files = [file for file in files if not _is_of_annotations(file)]
         if not files:
-            raise UsageError(f"--data {folder} holds no recordings: its .edf files contain only annotations.")
+            raise UsageError(f"data={folder} holds no recordings: its .edf files contain only annotations.")
         read, key = (lambda file: _edf_windows(file, options.channels)), "|".join(options.channels)
     else:
         rules = replace(PHYSIONET_2018, test_subjects=options.held_out)
@@ -126,7 +126,7 @@ def _is_of_annotations(file: Path) -> bool:
 
 
 def _edf_windows(file: Path, channels: Sequence[str]) -> np.ndarray:
-    """Read the windows of an EDF recording; its gaps need no warning, since the windows' times have no influence."""
+    """Read the windows of an EDF recording without a warning about gaps, since the windows' times do not matter."""
     signal, rate = read_edf(file, channels)
     try:
         return whole_windows(filtered(signal, rate), channels)
@@ -165,7 +165,7 @@ def prepared(
     progress: bool = True,
     pass_over: PassOver = warn_of,
 ) -> dict[Path, tuple[np.ndarray, ...]]:
-    """Return the arrays that ``read`` makes of files, kept on disk and mapped into memory, floats as float16.
+    """Return the arrays that ``read`` makes from files, kept on disk and mapped into memory, floats as float16.
 
     Args:
         files: recordings; a folder is identified by the files in it.
@@ -222,7 +222,7 @@ def _cache_place(cache: str | Path) -> Path:
 
 
 def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Write arrays to the cache, the first one last: if it exists, all others do."""
+    """Write arrays to the cache, the first one last, so that all others exist if the first one does."""
     for number in reversed(range(len(arrays))):
         array = arrays[number]
         try:
@@ -236,7 +236,7 @@ def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
 def _not_kept(place: str, reason: str) -> PartzooError:
     return PartzooError(
         f"Prepared recordings cannot be kept in {place}: {reason.rstrip('.')}. Choose another folder with data.cache "
-        "('partzoo stages': --cache), or set PARTZOO_CACHE."
+        "(for sleep stages with cache=), or set PARTZOO_CACHE."
     )
 
 

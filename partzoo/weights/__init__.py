@@ -1,1 +1,1 @@
-"""Released weights: their records, their files, and the search for the files."""
+"""Released weights: their records and their files, and how the files are found."""

@@ -1,4 +1,4 @@
-"""The model card (``README.md``) of a model's folder, generated from the weights' record."""
+"""Generate the model card (``README.md``) in a model's folder from the weights' record."""
 
 from __future__ import annotations
 

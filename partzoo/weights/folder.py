@@ -1,16 +1,15 @@
-"""Models stored as folders, on this machine or on the Hub: ``config.json`` and ``model.safetensors``."""
+"""Read models stored as folders, locally or on the Hub: ``config.json`` and ``model.safetensors``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_version
+from partzoo.files import check_version, read_json
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.replacing import readable
-from partzoo.weights.tensors import FORMAT, INDEX, read_header, shards
+from partzoo.weights.tensors import FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
@@ -25,7 +24,7 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         Name of the architecture, values of its configuration, and the safetensors files.
 
     Raises:
-        WeightsError: a file is missing or damaged.
+        WeightsError: a file is missing or damaged, or ``config.json`` and the header of the weights disagree.
     """
     path = readable(Path(path).expanduser())
     index = path / f"model{INDEX}"
@@ -35,7 +34,25 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         files = shards(index)
     else:
         raise WeightsError(f"{path} holds no {WEIGHTS}: pass a folder written by partzoo.hub.save_pretrained.")
-    return (*read_config(path / CONFIG), files)
+    stored = read_config(path / CONFIG)
+    for file in files:
+        _compare(file, path / CONFIG, stored)
+    return (*stored, files)
+
+
+def _compare(file: Path, config: Path, stored: tuple[str, dict[str, Any]]) -> None:
+    """Refuse a file whose header names another model than the folder's ``config.json``."""
+    if "architecture" not in read_metadata(file):
+        return
+    architecture, values, _ = read_header(file)
+    ours, theirs = ({"architecture": name} | about for name, about in ((architecture, values), stored))
+    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    if differing:
+        key = differing[0]
+        raise WeightsError(
+            f"{file} and {config} disagree: {key} is {ours.get(key)!r} in one and {theirs.get(key)!r} in the other. "
+            "Save or download both again."
+        )
 
 
 def fetch_repo(
@@ -45,6 +62,7 @@ def fetch_repo(
     local_files_only: bool = False,
     *,
     weights: bool = True,
+    force: bool = False,
 ) -> Path:
     """Download a Hub repository to the Hugging Face cache, unless it is there, and return its folder.
 
@@ -55,33 +73,53 @@ def fetch_repo(
         cache_dir: folder of the Hugging Face cache; None uses the default folder (HF_HOME).
         local_files_only: whether to forbid network requests.
         weights: whether to download the weights as well as the configuration.
+        force: whether to download files again that are in the cache.
 
     Raises:
         WeightsError: the repository cannot be downloaded, or it does not hold a model of partzoo.
     """
     options: HubOptions = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     try:
-        config = hub_file(repo, CONFIG, **options)
+        config = hub_file(repo, CONFIG, force=force, **options)
         read_config(config)
         folder = config.parent
         pinned: HubOptions = {
             **options,
             "revision": folder.name,
         }  # pinned to the commit, so that all files come from the same one
-        if not weights or (folder / WEIGHTS).is_file():
+        if not weights or ((folder / WEIGHTS).is_file() and not force):
             return folder
         index = folder / f"model{INDEX}"
-        if not index.is_file():
+        if force or not index.is_file():
             try:
-                hub_file(repo, WEIGHTS, **pinned)
+                hub_file(repo, WEIGHTS, force=force, **pinned)
                 return folder
             except FileNotFoundError:
-                hub_file(repo, index.name, **pinned)
+                hub_file(repo, index.name, force=force, **pinned)
         for shard in shards(index):
-            hub_file(repo, shard.name, **pinned)
+            hub_file(repo, shard.name, force=force, **pinned)
     except FileNotFoundError as error:
         raise WeightsError(f"{error}: pass a repository written by partzoo.hub.push_to_hub.") from error
     return folder
+
+
+def download_repo(repo: str, revision: str | None = None) -> Path:
+    """Download a Hub repository, and compare its files with their digests; damaged copies are downloaded again.
+
+    Arguments, result and errors are those of :func:`fetch_repo`.
+    """
+    folder = fetch_repo(repo, revision)
+    try:
+        _check(folder)
+    except WeightsError:
+        folder = fetch_repo(repo, revision, force=True)
+        _check(folder)
+    return folder
+
+
+def _check(folder: Path) -> None:
+    for file in read_folder(folder)[2]:
+        read_tensors(file, remembered=False)
 
 
 def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any], list[Path]] | None:
@@ -111,7 +149,7 @@ def read_config(file: Path) -> tuple[str, dict[str, Any]]:
         WeightsError: the file is missing or damaged, or was not written by partzoo.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         check_version(content.get("format"), FORMAT, str(file), WeightsError)
         architecture, config = content["architecture"], content["config"]
         if not isinstance(architecture, str) or not isinstance(config, dict):

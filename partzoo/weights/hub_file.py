@@ -1,11 +1,17 @@
-"""Download of one file of a Hub repository with huggingface_hub, with errors that name the fix."""
+"""Download one file from a Hub repository, with errors that say how to fix the problem."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TypedDict
+from urllib.parse import urlsplit
 
+from partzoo.addresses import answers
 from partzoo.errors import WeightsError
+
+ANSWER_SECONDS = 9.0  # a third of it for the connection, so that a machine without a network is known within 3 s
+REMEMBERED_SECONDS = 60.0
 
 
 class HubOptions(TypedDict, total=False):
@@ -46,23 +52,26 @@ def hub_file(
         FileNotFoundError: the repository does not have the file.
         WeightsError: the file cannot be downloaded; the message gives the reason and the fix.
     """
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub import errors as hub
 
     where = f"{filename} of {repo}" + (f"@{revision}" if revision else "")
     name = name or f"hf-hub:{repo}"
+    offline = local_files_only or constants.HF_HUB_OFFLINE
     try:
         if cached_first and not force:
             cached = try_to_load_from_cache(repo, filename, cache_dir=cache_dir, revision=revision)
             if isinstance(cached, str):
                 return Path(cached)
+        # The client would try again for minutes, and its waits for one byte are as long as its waits for all.
+        reached = not offline and _answers(hf_hub_url(repo, filename, revision=revision))
+        if force and not reached:
+            raise hub.LocalEntryNotFoundError(where)
         fetched = hf_hub_download(
-            repo, filename, revision=revision, cache_dir=cache_dir,
-            local_files_only=local_files_only, force_download=force,
-        )  # fmt: skip
+            repo, filename, revision=revision, cache_dir=cache_dir, local_files_only=not reached, force_download=force
+        )
         return Path(fetched)
     except hub.LocalEntryNotFoundError as error:
-        offline = local_files_only or constants.HF_HUB_OFFLINE
         why = "offline mode is on (HF_HUB_OFFLINE, local_files_only)" if offline else "the Hub is out of reach"
         raise WeightsError(
             f"Weights of {name} ({where}) are not in {cache_dir or constants.HF_HUB_CACHE} and {why}: run "
@@ -85,6 +94,19 @@ def hub_file(
         raise WeightsError(
             f"{where} cannot be downloaded ({first_line(error)}): try again, or check HF_ENDPOINT."
         ) from error
+
+
+_asked: dict[str, tuple[float, bool]] = {}  # by host: when it was asked for an answer, and whether it gave one
+
+
+def _answers(url: str) -> bool:
+    """Return whether the Hub answers; what was found is remembered for a minute."""
+    host = urlsplit(url).netloc
+    when, found = _asked.get(host, (float("-inf"), False))
+    if time.monotonic() - when > REMEMBERED_SECONDS:
+        found = answers(url, ANSWER_SECONDS)
+        _asked[host] = time.monotonic(), found
+    return found
 
 
 def hub_errors() -> tuple[type[Exception], ...]:

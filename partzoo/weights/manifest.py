@@ -1,21 +1,24 @@
-"""``weights_manifest.json``: the records of the released weights, with their files and the way they were made."""
+"""``weights_manifest.json``: a record of each released model's weights, with their files and how they were made."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from partzoo.errors import WeightsError
-from partzoo.files import check_version, write_aside
+from partzoo.errors import UsageError, WeightsError
+from partzoo.files import check_version, read_json, write_aside
+from partzoo.settings import checked, types_of
 
 FORMAT = 1
 NAME = "weights_manifest.json"
 PACKAGE = Path(__file__).parents[1]
 BUNDLED, CHECKPOINTS = "weights", "checkpoints"
+VARIABLE = "PARTZOO_CHECKPOINTS"  # environment variable that names a folder with the files of checkpoints/
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class WeightRecord:
         masks_used: whether masks were used in training.
         source: for weights made by others, the ``package``, its ``version``, the ``file`` in it and that file's
             ``sha256``.
+        superseded_by: name of the record that replaces this one, which is kept as one of its ancestors; else None.
         method: name in the README of the method that trained the weights; "" is the architecture's family.
         measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that,
             and for those that serve as parents of other weights.
@@ -88,6 +92,7 @@ class WeightRecord:
     parents: tuple[str, ...] = ()
     masks_used: bool = False
     source: dict[str, str] | None = None
+    superseded_by: str | None = None
     method: str = ""
     measured: bool = True
 
@@ -96,6 +101,8 @@ class WeightRecord:
             raise WeightsError(f"{self.name!r} is not {self.architecture}.TAG: correct the name in {NAME}.")
         if not self.files:
             raise WeightsError(f"{self.name} has no files: correct {NAME}.")
+        if self.hub is not None and not {"repo", "revision"} <= self.hub.keys():
+            raise WeightsError(f"hub of {self.name} must name 'repo' and 'revision': correct {NAME}.")
 
     @property
     def bytes(self) -> int:
@@ -113,26 +120,51 @@ class WeightRecord:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> WeightRecord:
-        """Make a record from JSON values; the inverse of :meth:`to_json`."""
-        lists = {"metrics": tuple(values["metrics"]), "parents": tuple(values.get("parents", ()))}
-        return cls(**(values | lists | {"files": tuple(WeightFile(**file) for file in values["files"])}))
+        """Make a record from JSON values; the inverse of :meth:`to_json`.
+
+        Raises:
+            KeyError, TypeError, AttributeError: a value is missing.
+            UsageError: a value has another type.
+        """
+        files = tuple(WeightFile(**_typed(WeightFile, file)) for file in values["files"])
+        return cls(**_typed(cls, values | {"files": files}))
+
+
+def _typed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    types = types_of(kind)
+    return {name: checked(name, value, types[name]) for name, value in values.items()}
 
 
 def short_name(data: str) -> str:
-    """Return the name of training data without the number of images or the further data that follow it."""
+    """Shorten the name of training data: leave out the number of images and any further data after it."""
     return re.split(r"; |, (?=\d)", data)[0]
 
 
-def clones() -> list[Path]:
-    """Return clones that may hold ``checkpoints/``: the one that partzoo is imported from, and the current folder."""
-    return [folder for folder in (PACKAGE.parent, Path()) if (folder / NAME).is_file()]
+def checkpoint_folders() -> list[Path]:
+    """Return the folders that may hold released weights beside those in the package, in the order of the search.
+
+    They are PARTZOO_CHECKPOINTS, and ``checkpoints/`` of the clone that partzoo is imported from and of the clone that
+    contains the current folder.
+
+    Raises:
+        WeightsError: PARTZOO_CHECKPOINTS is not a folder.
+    """
+    here = Path.cwd()
+    roots = [folder for folder in (PACKAGE.parent, here, *here.parents) if (folder / NAME).is_file()]
+    found = [root / CHECKPOINTS for root in roots]
+    if named := os.environ.get(VARIABLE):
+        if not (folder := Path(named).expanduser()).is_dir():
+            raise WeightsError(f"{VARIABLE} is {named!r}, which is not a folder: set it to checkpoints/ of a clone.")
+        found = [folder, *found]
+    return list(dict.fromkeys(folder.resolve() for folder in found))
 
 
 def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
     """Read the records of the released weights.
 
     Args:
-        path: manifest to read; None uses that of the installed package, or of the clone that partzoo is imported from.
+        path: manifest to read; None uses the manifest of the installed package, or of the clone that partzoo is
+            imported from.
 
     Returns:
         Records by name, in the order of the file. The first record of an architecture is its default.
@@ -176,7 +208,7 @@ def _default() -> Path:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise WeightsError(f"The manifest {file} cannot be read: {error}. Reinstall partzoo.") from error
     if not isinstance(content, dict) or not isinstance(content.get("weights"), list):
@@ -191,6 +223,6 @@ def _read(file: Path) -> dict[str, Any]:
 def _record(file: Path, values: Any) -> WeightRecord:
     try:
         return WeightRecord.from_json(values)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
         name = values.get("name") if isinstance(values, dict) else values
         raise WeightsError(f"The record {name!r} of {file} is incomplete ({error}): reinstall partzoo.") from error

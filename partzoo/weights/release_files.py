@@ -1,4 +1,4 @@
-"""Conversion of a trained model to released files: storage precision, location, golden output."""
+"""Turn a trained model into released files: storage precision, location and golden output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLED = 16  # number of recorded values of a golden output
 
 
 class Released(Protocol):
-    """The attributes of a model that a release needs; a protocol, because this package may not import the models."""
+    """The attributes of a model that a release needs; a typing protocol, as this package may not import the models."""
 
     architecture: str
     config: Any
@@ -54,7 +54,7 @@ def storage_dtype(model: Released, x: Tensor | None = None) -> torch.dtype:
 
     Args:
         model: model in float32 and evaluation mode.
-        x: input to compare the outputs for; None uses that of :func:`golden`.
+        x: input to compare the outputs for; None uses the input of :func:`golden`.
 
     Returns:
         The first of these dtypes to which the matrices can be rounded with a cosine of at least 0.9999 between each
@@ -82,12 +82,12 @@ def pack(
 ) -> tuple[WeightFile, ...]:
     """Write a model's weights to the folder of releases, and load the rounded weights into the model.
 
-    Figures and golden output computed with the model afterwards are therefore those of the released file.
+    Figures and golden output computed with the model afterwards are therefore true of the released file.
 
     Args:
         name: name of the record, ``architecture.tag``.
         model: model in float32.
-        dtype: dtype of the stored matrices; None uses that of :func:`storage_dtype`.
+        dtype: dtype of the stored matrices; None uses the result of :func:`storage_dtype`.
         bundled: whether to write to the package (29 MB at most) instead of ``checkpoints/`` (shards of at most 90 MB).
         root: clone of the repository; None uses the one that partzoo is imported from.
 
@@ -120,7 +120,7 @@ def _vectors(model: Released, x: Tensor) -> Tensor:
 
 
 def golden_input(shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Draw normal noise of a shape, equal on all machines, because numpy guarantees this generator's stream."""
+    """Draw normal noise of a shape, the same on all machines, because numpy guarantees this generator's stream."""
     noise = np.random.RandomState(seed).standard_normal(tuple(shape))
     return torch.from_numpy(noise.astype(np.float32))
 
@@ -166,7 +166,7 @@ def check_golden(model: Released, recorded: dict[str, Any], tolerance: float = 1
         The largest difference found, as a share of the output's rms.
 
     Raises:
-        WeightsError: the difference is larger, or the output has another shape.
+        WeightsError: the difference is larger, or the output has a different shape.
     """
     name = getattr(model, "architecture", type(model).__name__)
     found = golden(model, recorded["input"]["shape"], recorded["input"]["seed"])

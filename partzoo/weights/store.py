@@ -1,19 +1,27 @@
-"""Finding, verifying and downloading the files of released weights."""
+"""Find, verify and download the files of released weights."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
-from partzoo.files import path_aside
+from partzoo.weights.checked import digest_of
 from partzoo.weights.hub_file import hub_file
-from partzoo.weights.manifest import BUNDLED, PACKAGE, WeightFile, WeightRecord, clones, manifest
+from partzoo.weights.manifest import (
+    BUNDLED,
+    NAME,
+    PACKAGE,
+    VARIABLE,
+    WeightFile,
+    WeightRecord,
+    checkpoint_folders,
+    manifest,
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,12 @@ def resolve(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     revision: str | None = None,
+    verify: bool = True,
 ) -> list[Path]:
     """Find the files of a record, download them if necessary, and check them against their sha256.
 
-    Files are looked up in the package, in ``checkpoints/`` of a clone, in the Hugging Face cache and on the Hub, in
-    this order.
+    Files are looked up in the package, in the folders of
+    :func:`partzoo.weights.manifest.checkpoint_folders`, in the Hugging Face cache and on the Hub, in this order.
 
     Args:
         record: record of released weights, from :func:`manifest`.
@@ -56,27 +65,24 @@ def resolve(
         local_files_only: whether to forbid network requests, as HF_HUB_OFFLINE does.
         revision: revision of the Hub repository, instead of the recorded one; its files are not checked, because only
             the hashes of the recorded one are known.
+        verify: whether to compare the files with their recorded sha256.
 
     Raises:
         WeightsError: a file cannot be found, or it is damaged.
     """
-    return [_resolve(record, file, cache_dir, local_files_only, revision) for file in record.files]
+    paths = []
+    for file in record.files:
+        path = _find(record, file, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
+        if verify and revision is None:
+            _check(record, file, path)
+        paths.append(path)
+    return paths
 
 
-def _resolve(
-    record: WeightRecord,
-    file: WeightFile,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
-    revision: str | None,
-) -> Path:
+def _find(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
+    """Return the path of a file on this machine, or download it; it is not checked."""
     path = _here(file) if revision is None else None
-    if path is None:
-        options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "cached_first": True}
-        path = _fetch(record, file, revision=revision, **options)
-    if revision is None:
-        _check(record, file, path)
-    return path
+    return path or _fetch(record, file, revision=revision, cached_first=True, **options)
 
 
 def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None = None) -> Path | None:
@@ -92,8 +98,13 @@ def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None 
 
 
 def available(record: WeightRecord) -> bool:
-    """Return whether :func:`resolve` can find a record's files: on this machine, or in a Hub repository."""
-    return record.hub is not None or all(_here(file) is not None for file in record.files)
+    """Return whether :func:`resolve` can find a record's files: on this machine, or in a Hub repository.
+
+    For a file on this machine its size is compared, not its content; the Hub is not asked.
+    """
+    sizes = [None if (path := _here(file)) is None else path.stat().st_size for file in record.files]
+    whole = all(size in (None, file.bytes) for size, file in zip(sizes, record.files, strict=True))
+    return whole and (record.hub is not None or None not in sizes)
 
 
 def verify(record: WeightRecord | str | None = None, *, cache_dir: str | Path | None = None) -> list[Verified]:
@@ -130,12 +141,14 @@ def download(
     cache_dir: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Download the files of a record; a damaged copy in the Hugging Face cache is downloaded again.
+    """Download the files of a record, and read and hash those that are here.
+
+    A damaged copy in the Hugging Face cache is downloaded again.
 
     Args:
         record: record or its name.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.
-        progress: function that is called with the name of each file before the file is searched.
+        progress: function that is called with the name of each file before it is looked up.
 
     Returns:
         Paths of the files, which have been checked.
@@ -149,13 +162,14 @@ def download(
     for file in record.files:
         if progress is not None:
             progress(file.path)
+        path = _find(record, file, cache_dir=cache_dir)
         try:
-            path = _resolve(record, file, cache_dir, False, None)
+            _check(record, file, path, remembered=False)
         except WeightsError:
-            if _here(file) is not None or locate(record, file, cache_dir) is None:
+            if _here(file) is not None:
                 raise
             path = _fetch(record, file, cache_dir=cache_dir, force=True)
-            _check(record, file, path)
+            _check(record, file, path, remembered=False)
         paths.append(path)
     return paths
 
@@ -163,9 +177,11 @@ def download(
 def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
     """Return a record's file from the Hugging Face cache or the Hub, without checking it."""
     if record.hub is None:
+        folders = " and ".join(map(str, _folders(file)))
+        searched = f", searched in {folders}" if folders else ""
         raise WeightsError(
-            f"Weights of {record.name} are not here ({file.path}) and not on the Hub: run in a clone of the "
-            "repository that holds them, or pass the path of a .safetensors file."
+            f"Weights of {record.name} are not here ({file.path}{searched}) and not on the Hub: set {VARIABLE} to "
+            "checkpoints/ of a clone of the repository, or pass the path of a .safetensors file."
         )
     repo, revision = record.hub["repo"], revision or record.hub["revision"]
     try:
@@ -175,9 +191,13 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
 
 
 def _here(file: WeightFile) -> Path | None:
-    """Return the path of a file in the package or in a clone; None if it is in neither."""
-    roots = [PACKAGE] if file.path.startswith(f"{BUNDLED}/") else clones()
-    return next((root / file.path for root in roots if (root / file.path).is_file()), None)
+    """Return the path of a file in the package or in a folder of checkpoints; None if it is in neither."""
+    name = file.path.partition("/")[2]
+    return next((folder / name for folder in _folders(file) if (folder / name).is_file()), None)
+
+
+def _folders(file: WeightFile) -> list[Path]:
+    return [PACKAGE / BUNDLED] if file.path.startswith(f"{BUNDLED}/") else checkpoint_folders()
 
 
 def _hub_name(record: WeightRecord, file: WeightFile) -> str:
@@ -204,57 +224,39 @@ def find_record(record: WeightRecord | str) -> WeightRecord:
 def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bool = True) -> None:
     """Compare size and sha256 with the record; a file that has not changed since its last check is not read again."""
     try:
-        found = path.stat()
-        if found.st_size != file.bytes:
+        size = path.stat().st_size
+        if size != file.bytes:
             raise WeightsError(
-                f"{path} has {found.st_size:,} bytes, not the {file.bytes:,} recorded for {record.name}: "
-                f"{_fix(record, file)}"
+                f"{path} has {size:,} bytes, not the {file.bytes:,} recorded for {record.name}: {remedy(record, file)}."
             )
-        mark = [found.st_size, found.st_mtime_ns, found.st_ino, file.sha256]
-        key = os.path.abspath(path)
-        if remembered and _memo().get(key) == mark:
-            return
-        with open(path, "rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = digest_of(path, file.sha256, lambda: _sha256(path), remembered=remembered)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error}): {_fix(record, file)}") from error
+        raise WeightsError(f"{path} cannot be read ({error}): {remedy(record, file)}.") from error
     if digest != file.sha256:
         raise WeightsError(
             f"{path} is damaged: its sha256 is {digest[:12]}..., not the {file.sha256[:12]}... recorded for "
-            f"{record.name}: {_fix(record, file)}"
+            f"{record.name}: {remedy(record, file)}."
         )
-    _remember(key, mark)
 
 
-def _fix(record: WeightRecord, file: WeightFile) -> str:
-    if _here(file) is None:
-        return f"run 'partzoo download {record.name}'."
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def remedy(record: WeightRecord, file: WeightFile) -> str:
+    """Recommend how to get an undamaged copy of a file that is damaged or absent."""
+    here = _here(file)
+    if here is None and record.hub is not None:
+        return f"run 'partzoo download {record.name}'"
     if file.path.startswith(f"{BUNDLED}/"):
-        return "run 'pip install --force-reinstall partzoo', or in a clone 'git checkout -- partzoo/weights'."
-    return f"restore it with 'git checkout -- {file.path}'."
+        here = PACKAGE / file.path
+    if here is not None and (root := next(filter(_is_clone, here.parents), None)):
+        return f"run 'git -C {shlex.quote(str(root))} checkout -- {shlex.quote(here.relative_to(root).as_posix())}'"
+    if file.path.startswith(f"{BUNDLED}/"):
+        return "install partzoo again, with --force-reinstall, from the folder or file that it came from"
+    return f"set {VARIABLE} to checkpoints/ of a clone of the repository"
 
 
-def cache_folder() -> Path:
-    """Return partzoo's cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
-    if own := os.environ.get("PARTZOO_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "partzoo"
-
-
-def _memo() -> dict[str, list]:
-    try:
-        content = json.loads((cache_folder() / "verified.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _remember(key: str, mark: list) -> None:
-    """Record that a file is undamaged; if that cannot be written, the file is simply read again next time."""
-    try:
-        memo = cache_folder() / "verified.json"
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        with path_aside(memo) as aside:
-            aside.write_text(json.dumps(_memo() | {key: mark}), encoding="utf-8")
-    except (OSError, RuntimeError):
-        return
+def _is_clone(folder: Path) -> bool:
+    return (folder / ".git").exists() and (folder / NAME).is_file()

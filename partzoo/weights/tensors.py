@@ -1,16 +1,18 @@
-"""Tensors in safetensors files, which are written atomically, read without a copy and loaded strictly."""
+"""Tensors in safetensors files, which are written atomically with a digest, read as written and loaded strictly."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import begin_of, check_version, path_aside, stand_in
+from partzoo.files import check_version, parse_json, path_aside, read_json, stand_in_of
+from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,35 +21,94 @@ if TYPE_CHECKING:
 
 INDEX = ".safetensors.index.json"
 FORMAT = 1  # version of a model's header and config.json
+DIGEST = "partzoo_sha256"  # key of the digest in a header
+SMALL = 100_000_000  # largest file, in bytes, that is read into memory
+FIX = "download it again, or run 'partzoo verify'"
 SHOWN = 5
+MAX_SHARDS = 1000
 
 
-def read_state(paths: Iterable[str | Path]) -> dict[str, Tensor]:
-    """Read tensors by name; they are memory-mapped, not copied.
+def read_state(paths: Iterable[str | Path], *, verify: bool = True, fix: str = FIX) -> dict[str, Tensor]:
+    """Read tensors by name, as :func:`read_tensors` does.
 
     Args:
         paths: safetensors files; an index (``.safetensors.index.json``) stands for the shards it names.
+        verify, fix: as in :func:`read_tensors`.
 
     Raises:
-        WeightsError: a file is missing, truncated or not a safetensors file, or two files hold the same tensor.
+        WeightsError: a file is missing, truncated, damaged or not a safetensors file, or two files hold the same
+            tensor.
     """
     state: dict[str, Tensor] = {}
     for file in _expand(paths):
-        with _open(file) as opened:
-            names = opened.keys()
-            if twice := state.keys() & names:
-                raise WeightsError(f"{file} holds {min(twice)!r} again: the shards do not belong together.")
-            state |= {name: opened.get_tensor(name) for name in names}
+        tensors, _ = read_tensors(file, verify=verify, fix=fix)
+        if twice := state.keys() & tensors.keys():
+            raise WeightsError(f"{file} holds {min(twice)!r} again: the shards do not belong together.")
+        state |= tensors
     return state
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read the metadata in a safetensors file's header.
+def read_tensors(
+    path: str | Path, *, verify: bool = True, remembered: bool = True, fix: str = FIX
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors by name and the metadata of one safetensors file. All of partzoo's readers use this.
+
+    A file of at most 100 MB (``SMALL``) is read into memory, so that nothing that happens to the file later changes the
+    tensors. A larger one is memory-mapped: it may be removed or replaced by a rename while its tensors are in use, but
+    not overwritten in place.
+
+    Args:
+        path: path of the file.
+        verify: whether to compare the content with the digest in the header. A file without a digest, which is older or
+            was not written by partzoo, is read without a check.
+        remembered: whether a large file that was compared before, and has not changed since, is not compared again.
+        fix: what to do if the file is damaged, for the message.
+
+    Raises:
+        WeightsError: the file is missing, truncated, damaged or not a safetensors file.
+    """
+    path = Path(path).expanduser()
+    with _open(path, fix) as opened:
+        metadata = opened.metadata() or {}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+        small = path.stat().st_size <= SMALL
+        if small:
+            tensors = {name: value.clone() for name, value in tensors.items()}
+    if verify and (expected := metadata.get(DIGEST)):
+        found = digest_of(path, expected, lambda: digest(tensors, metadata), remembered=remembered and not small)
+        if found != expected:
+            raise WeightsError(
+                f"{path} is damaged: the sha256 of its content is {found[:12]}..., not the {expected[:12]}... in its "
+                f"header: {fix}."
+            )
+    return tensors, metadata
+
+
+def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Return the sha256 of tensors, with their names, dtypes and shapes, and of metadata other than a digest."""
+    names = sorted(tensors)
+    about = {key: metadata[key] for key in sorted(metadata) if key != DIGEST}
+    table = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    total = hashlib.sha256(json.dumps([about, table]).encode())
+    for name in names:
+        total.update(stored_bytes(tensors[name]))
+    return total.hexdigest()
+
+
+def stored_bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor, in the order of its elements."""
+    import torch
+
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:
+    """Read the metadata in a safetensors file's header; ``fix`` as in :func:`read_tensors`.
 
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _open(Path(path).expanduser()) as opened:
+    with _open(Path(path).expanduser(), fix) as opened:
         return opened.metadata() or {}
 
 
@@ -60,7 +121,10 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     header = read_metadata(path)
     try:
         check_version(header.get("partzoo_format"), FORMAT, str(path), WeightsError)
-        return header["architecture"], json.loads(header["config"]), [Path(path).expanduser()]
+        config = parse_json(header["config"])
+        if not isinstance(config, dict):
+            raise ValueError("its config is not an object")
+        return header["architecture"], config, [Path(path).expanduser()]
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} names no architecture of partzoo in its header: write the file with "
@@ -119,6 +183,8 @@ def write_weights(
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors to one safetensors file atomically. All of partzoo's files of this kind are written here.
 
+    The metadata receives a digest (see :func:`digest`), with which :func:`read_tensors` compares what it reads.
+
     Tensors may share memory and lie in it in any order: they are made contiguous, because writers of safetensors refuse
     others or, for NumPy's arrays, store the memory as it lies.
 
@@ -128,15 +194,16 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    tensors = _apart(tensors)
     try:
         with path_aside(path) as aside:
-            save_file(_apart(tensors), aside, metadata)
+            save_file(tensors, aside, metadata | {DIGEST: digest(tensors, metadata)})
     except SafetensorError as error:  # of a full disk, for example
         raise OSError(str(error)) from error
 
 
 def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """Convert the matrices and kernels of a state dict to another precision.
+    """Convert the matrices and kernels of a state dict to a different precision.
 
     Vectors (biases, norms, running statistics) keep their precision: they are small, and rounding them is harmful.
     """
@@ -158,7 +225,7 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
         The model.
 
     Raises:
-        WeightsError: tensors are missing, unexpected or of another shape; the message lists all three kinds.
+        WeightsError: tensors are missing, unexpected or of a different shape; the message lists all three kinds.
     """
     wanted = model.state_dict()
     shapes = [
@@ -187,7 +254,7 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"
 
 
-def _open(file: Path) -> safe_open:
+def _open(file: Path, fix: str) -> safe_open:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -195,8 +262,7 @@ def _open(file: Path) -> safe_open:
     except (SafetensorError, OSError) as error:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
-        reason = stand_in(begin_of(file))
-        reason = reason or f"is not a complete safetensors file ({error}): download it again, or run 'partzoo verify'"
+        reason = stand_in_of(file) or f"is not a complete safetensors file ({error}): {fix}"
         raise WeightsError(f"{file} {reason}.") from error
 
 
@@ -214,12 +280,19 @@ def shards(index: Path) -> list[Path]:
         WeightsError: the index is missing or damaged.
     """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        named = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
-    if outside := [name for name in names if Path(name).name != name]:
-        raise WeightsError(f"{index} names {outside[0]!r}, which is not beside it: download it again.")
+    if len(named) > MAX_SHARDS:
+        raise WeightsError(f"{index} names {len(named):,} files: {MAX_SHARDS:,} are the most.")
+    if outside := [name for name in named if not _beside(name)]:
+        raise WeightsError(f"{index} names {outside[0]!r:.80}, not beside it or not safetensors: download it again.")
+    names = sorted(named)
     return [index.with_name(name) for name in names]
+
+
+def _beside(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
 
 
 def _index(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Draw the losses of training runs from the ``log.csv`` of their folders, kept as results/training/NAME.csv.
+"""Plot the losses of training runs from their ``log.csv`` files, stored here as results/training/NAME.csv.
 
     python scripts/pages/curves.py results/training/*.csv -o docs/images/curves.png
 

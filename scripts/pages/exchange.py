@@ -1,4 +1,4 @@
-"""Draw docs/images/exchange.jpg: faces with the parts of others (PartFormer, figure 11), and attention (figure 1).
+"""Draw docs/images/exchange.jpg: faces with swapped parts (PartFormer, figure 11), and attention (figure 1).
 
     python scripts/pages/exchange.py IMAGES.TAR [--model NAME]
 

@@ -1,4 +1,4 @@
-"""Draw docs/images/faces.png, the faces whose landmarks a model's parts place best and worst.
+"""Draw docs/images/faces.png: the faces on which landmarks are predicted best and worst from a model's parts.
 
     python scripts/pages/faces.py FACES [--model NAME] [-k 8] [--photographs -o page.png]
 
@@ -26,7 +26,7 @@ SIDE, GAP, TITLE, COLUMNS = 160, 6, 16, 8
 
 
 def found(model: str, k: int, faces: str) -> tuple[faces68.Faces, list, np.ndarray, np.ndarray]:
-    """Return the report images, their parts, predicted landmarks and the error of each image in per cent."""
+    """Return the images of the report split, their parts, predicted landmarks, and each image's error in per cent."""
     train, report = faces68.load(faces, "train")[: faces68.FACES68.fit_images], faces68.load(faces, "report")
     vocabulary = partzoo.fit_parts(list(train.images), k=k, model=model)
     centroids = []
@@ -43,7 +43,7 @@ def found(model: str, k: int, faces: str) -> tuple[faces68.Faces, list, np.ndarr
 
 
 def of_different_people(order: np.ndarray, person: np.ndarray, count: int) -> list[int]:
-    """Return the first images in an order, one of each person."""
+    """Return the first image of each of ``count`` people, in the given order."""
     seen: dict[int, int] = {}
     for index in order:
         seen.setdefault(int(person[index]), int(index))

@@ -3,8 +3,9 @@
     pip install scikit-image scikit-learn
     python scripts/pages/ordinary.py photographs.tar
 
-Forty of the photographs are left out by the foreground's recipe, and were drawn by seed before any was looked at; the
-others are from scikit-image and scikit-learn. Nothing was trained or chosen on any of them.
+Forty of the photographs are excluded from training the foreground model; they were drawn at random, with a fixed seed,
+before anyone looked at them. The others are from scikit-image and scikit-learn. Nothing was trained or chosen on any of
+them.
 """
 
 from __future__ import annotations

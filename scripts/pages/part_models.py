@@ -3,7 +3,7 @@
     python scripts/pages/part_models.py MODEL --data FACES [-k 4] [-o page.png] [--photographs]
 
 Each face is of a different person. The faces may not be copied, so the page in the docs shows only parts, and
---photographs, which puts each photograph beside its parts, needs another output with -o.
+--photographs, which puts each photograph beside its parts, needs a different output file with -o.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw the README's image: the default on photographs, one vocabulary over motorbikes, PartFormer on a face.
+"""Draw the README's image: default parts of photographs, motorbikes with one vocabulary, PartFormer on a face.
 
     python scripts/pages/readme.py CALTECH101.TAR
 

@@ -1,9 +1,10 @@
-"""Draw photographs rebuilt from their patches by a PART model (figure 4): docs/images/relations.jpg.
+"""Draw docs/images/relations.jpg: photographs that a PART model rebuilds from their patches (figure 4).
 
     python scripts/pages/relations.py [--model NAME] [--data TINY-IMAGENET -o OUT]
 
 With --data, the images are validation images of Tiny-ImageNet. Each column shows 64 patches at their true positions, at
-the positions by one patch, at those that agree best with all pairs, and each patch's uncertainty, bright if it is high.
+the positions predicted from one patch, and at those that fit the predictions of all pairs best; the last image shows
+each patch's uncertainty, bright if it is high.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def validation_images(data: Path) -> list[Image.Image]:
 
 
 def column(image: Path | Image.Image, model: Part, seed: int) -> tuple[Image.Image, str, float]:
-    """Return an image's panels in a column, its errors in words, and the error by all patches as a share of chance."""
+    """Return an image's panels in a column, its errors in words, and the error relative to chance."""
     relations = partzoo.relate(image, model=model, seed=seed)
     one, every = relations.assemble(0), relations.assemble()
     spread = relations.uncertainty_map()

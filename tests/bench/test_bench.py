@@ -138,7 +138,7 @@ def test_growth_is_the_most_images_over_the_next_fewer(monkeypatch):
     figures = {100: (0.5, 9.0), 1_000: (0.2, 10.0), 10_000: (0.1, 12.0)}
     calls = []
 
-    def cost(work, folder, model):
+    def cost(work, folder, model, device):
         calls.append((work, int(folder.name), len(list(folder.iterdir()))))
         return dict(zip(("seconds_per_image", "mebibytes"), figures[int(folder.name) * 100 // 2], strict=True))
 

@@ -40,7 +40,8 @@ def test_both_sides_train_the_same_network():
     config = SpatialConfig("conv4", 32, 12)
     pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     pil = [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in pixels]
-    for step in (spatial_step.plain_step(config, pil), spatial_step.our_step(config, pixels)):
+    cpu = torch.device("cpu")
+    for step in (spatial_step.plain_step(config, pil, cpu), spatial_step.our_step(config, pixels, cpu)):
         losses = [step() for _ in range(3)]
         assert all(0 < loss < 5 for loss in losses)
 

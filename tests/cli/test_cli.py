@@ -1,18 +1,24 @@
+import dataclasses
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.command_line import partzoo
+from packaging.requirements import Requirement
 from PIL import Image
 from safetensors import safe_open
 
-from partzoo import Parts, PartVocabulary, list_models
+from partzoo import Parts, PartVocabulary, list_models, load
 from partzoo.bench import ROWS
 from partzoo.cli import diagnosis as doctor
 from partzoo.cli import main
+from partzoo.weights.manifest import PACKAGE, manifest
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "examples" / "images"
 CAT, IBIS = PHOTOGRAPHS / "cat.jpg", PHOTOGRAPHS / "ibis.jpg"
@@ -149,6 +155,24 @@ def test_list_shows_the_result_of_list_models():
     assert "part-vitt8" in partzoo("list", "part-*").out
 
 
+@pytest.mark.parametrize("arguments", [(), ("--pretrained",), ("--all",)])
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_list_fits_into_the_terminal(arguments, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = partzoo("list", *arguments).out.splitlines()
+    assert max(map(len, lines)) <= max(80, min(columns, 100))
+    assert " ".join(" ".join(lines).split()).count("of any photograph.") >= 1  # nothing is cut off
+
+
+def test_superseded_weights_are_listed_only_where_all_are_asked_for():
+    old = "foreground-lite0.masks-first"
+    for arguments in (("--pretrained",), ()):
+        shown, everything = (partzoo("list", "foreground-*", *arguments, *more).out for more in ((), ("--all",)))
+        assert "masks-first" not in shown and "masks-first" in everything
+    assert old in list_models(pretrained=True)
+    assert "replaced" in partzoo("list", "--help").out
+
+
 def test_list_reports_that_nothing_matches():
     ran = partzoo("list", "heron-*")
     assert ran.code == 0 and "No model matches 'heron-*'" in ran.out
@@ -190,7 +214,7 @@ def test_training_makes_a_model_that_discover_takes(tmp_path):
 def test_bench_reports_what_it_measured(monkeypatch):
     calls = []
 
-    def run(rows, repetitions, out, *, quick, progress):
+    def run(rows, repetitions, out, *, quick, progress, device):
         calls.append((rows, repetitions, out, quick))
         progress("discover: 1.00 times the peer")
 
@@ -220,8 +244,50 @@ def test_doctor_names_the_fix_for_a_missing_extra_and_a_missing_package(monkeypa
     found = doctor.examine()
     assert found["extras"] == [{"name": "plot", "missing": ["matplotlib"], "fix": 'pip install "partzoo[plot]"'}]
     assert found["problems"][0] == 'torch is missing: pip install "torch>=2.6".'
+    assert Requirement(found["problems"][0].partition('pip install "')[2].rstrip('".')).name == "torch"
     text = "\n".join(doctor.lines(found))
     assert 'plot: pip install "partzoo[plot]"' in text and "Problems:" in text
+
+
+def test_doctor_counts_one_thread_as_one():
+    found = doctor.examine()
+    found["device"] |= {"cores": 1, "threads": 1}
+    assert "  1 core, 1 thread, " in "\n".join(doctor.lines(found))
+    found["device"] |= {"cores": 2, "threads": 4}
+    assert "  2 cores, 4 threads, " in "\n".join(doctor.lines(found))
+
+
+def test_doctor_says_that_the_folder_of_checkpoints_is_wrong(monkeypatch, tmp_path):
+    monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(tmp_path / "nowhere"))
+    ran = partzoo("doctor")
+    assert ran.code == 1 and ran.out.count("which is not a folder: set it to checkpoints/ of a clone.") == 1
+
+
+def test_doctor_recommends_no_download_of_weights_that_have_no_repository(monkeypatch):
+    verify = doctor.verify
+    monkeypatch.setattr(doctor, "verify", lambda: [dataclasses.replace(each, path=None) for each in verify()])
+    found = doctor.examine()
+    for each in found["weights"]:
+        fix = each["fix"]
+        assert each["state"] == "absent" and fix in "\n".join(doctor.lines(found))
+        if named := re.fullmatch("run 'partzoo download (.*)'", fix):
+            assert manifest()[named[1]].hub is not None
+        else:
+            assert fix.startswith(("run 'git -C ", "set PARTZOO_CHECKPOINTS", "install partzoo again"))
+
+
+def test_precisions_that_doctor_recommends_run():
+    said = set(re.findall(r"dtype='(\w+)'", "\n".join(doctor.lines(doctor.examine()))))
+    assert {"auto", "int8"} <= said
+    for dtype in said | {"bfloat16"}:
+        model = load("toy-vit", device="cpu", dtype=dtype)
+        assert model(torch.zeros(1, 3, 64, 64)).isfinite().all()
+
+
+def test_an_extra_that_doctor_names_exists():
+    offered = metadata("partzoo").get_all("Provides-Extra")
+    for module in sorted(PACKAGE.rglob("*.py")):
+        assert set(re.findall(r'require\("[\w.]+", "(\w+)"\)', module.read_text(encoding="utf-8"))) <= set(offered)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from partzoo import Parts, features
 from partzoo.cli.journal import Journal
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 OPTIONS = ("-k", 3, "--model", "toy-vit", "--background", "none")
 FOLDER = (*OPTIONS, "-o", "out", "--format", ".npz")
 KILLED = """
@@ -308,3 +310,16 @@ def test_features_go_on_where_they_stopped(place, monkeypatch):
     with np.load("f.npz") as resumed, np.load("whole.npz") as whole:
         assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
     assert not (place / "f.npz.unfinished").exists()
+
+
+def test_images_of_different_kinds_are_noticed(tmp_path):
+    ran = partzoo("discover", EXAMPLES, "-o", tmp_path / "out")
+    assert ran.code == 0 and "images have one part each, which happens if they show" in ran.err
+
+
+def test_images_of_one_kind_are_not_taken_for_different_ones(tmp_path):
+    with Image.open(EXAMPLES / "ibis.jpg") as image:
+        for turn in range(3):
+            image.rotate(5 * turn).save(tmp_path / f"{turn}.png")
+    ran = partzoo("discover", tmp_path, "-k", 4, "-o", tmp_path / "out")
+    assert ran.code == 0 and "different kinds" not in ran.err

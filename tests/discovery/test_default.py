@@ -10,7 +10,14 @@ from safetensors.torch import save_file
 
 import partzoo
 from partzoo.discovery.factory import FOREGROUND, blend, default_size, is_foreground_model
-from partzoo.discovery.segmentation import at_least_something, certainty, without_crumbs
+from partzoo.discovery.segmentation import (
+    at_least_something,
+    certainty,
+    plausibility,
+    separation,
+    wholeness,
+    without_crumbs,
+)
 from partzoo.errors import UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL
 from partzoo.hub import save_pretrained
@@ -44,6 +51,47 @@ def test_quality_is_the_iou_to_expect():
     assert certainty(torch.tensor([[1.0, 1.0], [0.0, 0.0]])) == 1
     assert certainty(torch.tensor([[0.9, 0.7], [0.3, 0.1]])) == pytest.approx(1.6 / 2.4)
     assert certainty(torch.full((3, 3), 0.4)) == 0
+
+
+def test_a_foreground_is_separate_by_its_scores():
+    assert separation(torch.tensor([[1.0, 0.8], [0.4, 0.0]])) == pytest.approx(0.9 - 0.2)
+    assert separation(torch.ones(2, 2)) == separation(torch.zeros(2, 2)) == 0
+
+
+def test_plausibility_is_the_geometric_mean_of_four_shares():
+    score = torch.full((10, 12), 0.1)
+    score[3:, 3:7] = 0.9  # 28 of 120 cells, four of the forty at the border
+    expected, apart, whole = 28 * 0.9 / (28 + 92 * 0.1), 0.8, 36 / 40
+    assert plausibility(score) == pytest.approx((expected * apart * whole) ** 0.25)
+    assert plausibility(torch.zeros(10, 12)) == 0
+
+
+def test_a_foreground_in_pieces_or_at_the_border_is_less_whole():
+    score = torch.zeros(10, 12)
+    score[3:6, 3:7] = 1
+    assert wholeness(score) == 1
+    score[8, 9:11] = 0.5  # two of fourteen cells in a piece of their own
+    assert wholeness(score) == pytest.approx(12 / 14)
+    score[8, 9:11] = 0
+    score[6:, 3:7] = 1  # four of the forty cells at the border
+    assert wholeness(score) == pytest.approx(36 / 40)
+    assert wholeness(torch.ones(10, 12)) == 0 and wholeness(torch.zeros(10, 12)) == 0
+
+
+def test_a_method_without_learned_probabilities_doubts_a_foreground_at_the_border(ibis):
+    found = {}
+    for name, pixels in (("whole", ibis), ("cut", ibis[40:90, 40:130])):
+        found[name] = partzoo.discover_parts(np.ascontiguousarray(pixels), 3, background="boundary").quality
+    assert found["whole"] > found["cut"]
+
+
+def test_python_has_another_word_for_a_models_own_parts_than_the_command_line(ibis):
+    with pytest.raises(UsageError, match=r"k='own' must be a whole number, 'auto' or None\."):
+        partzoo.discover_parts(ibis, "own")
+
+
+def test_taking_everything_for_foreground_is_no_doubtful_choice(ibis):
+    assert partzoo.discover_parts(ibis, 3, background=None).quality == 1
 
 
 def test_the_likeliest_region_is_taken_where_nothing_is_likely():

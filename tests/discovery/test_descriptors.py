@@ -76,3 +76,12 @@ def test_large_grids_attend_to_a_coarser_copy():
     found = coherent(layer, score)
     assert found.shape == layer.shape and torch.allclose(found.norm(dim=0), torch.ones(70, 90), atol=1e-5)
     assert torch.allclose(found[:, 0, 0], layer[:, 0, 0], atol=1e-5)
+
+
+def test_places_are_heights_and_distances_from_the_middle_in_deviations_of_the_foreground():
+    score = torch.zeros(12, 20)
+    score[2:8, 3:13] = 1  # 6 x 10 cells, with the middle at row 4.5 and column 7.5
+    deviation = (((36 - 1) / 12 + (100 - 1) / 12) / 2) ** 0.5  # of rows and columns that are spread evenly
+    down, across = torch.meshgrid(torch.arange(12) - 4.5, (torch.arange(20) - 7.5).abs(), indexing="ij")
+    expected = angles(torch.stack([across, down]) / deviation, 0.7)
+    assert torch.allclose(position(score), expected, atol=1e-5)

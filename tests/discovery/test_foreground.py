@@ -1,9 +1,13 @@
+from itertools import pairwise, permutations
+
 import numpy as np
 import pytest
 
 from partzoo.discovery.foreground import (
     METHODS,
     Cells,
+    Regions,
+    background_and_contrast,
     boundary_prior,
     colour_distance,
     foreground,
@@ -102,3 +106,47 @@ def test_otsu_parts_two_humps_and_the_bend_keeps_order():
     bent = halved_at(np.sort(values), threshold)
     assert (np.diff(bent) >= 0).all() and ((bent >= 0.5) == (np.sort(values) >= threshold)).all()
     assert otsu(np.full(5, 0.3)) == 0.5
+
+
+def test_background_and_contrast_are_those_of_the_paper():
+    """Five regions in a row, of which two lie at the border, with geodesic distances by trying every path."""
+    random = np.random.default_rng(3)
+    lab, place = random.normal(50, 12, (5, 3)), random.random((5, 2))
+    neighbours = np.eye(5, k=1, dtype=bool) | np.eye(5, k=-1, dtype=bool)
+    border = np.array([True, False, False, False, True])
+    regions = Regions(np.arange(5)[None], lab, place, neighbours, border)
+    distance = np.linalg.norm(lab[:, None] - lab, axis=2) / 10
+    assert np.allclose(colour_distance(regions), distance, atol=1e-5)
+    texture = np.mean([each for row in range(5) for each in sorted(distance[row, neighbours[row]])[:2]])
+    linked = neighbours | (border[:, None] & border)
+
+    def geodesic(start, end):
+        between = [set(range(5)) - {start, end}] if start != end else []
+        paths = [(start, *way, end) for free in between for n in range(4) for way in permutations(free, n)]
+        walks = [list(pairwise(path)) for path in paths]
+        costs = [
+            sum(max(distance[step] - texture, 0) for step in walk) for walk in walks if all(linked[s] for s in walk)
+        ]
+        return min(costs, default=0.0)
+
+    reach = np.array([[np.exp(-(geodesic(a, b) ** 2) / 2) for b in range(5)] for a in range(5)])
+    background = 1 - np.exp(-((reach[:, border].sum(1) / np.sqrt(reach.sum(1))) ** 2) / 2)
+    apart = np.linalg.norm(place[:, None] - place, axis=2)
+    contrast = (distance * np.exp(-(apart**2) / (2 * 0.4**2)) * background).sum(1)
+    found = background_and_contrast(regions, distance)
+    assert np.allclose(found[0], background, atol=1e-5)
+    assert np.allclose(found[1], (contrast - contrast.min()) / np.ptp(contrast), atol=1e-5)
+
+
+def test_a_plain_image_is_divided_into_a_regular_grid():
+    regions = superpixels(np.full((30, 60, 3), 50, np.float32))
+    assert len(regions.lab) == 10 * 20
+    assert np.array_equal(regions.labels, np.arange(200).reshape(10, 20).repeat(3, 0).repeat(3, 1))
+    assert np.allclose(regions.place[:2], [[1 / 60, 1 / 60], [1 / 60, 4 / 60]])
+    assert regions.neighbours.sum() == 2 * (9 * 20 + 10 * 19) and regions.neighbours[0, [1, 20]].all()
+    assert regions.border.sum() == 2 * 20 + 2 * 8
+
+
+def test_otsu_cuts_in_the_middle_between_two_groups():
+    assert otsu(np.array([0.1, 0.2, 0.7, 0.9])) == pytest.approx(0.45)
+    assert otsu(np.array([[0.9, 0.2], [0.1, 0.8]])) == pytest.approx(0.5)

@@ -1,5 +1,6 @@
 """discover_parts and fit_parts with learned part models."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,6 +80,36 @@ def noise(count=3, size=(50, 70)):
     return list(np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8))
 
 
+@pytest.mark.parametrize(("level", "quality"), [(255, 1), (102, 0.4), (0, 0)])
+def test_quality_is_how_many_of_the_models_parts_there_are(level, quality):
+    parts = partzoo.discover_parts(np.full((32, 32, 3), level, np.uint8), model=Columns(THIRDS))
+    assert parts.quality == pytest.approx(quality, abs=1e-3)
+
+
+def test_a_part_that_the_image_lacks_lowers_the_quality():
+    image = np.full((32, 32, 3), 255, np.uint8)
+    image[:, 22:] = 0
+    assert partzoo.discover_parts(image, model=Columns(THIRDS)).quality == pytest.approx(2 / 3, abs=0.01)
+    image[5, 25] = 255  # a single cell is no part
+    assert partzoo.discover_parts(image, model=Columns(THIRDS)).quality < 0.8
+
+
+def test_a_model_of_faces_knows_what_is_not_a_face():
+    examples = Path(__file__).parents[2] / "examples" / "images"
+    with Image.open(examples / "astronaut.jpg") as photograph:
+        face = photograph.convert("RGB").crop((150, 20, 310, 180))
+    model = partzoo.load("partformer-resnet18.faces-k8")
+    inside = partzoo.discover_parts(face, model=model).quality
+    for other in ("ibis.jpg", "motorbike.jpg", "astronaut.jpg"):  # the last one shows the same face, but small
+        assert inside > 0.7 > partzoo.discover_parts(examples / other, model=model).quality
+
+
+def test_the_command_says_that_the_models_parts_are_missing():
+    ibis = Path(__file__).parents[2] / "examples" / "images" / "ibis.jpg"
+    ran = command("discover", ibis, "--model", "partformer-resnet18.faces-k8")
+    assert "Few of the model's parts are in" in ran.err and "background" not in ran.err
+
+
 def test_k_none_and_auto_are_the_models_own_parts():
     for k in (None, "auto", 3):
         parts = partzoo.discover_parts(bright(), k, model=Columns(THIRDS), refine=False)
@@ -133,7 +164,7 @@ def test_every_part_has_a_place_after_joining(k):
     finder = LearnedFinder(Columns([[0.0]] * 7), Settings("", 32))
     for seed in range(40):
         descriptors = torch.randn(7, 64, generator=torch.Generator().manual_seed(seed))
-        numbering = finder.fit([descriptors], k).numbering
+        numbering = finder.fit([descriptors], k, 0).numbering
         assert len(numbering) == 7 and set(numbering) == set(range(1, k + 1))
 
 
@@ -206,7 +237,7 @@ def test_the_class_of_each_image_says_which_parts_are_meant():
         ({}, r"parts for 2 classes of objects: state the class of each image with classes=, 0 to 1"),
         ({"classes": 2}, "classes=2: this model has the classes 0 to 1"),
         ({"classes": -1}, "classes=-1"), ({"classes": "bird"}, "'bird'"), ({"classes": 0.5}, "0.5"),
-        ({"classes": [0, 1]}, r"one for each of the 1 images"),
+        ({"classes": [0, 1]}, r"one for each image \(1\)"),
         ({"classes": 0, "k": 1}, "k=1: the parts of several classes cannot be joined"),
         ({"classes": 0, "model": Columns(THIRDS)}, "which this is not: omit it"),
     ],

@@ -113,3 +113,21 @@ def test_objects_of_one_image_share_one_run_of_the_model(image, monkeypatch):
     monkeypatch.setattr(model, "forward_intermediates", lambda *given: runs.append(1) or inner(*given))
     objects = np.arange(SIZE[1])[None].repeat(SIZE[0], 0) // 20
     assert partzoo.discover_parts(image, 2, model=model, mask=objects).k == 6 and len(runs) == 1
+
+
+def test_a_half_is_foreground_and_less_is_not():
+    def opened(values, kind):
+        return open_mask(np.array([values], kind), (1, len(values))).tolist()[0]
+
+    assert opened([0.0, 0.49, 0.5, 1.0], np.float32) == [0, 0, 1, 1]
+    assert opened([0, 127, 128, 255], np.uint8) == [0, 0, 1, 1]
+    assert opened([0, 127, 128, 254], np.uint8) == [0, 127, 128, 254]  # numbers of objects
+    assert opened([0, 127, 128, 255], np.uint16) == [0, 127, 128, 255]
+
+
+def test_one_image_is_fitted_within_its_mask(encoder, image):
+    options = {"model": encoder, "background": None}
+    inside = partzoo.fit_parts(image, 3, mask=left_half(), **options)
+    alone = partzoo.discover_parts(image, 3, mask=left_half(), **options)
+    assert np.array_equal(inside.centres.numpy(), alone.descriptors)
+    assert not torch.equal(inside.centres, partzoo.fit_parts(image, 3, **options).centres)

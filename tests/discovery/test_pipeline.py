@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import partzoo
+from partzoo.discovery import pipeline
 from partzoo.errors import ImageError, UsageError
+from partzoo.models import precision
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,20 @@ def test_the_same_image_gives_the_same_labels_in_another_process(encoder, tmp_pa
         check=True, env={"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert np.array_equal(np.load(tmp_path / "labels.npy"), partzoo.discover_parts(scene(), 4, model=encoder).labels)
+
+
+@pytest.mark.parametrize("name", ["toy-vit", "partformer-resnet18.faces-k8"])
+def test_a_machine_with_fast_bfloat16_finds_the_same_labels(name, monkeypatch):
+    reference = partzoo.load(name, device="cpu", dtype="float32")
+    monkeypatch.setattr(precision, "has_amx", lambda: True)
+    fast = partzoo.load(name, device="cpu")
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(fast.encode(x).patch.float(), reference.encode(x).patch)
+    first = partzoo.discover_parts(scene(), model=reference)
+    for model in (fast, name):
+        parts = partzoo.discover_parts(scene(), model=model)
+        assert np.array_equal(parts.labels, first.labels) and np.array_equal(parts.scores, first.scores)
+    assert fast.autocast == torch.bfloat16
 
 
 def test_batch_size_and_order_do_not_change_labels(encoder):
@@ -179,7 +196,7 @@ def test_progress_counts_the_images(encoder):
     ("arguments", "message"),
     [
         ({"k": 0}, "k=0"), ({"k": -3}, "k=-3"), ({"k": 2.5}, "k=2.5"), ({"k": "many"}, "'many'"),
-        ({"k": 90 * 120 + 1}, "10800 pixels"),
+        ({"k": 90 * 120 + 1}, "10,800 pixels"),
         ({"k": 4000, "size": 32}, "cells"), ({"size": 0}, "size=0"),
         ({"background": "sky"}, "'sky'"), ({"batch_size": 0}, "batch_size=0"),
     ],
@@ -199,3 +216,23 @@ def test_another_number_of_parts_than_the_vocabulary_s_is_refused(encoder):
     assert partzoo.discover_parts(scene(), words.k, model=encoder, vocabulary=words).k == words.k
     with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts"):
         partzoo.discover_parts(scene(), 9, model=encoder, vocabulary=words)
+
+
+def test_what_the_networks_found_is_kept_while_there_is_room(monkeypatch):
+    monkeypatch.setattr(pipeline, "KEPT_BYTES", 10)
+    kept, sizes = pipeline.Kept(), (6, 5, 4, 1)
+    for index, size in enumerate(sizes):
+        kept.add(index, SimpleNamespace(bytes=size))
+    kept.add(4, None)
+    found = [kept.pop(index) for index in range(5)]
+    assert [each.bytes if each else None for each in found] == [6, None, 4, None, None]
+    assert kept.pop(0) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_images_come_in_order_and_no_more_are_read_ahead_than_asked(count):
+    started, order, seen = [], [4, 2, 7, 0, 5, 1], []
+    items = pipeline.read_ahead(lambda index: started.append(index) or index, order, count, lambda *n: seen.append(n))
+    for number, item in enumerate(items):
+        assert item == order[number] and set(started) <= set(order[: number + count])
+    assert seen == [(number, 6) for number in range(1, 7)] and sorted(started) == sorted(order)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from partzoo.discovery.refine import guided_filter, resize, strips
+from partzoo.discovery.refine import follow_edges, guided_filter, resize, strips
 from partzoo.errors import ShapeError
 
 
@@ -72,3 +72,22 @@ def test_resize_to_the_same_size_returns_the_maps():
 def test_guide_and_maps_must_agree():
     with pytest.raises(ShapeError, match=r"\(8, 8\)"):
         guided_filter(torch.rand(3, 8, 8), torch.rand(1, 8, 9))
+
+
+def test_what_is_linear_in_the_colours_is_so_in_a_finer_image_too():
+    fine = torch.rand(3, 36, 60, generator=torch.Generator().manual_seed(0))
+    guide = resize(fine, (9, 15))
+    maps, expected = (
+        torch.stack([0.1 + 0.5 * image[0], 0.9 - 0.3 * image[1] - 0.4 * image[2]]) for image in (guide, fine)
+    )
+    assert torch.allclose(guided_filter(guide, maps, radius=2, epsilon=1e-8, fine=fine), expected, atol=2e-3)
+
+
+def test_maps_that_follow_edges_stay_between_zero_and_one():
+    fine = torch.rand(3, 36, 60, generator=torch.Generator().manual_seed(0))
+    guide = resize(fine, (9, 15))
+    rough = ((guide - guide.mean()) * 40 + 0.5).clamp(0, 1)
+    found = follow_edges(rough, fine)
+    free = guided_filter(guide, rough, radius=2, epsilon=4e-3, fine=fine)
+    assert free.min() < -0.1 and free.max() > 1.1
+    assert torch.equal(found, free.clamp(0, 1))

@@ -9,6 +9,7 @@ from helpers.drawn_faces import write_faces
 from PIL import Image
 
 import partzoo
+from partzoo.discovery.foreground import METHODS
 from partzoo.errors import UsageError
 from partzoo.evaluate import run
 from partzoo.evaluate.floors import FLOORS, Thumbnail, floor_finder, random_weights
@@ -144,14 +145,23 @@ def test_foregrounds_are_those_of_networks_methods_and_heads():
     networks = [record for record in manifest().values() if record.architecture == "foreground-lite0"]
     assert {(each.name, "auto") for each in networks if each.measured} < set(asked)
     assert not {each.name for each in networks if not each.measured} & {name for name, _ in asked}
-    alone = [(DEFAULT_MODEL, "boundary"), ("patchresnet14-fg.caltech101", "objectness")]
-    assert asked[-3:] == [("centred-box", "auto"), *alone]
+    alone = [(DEFAULT_MODEL, name) for name, each in METHODS.items() if each.independent and name != "none"]
+    floor = asked.index(("centred-box", "auto"))
+    assert asked[floor + 1 :] == [*alone, ("patchresnet14-fg.caltech101", "objectness")]
+    assert (DEFAULT_MODEL, "boundary") in alone
 
 
 def test_own_parts_need_a_model_that_has_parts(monkeypatch):
     monkeypatch.setattr(run, "manifest", lambda: {"parts": SimpleNamespace(config={"parts": 8})})
     for model, able in (("parts", [True, True, False]), ("colour-position", [False, True, True])):
         assert [run._can_give(model, k) for k in (None, 8, 9)] == able
+
+
+def test_an_encoder_has_no_parts_of_its_own_to_measure(faces):
+    with pytest.raises(UsageError, match="k=None is for part models, and toy-vit is an encoder"):
+        small(faces, k=[2, None])
+    ran = command("eval", "toy-vit", "--protocol", "faces68", "--data", faces, "-k", "own")
+    assert ran.code == 2 and "-k own is for part models, and toy-vit is an encoder" in ran.err
 
 
 def test_features_are_measured_by_a_class_protocol(images_by_class, tmp_path):

@@ -143,6 +143,12 @@ def test_int8_keeps_what_is_read_directly():
     assert relative.shape == (1, 16, 2) and relative.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["patchresnet14-fg", "efficientnet-lite0", "foreground-lite0", "spatial-resnet8"])
+def test_int8_refuses_models_that_gain_nothing(name):
+    with pytest.raises(UsageError, match=rf"quantize \d+ % of the weights of {name} .*: use dtype='float32'"):
+        load(name, pretrained=False, device="cpu", dtype="int8")
+
+
 def test_auto_precision_is_what_the_machine_has():
     chosen, why = explain(torch.device("cpu"))
     assert chosen == ("bfloat16 autocast" if has_amx() else "float32")

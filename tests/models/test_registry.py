@@ -3,7 +3,10 @@ import dataclasses
 import pytest
 
 from partzoo.errors import UnknownModelError, UsageError
+from partzoo.models.loading import load
 from partzoo.models.registry import Architecture, aliases, architectures, find, list_models, register, split_tag
+from partzoo.weights.manifest import manifest
+from partzoo.weights.store import available
 
 
 def test_names_and_aliases_of_the_contract_are_registered():
@@ -20,6 +23,31 @@ def test_wildcards_and_families():
     assert list_models("nothing*") == []
     with pytest.raises(UsageError, match=r"Unknown family 'parts'; the families are encoder, "):
         list_models(family="parts")
+
+
+PRETRAINED = list_models(pretrained=True)
+
+
+def test_trained_weights_are_those_of_the_records_that_are_here_or_on_the_hub():
+    records = manifest()
+    seeded = {name for name, entry in architectures().items() if not entry.needs_weights}
+    assert set(PRETRAINED) == {name for name, record in records.items() if available(record)} | seeded
+    assert {name for name, record in records.items() if record.bundled} <= set(PRETRAINED)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PRETRAINED if name not in manifest() or manifest()[name].hub is None]
+)
+def test_load_brings_what_is_listed_as_pretrained(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    model = load(name, device="cpu", dtype="float32", local_files_only=True)
+    assert all(value.isfinite().all() for value in model.parameters())
+
+
+def test_weights_that_are_superseded_name_their_successor():
+    records = manifest()
+    replaced = {name: record.superseded_by for name, record in records.items() if record.superseded_by}
+    assert replaced and set(replaced.values()) <= set(records) - set(replaced)
 
 
 def test_every_architecture_has_a_frozen_configuration_and_a_docstring():

@@ -9,15 +9,18 @@ import huggingface_hub.constants as constants
 import pytest
 import safetensors.torch
 import torch
+from helpers.command_line import partzoo as command
 from helpers.hub_server import serve
 from helpers.weight_records import describe, record_of, toy
 
 import partzoo
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.models import sharing as hub
+from partzoo.models.registry import aliases, find
 from partzoo.weights import store as weights
 from partzoo.weights.card import card
-from partzoo.weights.tensors import write_weights
+from partzoo.weights.folder import fetch_repo
+from partzoo.weights.tensors import DIGEST, write_weights
 
 REPO = "tester/toy"
 CLONE = Path(__file__).parents[2]
@@ -107,8 +110,11 @@ def test_shards_in_a_folder_load(model, tmp_path, monkeypatch):
 
 
 def test_what_is_not_of_the_zoo_is_not_saved(tmp_path):
-    with pytest.raises(UsageError, match="Linear has no architecture"):
-        hub.save_pretrained(torch.nn.Linear(2, 2), tmp_path)
+    named = torch.nn.Linear(2, 2)
+    named.architecture = "toy-vit"
+    for model in (torch.nn.Linear(2, 2), named):
+        with pytest.raises(UsageError, match="Linear has no architecture and config"):
+            hub.save_pretrained(model, tmp_path)
 
 
 def test_an_unknown_record_is_one_clear_error(model, tmp_path):
@@ -147,8 +153,9 @@ def test_a_model_of_a_newer_partzoo_says_so(model, tmp_path):
     safetensors.torch.save_file({"a": torch.zeros(1)}, file, header | {"partzoo_format": "2"})
     with pytest.raises(WeightsError, match=r"model\.safetensors was written by a newer version of partzoo"):
         partzoo.load(file)
-    # The first files stated no format.
+    # The first files stated no format, and had no digest.
     header.pop("partzoo_format")
+    header.pop(DIGEST)
     (folder / "config.json").write_text(json.dumps({name: config[name] for name in ("architecture", "config")}))
     safetensors.torch.save_file(model.state_dict(), file, header)
     assert partzoo.load(folder).architecture == partzoo.load(file).architecture == model.architecture
@@ -306,6 +313,19 @@ def test_download_repairs_a_damaged_copy(server, record):
     assert [result.state for result in weights.verify(record)] == ["ok"]
 
 
+def test_download_repairs_a_damaged_repository(server, pushed):
+    name = f"hf-hub:{REPO}@{pushed}"
+    reference = partzoo.load(name, device="cpu", dtype="float32")
+    blob = (fetch_repo(REPO, pushed) / "model.safetensors").resolve()
+    data = bytearray(blob.read_bytes())
+    data[-3] ^= 4
+    blob.write_bytes(data)
+    with pytest.raises(WeightsError, match=f"is damaged: .*: run 'partzoo download {name}'"):
+        partzoo.load(name, device="cpu", dtype="float32")
+    assert command("download", name).code == 0
+    assert same(reference, partzoo.load(name, device="cpu", dtype="float32"))
+
+
 def test_a_record_that_names_a_file_the_hub_lacks_is_one_clear_error(server, record):
     commit = server.commit("tester/other", {"README.md": b"hello"})
     with pytest.raises(WeightsError, match=r"no model\.safetensors of tester/other.*record of toy-vit\.test"):
@@ -434,7 +454,7 @@ def test_notes_in_a_card_are_kept_when_a_model_is_saved_again(model, tmp_path):
     assert "edited" not in again and again.count("toy-vit") == first.count("toy-vit")
 
 
-def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(server, model):
+def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(server, model, tmp_path):
     hub.push_to_hub(model, REPO, token="hf_token")
     _, files = server.find(REPO, "main")
     server.commit(REPO, {"README.md": files["README.md"] + b"\n## Notes\n\nHerons.\n"})
@@ -442,6 +462,7 @@ def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(serv
     _, files = server.find(REPO, "main")
     assert files["README.md"].endswith(b"## Notes\n\nHerons.\n")
     assert set(files) == {"README.md", "config.json", "model.safetensors"}
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_push_to_a_branch_that_does_not_exist_names_it(server, model, monkeypatch):
@@ -454,3 +475,31 @@ def test_a_push_to_a_branch_that_does_not_exist_names_it(server, model, monkeypa
     monkeypatch.setattr(HfApi, "upload_folder", missing)
     with pytest.raises(UsageError, match="no branch 'next'"):
         hub.push_to_hub(model, REPO, token="hf_token", revision="next")
+
+
+def test_a_push_to_a_branch_keeps_the_notes_of_that_branch(server, model):
+    main = hub.push_to_hub(model, REPO, token="hf_token")
+    card = server.find(REPO, main)[1]["README.md"]
+    server.commit(REPO, {"README.md": card + b"\n## Notes\n\nHerons.\n"}, "next")
+    hub.push_to_hub(model, REPO, token="hf_token", revision="next")
+    assert server.find(REPO, "next")[1]["README.md"].endswith(b"Herons.\n")
+    assert server.find(REPO, "main")[1]["README.md"] == card
+    server.commit(REPO, {"model.safetensors": b""}, "bare")
+    hub.push_to_hub(model, REPO, token="hf_token", revision="bare")
+    assert server.find(REPO, "bare")[1]["README.md"] == card
+
+
+def test_a_repository_may_be_named_as_load_names_it(server, pushed, model):
+    assert same(model, hub.from_pretrained(f"hf-hub:{REPO}@{pushed}", device="cpu", dtype="float32"))
+
+
+def test_makers_load_trained_weights_unless_random_ones_are_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(hub, "load", lambda name, **options: asked.append((name, options)))
+    makers = hub.makers()
+    assert set(makers) == {name.replace("-", "_").replace(".", "_") for name in [*partzoo.list_models(), *aliases()]}
+    make = makers["part_vitt8"]
+    make()
+    make(pretrained=False, dim=24)
+    assert asked == [("part-vitt8", {"pretrained": True}), ("part-vitt8", {"pretrained": False, "dim": 24})]
+    assert make.__doc__.splitlines()[0] == find("part-vitt8").summary

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from partzoo.errors import UsageError
 from partzoo.parts import drawing
@@ -87,7 +88,7 @@ def test_outlines_run_between_labels_only():
     assert not lines[12:19, 12:29].any() and not lines[:9].any() and not lines[32:].any()
     assert lines[20, 10:30].all() and lines[10, 10:30].all() and lines[10:30, 10].all() and lines[30, 10:30].all()
     assert not drawing.outline(np.ones((5, 5), np.uint8), 9).any()
-    for width in (1, 2, 3, 5):
+    for width in (1, 2, 3, 5, 6, 7):
         assert drawing.outline(labels, width)[20:, 20][:5].sum() >= 1
         assert drawing.outline(labels, width)[:, 20].sum() == 3 * width
 
@@ -163,3 +164,35 @@ def test_overlay_does_not_write_into_the_image():
     labels = np.arange(300 * 60).reshape(300, 60) // 6000
     drawing.overlay(image, labels, 2)
     assert (image == 100).all()
+
+
+def test_an_overlay_is_grey_under_the_parts_faded_around_them_and_light_along_the_lines():
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[...] = (200, 40, 100)
+    grey = np.asarray(Image.fromarray(image).convert("L"))[0, 0].astype(np.float64)
+    labels = np.array([[0, 0, 0, 1, 1, 1]] * 4)
+    colour = drawing.palette(1)[1]
+    plain = np.asarray(drawing.overlay(image, labels, 1, outlines=False))
+    np.testing.assert_allclose(plain[0, 5], 0.45 * grey + 0.55 * colour, atol=1)
+    np.testing.assert_allclose(plain[0, 0], 0.35 * (image[0, 0] + grey), atol=1)
+    lined = np.asarray(drawing.overlay(image, labels, 1))
+    line = drawing.outline(labels)
+    np.testing.assert_array_equal(lined[line], plain[line] // 4 + 191)
+    np.testing.assert_array_equal(lined[~line], plain[~line])
+
+
+def test_lines_are_as_wide_as_a_four_hundredth_of_the_longer_side():
+    labels = np.zeros((10, 1200), np.uint8)
+    labels[:, 600:] = 1
+    drawn = np.asarray(drawing.overlay(None, labels, 1, numbers=False))
+    assert np.flatnonzero((drawn != np.where(labels[..., None], drawing.palette(1)[1], 255)).any((0, 2))).size == 3
+
+
+@given(label_maps)
+def test_depth_is_the_number_of_steps_to_the_edge_of_a_part(labels):
+    depth = drawing._depth(labels)
+    around = np.pad(labels, 1)
+    for (y, x), label in np.ndenumerate(labels):
+        other_y, other_x = np.nonzero(around != label) if label else ([y + 1], [x + 1])
+        nearest = (np.abs(np.subtract(other_y, y + 1)) + np.abs(np.subtract(other_x, x + 1))).min()
+        assert depth[y, x] == max(nearest - 1, 0)

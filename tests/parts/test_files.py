@@ -158,7 +158,7 @@ def test_coco_json_is_what_pycocotools_reads(parts, tmp_path, capsys):
 
 
 def test_coco_of_several_images():
-    several = [Parts(np.array([[0, 1, 2]]), source="a.jpg"), Parts(np.array([[2], [2]]), source="b.jpg")]
+    several = [Parts(np.array([[0, 1, 2]]), source="a.jpg"), Parts(np.array([[0], [0], [2], [2], [2]]), source="b.jpg")]
     data = coco.to_coco(several, "polygons")
     assert [(a["id"], a["image_id"], a["category_id"]) for a in data["annotations"]] == [
         (1, 1, 1),
@@ -166,7 +166,10 @@ def test_coco_of_several_images():
         (3, 2, 2),
     ]
     assert [image["file_name"] for image in data["images"]] == ["a.jpg", "b.jpg"]
+    assert [a["bbox"] for a in data["annotations"]] == [[1, 0, 1, 1], [2, 0, 1, 1], [0, 2, 1, 3]]
     assert coco.to_coco([])["images"] == []
+    joined = "".join(coco.joined(lambda: [coco.to_coco([parts], "polygons") for parts in several]))
+    assert json.loads(joined) == data
     with pytest.raises(UsageError, match="share"):
         coco.to_coco([several[0], Parts(np.array([[3]]))])
     with pytest.raises(UsageError, match="'rle' or 'polygons'"):
@@ -275,6 +278,9 @@ def test_a_failed_save_leaves_the_old_file(parts, tmp_path, monkeypatch):
 
 def test_missing_and_damaged_files(parts, tmp_path):
     for ending in (".npz", ".index.png"):
+        (tmp_path / f"folder{ending}").mkdir()
+        with pytest.raises(PartzooError, match="Is a directory"):
+            Parts.load(tmp_path / f"folder{ending}")
         path = tmp_path / f"a{ending}"
         with pytest.raises(PartzooError, match="No such file"):
             Parts.load(path)

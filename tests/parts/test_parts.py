@@ -11,6 +11,7 @@ from PIL import Image
 
 from partzoo import errors
 from partzoo.errors import MissingExtraError, ShapeError, UsageError
+from partzoo.parts import drawing
 from partzoo.parts.parts import Parts
 
 label_maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.integers(0, 5))
@@ -195,3 +196,39 @@ def test_everything_works_for_any_size_and_k(height, width, k):
     assert len(parts.crops()) == len(parts.present)
     assert parts._repr_html_()
     assert len(parts.to_coco("polygons")["annotations"]) == len(parts.present)
+
+
+def test_an_overlay_is_drawn_as_it_is_asked_for():
+    labels = np.arange(60 * 80).reshape(60, 80) // 1600
+    parts = Parts(labels, k=3, image=np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
+    asked = ({}, {"alpha": 0.2}, {"outlines": False}, {"numbers": False}, {"scale": 2})
+    drawn = [parts.overlay(**options) for options in asked]
+    assert drawn == [drawing.overlay(parts.image, parts.labels, 3, **options) for options in asked]
+    assert all(drawn[0] != other for other in drawn[1:])
+
+
+def test_read_only_arrays_are_kept_and_others_are_copied():
+    def frozen(array):
+        array.setflags(write=False)
+        return array
+
+    labels, image = frozen(np.ones((4, 6), np.uint8)), frozen(np.zeros((4, 6, 3), np.uint8))
+    parts = Parts(labels, image=image)
+    assert parts.labels is labels and parts.image is image
+    owner = np.ones((4, 12), np.uint8)
+    view = owner[:, :6]
+    view.setflags(write=False)
+    for other in (labels.astype(np.int64), frozen(np.ones((6, 4), np.uint8).T), view, np.ones((4, 6), np.uint8)):
+        again = Parts(other).labels
+        assert again.dtype == np.uint8 and not np.shares_memory(again, other) and not again.flags.writeable
+
+
+@pytest.mark.parametrize("k", [3, 40])
+def test_the_legend_of_a_plot_lies_below_the_images_and_within_the_figure(k):
+    pytest.importorskip("matplotlib")
+    labels = np.arange(k + 1).repeat(100).reshape(-1, 10)
+    figure = Parts(labels, image=np.zeros((*labels.shape, 3), np.uint8)).plot()
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= legend.x0 and legend.x1 <= figure.bbox.x1 and figure.bbox.y0 <= legend.y0
+    assert all(legend.y1 <= axis.get_window_extent().y0 for axis in figure.axes)

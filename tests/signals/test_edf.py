@@ -296,3 +296,16 @@ def test_annotations_alone_are_no_recording(tmp_path):
     assert file.stat().st_size == 512 + NOTE_BYTES
     with pytest.raises(UsageError, match="holds only annotations"):
         read_edf(file, ["EEG Fpz-Cz"])
+
+
+def test_records_without_length_or_samples_are_refused(tmp_path):
+    file = write_edf(tmp_path / "a.edf", ["C3", "C4"], noise())
+    stored = bytearray(file.read_bytes())
+    stored[244:252] = b"0       "  # seconds of a record
+    (tmp_path / "b.edf").write_bytes(stored)
+    with pytest.raises(UsageError, match="its records of 0 s hold no samples"):
+        read_edf(tmp_path / "b.edf", ["C3"])
+    file = write_edf(tmp_path / "c.edf", ["C3", "C4"], (noise(1)[0], np.zeros(0)), (100, 0))
+    with pytest.raises(UsageError, match="its records of 1 s hold no samples"):
+        read_edf(file, ["C3", "C4"])
+    assert read_edf(file, ["C3"])[0].shape == (1, 6000)

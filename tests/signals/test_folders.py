@@ -85,7 +85,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence_with_the_way_out(tmp_pat
     monkeypatch.setenv({"setting": "UNUSED", "PARTZOO_CACHE": "PARTZOO_CACHE", "home": "HOME"}[by], str(taken))
     cache = str(taken) if by == "setting" else ""
     chosen = SignalOptions(layout="edf", channels=SLEEP_EDF, cache=cache)
-    with pytest.raises(PartzooError, match=r"kept in .*taken.*data\.cache .*--cache.*PARTZOO_CACHE\.$"):
+    with pytest.raises(PartzooError, match=r"kept in .*taken.*data\.cache .*cache=.*PARTZOO_CACHE\.$"):
         read_windows(tmp_path, chosen, progress=False)
 
 

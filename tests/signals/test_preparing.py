@@ -6,6 +6,7 @@ from partzoo.models.loading import build
 from partzoo.models.part.signal_model import SignalPartConfig
 from partzoo.models.registry import find
 from partzoo.signals import end_to_end, filtered, normalized, to_windows, window_starts
+from partzoo.signals.preparing import whole_windows
 
 pytest.importorskip("scipy")
 
@@ -59,8 +60,9 @@ def test_signals_that_cannot_be_filtered_say_why():
         filtered(np.zeros((2, 50)), 100)
     with pytest.raises(UsageError, match="rate=50 must exceed 60 samples per second"):
         filtered(np.zeros((2, 500)), 50)
-    with pytest.raises(UsageError, match="rate=nan must exceed"):
-        filtered(np.zeros((2, 500)), float("nan"))
+    for rate in (60, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match=f"rate={rate:g} must exceed 60"):
+            filtered(np.zeros((2, 500)), rate)
 
 
 # Units
@@ -157,3 +159,11 @@ def test_windows_that_are_not_finite_get_neither_normalized_nor_staged():
     assert model.stages(windows[:3]).shape == (3,)
     with pytest.raises(UsageError, match="Window 3 has"):
         model.stages(windows)
+
+
+def test_one_window_with_a_missing_sample_is_refused_and_a_shorter_signal_is_none():
+    signal = noise(1, 30)
+    signal[0, 700] = np.nan
+    with pytest.raises(UsageError, match=r"from 7 s to 7\.01 s, and no window of 30 s"):
+        whole_windows(signal)
+    assert len(whole_windows(signal[:, :2999])) == 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,9 +22,10 @@ from partzoo.locks import locked
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
 from partzoo.train import loop
-from partzoo.train.loop import CHECKPOINT, LoopOptions, fit, rate
+from partzoo.train.loop import CHECKPOINT, LoopOptions, Progress, fit, rate, run_folder
 from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.part import PartTask
+from partzoo.weights.tensors import DIGEST
 
 
 def images(count=20, side=32):
@@ -311,17 +313,19 @@ def test_one_step_reaches_every_parameter_and_lowers_the_loss(make):
 
 def test_a_run_is_not_overwritten_and_a_damaged_checkpoint_is_refused(tmp_path):
     fit(toy(), images(), options(1), tmp_path, progress=False)
-    with pytest.raises(UsageError, match=r"already holds a run\. Add --resume"):
+    with pytest.raises(UsageError, match=r"already holds a run\. Add resume=True"):
         fit(toy(), images(), options(1), tmp_path, progress=False)
     checkpoint = tmp_path / CHECKPOINT
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match="does not continue this run"):
-        fit(toy(), images(), options(2), tmp_path, resume=True, progress=False)
+    whole = checkpoint.read_bytes()
+    for damaged in (whole[:1000], whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(WeightsError, match="does not continue this run"):
+            fit(toy(), images(), options(2), tmp_path, resume=True, progress=False)
 
 
 def test_the_budget_is_steps_minutes_or_epochs():
     for values in ({}, {"steps": 1, "minutes": 1}, {"steps": 1, "epochs": 1}, {"steps": 0}, {"minutes": -1.0}):
-        with pytest.raises(UsageError, match="--epochs"):
+        with pytest.raises(UsageError, match="epochs="):
             LoopOptions(**values)
 
 
@@ -358,6 +362,107 @@ def test_minutes_are_a_budget_too(tmp_path):
     assert state.seconds >= 1.2 and state.step > 0 and state.finished
 
 
+def test_the_part_of_the_budget_that_is_spent():
+    def done(options, **state):
+        return loop._done(Progress(**state), options, 20)
+
+    assert done(LoopOptions(steps=8), step=2) == 0.25
+    assert done(LoopOptions(epochs=2), images=30) == 0.75
+    assert done(LoopOptions(minutes=3), seconds=90.0) == 0.5
+    assert done(LoopOptions(steps=8), step=9) == done(LoopOptions(minutes=3), seconds=1e6) == 1
+
+
+def test_sgd_has_nesterovs_momentum(tmp_path):
+    """Of gradients that are 1 everywhere, the first step is 1.9 times the rate and the second 2.71 times."""
+    settings = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 0.0, "clip_grad": 0.0, "schedule": "constant"}
+    task = Watched()
+    before = [parameter.detach().clone() for parameter in task.parameters()]
+    fit(task, images(), options(2, warmup=0.0, **settings), tmp_path, progress=False)
+    for now, then in zip(task.parameters(), before, strict=True):
+        torch.testing.assert_close(then - now, torch.full_like(then, 0.01 * (1.9 + 2.71)), atol=1e-5, rtol=0)
+
+
+def test_a_gradient_is_clipped_to_the_norm_that_is_asked_for(tmp_path):
+    settings = {"optimizer": "sgd", "lr": 1.0, "weight_decay": 0.0, "clip_grad": 0.5, "schedule": "constant"}
+    task = Watched()
+    before = [parameter.detach().clone() for parameter in task.parameters()]
+    fit(task, images(), options(1, warmup=0.0, **settings), tmp_path, progress=False)
+    moved = torch.cat([(now - then).flatten() for now, then in zip(task.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(1.9 * 0.5, rel=1e-3)
+
+
+def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
+    fit(toy(), images(), options(1), tmp_path, progress=False)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    progress = json.loads(about["progress"]) | {"seconds": 7200.0}
+    del about[DIGEST]  # it no longer fits
+    save_file(tensors, tmp_path / CHECKPOINT, about | {"progress": json.dumps(progress)})
+    state = fit(toy(), images(), options(2), tmp_path, resume=True, progress=False)
+    assert 7200 < state.seconds < 9000
+    last = list(csv.DictReader(open(tmp_path / "log.csv")))[-1]
+    assert float(last["seconds"]) == pytest.approx(state.seconds, abs=0.06) and int(last["images"]) == 8
+    assert float(last["loss"]) == pytest.approx(state.loss)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_step_and_what_handled_it_before_does_so_again(number, tmp_path):
+    former = signal.getsignal(number)
+
+    class Stopped(Watched):
+        def forward(self, *given):
+            os.kill(os.getpid(), number)
+            return super().forward(*given)
+
+    state = fit(Stopped(), images(), options(5), tmp_path, progress=False)
+    assert state.step == 1 and not state.finished and signal.getsignal(number) is former
+
+
+def test_processes_go_by_the_clock_of_the_first_and_stop_where_any_is_asked_to():
+    def agreed(others, seconds, stop, processes=2):
+        accelerator = SimpleNamespace(
+            num_processes=processes, device="cpu", gather=lambda own: torch.cat([torch.tensor(others), own])
+        )
+        return loop._agreed(accelerator, seconds, stop)
+
+    assert agreed([[2.0, 0.0]], 7.0, False) == (2.0, False)
+    assert agreed([[2.0, 1.0]], 7.0, False) == agreed([[2.0, 0.0]], 7.0, True) == (2.0, True)
+    assert agreed([[2.0, 0.0]], 7.0, False, processes=1) == (7.0, False)
+
+
+def test_a_bar_shows_how_far_training_is_if_requested(tmp_path, capsys):
+    fit(Watched(), images(), options(4), tmp_path / "shown")
+    shown = capsys.readouterr().err
+    assert "100%" in shown and " 75%" in shown and "images/s" in shown
+    fit(Watched(), images(), options(4), tmp_path / "hidden", progress=False)
+    assert not capsys.readouterr().err
+
+
+def test_adam_takes_weight_decay_into_the_gradient_and_adamw_does_not(tmp_path):
+    """So that of Adam no step is larger than the rate, whatever the decay."""
+    largest = []
+    for optimizer in ("adam", "adamw"):
+        task = Watched()
+        before = [parameter.detach().clone() for parameter in task.parameters()]
+        settings = {"lr": 1e-3, "weight_decay": 500.0, "optimizer": optimizer, "schedule": "constant", "warmup": 0.0}
+        fit(task, images(), options(1, **settings), tmp_path / optimizer, progress=False)
+        largest.append(max((now - then).abs().max() for now, then in zip(task.parameters(), before, strict=True)))
+    assert largest[0] < 1.001e-3 and largest[1] > 0.01
+
+
+def test_a_run_s_folder_is_made_and_refused_only_where_a_fresh_one_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = run_folder("~/runs/first")
+    assert folder == tmp_path / "runs" / "first" and folder.is_dir()
+    assert run_folder(folder, fresh=True) == folder
+    (folder / CHECKPOINT).touch()
+    assert run_folder(folder) == folder
+    with pytest.raises(UsageError, match="already holds a run"):
+        run_folder(folder, fresh=True)
+    with pytest.raises(UsageError, match="cannot be created"):
+        run_folder(folder / CHECKPOINT)
+
+
 # What a run never loses
 
 
@@ -387,7 +492,7 @@ def test_values_that_are_not_finite_never_replace_a_checkpoint(value, weight, of
     kept = {name: (tmp_path / name).read_bytes() for name in (CHECKPOINT, "model.safetensors")}
     settings = {"checkpoint_minutes": 0.0, "log_steps": 1000} if often else {"log_steps": 1}
     chosen = LoopOptions(steps=6, batch_size=4, **settings)
-    advice = r"at step \d; the checkpoint of step 2 is kept\. Add --resume and a lower --lr to continue from it\."
+    advice = r"at step \d; the checkpoint of step 2 is kept\. Add resume=True and a lower lr= to continue from it\."
     recorded = []
     with pytest.raises(UsageError, match=advice):
         task = Diverging(1, value, weight=weight)
@@ -397,7 +502,7 @@ def test_values_that_are_not_finite_never_replace_a_checkpoint(value, weight, of
 
 
 def test_a_run_that_diverges_before_its_first_checkpoint_can_start_again(tmp_path):
-    with pytest.raises(UsageError, match=r"before the first checkpoint\. Start again with a lower --lr\."):
+    with pytest.raises(UsageError, match=r"before the first checkpoint\. Start again with a lower lr=\."):
         fit(Diverging(1, math.nan), images(), options(3), tmp_path, progress=False)
     assert fit(toy(), images(), options(3), tmp_path, progress=False).finished
 

@@ -19,7 +19,7 @@ from partzoo.models.registry import find, split_tag
 from partzoo.settings import check_tables, checked, parse_settings, to_toml, types_of
 from partzoo.train.loop import LoopOptions
 from partzoo.train.recipe import BUDGET, Recipe, read_recipe, recipes
-from partzoo.train.run import RECIPE, setting_types, train
+from partzoo.train.run import RECIPE, carried_over, setting_types, train
 from partzoo.train.tasks import methods
 from partzoo.weights.tensors import read_state
 
@@ -189,7 +189,7 @@ def test_a_resumption_that_fails_leaves_the_recipe_and_the_log(folder, tmp_path)
     train("part", data=folder, out=run, steps=1, batch_size=2, config=SMALL, progress=False, log_steps=1)
     before = {each: each.read_bytes() for each in (run / RECIPE, run / "log.csv")}
     options = {"data": folder, "out": run, "steps": 3, "resume": True, "progress": False}
-    with pytest.raises(UsageError, match=r"checkpoint of step 1 is kept\. Add --resume and a lower --lr"):
+    with pytest.raises(UsageError, match=r"checkpoint of step 1 is kept\. Add resume=True and a lower lr="):
         train("part", lr=1e30, **options)
     (run / "checkpoint.safetensors").write_bytes(b"")
     with pytest.raises(WeightsError):
@@ -204,6 +204,34 @@ def test_a_second_training_in_a_folder_is_refused_before_the_data_is_read(folder
     assert ran.code == 1 and f"is being written by process {os.getpid()} on" in ran.err and ran.err.count("\n") == 1
 
 
+def test_another_architecture_gets_its_own_sizes_from_a_runs_recipe(folder, tmp_path):
+    budget = {"data": folder, "steps": 1, "batch_size": 2, "grow_from": "none", "progress": False}
+    small, _ = train("part", out=tmp_path / "a", config={"size": 32}, task={"pairs": 16}, **budget)
+    recipe = tmp_path / "a" / RECIPE
+    large, _ = train("part", out=tmp_path / "b", recipe=recipe, model="part-vitt8", config={"depth": 1}, **budget)
+    registered = find("part-vitt8").config
+    assert (large.config.dim, large.config.heads) == (registered.dim, registered.heads) != (small.config.dim, 1)
+    assert large.config.size == small.config.size == 32 != registered.size and large.config.depth == 1
+    assert read_recipe(tmp_path / "b" / RECIPE).task["pairs"] == 16
+    with pytest.raises(UsageError, match=r"model='part-vitt8': the run in .* trains part-vitn8\. Leave model out"):
+        train("part", out=tmp_path / "a", model="part-vitt8", resume=True, **(budget | {"steps": 2}))
+    assert read_recipe(recipe).architecture == "part-vitn8"
+
+
+def test_a_size_that_a_run_set_for_another_architecture_is_refused(folder, tmp_path):
+    budget = {"data": folder, "steps": 1, "batch_size": 2, "grow_from": "none", "progress": False}
+    train("part", out=tmp_path / "a", config={"dim": 24, "heads": 2}, task={"pairs": 16}, **budget)
+    with pytest.raises(
+        UsageError, match=r"sets config\.dim=24 for part-vitn8, but part-vitt8 has 192\. Set config\.dim"
+    ):
+        train("part", out=tmp_path / "b", recipe=tmp_path / "a" / RECIPE, model="part-vitt8", **budget)
+
+
+def test_all_values_of_a_recipe_that_states_few_hold_for_another_architecture():
+    recipe, entry = read_recipe("partformer-resnet18.celeba-k8"), find("partformer-vits8")
+    assert entry.config.parts != 8 and carried_over(recipe, entry, {}, {}) == {"parts": 8}
+
+
 def test_settings_stand_in_place_of_the_recipe_s():
     recipe = read_recipe("partformer-vits8.cub-1")
     assert isinstance(recipe, Recipe) and recipe.data["categories"] == ["001.Black_footed_Albatross"]
@@ -214,7 +242,7 @@ def test_settings_stand_in_place_of_the_recipe_s():
 
 
 def test_parts_of_each_class_need_as_many_classes(folder, tmp_path):
-    with pytest.raises(UsageError, match=r"config\.classes=3, but --data .* has no classes"):
+    with pytest.raises(UsageError, match=r"config\.classes=3, but data=.* has no classes"):
         train("partformer", data=folder, out=tmp_path / "run", steps=1, config={"classes": 3}, progress=False)
 
 

@@ -3,6 +3,7 @@ import json
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from helpers.drawn_faces import write_faces
 from PIL import Image
 
@@ -75,8 +76,8 @@ def test_wrong_settings_are_one_clear_error(data, tmp_path):
         ({"method": "part", "recipe": "patchresnet14.tin"}, "trains by 'classify', not by 'part'"),
         ({"method": "part", "speed": 3}, "part has no setting .loop.speed."),
         ({"method": "part", "model": "patchresnet14"}, "cannot be trained by 'part'"),
-        ({"method": "objectness", "steps": None, "minutes": 1}, "needs its budget as --steps"),
-        ({"method": "part", "steps": 1, "minutes": 1}, "either as --steps, as --minutes or as --epochs"),
+        ({"method": "objectness", "steps": None, "minutes": 1}, "needs its budget as steps="),
+        ({"method": "part", "steps": 1, "minutes": 1}, "either as steps=, as minutes= or as epochs="),
     ]:
         with pytest.raises(UsageError, match=message):
             train(**({"data": data, "out": tmp_path / "run", "steps": 1, "progress": False} | arguments))
@@ -107,3 +108,12 @@ def test_parts_are_measured_by_the_protocol_of_their_data_or_by_the_loss(tmp_pat
     for layout, name in (("cub", "cub-partformer"), ("aflw", "aflw")):
         with pytest.raises(UsageError, match=protocols.get(name).get[:40]):
             metrics(model, tmp_path, 1.5, layout)
+
+
+def test_classify_trains_every_encoder_that_classifies(data, tmp_path):
+    model, _ = train(
+        "classify", data=data / "train", out=tmp_path / "run", model="efficientnet-lite0", steps=1, batch_size=4,
+        config={"size": 32}, progress=False,
+    )  # fmt: skip
+    assert model.config.classes == 2
+    assert load(tmp_path / "run" / "model.safetensors").classify(torch.zeros(1, 3, 32, 32)).shape == (1, 2)

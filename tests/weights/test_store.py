@@ -1,7 +1,9 @@
 import dataclasses
 import json
 import os
+import re
 import stat
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -17,6 +19,8 @@ from partzoo.models.base import Tokens
 from partzoo.models.loading import build
 from partzoo.models.registry import find
 from partzoo.weights import store as weights
+from partzoo.weights import tensors as tensor_files
+from partzoo.weights.checked import cache_folder
 from partzoo.weights.manifest import BUNDLED, FORMAT, NAME, PACKAGE, WeightFile, add_record, manifest
 from partzoo.weights.release_files import (
     BUNDLE_BYTES,
@@ -27,7 +31,15 @@ from partzoo.weights.release_files import (
     pack,
     storage_dtype,
 )
-from partzoo.weights.tensors import load_strict, read_header, read_metadata, read_state, save_tensors, write_weights
+from partzoo.weights.tensors import (
+    DIGEST,
+    load_strict,
+    read_header,
+    read_metadata,
+    read_state,
+    save_tensors,
+    write_weights,
+)
 
 CLONE = Path(__file__).parents[2]
 SCHEMA = json.loads((PACKAGE / "weights_manifest.schema.json").read_text())
@@ -37,6 +49,7 @@ EMPTY = json.dumps({"format": FORMAT, "weights": []})
 @pytest.fixture(autouse=True)
 def own_notes(tmp_path, monkeypatch):
     monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "notes"))
+    monkeypatch.delenv("PARTZOO_CHECKPOINTS", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +196,85 @@ def test_weights_that_are_nowhere_say_what_to_do(record, clone, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert not weights.available(record)
     assert weights.available(dataclasses.replace(record, hub={"repo": "owner/name", "revision": "main"}))
-    with pytest.raises(WeightsError, match=r"toy-vit\.test are not here .*clone"):
+    with pytest.raises(WeightsError, match=r"toy-vit\.test are not here .*set PARTZOO_CHECKPOINTS to checkpoints/ of"):
         weights.resolve(record)
     assert [result.state for result in weights.verify(record)] == ["absent"]
+
+
+def test_a_checkpoint_is_found_from_any_folder_of_a_clone(record, clone, monkeypatch):
+    inside = clone / "docs" / "images"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    assert weights.resolve(record)[0].samefile(file_of(record, clone))
+
+
+def test_a_checkpoint_is_found_where_the_variable_says(record, clone, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    moved = tmp_path / "elsewhere"
+    file_of(record, clone).parent.rename(moved)
+    monkeypatch.setenv("PARTZOO_CHECKPOINTS", "~/elsewhere")
+    assert weights.available(record)
+    assert weights.resolve(record)[0].parent.samefile(moved)
+
+
+def test_a_variable_that_names_another_folder_is_named(record, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(tmp_path))
+    with pytest.raises(WeightsError, match=rf"not here \(checkpoints/.*, searched in {re.escape(str(tmp_path))}"):
+        weights.resolve(record)
+
+
+@pytest.mark.parametrize("call", [weights.resolve, weights.available])
+def test_a_variable_that_names_no_folder_is_one_sentence(call, record, tmp_path, monkeypatch):
+    monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsError, match=r"PARTZOO_CHECKPOINTS is '.*nowhere', which is not a folder: set it to"):
+        call(record)
+
+
+def test_the_variable_does_not_concern_weights_in_the_package(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(tmp_path / "nowhere"))
+    assert partzoo.load("part-vitn8.tin", device="cpu").architecture == "part-vitn8"
+
+
+def test_a_pointer_in_place_of_a_file_is_not_available(record, clone):
+    file_of(record, clone).write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert not weights.available(record)
+    assert not weights.available(dataclasses.replace(record, hub={"repo": "owner/name", "revision": "main"}))
+
+
+def test_the_remedy_of_a_damaged_file_of_a_clone_mends_it_from_any_folder(record, clone, tmp_path, monkeypatch):
+    folder = clone.rename(clone.with_name("a clone"))
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(folder / "checkpoints"))
+    monkeypatch.chdir(tmp_path)
+    flip(file_of(record, folder))
+    with pytest.raises(WeightsError) as error:
+        weights.resolve(record)
+    [command] = re.findall("run '(git .*)'\\.$", str(error.value))
+    subprocess.run(command, shell=True, check=True)
+    assert weights.resolve(record)[0].samefile(file_of(record, folder))
+
+
+def test_a_remedy_names_the_hub_only_where_the_record_does(record, clone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        weights.remedy(record, record.files[0])
+        == "set PARTZOO_CHECKPOINTS to checkpoints/ of a clone of the repository"
+    )
+    on_hub = dataclasses.replace(record, hub={"repo": "owner/name", "revision": "main"})
+    assert weights.remedy(on_hub, record.files[0]) == "run 'partzoo download toy-vit.test'"
+
+
+def test_a_bundled_file_outside_of_a_clone_is_installed_again(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "PACKAGE", tmp_path)
+    (tmp_path / ".git").mkdir()  # of a project that has its environment inside
+    path = tmp_path / BUNDLED / "toy-vit.test.safetensors"
+    write_weights(path, model.state_dict(), "toy-vit", model.config)
+    record = record_of(model, (describe(path),))
+    assert weights.remedy(record, record.files[0]).startswith("install partzoo again, with --force-reinstall")
 
 
 def test_an_unknown_record_names_those_there_are():
@@ -197,10 +286,36 @@ def test_an_unknown_record_names_those_there_are():
 def test_a_flipped_bit_is_found_though_the_file_was_whole_before(record, clone):
     weights.resolve(record)
     flip(file_of(record, clone))
-    with pytest.raises(WeightsError, match=r"damaged: its sha256 .*git checkout -- checkpoints/toy-vit"):
+    with pytest.raises(WeightsError, match=r"damaged: its sha256 .*: set PARTZOO_CHECKPOINTS"):
         weights.resolve(record)
     [result] = weights.verify(record)
     assert result.state == "damaged" and "sha256" in result.problem
+
+
+def flip_unnoticed(path):
+    """Flip a bit and keep size, time and inode, as a decaying disk does."""
+    found = path.stat()
+    with open(path, "r+b") as opened:
+        opened.seek(-5, os.SEEK_END)
+        (byte,) = opened.read(1)
+        opened.seek(-5, os.SEEK_END)
+        opened.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_verify_forgets_a_file_that_it_finds_damaged(record, clone):
+    weights.resolve(record)
+    flip_unnoticed(file_of(record, clone))
+    assert [result.state for result in weights.verify(record)] == ["damaged"]
+    with pytest.raises(WeightsError, match="set PARTZOO_CHECKPOINTS"):
+        weights.resolve(record)
+
+
+def test_download_reads_a_file_that_it_remembers(record, clone):
+    weights.resolve(record)
+    flip_unnoticed(file_of(record, clone))
+    with pytest.raises(WeightsError, match="damaged"):
+        weights.download(record)
 
 
 def test_the_error_for_a_truncated_file_states_both_sizes(record, clone):
@@ -256,10 +371,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(record, tmp_path, monkeypatc
 
 
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-    assert weights.cache_folder() == tmp_path / "notes"
+    assert cache_folder() == tmp_path / "notes"
     monkeypatch.delenv("PARTZOO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert weights.cache_folder() == tmp_path / "xdg" / "partzoo"
+    assert cache_folder() == tmp_path / "xdg" / "partzoo"
 
 
 # tensors in files
@@ -299,10 +414,21 @@ def test_arrays_that_do_not_lie_in_order_are_written_as_they_read(tmp_path):
     save_tensors(tmp_path / "a.safetensors", {k: torch.from_numpy(v) for k, v in arrays.items()}, {"format": "x"})
     state = read_state([tmp_path / "a.safetensors"])
     assert all(np.array_equal(state[name], value) for name, value in arrays.items())
-    assert read_metadata(tmp_path / "a.safetensors") == {"format": "x"}
+    metadata = read_metadata(tmp_path / "a.safetensors")
+    assert metadata.keys() == {"format", DIGEST} and metadata["format"] == "x"
 
 
-def test_tensors_are_mapped_and_changing_them_leaves_the_file_alone(tmp_path):
+def test_small_files_are_read_into_memory(tmp_path):
+    [path] = write_weights(tmp_path / "a.safetensors", {"w": torch.ones(1000)}, "x", {})
+    state = read_state([path])
+    with open(path, "r+b") as opened:  # as cp and rsync --inplace do it
+        opened.write(bytes(path.stat().st_size))
+        opened.truncate(100)
+    assert torch.equal(state["w"], torch.ones(1000))
+
+
+def test_large_files_are_mapped_and_changing_tensors_leaves_them_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_files, "SMALL", 100)
     [path] = write_weights(tmp_path / "a.safetensors", {"w": torch.ones(1000)}, "x", {})
     before = path.read_bytes()
     state = read_state([path])
@@ -310,6 +436,10 @@ def test_tensors_are_mapped_and_changing_them_leaves_the_file_alone(tmp_path):
         assert str(path) in Path("/proc/self/maps").read_text()
     state["w"].zero_()
     assert path.read_bytes() == before
+    other = path.with_name("other")
+    other.write_bytes(bytes(len(before)))
+    other.replace(path)  # a rename leaves the mapped file alone
+    assert torch.equal(state["w"], torch.zeros(1000))
 
 
 def test_shards_come_with_the_standard_index_and_read_as_one(model, tmp_path):

@@ -1,1 +1,1 @@
-"""Figures that compare parts with landmarks and masks."""
+"""Evaluate parts by comparing them with landmarks and masks."""

@@ -1,4 +1,4 @@
-"""Figures of how well the parts that a model finds explain a protocol's landmarks or masks."""
+"""Compute how well the parts that a model finds explain a protocol's landmarks or masks."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _mirrored(example: Example) -> Example:
 
 
 class Tally:
-    """Accumulator of the figures of one labelling of a protocol's images.
+    """A protocol's figures for the parts of one vocabulary, updated image by image.
 
     Args:
         protocol: rules of the measurement.
@@ -143,7 +143,7 @@ class Tally:
         self._fit.append(self._place(example, scores))
 
     def count(self, example: Example, scores: np.ndarray, mirror: np.ndarray | None = None) -> np.ndarray:
-        """Add one reported image with scores ``(k + 1, h, w)``, background first, and return its label map.
+        """Count an image of the report split, with scores ``(k + 1, h, w)``, background first; return its label map.
 
         ``mirror`` holds the scores of the mirror image, if the protocol asks for them.
         """
@@ -185,7 +185,7 @@ class Tally:
         return found | {"presence": 100 * float(self.presence.shares().mean()) if self.k else 0.0}
 
     def intervals(self) -> dict[str, list[float]]:
-        """Return 95 % intervals of the first reading's figures, by resampling groups; none for a single group."""
+        """Return 95 % confidence intervals of the first reading's figures, by resampling groups; none for one group."""
         first = next(iter(self.protocol.readings))
         found: dict[str, list[float]] = {}
         for name in (f"{{}}{first}", f"fg_{{}}{first}"):
@@ -198,7 +198,7 @@ class Tally:
         return found
 
     def errors(self) -> np.ndarray:
-        """Return each landmark's error in each reported image, ``(N, L)`` in per cent, NaN where it does not count."""
+        """Return each landmark's error in each reported image, ``(N, L)`` in per cent; NaN if it is not counted."""
         return landmark_error(self._rules, _joined(self._fit), _joined(self._report), self._side)
 
     @property
@@ -277,7 +277,7 @@ class _OpenedImages(Sequence[OpenedImage]):
 def _scores(
     finder: Finder, protocol: PartProtocol, vocabularies: dict[Key, PartVocabulary], example: Example
 ) -> dict[Key, np.ndarray]:
-    """Return the scores ``(k + 1, h, w)`` of an example by each vocabulary."""
+    """Return the scores ``(k + 1, h, w)`` of an example under each vocabulary."""
     view = finder.look(OpenedImage(example.image), example.category if finder.classes else None)
     size = (protocol.grid,) * 2 if protocol.grid else example.image.shape[:2]
     return {key: finder.scores(view, each, size).numpy() for key, each in vocabularies.items()}

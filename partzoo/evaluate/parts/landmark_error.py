@@ -1,4 +1,4 @@
-"""The landmark error of a protocol, computed from the parts and landmarks of two splits."""
+"""Predict landmarks from parts on one split, and measure the error on another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Places:
     boxes: np.ndarray | None = None
 
     def in_boxes(self) -> Places:
-        """Return the positions in coordinates in which each box is the unit square.
+        """Convert positions to coordinates in which each image's box is the unit square.
 
         Raises:
             UsageError: there are no boxes.
@@ -45,12 +45,12 @@ class Places:
 
 
 def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: float) -> np.ndarray:
-    """Compute the error of each landmark in per cent, by a regression fitted on one split and reported on another.
+    """Compute the error of each landmark in per cent, from a regression fitted on one split and applied to another.
 
     Boxes normalize positions before the regression, as in PDiscoFormer; other lengths only divide the error.
 
     Args:
-        rules: rules of the protocol; ``centroids`` and ``active`` must have been followed in ``fit`` and ``report``.
+        rules: rules of the protocol; ``centroids`` and ``active`` must have been applied to ``fit`` and ``report``.
         fit, report: parts and landmarks of the two splits.
         side: height and width of the frame in pixels.
 
@@ -71,7 +71,7 @@ def landmark_error(rules: LandmarkError, fit: Places, report: Places, side: floa
 
 
 def error_scale(rule: str, places: Places, side: float) -> np.ndarray:
-    """Return the length that divides the errors in each image, ``(N,)``; for ``"box"``, width and height ``(N, 2)``.
+    """Return the length by which each image's errors are divided, ``(N,)``; for ``"box"``, width and height ``(N, 2)``.
 
     Args:
         rule: ``"inter-ocular"`` (landmarks 0 and 1), ``"box"``, ``"diagonal"`` (of the box) or ``"edge"`` (frame).

@@ -1,4 +1,4 @@
-"""Comparison of parts with landmarks: the part at a point, and the points predicted from part centroids."""
+"""Look up the part at each landmark, and predict landmarks from part centroids."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def labels_at(labels: ArrayLike, points: ArrayLike) -> np.ndarray:
 def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndarray:
     """Return the label of the grid cell under each point, as in the published code of MPAE and PartFormer.
 
-    The cell is rint(p / side * G - 1/2), ties to even. A point outside the frame reads maps of zeros, whose arg-max
-    is the first foreground channel: its label is 1, with and without background.
+    The cell is ``rint(p / side * G - 1/2)``, ties to even. Outside the frame the published code takes the maps to be
+    zero, and their arg-max to be the first foreground channel; there the label is 1, with and without background.
 
     Args:
         labels: ``(N, G, G)`` integers, arg-max of maps over a square frame.
@@ -51,7 +51,7 @@ def labels_on_grid(labels: ArrayLike, points: ArrayLike, side: float) -> np.ndar
     Raises:
         ShapeError: the shapes do not agree.
 
-    Source: ``grid_sample`` with mode nearest, ``align_corners=False`` and zero padding, at 2 p / side - 1.
+    Source: ``grid_sample`` with mode nearest, ``align_corners=False`` and zero padding, at ``2 p / side - 1``.
     """
     labels = np.asarray(labels)
     if labels.ndim == 3 and labels.shape[1] != labels.shape[2]:
@@ -135,7 +135,7 @@ class LandmarkRegression:
         landmarks: ``(N, L, 2)`` x, y in pixels.
         visible: ``(N, L)`` bool; None means that all are visible.
         active: ``(N, K)`` bool, parts that count as present; None counts all whose centroid is not NaN.
-        standardize: False centres by present parts alone, which is least squares with intercept. True follows the
+        standardize: False centres with the present parts alone, which is least squares with intercept. True follows the
             published code: z-scores from all centroids, including inactive parts; absent parts are 0; no intercept.
             The two differ only if parts are inactive or centroids are collinear.
 
@@ -205,7 +205,7 @@ class LandmarkRegression:
 
 
 class _Line:
-    """A least-squares fit of landmarks that are all visible in all its images."""
+    """A least-squares fit for landmarks that are visible in the same images."""
 
     def __init__(self, centroids: np.ndarray, present: np.ndarray, landmarks: np.ndarray, standardize: bool) -> None:
         counted = ~np.isnan(centroids) if standardize else np.repeat(present[..., None], 2, axis=2)
@@ -229,7 +229,7 @@ class _Line:
 def landmark_distances(
     predicted: ArrayLike, landmarks: ArrayLike, scale: ArrayLike, visible: ArrayLike | None = None
 ) -> np.ndarray:
-    """Compute the distance of each predicted landmark from the true one, in per cent of a length of its image.
+    """Compute the distance of each predicted landmark from the true one, in per cent of ``scale``.
 
     Args:
         predicted: ``(N, L, 2)``, pixels.

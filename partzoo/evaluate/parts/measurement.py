@@ -1,10 +1,11 @@
-"""Measurement of a model by a protocol of parts."""
+"""Evaluate a model under a part protocol."""
 
 from __future__ import annotations
 
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.errors import UsageError
 from partzoo.evaluate.floors import FLOORS, floor_finder
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
 from partzoo.evaluate.parts.figures import part_figures
@@ -18,7 +19,7 @@ PARTS = (4, 8, 16)  # numbers of parts to look for by default
 
 
 class PartMeasurement(Measurement):
-    """A measurement of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
+    """An evaluation of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
 
     OPTIONS = ("background", "size", "refine", "rotate")
 
@@ -26,6 +27,8 @@ class PartMeasurement(Measurement):
         self.rules, self.request = rules, request
         self.finder = requested_finder(request)
         self.k = default_numbers(self.finder) if request.k is None else list(request.k)
+        if None in self.k and not self.finder.learned:
+            raise UsageError(f"k=None is for part models, and {request.model} is an encoder: name numbers of parts.")
         # The record names the weights as they are stored, but folding the batch norms changes them.
         self.weights = digest(self.finder.model)
         folded(self.finder.model)
@@ -45,26 +48,26 @@ class PartMeasurement(Measurement):
 
 def requested_finder(request: Request) -> Finder:
     """Make the finder of the model or floor that a request names."""
-    background, size = request.background, request.size
+    background, size, device = request.background, request.size, request.device
     if request.model in FLOORS:
-        finder = floor_finder(request.model, None if background == "auto" else background, size)
+        finder = floor_finder(request.model, None if background == "auto" else background, size, device)
     else:
-        finder = make_finder(load(request.model, dtype="float32"), background, size)
+        finder = make_finder(load(request.model, device=device, dtype="float32"), background, size, device=device)
     return finder.with_settings(model=request.model, refine=request.refine)
 
 
 def foreground_identity(finder: Finder) -> dict[str, str]:
-    """Return the digest of a finder's foreground model, which a record must name beside the encoder's.
+    """Return the digest of a finder's foreground model, which a record must state in addition to the encoder's.
 
     It is empty if there is no such model.
     """
     if isinstance(finder, ClusteredFinder) and finder.network is not None:
-        return {"foreground_sha256": digest(load(finder.settings.background, dtype="float32"))}
+        return {"foreground_sha256": digest(load(finder.settings.background, device="cpu", dtype="float32"))}
     return {}
 
 
 def default_numbers(finder: Finder) -> list[int | None]:
-    """Return the default numbers of parts: 4, 8 and 16; for a learned part model, its number and those below it."""
+    """Return the default numbers of parts: 4, 8 and 16; for a learned part model, its number and smaller ones."""
     if not finder.learned:
         return [*PARTS]
     return [*(k for k in PARTS if k < finder.own and not finder.classes), finder.own]

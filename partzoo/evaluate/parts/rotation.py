@@ -1,4 +1,4 @@
-"""Rotation of images with their landmarks or masks, to measure whether parts rotate with the object.
+"""Rotate images with their landmarks or masks, to measure whether parts rotate with the object.
 
 Source: PartFormer, section 4.5, table 7, which rotates all images by -30, -15, 15 or 30 degrees.
 """

@@ -1,1 +1,1 @@
-"""Evaluation of frozen features: nearest neighbours, linear probes, positions and relations."""
+"""Evaluate frozen features: nearest neighbours, linear probes, positions and relations."""

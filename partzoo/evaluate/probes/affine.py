@@ -1,4 +1,4 @@
-"""Random augmentation of images for training probes: affine warps, and erasing of a square."""
+"""Augment images for training probes, by random affine warps and by erasing a square."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def random_affine(
     shear: float = 10.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Warp some images at random, each by a different rotation, shift, scale and shear, with black outside.
+    """Warp some images at random, each with a different rotation, shift, scale and shear, with black outside.
 
     Args:
         pixels: ``(B, C, S, S)`` float.

@@ -1,4 +1,4 @@
-"""Figures of a model by a protocol of classes: nearest neighbours, linear probes and the model's training objective."""
+"""Evaluate a model on class labels: nearest neighbours, linear probes and the model's training objective."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ def classify_figures(
     progress: ProgressCallback | None = None,
     pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Measure frozen features: the mean patch token of every image, at the model's size and normalization.
+    """Classify images from frozen features: the mean patch token of each image, at the model's size and normalization.
 
     ``knn`` is a weighted vote of the 20 nearest training images, ``linear`` is fitted in closed form, and both
-    are the same for every seed; ``linear_sgd`` is trained by the protocol's ``probe`` with each seed. PART models add
-    ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and ``random_antisymmetry`` in
-    patches, on positions drawn by each seed in the first 5,000 test images; models of Spatial Reasoning add ``same``,
-    ``shift_error`` and ``constant_shift_error``, on views and patches of the first 1,000.
+    are the same for every seed; ``linear_sgd`` is trained with the settings in the protocol's ``probe``, once for each
+    seed. PART models add ``mse_x``, ``mse_y``, ``distance``, their ``constant_`` floors, ``antisymmetry`` and
+    ``random_antisymmetry`` in patches, on positions drawn with each seed in the first 5,000 test images; Spatial
+    Reasoning models add ``same``, ``shift_error`` and ``constant_shift_error``, on views and patches of the first
+    1,000.
 
     Args:
         model: any encoder.

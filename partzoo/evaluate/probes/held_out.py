@@ -1,4 +1,4 @@
-"""Evaluation of a model on held-out images: its pooled features, and the figures stated in a release's record."""
+"""Compute pooled features of held-out images, and the figures that a release's record states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from partzoo.models.spatial.pairs import PairSampler
 
 
 def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images' indices and their uint8 pixels, at the model's size and on its device."""
+    """Yield batches of image indices and uint8 pixels, at the model's size and on its device."""
     preprocess: Preprocess = model.preprocess
     device = next((each.device for each in model.parameters()), None)
     count = len(images) if limit is None else min(limit, len(images))
@@ -37,7 +37,7 @@ def batches(model: Encoder, images: ImageSet, size: int, limit: int | None = Non
 def normalized_batches(
     model: Encoder, images: ImageSet, size: int, limit: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images' indices and their normalized pixels, at the model's size and on its device."""
+    """Yield batches of image indices and normalized pixels, at the model's size and on its device."""
     for numbers, pixels in batches(model, images, size, limit):
         yield numbers, model.preprocess.normalize(pixels)
 
@@ -63,9 +63,10 @@ def part_positions(
         limit: number of images to use, the first ones; None uses all.
 
     Returns:
-        ``mse_x``, ``mse_y`` and ``distance`` in patches, the same for the constant predictor, ``loss``, and the
-        ``antisymmetry`` of the predictions beside ``random_antisymmetry``, that of unrelated pairs of patches. A model
-        with four targets adds ``mse_w`` and ``mse_h`` for the relative sizes, beside those of predicting their mean.
+        ``mse_x``, ``mse_y`` and ``distance`` in patches, the same for the constant predictor, ``loss``, the
+        ``antisymmetry`` of the predictions, and ``random_antisymmetry``, which is computed from unrelated pairs of
+        patches. A model with four targets adds ``mse_w`` and ``mse_h`` for the relative sizes, and the same for a
+        predictor of their mean.
 
     Source: PART, sections 5.1 (figure 6) and 5.3 (table 5).
     """
@@ -161,7 +162,7 @@ def labels_of(images: ImageSet) -> Tensor:
 
 
 def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 20) -> float:
-    """Compute the top-1 accuracy in per cent of a weighted nearest-neighbour vote on frozen pooled features."""
+    """Compute the top-1 accuracy, in per cent, of a weighted nearest-neighbour vote on frozen pooled features."""
     return knn_accuracy(
         pooled_features(model, queries), labels_of(queries), pooled_features(model, bank), labels_of(bank),
         neighbours=neighbours,
@@ -170,7 +171,7 @@ def knn(model: Encoder, bank: ImageSet, queries: ImageSet, *, neighbours: int = 
 
 @torch.inference_mode()
 def top1(model: Encoder, images: ImageSet, *, batch_size: int = 100) -> float:
-    """Compute the top-1 accuracy in per cent of the model's own classifier."""
+    """Compute the top-1 accuracy, in per cent, of the classifier inside the model."""
     labels = labels_of(images)
     hits = sum(
         (model.classify(x).argmax(1).cpu() == labels[numbers]).sum().item()

@@ -1,4 +1,4 @@
-"""Nearest-neighbour classification of frozen features, without any training."""
+"""Classify frozen features by their nearest neighbours, without any training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def knn_classify(
 ) -> Tensor:
     """Classify each image by its nearest training images.
 
-    Neighbours are nearest by cosine. ``"weighted"`` votes count exp(cosine / temperature), as in Wu et al.,
+    Neighbours are nearest by cosine. ``"weighted"`` votes count ``exp(cosine / temperature)``, as in Wu et al.,
     "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018, section 3.4; ``"plain"``
     votes count 1. Ties go to the lower class.
 

@@ -1,4 +1,4 @@
-"""Linear probes of frozen features: closed form, L-BFGS, and the papers' stochastic training."""
+"""Linear probes for frozen features: closed form, L-BFGS, and stochastic training as in the papers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class LinearClassifier(NamedTuple):
         return torch.cat([linear(x.to(self.weight.dtype), self.weight, self.bias).argmax(1) for x in chunks])
 
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
-        """Compute the share of features ``(N, C)``, in per cent, classified as in ``labels`` (N,)."""
+        """Compute the share of features ``(N, C)``, in per cent, whose class equals the one in ``labels`` (N,)."""
         return 100 * (self.classify(features) == labels).double().mean().item()
 
 
 class _Moments:
-    """Sums over features and classes, from which ridge regressions with any penalty follow."""
+    """Sums over features and classes, from which a ridge regression with any penalty can be computed."""
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
         self.mean = features.mean(0, dtype=torch.float64)
@@ -63,7 +63,7 @@ class _Moments:
 
 
 def ridge(features: Tensor, labels: Tensor, penalty: float) -> LinearClassifier:
-    """Fit a ridge regression to one-hot targets, by the normal equations in float64.
+    """Fit a ridge regression to one-hot targets, by solving the normal equations in float64.
 
     Args:
         features: ``(N, C)``, any float dtype.
@@ -85,8 +85,9 @@ def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
     """Fit a ridge regression to one-hot targets, with a penalty chosen on the training split.
 
     Every tenth training image (number 0, 10, 20, ...) is held out; penalties of 1e-7, 1e-6, ..., 10 times the mean
-    eigenvalue of the features' Gram matrix are fitted on the rest; the best on the held-out tenth, the largest of
-    equals, is fitted again on the whole training split. Multiplying the features by a constant changes nothing.
+    eigenvalue of the features' Gram matrix are fitted on the rest; the best on the held-out tenth (the largest, if
+    several are equally good) is fitted again on the whole training split. Multiplying the features by a constant
+    changes nothing.
 
     Args:
         features: ``(N, C)``, any float dtype, N > 1.
@@ -107,7 +108,7 @@ def closed_form(features: Tensor, labels: Tensor) -> LinearClassifier:
 def logistic(
     features: Tensor, labels: Tensor, penalty: float, *, steps: int = 500, tolerance: float = 1e-6
 ) -> LinearClassifier:
-    """Fit a multinomial logistic regression by full-batch L-BFGS with strong Wolfe line search.
+    """Fit a multinomial logistic regression, with full-batch L-BFGS and strong Wolfe line search.
 
     Args:
         features: ``(N, C)``; computation uses their dtype.
@@ -153,10 +154,10 @@ def logistic(
 
 
 class SgdProbe:
-    """A linear layer on frozen features, trained by mini-batches, one epoch at a time.
+    """A linear layer on frozen features, trained on mini-batches, one epoch at a time.
 
-    The defaults follow the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay or a choice of
-    the epoch.
+    The defaults follow the protocol of Spatial Reasoning: Adam at a constant rate, without weight decay or early
+        stopping.
 
     Args:
         channels, classes: number of features and of classes.
@@ -236,7 +237,7 @@ def sgd_probe(
     seed: int = 0,
     **options: Any,
 ) -> float:
-    """Train one linear layer by mini-batches, and compute its test accuracy in per cent after the last epoch.
+    """Train one linear layer on mini-batches, and compute its test accuracy in per cent after the last epoch.
 
     The defaults follow the protocol of Spatial Reasoning, on unscaled features. MAE's and DeiT's protocol is
     ``optimizer="sgd"``, ``schedule="cosine"`` and ``standardize=True`` (their batch normalization without learned
@@ -248,7 +249,7 @@ def sgd_probe(
         test_features: ``(M, C)``.
         test_labels: ``(M,)``.
         epochs: number of passes over the training images.
-        standardize: whether to give each channel mean 0 and deviation 1 over the training images.
+        standardize: whether to give each channel mean 0 and standard deviation 1 over the training images.
         seed: random seed of the layer's weights and of the order of the examples.
         **options: other arguments of :class:`SgdProbe`.
 

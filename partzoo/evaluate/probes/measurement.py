@@ -1,4 +1,4 @@
-"""Measurement of features by a protocol of classes."""
+"""Evaluate a model's features under a classification protocol."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from partzoo.evaluate.measurement import Measurement, Request, Run, digest
 from partzoo.evaluate.probes.classes import classify_figures
 from partzoo.evaluate.probes.patches import patch_figures
 from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.features import encoder_of
 from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.progress import ProgressCallback
@@ -17,7 +18,7 @@ from partzoo.skipping import PassOver
 
 
 class ClassMeasurement(Measurement):
-    """A measurement of an encoder's features of the image alone or, with ``patches``, of the image and its patches."""
+    """An evaluation of an encoder's features of images alone or, with ``patches``, of images and their patches."""
 
     OPTIONS = ("patches", "augment")
 
@@ -30,8 +31,11 @@ class ClassMeasurement(Measurement):
                 "Leave split out."
             )
         self.rules, self.request = rules, request
-        model = request.model
-        self.encoder = cast(Encoder, floor_encoder(model) if model in FLOORS else load(model, dtype="float32"))
+        model, device = request.model, request.device
+        if model in FLOORS:
+            self.encoder = cast(Encoder, floor_encoder(model, device))
+        else:
+            self.encoder = cast(Encoder, encoder_of(load(model, device=device, dtype="float32")))
         self.weights, self.identity = digest(self.encoder), {"seeds": request.seeds}
         if request.patches is not None:
             self.identity |= {"patches": list(request.patches), "augment": request.augment}

@@ -1,4 +1,4 @@
-"""Probes of a Spatial Reasoning model by a protocol of classes, on the image and n of its patches, for several n."""
+"""Probe a Spatial Reasoning model's features of an image and n of its patches, for several n."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def patch_figures(
     progress: ProgressCallback | None = None,
     pass_over: PassOver | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """Compute the accuracies of probes on frozen features of images and n of their patches, for several n in one pass.
+    """Train probes on the frozen features of each image together with n of its patches, and compute their accuracies.
 
-    ``linear_patchesN`` is fitted in closed form on unscaled features, ``linear_sgd_patchesN`` is the protocol's trained
-    probe with each seed. With ``augment``, ``affine_sgd_patchesN`` replaces both: in each epoch the trained
-    probe sees newly augmented training images, half of them affinely warped, and half with a square
-    erased; all probes see the same ones.
+    This is done for each n in ``patches``. ``linear_patchesN`` is fitted in closed form on unscaled features, and
+    ``linear_sgd_patchesN`` is the protocol's probe, trained once per seed. With ``augment``, ``affine_sgd_patchesN``
+    replaces both: in each epoch the trained probe sees newly augmented training images, half of them affinely warped
+    and half with a square erased. All probes see the same augmented images.
 
     Args:
-        model: model of Spatial Reasoning.
+        model: Spatial Reasoning model.
         protocol: protocol with the data and the settings of the trained probe.
         data: folder of the protocol's data.
         patches: numbers n, valid as in :meth:`partzoo.models.spatial.model.Spatial.represent`.
@@ -58,7 +58,8 @@ def patch_figures(
         test images.
 
     Raises:
-        UsageError: the model is of another family, a number of patches is not available, or the data is missing.
+        UsageError: the model belongs to a different family, a number of patches is not available, or the data is
+            missing.
 
     Source: Spatial Reasoning, sections 3.3 and 4.3, table 1 and figure 4.
     """
@@ -126,7 +127,7 @@ def window_features(
     """Compute the features of images and of their windows, ``(N, 1 + n, F)`` float32 on the model's device.
 
     Args:
-        model: model of Spatial Reasoning.
+        model: Spatial Reasoning model.
         images: images; resized to the model's size.
         numbers: indices of n windows in the 3 x 3 grid, row by row.
         augment: source of randomness, on the model's device, for random warping and erasing; None for no augmentation.

@@ -1,4 +1,4 @@
-"""Accuracy of PART's predicted patch positions: errors of its translations, and their antisymmetry."""
+"""Measure the errors of PART's predicted translations between patches, and whether they are antisymmetric."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from partzoo.errors import ShapeError
 
 
 def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Compute PART's errors, in patch units, and those of the constant predictor.
+    """Compute the errors of PART's translations and of a constant predictor, in patches.
 
     The constant predictor returns 0, about which translations of unordered pairs are symmetric. For uniform
     positions in an image of 8 x 8 patches its mean squared error is 49/6 = 8.17 per axis. Every value is a
@@ -40,7 +40,7 @@ def position_error(predicted: Tensor, true: Tensor) -> dict[str, float]:
 
 
 def antisymmetry(predicted: Tensor, back: Tensor | None = None) -> float:
-    """Compute the mean length of t_ij + t_ji over all pairs of different patches, in patches: 0 if translations agree.
+    """Compute the mean length of ``t_ij + t_ji`` over all pairs of different patches, in patches: 0 if they agree.
 
     Args:
         predicted: ``(..., N, N, 2)`` or ``(..., N, N, 4)`` translations from patch i to patch j, N > 1.

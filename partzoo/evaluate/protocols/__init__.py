@@ -1,4 +1,4 @@
-"""Protocols by name: the layout of the data, the framing of images, the rules of the figures; a module per family."""
+"""Evaluation protocols by name. Each defines its data layout, image framing and figures; one module per family."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Any:
-    """Return a protocol by name: a ``PartProtocol``, or another kind with ``name``, ``source``, ``rules``, ``get``.
+    """Return a protocol by name. All kinds have ``name``, ``source``, ``rules`` and ``get``; see ``PartProtocol``.
 
     Raises:
         UsageError: there is no such protocol; the message suggests the closest names.

@@ -1,4 +1,4 @@
-"""``aflw``: a protocol of unaligned AFLW faces with five landmarks."""
+"""``aflw``: a protocol on unaligned AFLW faces with five landmarks."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ AFLW = PartProtocol(
     rules=(
         "10,122 faces are for training and fitting, and 2,991 for reporting. The paper gives the split, the five "
         "landmarks and the inter-ocular NME. The other rules are ours and follow celeba-partformer: the image is "
-        "squashed to 256 x 256 without antialiasing, a landmark reads the nearest cell of maps on a 128 x 128 grid, "
-        "and NME uses soft centroids, z-scores on the training split, and least squares without intercept. "
-        "Coordinates are used as stored, counted from 0."
+        "squashed to 256 x 256 without antialiasing, a landmark takes the map values of the nearest cell on a "
+        "128 x 128 grid, and NME uses soft centroids, z-scores on the training split, and least squares without "
+        "intercept. Coordinates are used as stored, counted from 0."
     ),
     get=GET,
 )

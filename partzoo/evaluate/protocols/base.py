@@ -1,4 +1,4 @@
-"""Base classes of the protocols of parts: layout of the data, framing of images, rules of the figures."""
+"""Base classes for part protocols: data layout, image framing and how each figure is computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from partzoo.data.reading import Example
 
 @dataclass(frozen=True)
 class LandmarkError:
-    """The rules by which a protocol measures its normalized mean error.
+    """The rules that define how a protocol computes its normalized mean error.
 
     Attributes:
         scale: length that divides the errors: ``"inter-ocular"`` (points 0 and 1), ``"box"`` (x by the box's
@@ -41,12 +41,12 @@ class PartProtocol:
         load: function from folder and split to a sequence of examples that are read on demand.
         fit, report: splits for fitting regressions and for reporting figures; ``dev`` is for choosing options.
         truths: number of true labels: landmarks, or classes of the mask with the background.
-        grid: side of the square grid that maps are read on (the papers' 128); None uses the frame's pixels.
+        grid: side of the square grid on which maps are compared (128 in the papers); None uses the frame's pixels.
         readings: functions ``(L, 2) -> (M, 2)`` by name that choose landmarks; their figures get the name as suffix.
         error: rules of the normalized mean error, for the landmarks of the first reading; None if the ground truth is
             masks.
         background: true label of the background in masks, which the FG- figures leave out.
-        mirrored: whether to count also how many labelled pixels keep their part in the mirror image.
+        mirrored: whether to also count how many labelled pixels keep their part in the mirror image.
         classes: number of classes, by ``Example.category``, whose parts are counted separately; 1 counts them together.
         fit_images: number of images of ``fit`` to use; None uses all.
         source: paper and section, or code, that defines the rules.

@@ -1,4 +1,4 @@
-"""``celeba`` and ``celeba-partformer``: unaligned CelebA faces with five landmarks, fitted and tested on MAFL."""
+"""``celeba`` and ``celeba-partformer``: protocols on unaligned CelebA faces with five landmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LANDMARKS = 5
 FORM = "image,x1,y1,...,x5,y5"
 GET = (
     "Give a folder with img_celeba/, the in-the-wild images of CelebA (https://mmlab.ie.cuhk.edu.hk/projects/"
-    f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, lines 'image,x1,y1,...,x5,y5', as "
+    f"CelebA.html, img_celeba.7z), and the lists {', '.join(LISTS.values())}, with lines 'image,x1,y1,...,x5,y5', as "
     "https://github.com/Jiahao-UTS/UnsupervisedPart publishes them (--data DIR)."
 )
 
@@ -70,7 +70,7 @@ ERROR = LandmarkError("inter-ocular", centroids="soft", standardize=True)
 _RULES = (
     "Only faces that cover at least 30 % of the image are in the lists. The whole image and its landmarks are "
     "squashed to {side} x {side} (bilinear without antialiasing). All five landmarks count: eyes, nose and corners of "
-    "the mouth. Each reads the nearest cell of maps on a 128 x 128 grid, and a point outside the image reads zeros. "
+    "the mouth. Each takes the map values of the nearest cell on a 128 x 128 grid; outside the image these are zeros. "
     "NMI and ARI are taken over the 283 MAFL test faces. NME uses soft centroids of the foreground maps. Centroids "
     "and landmarks are z-scored on {fit}, the fit is least squares without intercept, and the error is divided by the "
     "distance between the eyes.{more}"

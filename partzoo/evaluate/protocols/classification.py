@@ -1,4 +1,4 @@
-"""Protocols that classify images by frozen features: Tiny-ImageNet, CIFAR, STL-10."""
+"""Protocols that classify images from frozen features: Tiny-ImageNet, CIFAR, STL-10."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR_PROBE = {"epochs": 100, "batch_size": 128, "lr": 1e-3, "optimizer": "adam
 
 @dataclass(frozen=True)
 class ClassProtocol:
-    """A protocol that classifies images by features learned elsewhere.
+    """A protocol that classifies images from features learned elsewhere.
 
     Attributes:
         name: name for ``partzoo eval --protocol``.
@@ -46,9 +46,9 @@ class ClassProtocol:
 
 _RULES = (
     "Features are the mean patch token of each {side} x {side} image, resized to the model's size. Three classifiers "
-    "are fitted on {train} and reported on {test}: a weighted vote of the 20 nearest neighbours by cosine; ridge "
-    "regression of one-hot targets; and one linear layer, trained by Adam at 1e-3 for 100 epochs in batches of 128, "
-    "without scaling the features. The accuracy of the linear layer is the one after the last epoch."
+    "are fitted on {train} and evaluated on {test}: a weighted vote of the 20 nearest neighbours by cosine; ridge "
+    "regression of one-hot targets; and one linear layer, trained with Adam at 1e-3 for 100 epochs in batches of 128, "
+    "without scaling the features. The accuracy of the linear layer is measured after the last epoch."
 )
 _SPATIAL = "Spatial Reasoning, 'Linear evaluation', with the settings of its published code"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from partzoo.data.annotations import (
 from partzoo.data.reading import need, read_json
 from partzoo.errors import UsageError, require
 from partzoo.evaluate.measurement import Measurement, Request, Run
+from partzoo.files import parse_json
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import PassOver
 
@@ -33,7 +33,7 @@ _TRUTH_FIELDS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
 @dataclass(frozen=True)
 class DetectionProtocol:
-    """A protocol of the average precision of detections.
+    """A protocol that measures the average precision of detections.
 
     Attributes:
         name: name for ``partzoo.evaluate.protocols.get``.
@@ -98,7 +98,7 @@ class DetectionProtocol:
 
 
 class DetectionMeasurement(Measurement):
-    """A measurement of the average precision of a JSON file of detections, which takes the place of the model."""
+    """An evaluation of the detections in a JSON file, which takes the place of a model."""
 
     def __init__(self, rules: DetectionProtocol, request: Request) -> None:
         self.rules, self.request = rules, request
@@ -113,7 +113,7 @@ class DetectionMeasurement(Measurement):
 
     def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         figures = self.rules.average_precision(self.detections, self.request.data, split=self.request.split)
-        images = {each["image_id"] for each in json.loads(self.detections.read_text())}
+        images = {each["image_id"] for each in parse_json(self.detections.read_text())}
         return [{"k": None, "seed": None, "metrics": figures}], len(images)
 
 
@@ -182,7 +182,7 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
     if isinstance(detections, (str, Path)):
         origin = str(detections)
         try:
-            found = json.loads(Path(detections).read_bytes())
+            found = parse_json(Path(detections).read_bytes())
         except (OSError, ValueError) as error:
             raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it again.") from error
     for number, detection in enumerate(found):

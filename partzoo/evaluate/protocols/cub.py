@@ -1,4 +1,4 @@
-"""``cub`` and ``cub-partformer``: protocols of CUB-200-2011, birds with 15 landmarks."""
+"""``cub`` and ``cub-partformer``: protocols on CUB-200-2011, images of birds with 15 landmarks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Bird:
-    """The annotation of one image, in the image's pixels."""
+    """File, class, bounding box and landmarks of one image of CUB; coordinates are in pixels."""
 
     file: Path
     category: int
@@ -57,7 +57,7 @@ def load(data: str | Path, split: str, side: int = 448) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by side / (side - 1)."""
+    """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by ``side / (side - 1)``."""
     return _birds(data, split, partial(_partformer_example, side=side))
 
 
@@ -89,7 +89,7 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
 
 
 def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """Read the value that a list has for each image's id; each image must have one line."""
+    """Read a list file with an image's id and a value on each line; every image must occur."""
     found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
     if len(found) < len(files):
         raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")
@@ -146,9 +146,10 @@ CUB = PartProtocol(
     source="MPAE, section 4 and its code (CUB); NME: PDiscoFormer's code",
     rules=(
         "The split is the official one. The whole image, without cropping to the box, is squashed to 448 x 448 "
-        "(antialiased bilinear), and the landmarks with it. Each visible landmark reads the nearest cell of maps on a "
-        "128 x 128 grid; a point on the far border reads zeros. The strongest of all channels is compared with the "
-        "number of the landmark. For FG-NMI and FG-ARI it is the strongest of the foreground channels." + _ERROR_RULES
+        "(antialiased bilinear), and the landmarks with it. Each visible landmark takes the map values of the "
+        "nearest cell on a 128 x 128 grid, and zeros on the far border. The strongest of all channels is compared "
+        "with the number of the landmark. For FG-NMI and FG-ARI it is the strongest of the foreground channels."
+        + _ERROR_RULES
     ),
     get=GET,
 )

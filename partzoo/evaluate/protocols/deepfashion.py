@@ -1,4 +1,4 @@
-"""``deepfashion``: a protocol of people in the In-shop Clothes Retrieval Benchmark, with parsing masks."""
+"""``deepfashion``: a protocol on images of people with parsing masks (In-shop Clothes Retrieval Benchmark)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``faces68``: a protocol of parts of faces against 68 landmarks (and five, as in results on CelebA and AFLW).
+"""``faces68``: a protocol that compares face parts with 68 landmarks, and with five as for CelebA and AFLW.
 
 The data is a folder of ``train``, ``dev`` and ``report``, each an AVIF sheet of 160 x 160 tiles
 (``dev.avif``) and ``dev.npz`` with ``landmarks`` (n, 68, 2) x, y in pixels, in 300-W order, and ``person``
@@ -26,15 +26,16 @@ from PIL import Image
 from partzoo.data.reading import Example, need
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
-from partzoo.files import begin_of, stand_in
+from partzoo.files import stand_in_of
 
 SIDE = 160
 SPLITS = ("train", "dev", "report")
 
 
 GET = (
-    f"Give the folder that holds train, dev and report, each an .avif sheet of {SIDE} x {SIDE} tiles and an .npz "
-    "with 'landmarks' and 'person' (--data DIR). The images are frames of the YouTube Faces set with 68 keypoints."
+    f"Give the folder that holds, for each of train, dev and report, an .avif sheet of {SIDE} x {SIDE} tiles "
+    "and an .npz with 'landmarks' and 'person' (--data DIR). The images are frames of the YouTube Faces set with 68 "
+    "keypoints."
 )
 
 
@@ -97,7 +98,7 @@ def _annotations(file: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(file) as arrays:
             landmarks, person = arrays["landmarks"].astype(np.float64), arrays["person"].astype(np.int64)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = stand_in(begin_of(file)) or f"holds no readable 'landmarks' and 'person' ({error})"
+        reason = stand_in_of(file) or f"holds no readable 'landmarks' and 'person' ({error})"
         raise UsageError(f"{file} {reason}. {GET}") from error
     odd = np.argwhere(~np.isfinite(landmarks))
     if len(odd):
@@ -123,13 +124,13 @@ FACES68 = PartProtocol(
     source="partzoo; after the five-point protocols of CelebA and AFLW (PartFormer, section 4.2)",
     rules=(
         "The images are crops of 160 x 160 pixels around one face, and no person is in two splits. Each landmark "
-        "reads the label of the nearest pixel. These labels are compared with the numbers of the landmarks, pooled "
-        "over the split. The background is a label like any other, and landmarks outside the image are dropped. "
+        "takes the label of the nearest pixel. These labels, pooled over the split, are compared with "
+        "the landmark numbers. The background is a label like any other, and landmarks outside the image are dropped. "
         "Figures with 5 use the centres of the eyes, the tip of the nose and the corners of the mouth; figures with "
-        "68 use all landmarks. For FG-NMI and FG-ARI each landmark reads the strongest part. NME uses hard centroids; "
-        "an absent part gets its mean centroid over the images of the fit. The five points are predicted by least "
-        "squares with intercept, fitted on 1,000 training images, and the error is divided by the distance between "
-        "the eyes."
+        "68 use all landmarks. For FG-NMI and FG-ARI each landmark takes the strongest part. NME uses hard centroids; "
+        "an absent part gets its mean centroid over the images used for the fit. The five points are predicted by "
+        "least squares with intercept, fitted on 1,000 training images, and the error is divided by the distance "
+        "between the eyes."
     ),
     get=GET,
 )

@@ -23,10 +23,10 @@ GET = (
 
 @dataclass(frozen=True)
 class ForegroundProtocol:
-    """A protocol that measures a foreground against masks.
+    """A protocol that compares predicted foregrounds with masks.
 
     Attributes:
-        name: name for ``partzoo eval --protocol``, and of the set.
+        name: name of the protocol for ``partzoo eval --protocol``, and of its image set.
         split: split to report on.
         source, rules, get: as in :class:`partzoo.evaluate.protocols.base.PartProtocol`.
     """
@@ -41,7 +41,7 @@ class ForegroundProtocol:
 def _foreground(name: str, split: str, what: str, source: str) -> ForegroundProtocol:
     rules = (
         "Score and mask are compared at the original size of each image, and the score is cut at 0.5. Figures are "
-        "means over images. Maximal F is the best over 255 thresholds, by both definitions in the published code. "
+        "means over images. Maximal F is the best over 255 thresholds, with both definitions in the published code. "
         "Boundary F allows a distance of 0.8 % of the diagonal. Failures are images with an IoU below 0.5, and the "
         "area under the ROC curve measures how well a low quality predicts them. "
         f"{SPLIT_RULE if split == 'report' else ALL_RULE}"
@@ -94,7 +94,7 @@ def _parts(name: str, truths: int, what: str) -> PartProtocol:
 
 
 CELEBAMASK = _parts(
-    "celebamask", 19, "a part of CelebAMask-HQ (Lee et al., CVPR 2020), with 256 x 256 pixels and 19 classes."
+    "celebamask", 19, "a subset of CelebAMask-HQ (Lee et al., CVPR 2020), with 256 x 256 pixels and 19 classes."
 )
 CLOTHING = _parts("clothing", 60, "Clothing Co-Parsing (Yang, Luo and Lin, CVPR 2014), with 59 labels.")
 CARS = _parts(

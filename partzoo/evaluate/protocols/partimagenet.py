@@ -1,4 +1,4 @@
-"""Protocols ``partimagenet-ood``, ``partimagenet-seg``, ``partimagenet-partformer``: 40 parts of ImageNet's objects."""
+"""``partimagenet-ood``, ``-seg`` and ``-partformer``: protocols on PartImageNet, with masks of 40 parts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPLITS = ("train", "test")
 FIELDS = ("id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd")
 _FROM = "Download PartImageNet from https://github.com/TACJu/PartImageNet"
 GET_OOD = (
-    f"{_FROM} (PartImageNet_OOD, split as PDiscoNet's) and give the folder that holds train/, train_train.json and "
+    f"{_FROM} (PartImageNet_OOD, PDiscoNet's split) and give the folder that holds train/, train_train.json and "
     "train_test.json (--data DIR)."
 )
 GET_SEG = (
@@ -50,8 +50,8 @@ GET_SEG = (
     "annotations/train/train.json and annotations/test/test.json (--data DIR)."
 )
 GET_PARTFORMER = (
-    f"{_FROM}, prepare it as https://github.com/robertdvdk/part_detection (PDiscoNet) says, and give the folder that "
-    "holds newdset.txt, train.json, train_train/ and train_test/ (--data DIR)."
+    f"{_FROM}, prepare it as https://github.com/robertdvdk/part_detection (PDiscoNet) describes, and give the folder "
+    "that holds newdset.txt, train.json, train_train/ and train_test/ (--data DIR)."
 )
 
 
@@ -78,7 +78,7 @@ def load_ood(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
-    """Read PartImageNet_Seg, all 158 classes, as :func:`load_ood` reads its data."""
+    """Read PartImageNet_Seg, with all 158 classes, in the same way as :func:`load_ood`."""
     check_split("partimagenet-seg", split, SPLITS)
     listed = f"annotations/{split}/{split}.json"
     data = need("partimagenet-seg", data, (f"images/{split}", listed), GET_SEG)
@@ -86,7 +86,7 @@ def load_seg(data: str | Path, split: str, side: int = 224) -> Examples:
 
 
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
-    """Read PDiscoNet's preparation of the data, framed as in PartFormer, with the class of each image."""
+    """Read the data as prepared for PDiscoNet and framed as in PartFormer, with the class of each image."""
     check_split("partimagenet-partformer", split, SPLITS)
     data = need("partimagenet-partformer", data, ("newdset.txt", "train.json", f"train_{split}"), GET_PARTFORMER)
     images = _images(data / "train.json", data)
@@ -158,7 +158,7 @@ def _check(annotation: dict, sizes: dict[int, tuple[int, int]], file: Path) -> N
 
 
 def part_mask(annotations: Iterable[dict], size: tuple[int, int]) -> np.ndarray:
-    """Return the part of every pixel: its most frequent annotated category, the lowest of equals; 40 if it has none.
+    """Return the part of every pixel: its most frequent annotated category, the lowest if tied; 40 if it has none.
 
     Args:
         annotations: COCO annotations with ``category_id`` 0..39; crowds and those of zero area are skipped. A polygon
@@ -219,7 +219,7 @@ _MASKS = (
     " The true labels are 40 part categories and background. Polygons are rasterized by pycocotools. Crowds and "
     "annotations without area are skipped, and a polygon of four numbers is the box of its annotation. A pixel "
     "belongs to the category that most annotations give it. On a tie, the category with the lower number wins. "
-    "Masks are resized to 128 x 128 (nearest: cell i reads pixel floor(i H / 128)), the grid on which maps are "
+    "Masks are resized to 128 x 128 (nearest: cell i takes pixel floor(i H / 128)), the grid on which maps are "
     "read."
 )
 _MPAE = (
@@ -264,8 +264,8 @@ PARTIMAGENET_PARTFORMER = PartProtocol(
         "The image is squashed to 256 x 256 without antialiasing, and the parts of each class are counted separately."
         + _MASKS
         + " Images without an annotation are entirely background. NMI and ARI are taken over all pixels, including the "
-        "background. These rules differ from the published code, which rasterizes by skimage, gives the parts of an "
-        "annotation with several polygons to wrong categories, and counts part 0 of class 1 as background."
+        "background. These rules differ from the published code, which rasterizes with skimage, assigns the parts of "
+        "an annotation with several polygons to wrong categories, and counts part 0 of class 1 as background."
     ),
     get=GET_PARTFORMER,
 )

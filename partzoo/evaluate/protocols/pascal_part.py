@@ -1,4 +1,4 @@
-"""``pascal-part``: a protocol of the parts of objects in VOC 2010's images."""
+"""``pascal-part``: a protocol on VOC 2010 images with masks of the objects' parts."""
 
 from __future__ import annotations
 

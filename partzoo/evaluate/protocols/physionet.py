@@ -1,4 +1,4 @@
-"""``physionet-2018``: a protocol of sleep stages from six EEG channels, of the challenge "You Snooze You Win".
+"""``physionet-2018``: a sleep-stage protocol on six EEG channels, from the challenge "You Snooze You Win".
 
 The challenge's folder is ``training/<record>/<record>.hea`` (the header), ``.mat`` (the signals) and ``.arousal``
 (the annotations, of sleep stages among others); a record is one night of one subject.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.data.reading import need
-from partzoo.errors import ShapeError, UsageError, require
+from partzoo.errors import ShapeError, UsageError, counted, require
 from partzoo.evaluate.metrics import Contingency
 from partzoo.evaluate.protocols.wfdb import Header, read_annotations, read_header
 from partzoo.signals.preparing import BAND, RATE, SECONDS, check_left, filtered, normalized, whole_windows
@@ -71,7 +71,7 @@ class SignalProtocol:
         """Return the folders of the records in ``split``: ``"train"``, ``"test"``, or ``"rest"`` for all others.
 
         The test subjects are the same for every seed: the first ``test_subjects`` subjects in a fixed order. The
-        training subjects are drawn from the others by ``seed``.
+        training subjects are drawn at random from the others, with ``seed``.
 
         Raises:
             UsageError: the split is unknown, or the folder has too few records.
@@ -82,7 +82,7 @@ class SignalProtocol:
         found = sorted(header.parent for header in folder.glob("*/*.hea"))
         least = self.test_subjects + self.train_subjects
         if len(found) < least:
-            raise UsageError(f"{self.name} needs {least} records, and {folder} has {len(found)}. {self.get}")
+            raise UsageError(f"{self.name} needs {counted(least, 'record')}, and {folder} has {len(found)}. {self.get}")
         order = np.random.default_rng(0).permutation(len(found))
         if split == "test":
             return [found[i] for i in order[: self.test_subjects]]
@@ -95,7 +95,7 @@ class SignalProtocol:
         return map(self.read, self.records(data, split, seed=seed))
 
     def unlabelled(self, data: str | Path) -> list[Path]:
-        """Return the records to pretrain on: all but the test subjects', and those in the challenge's ``test`` folder.
+        """Return the records to pretrain on: all except those of test subjects, and the challenge's ``test`` folder.
 
         Raises:
             UsageError: the folder has no more records than the held-out ones.
@@ -106,8 +106,8 @@ class SignalProtocol:
         kept = [found[i] for i in sorted(order[self.test_subjects :])]
         if not kept:
             raise UsageError(
-                f"{folder / 'training'} has {len(found)} records, all of the {self.test_subjects} that are held out. "
-                f"{self.get}"
+                f"{folder / 'training'} has {counted(len(found), 'record')}, all of the "
+                f"{self.test_subjects} that are held out. {self.get}"
             )
         return kept + sorted(header.parent for header in (folder / "test").glob("*/*.hea"))
 
@@ -116,7 +116,7 @@ class SignalProtocol:
 
         A stage lasts from its annotation to the next one, and the last stage for one window. Windows in a stage are
         contiguous; those that are incomplete, undefined, beyond the signal or with gaps are left out. Each channel of a
-        window is normalized to mean 0 and deviation 1.
+        window is normalized to mean 0 and standard deviation 1.
 
         Raises:
             UsageError: a file is missing or damaged, a channel is missing, or every window lacks samples.
@@ -182,7 +182,7 @@ class SignalProtocol:
 
         Raises:
             UsageError: the data is missing, or a prediction is not a stage.
-            ShapeError: ``predict`` returned another shape.
+            ShapeError: ``predict`` returned an array of the wrong shape.
         """
         table = Contingency(len(STAGES), len(STAGES))
         for night in nights:

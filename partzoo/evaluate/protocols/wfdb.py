@@ -1,7 +1,8 @@
-"""Reader of PhysioNet's WFDB headers and annotations, as far as the challenge of 2018 uses them."""
+"""Read those parts of PhysioNet's WFDB headers and annotations that the challenge of 2018 uses."""
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ _NO_VALUE = {"16": -(1 << 15), "24": -(1 << 23), "32": -(1 << 31), "80": -(1 << 
 
 @dataclass(frozen=True)
 class Header:
-    """The contents of a ``.hea`` file: physical value = (stored value - baseline) / gain.
+    """The contents of a ``.hea`` file: ``physical value = (stored value - baseline) / gain``.
 
     Attributes:
         rate: samples per second.
@@ -47,13 +48,23 @@ def read_header(file: str | Path) -> Header:
     """
     file = Path(file)
     try:
-        lines = [line.split() for line in _lines(file) if line.strip() and not line.startswith("#")]
-        count = int(lines[0][1])
-        rate = float(lines[0][2].partition("/")[0].partition("(")[0])
-        samples = int(lines[0][3]) if len(lines[0]) > 3 else 0
-        rows = [_signal(line) for line in lines[1 : count + 1]]
+        numbered = enumerate(_lines(file), start=1)
+        lines = [(number, line.split()) for number, line in numbered if line.strip() and not line.startswith("#")]
+        first = lines[0][1]
+        count = int(first[1])
+        rate = float(first[2].partition("/")[0].partition("(")[0])
+        samples = int(first[3]) if len(first) > 3 else 0
+        rows = [_signal(line) for _, line in lines[1 : count + 1]]
     except (IndexError, ValueError) as error:
         raise UsageError(f"{file} is not a WFDB header ({error}): download it again.") from error
+    if samples < 0:
+        raise UsageError(f"{file}, line {lines[0][0]}: the number of samples is {samples}, below 0: correct the file.")
+    for (number, _), (name, gain, baseline, *_) in zip(lines[1:], rows, strict=False):
+        if not (math.isfinite(gain) and math.isfinite(baseline)):
+            raise UsageError(
+                f"{file}, line {number}: gain {gain:g} and baseline {baseline:g} of {name} must be finite: correct the "
+                "file."
+            )
     if not rows or len(rows) != count or not rate > 0:
         raise UsageError(f"{file} is not a complete WFDB header: {len(rows)} of {count} signals, rate {rate:g}.")
     names, gains, baselines, units, no_values = zip(*rows, strict=True)
@@ -90,10 +101,10 @@ def _signal(fields: list[str]) -> tuple[str, float, float, str, int | None]:
 
 
 def read_annotations(file: str | Path) -> list[tuple[int, str]]:
-    """Read the time in samples and the text of every annotation, in the order of the file.
+    """Read the time in samples and the text of every annotation, in the order of the file, which is that of time.
 
     Raises:
-        UsageError: the file is truncated.
+        UsageError: the file is truncated, or a time is before the beginning or before that of the annotation before it.
 
     Source: WFDB Applications Guide, annot(5), MIT format.
     """
@@ -120,4 +131,15 @@ def read_annotations(file: str | Path) -> list[tuple[int, str]]:
             place += value + value % 2
         elif code not in (_NUM, _SUB, _CHN):
             time += value
+            _check_time(file, len(found) + 1, time, found[-1][0] if found else 0)
             found.append((time, ""))
+
+
+def _check_time(file: str | Path, number: int, time: int, before: int) -> None:
+    if time < 0:
+        reason = "before the beginning"
+    elif time < before:
+        reason = f"before the one before it (sample {before})"
+    else:
+        return
+    raise UsageError(f"{file}: annotation {number} is at sample {time}, {reason}: correct the file or leave it out.")

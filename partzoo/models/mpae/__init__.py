@@ -1,1 +1,1 @@
-"""MPAE: discovery of parts by a masked part autoencoder."""
+"""MPAE discovers parts with a masked part autoencoder."""

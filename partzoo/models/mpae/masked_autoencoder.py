@@ -1,4 +1,4 @@
-"""MPAE's restoration branch, which decodes an image from a few visible patches, and part descriptors for the rest."""
+"""MPAE's restoration branch, which decodes an image from a few visible patches and the part descriptors."""
 
 from __future__ import annotations
 

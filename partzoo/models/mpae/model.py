@@ -165,7 +165,7 @@ class Mpae(PartModel):
 
 @register(family="mpae", config=MpaeConfig())
 def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
-    """MPAE over DINOv2's ViT-B/14 with registers: the paper's model, for images of 448 or 224 pixels."""
+    """MPAE on DINOv2's ViT-B/14 with registers: the paper's model, for images of 448 or 224 pixels."""
     return Mpae(config)
 
 
@@ -175,5 +175,5 @@ def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
                       masked_width=192, masked_heads=3, decoder_heads=3),
 )  # fmt: skip
 def mpae_patchresnet14(config: MpaeConfig) -> Mpae:
-    """MPAE over the zoo's small residual network, for images of 64 to 128 pixels."""
+    """MPAE on the zoo's small residual network, for images of 64 to 128 pixels."""
     return Mpae(config)

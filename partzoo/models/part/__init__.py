@@ -1,1 +1,1 @@
-"""PART: relative positions of off-grid patches, for images and for signals."""
+"""PART predicts the relative positions of off-grid patches, of images or of signals."""

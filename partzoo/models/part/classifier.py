@@ -36,7 +36,7 @@ class PartClassifierConfig:
     Attributes:
         dim, depth, heads, patch: as in :class:`partzoo.models.part.model.PartConfig`.
         size: side of the images, in pixels, that the position embeddings are trained for.
-        classes: number of classes; 0 is a backbone without class token and head.
+        classes: number of classes; 0 makes a backbone without class token and head.
         names: names of the classes, if known.
         positions: whether to add learned position embeddings to the patches. Without them the patches are a set, as in
             pretraining, which is the weaker of the paper's two supervised baselines.
@@ -110,7 +110,7 @@ class PartClassifier(Encoder):
 
     @classmethod
     def from_part(cls, part: Part, **config: Any) -> PartClassifier:
-        """Make a network for finetuning from a PART model's encoder; other parameters are random, by torch's generator.
+        """Make a network for finetuning from a PART model's encoder; other parameters are drawn from torch's generator.
 
         Args:
             part: the pretrained model, which is not changed; its relative encoder is not used.
@@ -201,7 +201,7 @@ class PartClassifier(Encoder):
 
 
 def classifier_of(name: str) -> str:
-    """Return the name of the architecture to which a PART model of this name is finetuned."""
+    """Return the name of the classifier architecture for a PART model of this name."""
     return f"part-classifier-{name.removeprefix('part-')}"
 
 
@@ -221,7 +221,7 @@ class RelativePositions(nn.Module):
         self.rows, self.columns = (nn.Parameter(torch.zeros(2 * side - 1, channels)) for _ in range(2))
 
     def forward(self, queries: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Compute terms ``(B, heads, N, N)`` for queries ``(B, heads, N, channels)`` of a grid's N patches."""
+        """Compute terms ``(B, heads, N, N)`` of the logits from queries ``(B, heads, N, channels)`` of N patches."""
         from timm.models.vision_transformer_sam import get_decomposed_rel_pos_bias
 
         found = get_decomposed_rel_pos_bias(queries.flatten(0, 1), self.rows, self.columns, grid, grid)
@@ -243,41 +243,41 @@ def _attend_in_windows(
 
 @register(family="part", config=PartClassifierConfig(dim=64, depth=6, heads=1))
 def part_classifier_vitn8(config: PartClassifierConfig) -> PartClassifier:
-    """64 channels and 6 blocks over 8 x 8 patches of 64-pixel images with classes, from PART or from scratch."""
+    """Classifier with 64 channels and 6 blocks for 64-pixel images, patches of 8 pixels, from PART or from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig())
 def part_classifier_vitt8(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-Ti over 8 x 8 patches of 64-pixel images with classes, finetuned from PART or trained from scratch."""
+    """ViT-Ti classifier for 64-pixel images and patches of 8 pixels, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=384, heads=6))
 def part_classifier_vits8(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-S over 8 x 8 patches of 64-pixel images with classes, finetuned from PART or trained from scratch."""
+    """ViT-S classifier for 64-pixel images and patches of 8 pixels, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=768, heads=12))
 def part_classifier_vitb8(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-B over 8 x 8 patches of 64-pixel images with classes, finetuned from PART or trained from scratch."""
+    """ViT-B classifier for 64-pixel images and patches of 8 pixels, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=384, heads=6, patch=4, size=32, classes=100))
 def part_classifier_vits4(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-S over 4 x 4 patches of 32-pixel images with classes: the paper's CIFAR-100 classifier."""
+    """ViT-S classifier for 32-pixel images and patches of 4 pixels: the paper's CIFAR-100 classifier."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=384, heads=6, patch=16, size=224, classes=1000))
 def part_classifier_vits16(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-S over 16 x 16 patches of 224-pixel images with classes, finetuned from PART or trained from scratch."""
+    """ViT-S classifier for 224-pixel images and patches of 16 pixels, finetuned from PART or trained from scratch."""
     return PartClassifier(config)
 
 
 @register(family="part", config=PartClassifierConfig(dim=768, heads=12, patch=16, size=224, classes=1000))
 def part_classifier_vitb16(config: PartClassifierConfig) -> PartClassifier:
-    """ViT-B over 16 x 16 patches of 224-pixel images with classes: the paper's ImageNet classifier."""
+    """ViT-B classifier for 224-pixel images and patches of 16 pixels: the paper's ImageNet classifier."""
     return PartClassifier(config)

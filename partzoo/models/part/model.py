@@ -74,7 +74,7 @@ class Part(Encoder):
         )
 
     def encode_patches(self, patches: Tensor) -> Tensor:
-        """Compute tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in their order."""
+        """Compute tokens ``(B, N, d)`` of a set of normalized patches ``(B, N, 3, P, P)``, in the same order."""
         x = self.patch_embed(patches.flatten(2))
         for block in self.blocks:
             x = block(x)
@@ -114,41 +114,41 @@ class Part(Encoder):
 
 @register(family="part", config=PartConfig(dim=64, depth=6, heads=1), aliases=["part-vitn"])
 def part_vitn8(config: PartConfig) -> Part:
-    """PART, 64 channels and 6 blocks over 8 x 8 patches of 64-pixel images: the parent that larger models grow from."""
+    """PART with 64 channels and 6 blocks, for 64-pixel images and patches of 8 pixels; larger models grow from it."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(), aliases=["part-vitt"])
 def part_vitt8(config: PartConfig) -> Part:
-    """PART, ViT-Ti over 8 x 8 patches of 64-pixel images."""
+    """PART with a ViT-Ti, for 64-pixel images and patches of 8 pixels."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=384, heads=6), aliases=["part-vits"])
 def part_vits8(config: PartConfig) -> Part:
-    """PART, ViT-S over 8 x 8 patches of 64-pixel images."""
+    """PART with a ViT-S, for 64-pixel images and patches of 8 pixels."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=768, heads=12), aliases=["part-vitb"])
 def part_vitb8(config: PartConfig) -> Part:
-    """PART, ViT-B over 8 x 8 patches of 64-pixel images."""
+    """PART with a ViT-B, for 64-pixel images and patches of 8 pixels."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=384, heads=6, patch=4, size=32))
 def part_vits4(config: PartConfig) -> Part:
-    """PART, ViT-S over 4 x 4 patches of 32-pixel images: the paper's CIFAR-100 model."""
+    """PART with a ViT-S, for 32-pixel images and patches of 4 pixels: the paper's CIFAR-100 model."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=384, heads=6, patch=16, size=224))
 def part_vits16(config: PartConfig) -> Part:
-    """PART, ViT-S over 16 x 16 patches of 224-pixel images."""
+    """PART with a ViT-S, for 224-pixel images and patches of 16 pixels."""
     return Part(config)
 
 
 @register(family="part", config=PartConfig(dim=768, heads=12, patch=16, size=224))
 def part_vitb16(config: PartConfig) -> Part:
-    """PART, ViT-B over 16 x 16 patches of 224-pixel images: the paper's ImageNet model."""
+    """PART with a ViT-B, for 224-pixel images and patches of 16 pixels: the paper's ImageNet model."""
     return Part(config)

@@ -1,4 +1,4 @@
-"""Relative encoders of PART, which map the tokens of N patches to the translations of all N * N pairs or a selection.
+"""PART's relative encoders, which predict the translation of every pair of patches, or of selected pairs.
 
 All take tokens ``(B, N, d)`` and pairs ``(B, S, 2)`` int64 of (reference, target), or None for all N * N, ordered by
 reference. They return ``(B, S, outputs)``: x, y and, with four outputs, relative width and height.
@@ -91,7 +91,7 @@ class CrossAttentionRelativeEncoder(nn.Module):
 
 
 class PairwiseRelativeEncoder(nn.Module):
-    """A relative encoder that uses only a pair's two tokens: ``Linear(2d -> outputs)``, 2 * d * outputs weights.
+    """A relative encoder that uses only a pair's two tokens: ``Linear(2d -> outputs)``, ``2 * d * outputs`` weights.
 
     Source: PART, section 5.3 ("pairwise MLP").
     """
@@ -107,7 +107,7 @@ class PairwiseRelativeEncoder(nn.Module):
 
 
 class FullRelativeEncoder(nn.Module):
-    """A relative encoder for exactly N tokens, by a single ``Linear(N * d -> N * N * outputs)``.
+    """A relative encoder for exactly N tokens, which is a single ``Linear(N * d -> N * N * outputs)``.
 
     Source: PART, section 5.3 ("MLP", N * d * N^2 * 2 parameters).
     """

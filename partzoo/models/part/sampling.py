@@ -1,4 +1,4 @@
-"""Off-grid patches of batches of images or signals: positions, pixels and relative targets.
+"""Sample off-grid patches from batches of images or signals: positions, pixels and relative targets.
 
 Boxes are ``(B, N, 4)`` left, top, width, height in pixels of an image ``(B, C, H, W)``, or ``(B, N, 2)`` start and
 length in samples of a signal ``(B, C, T)``: D first coordinates and D sizes, for D = 2 or 1 dimensions.
@@ -73,7 +73,7 @@ def sample(
 
     Raises:
         UsageError: the sampling is unknown, or a number is out of range.
-        ShapeError: the images are smaller than a patch, or the weights have another size.
+        ShapeError: the images are smaller than a patch, or the weights differ from them in size.
 
     Source: PART, section 4, "Sampling", section 5.1 (ii), figure 7.
     """
@@ -125,8 +125,8 @@ def sample_positions(
         size: height and width of the images in pixels; ``(T,)`` for signals.
         patch: side P of a patch in pixels.
         continuous: whether to draw real positions in [0, W - P]; otherwise whole pixels.
-        weights: ``(B, H, W)`` or ``(H, W)``, non-negative: density of the patches' centres. An object's mask draws
-            patches on the object, and its complement patches of the background. Images whose weights are zero at all
+        weights: ``(B, H, W)`` or ``(H, W)``, non-negative: density of the patches' centres. With an object's mask,
+            patches lie on the object, and with the complement on the background. Images whose weights are zero at all
             possible centres are sampled uniformly.
         generator: source of randomness, on ``device``.
         device: device of the positions.
@@ -236,8 +236,8 @@ def gather_patches(pixels: Tensor, positions: Tensor, patch: int) -> Tensor:
 def resample_boxes(pixels: Tensor, boxes: Tensor, patch: int) -> Tensor:
     """Resize the content of boxes to patches of P pixels, with antialiasing.
 
-    Along each axis, a triangle filter is applied. Its width is the factor of reduction, and it reads the whole
-    image, as in Pillow's ``resize(..., BILINEAR, box=...)``. For boxes of P pixels the result equals
+    Along each axis, a triangle filter is applied. Its width is the factor of reduction, and it extends beyond the box
+    into the image, as in Pillow's ``resize(..., BILINEAR, box=...)``. For boxes of P pixels the result equals
     :func:`gather_patches`.
 
     Args:
@@ -284,7 +284,7 @@ def relative_targets(positions: Tensor, patch: int, pairs: Tensor | None = None)
         pairs: ``(B, S, 2)`` as (reference, target); None means all N * N, row by reference.
 
     Returns:
-        ``(B, S, D)`` float32, (x_target - x_reference) / patch and the same for y; S = N * N without pairs.
+        ``(B, S, D)`` float32, ``(x_target - x_reference) / patch`` and the same for y; S = N * N without pairs.
 
     Source: PART, section 4, "Objective".
     """
@@ -300,8 +300,8 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
         sizes: whether to include relative sizes.
 
     Returns:
-        ``(B, S, D)`` float32, (x_target - x_reference) / w_reference and the same for y with h; with ``sizes``
-        ``(B, S, 2D)``, then w_target / w_reference and h_target / h_reference.
+        ``(B, S, D)`` float32, ``(x_target - x_reference) / w_reference`` and the same for y with h; with ``sizes``
+        ``(B, S, 2D)``, then ``w_target / w_reference`` and ``h_target / h_reference``.
 
     Source: PART, section 4, "Objective", and section 5.1 (ii).
     """
@@ -320,7 +320,7 @@ def box_targets(boxes: Tensor, pairs: Tensor | None = None, *, sizes: bool = Fal
 
 
 def coverage(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Count the boxes that contain each pixel's centre; the sampling masks out pixels in no box.
+    """Count the boxes that contain each pixel's centre; pixels in no box are masked out by the sampling.
 
     Args:
         boxes: ``(B, N, 2D)``.
@@ -370,7 +370,7 @@ def _filters(start: Tensor, length: Tensor, side: int, patch: int) -> Tensor:
 
 
 def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw real corners of boxes inside an image, whose centres have a density that is constant over each pixel.
+    """Draw real-valued corners of boxes inside an image, with a density of centres that is constant over each pixel.
 
     This inverts the distribution exactly, for every box over the positions that its size allows: first the row is
     drawn, by the weight of each row between the allowed columns, then the column in that row.
@@ -400,7 +400,7 @@ def _weighted_corners(weights: Tensor, lengths: Tensor, generator: torch.Generat
 
 
 def _at(cumulated: Tensor, place: Tensor) -> Tensor:
-    """Interpolate cumulative weights ``(B, 1, H, W + 1)`` linearly at real columns ``(B, N)``, to ``(B, N, H)``."""
+    """Interpolate cumulative weights ``(B, 1, H, W + 1)`` linearly at columns ``(B, N)``, to ``(B, N, H)``."""
     last = cumulated.shape[-1] - 2
     column = place.floor().long().clamp(0, last)
     index = column[:, :, None, None].expand(-1, -1, cumulated.shape[2], 1)
@@ -410,7 +410,7 @@ def _at(cumulated: Tensor, place: Tensor) -> Tensor:
 
 
 def _inverse(density: Tensor, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
-    """Find where a density's ``(B, N, L)`` integral from ``low`` reaches a share ``uniform`` of that up to ``high``."""
+    """Invert the cumulative distribution of ``(B, N, L)`` between ``low`` and ``high``, at the share ``uniform``."""
     edges = torch.arange(density.shape[-1] + 1, device=density.device, dtype=density.dtype)
     inside = (torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])).clamp(min=0)
     mass = density * inside

@@ -1,4 +1,4 @@
-"""PART for signals: a vision transformer over one-second patches of a window of several channels.
+"""PART for signals: a vision transformer on one-second patches of a window with several channels.
 
 Ayoughi et al., "How PARTs assemble into wholes: learning the relative composition of images", sections 5.2
 ("Time-series prediction") and 8.1 ("1D time series classification", "Choice of Architecture").
@@ -53,7 +53,7 @@ class SignalPreprocess:
 
 @dataclass(frozen=True)
 class SignalPartConfig:
-    """Configuration of a PART model of signals.
+    """Configuration of a PART model for signals.
 
     Attributes:
         dim, depth, heads: sizes of the transformer.
@@ -80,7 +80,7 @@ class SignalPartConfig:
 class SignalPart(Encoder):
     """A transformer over a set of patches of a signal, with a relative encoder, or with positions and a classifier.
 
-    Windows are ``(B, channels, size)``, each channel with mean 0 and deviation 1.
+    Windows are ``(B, channels, size)``, each channel with mean 0 and standard deviation 1.
     """
 
     preprocess: Any  # a SignalPreprocess, which raises an error if code for images reads it
@@ -116,7 +116,7 @@ class SignalPart(Encoder):
             )
 
     def encode_patches(self, patches: Tensor) -> Tensor:
-        """Compute tokens ``(B, N, d)`` of patches ``(B, N, channels, P)``, in their order, without positions."""
+        """Compute tokens ``(B, N, d)`` of patches ``(B, N, channels, P)``, in the same order, without positions."""
         return self._through(self.patch_embed(patches.flatten(2)))
 
     def relate(self, patches: Tensor, pairs: Tensor | None = None) -> Tensor:
@@ -209,5 +209,5 @@ class SignalPart(Encoder):
 
 @register(family="part", config=SignalPartConfig())
 def part_vit1d(config: SignalPartConfig) -> SignalPart:
-    """PART over one-second patches of 30-second windows of six channels: the paper's EEG model, 12.9 M parameters."""
+    """PART on one-second patches of six-channel, 30-second windows: the paper's EEG model, 12.9 M parameters."""
     return SignalPart(config)

@@ -1,1 +1,1 @@
-"""PartFormer: discovery of parts by the alignment of two representations."""
+"""PartFormer discovers parts by aligning two representations of an image."""

@@ -42,7 +42,7 @@ class PartFormerConfig:
             with batch norm before or after the ReLU.
         dim: number of channels of the features and the part representations.
         tau: factor of the dot products in the softmax.
-        cosine: whether to compare by cosine similarity, with a learned factor instead of ``tau``.
+        cosine: whether to compare with cosine similarity, and a learned factor instead of ``tau``.
         classes: 0 for images of one category; otherwise each class has separate parts, the background is shared, and
             positions are learned.
         size: side of the images in pixels.
@@ -153,7 +153,7 @@ def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _encoder(config: PartFormerConfig) -> tuple[Encoder | ResNetStem, bool]:
-    """Build the feature encoder, and report whether it is frozen."""
+    """Build the feature encoder, and return it with whether it is frozen."""
     if config.encoder == "stem":
         if config.levels:
             raise UsageError(
@@ -208,7 +208,7 @@ def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(parts=4, encoder="dino-vits8", compress="norm-relu", size=256, stride=2),
 )
 def partformer_vits8(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over DINO's ViT-S/8: the paper's model, for images of 256 pixels."""
+    """PartFormer on DINO's ViT-S/8: the paper's model, for images of 256 pixels."""
     return PartFormer(config)
 
 
@@ -217,5 +217,5 @@ def partformer_vits8(config: PartFormerConfig) -> PartFormer:
     config=PartFormerConfig(encoder="patchresnet14.tin", levels=(0, 1), compress="norm-relu", reconstruction=64),
 )
 def partformer_patchresnet14(config: PartFormerConfig) -> PartFormer:
-    """PartFormer over both levels of the zoo's small residual network, for images of 128 pixels."""
+    """PartFormer on both feature levels of the zoo's small residual network, for images of 128 pixels."""
     return PartFormer(config)

@@ -1,1 +1,1 @@
-"""Spatial Reasoning: prediction of relations between patches by residual networks."""
+"""Spatial Reasoning trains residual networks to predict relations between patches."""

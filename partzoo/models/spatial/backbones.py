@@ -1,8 +1,8 @@
-"""The backbones of Spatial Reasoning: conv-4 and ResNets for small and large images.
+"""Backbones for Spatial Reasoning: conv-4 and ResNets for small and large images.
 
-Backbones of Patacchiola and Storkey, "Self-supervised relational reasoning for representation learning", NeurIPS 2020
-(conv-4; ResNet-8, -32, -56 for 32 and 64 pixels, ResNet-34 for 96), after He et al., CVPR 2016. Parameters have the
-names used in the published checkpoints; those of ResNet-34 are also torchvision's.
+The backbones are from Patacchiola and Storkey, "Self-supervised relational reasoning for representation learning",
+NeurIPS 2020 (conv-4; ResNet-8, -32, -56 for 32 and 64 pixels, ResNet-34 for 96), after He et al., CVPR 2016. Parameters
+have the names used in the published checkpoints; those of ResNet-34 are also torchvision's.
 """
 
 from __future__ import annotations

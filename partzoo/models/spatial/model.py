@@ -1,4 +1,4 @@
-"""Spatial Reasoning: small convolutional encoders, trained to predict the distance of an image's patches.
+"""Spatial Reasoning: small convolutional encoders, trained to predict the distance between patches.
 
 Albert, Eskofier and Zanca, "From patches to objects: exploiting spatial reasoning for better visual representations",
 2024. A backbone computes one vector for an image or an enlarged patch of it; a relation module predicts from two
@@ -42,6 +42,7 @@ class SpatialConfig:
             distinguish the first from the second, and learn distances in each direction without sign.
         mean, std: mean and standard deviation of each channel, for pixels in 0..1; by default those published for
             Tiny-ImageNet.
+        related: whether there is a relation module; a model converted from a backbone alone has none.
     """
 
     backbone: str = "resnet32"
@@ -51,6 +52,7 @@ class SpatialConfig:
     aggregation: Literal["cat", "sum", "mean", "max"] = "cat"
     mean: tuple[float, float, float] = (0.1307, 0.1307, 0.1307)
     std: tuple[float, float, float] = (0.3081, 0.3081, 0.3081)
+    related: bool = True
 
     @property
     def enlarged(self) -> int:
@@ -68,7 +70,7 @@ class SpatialConfig:
 
 
 class RelationModule(nn.Module):
-    """A module that predicts the relation of two features (section 3.2)."""
+    """A module that predicts the relation between two features (section 3.2)."""
 
     def __init__(self, dim: int, aggregation: str = "cat", hidden: int = 256) -> None:
         super().__init__()
@@ -81,7 +83,7 @@ class RelationModule(nn.Module):
         self.linear2 = nn.Linear(hidden, 3)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Predict the relation of features ``a`` and ``b``, ``(P, F)`` each.
+        """Predict the relation between features ``a`` and ``b``, ``(P, F)`` each.
 
         Returns:
             ``(P, 3)``: the offset of ``a`` from ``b``, down and to the right, in :attr:`SpatialConfig.unit`, and the
@@ -103,6 +105,23 @@ class RelationModule(nn.Module):
         return a + b if self.aggregation == "sum" else (a + b) / 2
 
 
+class NoRelation(nn.Module):
+    """Placeholder for the relation module of a model that has none."""
+
+    ordered = True
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Refuse to relate.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "This model has a backbone alone and cannot relate images: convert a checkpoint of Spatial Reasoning that "
+            "also has the state dict 'relation', or load a model such as 'spatial-resnet32.tin'."
+        )
+
+
 @dataclass(frozen=True)
 class SpatialRelations:
     """The predicted relations of pairs of images or patches.
@@ -121,7 +140,11 @@ class SpatialRelations:
 
 
 class Spatial(Encoder):
-    """Spatial Reasoning: a backbone and a relation module; its tokens have the grid of the backbone's last stage."""
+    """Spatial Reasoning: a backbone and a relation module; its tokens have the grid of the backbone's last stage.
+
+    ``model(x)`` returns tokens ``(B, N, F)``, one for each of the N cells; ``model.features(x)`` returns one vector
+    ``(B, F)`` for each image, the mean that the relation module compares.
+    """
 
     keep_float = ("relation",)
 
@@ -134,7 +157,7 @@ class Spatial(Encoder):
             raise UsageError(f"patch_size={config.patch_size} must be 1 to {most} pixels, for images of {config.size}.")
         self.config = config
         self.backbone = BACKBONES[config.backbone]()
-        self.relation = RelationModule(self.backbone.dim, config.aggregation)
+        self.relation = RelationModule(self.backbone.dim, config.aggregation) if config.related else NoRelation()
         self.dim, self.patch = self.backbone.dim, self.backbone.stride
         self.preprocess = Preprocess(config.size, config.mean, config.std, "bilinear", self.patch)
 
@@ -188,13 +211,13 @@ class Spatial(Encoder):
         Args:
             x: normalized images ``(B, 3, S, S)``, S the configured size.
             patches: number of patches, 0, 1, 3, 5, 7 or 9: more patches give better features and take longer. None uses
-                the paper's number, 9, or 0 for a model of additive patches.
+                the paper's number, 9, or 0 for a model trained on additive patches.
 
         Returns:
             ``(B, (patches + 1) * F)``: the image, then its patches in the order of :meth:`windows`.
 
         Raises:
-            ShapeError: the images have another size.
+            ShapeError: the images have a different size.
             UsageError: the number of patches is not available, or the model's patches are additive.
 
         Source: section 3.3; for the choice of patches, section 4.3.
@@ -213,6 +236,10 @@ class Spatial(Encoder):
 
         Args:
             a, b: normalized images, ``(B, 3, H, W)`` each.
+
+        Raises:
+            ShapeError: their numbers differ.
+            UsageError: the model has no relation module.
         """
         if a.shape[0] != b.shape[0]:
             raise ShapeError(f"{a.shape[0]} images cannot be paired with {b.shape[0]}.")
@@ -223,29 +250,29 @@ class Spatial(Encoder):
 
 @register(family="spatial", config=SpatialConfig("conv4"))
 def spatial_conv4(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, four convolutions, 32 or 64-pixel images, features at stride 8."""
+    """Spatial Reasoning with four convolutions, for images of 32 or 64 pixels; features at stride 8."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet8"))
 def spatial_resnet8(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-8, 32 or 64-pixel images, features at strides 1, 2 and 4."""
+    """Spatial Reasoning with a ResNet-8, for images of 32 or 64 pixels; features at strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet32"))
 def spatial_resnet32(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-32, 32 or 64-pixel images, features at strides 1, 2 and 4: the paper's main model."""
+    """Spatial Reasoning with a ResNet-32, for images of 32 or 64 pixels: the paper's main model; strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet56"))
 def spatial_resnet56(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-56, 32 or 64-pixel images, features at strides 1, 2 and 4."""
+    """Spatial Reasoning with a ResNet-56, for images of 32 or 64 pixels; features at strides 1, 2 and 4."""
     return Spatial(config)
 
 
 @register(family="spatial", config=SpatialConfig("resnet34", 96, 36, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
 def spatial_resnet34(config: SpatialConfig) -> Spatial:
-    """Spatial Reasoning, ResNet-34, 96-pixel images, features at strides 4 to 32: the paper's model for STL-10."""
+    """Spatial Reasoning with a ResNet-34, for images of 96 pixels: the paper's model for STL-10; strides 4 to 32."""
     return Spatial(config)

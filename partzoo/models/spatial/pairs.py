@@ -1,4 +1,4 @@
-"""Pairs of views and patches of images, with their true relations: the training targets of Spatial Reasoning.
+"""Pair views and patches of images and compute their true relations, the training targets of Spatial Reasoning.
 
 The features of a batch are stacked group by group: view 0 of all M images, view 1, ..., view K - 1, then patch 0 of all
 images, ..., patch N - 1.
@@ -38,7 +38,7 @@ class PairSampler:
         patches: number of patches of each image, N; 0 means plain relational reasoning, without positions.
         patch_negatives: whether to pair patches of different images too, as the published code does, unlike the paper.
         apart: whether to keep the first two patches of an image from overlapping, as in the paper, for patches of
-            up to half a side. Otherwise they are anywhere, much as in the published code, whose test lets half overlap.
+            up to half a side. Otherwise patches may overlap.
 
     Raises:
         UsageError: there are too few views or patches, or the patches do not fit.
@@ -117,7 +117,7 @@ class PairSampler:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of rows in a stack of features, with whether they come from different images.
+    """Pairs of rows in a stack of features, and whether they come from different images.
 
     Attributes:
         first, second: ``(P,)`` int64, rows of each pair.
@@ -137,16 +137,16 @@ def shifted_pairs(
 ) -> Pairs:
     """Return the pairs of a batch, with negatives made by shifting.
 
-    For each two groups a < b, every image's row in a is paired with its row in b and, as a negative, with the row of an
-    image a few places on. That shift grows by one with every two groups and is never a multiple of M (except for M = 1,
-    where negatives are positives).
+    For each two groups ``a < b``, every image's row in ``a`` is paired with its row in ``b`` and, as a negative, with
+    the row of an image a few places later. That shift grows by one with every two groups and is never a multiple of M
+    (except for M = 1, where negatives are positives).
 
     Args:
         images, views, patches: M, K and N.
         patch_negatives: whether to form negatives of patches too, as the published code does, unlike the paper.
         device: device of the pairs.
 
-    Source: section 3.2, equation 2: M (K^2 - K) pairs of views, M (N^2 - N) / 2 of patches.
+    Source: section 3.2, equation 2: ``M (K^2 - K)`` pairs of views, ``M (N^2 - N) / 2`` of patches.
     """
     with torch.inference_mode(False):  # the tensors are cached, so they must be usable in training too
         return _shifted_pairs(images, views, patches, patch_negatives, device)

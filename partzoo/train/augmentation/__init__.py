@@ -1,1 +1,1 @@
-"""Random augmentation of image batches, on the batch's device."""
+"""Augment batches of images at random, on the batch's device."""

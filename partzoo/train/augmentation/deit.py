@@ -1,4 +1,4 @@
-"""Augmentation for supervised training as in DeiT: random crops, RandAugment, erasing, mixup and cutmix by timm.
+"""Augment images for supervised training as DeiT does: random crops, RandAugment, erasing, mixup and cutmix.
 
 Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML 2021, table 9.
 """
@@ -25,7 +25,7 @@ CHUNK = 64  # number of images that one process gets at a time
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators that timm draws from (``random``, numpy, torch on the CPU), and restore them afterwards."""
+    """Seed the generators that timm uses (``random``, numpy, torch on the CPU), and restore them afterwards."""
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -116,5 +116,5 @@ def _policy(policy: str, colour: tuple[int, int, int], side: int):
 
 
 def _posterized(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """The highest ``bits`` of each channel; timm asks for 0..8 of them, of which Pillow 13 refuses 0."""
+    """Keep the highest ``bits`` bits of each channel; timm asks for 0 to 8 bits, and Pillow 13 refuses 0."""
     return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)

@@ -1,4 +1,4 @@
-"""Geometric augmentation of whole batches on their device, without a loop over images."""
+"""Crop, flip and warp whole batches on their device, without a loop over images."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def similarity_matrices(
 ) -> Tensor:
     """Return the matrices that map each pixel of warped images to its source in the images.
 
-    A pixel q of the result comes from ``c + L s t + (L s / side) R (q - side / 2)`` in the image, where c and L are the
-    box's centre and side, and R rotates x towards y (clockwise, as y points down).
+    A pixel ``q`` of the result comes from ``c + L s t + (L s / side) R (q - side / 2)`` in the image, where ``c`` and
+    ``L`` are the box's centre and side, and ``R`` rotates x towards y (clockwise, as y points down).
 
     Args:
-        scale, angle: ``(B,)``, s, and the angle in radians.
-        shift: ``(B, 2)``, t, x and y as a share of the box's scaled side.
+        scale, angle: ``(B,)``, the factor ``s``, and the angle in radians.
+        shift: ``(B, 2)``, ``t``: x and y as shares of the box's scaled side.
         side: height and width of the images in pixels.
         box: left, top and side in pixels; None means the whole image.
 

@@ -1,4 +1,4 @@
-"""Random crops, rotations, flips and colours of images with their masks, for whole batches on their device."""
+"""Crop, rotate, flip and recolour whole batches of images with their masks, at random, on their device."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Growth of larger models from smaller trained ones."""
+"""Grow larger models from smaller trained ones."""

@@ -1,4 +1,4 @@
-"""Growth of a deeper Spatial Reasoning model from a trained shallower one, with the same features at the start.
+"""Grow a deeper Spatial Reasoning model from a trained shallower one, with the same features at the start.
 
 New residual blocks add zero, because their last normalization multiplies by zero. Their input is not negative, so the
 final ReLU passes it on unchanged. The deeper model computes the same features before its first step.
@@ -24,7 +24,7 @@ GROWING = ("backbone", "size", "patch_size")
 
 
 def deepen(small: Spatial, entry: Architecture, config: SpatialConfig) -> Spatial:
-    """Grow a ResNet with more blocks that has the features and relations of a smaller one.
+    """Grow a ResNet to more blocks, without changing its features and relations.
 
     Args:
         small: trained model in float32.
@@ -78,7 +78,7 @@ def _fits(small: nn.Module, large: nn.Module) -> bool:
 
 
 def _stage(network: nn.Module, name: str) -> Any:
-    """Return the blocks of a stage, in a sequence."""
+    """Return the blocks of a stage as a sequence."""
     return network.get_submodule(name)
 
 

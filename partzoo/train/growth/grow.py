@@ -1,4 +1,4 @@
-"""Growth of larger models that compute the same as a trained smaller one: PART here, Spatial Reasoning in ``deepen``.
+"""Grow a larger PART model that computes the same as a smaller trained one (Spatial Reasoning: ``deepen``).
 
 Wider models repeat channels, heads and hidden units a whole number of times, and layers that read them share their
 weights among the copies, unevenly at random, so that copies can diverge in training. A repeated vector has the mean
@@ -29,7 +29,7 @@ GROWING = ("dim", "depth", "heads")
 
 
 def grow(small: Part, entry: Architecture, config: PartConfig, *, noise: float = 0.5) -> Part:
-    """Grow a PART model of a larger configuration with the outputs of a smaller one.
+    """Grow a PART model to a larger configuration, without changing its outputs.
 
     Args:
         small: trained model in float32.
@@ -66,7 +66,7 @@ def grown(name: str, entry: Architecture, config: PartConfig | SpatialConfig) ->
     """Grow a model from weights, given by name or file.
 
     Raises:
-        UsageError: the weights are of another method, or cannot grow into this model.
+        UsageError: the weights were trained with a different method, or cannot grow into this model.
         WeightsError: the weights cannot be read.
     """
     small = load(name, device="cpu", dtype="float32")
@@ -92,7 +92,7 @@ def _times(small: Part, entry: Architecture, config: PartConfig) -> int:
         raise UsageError(
             f"{entry.name} (dim {config.dim}, {config.heads} heads, depth {config.depth}) cannot grow from dim "
             f"{small.config.dim}, {small.config.heads} heads, depth {small.config.depth}: dim and heads must be "
-            "the same whole multiple, depth no less. Name a larger architecture with --model."
+            "the same whole multiple, depth no less. Name a larger architecture with model=."
         )
     return times
 
@@ -152,7 +152,7 @@ def _linear(small: nn.Linear, large: nn.Linear, times: int, noise: float, *, inp
 
 
 def _repeat(values: Tensor, times: int, vectors: int) -> Tensor:
-    """Repeat every one of ``vectors`` vectors along the first axis ``times`` times, copy after copy."""
+    """Repeat each of the ``vectors`` vectors along the first axis ``times`` times, one copy after the other."""
     if not vectors:
         return values
     return values.unflatten(0, (vectors, 1, -1)).expand(-1, times, *[-1] * values.ndim).flatten(0, 2)

@@ -1,4 +1,4 @@
-"""The loss of a foreground model."""
+"""The loss that trains a foreground model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ EDGE_WEIGHT = 4.0
 def structure_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Compute cross-entropy and intersection over union, both with more weight near the outline.
 
-    A pixel's weight is 1 + 4 |a - t|, where t is its target and a the mean target of a window of a quarter of the side.
+    A pixel's weight is ``1 + 4 |a - t|``, where ``t`` is its target and ``a`` the mean target in a window around it
+    whose side is a quarter of the image's.
 
     Args:
         logits: ``(B, 1, H, W)``.
         target: the same shape, 0..1.
 
     Returns:
-        ``(B,)``: weighted mean cross-entropy plus 1 - weighted soft IoU.
+        ``(B,)``: weighted mean cross-entropy plus one minus the weighted soft IoU.
 
     Source: Wei, Wang and Huang, "F3Net: fusion, feedback and focus for salient object detection", AAAI 2020,
     section 3.4 (pixel position aware loss; there with weight 5 and a fixed window).

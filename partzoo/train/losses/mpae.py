@@ -1,4 +1,4 @@
-"""The objectives of MPAE.
+"""The losses that train MPAE.
 
 Part maps have the background first, as everywhere in partzoo. Where the paper sums over an image's cells, these
 functions take the mean, so that a weight works for every size.
@@ -18,7 +18,7 @@ PRESENT = 1e-3  # smallest area, in cells, of a part that counts as present in a
 
 
 def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_image: bool = True) -> Tensor:
-    """Measure how far each part is from appearing in each group of images, and any part from appearing in each image.
+    """Penalize parts that do not appear in a group of images, and images in which no part appears.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities of the foreground parts.
@@ -41,7 +41,7 @@ def foreground_loss(maps: Tensor, group: int | None, *, pool: int = 3, every_ima
 
 
 def background_loss(background: Tensor, *, pool: int = 3) -> Tensor:
-    """Measure how far the background is from appearing near the border of each image.
+    """Penalize images in which the background does not appear near the border.
 
     Args:
         background: ``(B, h, w)`` probability of the background.
@@ -59,7 +59,7 @@ def background_loss(background: Tensor, *, pool: int = 3) -> Tensor:
 
 
 def region_features(maps: Tensor, features: Tensor) -> Tensor:
-    """Compute the mean feature of each part's region, up to its length, which does not affect the cosine of equation 9.
+    """Compute each part region's mean feature, up to a positive factor, which does not affect the cosine of equation 9.
 
     Args:
         maps: ``(B, K, h, w)`` probabilities.
@@ -74,7 +74,7 @@ def region_features(maps: Tensor, features: Tensor) -> Tensor:
 
 
 def present_parts(maps: Tensor) -> Tensor:
-    """Return which parts are in which images: ``(B, K)`` bool from ``(B, K, h, w)`` probabilities."""
+    """Return which parts are present in which images: ``(B, K)`` bool from ``(B, K, h, w)`` probabilities."""
     return maps.detach().sum((2, 3)) > PRESENT
 
 
@@ -87,7 +87,7 @@ def semantic_loss(
     margin: float = 0.5,
     over_regions: bool = False,
 ) -> Tensor:
-    """Compute the cross-entropy of matching each present part's region with its descriptor, with an angular margin.
+    """Compute the cross-entropy for matching each present part's region to its descriptor, with an angular margin.
 
     Args:
         regions: ``(B, K, D)``, as computed by :func:`region_features`.
@@ -117,7 +117,7 @@ def semantic_loss(
 
 
 def variation_loss(maps: Tensor) -> Tensor:
-    """Sum the differences of neighbouring cells over the parts, and average over cells and batch.
+    """Sum the differences between neighbouring cells over the parts, and average over cells and batch.
 
     Args:
         maps: ``(B, K + 1, h, w)`` probabilities, background included.

@@ -1,4 +1,4 @@
-"""The objective of PART."""
+"""The loss that trains PART."""
 
 from __future__ import annotations
 

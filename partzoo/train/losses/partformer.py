@@ -1,4 +1,4 @@
-"""The objectives of PartFormer."""
+"""The losses that train PartFormer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss, normalize
 
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.system.ranks import mean
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
@@ -37,7 +37,8 @@ def perceptual_loss(
     """
     if weights is not None and len(weights) != len(found):
         raise UsageError(
-            f"network_weights has {len(weights)} values, and the network has {len(found)} levels: give one for each, "
+            f"network_weights has {counted(len(weights), 'value')}, and the network has "
+            f"{counted(len(found), 'level')}: give one for each, "
             "or none of them."
         )
     layers = [(a.float(), b.float().detach()) for a, b in zip(found, target, strict=True)]
@@ -93,7 +94,7 @@ def area_loss(maps: Tensor, alpha: float) -> Tensor:
 
 
 def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, margin: float = 0.5) -> Tensor:
-    """Compute the cross-entropy of part representations against one vector for each part, with an angular margin.
+    """Compute the cross-entropy for matching part representations to one vector per part, with an angular margin.
 
     Args:
         parts: ``(B, K, D)`` representations of the foreground parts.

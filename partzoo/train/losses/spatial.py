@@ -1,4 +1,4 @@
-"""The objective of Spatial Reasoning."""
+"""The loss that trains Spatial Reasoning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 
 def relation_loss(predicted: Tensor, targets: Tensor, alpha: float = 2.0, focus: float = 0.0) -> dict[str, Tensor]:
-    """Compute the logit's cross-entropy, and add ``alpha`` times the mean squared error of both positions.
+    """Add the cross-entropy of the logit and ``alpha`` times the mean squared error of both coordinates.
 
     Args:
-        predicted, targets: ``(P, 3)``, positions and then the logit or class.
+        predicted, targets: ``(P, 3)``, both coordinates of the shift, then the logit or the class.
         alpha: weight of the position error; 2 as in the paper, which sums two errors, or 1 as in the published code.
-        focus: gamma of the focal loss: a pair's weight is half of the wrong class's probability to this power. 0 means
-            plain cross-entropy.
+        focus: gamma of the focal loss: a pair's weight is ``0.5 * p ** focus``, where ``p`` is the probability given to
+            the wrong class. 0 means plain cross-entropy.
 
     Returns:
         Scalars ``"loss"``, ``"same"`` and ``"position"``, before ``alpha``.

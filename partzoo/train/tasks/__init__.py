@@ -1,7 +1,7 @@
-"""The training methods, with one module each, which defines what is drawn from a batch and which loss is minimized.
+"""The training methods, one module each, which define what is sampled from a batch and which loss is minimized.
 
 A module here with a :class:`partzoo.train.tasks.base.Task` that has a ``METHOD`` adds a method to ``partzoo train``.
-Apart from a recipe for it, nothing else needs to change.
+Apart from a recipe for it, and a case of it in the tests, nothing else needs to change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from partzoo.train.tasks.base import Task
 
 @functools.cache
 def methods() -> dict[str, type[Task]]:
-    """Return every method's task by the method's name, in alphabetical order."""
+    """Return a dictionary from the name of each method to its task, in alphabetical order."""
     modules = [importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)]
     classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
     tasks = {kind.METHOD: kind for kind in classes if issubclass(kind, Task) and kind.METHOD}

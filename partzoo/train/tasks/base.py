@@ -1,4 +1,4 @@
-"""The base class of tasks, with everything that the training driver and its loop call."""
+"""The base class of training tasks, with all methods that the training driver and its loop call."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from partzoo.data.image_sets import Examples
 from partzoo.models.base import Model
 from partzoo.models.loading import build
 from partzoo.models.registry import Architecture
+from partzoo.system.device import Device
 from partzoo.train import loop
 from partzoo.train.datasets import DataOptions, read_images
 
@@ -20,13 +21,14 @@ from partzoo.train.datasets import DataOptions, read_images
 class Task(nn.Module):
     """A model together with its training objective.
 
-    A subclass needs ``CONFIG``, a constructor whose options are keyword arguments, and ``forward``; the rest has
-    defaults. :func:`partzoo.train.run.train` calls the other methods in the order in which they are defined here.
+    A subclass needs ``CONFIG`` or :meth:`trains`, a constructor whose options are keyword arguments, and ``forward``;
+    the rest has defaults. :func:`partzoo.train.run.train` calls the other methods in the order in which they are
+    defined here.
 
     Attributes:
         METHOD: name of the method in ``partzoo train``; empty if the task is only used from Python.
         TITLE: name of the method in the README; empty for the name of the architecture's family.
-        RECIPE: recipe to train by if none is named.
+        RECIPE: recipe to train with if none is named.
         CONFIG: configuration class of the architectures that the method trains.
         DATA: dataclass of options for reading the method's data.
         START: argument of ``train`` that names the model which training starts from, instead of the recipe's parent;
@@ -47,6 +49,11 @@ class Task(nn.Module):
     UNDECAYED: ClassVar[tuple[str, ...]] = ()
     ENDS: ClassVar[tuple[str, ...]] = ()
     model: Model
+
+    @classmethod
+    def trains(cls, entry: Architecture) -> bool:
+        """Return whether the method trains this architecture."""
+        return type(entry.config) is cls.CONFIG
 
     @classmethod
     def inherit(cls, parent: str) -> tuple[str, dict[str, Any]] | None:
@@ -72,7 +79,7 @@ class Task(nn.Module):
 
     @classmethod
     def start(cls, entry: Architecture, config: Any, parent: str | None) -> Any:
-        """Return the model that training starts with; by default with random weights, whatever the parent."""
+        """Return the model that training starts with; by default it has random weights, even if there is a parent."""
         return build(entry, config)
 
     def prepare(self, folder: str | Path, options: Any, examples: Any) -> None:
@@ -87,15 +94,16 @@ class Task(nn.Module):
         resume: bool = False,
         progress: bool = True,
         record: Callable[[], None] | None = None,
+        device: Device = None,
     ) -> loop.Progress:
         """Train, by default with :func:`partzoo.train.loop.fit`, which has the same arguments."""
-        return loop.fit(self, examples, options, out, resume=resume, progress=progress, record=record)
+        return loop.fit(self, examples, options, out, resume=resume, progress=progress, record=record, device=device)
 
     def finish(self, out: str | Path) -> None:
         """Measure the trained model, once the budget is spent, and write its figures to the run's folder."""
 
     def rate_factor(self, name: str) -> float:
-        """Return the factor of the learning rate for the parameter of this name."""
+        """Return the factor by which the learning rate of the parameter with this name is multiplied."""
         return 1.0
 
     def forward(
@@ -103,12 +111,12 @@ class Task(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute the loss of a batch.
 
-        Of several processes, each computes the loss of its images, in :class:`partzoo.system.ranks.SharedBatch`; the
-        mean over the processes must be the loss of the whole batch. What an image's term takes from other images goes
-        through :mod:`partzoo.system.ranks`.
+        With several processes, each computes the loss of its share of the images, in a
+        :class:`partzoo.system.ranks.SharedBatch`; the mean over the processes must equal the loss of the whole batch. A
+        term that combines several images must use the functions in :mod:`partzoo.system.ranks`.
 
         Args:
-            pixels: uint8 images ``(B, 3, S, S)``, or the batches of another kind of data that :meth:`read` returns.
+            pixels: uint8 images ``(B, 3, S, S)``, or batches of whatever data :meth:`read` returns.
             labels: ``(B,)`` int64, or None.
             done: share of the budget that is spent, 0..1.
             generator: source of random numbers on the images' device.

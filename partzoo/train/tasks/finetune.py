@@ -1,4 +1,4 @@
-"""Finetuning of PART with labels; the same training from random weights is the labelled baseline.
+"""Finetune PART with labels. Training from random weights instead gives the paper's supervised baseline.
 
 PART, section 4, "Training setup", and section 8.1: DeiT's supervised protocol (Touvron et al., "Training data-efficient
 image transformers & distillation through attention", ICML 2021, table 9) on the patches of the regular grid.
@@ -36,7 +36,7 @@ HELD_OUT = "held-out.json"
 
 
 class FinetuneTask(Task):
-    """A task that finetunes all weights by cross-entropy of the classes, from the class token, on augmented images.
+    """A task that finetunes all weights to classify augmented images from the class token, with cross-entropy.
 
     Args:
         model: network with a pretrained or a random encoder.
@@ -45,7 +45,7 @@ class FinetuneTask(Task):
         mixup, cutmix: alpha of mixup and of cutmix; each batch gets one of them at random, and 0 leaves one out.
         policy: RandAugment policy as timm writes it; empty leaves it out.
         erasing: probability that a rectangle of an image is erased.
-        scale: range of the area of a random crop, as a share of the image's.
+        scale: range of a random crop's area, as a share of the image's area.
         padding: largest shift in pixels that replaces cropping; 0 means crops.
         repeats: number of copies of an image in a batch, each augmented separately (repeated augmentation).
         workers: number of additional processes for RandAugment.
@@ -170,12 +170,12 @@ class FinetuneTask(Task):
 
 
 def layer_rate(name: str, depth: int, decay: float) -> float:
-    """Return the factor of the learning rate of a transformer's parameter under layer decay.
+    """Return the learning-rate factor that layer decay gives to a parameter of a transformer.
 
     Args:
         name: name of the parameter, in the transformer itself or in a module that contains it.
         depth: number of blocks of the transformer.
-        decay: factor from the rate of a layer to that of the layer before it.
+        decay: factor by which each layer's rate is reduced for the layer before it.
 
     Returns:
         ``decay ** (depth + 1 - layer)``: embeddings are layer 0, blocks 1 to ``depth``, others ``depth + 1``.
@@ -198,7 +198,7 @@ def parent_of(name: str | Path) -> Part:
     """
     part = load(name, device="cpu", dtype="float32")
     if not isinstance(part, Part):
-        raise UsageError(f"{name} is not a PART model. Name one, or train from random weights with --parent none.")
+        raise UsageError(f"{name} is not a PART model. Name one, or train from random weights with parent='none'.")
     return part
 
 
@@ -210,17 +210,17 @@ def held_out(data: str | Path, options: DataOptions, trained: ImageSet) -> Image
     """
     images = read_images(data, options, trained.side, split="val")
     if images.labels is None:
-        raise UsageError(f"--data {data} has held-out images without labels. Give one subfolder per class.")
+        raise UsageError(f"data={data} has held-out images without labels. Give one subfolder per class.")
     numbers = {name: number for number, name in enumerate(trained.classes)}
     if strange := [name for name in images.classes if name not in numbers]:
-        raise UsageError(f"--data {data} has held-out images of {strange[0]!r}, but no training images. Add some.")
+        raise UsageError(f"data={data} has held-out images of {strange[0]!r}, but no training images. Add some.")
     kept = torch.tensor([numbers[name] for name in images.classes])
     images.labels, images.classes = kept[images.labels], trained.classes
     return images
 
 
 def write_top1(model: PartClassifier, images: ImageSet, out: str | Path) -> dict[str, Any]:
-    """Measure the accuracy in per cent on held-out images, and write it to ``held-out.json`` in the run's folder.
+    """Measure the accuracy, in per cent, on held-out images, and write it to ``held-out.json`` in the run's folder.
 
     Images that cannot be read are skipped, named in warnings, and listed there under ``failed``.
     """

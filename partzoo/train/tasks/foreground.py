@@ -1,4 +1,4 @@
-"""Training of a foreground model, from given masks or from masks that a teacher draws."""
+"""Train a foreground model on given masks, or on masks predicted by a teacher model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ForegroundTask(Task):
         model: model to train.
         frozen: number of the encoder's first stages that, with the stem, are not trained.
         encoder_rate: learning rate of the encoder, as a share of the pyramid's.
-        teacher_weight: weight of an example whose mask a teacher drew.
+        teacher_weight: weight of an example whose mask was predicted by a teacher.
     """
 
     METHOD = "foreground"
@@ -76,7 +76,7 @@ class ForegroundTask(Task):
         return model
 
     def prepare(self, folder: str | Path, options: Any, examples: MaskedImages) -> None:
-        """Keep the examples, because each step needs their aspect ratios, and whether a teacher drew their masks."""
+        """Keep the examples: each step needs their aspect ratios, and whether a teacher predicted their masks."""
         self.examples = examples
 
     def rate_factor(self, name: str) -> float:
@@ -105,7 +105,7 @@ class ForegroundTask(Task):
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the averaged weights towards the trained ones, by more in the first steps."""
+        """Move the averaged weights towards the trained ones, further in the first steps."""
         self.steps += 1
         keep = min(AVERAGED, float((1 + self.steps) / (10 + self.steps)))
         for mine, theirs in zip(self.model.parameters(), self.student.parameters(), strict=True):

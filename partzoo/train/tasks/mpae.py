@@ -1,4 +1,4 @@
-"""Training of MPAE: images are restored from a few of their patches and their part descriptors."""
+"""Train MPAE to restore images from a few of their patches and their part descriptors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEGREES, SHIFT, SCALE = 15.0, 0.05, 0.05  # largest random rotation, shift and s
 
 
 class MpaeTask(Task):
-    """A task of descriptor-based masked restoration (MPAE, section 3), with the defaults of the published code.
+    """A task that trains MPAE by descriptor-based masked restoration (section 3), with the published code's defaults.
 
     The paper's versions are ``pixels=0.5, perceptual=0.5, network_weights=(0, 0, 0, 0, 1)`` with VGG-19 (equation 3),
     ``pool=1`` (4 and 5) and ``over_regions=True`` (7). Its tables 4 to 6 vary a loss's weight to 0, ``mask_ratio``,
@@ -135,7 +135,7 @@ class MpaeTask(Task):
         return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None)
 
     def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute the terms of the objective.
+        """Compute the terms of MPAE's loss.
 
         Args:
             x: normalized images ``(B, 3, H, W)`` of whole patches.
@@ -171,14 +171,14 @@ class MpaeTask(Task):
         return foreground_loss(foreground, self.group if grouped else None, pool=self.pool, every_image=grouped)
 
     def _semantic(self, foreground: Tensor, features: Tensor, descriptors: Tensor) -> Tensor:
-        """Compute equation 7 in the maps' precision: in bfloat16, cosines times 20 are off by a tenth."""
+        """Compute the semantic loss (equation 7) in the maps' precision: in bfloat16, logits are off by a tenth."""
         with torch.autocast(foreground.device.type, enabled=False):
             regions = region_features(foreground, features.to(foreground.dtype))
             descriptors, present = descriptors.to(foreground.dtype), present_parts(foreground)
             return semantic_loss(regions, descriptors, present, **self.semantics)
 
     def _difference(self, restored: Tensor, x: Tensor) -> Tensor:
-        """Compute equation 3, at the size of the restored images."""
+        """Compute the restoration loss (equation 3) at the size of the restored images."""
         restored = restored.float()
         target = interpolate(x.float(), restored.shape[-2:], mode="bilinear", align_corners=False)
         difference = self.pixels * l1_loss(restored, target)

@@ -1,4 +1,4 @@
-"""Training of an objectness head beside an encoder, from images without labels or masks.
+"""Train an objectness head on a trained encoder, with images that have neither labels nor masks.
 
 The teacher is the classical boundary prior of each image, weighted by its confidence; the student,
 :class:`partzoo.models.objectness.Objectness`, sees all images together. In a second round a new student learns from the
@@ -36,6 +36,7 @@ from partzoo.models.base import Model
 from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
 from partzoo.models.registry import Architecture, find
+from partzoo.system.device import Device, device_of
 from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes
 from partzoo.train.recipe import DataRecord
@@ -49,7 +50,7 @@ CERTAIN = 0.9  # share of Otsu's threshold above which the teacher sees an objec
 
 @dataclass(frozen=True)
 class ObjectnessOptions(DataRecord):
-    """The choice of images that an objectness head is trained on.
+    """The images that an objectness head is trained on.
 
     Attributes:
         exclude: names of subfolders to leave out.
@@ -61,7 +62,7 @@ class ObjectnessOptions(DataRecord):
 
 
 class ObjectnessTask(Task):
-    """A task for an objectness head beside a trained encoder, which :func:`teach` trains instead of the common loop.
+    """A task that trains an objectness head on a trained encoder, with :func:`teach` instead of the common loop.
 
     Args:
         model: encoder with a head.
@@ -94,13 +95,13 @@ class ObjectnessTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: PatchResNetFgConfig, parent: str | None) -> PatchResNetFg:
-        """Return the parent with an untrained head beside it.
+        """Return the parent with an untrained objectness head.
 
         Raises:
             UsageError: there is no parent, or the configuration differs from the parent's.
         """
         if parent is None:
-            raise UsageError("'objectness' needs a trained encoder. Name one with --model.")
+            raise UsageError("'objectness' needs a trained encoder. Name one with model=.")
         model = with_objectness(load(parent, device="cpu", dtype="float32"), config.hidden)
         if model.config != config:
             raise UsageError(f"The configuration of the encoder {parent} is fixed. Only config.hidden can be set.")
@@ -115,12 +116,15 @@ class ObjectnessTask(Task):
         resume: bool = False,
         progress: bool = True,
         record: Callable[[], None] | None = None,
+        device: Device = None,
     ) -> Progress:
-        """Train the head; the budget's steps are those of one round, and its images are cells.
+        """Train the head; the budget counts the steps of one round, and cells instead of images.
 
         Raises:
-            UsageError: the budget is not in steps.
+            UsageError: the budget is not in steps, or the device is not the CPU.
         """
+        if device_of("cpu" if device is None else device).type != "cpu":
+            raise UsageError(f"device={str(device)!r}: 'objectness' is trained on the CPU. Leave device out.")
         began = time.monotonic()
         out = run_folder(out)
         main = processes().is_main_process
@@ -186,7 +190,7 @@ def teach(model: PatchResNetFg, images: Any, options: LoopOptions, *, rounds: in
 
 
 def _lessons(model: PatchResNetFg, images: Sequence[OpenedImage], seed: int, *, taught: bool, progress: bool) -> list:
-    """The lesson of each image, in the order of the images; several processes share the work."""
+    """Compute the lesson of each image, in the order of the images; several processes share the work."""
     rank, ranks = processes().process_index, processes().num_processes
     found = []
     for number in tqdm(range(rank, len(images), ranks), "lessons", disable=not progress or rank > 0):
@@ -234,12 +238,12 @@ def _learn(
 
 def _steps(options: LoopOptions) -> int:
     if options.steps is None:
-        raise UsageError("'objectness' needs its budget as --steps, not as --minutes or --epochs.")
+        raise UsageError("'objectness' needs its budget as steps=, not as minutes= or epochs=.")
     return options.steps
 
 
 def with_objectness(encoder: Model, hidden: int = 32) -> PatchResNetFg:
-    """Return the encoder with an untrained head beside it."""
+    """Return the encoder with an untrained objectness head."""
     entry = find(f"{encoder.architecture}-fg")
     config = dataclasses.replace(entry.config, **dataclasses.asdict(encoder.config), hidden=hidden)
     model = cast(PatchResNetFg, build(entry, config))

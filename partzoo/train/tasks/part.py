@@ -1,4 +1,4 @@
-"""Pretraining by PART: predicting the relative positions of off-grid patches."""
+"""Pretrain PART to predict the relative positions of off-grid patches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.train.tasks.base import Task
 
 
 class PartTask(Task):
-    """A task that predicts relative positions of random patches (PART, section 4), and relative sizes (section 5.1).
+    """A task that trains PART to predict relative positions (section 4) and sizes (section 5.1) of random patches.
 
     Sizes are predicted if the model's configuration has four targets.
 
@@ -51,7 +51,7 @@ class PartTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: PartConfig, parent: str | None) -> Part:
-        """Return a model with random weights, or with those of a smaller model grown to this size."""
+        """Return a model with random weights, or with weights grown from a smaller model."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(

@@ -1,4 +1,4 @@
-"""Pretraining by PART on signals: predicting the time between patches of a window."""
+"""Pretrain PART on signals to predict the time between patches of a window."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partzoo.train.windows import SignalOptions, WindowSet, read_windows
 
 
 class PartSignalsTask(Task):
-    """A task that predicts relative time shifts of randomly sampled patches (PART, sections 5.2 and 8.1).
+    """A task that trains PART to predict the time shifts between randomly sampled patches (sections 5.2 and 8.1).
 
     Args:
         model: PART model with encoder and relative encoder.
@@ -50,7 +50,7 @@ class PartSignalsTask(Task):
         shape = tuple(windows.batch(torch.tensor([0])).shape[1:])
         if shape != (config.channels, config.size):
             raise UsageError(
-                f"--data {folder} has windows of {shape[0]} channels and {shape[1]} samples: set config.channels, "
+                f"data={folder} has windows of {shape[0]} channels and {shape[1]} samples: set config.channels, "
                 f"which is {config.channels}, and config.size, which is {config.size}."
             )
         return windows

@@ -1,4 +1,4 @@
-"""Training of PartFormer: each of two views of an image is reconstructed with the other's part representations."""
+"""Train PartFormer to reconstruct each of two views of an image with the other view's part representations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from partzoo.train.tasks.base import Task
 
 
 class PartFormerTask(Task):
-    """A task of dual representation alignment (PartFormer, sections 3.1 to 3.3; equation 9).
+    """A task that trains PartFormer by aligning two representations (sections 3.1 to 3.3; equation 9).
 
     Args:
         model: model to train; the pretrained weights of a frozen encoder are loaded here.
@@ -101,7 +101,7 @@ class PartFormerTask(Task):
         return self.losses(first, second, labels if several else None)
 
     def losses(self, first: Tensor, second: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute the terms of equation 9, each averaged over both directions.
+        """Compute the terms of PartFormer's loss (equation 9), each averaged over both directions.
 
         Args:
             first, second: normalized views of the same images, ``(B, 3, S, S)``.

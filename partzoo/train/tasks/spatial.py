@@ -1,4 +1,4 @@
-"""Pretraining by Spatial Reasoning: predicting whether two views share an image, and the distance of two patches."""
+"""Pretrain Spatial Reasoning to predict whether two views share an image, and the distance between two patches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from partzoo.train.tasks.base import Task
 
 
 class SpatialTask(Task):
-    """A task of relational reasoning on views and spatial reasoning on patches (Spatial Reasoning, section 3).
+    """A task that trains a model to relate views and patches of images (Spatial Reasoning, section 3).
 
     Args:
         model: Spatial Reasoning model with backbone and relation module.
         views, patches, patch_negatives, apart: arguments of :class:`partzoo.models.spatial.pairs.PairSampler`.
-        alpha: weight of the position error: 2 is the paper's sum over both coordinates, 1 the mean of the published
-            code.
+        alpha: weight of the position error: 2 gives the sum over both coordinates, as in the paper, and 1 their mean,
+            as in the published code.
         focus: gamma of the focal loss: 2 in published relational reasoning, 0 for plain cross-entropy.
     """
 
@@ -49,7 +49,7 @@ class SpatialTask(Task):
 
     @classmethod
     def start(cls, entry: Architecture, config: SpatialConfig, parent: str | None) -> Spatial:
-        """Return a model with random weights, or with those of a smaller model grown to this size."""
+        """Return a model with random weights, or with weights grown from a smaller model."""
         return grown(parent, entry, config) if parent else super().start(entry, config, parent)
 
     def forward(

@@ -58,7 +58,7 @@ def test_unrefined_scores_are_the_maps_as_the_model_upsamples_them(faces, k):
     model, image = partformer(parts=3), OpenedImage(get("faces68").load(faces, "report")[0].image[:128, :128])
     finder = make_finder(model, refine=False, size=64)
     view = finder.look(image)
-    vocabulary = finder.fit([finder.sample(view, 0)], k)
+    vocabulary = finder.fit([finder.sample(view, 0, 0)], k, 0)
     x = view_image(image, model, 64).batch
     maps = model.part_maps(x, size=(128, 128))[0]
     numbers = np.array([0, *vocabulary.numbering])

@@ -25,9 +25,9 @@ def annotations(marks):
 
     for time, text in marks:
         step = time - last
-        if step > 1023:
+        if not 0 <= step <= 1023:
             high, low = divmod(step, 1 << 16)
-            stored += word(59, 0) + high.to_bytes(2, "little") + low.to_bytes(2, "little")
+            stored += word(59, 0) + high.to_bytes(2, "little", signed=True) + low.to_bytes(2, "little")
             step = 0
         stored += word(22, step) + word(61, 1) + word(62, 0)
         stored += word(63, len(text)) + text.encode() + b"\0" * (len(text) % 2)
@@ -261,3 +261,34 @@ def test_annotations_that_break_off_are_refused(tmp_path):
     (tmp_path / "a.arousal").write_bytes(annotations([(5, "W")])[:-2])
     with pytest.raises(UsageError, match="ends before its end mark"):
         read_annotations(tmp_path / "a.arousal")
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ((-3000, 0, 6000), r"annotation 1 is at sample -3000, before the beginning"),
+        ((0, 6000, 3000), r"annotation 3 is at sample 3000, before the one before it \(sample 6000\)"),
+    ],
+)
+def test_annotations_out_of_order_are_refused(tmp_path, times, message):
+    record = write_record(tmp_path, "tr03-0001")
+    file = record / "tr03-0001.arousal"
+    file.write_bytes(annotations([(time, "N2") for time in times]))
+    with pytest.raises(UsageError, match=rf"tr03-0001\.arousal: {message}"):
+        read_annotations(file)
+    with pytest.raises(UsageError, match=message):
+        PHYSIONET_2018.read(record)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("a 1 200 -5\na.mat 16 2(0)/uV 16 0 0 0 0 C3", r"a\.hea, line 1: the number of samples is -5"),
+        ("#\na 1 200 5\na.mat 16 nan(0)/uV 16 0 0 0 0 C3", r"a\.hea, line 3: gain nan and baseline 0 of C3"),
+        ("a 1 200 5\na.mat 16 2(inf)/uV 16 0 0 0 0 C3", r"a\.hea, line 2: gain 2 and baseline inf of C3"),
+    ],
+)
+def test_values_of_a_header_out_of_range_are_refused(tmp_path, header, message):
+    (tmp_path / "a.hea").write_text(header)
+    with pytest.raises(UsageError, match=message):
+        read_header(tmp_path / "a.hea")

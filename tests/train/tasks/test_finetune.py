@@ -91,6 +91,19 @@ def test_training_starts_with_the_parent_s_encoder_or_with_random_weights(folder
     assert (tmp_path / "scratch/held-out.json").exists()
 
 
+def test_a_runs_recipe_takes_the_sizes_of_another_parent(folder, parent, tmp_path):
+    larger = tmp_path / "larger.safetensors"
+    part = build(find("part-vitt8"), PartConfig(**(SIZES | {"dim": 32})))
+    write_weights(larger, part.state_dict(), part.architecture, vars(part.config))
+    options = {"data": folder, "steps": 1, "batch_size": 2, "progress": False}
+    train("finetune", out=tmp_path / "a", parent=str(parent), task=PLAIN, config={"drop_path": 0.2}, **options)
+    recipe = tmp_path / "a" / RECIPE
+    tuned, _ = train("finetune", out=tmp_path / "b", recipe=recipe, parent=str(larger), **options)
+    scratch, _ = train("finetune", out=tmp_path / "c", recipe=recipe, parent="none", **options)
+    assert (tuned.config.dim, tuned.config.drop_path) == (32, 0.2)
+    assert (scratch.config.dim, scratch.config.drop_path) == (24, 0.2)
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, parent, tmp_path):
     options = {"data": folder, "parent": str(parent), "batch_size": 6, "progress": False, "schedule": "constant"}
     options |= {"warmup": 0.0, "task": {"repeats": 2}, "config": {"drop_path": 0.0}}
