@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from partzoo.errors import PartzooError
+from partzoo.errors import PartzooError, UsageError
 
 try:
     import fcntl
@@ -29,7 +29,8 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
     without locks, such as some network file systems, does not stop a second writer.
 
     Raises:
-        PartzooError: another process holds the lock, or the file cannot be created.
+        UsageError: another process holds the lock.
+        PartzooError: the lock's file cannot be created.
     """
     path = Path(path).expanduser().resolve()
     inside = path.is_dir()
@@ -54,7 +55,7 @@ def _open_lock(file: Path, path: Path) -> int:
         if not _lock(descriptor):
             holder = os.read(descriptor, 1000).decode(errors="replace") or "another process"
             os.close(descriptor)
-            raise PartzooError(
+            raise UsageError(
                 f"{str(path)!r} is being written by {holder}. Wait until that has ended, or choose another place."
             )
         if _is_open_as(descriptor, file):
@@ -76,9 +77,12 @@ def hidden_folder(path: Path) -> Iterator[Path]:
     while True:
         folder = Path(tempfile.mkdtemp(".part", f"{PREFIX}-{_short(path.name)}.", path.parent))
         descriptor = _open_folder(folder)
-        if descriptor is None or (_lock(descriptor, wait=True) and _is_open_as(descriptor, folder)):
+        if descriptor is not None:
+            _lock(descriptor, wait=True)
+        if folder.is_dir() if descriptor is None else _is_open_as(descriptor, folder):
             break
-        os.close(descriptor)  # another process took it for a leftover before it was locked
+        if descriptor is not None:  # another process took it for a leftover before it was locked
+            os.close(descriptor)
     try:
         yield folder
     finally:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, write_if_changed
+from partzoo.files import check_version, path_aside, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
@@ -32,6 +32,7 @@ from partzoo.system.memory import kept_memory
 from partzoo.system.ranks import SharedBatch
 from partzoo.train.muon import Muon
 from partzoo.train.processes import processes, together
+from partzoo.weights.replacing import link_or_copy
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors, write_weights
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from partzoo.train.tasks.base import Task
 
 CHECKPOINT = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"  # the checkpoint before, which is kept until the run is finished
 MODEL = "model.safetensors"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
@@ -224,6 +226,7 @@ def _fit(
             if options.clip_grad:
                 accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)
             optimizer.step()
+            checkpoints.stepped(terms)
             state.step += 1
             state.images += options.batch_size
             state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
@@ -374,6 +377,12 @@ class _Checkpoints:
     ) -> None:
         self._task, self._optimizer, self._out, self._record = task, optimizer, out, record
         self._last = state.step
+        self._first: Tensor | None = None  # loss of the first step after the checkpoint, which shows whether it is good
+
+    def stepped(self, terms: Mapping[str, Tensor]) -> None:
+        """Note the losses of a step, without waiting for the device to compute them."""
+        if self._first is None:
+            self._first = terms["loss"].detach()
 
     def save(self, state: Progress, terms: Mapping[str, Tensor]) -> None:
         """Write the model and the checkpoint; ``terms`` are the losses of the last step.
@@ -386,13 +395,28 @@ class _Checkpoints:
         for name, value in (*terms.items(), *weights.items()):
             if not torch.isfinite(value).all():
                 raise self.diverged(f"{name} is no longer finite", state.step)
+        proven = self._first is not None and torch.isfinite(self._first)
+        if proven and (self._out / CHECKPOINT).exists():
+            with path_aside(self._out / PREVIOUS) as aside:
+                aside.unlink()
+                link_or_copy(self._out / CHECKPOINT, aside)
         _save(self._task, self._optimizer, state, self._out)
         if self._record:
             self._record()
-        self._last = state.step
+        self._last, self._first = state.step, None
+        if state.finished:
+            (self._out / PREVIOUS).unlink(missing_ok=True)
 
     def diverged(self, what: str, step: int) -> UsageError:
-        """Return the error of a run whose loss or weights are not finite."""
+        """Return the error of a run whose loss or weights are not finite.
+
+        If that began with the first step after the checkpoint, its finite weights are of no use: the one before it is
+        put back.
+        """
+        if self._first is not None and not torch.isfinite(self._first):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self._out / PREVIOUS, self._out / CHECKPOINT)
+                self._last = json.loads(read_metadata(self._out / CHECKPOINT)["progress"])["step"]
         if not self._last:
             return UsageError(f"{what} at step {step}, before the first checkpoint. Start again with a lower lr=.")
         return UsageError(

@@ -52,14 +52,14 @@ def _finish(folder: Path, stale: Collection[str]) -> None:
     for name in sorted(names):
         with path_aside(folder / name) as aside:
             aside.unlink()
-            _link(new / name, aside)
+            link_or_copy(new / name, aside)
     for name in set(stale) - names:
         (folder / name).unlink(missing_ok=True)
     with hidden_folder(folder / "model") as old:
         os.rename(new, old)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the file system cannot."""
     try:
         os.link(source, target)

@@ -507,6 +507,16 @@ def test_a_run_that_diverges_before_its_first_checkpoint_can_start_again(tmp_pat
     assert fit(toy(), images(), options(3), tmp_path, progress=False).finished
 
 
+def test_a_checkpoint_from_which_no_step_succeeds_gives_way_to_the_one_before(tmp_path):
+    chosen = options(6, checkpoint_minutes=0.0)
+    with pytest.raises(UsageError, match=r"at step 4; the checkpoint of step 2 is kept"):
+        fit(Diverging(4, math.nan), images(), chosen, tmp_path, progress=False)
+    state = fit(toy(), images(), chosen, tmp_path, resume=True, progress=False)
+    assert state.finished and not (tmp_path / loop.PREVIOUS).exists()
+    rows = list(csv.DictReader(open(tmp_path / "log.csv")))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+
+
 def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch):
     """Checkpoints and rows that cannot be written give warnings, and later ones are tried again."""
     whole = toy()
