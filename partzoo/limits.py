@@ -110,8 +110,8 @@ def schemes() -> frozenset[str]:
 def hosts() -> frozenset[str]:
     """Return the hosts that may be connected to: PARTZOO_URL_HOSTS, ``{"any"}`` by default.
 
-    ``"public"`` allows all addresses but private, loopback, link-local and reserved ones. Names of hosts allow these
-    hosts, wherever they are.
+    ``"public"`` allows all addresses except private, loopback, link-local and reserved ones. A host that is listed by
+    name is allowed at any address, even a private one.
     """
     return _words("PARTZOO_URL_HOSTS") or frozenset({"any"})
 

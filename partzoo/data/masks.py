@@ -102,7 +102,7 @@ class MaskedSet(Sequence[MaskedImage]):
                 yield example
 
     def _mask(self, name: str, image: bytes, size: tuple[int, int]) -> np.ndarray:
-        """Read the mask of an upright image of ``size``; the mask's size is compared before it is decoded."""
+        """Read the mask of an image of upright ``size``, after a check of the mask's size."""
         file = f"{self.path}: masks/{name}.png"
         if f"masks/{name}.png" not in self._files:
             raise ImageError(f"{self.path} has no masks/{name}.png, the mask of {self._images[name]}.")

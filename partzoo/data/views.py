@@ -134,7 +134,7 @@ def enlarged_patches(pixels: Tensor, corners: Tensor, enlarged: int) -> Tensor:
         enlarged: side of the enlarged image in pixels.
 
     Returns:
-        ``(B, 3, S, S)`` float, whole levels of 0..255.
+        ``(B, 3, S, S)`` float, rounded to integers from 0 to 255.
     """
     side = pixels.shape[3]
     step = pixels.new_full((len(pixels),), side / enlarged)

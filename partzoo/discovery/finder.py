@@ -154,7 +154,7 @@ class Finder(ABC, Generic[Look]):
         return follow_edges(maps, pixels) if self.settings.refine else maps
 
     def _labels(self, coarse: Tensor, look: Look, size: tuple[int, int]) -> np.ndarray:
-        """Return labels ``(H, W)`` at the image's original size; inside a given mask every pixel has a part."""
+        """Return labels ``(H, W)`` at the original size; if a mask is given, every pixel inside it has a part."""
         labels = np.zeros(size, np.uint8 if len(coarse) <= 256 else np.uint16)
         row = 0
         for strip in strips(self._refined(coarse, look.pixels), size):

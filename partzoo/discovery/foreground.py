@@ -58,7 +58,7 @@ class Method:
 
     @property
     def independent(self) -> bool:
-        """Return whether the scores do not depend on the encoder."""
+        """Return whether the scores are independent of the encoder."""
         return not (self.features or self.objectness)
 
 

@@ -51,7 +51,7 @@ def floor_encoder(name: str, device: Device = None) -> nn.Module:
 
 
 def floor_finder(name: str, background: str | None = None, size: int | None = None, device: Device = None) -> Finder:
-    """Return the finder of a floor: everything is foreground, unless a method or a foreground model is named."""
+    """Return a finder that implements a floor; everything is foreground unless ``background`` names what finds it."""
     finder = make_finder(random_weights(), background, size, device=device).with_settings(model=name)
     if name != COLOUR:
         return finder

@@ -39,7 +39,7 @@ def to_8_bits(values: np.ndarray, bits: int | None = None) -> np.ndarray:
 
 
 def known_bits(image: Image.Image) -> int | None:
-    """Return the depth of grey values if the file states it, otherwise None; must be called before decoding."""
+    """Return the bit depth of the grey values if the file states it, otherwise None; must be called before decoding."""
     if isinstance(image, TiffImageFile) and image.tag_v2.get(BITS_PER_SAMPLE) == (12,):
         return 12
     if image.format == "PPM" and _codec(image) in ("ppm", "ppm_plain"):

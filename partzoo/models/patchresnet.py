@@ -1,8 +1,8 @@
 """A small residual network on patches of 4 x 4 pixels, trained with labels.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016 (basic blocks), with the patch stem of
-Liu et al., "A ConvNet for the 2020s", CVPR 2022. It is the zoo's cheap supervised encoder, with features at strides 4
-and 8 and 200 classes.
+Liu et al., "A ConvNet for the 2020s", CVPR 2022. It is the zoo's cheap supervised encoder. It has features at strides
+4 and 8, and 200 classes.
 """
 
 from __future__ import annotations

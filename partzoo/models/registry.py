@@ -58,7 +58,7 @@ class Architecture:
 
     @property
     def summary(self) -> str:
-        """The first line of the maker's docstring."""
+        """The first line of the docstring of ``build``."""
         return (self.build.__doc__ or "").strip().partition("\n")[0]
 
     def configure(self, overrides: dict[str, Any]) -> Any:

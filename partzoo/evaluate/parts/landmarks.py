@@ -205,7 +205,7 @@ class LandmarkRegression:
 
 
 class _Line:
-    """A least-squares fit for landmarks that are visible in the same images."""
+    """A least-squares fit from part centroids to landmarks that share one set of visible images."""
 
     def __init__(self, centroids: np.ndarray, present: np.ndarray, landmarks: np.ndarray, standardize: bool) -> None:
         counted = ~np.isnan(centroids) if standardize else np.repeat(present[..., None], 2, axis=2)

@@ -101,10 +101,10 @@ def _signal(fields: list[str]) -> tuple[str, float, float, str, int | None]:
 
 
 def read_annotations(file: str | Path) -> list[tuple[int, str]]:
-    """Read the time in samples and the text of every annotation, in the order of the file, which is that of time.
+    """Read the time (in samples) and the text of every annotation, in file order, which is chronological.
 
     Raises:
-        UsageError: the file is truncated, or a time is before the beginning or before that of the annotation before it.
+        UsageError: the file is truncated, or a time is negative or earlier than the previous annotation's.
 
     Source: WFDB Applications Guide, annot(5), MIT format.
     """

@@ -1,7 +1,7 @@
 """The training methods, one module each, which define what is sampled from a batch and which loss is minimized.
 
 A module here with a :class:`partzoo.train.tasks.base.Task` that has a ``METHOD`` adds a method to ``partzoo train``.
-Apart from a recipe for it, and a case of it in the tests, nothing else needs to change.
+It also needs a recipe and a test case; nothing else has to change.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class ObjectnessTask(Task):
         record: Callable[[], None] | None = None,
         device: Device = None,
     ) -> Progress:
-        """Train the head; the budget counts the steps of one round, and cells instead of images.
+        """Train the head. The budget is the number of steps in each round, and the batch size counts cells, not images.
 
         Raises:
             UsageError: the budget is not in steps, or the device is not the CPU.
