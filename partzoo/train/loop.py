@@ -194,6 +194,7 @@ def _fit(
     state, count = Progress(), len(images)
     if resume and (out / CHECKPOINT).exists():
         state = _restore(task, optimizer, out / CHECKPOINT)
+        state.finished = False  # the budget may be larger than that of the run so far
     prepared, optimizer = accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
     checkpoints = _Checkpoints(task, optimizer, out, state, record)

@@ -509,8 +509,9 @@ def test_a_run_that_diverges_before_its_first_checkpoint_can_start_again(tmp_pat
 
 def test_a_checkpoint_from_which_no_step_succeeds_gives_way_to_the_one_before(tmp_path):
     chosen = options(6, checkpoint_minutes=0.0)
+    fit(toy(), images(), options(1), tmp_path, progress=False)
     with pytest.raises(UsageError, match=r"at step 4; the checkpoint of step 2 is kept"):
-        fit(Diverging(4, math.nan), images(), chosen, tmp_path, progress=False)
+        fit(Diverging(3, math.nan), images(), chosen, tmp_path, resume=True, progress=False)
     state = fit(toy(), images(), chosen, tmp_path, resume=True, progress=False)
     assert state.finished and not (tmp_path / loop.PREVIOUS).exists()
     rows = list(csv.DictReader(open(tmp_path / "log.csv")))
