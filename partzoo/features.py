@@ -92,10 +92,21 @@ def extract_features(
     for image in opened:
         x = model_input(image, encoder, size)
         with torch.inference_mode():
-            maps = encoder.encode(x).maps() if layer is None else encoder.forward_intermediates(x, [layer])[0]
+            maps = encoder.encode(x).maps() if layer is None else _layer_maps(encoder, x, layer)
         dense = maps[0].float().permute(1, 2, 0).cpu().numpy().copy()
         found.append(Features(dense, dense.mean((0, 1)), image.size, (x.shape[2], x.shape[3])))
     return found[0] if single else found
+
+
+def _layer_maps(encoder: Model, x: Tensor, layer: int) -> Tensor:
+    """Return the maps of an intermediate layer; an error names the valid range."""
+    try:
+        return encoder.forward_intermediates(x, [layer])[0]
+    except UsageError as error:
+        count = len(encoder.forward_intermediates(x))
+        if -count <= layer < count:
+            raise
+        raise UsageError(f"layer={layer} must be {-count}..{count - 1}, among the model's layers.") from error
 
 
 def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Tensor:

@@ -143,6 +143,8 @@ def stand_in(begin: bytes) -> str | None:
         return "is a pointer of Git LFS, not the file itself: run 'git lfs pull' in the clone"
     if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "is a web page, not the file itself: download it again, signed in where that is needed"
+    if begin.startswith(b"\x1f\x8b"):
+        return "is compressed with gzip, not the file itself: decompress it with gunzip"
     if not begin:
         return "is empty: download it again"
     return None

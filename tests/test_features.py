@@ -51,5 +51,5 @@ def test_any_size_and_aspect(encoder, size):
 
 
 def test_unknown_layer_is_an_error(encoder):
-    with pytest.raises(UsageError, match="layers"):
+    with pytest.raises(UsageError, match=r"layer=99 must be -\d+\.\.\d+, among the model's layers"):
         partzoo.extract_features(pixels(32, 32), model=encoder, layer=99)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -181,11 +182,11 @@ def discover(
         print_json({"k": number, "images": found, "failed": failures.listed()})
     elif found:
         _report(found, single, number, before)
-        click.echo(
-            f"Written: {out}"
-            if out
-            else f"Nothing was written: add -o {'parts.png' if single else 'FOLDER'} to see the parts."
-        )
+        hint = f"add -o {'parts.png' if single else 'FOLDER'} to see the parts."
+        written = ", ".join(filter(None, (out, save_vocabulary)))
+        click.echo(f"Written: {written}" if written else f"Nothing was written: {hint}")
+        if save_vocabulary and not out:
+            click.echo(f"No parts were written: {hint}")
     failures.check()
 
 
@@ -322,9 +323,11 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
     """Return the mask or box that an option names, or one mask per image from a folder, matched by file name."""
     if mask is None:
         return None
-    box = mask.split(",")
-    if len(box) == 4 and all(edge.strip().lstrip("-").isdigit() for edge in box):
-        return tuple(map(int, box))
+    box = _numbers(mask)
+    if len(box) > 1:
+        if len(box) != 4 or not all(map(math.isfinite, box)):
+            raise UsageError(f"--mask {mask} is not a box of four finite numbers: LEFT,TOP,RIGHT,BOTTOM.")
+        return box
     folder = Path(mask).expanduser()
     if single or not folder.is_dir():
         return mask
@@ -333,6 +336,14 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
     if not any(masks):
         raise UsageError(f"--mask {mask} holds no file with the name of one of the images.")
     return masks
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers that commas separate, or none if the text is anything else, such as a path."""
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        return ()
 
 
 def _mask_files(given: Any) -> list[Any]:

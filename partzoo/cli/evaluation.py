@@ -124,8 +124,8 @@ def evaluate(
     if skipped:
         of_what = "models, images and annotations" if everything else "images and annotations"
         raise PartzooError(
-            f"{len(skipped)} of the {of_what} could not be used and were skipped. Their names are above, "
-            " and under 'failed' in the result."
+            f"{len(skipped)} of the {of_what} could not be used and were skipped. Their names are above "
+            "and under 'failed' in the result."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from partzoo.images.opening import OpenedImages
     from partzoo.parts.parts import Parts
 
+NAME_BYTES = 235  # largest number of bytes of an output's name, without a number that distinguishes it and its ending
 FORMS = (".png", ".index.png", ".npz", ".json")
 
 
@@ -107,7 +109,12 @@ def file_names(sources: Sequence[str]) -> list[str]:
             _longer(path, folders) if counts[name.casefold()] > 1 else name
             for name, path in zip(names, paths, strict=True)
         ]
-    return _numbered(names)
+    return _numbered([_shortened(name) for name in names])
+
+
+def _shortened(name: str) -> str:
+    """Return a name of at most ``NAME_BYTES`` bytes, since file systems limit names to 255 with the ending."""
+    return os.fsencode(name)[:NAME_BYTES].decode(errors="ignore")
 
 
 def _longer(path: Path, folders: int) -> str:

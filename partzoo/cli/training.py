@@ -123,7 +123,10 @@ def train(
         from partzoo.train.release import HELD_OUT as MOST
         from partzoo.train.release import release as make
 
-        record = make(release, out=out or str(Path("runs", release)), held_out=held_out or MOST, **common, **budget)
+        place = Path(out or Path("runs", release))
+        if resume:
+            _check_resumed(place)
+        record = make(release, out=str(place), held_out=held_out or MOST, **common, **budget)
         files = ", ".join(file.path for file in record.files)
         click.echo(f"Released {record.name}: {files}; its record is in weights_manifest.json.")
         return
@@ -147,6 +150,8 @@ def train(
         "k": k,
         "limit": limit,
     }
+    if resume:
+        _check_resumed(folder)
     _, state = run(method, out=folder, **named, **common, **chosen, **loop)
     if not processes().is_main_process:
         return
@@ -162,3 +167,12 @@ def train(
             click.echo(f"Top-1 on {images}{skipped}: {figures['top1']:.2f} %.")
     else:
         click.echo(f"Stopped after {done}. Continue with the same command and --resume.")
+
+
+def _check_resumed(folder: Path) -> None:
+    """Print a line on stderr if a folder holds no run to resume."""
+    from partzoo.train.loop import CHECKPOINT
+    from partzoo.train.processes import processes
+
+    if not (folder.expanduser() / CHECKPOINT).exists() and processes().is_main_process:
+        click.echo(f"{folder} has no run to continue: the training starts from the beginning.", err=True)

@@ -84,7 +84,10 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
 
     Raises:
         WeightsError: the checkpoint is unknown; the message describes it.
+        UnknownModelError: the architecture is unknown.
     """
+    if architecture is not None:
+        find(architecture)
     named = isinstance(source, (str, Path))
     state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
     state = spatial.with_parts(state, architecture)

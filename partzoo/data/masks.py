@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import overload
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from partzoo.data.annotations import turn_to_image
 from partzoo.errors import ImageError, UsageError
@@ -84,8 +84,8 @@ class MaskedSet(Sequence[MaskedImage]):
         return MaskedImage(name, pixels, self._mask(name, image, pixels.shape[:2]))
 
     def name(self, index: int) -> str:
-        """Return the name of an image for messages, with the name of its set."""
-        return f"{self.path}: {self.names[index]}"
+        """Return the name of an image for messages, with the name of its set and of its file in the set."""
+        return f"{self.path}: {self._images[self.names[index]]}"
 
     def usable(self, pass_over: PassOver = warn_of) -> Iterator[MaskedImage]:
         """Yield the images one by one, without those that are damaged or whose mask is missing or damaged.
@@ -108,10 +108,13 @@ class MaskedSet(Sequence[MaskedImage]):
             raise ImageError(f"{self.path} has no masks/{name}.png, the mask of {self._images[name]}.")
         try:
             with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
-                turn = turn_to_image(image, size, (opened.height, opened.width), f"{self.path}: {name}", f"{file} is")
+                turn = turn_to_image(
+                    image, size, (opened.height, opened.width), f"{self.path}: {self._images[name]}", f"{file} is"
+                )
                 mask = np.asarray(opened)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{file} is damaged ({error}): recreate it.") from error
+            reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error
+            raise ImageError(f"{file} is damaged ({reason}): recreate it.") from error
         if mask.ndim != 2 or mask.min() < 0 or mask.max() > LARGEST:
             raise ImageError(f"{file} is not one label from 0 to {LARGEST} for each pixel: recreate it.")
         return turn(mask.astype(np.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from PIL import Image
 
+from partzoo.data.annotations import warn_passed_over
 from partzoo.errors import UsageError, require
 from partzoo.files import parse_json, stand_in_of
 
@@ -128,17 +129,44 @@ def read_rows(file: Path, form: str, parse: Callable[[list[str]], Row], separato
         UsageError: a line is damaged (the message gives file and line number), or the file is empty.
     """
     rows = []
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(parse(line.strip().split(separator)))
-            except (ValueError, IndexError) as error:
-                raise UsageError(
-                    f"{file}, line {number}: {line.strip()[:80]!r} is not '{form}'. Download the file again."
-                ) from error
+    for number, line in _lines(file):
+        try:
+            rows.append(parse(line.split(separator)))
+        except (ValueError, IndexError) as error:
+            raise UsageError(
+                f"{file}, line {number}: {line[:80]!r} is not '{form}'. Download the file again."
+            ) from error
     if not rows:
         raise UsageError(f"{file} is empty: each line must be '{form}'.")
     return rows
+
+
+def read_usable_rows(file: Path, form: str, parse: Callable[[list[str]], Row]) -> tuple[list[Row], int]:
+    """Read a list file as :func:`read_rows` does, but skip damaged lines, which one warning names.
+
+    Returns:
+        The rows, and the number of skipped lines.
+
+    Raises:
+        UsageError: no line is usable.
+    """
+    rows, passed = [], []
+    for number, line in _lines(file):
+        try:
+            rows.append(parse(line.split()))
+        except (ValueError, IndexError):
+            passed.append((f"line {number}", f"{line[:80]!r} is not '{form}'"))
+    if not rows:
+        raise UsageError(f"{file} has no usable line: each line must be '{form}'. Download the file again.")
+    warn_passed_over(file, passed)
+    return rows, len(passed)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and text of each line of a list file that is not blank."""
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if line.strip():
+            yield number, line.strip()
 
 
 def floats(fields: Sequence[str], count: int) -> np.ndarray:

@@ -51,18 +51,18 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
 
     Args:
         source: ``(H, W)`` array or tensor, PIL image, or path of an image; or a box ``(left, top, right, bottom)`` in
-            pixels. Booleans are one object, as are floats from 0.5 on. Integers are object numbers, except that 8-bit
-            values that reach 255 are a grey mask, with one object from 128 on. If an image has transparency, its
-            opacity is the mask.
+            pixels, as a sequence, array or tensor of four numbers. Booleans are one object, as are floats from 0.5 on.
+            Integers are object numbers, except that 8-bit values that reach 255 are a grey mask, with one object from
+            128 on. If an image has transparency, its opacity is the mask.
         size: ``(H, W)`` of the image.
 
     Raises:
         ImageError: the file is missing or is not an image.
         UsageError: the mask differs in size from the image, or is not a mask.
     """
-    if isinstance(source, Sequence) and not isinstance(source, (str, bytes)) and np.shape(source) == (4,):
-        return _box(source, size)
     values = _values(source)
+    if values.ndim == 1:
+        return _box(values.tolist(), size)
     if values.shape != tuple(size):
         raise UsageError(
             f"The mask is {values.shape} and the image {tuple(size)} in height and width: they must agree."

@@ -103,6 +103,9 @@ def _read_index_png(path: Path) -> dict[str, Any]:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):  # NumPy would take it for a pickle, and advise to allow pickles
+            raise ValueError("it is not an .npz archive")
     with np.load(path, allow_pickle=False) as file:
         written = file["format"] if "format" in file.files else None
         check_version(written, FORMAT, repr(str(path)), PartzooError)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.errors import UsageError, counted, require
+from partzoo.files import stand_in_of
 from partzoo.signals.units import microvolts
 
 _HEAD = 256  # number of bytes of the header's first part, and of its part for each signal
@@ -151,7 +152,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
     except OSError as error:
         raise UsageError(f"{file} cannot be read as EDF: {error.strerror or error}.") from error
     except ValueError as error:
-        raise UsageError(f"{file} cannot be read as EDF: {error}.") from error
+        raise UsageError(f"{file} {stand_in_of(file) or f'cannot be read as EDF: {error}'}.") from error
 
 
 def _text(field: bytes) -> str:

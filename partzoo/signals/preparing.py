@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
+from numbers import Real
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def to_windows(signal: np.ndarray, rate: float, *, channels: Sequence[str] = ())
         ``(n, C, 3000)`` float32, consecutive windows; an incomplete last window is dropped.
 
     Raises:
-        UsageError: so many samples are missing that no window is left.
+        UsageError: the signal is shorter than one window, or so many samples are missing that no window is left.
     """
     kept = filtered(signal, rate)
     windows = whole_windows(kept, channels)
@@ -63,7 +64,7 @@ def whole_windows(signal: np.ndarray, channels: Sequence[str] = ()) -> np.ndarra
         channels: names of the channels, for the message.
 
     Raises:
-        UsageError: so many samples are missing that no window is left.
+        UsageError: the signal is shorter than one window, or so many samples are missing that no window is left.
     """
     windows = end_to_end(signal, SECONDS * RATE)
     check_left(windows, signal, channels)
@@ -71,12 +72,16 @@ def whole_windows(signal: np.ndarray, channels: Sequence[str] = ()) -> np.ndarra
 
 
 def check_left(windows: np.ndarray, signal: np.ndarray, channels: Sequence[str] = ()) -> None:
-    """Refuse a filtered signal ``(C, T)`` at 100 Hz in which missing samples leave no window.
+    """Refuse a filtered signal ``(C, T)`` at 100 Hz that is shorter than a window, or has none without missing samples.
 
     Raises:
-        UsageError: no window is left; the message names the channel and the time.
+        UsageError: no window is left; the message states the length, or names the channel and the time.
     """
-    if not len(windows) and signal.shape[1] >= SECONDS * RATE and not np.isfinite(signal).all():
+    if signal.shape[1] < SECONDS * RATE:
+        raise UsageError(
+            f"The recording lasts {signal.shape[1] / RATE:g} s, less than one window of {SECONDS} s. Leave it out."
+        )
+    if not len(windows) and not np.isfinite(signal).all():
         raise UsageError(
             f"{_missing(signal, channels)}, and no window of {SECONDS} s without missing samples is left. Leave out "
             "the channel or the recording."
@@ -99,9 +104,13 @@ def filtered(signal: np.ndarray, rate: float, *, band: tuple[float, float] = BAN
 
     Raises:
         ShapeError: the signal does not have this shape, or it is shorter than a second.
-        UsageError: the rate is too low for the band.
+        UsageError: the rate is not a number or is too low for the band, or the signal is complex.
         MissingExtraError: scipy is not installed.
     """
+    if not isinstance(rate, Real):
+        raise UsageError(f"rate={rate!r} is not a number of samples per second.")
+    if np.iscomplexobj(signal):
+        raise UsageError("The signal is complex: pass its real or imaginary part, or its magnitude.")
     if not 2 * band[1] < rate < math.inf:
         raise UsageError(
             f"rate={rate:g} must exceed {2 * band[1]:g} samples per second, for frequencies up to {band[1]:g} Hz."

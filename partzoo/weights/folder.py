@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_version, read_json
+from partzoo.files import check_version, read_json, stand_in_of
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.replacing import readable
 from partzoo.weights.tensors import FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
@@ -155,8 +155,9 @@ def read_config(file: Path) -> tuple[str, dict[str, Any]]:
         if not isinstance(architecture, str) or not isinstance(config, dict):
             raise TypeError("'architecture' is a name and 'config' an object")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{file} names no architecture and config of partzoo ({type(error).__name__}: {error}): pass "
-            "what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME."
-        ) from error
+        reason = stand_in_of(file) or (
+            f"names no architecture and config of partzoo ({type(error).__name__}: {error}): pass what "
+            "partzoo.hub.save_pretrained wrote; timm's models are timm/NAME"
+        )
+        raise WeightsError(f"{file} {reason}.") from error
     return architecture, config

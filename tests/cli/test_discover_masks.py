@@ -23,12 +23,19 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("mask", ["masks/b.png", "0,0,20,40"])
+@pytest.mark.parametrize("mask", ["masks/b.png", "0,0,20,40", "0.0, 0.2,20.0,40.0"])
 def test_a_mask_or_a_box_is_the_foreground(folder, monkeypatch, mask):
     monkeypatch.chdir(folder)
     partzoo("discover", "in/a.png", *OPTIONS, "--mask", mask, "-o", "a.npz")
     labels = Parts.load("a.npz").labels
     assert (labels[:, :20] > 0).all() and not labels[:, 20:].any()
+
+
+@pytest.mark.parametrize("mask", ["1,2,3", "1,2,nan,4"])
+def test_numbers_that_are_no_box_are_refused_as_a_box(folder, monkeypatch, mask):
+    monkeypatch.chdir(folder)
+    refused = partzoo("discover", "in/a.png", *OPTIONS, "--mask", mask)
+    assert refused.code == 2 and f"--mask {mask} is not a box of four finite numbers" in refused.err
 
 
 def test_a_folder_of_masks_serves_the_images_of_the_same_names(folder, monkeypatch):

@@ -235,7 +235,8 @@ def test_resume_refuses_other_settings_and_keeps_the_results(place):
 
 def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(place):
     words = ("--vocabulary", "v.safetensors", "-o", "out", "--format", ".npz")
-    partzoo("discover", "in", *OPTIONS, "--save-vocabulary", "v.safetensors")
+    saved = partzoo("discover", "in", *OPTIONS, "--save-vocabulary", "v.safetensors")
+    assert "Written: v.safetensors" in saved.out and "Nothing was written" not in saved.out
     partzoo("discover", "in", *words)
     assert partzoo("discover", "in", *words, "--resume").code == 1
     partzoo("discover", "in", *OPTIONS, "--seed", 1, "--save-vocabulary", "v.safetensors")

@@ -26,6 +26,7 @@ TOY = ("-k", 2, "--model", "toy-vit", "--background", "none")
         (["a.jpg", "a.jpg", "a.jpg"], ["a.jpg", "a.jpg-2", "a.jpg-3"]),
         (["a.jpg", "a.png", "a.jpg.png"], ["a.jpg", "a.png", "a.jpg.png"]),
         (["image 1"], ["image 1"]),
+        (["é" * 120 + "1.jpg", "é" * 120 + "2.jpg"], ["é" * 117, "é" * 117 + "-2"]),
     ],
 )
 def test_files_of_one_name_are_named_by_what_distinguishes_them(sources, names):

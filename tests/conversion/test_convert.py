@@ -200,6 +200,11 @@ def test_a_resnet_34_is_spatial_reasoning_s_only_where_it_is_named():
         partzoo.convert(state | {"fc.weight": torch.zeros(1000, 512)}, architecture="spatial-resnet34")
 
 
+def test_an_unknown_architecture_is_named_before_the_checkpoint_is_judged():
+    with pytest.raises(UnknownModelError, match="resnet5"):
+        partzoo.convert(spatial("resnet34")["backbone"], architecture="resnet5")
+
+
 def test_a_backbone_of_another_family_may_be_wrapped_likewise():
     assert recognize({"backbone": on_meta(vit_shapes())}).architecture == "dino-vits8"
 

@@ -67,13 +67,13 @@ def test_one_image_that_cannot_be_used_is_passed_over_and_named(folder, damage):
     images = MaskedSet(folder / "drawn")
     with pytest.warns(SkippedWarning, match=r"Skipped: .*04") as warned:
         assert [each.name for each in images.usable()] == [name for name in images.names if name != "sub/04"]
-    assert [name for each in warned for name, _ in each.message.items] == [f"{folder / 'drawn'}: sub/04"]
+    assert [name for each in warned for name, _ in each.message.items] == [f"{folder / 'drawn'}: images/sub/04.png"]
 
 
 def test_a_mask_of_another_size_is_refused(folder):
     mask = folder / "drawn" / "masks" / "sub" / "00.png"
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(mask)
-    with pytest.raises(UsageError, match=r"sub/00 is 12 x 16, and .*masks/sub/00\.png is 5 x 5"):
+    with pytest.raises(UsageError, match=r"sub/00\.png is 12 x 16, and .*masks/sub/00\.png is 5 x 5"):
         MaskedSet(folder / "drawn")[0]
 
 

@@ -34,6 +34,7 @@ def left_half():
         left_half(), left_half().astype(float), left_half().astype(np.uint8), left_half().astype(np.uint8) * 255,
         np.where(left_half(), 255, 100).astype(np.uint8), torch.from_numpy(left_half()), Image.fromarray(left_half()),
         Image.fromarray(left_half().astype(np.uint8) * 255), (0, 0, 40, 60), [0.2, 0.0, 39.8, 60.0],
+        np.array([0, 0, 40, 60]), torch.tensor([0.2, 0.0, 39.8, 60.0]),
     ],
 )  # fmt: skip
 def test_masks_of_every_kind_are_one_object(given):
@@ -59,6 +60,7 @@ def test_files_and_the_opacity_of_cutouts_are_masks(tmp_path):
         (np.zeros((30, 80), bool), r"\(30, 80\) and the image \(60, 80\)"), ((0, 0, 90, 60), "inside 80 x 60"),
         ((10, 0, 10, 60), "not a box"), ((0, 0, float("nan"), 9), "four finite numbers"),
         ((0, 0, float("inf"), 9), "four finite numbers"), (("a", 0, 9, 9), "four finite numbers"),
+        (np.array([1, 2, 3]), "four finite numbers"),
         (np.full(SIZE, -1), "int64"), (np.zeros(SIZE, complex), "complex"),
     ],
 )  # fmt: skip

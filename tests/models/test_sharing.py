@@ -137,6 +137,21 @@ def test_a_damaged_config_is_one_clear_error(model, tmp_path, content):
         partzoo.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        ("<html></html>", "is a web page"),
+        ("", "is empty"),
+    ],
+)
+def test_what_stands_in_for_a_config_is_recognized(model, tmp_path, content, reason):
+    folder = hub.save_pretrained(model, tmp_path)
+    (folder / "config.json").write_text(content)
+    with pytest.raises(WeightsError, match=rf"config\.json {reason}"):
+        partzoo.load(folder)
+
+
 def test_a_model_of_a_newer_partzoo_says_so(model, tmp_path):
     folder = hub.save_pretrained(model, tmp_path)
     config = json.loads((folder / "config.json").read_text())

@@ -295,6 +295,16 @@ def test_missing_and_damaged_files(parts, tmp_path):
         Parts.load(tmp_path / "other.npz")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"text", "it is not an .npz archive"), (b"\x1f\x8b\x08 text", "is compressed with gzip")]
+)
+def test_text_or_gzip_named_npz_is_not_taken_for_a_pickle(tmp_path, content, reason):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(PartzooError, match=reason) as raised:
+        Parts.load(tmp_path / "a.npz")
+    assert "pickle" not in str(raised.value)
+
+
 def test_npz_with_a_pickle_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, labels=np.array([[0, 1]]), k=1, names=np.array(["x"], dtype=object))

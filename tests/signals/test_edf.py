@@ -272,7 +272,7 @@ def test_recordings_that_break_off_are_warned_of_and_read_as_far_as_they_go(tmp_
 
 @pytest.mark.parametrize(
     ("keep", "match"),
-    [(0, "states '' where a count"), (100, "states ''"), (400, "within its header"), (900, "within its first record")],
+    [(100, "states ''"), (400, "within its header"), (900, "within its first record")],
 )
 def test_files_without_a_whole_record_are_refused(tmp_path, keep, match):
     file = write_edf(tmp_path / "a.edf", ["C3", "C4"], noise())
@@ -289,6 +289,21 @@ def test_what_is_not_edf_is_one_sentence(tmp_path):
     (tmp_path / "d.edf").write_bytes(b"\xffBIOSEMI" + b" " * 300)
     with pytest.raises(UsageError, match="it is BDF"):
         read_edf(tmp_path / "d.edf", ["C3"])
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (b"\x1f\x8b" + bytes(600), "is compressed with gzip"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_stands_in_for_an_edf_file_is_recognized(tmp_path, content, match):
+    (tmp_path / "a.edf").write_bytes(content)
+    with pytest.raises(UsageError, match=rf"a\.edf {match}"):
+        read_edf(tmp_path / "a.edf", ["C3"])
 
 
 def test_annotations_alone_are_no_recording(tmp_path):

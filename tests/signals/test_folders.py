@@ -52,6 +52,13 @@ def test_gaps_and_missing_samples_in_a_folder_end_no_window_but_their_own(tmp_pa
         read_windows(tmp_path, options(tmp_path), progress=False)
 
 
+def test_a_recording_shorter_than_a_window_is_skipped_and_named(tmp_path):
+    write_edf(tmp_path / "long.edf", SLEEP_EDF, noise(60))
+    write_edf(tmp_path / "short.edf", SLEEP_EDF, noise(20))
+    with pytest.warns(SkippedWarning, match=r"Skipped: .*short\.edf: The recording lasts 20 s, less than one window"):
+        assert len(read_windows(tmp_path, options(tmp_path), progress=False)) == 2
+
+
 def damage_edf(folder, kind):
     """A recording of Sleep-EDF's channels, damaged in one way."""
     file = folder / "bad.edf"

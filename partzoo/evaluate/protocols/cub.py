@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from partzoo.data.reading import (
     floats,
     need,
     read_rows,
+    read_usable_rows,
     sample,
     squash,
     squash_plain,
@@ -27,13 +27,13 @@ from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.images.opening import open_image
 
 LANDMARKS = 15
+FARTHEST = 1e5  # largest coordinate in pixels; CUB's images have at most 500 pixels, but may have been enlarged
 SPLITS = ("train", "test")
 LISTS = ("images.txt", "train_test_split.txt", "bounding_boxes.txt", "parts/part_locs.txt")
 GET = (
     "Download CUB_200_2011.tgz from https://www.vision.caltech.edu/datasets/cub_200_2011/, unpack it, and give the "
     f"folder CUB_200_2011 with images/ and {', '.join(LISTS)} (--data DIR)."
 )
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Bird:
 
 def load(data: str | Path, split: str, side: int = 448) -> Examples:
     """Read birds as framed by MPAE, squashed to ``side`` x ``side`` pixels; ``split`` is train (5,994) or test (5,794).
+
+    Unusable lines of boxes and landmarks are skipped with a warning, and so are their birds.
 
     Raises:
         UsageError: the split is unknown, or the data is missing or damaged.
@@ -66,21 +68,24 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     data = need("cub", data, ("images", *LISTS), GET)
     images, splits, boxes, parts = (data / name for name in LISTS)
     files = dict(read_rows(images, "id class/image", lambda row: (int(row[0]), (_class(row[1]), row[1]))))
-    train = _per_bird(splits, "id 0-or-1", files, lambda row: int(row[1]))
-    box = _per_bird(boxes, "id x y width height", files, lambda row: floats(row[1:5], 4))
+    train = dict(read_rows(splits, "id 0-or-1", lambda row: (_known(row[0], files), int(row[1]))))
+    _check_complete(splits, len(train), len(files), "images")
+    rows, skipped = read_usable_rows(boxes, "id x y width height", lambda row: (_known(row[0], files), _box(row)))
+    box = dict(rows)
+    _check_complete(boxes, len(box) + skipped, len(files), "images")
     points = {bird: np.full((LANDMARKS, 3), np.nan) for bird in files}
 
     def note(row: list[str]) -> None:
-        points[_known(row[0], files)][range(1, LANDMARKS + 1).index(int(row[1]))] = floats(row[2:5], 3)
+        points[_known(row[0], files)][range(1, LANDMARKS + 1).index(int(row[1]))] = _landmark(row)
 
-    read_rows(parts, "id part x y visible", note)
-    short = next((bird for bird, found in points.items() if np.isnan(found).any()), None)
-    if short is not None:
-        raise UsageError(f"{parts} lacks landmarks of image {short}. Download the file again.")
+    _, skipped = read_usable_rows(parts, "id part x y visible", note)
+    noted = sum(int(np.isfinite(found).all(1).sum()) for found in points.values())
+    _check_complete(parts, noted + skipped, LANDMARKS * len(files), "landmarks")
+    usable = [bird for bird in files if bird in box and np.isfinite(points[bird]).all()]
     return Examples(
         [
             Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
-            for bird, (category, file) in files.items()
+            for bird, (category, file) in ((bird, files[bird]) for bird in usable)
             if train[bird] == (split == "train")
         ],
         read,
@@ -88,12 +93,27 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     )
 
 
-def _per_bird(file: Path, form: str, files: dict, parse: Callable[[list[str]], Value]) -> dict[int, Value]:
-    """Read a list file with an image's id and a value on each line; every image must occur."""
-    found = dict(read_rows(file, form, lambda row: (_known(row[0], files), parse(row))))
-    if len(found) < len(files):
-        raise UsageError(f"{file} has lines for {len(found)} of the {len(files)} images. Download the file again.")
-    return found
+def _check_complete(file: Path, found: int, needed: int, what: str) -> None:
+    """Refuse a file with too few lines, counting those that are skipped: it is truncated."""
+    if found < needed:
+        raise UsageError(f"{file} has lines for {found} of the {needed} {what}. Download the file again.")
+
+
+def _box(row: list[str]) -> np.ndarray:
+    box = _near(floats(row[1:5], 4))
+    if (box[2:] <= 0).any():
+        raise ValueError("the box has no area")
+    return box
+
+
+def _landmark(row: list[str]) -> np.ndarray:
+    return _near(floats(row[2:5], 3))
+
+
+def _near(numbers: np.ndarray) -> np.ndarray:
+    if (np.abs(numbers) > FARTHEST).any():
+        raise ValueError("it is far outside its image")
+    return numbers
 
 
 def _known(field: str, files: dict) -> int:

@@ -19,6 +19,7 @@ from partzoo.data.annotations import (
     rasterized,
     turn_to_image,
     usable,
+    warn_passed_over,
 )
 from partzoo.data.reading import (
     Example,
@@ -94,7 +95,7 @@ def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
     def row(fields: list[str]) -> AnnotatedImage | None:
         number, is_test, label, folder, name = fields
         known = images[int(number)]
-        if int(is_test) != (split == "test"):
+        if int(is_test) != (split == "test") or not _is_sized(known.size):
             return None
         return AnnotatedImage(data / f"train_{split}" / folder / name, known.size, known.annotations, int(label))
 
@@ -127,30 +128,33 @@ def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
     """Read the images of a COCO file by id; unusable annotations are skipped with a warning."""
     found = read_json(file)
     try:
-        sizes = {each["id"]: (each["height"], each["width"]) for each in found["images"]}
+        sizes = {each["id"]: (each.get("height"), each.get("width")) for each in found["images"]}
         names = {each["id"]: folder / each["file_name"] for each in found["images"]}
-        if odd := [name for name, size in sizes.items() if not all(isinstance(side, int) for side in size)]:
-            raise TypeError(f"height and width of image {odd[0]} are {sizes[odd[0]]}")
+        unsized = [name for name, size in sizes.items() if not _is_sized(size)]
 
         def check(annotation: dict) -> None:
-            _check(annotation, sizes, file)
+            _check(annotation, sizes)
 
         annotations: dict[int, list[dict[str, Any]]] = {}
         for each in usable(file, found["annotations"], FIELDS, check):
             annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
+    warn_passed_over(file, [(f"image {name}", "its height and width are not stated") for name in unsized])
     return {name: AnnotatedImage(names[name], size, annotations.get(name, ())) for name, size in sizes.items()}
 
 
-def _check(annotation: dict, sizes: dict[int, tuple[int, int]], file: Path) -> None:
+def _is_sized(size: tuple[Any, Any]) -> bool:
+    return all(isinstance(side, int) for side in size)
+
+
+def _check(annotation: dict, sizes: dict[int, tuple[int, int]]) -> None:
     if not 0 <= annotation["category_id"] < PARTS:
-        raise UsageError(
-            f"{file}: annotation {annotation['id']} has category_id {annotation['category_id']}; "
-            f"parts are 0..{PARTS - 1}."
-        )
+        raise UnusableError(f"its category_id is {annotation['category_id']}; parts are 0..{PARTS - 1}")
     if annotation["image_id"] not in sizes:
         raise UnusableError(f"its image {annotation['image_id']} is not listed")
+    if not _is_sized(sizes[annotation["image_id"]]):
+        raise UnusableError(f"the size of its image {annotation['image_id']} is not stated")
     check_area(annotation)
     if _counts(annotation):
         size = sizes[annotation["image_id"]]

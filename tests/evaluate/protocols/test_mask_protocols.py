@@ -171,7 +171,6 @@ def test_classes_are_those_that_files_are_named_by(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (coco({1: "a"}, [annotation(1, 40, [LEFT])]), r"category_id 40; parts are 0\.\.39"),
         (json.dumps({"images": []}), r"train_test\.json is not in COCO's format \(KeyError\('annotations'\)\)"),
         (coco({1: "a"}, []), r"train_test\.json has no image with annotated parts"),
         ("[]", r"train_test\.json holds a list"),
@@ -195,6 +194,7 @@ def test_annotations_that_cannot_be_used_are_passed_over_and_named(tmp_path):
         good | {"area": float("inf")},
         good | {"area": "200"},
         good | {"category_id": "3"},
+        good | {"category_id": 999},
         good | {"image_id": [11]},
         good | {"image_id": 99},
         7,
@@ -205,6 +205,18 @@ def test_annotations_that_cannot_be_used_are_passed_over_and_named(tmp_path):
             ood(folder, [each, good])
             (test,) = partimagenet.load_ood(folder, "test")
         assert set(test.mask.flat) == {0, 40} and (test.mask[:32, 32:64] == 0).all()
+
+
+@pytest.mark.parametrize("side", ["height", "width"])
+def test_an_image_without_a_stated_size_is_skipped_and_named(tmp_path, side):
+    ood(tmp_path, [annotation(10, 1, [LEFT]), annotation(11, 0, [LEFT])])
+    file = tmp_path / "train_test.json"
+    listed = json.loads(file.read_text())
+    del listed["images"][0][side]
+    file.write_text(json.dumps(listed))
+    with pytest.warns(UserWarning, match=r"skipped image 10 \(its height and width are not stated\)"):
+        (test,) = partimagenet.load_ood(tmp_path, "test")
+    assert set(test.mask.flat) == {0, 40}
 
 
 def test_votes_of_many_annotations_do_not_wrap_round():

@@ -13,6 +13,7 @@ from partzoo.errors import ImageError, UsageError
 from partzoo.evaluate import protocols
 from partzoo.evaluate.protocols import aflw, celeba, cub
 from partzoo.evaluate.protocols.base import PartProtocol
+from partzoo.skipping import SkippedWarning
 
 PARITY = Path(__file__).parents[2] / "parity"
 PART_PROTOCOLS = {
@@ -154,12 +155,7 @@ def test_partformers_cub_is_enlarged_and_drops_landmarks_on_the_border(birds):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("parts/part_locs.txt", "1 3 3.0", "1 16 3.0", r"part_locs\.txt, line 3: '1 16 3\.0 1\.0 1'"),
-        ("parts/part_locs.txt", "1 3 3.0", "9 3 3.0", r"part_locs\.txt, line 3"),
-        ("parts/part_locs.txt", "3 15 15.0 3.0 1\n", "", r"part_locs\.txt lacks landmarks of image 3"),
-        ("bounding_boxes.txt", "2 1 2 3 4", "2 1 2 nan 4", r"bounding_boxes\.txt, line 2"),
-        ("parts/part_locs.txt", "1 3 3.0", "1 3 inf", r"part_locs\.txt, line 3"),
-        ("bounding_boxes.txt", "3 4", "3", r"bounding_boxes\.txt, line 2: '2 1 2 3' is not 'id x y width height'"),
+        ("parts/part_locs.txt", "3 15 15.0 3.0 1\n", "", r"part_locs\.txt has lines for 44 of the 45 landmarks"),
         ("bounding_boxes.txt", "1 0 0 40 20\n", "", r"bounding_boxes\.txt has lines for 2 of the 3"),
         ("images.txt", "007.Auklet", "Auklet", r"images\.txt, line 3"),
     ],
@@ -168,6 +164,26 @@ def test_cub_lists_that_are_damaged_say_where(birds, file, old, new, message):
     (birds / file).write_text((birds / file).read_text().replace(old, new))
     with pytest.raises(UsageError, match=message):
         cub.load(birds, "test")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("parts/part_locs.txt", "2 3 3.0", "2 16 3.0"),
+        ("parts/part_locs.txt", "2 3 3.0", "9 3 3.0"),
+        ("parts/part_locs.txt", "2 3 3.0", "2 3 inf"),
+        ("parts/part_locs.txt", "2 3 3.0", "2 3 1e300"),
+        ("bounding_boxes.txt", "2 1 2 3 4", "2 1 2 nan 4"),
+        ("bounding_boxes.txt", "2 1 2 3 4", "2 1 2 3"),
+        ("bounding_boxes.txt", "2 1 2 3 4", "2 1 2 -3 4"),
+        ("bounding_boxes.txt", "2 1 2 3 4", "two 1 2 3 4"),
+    ],
+)
+def test_unusable_lines_of_cub_are_named_and_cost_only_their_bird(birds, file, old, new):
+    (birds / file).write_text((birds / file).read_text().replace(old, new))
+    with pytest.warns(SkippedWarning, match=rf"{file.rpartition('/')[2]}: skipped line \d+ \('{new}") as warned:
+        (bird,) = cub.load(birds, "test")
+    assert bird.category == 6 and len(warned) == 1
 
 
 # CelebA

@@ -118,8 +118,10 @@ def test_the_command_chooses_sampling_encoder_and_targets(tmp_path):
     config = {**TINY, "relative_encoder": "pairwise-mlp", "targets": 4}
     settings = [f"config.{key}={value}" for key, value in config.items()] + ["sampling=multi-scale", "pairs=0"]
     options = [word for setting in settings for word in ("--set", setting)]
-    ran = partzoo("train", "part", "--data", tmp_path / "images", "--steps", 2, "-o", tmp_path / "out", *options)
-    assert ran.code == 0, ran.err
+    ran = partzoo(
+        "train", "part", "--data", tmp_path / "images", "--steps", 2, "-o", tmp_path / "out", *options, "--resume"
+    )
+    assert ran.code == 0 and "out has no run to continue: the training starts from the beginning" in ran.err, ran.err
     found = load(tmp_path / "out" / "model.safetensors", device="cpu").config
     assert (found.relative_encoder, found.targets) == ("pairwise-mlp", 4)
     assert 'sampling = "multi-scale"' in (tmp_path / "out" / "recipe.toml").read_text()
