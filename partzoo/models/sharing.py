@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from partzoo.errors import UsageError, WeightsError
 from partzoo.files import path_aside
 from partzoo.models.base import Model
-from partzoo.models.loading import ENCODER, has_frozen_encoder, load
-from partzoo.models.registry import Architecture, aliases, architectures
+from partzoo.models.loading import ENCODER, has_frozen_encoder, load, on_meta
+from partzoo.models.registry import Architecture, aliases, architectures, find
 from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
-from partzoo.weights.card import card, kept_edits
+from partzoo.weights.card import card, encoded, kept_edits
 from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
 from partzoo.weights.hub_file import first_line, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import FORMAT, write_weights
+from partzoo.weights.tensors import FORMAT, bad_values, differences, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,8 @@ def save_pretrained(
         The folder, with ``model.safetensors`` (shards and an index above 5 GB), ``config.json`` and ``README.md``.
 
     Raises:
-        UsageError: the model is not of the zoo, is quantized, or has no frozen encoder to leave out; or the record
+        UsageError: the model is not of the zoo, is quantized, has tensors that its configuration does not state, has
+            weights that are NaN, infinite or on the meta device, or has no frozen encoder to leave out; or the record
             does not exist.
         WeightsError: a file cannot be written.
     """
@@ -78,10 +79,17 @@ def _save(
     check_whole(state)
     if odd := [name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized]:
         raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
+    if misfit := differences(on_meta(find(architecture), model.config), state):
+        raise UsageError(
+            f"{architecture} has other tensors than its configuration states: {misfit}. Undo what was added to it "
+            "(torch.nn.utils.prune.remove after pruning) before you save it."
+        )
     if not backbone:
         if not has_frozen_encoder(model):
             raise UsageError(f"{architecture} has no frozen encoder to leave out: use backbone=True.")
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
+    if fault := bad_values(state):
+        raise UsageError(f"{architecture} cannot be saved: {fault}.")
     config = {
         "format": FORMAT,
         "architecture": architecture,
@@ -95,7 +103,7 @@ def _save(
             (CARD, kept_edits(card(architecture, model.config, record, repo), folder / CARD)),
         ):
             with path_aside(folder / name) as aside:
-                aside.write_text(text, encoding="utf-8")
+                aside.write_bytes(encoded(text))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder

@@ -227,26 +227,40 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     Raises:
         WeightsError: tensors are missing, unexpected or of a different shape; the message lists all three kinds.
     """
+    if misfit := differences(model, state):
+        name = getattr(model, "architecture", None) or type(model).__name__
+        raise WeightsError(
+            f"{source} does not fit {name}: {misfit}. "
+            "Load it with the architecture and configuration that it was saved from."
+        )
+    model.load_state_dict(dict(state), assign=True)
+    return model
+
+
+def differences(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """List the tensors that are missing in a state dict, unexpected or of another shape; "" if it fits the model."""
     wanted = model.state_dict()
     shapes = [
         f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
-    differences = {
+    found = {
         "missing": [name for name in wanted if name not in state],
         "unexpected": [name for name in state if name not in wanted],
         "of another shape": shapes,
     }
-    if any(differences.values()):
-        listed = "; ".join(_some(what, names) for what, names in differences.items() if names)
-        name = getattr(model, "architecture", None) or type(model).__name__
-        raise WeightsError(
-            f"{source} does not fit {name}: {listed}. "
-            "Load it with the architecture and configuration that it was saved from."
-        )
-    model.load_state_dict(dict(state), assign=True)
-    return model
+    return "; ".join(_some(what, names) for what, names in found.items() if names)
+
+
+def bad_values(state: Mapping[str, Tensor]) -> str | None:
+    """Describe the first tensor that holds no values, or values that are not finite; None if there is none."""
+    for name, value in state.items():
+        if value.is_meta:
+            return f"{name} is on the meta device, without values"
+        if value.is_floating_point() and not value.isfinite().all():
+            return f"{name} holds NaN or infinite values"
+    return None
 
 
 def _some(what: str, names: Sequence[str]) -> str:
