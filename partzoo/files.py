@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from partzoo.errors import PartzooError
+from partzoo.errors import PartzooError, UsageError
 
 MAX_JSON_BYTES = 2**26
 NAME_BYTES = 200  # number of bytes of a file's name that its temporary name repeats
+
+
+def expand_user(path: str | os.PathLike) -> Path:
+    """Replace a leading ``~`` or ``~user`` with the home folder; a path with an unknown user is returned unchanged.
+
+    Raises:
+        UsageError: the path is empty, which ``Path`` would take for the current folder.
+    """
+    if not os.fspath(path):
+        raise UsageError("A path is empty: name a file or a folder.")
+    return Path(os.path.expanduser(os.fsdecode(path)))
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Refuse pipes, sockets and devices, which would block a reader for ever.
+
+    Raises:
+        OSError: the path is missing, or is neither a file nor a folder.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file", os.fspath(path))
 
 
 @contextlib.contextmanager
@@ -22,7 +46,7 @@ def path_aside(path: str | os.PathLike) -> Iterator[Path]:
 
     Use this for libraries that take a file name; errors pass through unchanged. :func:`write_aside` opens a file.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     # Two processes or threads that write the same file must not share a temporary name. File systems limit names to
     # 255 bytes, so a long name must be shortened before anything is appended.
     short = os.fsencode(path.name)[:NAME_BYTES].decode(errors="ignore")
@@ -96,6 +120,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is not JSON, is nested too deeply, or has more than :data:`MAX_JSON_BYTES`.
     """
+    check_regular(path)
     with path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
@@ -128,5 +153,6 @@ def stand_in_of(path: str | os.PathLike) -> str | None:
 
 def begin_of(path: str | os.PathLike) -> bytes:
     """Read the first bytes of a file, for :func:`stand_in`."""
+    check_regular(path)
     with open(path, "rb") as file:
         return file.read(256)

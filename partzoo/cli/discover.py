@@ -25,6 +25,7 @@ from partzoo.cli.options import (
 from partzoo.cli.part_files import FORMS, Output, output_of
 from partzoo.cli.wording import done_before
 from partzoo.errors import UsageError, counted
+from partzoo.files import expand_user
 from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
@@ -322,7 +323,7 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
     box = mask.split(",")
     if len(box) == 4 and all(edge.strip().lstrip("-").isdigit() for edge in box):
         return tuple(map(int, box))
-    folder = Path(mask).expanduser()
+    folder = expand_user(mask)
     if single or not folder.is_dir():
         return mask
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}

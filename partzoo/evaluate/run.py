@@ -24,7 +24,7 @@ from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProto
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
 from partzoo.features import DEFAULT_MODEL
-from partzoo.files import check_version, parse_json, write_aside
+from partzoo.files import check_version, expand_user, parse_json, write_aside
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
@@ -118,7 +118,7 @@ def evaluate(
         "limit": limit,
         **made.identity,
     }
-    place = None if out is None else Path(out).expanduser()
+    place = None if out is None else expand_user(out)
     if place is not None:
         if known := _known(place, record):
             return known

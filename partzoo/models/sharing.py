@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import path_aside
+from partzoo.files import expand_user, path_aside
 from partzoo.models.base import Model
 from partzoo.models.loading import ENCODER, has_frozen_encoder, load, on_meta
 from partzoo.models.registry import Architecture, aliases, architectures, find
@@ -57,7 +57,7 @@ def save_pretrained(
             does not exist.
         WeightsError: a file cannot be written.
     """
-    return _save(model, Path(folder).expanduser(), record, dtype, backbone=backbone)
+    return _save(model, expand_user(folder), record, dtype, backbone=backbone)
 
 
 def _save(
@@ -122,7 +122,7 @@ def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
     Raises:
         WeightsError: files are missing, damaged or do not fit.
     """
-    if Path(repo_or_folder).expanduser().is_dir():
+    if expand_user(repo_or_folder).is_dir():
         return load(f"local-dir:{repo_or_folder}", **options)
     return load(f"hf-hub:{str(repo_or_folder).removeprefix('hf-hub:')}", **options)
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, write_aside
+from partzoo.files import check_version, expand_user, write_aside
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.device import Device, device_of
@@ -219,7 +219,7 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     Raises:
         UsageError: the folder cannot be created, or already holds a run where a ``fresh`` one is needed.
     """
-    out = Path(out).expanduser()
+    out = expand_user(out)
     if fresh and (out / CHECKPOINT).exists():
         raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:

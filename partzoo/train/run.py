@@ -13,7 +13,7 @@ import torch
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError
-from partzoo.files import write_aside
+from partzoo.files import expand_user, write_aside
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
@@ -115,8 +115,8 @@ def train(
     """
     shared = processes(device)
     kind = find_method(method)
-    recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
-    _check_resumed(kind, model, Path(out).expanduser(), resume)
+    recipe = _recipe(kind, recipe, expand_user(out), resume)
+    _check_resumed(kind, model, expand_user(out), resume)
     given = {
         "task": task or {},
         "config": (config or {}) | _given(parts=k),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_version, parse_json, path_aside, read_json, stand_in_of
+from partzoo.files import check_regular, check_version, expand_user, parse_json, path_aside, read_json, stand_in_of
 from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read_tensors(
     Raises:
         WeightsError: the file is missing, truncated, damaged or not a safetensors file.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     with _open(path, fix) as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
@@ -108,7 +108,7 @@ def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _open(Path(path).expanduser(), fix) as opened:
+    with _open(expand_user(path), fix) as opened:
         return opened.metadata() or {}
 
 
@@ -124,7 +124,7 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         config = parse_json(header["config"])
         if not isinstance(config, dict):
             raise ValueError("its config is not an object")
-        return header["architecture"], config, [Path(path).expanduser()]
+        return header["architecture"], config, [expand_user(path)]
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} names no architecture of partzoo in its header: write the file with "
@@ -157,7 +157,7 @@ def write_weights(
     Raises:
         WeightsError: a file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
     values = dataclasses.asdict(config) if is_config else dict(config)
     header = {"format": "pt", "architecture": architecture, "config": json.dumps(values)}
@@ -272,6 +272,7 @@ def _open(file: Path, fix: str) -> safe_open:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(file)
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         if not file.is_file():

@@ -17,7 +17,13 @@ def model():
     return partzoo.load("toy-vit", device="cpu", dtype="float32")
 
 
-@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda model: torch.compile(nn.DataParallel(model))])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile, nn.DataParallel, lambda model: torch.compile(nn.DataParallel(model)),
+        lambda model: nn.DataParallel(torch.compile(model)),
+    ],
+)  # fmt: skip
 def test_a_wrapped_model_is_saved_as_itself(model, wrap, tmp_path):
     hub.save_pretrained(wrap(model), tmp_path / "m")
     again = partzoo.load(tmp_path / "m", device="cpu", dtype="float32")
