@@ -110,7 +110,8 @@ def _values(source: Any) -> np.ndarray:
         except FileNotFoundError:
             raise ImageError(f"No such mask: {os.fspath(source)!r}. Check the path.") from None
         except (OSError, UnidentifiedImageError) as error:
-            raise ImageError(f"The mask {os.fspath(source)!r} cannot be read ({error}).") from error
+            reason = error.strerror or error
+            raise ImageError(f"The mask {os.fspath(source)!r} cannot be read ({reason}).") from error
     if isinstance(source, Image.Image):
         return _of_image(source)
     values = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)

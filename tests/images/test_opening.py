@@ -268,10 +268,12 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
             assert source.name in str(caught.value)
 
 
-def test_unreadable_file(monkeypatch):
+def test_unreadable_file(tmp_path, monkeypatch):
     def refuse(self, mode):
         raise PermissionError(13, "Permission denied", str(self))
 
+    monkeypatch.chdir(tmp_path)
+    Path("secret.png").touch()
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ImageError, match=r"Cannot read 'secret\.png': Permission denied") as caught:
         open_image("secret.png")
