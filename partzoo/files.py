@@ -1,4 +1,4 @@
-"""Write files atomically: under a temporary name in the same folder, then renamed."""
+"""Write files atomically: in a hidden folder beside the final place, then renamed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import errno
 import json
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from partzoo.errors import PartzooError, UsageError
+from partzoo.locks import hidden_folder
 
 MAX_JSON_BYTES = 2**26
-NAME_BYTES = 200  # number of bytes of a file's name that its temporary name repeats
 
 
 def expand_user(path: str | os.PathLike) -> Path:
@@ -42,24 +41,23 @@ def check_regular(path: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def path_aside(path: str | os.PathLike) -> Iterator[Path]:
-    """Provide a temporary path beside ``path``, which is renamed to ``path`` if the block ends without an error.
+    """Provide a temporary path near ``path``, which is renamed to ``path`` if the block ends without an error.
 
-    Use this for libraries that take a file name; errors pass through unchanged. :func:`write_aside` opens a file.
+    The renamed file survives a power cut. Use this for libraries that take a file name; errors pass through unchanged.
+    :func:`write_aside` opens a file.
     """
     path = expand_user(path)
-    # Two processes or threads that write the same file must not share a temporary name. File systems limit names to
-    # 255 bytes, so a long name must be shortened before anything is appended.
-    short = os.fsencode(path.name)[:NAME_BYTES].decode(errors="ignore")
-    aside = path.with_name(f".{short}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
+    # In a folder: libraries may create other temporary files beside the one whose name they are given.
+    with hidden_folder(path) as folder:
+        aside = folder / path.name
         aside.touch()
         mode = aside.stat().st_mode  # as set by the umask; safetensors would make the file readable by its owner only
         yield aside
         aside.chmod(mode)
+        # In this order, a power cut leaves the old file or the whole new one.
+        sync(aside)
         os.replace(aside, path)
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -74,6 +72,37 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def write_if_changed(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file, as :func:`write_aside` does, unless it already has this content.
+
+    Raises:
+        PartzooError: the file cannot be written.
+    """
+    path = expand_user(path)
+    try:
+        if path.read_bytes() == content:
+            return
+    except OSError:
+        pass
+    with write_aside(path) as file:
+        file.write(content)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has stored a file's content, or a folder's names, so that they survive a power cut."""
+    windows = os.name == "nt"
+    if path.is_dir() and (windows or not os.access(path, os.R_OK)):  # such folders cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # from file systems that have no such operation
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def check_version(written: Any, known: int, name: str, error: type[PartzooError]) -> None:

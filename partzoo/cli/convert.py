@@ -11,6 +11,7 @@ import click
 from partzoo.cli.command import Command
 from partzoo.errors import PartzooError, UsageError, WeightsError, counted
 from partzoo.files import expand_user
+from partzoo.locks import PREFIX
 from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
@@ -109,15 +110,19 @@ def _convert(file: str, folder: Path, with_backbone: bool, architecture: str | N
 def _check_folder(folder: Path) -> None:
     """Refuse to replace the contents of a folder, unless they are a model of the zoo.
 
+    What a killed process has left there does not count.
+
     Raises:
         UsageError: the folder holds other files.
     """
+    from partzoo.weights.replacing import readable
+
     if not folder.exists():
         return check_place(folder.absolute().parent)
     check_place(folder)
-    names = {each.name for each in folder.iterdir()}
+    names = {each.name for each in folder.iterdir() if not each.name.startswith(PREFIX)}
     try:
-        ours = json.loads((folder / "config.json").read_text(encoding="utf-8"))["library_name"] == "partzoo"
+        ours = json.loads((readable(folder) / "config.json").read_text(encoding="utf-8"))["library_name"] == "partzoo"
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if names and not (ours and all(name in ("config.json", "README.md") or ".safetensors" in name for name in names)):

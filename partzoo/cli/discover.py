@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from partzoo.cli.part_files import FORMS, Output, output_of
 from partzoo.cli.wording import done_before
 from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user
+from partzoo.locks import locked
 from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
@@ -152,9 +153,11 @@ def discover(
     check_apart((*output.files, output.path, save_vocabulary), read)
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
-    with made_folder(output.folder):
+    with made_folder(output.folder), ExitStack() as held:
         for path in filter(None, (out, save_vocabulary)):
             check_place(Path(path))
+        if output.path:
+            held.enter_context(locked(output.path))
         journal = _journal(output, options | others, resume)
         folder = None if single else output.folder
         failures = Failures(len(opened), opened.name, what="images", strict=strict or single, folder=folder)

@@ -10,6 +10,7 @@ from partzoo.cli.command import Command, table
 from partzoo.cli.options import Numbers, complete_weights, device_option, strict_option
 from partzoo.errors import counted
 from partzoo.files import expand_user
+from partzoo.locks import locked
 from partzoo.places import made_folder
 
 
@@ -89,7 +90,7 @@ def stages(
     }
     folder = expand_user(out)
     failures: Failures[str] = Failures(None, str, what="nights", strict=strict, folder=folder)
-    with made_folder(folder):
+    with made_folder(folder), locked(folder):
         failures.begin()
         rows = sample_efficiency(
             model, data, out, **chosen, cache=cache, progress=report, bar=True, device=device,

@@ -22,9 +22,10 @@ from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
-from partzoo.evaluate.report import DEFAULT, FORMAT, write_csv
+from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, expand_user, parse_json, write_aside
+from partzoo.locks import locked
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
@@ -87,7 +88,7 @@ def evaluate(
         strict: whether to stop at the first image or annotation that cannot be used.
         device: where the model runs, as for :func:`partzoo.load`.
         out: JSON file of the record. If it already holds the same evaluation, in which nothing was skipped, that record
-            is returned.
+            is returned. No file with other content is replaced.
         progress: function that is called with the name of the work, the amount done, and the total.
 
     Returns:
@@ -97,7 +98,8 @@ def evaluate(
 
     Raises:
         UsageError: the protocol is unknown or does not have an option, the model does not have ``k`` parts, the data
-            is missing, or this machine does not have the device.
+            is missing, this machine does not have the device, or ``out`` holds anything but a record of the same
+            evaluation.
         ImageError: none of the images can be used, or ``strict`` is set and one cannot.
     """
     rules, kind = get(protocol), measurement_of(protocol)
@@ -119,20 +121,28 @@ def evaluate(
         **made.identity,
     }
     place = None if out is None else expand_user(out)
-    if place is not None:
-        if known := _known(place, record):
-            return known
-        make_folder(place.parent)
-        check_place(place)
-    failed = Failed(strict=strict)
-    with kept_memory(), failed.gathered():
-        runs, images = made.measure(progress, failed.pass_over)
-    record |= {"images": images, "failed": failed.listed, "command": _command(record)}
-    record |= {"hardware": hardware(), "runs": runs}
-    if place is not None:
+    if place is None:
+        return _measured(made, record, strict=strict, progress=progress)
+    if known := _known(place, record):
+        return known
+    make_folder(place.parent)
+    check_place(place)
+    with locked(place):
+        record = _measured(made, record, strict=strict, progress=progress)
         with write_aside(place) as file:
             file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
+
+
+def _measured(
+    made: Measurement, identity: dict[str, Any], *, strict: bool, progress: ProgressCallback | None
+) -> dict[str, Any]:
+    """Measure, and return the record with its identity."""
+    failed = Failed(strict=strict)
+    with kept_memory(), failed.gathered():
+        runs, images = made.measure(progress, failed.pass_over)
+    record = identity | {"images": images, "failed": failed.listed}
+    return record | {"command": _command(record), "hardware": hardware(), "runs": runs}
 
 
 def evaluate_all(
@@ -164,6 +174,9 @@ def evaluate_all(
         WeightsError: no model can be measured, or ``strict`` is set and one cannot.
     """
     records, failed = [], {}
+    path = Path(out, f"{protocol}.csv")
+    if expand_user(path).exists():
+        read_csv(path)  # an error before the work, if it is anything but an earlier table
     for model, chosen in rows(protocol):
         label = _setting(**chosen)
         file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
@@ -186,7 +199,6 @@ def evaluate_all(
             failed |= {each["path"]: each["reason"] for each in record.get("failed", ())}
     if not records:
         raise WeightsError(f"No model can be measured by {protocol}. Of the first: {next(iter(failed.values()))}")
-    path = Path(out, f"{protocol}.csv")
     write_csv(records, path)
     return path, list(failed)
 
@@ -272,19 +284,30 @@ def _setting(background: str | None, size: int | None, refine: bool = True, rota
 
 
 def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record in a file if it comes from the same evaluation and nothing was skipped in it."""
+    """Return the record in a file if nothing was skipped in it; None if it may be written.
+
+    Raises:
+        UsageError: the file holds anything but a record of the same evaluation.
+    """
     try:
         record = parse_json(file.read_text(encoding="utf-8"))
         written = record.get("format")
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.") from error
     check_version(written, FORMAT, f"out={file}", UsageError)
     if "runs" not in record:
         raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.")
-    same = all(record.get(key) == value for key, value in identity.items())
-    return record if same and not record.get("failed") else None
+    stored = json.loads(json.dumps(identity))
+    if changes := [
+        f"{key} was {record.get(key)!r}, is {value!r}" for key, value in stored.items() if record.get(key) != value
+    ]:
+        raise UsageError(
+            f"out={file} holds the record of another evaluation ({', '.join(changes)}). Choose another file, or delete "
+            "this one."
+        )
+    return None if record.get("failed") else record
 
 
 def _command(record: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import expand_user, path_aside
+from partzoo.files import expand_user, write_aside
 from partzoo.models.base import Model
 from partzoo.models.loading import ENCODER, has_frozen_encoder, load, on_meta
 from partzoo.models.registry import Architecture, aliases, architectures, find
@@ -20,8 +20,9 @@ from partzoo.weights.card import card, encoded, kept_edits
 from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
 from partzoo.weights.hub_file import first_line, hub_errors
 from partzoo.weights.manifest import WeightRecord
+from partzoo.weights.replacing import replaced_together
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import FORMAT, bad_values, differences, write_weights
+from partzoo.weights.tensors import FORMAT, INDEX, bad_values, differences, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +42,8 @@ def save_pretrained(
 
     Args:
         model: a model of the zoo, not quantized, or one wrapped in ``torch.compile``, ``DataParallel`` and the like.
-        folder: folder to write, created if necessary; files with the same names are replaced. An existing model card
-            keeps its text outside the generated block.
+        folder: folder to write, created if necessary; files with the same names are replaced together, so that a kill
+            leaves the old model or the new one. An existing model card keeps its text outside the generated block.
         record: manifest record of the weights, or its name; the card quotes the data, budget and scores in it.
         dtype: dtype of the stored matrices; None keeps the model's.
         backbone: whether to include the frozen encoder of a part model. Without it the file refers to the encoder by
@@ -56,6 +57,7 @@ def save_pretrained(
             weights that are NaN, infinite or on the meta device, or has no frozen encoder to leave out; or the record
             does not exist.
         WeightsError: a file cannot be written.
+        PartzooError: another process is writing the folder.
     """
     return _save(model, expand_user(folder), record, dtype, backbone=backbone)
 
@@ -96,14 +98,15 @@ def _save(
         "config": dataclasses.asdict(model.config),
         "library_name": "partzoo",
     }
-    write_weights(folder / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
     try:
-        for name, text in (
-            (CONFIG, json.dumps(config, indent=2) + "\n"),
-            (CARD, kept_edits(card(architecture, model.config, record, repo), folder / CARD)),
-        ):
-            with path_aside(folder / name) as aside:
-                aside.write_bytes(encoded(text))
+        with replaced_together(folder, (WEIGHTS, f"model{INDEX}")) as new:
+            write_weights(new / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
+            for name, text in (
+                (CONFIG, json.dumps(config, indent=2) + "\n"),
+                (CARD, kept_edits(card(architecture, model.config, record, repo), folder / CARD)),
+            ):
+                with write_aside(new / name) as file:
+                    file.write(encoded(text))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import json
 import math
+import os
 import signal
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +23,8 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, expand_user, write_aside
+from partzoo.files import check_version, expand_user, path_aside, write_if_changed
+from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
 from partzoo.system.device import Device, device_of
@@ -28,6 +32,7 @@ from partzoo.system.memory import kept_memory
 from partzoo.system.ranks import SharedBatch
 from partzoo.train.muon import Muon
 from partzoo.train.processes import processes, together
+from partzoo.weights.replacing import link_or_copy
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors, write_weights
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from partzoo.train.tasks.base import Task
 
 CHECKPOINT = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"  # the checkpoint before, which is kept until the run is finished
 MODEL = "model.safetensors"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
@@ -126,9 +132,13 @@ def fit(
     *,
     resume: bool = False,
     progress: bool = True,
+    record: Callable[[], None] | None = None,
     device: Device = None,
 ) -> Progress:
     """Train until the budget is spent; SIGINT and SIGTERM stop after the step, with a checkpoint.
+
+    The third such signal ends the process at once; the last checkpoint stays whole. A checkpoint that cannot be
+    written, on a full disk for example, gives a warning and is tried again at the next one.
 
     The folder receives ``model.safetensors`` (for :func:`partzoo.load`), ``checkpoint.safetensors`` (from which
     ``resume`` continues), ``log.csv`` and, if tensorboard is installed, its events.
@@ -140,21 +150,42 @@ def fit(
         out: folder of the run.
         resume: whether to continue from the folder's checkpoint, if there is one.
         progress: whether to show a bar with rate and time left.
+        record: function that writes the run's settings to the folder. It is called before the first step of a new run,
+            and with each checkpoint, so that the settings on disk are those of the checkpoint.
         device: where the model is trained, see :func:`accelerator_on`.
 
     Returns:
         The state of the run at the end.
 
     Raises:
-        UsageError: the folder already holds a run and ``resume`` is off, or the batch cannot be shared evenly.
+        UsageError: the folder already holds a run and ``resume`` is off, the batch cannot be shared evenly, or the loss
+            or a weight is no longer finite; the last checkpoint is kept.
         WeightsError: the checkpoint is damaged or belongs to another model.
-        PartzooError: another process has ended.
+        PartzooError: another process trains in the folder, another process of this training has ended, or the last
+            checkpoint cannot be written.
     """
     shared = processes(device)
     rank, ranks = shared.process_index, shared.num_processes
     if options.batch_size % ranks:
         raise UsageError(f"{ranks} processes cannot share {options.batch_size} images evenly. Set loop.batch_size.")
-    out = run_folder(out, fresh=not resume)
+    out = run_folder(out)
+    with locked(out) if rank == 0 else contextlib.nullcontext():
+        return _fit(task, images, options, run_folder(out, fresh=not resume), resume, progress, record, device)
+
+
+def _fit(
+    task: Task,
+    images: Examples,
+    options: LoopOptions,
+    out: Path,
+    resume: bool,
+    progress: bool,
+    record: Callable[[], None] | None,
+    device: Device,
+) -> Progress:
+    """Train in a folder that no other process writes; see :func:`fit`."""
+    shared = processes(device)
+    rank, ranks = shared.process_index, shared.num_processes
     accelerator = accelerator_on(device)
     bf16 = has_bf16(accelerator.device) if options.precision == "auto" else options.precision == "bf16"
     if options.channels_last:
@@ -163,12 +194,17 @@ def fit(
     state, count = Progress(), len(images)
     if resume and (out / CHECKPOINT).exists():
         state = _restore(task, optimizer, out / CHECKPOINT)
+        state.finished = False  # the budget may be larger than that of the run so far
     prepared, optimizer = accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
+    checkpoints = _Checkpoints(task, optimizer, out, state, record)
+    if main and record and not state.step:
+        record()
     # All processes draw the same order and share each batch; a resumed run skips the images that it has seen.
     batches = images.epochs(options.batch_size, options.seed, state.images)
     task.train()
     saved, began = state.seconds, time.monotonic() - state.seconds
+    terms: dict[str, Tensor] = {}
     with kept_memory(), _stop_signal() as stopped, _Log(out, main, state) as log, tqdm(
         total=1.0, initial=_done(state, options, count), disable=not (progress and main), unit="run",
         bar_format="{l_bar}{bar}| {elapsed} done, {remaining} left{postfix}",
@@ -191,6 +227,7 @@ def fit(
             if options.clip_grad:
                 accelerator.clip_grad_norm_(task.parameters(), options.clip_grad)
             optimizer.step()
+            checkpoints.stepped(terms)
             state.step += 1
             state.images += options.batch_size
             state.seconds, stop = _agreed(accelerator, time.monotonic() - began, bool(stopped))
@@ -199,16 +236,19 @@ def fit(
                 values = _means(accelerator, terms)
                 state.loss = values["loss"]
                 if not math.isfinite(state.loss):
-                    raise UsageError(f"The loss is {state.loss} at step {state.step}. Lower lr={options.lr:g}.")
+                    raise checkpoints.diverged(f"The loss is {state.loss}", state.step)
                 log.row(state, group["lr"], values)
                 bar.set_postfix_str(f"loss {state.loss:.3f}, {state.images / state.seconds:.0f} images/s")
             bar.update(_done(state, options, count) - bar.n)
             if main and state.seconds - saved >= 60 * options.checkpoint_minutes:
                 saved = state.seconds
-                _save(task, optimizer, state, out)
+                try:
+                    checkpoints.save(state, terms)
+                except (OSError, WeightsError) as error:
+                    warnings.warn(f"No checkpoint at step {state.step}: {error} It is tried again later.", stacklevel=2)
     state.finished = _done(state, options, count) >= 1
     if main:
-        _save(task, optimizer, state, out)
+        checkpoints.save(state, terms)
     task.eval()
     return state
 
@@ -319,14 +359,89 @@ def _optimizer(task: Task, options: LoopOptions) -> torch.optim.Optimizer:
     return kind(groups, lr=options.lr, betas=options.betas, fused=True)
 
 
+class _Checkpoints:
+    """Writer of a run's checkpoints and model, which never replaces them by values that are not finite.
+
+    Args:
+        task, optimizer, out: what to save, and the folder.
+        state: state of the run at its start, which the folder's checkpoint has if there is one.
+        record: see :func:`fit`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        out: Path,
+        state: Progress,
+        record: Callable[[], None] | None,
+    ) -> None:
+        self._task, self._optimizer, self._out, self._record = task, optimizer, out, record
+        self._last = state.step
+        self._first: Tensor | None = None  # loss of the first step after the checkpoint, which shows whether it is good
+
+    def stepped(self, terms: Mapping[str, Tensor]) -> None:
+        """Note the losses of a step, without waiting for the device to compute them."""
+        if self._first is None:
+            self._first = terms["loss"].detach()
+
+    def save(self, state: Progress, terms: Mapping[str, Tensor]) -> None:
+        """Write the model and the checkpoint; ``terms`` are the losses of the last step.
+
+        Raises:
+            UsageError: a loss or a weight is not finite; nothing is written.
+            WeightsError: a file cannot be written.
+        """
+        weights = dict(self._task.named_parameters())
+        for name, value in (*terms.items(), *weights.items()):
+            if not torch.isfinite(value).all():
+                raise self.diverged(f"{name} is no longer finite", state.step)
+        proven = self._first is not None and torch.isfinite(self._first)
+        if proven and (self._out / CHECKPOINT).exists():
+            with path_aside(self._out / PREVIOUS) as aside:
+                aside.unlink()
+                link_or_copy(self._out / CHECKPOINT, aside)
+        _save(self._task, self._optimizer, state, self._out)
+        if self._record:
+            self._record()
+        self._last, self._first = state.step, None
+        if state.finished:
+            (self._out / PREVIOUS).unlink(missing_ok=True)
+
+    def diverged(self, what: str, step: int) -> UsageError:
+        """Return the error of a run whose loss or weights are not finite.
+
+        If that began with the first step after the checkpoint, its finite weights are of no use: the one before it is
+        put back.
+        """
+        if self._first is not None and not torch.isfinite(self._first):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self._out / PREVIOUS, self._out / CHECKPOINT)
+                self._last = json.loads(read_metadata(self._out / CHECKPOINT)["progress"])["step"]
+        if not self._last:
+            return UsageError(f"{what} at step {step}, before the first checkpoint. Start again with a lower lr=.")
+        return UsageError(
+            f"{what} at step {step}; the checkpoint of step {self._last} is kept. Add resume=True and a lower lr= to "
+            "continue from it."
+        )
+
+
 def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Path) -> None:
+    """Write the model and the checkpoint.
+
+    Raises:
+        WeightsError: a file cannot be written.
+    """
     model = task.model
     write_weights(out / MODEL, model.state_dict(), model.architecture, asdict(model.config))
     tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
     about = {"partzoo_format": str(FORMAT), "progress": json.dumps(asdict(state))}
-    save_tensors(out / CHECKPOINT, tensors, about)
+    try:
+        save_tensors(out / CHECKPOINT, tensors, about)
+    except OSError as error:
+        raise WeightsError(f"{out / CHECKPOINT} cannot be written ({error}): free some space.") from error
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
@@ -356,11 +471,20 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
 
 @contextmanager
 def _stop_signal() -> Iterator[list[int]]:
-    """Provide a list that receives the number of the signal that asks the process to stop."""
+    """Provide a list that receives the numbers of the signals that ask the process to stop.
+
+    The third of the same kind ends the process at once, even in the middle of a step.
+    """
     received: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)
+
+    def receive(number: int, _: object) -> None:
+        received.append(number)
+        if received.count(number) == 2:
+            signal.signal(number, signal.SIG_DFL)
+
     try:
-        previous = [signal.signal(number, lambda number, _: received.append(number)) for number in signals]
+        previous = [signal.signal(number, receive) for number in signals]
     except ValueError:  # signals can only be handled in the main thread
         yield received
         return
@@ -390,7 +514,8 @@ class _Log:
 
     def __exit__(self, *_: object) -> None:
         if self._writer:
-            self._writer.close()
+            with contextlib.suppress(OSError):  # a full disk, of which the rows have warned
+                self._writer.close()
 
     def _forget(self) -> None:
         """Delete log rows of steps after the checkpoint, which remain if a run was killed."""
@@ -398,18 +523,31 @@ class _Log:
         if file.exists():
             head, *rows = file.read_bytes().splitlines(keepends=True)
             kept = [row for row in rows if row.endswith(b"\n") and int(row.partition(b",")[0]) <= self._step]
-            with write_aside(file) as opened:
-                opened.writelines([head, *kept] if kept else [])
+            write_if_changed(file, b"".join([head, *kept] if kept else []))
 
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
+        """Append a row; if it cannot be written, on a full disk for example, it is left out with a warning."""
         if not self._enabled:
             return
         row = {"step": state.step, "images": state.images, "seconds": round(state.seconds, 1), "lr": lr} | values
-        with open(self._out / "log.csv", "a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if not file.tell():
-                writer.writeheader()
-            writer.writerow(row)
-        if self._writer:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, state.images)
+        try:
+            self._append(row)
+            if self._writer:
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, state.images)
+        except OSError as error:
+            warnings.warn(f"No row in the log for step {state.step}: {error.strerror or error}.", stacklevel=2)
+
+    def _append(self, row: Mapping[str, float]) -> None:
+        file = self._out / "log.csv"
+        size = file.stat().st_size if file.exists() else 0
+        try:
+            with open(file, "a", newline="") as opened:
+                writer = csv.DictWriter(opened, row)
+                if not size:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError:
+            if file.exists():
+                os.truncate(file, size)  # half a row would spoil the next one
+            raise

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tomllib
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ import torch
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError
-from partzoo.files import expand_user, write_aside
+from partzoo.files import expand_user, write_if_changed
+from partzoo.locks import locked
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
 from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
@@ -128,6 +132,9 @@ def train(
     settings = _settings(kind, recipe, starts, budget, given)
     if threads:
         torch.set_num_threads(threads)
+    if shared.is_main_process and expand_user(out).is_dir():
+        with locked(out):  # refuses a second writer before the data is read
+            pass
     # The first process fills the caches that the others use, and reports for all.
     with shared.main_process_first(), _quiet(not shared.is_main_process):
         examples, chosen = _data(settings, data)
@@ -135,9 +142,11 @@ def train(
         # Everything that can refuse the data comes before the run's folder is made: no empty run is left behind.
         made.prepare(data, settings.reading, examples)
         folder = run_folder(out, fresh=not resume)
-        if shared.is_main_process:
-            _record(settings, asdict(made.model.config), data, folder)
-    state = made.fit(examples, settings.options, out, resume=resume, progress=progress, device=device)
+        text = _text(settings, asdict(made.model.config), data)
+        if resume:
+            _name_changes(folder / RECIPE, text)
+    record = partial(write_if_changed, folder / RECIPE, text.encode())
+    state = made.fit(examples, settings.options, out, resume=resume, progress=progress, record=record, device=device)
     if state.finished:
         _finish(made, out)
     return made.model, state
@@ -278,8 +287,8 @@ def _start(settings: Settings, config: Any) -> Task:
     return settings.kind(settings.kind.start(settings.entry, config, settings.parent), **settings.task)
 
 
-def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: Path) -> None:
-    """Write the run's recipe before training, so that a stopped run can be continued from it."""
+def _text(settings: Settings, config: dict[str, Any], data: str | Path) -> str:
+    """Return the text of the run's recipe, from which a stopped run can be continued."""
     options, reading = asdict(settings.options), asdict(settings.reading)
     recorded = types_of(DataRecord)
     head = {"method": settings.kind.METHOD, "architecture": settings.entry.name, "parent": settings.parent}
@@ -290,9 +299,23 @@ def _record(settings: Settings, config: dict[str, Any], data: str | Path, out: P
         # The recipe's statements about its data, for a release's record, may not be true of this run's data.
         "data": {name: value for name, value in reading.items() if name not in recorded} | {"name": str(data)},
     }
-    text = to_toml(head | {name: options[name] for name in BUDGET} | tables)
-    with write_aside(out / RECIPE) as file:
-        file.write(text.encode())
+    return to_toml(head | {name: options[name] for name in BUDGET} | tables)
+
+
+def _name_changes(file: Path, text: str) -> None:
+    """Warn of settings, other than the budget, in which a resumed run differs from its recipe so far."""
+    if not file.is_file():
+        return
+    former, latter = (tomllib.loads(each) for each in (file.read_text(encoding="utf-8"), text))
+    changes = [
+        f"{table}.{name} was {before.get(name)!r}, is {after.get(name)!r}"
+        for table in TABLES
+        for before, after in [(former.get(table, {}), latter.get(table, {}))]
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    if changes:
+        warnings.warn(f"The run goes on with other settings: {', '.join(changes)}.", stacklevel=2)
 
 
 @contextlib.contextmanager

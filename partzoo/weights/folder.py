@@ -8,6 +8,7 @@ from typing import Any
 from partzoo.errors import WeightsError
 from partzoo.files import check_version, expand_user, read_json
 from partzoo.weights.hub_file import HubOptions, hub_file
+from partzoo.weights.replacing import readable
 from partzoo.weights.tensors import FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -25,7 +26,7 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     Raises:
         WeightsError: a file is missing or damaged, or ``config.json`` and the header of the weights disagree.
     """
-    path = expand_user(path)
+    path = readable(expand_user(path))
     index = path / f"model{INDEX}"
     if (path / WEIGHTS).is_file():
         files = [path / WEIGHTS]
@@ -133,7 +134,7 @@ def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any
     """
     path = expand_user(name.removeprefix("local-dir:"))
     if path.is_dir():
-        return read_folder(path) if weights else (*read_config(path / CONFIG), [])
+        return read_folder(path) if weights else (*read_config(readable(path) / CONFIG), [])
     if name.startswith("local-dir:"):
         raise WeightsError(f"{path} is not a folder.")
     if path.suffix == ".safetensors":

@@ -57,14 +57,32 @@ def test_the_record_states_what_was_measured_and_how(faces, tmp_path):
     assert record["hardware"]["cores"] >= 1
 
 
-def test_a_result_that_is_there_is_not_measured_again_unless_something_changed(faces, tmp_path, monkeypatch):
+def test_a_result_that_is_there_is_not_measured_again_unless_something_was_skipped(faces, tmp_path, monkeypatch):
     out = tmp_path / "result.json"
     first = small(faces, out=out)
     measured = []
     monkeypatch.setattr(parts, "part_figures", lambda *_, **__: measured.append(1) or ([], 0))
     assert small(faces, out=out) == first and not measured
-    small(faces, out=out, seeds=3)
-    assert measured == [1]
+    out.write_text(json.dumps(first | {"failed": [{"path": "a.png", "reason": "It is damaged."}]}))
+    small(faces, out=out)
+    assert measured and json.loads(out.read_text())["failed"] == []
+
+
+def test_the_record_of_another_evaluation_is_not_overwritten(faces, tmp_path, monkeypatch):
+    out = tmp_path / "result.json"
+    small(faces, out=out)
+    before = out.read_bytes()
+    monkeypatch.setattr(run, "_measured", lambda *_, **__: pytest.fail("measured before the error"))
+    with pytest.raises(UsageError, match=r"of another evaluation \(seeds was 2, is 3\)\. Choose another file"):
+        small(faces, out=out, seeds=3)
+    assert out.read_bytes() == before
+
+
+def test_a_table_that_is_something_else_is_not_overwritten(faces, tmp_path):
+    (tmp_path / "faces68.csv").write_text("my,notes\n1,2\n")
+    with pytest.raises(UsageError, match=r"faces68\.csv"):
+        run.evaluate_all("faces68", faces, tmp_path, k=[2], seeds=1)
+    assert (tmp_path / "faces68.csv").read_text() == "my,notes\n1,2\n" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_another_file_is_not_overwritten(faces, tmp_path):

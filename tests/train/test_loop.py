@@ -1,8 +1,12 @@
 import copy
 import csv
+import errno
 import json
+import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -13,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from partzoo.data.image_sets import ImageSet
-from partzoo.errors import UsageError, WeightsError
+from partzoo.errors import PartzooError, UsageError, WeightsError
+from partzoo.locks import locked
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
 from partzoo.train import loop
@@ -456,3 +461,137 @@ def test_a_run_s_folder_is_made_and_refused_only_where_a_fresh_one_is_needed(tmp
         run_folder(folder, fresh=True)
     with pytest.raises(UsageError, match="cannot be created"):
         run_folder(folder / CHECKPOINT)
+
+
+# What a run never loses
+
+
+class Diverging(PartTask):
+    """A task whose loss, or a weight, becomes infinite or NaN at a step, as with too high a rate."""
+
+    def __init__(self, step, value, *, weight=False):
+        super().__init__(toy().model)
+        self.left, self.value, self.weight = step, value, weight
+
+    def forward(self, pixels, labels, done, generator):
+        self.left -= 1
+        terms = super().forward(pixels, labels, done, generator)
+        if self.left:
+            return terms
+        if self.weight:
+            next(self.parameters()).data.fill_(self.value)
+            return terms
+        return terms | {"loss": terms["loss"] * self.value}
+
+
+@pytest.mark.parametrize("weight", [False, True], ids=["loss", "weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("often", [True, False], ids=["at a checkpoint", "at a row of the log"])
+def test_values_that_are_not_finite_never_replace_a_checkpoint(value, weight, often, tmp_path):
+    fit(toy(), images(), options(2), tmp_path, progress=False)
+    kept = {name: (tmp_path / name).read_bytes() for name in (CHECKPOINT, "model.safetensors")}
+    settings = {"checkpoint_minutes": 0.0, "log_steps": 1000} if often else {"log_steps": 1}
+    chosen = LoopOptions(steps=6, batch_size=4, **settings)
+    advice = r"at step \d; the checkpoint of step 2 is kept\. Add resume=True and a lower lr= to continue from it\."
+    recorded = []
+    with pytest.raises(UsageError, match=advice):
+        task = Diverging(1, value, weight=weight)
+        fit(task, images(), chosen, tmp_path, resume=True, progress=False, record=lambda: recorded.append(1))
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept and not recorded
+    assert fit(toy(), images(), options(6, lr=1e-4), tmp_path, resume=True, progress=False).step == 6
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_can_start_again(tmp_path):
+    with pytest.raises(UsageError, match=r"before the first checkpoint\. Start again with a lower lr=\."):
+        fit(Diverging(1, math.nan), images(), options(3), tmp_path, progress=False)
+    assert fit(toy(), images(), options(3), tmp_path, progress=False).finished
+
+
+def test_a_checkpoint_from_which_no_step_succeeds_gives_way_to_the_one_before(tmp_path):
+    chosen = options(6, checkpoint_minutes=0.0)
+    fit(toy(), images(), options(1), tmp_path, progress=False)
+    with pytest.raises(UsageError, match=r"at step 4; the checkpoint of step 2 is kept"):
+        fit(Diverging(3, math.nan), images(), chosen, tmp_path, resume=True, progress=False)
+    state = fit(toy(), images(), chosen, tmp_path, resume=True, progress=False)
+    assert state.finished and not (tmp_path / loop.PREVIOUS).exists()
+    rows = list(csv.DictReader(open(tmp_path / "log.csv")))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch):
+    """Checkpoints and rows that cannot be written give warnings, and later ones are tried again."""
+    whole = toy()
+    fit(whole, images(), options(6), tmp_path / "whole", progress=False)
+    saved, tries = loop.save_tensors, []
+
+    def full(path, tensors, metadata):
+        tries.append(path.name)
+        if len(tries) < 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saved(path, tensors, metadata)
+
+    class Half:
+        """A file that takes half a row."""
+
+        def __init__(self, file):
+            self._file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self._file.close()
+
+        def write(self, text):
+            self._file.write(text[: len(text) // 2])
+            self._file.flush()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def open_full(file, *words, **options):
+        opened = open(file, *words, **options)
+        return Half(opened) if len(tries) == 2 and str(file).endswith("log.csv") else opened
+
+    monkeypatch.setattr(loop, "save_tensors", full)
+    monkeypatch.setattr(loop, "open", open_full, raising=False)
+    task = toy()
+    with pytest.warns(UserWarning) as warned:
+        state = fit(task, images(), options(6, checkpoint_minutes=0.0), tmp_path / "full", progress=False)
+    said = [str(each.message) for each in warned]
+    assert sum("No checkpoint at step" in each and "No space left" in each for each in said) == 3
+    assert sum("No row in the log for step 3" in each for each in said) == 1
+    assert state.finished and len(tries) == 7
+    rows = list(csv.DictReader(open(tmp_path / "full" / "log.csv")))
+    assert [row["step"] for row in rows] == ["1", "2", "4", "5", "6"] and None not in rows[2]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, task.state_dict()[name]), name
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loop, "save_tensors", full)
+    with pytest.raises(WeightsError, match=r"checkpoint\.safetensors cannot be written \(.*No space left"):
+        fit(toy(), images(), options(1), tmp_path, progress=False)
+
+
+def test_three_signals_end_a_process_at_once(tmp_path):
+    """The first waits for the end of the step, which here never comes."""
+    code = """
+import os, signal, sys, time
+from partzoo.train.loop import _stop_signal
+with _stop_signal() as received:
+    for _ in range(int(sys.argv[1])):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+    print(len(received))
+"""
+    ended = [subprocess.run([sys.executable, "-c", code, str(n)], capture_output=True, text=True) for n in (2, 3)]
+    assert (ended[0].returncode, ended[0].stdout) == (0, "2\n")
+    assert (ended[1].returncode, ended[1].stdout) == (-signal.SIGINT, "")
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path):
+    with locked(tmp_path), pytest.raises(PartzooError, match=rf"is being written by process {os.getpid()} on "):
+        fit(toy(), images(), options(1), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """Recipes that are part of partzoo, and settings that override theirs."""
 
 import functools
+import os
 import shlex
 import tomllib
 from itertools import pairwise
@@ -12,7 +13,8 @@ import torch
 from helpers.command_line import partzoo
 from PIL import Image
 
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, WeightsError
+from partzoo.locks import locked
 from partzoo.models.registry import find, split_tag
 from partzoo.settings import check_tables, checked, parse_settings, to_toml, types_of
 from partzoo.train.loop import LoopOptions
@@ -163,6 +165,45 @@ def test_a_run_goes_on_with_its_own_settings(folder, tmp_path):
     with pytest.raises(UsageError, match="already holds a run"):
         train("part", data=folder, out=run, steps=1, config=SMALL, task={"pairs": 8}, progress=False)
     assert (run / RECIPE).read_text() == before
+
+
+def test_other_settings_of_a_resumed_run_are_named_and_recorded_with_its_checkpoint(folder, tmp_path, recwarn):
+    run = tmp_path / "run"
+    train("part", data=folder, out=run, steps=1, batch_size=2, config=SMALL, progress=False)
+    before = (run / RECIPE).stat()
+    train("part", data=folder, out=run, steps=1, resume=True, progress=False)
+    assert (run / RECIPE).stat() == before  # the same settings: not written again
+    assert not [each for each in recwarn if "other settings" in str(each.message)]
+    (tmp_path / "data").symlink_to(folder)
+    changed = {"batch_size": 3, "lr": 1e-4}
+    with pytest.warns(UserWarning, match=(
+        r"^The run goes on with other settings: loop\.batch_size was 2, is 3, loop\.lr was 0\.\d+, is 0\.0001, "
+        r"data\.name was '.*', is '.*/data'\.$"
+    )):  # fmt: skip
+        train("part", data=tmp_path / "data", out=run, steps=2, resume=True, progress=False, **changed)
+    assert read_recipe(run / RECIPE).loop["batch_size"] == 3
+
+
+def test_a_resumption_that_fails_leaves_the_recipe(folder, tmp_path):
+    run = tmp_path / "run"
+    train("part", data=folder, out=run, steps=1, batch_size=2, config=SMALL, progress=False, log_steps=1)
+    before = {each: each.read_bytes() for each in (run / RECIPE, run / "checkpoint.safetensors")}
+    options = {"data": folder, "out": run, "steps": 3, "resume": True, "progress": False}
+    with pytest.raises(UsageError, match=r"checkpoint of step 1 is kept\. Add resume=True and a lower lr="):
+        train("part", lr=1e30, **options)
+    assert {each: each.read_bytes() for each in before} == before
+    (run / "checkpoint.safetensors").write_bytes(b"")
+    recipe, log = (run / RECIPE).read_bytes(), (run / "log.csv").read_bytes()
+    with pytest.raises(WeightsError):
+        train("part", lr=1e-4, **options)
+    assert ((run / RECIPE).read_bytes(), (run / "log.csv").read_bytes()) == (recipe, log)
+
+
+def test_a_second_training_in_a_folder_is_refused_before_the_data_is_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("partzoo.train.run._data", lambda *_: pytest.fail("data was read"))
+    with locked(tmp_path):
+        ran = partzoo("train", "part", "--data", folder, "--steps", 1, "-o", tmp_path)
+    assert ran.code == 2 and f"is being written by process {os.getpid()} on" in ran.err and ran.err.count("\n") == 1
 
 
 def test_another_architecture_gets_its_own_sizes_from_a_runs_recipe(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -92,10 +93,11 @@ class Task(nn.Module):
         *,
         resume: bool = False,
         progress: bool = True,
+        record: Callable[[], None] | None = None,
         device: Device = None,
     ) -> loop.Progress:
         """Train, by default with :func:`partzoo.train.loop.fit`, which has the same arguments."""
-        return loop.fit(self, examples, options, out, resume=resume, progress=progress, device=device)
+        return loop.fit(self, examples, options, out, resume=resume, progress=progress, record=record, device=device)
 
     def finish(self, out: str | Path) -> None:
         """Measure the trained model, once the budget is spent, and write its figures to the run's folder."""

@@ -7,9 +7,10 @@ first, whose predictions are refined along the images' edges.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, view_image
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage, open_images
+from partzoo.locks import locked
 from partzoo.models.base import Model
 from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
@@ -113,6 +115,7 @@ class ObjectnessTask(Task):
         *,
         resume: bool = False,
         progress: bool = True,
+        record: Callable[[], None] | None = None,
         device: Device = None,
     ) -> Progress:
         """Train the head. The budget is the number of steps in each round, and the batch size counts cells, not images.
@@ -124,9 +127,13 @@ class ObjectnessTask(Task):
             raise UsageError(f"device={str(device)!r}: 'objectness' is trained on the CPU. Leave device out.")
         began = time.monotonic()
         out = run_folder(out)
-        loss = teach(self.model, examples.files, options, rounds=self.rounds, progress=progress)
-        if processes().is_main_process:
-            write_weights(out / MODEL, self.model.state_dict(), self.model.architecture, self.model.config)
+        main = processes().is_main_process
+        with locked(out) if main else contextlib.nullcontext():
+            if main and record:
+                record()
+            loss = teach(self.model, examples.files, options, rounds=self.rounds, progress=progress)
+            if main:
+                write_weights(out / MODEL, self.model.state_dict(), self.model.architecture, self.model.config)
         return Progress(_steps(options), len(examples), time.monotonic() - began, loss, finished=True)
 
 
