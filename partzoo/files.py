@@ -6,14 +6,37 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from partzoo.errors import PartzooError
+from partzoo.errors import PartzooError, UsageError
 from partzoo.locks import hidden_folder
 
 MAX_JSON_BYTES = 2**26
+
+
+def expand_user(path: str | os.PathLike) -> Path:
+    """Replace a leading ``~`` or ``~user`` with the home folder; a path with an unknown user is returned unchanged.
+
+    Raises:
+        UsageError: the path is empty, which ``Path`` would take for the current folder.
+    """
+    if not os.fspath(path):
+        raise UsageError("A path is empty: name a file or a folder.")
+    return Path(os.path.expanduser(os.fsdecode(path)))
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Refuse pipes, sockets and devices, which would block a reader for ever.
+
+    Raises:
+        OSError: the path is missing, or is neither a file nor a folder.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file", os.fspath(path))
 
 
 @contextlib.contextmanager
@@ -23,7 +46,7 @@ def path_aside(path: str | os.PathLike) -> Iterator[Path]:
     The renamed file survives a power cut. Use this for libraries that take a file name; errors pass through unchanged.
     :func:`write_aside` opens a file.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     # In a folder: libraries may create other temporary files beside the one whose name they are given.
     with hidden_folder(path) as folder:
         aside = folder / path.name
@@ -57,7 +80,7 @@ def write_if_changed(path: str | os.PathLike, content: bytes) -> None:
     Raises:
         PartzooError: the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     try:
         if path.read_bytes() == content:
             return
@@ -126,6 +149,7 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is not JSON, is nested too deeply, or has more than :data:`MAX_JSON_BYTES`.
     """
+    check_regular(path)
     with path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
@@ -160,5 +184,6 @@ def stand_in_of(path: str | os.PathLike) -> str | None:
 
 def begin_of(path: str | os.PathLike) -> bytes:
     """Read the first bytes of a file, for :func:`stand_in`."""
+    check_regular(path)
     with open(path, "rb") as file:
         return file.read(256)

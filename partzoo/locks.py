@@ -32,7 +32,7 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
         UsageError: another process holds the lock.
         PartzooError: the lock's file cannot be created.
     """
-    path = Path(path).expanduser().resolve()
+    path = Path(os.path.expanduser(path)).resolve()
     inside = path.is_dir()
     file = path / f"{PREFIX}.lock" if inside else path.with_name(f"{PREFIX}-{_short(path.name)}.lock")
     descriptor = _open_lock(file, path)

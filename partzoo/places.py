@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from partzoo.errors import PartzooError, UsageError
+from partzoo.files import expand_user
 
 
 def make_folder(folder: Path) -> None:
@@ -16,6 +17,10 @@ def make_folder(folder: Path) -> None:
     Raises:
         PartzooError: the folder cannot be created.
     """
+    if str(folder).startswith("~"):  # as expand_user leaves it
+        raise PartzooError(
+            f"The folder {str(folder)!r} begins with an unknown user's name: correct it, or begin it with './'."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,7 +53,7 @@ def check_place(path: Path) -> None:
     Raises:
         PartzooError: the folder does not exist, or the user may not write in it.
     """
-    path = path.expanduser()
+    path = expand_user(path)
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         raise PartzooError(

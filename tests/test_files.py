@@ -10,8 +10,9 @@ from partzoo.conversion.reading import read_checkpoint
 from partzoo.data.reading import read_json
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import PartzooError
-from partzoo.files import check_version, path_aside, write_aside
+from partzoo.files import check_version, expand_user, path_aside, write_aside
 from partzoo.parts.parts import Parts
+from partzoo.places import check_place, make_folder
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
@@ -101,3 +102,11 @@ def test_a_file_that_may_not_be_opened_is_one_clear_error(name, read, tmp_path, 
         PartzooError, match=rf"{re.escape(name)}.*(Permission denied|complete safetensors|damaged|JSON)"
     ):
         read(file)
+
+
+def test_an_unknown_user_s_home_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write in (lambda path: check_place(path / "a.png"), make_folder, lambda path: Parts.load(path / "a.npz")):
+        with pytest.raises(PartzooError, match="~no-such-user"):
+            write(expand_user("~no-such-user/out"))
+    assert not list(tmp_path.iterdir())

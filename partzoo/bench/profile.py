@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from partzoo.files import expand_user
+
 
 def operators(
     step: Callable[[], Any], title: str, about: str, out: str | Path | None = None, *, steps: int = 5, top: int = 15
@@ -38,6 +40,7 @@ def operators(
         rows.append(f"{event.key[:43]:<44}{own / steps / 1000:>14.2f}{own / total:>8.1%}{event.count // steps:>8}")
     text = "\n".join([*rows, "", about, ""])
     if out is not None:
-        Path(out).expanduser().parent.mkdir(parents=True, exist_ok=True)
-        Path(out).expanduser().write_text(text)
+        path = expand_user(out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     return text

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from partzoo.errors import UsageError
-from partzoo.files import path_aside
+from partzoo.files import expand_user, path_aside
 from partzoo.system.device import Device, device_of
 from partzoo.system.hardware import hardware
 
@@ -121,7 +121,7 @@ def run(
             if progress:
                 progress(line(result))
     if out is not None:
-        write(record, Path(out).expanduser())
+        write(record, expand_user(out))
     return record
 
 

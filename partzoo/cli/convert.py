@@ -10,6 +10,7 @@ import click
 
 from partzoo.cli.command import Command
 from partzoo.errors import PartzooError, UsageError, WeightsError, counted
+from partzoo.files import expand_user
 from partzoo.locks import PREFIX
 from partzoo.places import check_apart, check_place, made_folder
 
@@ -63,7 +64,7 @@ def convert(
     from partzoo.cli.failures import Failures
     from partzoo.cli.part_files import file_names
 
-    above, several = Path(out).expanduser(), len(files) > 1
+    above, several = expand_user(out), len(files) > 1
     folders = [above / name for name in file_names(files)] if several else [above]
     if not several:
         _check_folder(above)

@@ -26,6 +26,7 @@ from partzoo.cli.options import (
 from partzoo.cli.part_files import FORMS, Output, output_of
 from partzoo.cli.wording import done_before
 from partzoo.errors import UsageError, counted
+from partzoo.files import expand_user
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place, made_folder
 
@@ -328,7 +329,7 @@ def _given(mask: str | None, images: OpenedImages, single: bool) -> Any:
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise UsageError(f"--mask {mask} is not a box of four finite numbers: LEFT,TOP,RIGHT,BOTTOM.")
         return box
-    folder = Path(mask).expanduser()
+    folder = expand_user(mask)
     if single or not folder.is_dir():
         return mask
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}

@@ -21,6 +21,7 @@ from partzoo.cli.options import (
 )
 from partzoo.cli.wording import done_before
 from partzoo.errors import PartzooError, UsageError, counted
+from partzoo.files import expand_user
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
 
@@ -96,7 +97,7 @@ def features(
     encoder = encoder_of(model, device)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)
     about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
-    with locked(out), Journal(unfinished(Path(out).expanduser()), out, settings, resume=resume) as journal:
+    with locked(out), Journal(unfinished(expand_user(out)), out, settings, resume=resume) as journal:
         files = [file_for(journal.folder, opened.name(index), ".npz") for index in range(len(opened))]
         options = {"size": size, "layer": layer}
         quiet = as_json or len(opened) == 1

@@ -13,7 +13,7 @@ import click
 
 import partzoo
 from partzoo.errors import UsageError
-from partzoo.files import write_aside
+from partzoo.files import expand_user, write_aside
 from partzoo.places import make_folder
 
 FORMAT = "partzoo-run-1"
@@ -114,7 +114,7 @@ def file_for(folder: Path, source: str, suffix: str) -> Path:
 
 def fingerprint(name: str | None) -> str | None:
     """Return a name and, if it names a file or a folder, a digest of the contents."""
-    if name is None or not (path := Path(name).expanduser()).exists():
+    if name is None or not (path := expand_user(name)).exists():
         return name
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from partzoo.cli.journal import file_for, unfinished
 from partzoo.errors import UsageError, require
+from partzoo.files import expand_user
 
 if TYPE_CHECKING:
     from partzoo.images.opening import OpenedImages
@@ -72,7 +73,7 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
     """
     if out is None:
         return Output()
-    path = Path(out).expanduser()
+    path = expand_user(out)
     if len(images) == 1 and not path.is_dir() and (single or path.suffix):
         if not path.name.lower().endswith(FORMS):
             raise UsageError(f"Unknown ending of {out!r}. Use one of {', '.join(FORMS)}.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from math import isnan
-from pathlib import Path
 
 import click
 
 from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import device_option, json_option, limit_options, model_option
+from partzoo.files import expand_user
 from partzoo.places import check_apart, made_folder
 
 FIGURES = ("figure-4.png", "figure-5.png", "figure-6.png")
@@ -56,7 +56,7 @@ def relate(
     from partzoo.relations.predict import model_of
     from partzoo.relations.predict import relate as predicted
 
-    folder = None if out is None else Path(out).expanduser()
+    folder = None if out is None else expand_user(out)
     check_apart([folder / name for name in FIGURES] if folder else [], [image, model])
     with made_folder(folder):
         opened = open_image(image, max_pixels=max_pixels, max_bytes=max_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from partzoo.cli.command import Command, table
 from partzoo.cli.options import Numbers, complete_weights, device_option, strict_option
 from partzoo.errors import counted
+from partzoo.files import expand_user
 from partzoo.locks import locked
 from partzoo.places import made_folder
 
@@ -88,7 +88,7 @@ def stages(
         "test_subjects": test_subjects,
         "windows": windows,
     }
-    folder = Path(out).expanduser()
+    folder = expand_user(out)
     failures: Failures[str] = Failures(None, str, what="nights", strict=strict, folder=folder)
     with made_folder(folder), locked(folder):
         failures.begin()

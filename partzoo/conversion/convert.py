@@ -18,6 +18,7 @@ from partzoo.models.loading import assign
 from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import find
 from partzoo.system.device import Device, device_of
+from partzoo.weights.tensors import bad_values
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ def assemble(
     **config: Any,
 ) -> Model:
     """Build the model of a recognized checkpoint; arguments as in :func:`convert`, ``source`` for messages."""
+    if fault := bad_values(published.state):
+        raise WeightsError(f"{source} cannot be converted: {fault}.")
     entry = find(published.architecture)
     chosen = entry.configure(published.config | config)
     model = assign(entry, chosen, published.state, str(source), local_files_only=local_files_only, cache_dir=cache_dir)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from partzoo.errors import WeightsError, counted
-from partzoo.files import begin_of, stand_in
+from partzoo.files import begin_of, expand_user, stand_in
 from partzoo.models.wrappers import plain_names
 from partzoo.weights.tensors import SMALL, read_metadata, read_state
 
@@ -40,7 +40,7 @@ def read_checkpoint(path: str | Path) -> Any:
     Raises:
         WeightsError: the file is missing, damaged, in an unknown format, or contains code.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     if not path.is_file():
         raise WeightsError(f"There is no file {path}: check the path.")
     try:

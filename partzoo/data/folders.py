@@ -16,7 +16,7 @@ from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
 from partzoo.data.official import official_images
 from partzoo.data.tars import tar_images
 from partzoo.errors import ImageError, UsageError
-from partzoo.images.finding import expand_user
+from partzoo.files import expand_user
 from partzoo.images.opening import open_images
 
 

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from partzoo.data.annotations import turn_to_image
 from partzoo.errors import ImageError, UsageError
+from partzoo.files import check_regular, expand_user
 from partzoo.images.finding import files_below
 from partzoo.images.opening import SUFFIXES, open_image
 from partzoo.skipping import PassOver, warn_of
@@ -55,7 +56,7 @@ class MaskedSet(Sequence[MaskedImage]):
     def __init__(self, path: str | Path, split: str = "all") -> None:
         if split not in ("all", *SPLITS):
             raise UsageError(f"Unknown split {split!r}; the splits are all, {', '.join(SPLITS)}.")
-        self.path = Path(path).expanduser()
+        self.path = expand_user(path)
         self._files = _files_of(self.path)
         stems = {name.removeprefix("images/").rpartition(".")[0]: name for name in self._files if _is_image(name)}
         if not stems:
@@ -123,6 +124,7 @@ class MaskedSet(Sequence[MaskedImage]):
         place = self._files[name]
         try:
             if isinstance(place, Path):
+                check_regular(place)
                 return place.read_bytes()
             with self.path.open("rb") as file:
                 file.seek(place[0])
@@ -137,7 +139,7 @@ def find_set(folder: str | Path, name: str) -> Path:
     Raises:
         UsageError: the set is not there.
     """
-    for base in (Path(folder).expanduser(), Path(folder, "masks").expanduser()):
+    for base in (expand_user(folder), expand_user(Path(folder, "masks"))):
         for path in (base / f"{name}.tar", base / name):
             if path.exists():
                 return path

@@ -13,7 +13,7 @@ from PIL import Image
 
 from partzoo.data.annotations import warn_passed_over
 from partzoo.errors import UsageError, require
-from partzoo.files import parse_json, stand_in_of
+from partzoo.files import check_regular, parse_json, stand_in_of
 
 Row = TypeVar("Row")
 
@@ -111,6 +111,7 @@ def read_text(file: Path) -> str:
 
     The encoding is UTF-8, or UTF-16 if its mark says so; bytes that are not UTF-8 become replacement characters.
     """
+    check_regular(file)
     data = file.read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     return data.decode(encoding, "replace").replace("\r\n", "\n").replace("\r", "\n")
@@ -187,6 +188,7 @@ def read_json(file: Path) -> dict:
     Raises:
         UsageError: the file is damaged or holds something other than an object.
     """
+    check_regular(file)
     try:
         found = parse_json(file.read_bytes())
     except ValueError as error:

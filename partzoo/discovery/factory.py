@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import cast
 
 from torch import nn
@@ -15,6 +14,7 @@ from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL, encoder_of, placed
+from partzoo.files import expand_user
 from partzoo.limits import check_size
 from partzoo.models.base import Model
 from partzoo.models.folding import folded
@@ -116,7 +116,7 @@ def foreground_of(
             )
         return name, None
     if is_foreground_model(name):
-        return name, (_read if Path(name).expanduser().exists() else _released)(name, device, local)
+        return name, (_read if expand_user(name).exists() else _released)(name, device, local)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
     raise UsageError(f"Unknown background {name!r}: it is 'auto' or one of {known}.")
 
@@ -132,7 +132,7 @@ def _released(name: str, device: Device, local: bool) -> ForegroundModel:
 
 def is_foreground_model(name: str) -> bool:
     """Return whether a name refers to a foreground model, or a folder or a file contains one."""
-    stored = stored_model(name) if Path(name).expanduser().exists() else None
+    stored = stored_model(name) if expand_user(name).exists() else None
     try:
         return find(stored[0] if stored else name).family == "foreground"
     except UnknownModelError:

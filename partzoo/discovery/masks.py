@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from partzoo.errors import ImageError, UsageError, counted
+from partzoo.files import check_regular, expand_user
 from partzoo.images.decoding import pillow_limit
 from partzoo.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
 
 HALF = 128  # value from which a pixel of a grey mask is foreground
+VOID = 255  # white in a grey mask; in a mask of object numbers, a pixel that belongs to none
 
 
 class Masks:
@@ -52,8 +54,9 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
     Args:
         source: ``(H, W)`` array or tensor, PIL image, or path of an image; or a box ``(left, top, right, bottom)`` in
             pixels, as a sequence, array or tensor of four numbers. Booleans are one object, as are floats from 0.5 on.
-            Integers are object numbers, except that 8-bit values that reach 255 are a grey mask, with one object from
-            128 on. If an image has transparency, its opacity is the mask.
+            Integers are object numbers. In 8 bits, 255 is special: beside numbers from 1 to 127 alone, as in the masks
+            of VOC, it is void and counts as background; otherwise, the mask is grey, with one object from 128 on. If an
+            image has transparency, its opacity is the mask.
         size: ``(H, W)`` of the image.
 
     Raises:
@@ -68,11 +71,17 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
             f"The mask is {values.shape} and the image {tuple(size)} in height and width: they must agree."
         )
     if values.dtype.kind == "f":
+        if np.isnan(values).any() or values.min(initial=0) < 0 or 0 < values.max(initial=0) < 0.5:
+            raise UsageError(
+                f"The mask holds {values.min():.3g} to {values.max():.3g}: floats must be 0 for the background and 0.5 "
+                "or more for the object."
+            )
         return (values >= 0.5).astype(np.int64)
     if values.dtype.kind not in "biu" or (values.dtype.kind == "i" and values.min() < 0):
         raise UsageError(f"A mask must hold booleans, floats or object numbers of at least 0, not {values.dtype}.")
-    if values.dtype == np.uint8 and values.max(initial=0) == 255:
-        return (values >= HALF).astype(np.int64)
+    if values.dtype == np.uint8 and values.max(initial=0) == VOID:
+        numbers = np.where(values == VOID, 0, values)
+        return (numbers if 0 < numbers.max() < HALF else values >= HALF).astype(np.int64)
     return values.astype(np.int64)
 
 
@@ -93,13 +102,16 @@ def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
 def _values(source: Any) -> np.ndarray:
     """Return the ``(H, W)`` values of a mask in their stored type."""
     if isinstance(source, (str, os.PathLike)):
+        path = expand_user(source)
         try:
-            with pillow_limit(MAX_PIXELS), Image.open(os.path.expanduser(source)) as opened:
+            check_regular(path)
+            with pillow_limit(MAX_PIXELS), Image.open(path) as opened:
                 return _of_image(opened)
         except FileNotFoundError:
             raise ImageError(f"No such mask: {os.fspath(source)!r}. Check the path.") from None
         except (OSError, UnidentifiedImageError) as error:
-            raise ImageError(f"The mask {os.fspath(source)!r} cannot be read ({error}).") from error
+            reason = error.strerror or error
+            raise ImageError(f"The mask {os.fspath(source)!r} cannot be read ({reason}).") from error
     if isinstance(source, Image.Image):
         return _of_image(source)
     values = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
@@ -108,7 +120,7 @@ def _values(source: Any) -> np.ndarray:
 
 def _of_image(image: Image.Image) -> np.ndarray:
     if image.mode in ("RGBA", "LA"):
-        return np.asarray(image.getchannel("A"))
+        return np.asarray(image.getchannel("A")) / np.float32(255)
     return np.asarray(image.convert("L") if image.mode == "RGB" else image)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import parse_json
+from partzoo.files import expand_user, parse_json
 from partzoo.limits import MAX_PARTS, check_parts, check_size
 from partzoo.settings import checked, types_of
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
@@ -71,7 +71,7 @@ class PartVocabulary:
         Raises:
             UsageError: the file cannot be written.
         """
-        path = Path(path).expanduser()
+        path = expand_user(path)
         metadata = {
             "format": f"{FORMAT}{VERSION}",
             "settings": json.dumps(dataclasses.asdict(self.settings)),
@@ -107,7 +107,7 @@ class PartVocabulary:
         Raises:
             WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
         """
-        path = Path(path).expanduser()
+        path = expand_user(path)
         if not path.is_file():
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
         try:

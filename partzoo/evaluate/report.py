@@ -22,7 +22,7 @@ from typing import Any
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import BOX, FLOORS
-from partzoo.files import check_version, write_aside
+from partzoo.files import check_version, expand_user, write_aside
 
 FORMAT = 1
 DEFAULT = "default"
@@ -98,7 +98,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 def write_csv(records: Iterable[Mapping[str, Any]], path: str | Path) -> list[Row]:
     """Write the figures of all records of one protocol, and return them; see :func:`rows`."""
-    path, found = Path(path).expanduser(), rows(records)
+    path, found = expand_user(path), rows(records)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -114,7 +114,7 @@ def read_csv(path: str | Path) -> list[Row]:
     Raises:
         UsageError: the file is missing, or is not such a table.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     remedy = f"Run: partzoo eval --all --protocol {path.stem} --data DIR"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

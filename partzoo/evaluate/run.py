@@ -24,7 +24,7 @@ from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProto
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
 from partzoo.features import DEFAULT_MODEL
-from partzoo.files import check_version, parse_json, write_aside
+from partzoo.files import check_version, expand_user, parse_json, write_aside
 from partzoo.locks import locked
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
@@ -120,7 +120,7 @@ def evaluate(
         "limit": limit,
         **made.identity,
     }
-    place = None if out is None else Path(out).expanduser()
+    place = None if out is None else expand_user(out)
     if place is None:
         return _measured(made, record, strict=strict, progress=progress)
     if known := _known(place, record):
@@ -175,7 +175,7 @@ def evaluate_all(
     """
     records, failed = [], {}
     path = Path(out, f"{protocol}.csv")
-    if path.expanduser().exists():
+    if expand_user(path).exists():
         read_csv(path)  # an error before the work, if it is anything but an earlier table
     for model, chosen in rows(protocol):
         label = _setting(**chosen)

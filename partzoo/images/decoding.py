@@ -21,9 +21,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from partzoo import limits
 from partzoo.errors import ImageError, ShapeError, TooLargeError
-from partzoo.files import stand_in
+from partzoo.files import check_regular, expand_user, stand_in
 from partzoo.images import depth
-from partzoo.images.finding import expand_user
 from partzoo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
     """
     path = expand_user(source)
     try:
+        check_regular(path)
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > max_bytes:
                 raise _too_many_bytes(str(path), max_bytes)
@@ -158,7 +158,12 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
 
     Raises:
         ShapeError: the tensor has a different shape.
+        ImageError: the tensor is sparse or on the meta device.
     """
+    import torch
+
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        raise ImageError(f"{name} is a tensor that is sparse or without values: pass a dense one.")
     if tensor.ndim == 3:
         if tensor.shape[0] not in (1, 3, 4):
             raise ShapeError(

@@ -11,11 +11,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 
-def expand_user(path: str | os.PathLike) -> Path:
-    """Replace a leading ``~`` or ``~user`` with the home folder; a path with an unknown user is returned unchanged."""
-    return Path(os.path.expanduser(os.fsdecode(path)))
-
-
 def is_pattern(path: Path) -> bool:
     """Return whether a path has wildcards and does not itself name an existing file or folder."""
     return glob.has_magic(str(path)) and not os.path.lexists(path)

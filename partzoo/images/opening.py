@@ -15,8 +15,9 @@ from PIL import Image
 
 from partzoo.addresses import download
 from partzoo.errors import ImageError
+from partzoo.files import expand_user
 from partzoo.images import decoding as decode
-from partzoo.images.finding import expand_user, files_below, files_matching, is_pattern
+from partzoo.images.finding import files_below, files_matching, is_pattern
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
 SUFFIXES = tuple(
@@ -137,6 +138,7 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
 
     Raises:
         ImageError: a folder or glob contains no images, or the iterable is empty.
+        UsageError: a path is empty.
     """
     limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
     if isinstance(source, OpenedImages):

@@ -140,6 +140,14 @@ def build(entry: Architecture, config: Any) -> Model:
     return model
 
 
+def on_meta(entry: Architecture, config: Any) -> Model:
+    """Build a module on the meta device: names and shapes without values."""
+    with torch.device("meta"):
+        model = entry.build(config)
+    model.architecture = entry.name
+    return model
+
+
 def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: str, **reach: Any) -> Model:
     """Build a module on the meta device, so that no parameter is initialized needlessly, and assign the tensors to it.
 
@@ -155,13 +163,11 @@ def assign(entry: Architecture, config: Any, state: dict[str, Tensor], source: s
         WeightsError: the tensors do not fit, or the encoder cannot be loaded.
     """
     try:
-        with torch.device("meta"):
-            model = entry.build(config)
+        model = on_meta(entry, config)
     except PartzooError:
         raise
     except Exception as error:  # values that are each valid, and do not fit together, can fail anywhere
         raise WeightsError(f"{source}: its configuration makes no {entry.name} ({first_line(error)}).") from error
-    model.architecture = entry.name
     if has_frozen_encoder(model) and not any(name.startswith(ENCODER) for name in state):
         encoder = load(model.config.encoder, device="cpu", dtype="float32", **reach)
         state = state | {f"{ENCODER}{name}": value for name, value in encoder.state_dict().items()}

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import write_aside
+from partzoo.files import expand_user, write_aside
 from partzoo.models.base import Model
-from partzoo.models.loading import ENCODER, has_frozen_encoder, load
-from partzoo.models.registry import Architecture, aliases, architectures
+from partzoo.models.loading import ENCODER, has_frozen_encoder, load, on_meta
+from partzoo.models.registry import Architecture, aliases, architectures, find
 from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
-from partzoo.weights.card import card, kept_edits
+from partzoo.weights.card import card, encoded, kept_edits
 from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
 from partzoo.weights.hub_file import first_line, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.replacing import replaced_together
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import FORMAT, INDEX, write_weights
+from partzoo.weights.tensors import FORMAT, INDEX, bad_values, differences, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -53,12 +53,13 @@ def save_pretrained(
         The folder, with ``model.safetensors`` (shards and an index above 5 GB), ``config.json`` and ``README.md``.
 
     Raises:
-        UsageError: the model is not of the zoo, is quantized, or has no frozen encoder to leave out; or the record
+        UsageError: the model is not of the zoo, is quantized, has tensors that its configuration does not state, has
+            weights that are NaN, infinite or on the meta device, or has no frozen encoder to leave out; or the record
             does not exist.
         WeightsError: a file cannot be written.
         PartzooError: another process is writing the folder.
     """
-    return _save(model, Path(folder).expanduser(), record, dtype, backbone=backbone)
+    return _save(model, expand_user(folder), record, dtype, backbone=backbone)
 
 
 def _save(
@@ -80,10 +81,17 @@ def _save(
     check_whole(state)
     if odd := [name for name, value in state.items() if not hasattr(value, "untyped_storage") or value.is_quantized]:
         raise UsageError(f"{architecture} is quantized ({odd[0]}): load it with dtype='float32' to save it.")
+    if misfit := differences(on_meta(find(architecture), model.config), state):
+        raise UsageError(
+            f"{architecture} has other tensors than its configuration states: {misfit}. Undo what was added to it "
+            "(torch.nn.utils.prune.remove after pruning) before you save it."
+        )
     if not backbone:
         if not has_frozen_encoder(model):
             raise UsageError(f"{architecture} has no frozen encoder to leave out: use backbone=True.")
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
+    if fault := bad_values(state):
+        raise UsageError(f"{architecture} cannot be saved: {fault}.")
     config = {
         "format": FORMAT,
         "architecture": architecture,
@@ -98,7 +106,7 @@ def _save(
                 (CARD, kept_edits(card(architecture, model.config, record, repo), folder / CARD)),
             ):
                 with write_aside(new / name) as file:
-                    file.write(text.encode())
+                    file.write(encoded(text))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder
@@ -117,7 +125,7 @@ def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
     Raises:
         WeightsError: files are missing, damaged or do not fit.
     """
-    if Path(repo_or_folder).expanduser().is_dir():
+    if expand_user(repo_or_folder).is_dir():
         return load(f"local-dir:{repo_or_folder}", **options)
     return load(f"hf-hub:{str(repo_or_folder).removeprefix('hf-hub:')}", **options)
 

@@ -18,7 +18,8 @@ Value = TypeVar("Value")
 
 def unwrapped_model(model: nn.Module) -> Any:
     """Return the model inside ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` or FSDP."""
-    while inner := next((part for name, part in model.named_children() if name in WRAPPERS), None):
+    # A compiled model has a length only if the model inside has one, so its truth cannot be asked for.
+    while (inner := next((part for name, part in model.named_children() if name in WRAPPERS), None)) is not None:
         model = inner
     return model
 

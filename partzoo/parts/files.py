@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import check_version, parse_json, stand_in_of, write_aside
+from partzoo.files import check_regular, check_version, expand_user, parse_json, stand_in_of, write_aside
 from partzoo.parts import drawing
 from partzoo.parts.coco import to_coco
 
@@ -25,7 +25,7 @@ ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
 
 def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: str | None = None) -> None:
     """Write parts in the format that the suffix selects; see ``Parts.save``."""
-    path = Path(path).expanduser()
+    path = expand_user(path)
     name = form or path.name.lower()
     if name.endswith(".index.png"):
         with write_aside(path) as file:
@@ -58,11 +58,12 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
     """Read the arguments of ``Parts`` from an ``.npz`` or ``.index.png`` file; see ``Parts.load``."""
-    path = Path(path).expanduser()
+    path = expand_user(path)
     name = path.name.lower()
     if not name.endswith((".npz", ".index.png")):
         raise UsageError(f"Cannot load parts from {str(path)!r}: only .npz and .index.png can be read back.")
     try:
+        check_regular(path)
         return _read_npz(path) if name.endswith(".npz") else _read_index_png(path)
     except FileNotFoundError:
         raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
@@ -109,7 +110,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         written = file["format"] if "format" in file.files else None
         check_version(written, FORMAT, repr(str(path)), PartzooError)
-        values = {key: file[key] for key in ("labels", "descriptors", "image") if key in file}
+        values = {"labels": file["labels"]} | {key: file[key] for key in ("descriptors", "image") if key in file}
         quality = float(file["quality"]) if "quality" in file.files else 1.0  # absent from older files
         values |= {"k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}
         return {**values, "quality": quality}

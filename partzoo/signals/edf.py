@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.errors import UsageError, counted, require
-from partzoo.files import stand_in_of
+from partzoo.files import check_regular, expand_user, stand_in_of
 from partzoo.signals.units import microvolts
 
 _HEAD = 256  # number of bytes of the header's first part, and of its part for each signal
@@ -104,7 +104,7 @@ def read_edf(file: str | Path, channels: Sequence[str]) -> tuple[np.ndarray, flo
         UsageError: the file cannot be read, or lacks a channel.
         MissingExtraError: the rates differ, and scipy is not installed.
     """
-    file = Path(file).expanduser()
+    file = expand_user(file)
     header = read_edf_header(file)
     chosen = _chosen(file, header, channels)
     most = max(signal.samples for signal in chosen)
@@ -129,6 +129,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
         UsageError: the file cannot be read, or is not EDF.
     """
     try:
+        check_regular(file)
         with open(file, "rb") as opened:
             head = opened.read(_HEAD)
             if head[1:8] == b"BIOSEMI":

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, path_aside, write_if_changed
+from partzoo.files import check_version, expand_user, path_aside, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
@@ -259,7 +259,7 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     Raises:
         UsageError: the folder cannot be created, or already holds a run where a ``fresh`` one is needed.
     """
-    out = Path(out).expanduser()
+    out = expand_user(out)
     if fresh and (out / CHECKPOINT).exists():
         raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:

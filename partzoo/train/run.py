@@ -16,7 +16,7 @@ import torch
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError
-from partzoo.files import write_if_changed
+from partzoo.files import expand_user, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
@@ -119,8 +119,8 @@ def train(
     """
     shared = processes(device)
     kind = find_method(method)
-    recipe = _recipe(kind, recipe, Path(out).expanduser(), resume)
-    _check_resumed(kind, model, Path(out).expanduser(), resume)
+    recipe = _recipe(kind, recipe, expand_user(out), resume)
+    _check_resumed(kind, model, expand_user(out), resume)
     given = {
         "task": task or {},
         "config": (config or {}) | _given(parts=k),
@@ -132,7 +132,7 @@ def train(
     settings = _settings(kind, recipe, starts, budget, given)
     if threads:
         torch.set_num_threads(threads)
-    if shared.is_main_process and Path(out).expanduser().is_dir():
+    if shared.is_main_process and expand_user(out).is_dir():
         with locked(out):  # refuses a second writer before the data is read
             pass
     # The first process fills the caches that the others use, and reports for all.

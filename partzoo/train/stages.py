@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
-from partzoo.files import write_aside
+from partzoo.files import expand_user, write_aside
 from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
@@ -145,7 +145,7 @@ def sample_efficiency(
         raise UsageError(f"windows={windows} must be at least 1.")
     if not numbers or min(numbers) < 1 or max(numbers) > everyone:
         raise UsageError(f"subjects={list(subjects)}: {data} has {everyone} besides the {test_subjects} held out.")
-    out = Path(out).expanduser()
+    out = expand_user(out)
     settings = {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
     rows = _begin(out, settings if windows is None else settings | {"windows": windows})
     done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}

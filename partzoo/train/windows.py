@@ -22,7 +22,7 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.errors import PartzooError, UsageError
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
-from partzoo.files import write_aside
+from partzoo.files import expand_user, write_aside
 from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.skipping import PassOver, warn_of
@@ -101,7 +101,7 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
     Raises:
         UsageError: the folder is not in this layout, or holds no recording that can be read.
     """
-    folder = Path(folder).expanduser()
+    folder = expand_user(folder)
     if options.layout == "edf":
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
         if not files:
@@ -211,7 +211,7 @@ def prepared(
 def _cache_place(cache: str | Path) -> Path:
     """Return the folder of the cache, which is created if it does not exist."""
     try:
-        place = (Path(cache) if cache else cache_folder() / "signals").expanduser()
+        place = expand_user(cache) if cache else cache_folder() / "signals"
     except RuntimeError as error:  # there is no home folder
         raise _not_kept("the home folder", str(error)) from error
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -14,15 +16,32 @@ END = "<!-- End of what partzoo has written. -->"
 
 
 def kept_edits(new: str, path: Path) -> str:
-    """Combine a new card with the text outside the generated block of the card at ``path``, if there is one."""
+    """Combine a new card with the text outside the generated block of the card at ``path``, if there is one.
+
+    A card without exactly one generated block is kept whole below the new one. Bytes that are not UTF-8 become
+    surrogates, which :func:`encoded` writes back as they were.
+    """
     try:
-        old = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
+        old = _decoded(path.read_bytes())
+    except FileNotFoundError:
         return new
-    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-        return new
-    block = new[new.index(BEGIN) : new.index(END)]
-    return old[: old.index(BEGIN)] + block + old[old.index(END) :]
+    if old.count(BEGIN) == old.count(END) == 1 and old.index(BEGIN) < old.index(END):
+        block = new[new.index(BEGIN) : new.index(END)]
+        return old[: old.index(BEGIN)] + block + old[old.index(END) :]
+    rest = old.replace(BEGIN, "").replace(END, "").strip()
+    return f"{new}\n{rest}\n" if rest else new
+
+
+def encoded(text: str) -> bytes:
+    """Encode a card as UTF-8, with the bytes that :func:`kept_edits` could not decode."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _decoded(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode("utf-16")
+    return data.decode("utf-8", "surrogateescape")
 
 
 def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:

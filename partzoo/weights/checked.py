@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from partzoo.files import parse_json, path_aside
+from partzoo.files import expand_user, parse_json, path_aside
 
 
 def digest_of(path: Path, expected: str, compute: Callable[[], str], *, remembered: bool = True) -> str:
@@ -37,8 +37,8 @@ def digest_of(path: Path, expected: str, compute: Callable[[], str], *, remember
 def cache_folder() -> Path:
     """Return partzoo's cache folder: PARTZOO_CACHE, or ``partzoo`` in XDG_CACHE_HOME or ``~/.cache``."""
     if own := os.environ.get("PARTZOO_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "partzoo"
+        return expand_user(own)
+    return expand_user(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "partzoo"
 
 
 def _notes() -> dict[str, list]:

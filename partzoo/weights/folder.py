@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_version, read_json, stand_in_of
+from partzoo.files import check_version, expand_user, read_json, stand_in_of
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.replacing import readable
 from partzoo.weights.tensors import FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
@@ -26,7 +26,7 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     Raises:
         WeightsError: a file is missing or damaged, or ``config.json`` and the header of the weights disagree.
     """
-    path = readable(Path(path).expanduser())
+    path = readable(expand_user(path))
     index = path / f"model{INDEX}"
     if (path / WEIGHTS).is_file():
         files = [path / WEIGHTS]
@@ -132,7 +132,7 @@ def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any
     Raises:
         WeightsError: the folder or file does not hold a model of the zoo.
     """
-    path = Path(name.removeprefix("local-dir:")).expanduser()
+    path = expand_user(name.removeprefix("local-dir:"))
     if path.is_dir():
         return read_folder(path) if weights else (*read_config(readable(path) / CONFIG), [])
     if name.startswith("local-dir:"):

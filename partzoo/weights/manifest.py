@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import check_version, read_json, write_aside
+from partzoo.files import check_version, expand_user, read_json, write_aside
 from partzoo.settings import checked, types_of
 
 FORMAT = 1
@@ -153,7 +153,7 @@ def checkpoint_folders() -> list[Path]:
     roots = [folder for folder in (PACKAGE.parent, here, *here.parents) if (folder / NAME).is_file()]
     found = [root / CHECKPOINTS for root in roots]
     if named := os.environ.get(VARIABLE):
-        if not (folder := Path(named).expanduser()).is_dir():
+        if not (folder := expand_user(named)).is_dir():
             raise WeightsError(f"{VARIABLE} is {named!r}, which is not a folder: set it to checkpoints/ of a clone.")
         found = [folder, *found]
     return list(dict.fromkeys(folder.resolve() for folder in found))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_version, parse_json, path_aside, read_json, stand_in_of
+from partzoo.files import check_regular, check_version, expand_user, parse_json, path_aside, read_json, stand_in_of
 from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read_tensors(
     Raises:
         WeightsError: the file is missing, truncated, damaged or not a safetensors file.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     with _open(path, fix) as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
@@ -108,7 +108,7 @@ def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _open(Path(path).expanduser(), fix) as opened:
+    with _open(expand_user(path), fix) as opened:
         return opened.metadata() or {}
 
 
@@ -124,7 +124,7 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         config = parse_json(header["config"])
         if not isinstance(config, dict):
             raise ValueError("its config is not an object")
-        return header["architecture"], config, [Path(path).expanduser()]
+        return header["architecture"], config, [expand_user(path)]
     except (KeyError, ValueError) as error:
         raise WeightsError(
             f"{path} names no architecture of partzoo in its header: write the file with "
@@ -157,7 +157,7 @@ def write_weights(
     Raises:
         WeightsError: a file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expand_user(path)
     is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
     values = dataclasses.asdict(config) if is_config else dict(config)
     header = {"format": "pt", "architecture": architecture, "config": json.dumps(values)}
@@ -227,26 +227,40 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     Raises:
         WeightsError: tensors are missing, unexpected or of a different shape; the message lists all three kinds.
     """
+    if misfit := differences(model, state):
+        name = getattr(model, "architecture", None) or type(model).__name__
+        raise WeightsError(
+            f"{source} does not fit {name}: {misfit}. "
+            "Load it with the architecture and configuration that it was saved from."
+        )
+    model.load_state_dict(dict(state), assign=True)
+    return model
+
+
+def differences(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """List the tensors that are missing in a state dict, unexpected or of another shape; "" if it fits the model."""
     wanted = model.state_dict()
     shapes = [
         f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
-    differences = {
+    found = {
         "missing": [name for name in wanted if name not in state],
         "unexpected": [name for name in state if name not in wanted],
         "of another shape": shapes,
     }
-    if any(differences.values()):
-        listed = "; ".join(_some(what, names) for what, names in differences.items() if names)
-        name = getattr(model, "architecture", None) or type(model).__name__
-        raise WeightsError(
-            f"{source} does not fit {name}: {listed}. "
-            "Load it with the architecture and configuration that it was saved from."
-        )
-    model.load_state_dict(dict(state), assign=True)
-    return model
+    return "; ".join(_some(what, names) for what, names in found.items() if names)
+
+
+def bad_values(state: Mapping[str, Tensor]) -> str | None:
+    """Describe the first tensor that holds no values, or values that are not finite; None if there is none."""
+    for name, value in state.items():
+        if value.is_meta:
+            return f"{name} is on the meta device, without values"
+        if value.is_floating_point() and not value.isfinite().all():
+            return f"{name} holds NaN or infinite values"
+    return None
 
 
 def _some(what: str, names: Sequence[str]) -> str:
@@ -258,6 +272,7 @@ def _open(file: Path, fix: str) -> safe_open:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(file)
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         if not file.is_file():

@@ -353,6 +353,14 @@ def test_indistinguishable_backbones_must_be_named():
         recognize(tiny())
 
 
+@pytest.mark.parametrize(("change", "words"), [(lambda v: v / 0, "NaN or infinite"), (lambda v: v.to("meta"), "meta")])
+def test_weights_that_are_not_finite_or_have_no_values_are_refused(change, words):
+    state = tiny()
+    state["compress_layer.weight"] = change(state["compress_layer.weight"])
+    with pytest.raises(WeightsError, match=f"cannot be converted: .*{words}"):
+        partzoo.convert(state, **TINY)
+
+
 def test_what_does_not_fit_names_tensors_and_options():
     with pytest.raises(WeightsError, match=r"not an MPAE, as it lacks compress_layer\.weight"):
         partzoo.convert({n: v for n, v in tiny().items() if n != "compress_layer.weight"}, **TINY)

@@ -28,17 +28,39 @@ def left_half():
     return mask
 
 
+def grey_mask():
+    mask = np.where(left_half(), 255, 100).astype(np.uint8)
+    mask[:9, :9] = 200
+    return mask
+
+
 @pytest.mark.parametrize(
     "given",
     [
         left_half(), left_half().astype(float), left_half().astype(np.uint8), left_half().astype(np.uint8) * 255,
-        np.where(left_half(), 255, 100).astype(np.uint8), torch.from_numpy(left_half()), Image.fromarray(left_half()),
+        grey_mask(), torch.from_numpy(left_half()), Image.fromarray(left_half()),
         Image.fromarray(left_half().astype(np.uint8) * 255), (0, 0, 40, 60), [0.2, 0.0, 39.8, 60.0],
         np.array([0, 0, 40, 60]), torch.tensor([0.2, 0.0, 39.8, 60.0]),
     ],
 )  # fmt: skip
 def test_masks_of_every_kind_are_one_object(given):
     assert np.array_equal(open_mask(given, SIZE), left_half().astype(int))
+
+
+def test_255_beside_object_numbers_is_void(tmp_path):
+    objects = np.zeros(SIZE, np.uint8)
+    objects[10:30, 10:30], objects[30:50, 30:50] = 1, 7
+    voc = np.where(np.pad(objects, 1)[:-2, 1:-1] > objects, 255, objects).astype(np.uint8)
+    assert (voc == 255).any()
+    Image.fromarray(voc).save(tmp_path / "voc.png")
+    for given in (voc, tmp_path / "voc.png"):
+        assert np.array_equal(open_mask(given, SIZE), objects)
+
+
+def test_low_opacity_is_background():
+    alpha = Image.fromarray(np.where(left_half(), 255, 100).astype(np.uint8))
+    cut = Image.merge("LA", [Image.new("L", SIZE[::-1]), alpha])
+    assert np.array_equal(open_mask(cut, SIZE), left_half())
 
 
 def test_files_and_the_opacity_of_cutouts_are_masks(tmp_path):
@@ -60,8 +82,9 @@ def test_files_and_the_opacity_of_cutouts_are_masks(tmp_path):
         (np.zeros((30, 80), bool), r"\(30, 80\) and the image \(60, 80\)"), ((0, 0, 90, 60), "inside 80 x 60"),
         ((10, 0, 10, 60), "not a box"), ((0, 0, float("nan"), 9), "four finite numbers"),
         ((0, 0, float("inf"), 9), "four finite numbers"), (("a", 0, 9, 9), "four finite numbers"),
-        (np.array([1, 2, 3]), "four finite numbers"),
-        (np.full(SIZE, -1), "int64"), (np.zeros(SIZE, complex), "complex"),
+        (np.array([1, 2, 3]), "four finite numbers"), (np.full(SIZE, -1), "int64"),
+        (np.where(left_half(), np.nan, 1), "holds nan"), (left_half() * -1.0, "holds -1 to"),
+        (left_half() * 0.4, "holds 0 to 0.4"), (np.zeros(SIZE, complex), "complex"),
     ],
 )  # fmt: skip
 def test_wrong_masks_are_named(given, message):

@@ -88,10 +88,10 @@ def test_a_record_of_parts_names_the_foreground_model_s_weights_too(data, tmp_pa
     with_model = evaluate("toy-vit", "cars", data, background="foreground-lite0.masks", **asked)
     assert len(with_model["foreground_sha256"]) == 64
     assert "foreground_sha256" not in evaluate("toy-vit", "cars", data, background="boundary", k=[2], seeds=1, limit=1)
-    stale = json.loads(asked["out"].read_text()) | {"foreground_sha256": "0" * 64, "command": "stale"}
+    stale = json.loads(asked["out"].read_text()) | {"foreground_sha256": "0" * 64}
     asked["out"].write_text(json.dumps(stale))
-    again = evaluate("toy-vit", "cars", data, background="foreground-lite0.masks", **asked)
-    assert again["foreground_sha256"] == with_model["foreground_sha256"] and again["command"] != "stale"
+    with pytest.raises(UsageError, match="foreground_sha256 was '0000"):
+        evaluate("toy-vit", "cars", data, background="foreground-lite0.masks", **asked)
 
 
 def test_a_record_of_an_encoder_s_foreground_names_the_foreground_model_s_weights(data):

@@ -3,6 +3,7 @@ import functools
 import gc
 import http.server
 import io
+import os
 import pickle
 import struct
 import sys
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
 import partzoo
+from partzoo.discovery.masks import open_mask
 from partzoo.errors import ImageError, ShapeError, TooLargeError, UsageError
 from partzoo.images.opening import OpenedImage, open_image, open_images
 from partzoo.images.preprocess import to_tensor, working_size
@@ -266,10 +268,12 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
             assert source.name in str(caught.value)
 
 
-def test_unreadable_file(monkeypatch):
+def test_unreadable_file(tmp_path, monkeypatch):
     def refuse(self, mode):
         raise PermissionError(13, "Permission denied", str(self))
 
+    monkeypatch.chdir(tmp_path)
+    Path("secret.png").touch()
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ImageError, match=r"Cannot read 'secret\.png': Permission denied") as caught:
         open_image("secret.png")
@@ -526,6 +530,30 @@ def test_to_tensor_normalizes_and_antialiases():
     assert small[0].std() < 0.05
     with pytest.raises(UsageError, match="bicubic"):
         to_tensor(grey, (8, 8), type("P", (Preprocess,), {"interpolation": "cubical"}))
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    for source in ("", ["a.png", ""]):
+        with pytest.raises(UsageError, match="path is empty"):
+            open_images(source)
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    images, _ = open_images(tmp_path)
+    assert images[0].size == (8, 8)
+    for read in (lambda: images[1], lambda: open_image(tmp_path / "b.png"), lambda: open_mask(images.name(1), (8, 8))):
+        with pytest.raises(ImageError, match=r"b\.png.*it is a pipe, socket or device"):
+            read()
+
+
+def test_a_sparse_tensor_is_one_clear_error():
+    for tensor in (torch.eye(9).to_sparse(), torch.empty(9, 9, device="meta")):
+        with pytest.raises(ImageError, match="sparse or without values"):
+            open_image(tensor)
 
 
 def assert_one_sentence(caught) -> None:

@@ -469,6 +469,17 @@ def test_notes_in_a_card_are_kept_when_a_model_is_saved_again(model, tmp_path):
     assert "edited" not in again and again.count("toy-vit") == first.count("toy-vit")
 
 
+@pytest.mark.parametrize(
+    "notes", ["Reiher, größer".encode("latin-1"), "Reiher, größer".encode("utf-16"), b"# Herons\n\nGrey."]
+)
+def test_a_card_in_any_encoding_or_without_a_block_is_kept(model, tmp_path, notes):
+    (tmp_path / "README.md").write_bytes(notes)
+    once = (hub.save_pretrained(model, tmp_path) / "README.md").read_bytes()
+    kept = notes.decode("utf-16").encode() if notes.startswith((b"\xff\xfe", b"\xfe\xff")) else notes
+    assert once.endswith(b"-->\n\n" + kept + b"\n") and b"# toy-vit" in once
+    assert (hub.save_pretrained(model, tmp_path) / "README.md").read_bytes() == once
+
+
 def test_notes_in_a_repository_s_card_are_kept_when_a_model_is_pushed_again(server, model, tmp_path):
     hub.push_to_hub(model, REPO, token="hf_token")
     _, files = server.find(REPO, "main")

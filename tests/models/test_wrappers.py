@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 import partzoo
@@ -16,7 +17,13 @@ def model():
     return partzoo.load("toy-vit", device="cpu", dtype="float32")
 
 
-@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda model: torch.compile(nn.DataParallel(model))])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile, nn.DataParallel, lambda model: torch.compile(nn.DataParallel(model)),
+        lambda model: nn.DataParallel(torch.compile(model)),
+    ],
+)  # fmt: skip
 def test_a_wrapped_model_is_saved_as_itself(model, wrap, tmp_path):
     hub.save_pretrained(wrap(model), tmp_path / "m")
     again = partzoo.load(tmp_path / "m", device="cpu", dtype="float32")
@@ -38,6 +45,28 @@ def test_tensors_in_pieces_are_refused_with_the_way_out(tmp_path):
     weight_norm(model.get_submodule(layer))
     with pytest.raises(UsageError, match=r"parametrizations.*remove_parametrizations"):
         hub.save_pretrained(model, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path):
+    def toy():
+        model = partzoo.load("toy-vit", device="cpu", dtype="float32")
+        return model, next(part for part in model.modules() if isinstance(part, nn.Linear))
+
+    pruned, layer = toy()
+    prune.l1_unstructured(layer, "weight", amount=0.5)
+    extended, _ = toy()
+    extended.head = nn.Linear(2, 3)
+    broken, layer = toy()
+    layer.weight.data[0, 0] = float("nan")
+    for model, message in (
+        (pruned, "1 missing .*2 unexpected .*weight_orig.*prune.remove"),
+        (extended, r"2 unexpected \(head.weight, head.bias\)"),
+        (broken, "weight holds NaN or infinite"),
+        (toy()[0].to("meta"), "on the meta device"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            hub.save_pretrained(model, tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 

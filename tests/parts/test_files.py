@@ -45,6 +45,12 @@ def test_npz_round_trip(parts, tmp_path):
     assert Parts.load(tmp_path / "b.npz") == plain
 
 
+def test_an_archive_without_labels_is_one_clear_error(tmp_path):
+    np.savez(tmp_path / "a.npz", k=3, names=np.array(["a", "b", "c"]), source="")
+    with pytest.raises(PartzooError, match=r"a\.npz.*damaged.*labels"):
+        Parts.load(tmp_path / "a.npz")
+
+
 def test_index_png_round_trip(parts, tmp_path):
     parts.save(tmp_path / "a.index.png")
     back = Parts.load(tmp_path / "a.index.png")
