@@ -9,8 +9,8 @@ from torch import nn
 
 from partzoo.errors import UsageError, WeightsError
 
-# Submodules of torch.compile, DataParallel and DistributedDataParallel, FSDP, and activation checkpointing.
-WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+# Submodules of torch.compile, DataParallel and DistributedDataParallel, FSDP, activation checkpointing, and Fabric.
+WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 PIECES = ("weight_g", "weight_v")  # stored by weight norm in place of a weight, before torch had parametrizations
 
 Value = TypeVar("Value")

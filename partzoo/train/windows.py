@@ -23,6 +23,7 @@ from partzoo.data.image_sets import Examples
 from partzoo.errors import PartzooError, UsageError
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
 from partzoo.files import expand_user, write_aside
+from partzoo.images.finding import files_below
 from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.skipping import PassOver, warn_of
@@ -103,7 +104,7 @@ def read_windows(folder: str | Path, options: SignalOptions, *, progress: bool =
     """
     folder = expand_user(folder)
     if options.layout == "edf":
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".edf")
+        files = [file for file in files_below(folder) if file.suffix.lower() == ".edf"]
         if not files:
             raise UsageError(f"data={folder} has no .edf files. Give another folder, or data.layout.")
         files = [file for file in files if not _is_of_annotations(file)]

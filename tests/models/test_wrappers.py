@@ -74,7 +74,8 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path):
     "name",
     [
         "module.a.b", "_orig_mod.a.b", "module._orig_mod.a.b", "a._orig_mod.b", "_fsdp_wrapped_module.a.b",
-        "a._checkpoint_wrapped_module.b", "_fsdp_wrapped_module.a._fsdp_wrapped_module._checkpoint_wrapped_module.b",
+        "a._checkpoint_wrapped_module.b", "_forward_module.module.a.b",
+            "_fsdp_wrapped_module.a._fsdp_wrapped_module._checkpoint_wrapped_module.b",
     ],
 )  # fmt: skip
 def test_names_of_wrappers_vanish_anywhere_in_a_name(name):

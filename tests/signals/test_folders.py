@@ -29,6 +29,7 @@ def test_sleep_edf_is_read_as_it_is_downloaded(tmp_path):
     names = (*SLEEP_EDF, "Resp oro-nasal", "Temp rectal", "Event marker")
     units = ("uV", "uV", "", "DegC", "")
     write_edf(folder / "SC4001E0-PSG.edf", names, [*noise(120), *slow], [100, 100, 1, 1, 1], units=units)
+    (folder / "._SC4001E0-PSG.edf").write_bytes(b"\x00\x05\x16\x07")  # what macOS leaves on other disks
     write_edf(folder / "SC4001EC-Hypnogram.edf", [], [], kind="EDF+C", note=b"Sleep stage W")
     write_edf(folder / "more" / "ST7011JP-Hypnogram.EDF", [], [], kind="EDF+C", note="für".encode("latin-1"))
     (folder / "RECORDS").write_text("SC4001E0-PSG.edf")
