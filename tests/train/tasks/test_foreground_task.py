@@ -101,7 +101,7 @@ def test_damaged_images_and_masks_are_passed_over_and_named(folder, tmp_path):
     with pytest.warns(SkippedWarning) as warned:
         found = read_masked(data, options, 32)
     names = sorted(name for each in warned for name, _ in each.message.items)
-    assert names == [f"{data}/discs: 2", f"{data}/discs: 3", f"{data}/more: 4"]
+    assert names == [f"{data}/discs: images/{i}.png" for i in (2, 3)] + [f"{data}/more: images/4.png"]
     assert torch.equal(found.batch(torch.arange(4)), whole.batch(torch.arange(2, 6)))
     assert found._weights.sum().item() == pytest.approx(1)
 
