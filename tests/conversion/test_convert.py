@@ -355,8 +355,7 @@ def test_indistinguishable_backbones_must_be_named():
 
 @pytest.mark.parametrize(("change", "words"), [(lambda v: v / 0, "NaN or infinite"), (lambda v: v.to("meta"), "meta")])
 def test_weights_that_are_not_finite_or_have_no_values_are_refused(change, words):
-    state = tiny()
-    state["compress_layer.weight"] = change(state["compress_layer.weight"])
+    state = tiny() | {"compress_layer.weight": change(tiny()["compress_layer.weight"])}
     with pytest.raises(WeightsError, match=f"cannot be converted: .*{words}"):
         partzoo.convert(state, **TINY)
 
