@@ -1,16 +1,15 @@
 """The example of a server: what is uploaded can be anything, and the server goes on."""
 
 import json
-import os
 import socket
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from helpers.troubled_worker import trouble
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CAT = (EXAMPLES / "images" / "cat.jpg").read_bytes()
@@ -65,18 +64,6 @@ def test_too_many_bytes_are_refused_before_they_are_read(address, example):
         with socket.create_connection((host, int(port))) as client:
             client.sendall(f"POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode())
             assert b" 413 " in client.recv(100)
-
-
-def trouble(pipe):
-    """Stand in for the worker: some images take for ever, and some end it."""
-    pipe.send(None)
-    while True:
-        data = pipe.recv()
-        if data == b"hang":
-            time.sleep(600)
-        if data == b"end":
-            os._exit(9)
-        pipe.send((200, {"pid": os.getpid()}))
 
 
 def test_a_worker_that_hangs_or_ends_is_replaced(example, monkeypatch):
