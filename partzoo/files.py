@@ -28,6 +28,17 @@ def expand_user(path: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(os.fsdecode(path)))
 
 
+def create_folder(folder: Path) -> None:
+    """Create a folder and its missing parents.
+
+    Raises:
+        OSError: it cannot be created, or it begins with the ``~`` of an unknown user, which :func:`expand_user` leaves.
+    """
+    if str(folder).startswith("~"):
+        raise OSError(errno.ENOENT, "it begins with an unknown user's name: correct it, or begin it with './'")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def check_regular(path: str | os.PathLike) -> None:
     """Refuse pipes, sockets and devices, which would block a reader for ever.
 
@@ -175,7 +186,7 @@ def stand_in(begin: bytes) -> str | None:
 
 
 def stand_in_of(path: str | os.PathLike) -> str | None:
-    """What :func:`stand_in` says of a file, for the message of an error; None also where the file cannot be opened."""
+    """Return what :func:`stand_in` says of a file, for an error's message; None also if it cannot be opened."""
     try:
         return stand_in(begin_of(path))
     except OSError:

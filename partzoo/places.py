@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import expand_user
+from partzoo.files import create_folder, expand_user
 
 
 def make_folder(folder: Path) -> None:
@@ -17,12 +17,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         PartzooError: the folder cannot be created.
     """
-    if str(folder).startswith("~"):  # as expand_user leaves it
-        raise PartzooError(
-            f"The folder {str(folder)!r} begins with an unknown user's name: correct it, or begin it with './'."
-        )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
     except OSError as error:
         raise PartzooError(
             f"The folder {str(folder)!r} cannot be made: {error.strerror}. Choose another with out=."

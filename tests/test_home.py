@@ -1,5 +1,7 @@
 """``~`` is the home folder wherever a path is given, and no folder of that name appears."""
 
+import pwd
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,8 @@ from PIL import Image
 import partzoo
 from partzoo import hub
 from partzoo.cli import main
+from partzoo.errors import PartzooError
+from partzoo.train.loop import run_folder
 
 
 @pytest.fixture
@@ -55,3 +59,18 @@ def test_the_cache(home, monkeypatch):
 
     monkeypatch.setenv("PARTZOO_CACHE", "~/cache")
     assert cache_folder() == home / "cache"
+
+
+def test_without_a_home_nothing_is_made_in_its_stead(home, monkeypatch):
+    """As in a container whose user has no entry in the list of users."""
+    from partzoo.weights.checked import digest_of
+
+    for name in ("HOME", "XDG_CACHE_HOME", "PARTZOO_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert digest_of(home / "a.png", "right", lambda: "right") == "right"
+    model = partzoo.load("toy-vit", device="cpu")
+    with pytest.raises(PartzooError, match="unknown user's name"):
+        hub.save_pretrained(model, "~nobody-of-this-name/toy")
+    with pytest.raises(PartzooError, match="unknown user's name"):
+        run_folder("~nobody-of-this-name/run")

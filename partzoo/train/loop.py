@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, expand_user, path_aside, write_if_changed
+from partzoo.files import check_version, create_folder, expand_user, path_aside, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
@@ -46,7 +46,7 @@ MODEL = "model.safetensors"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
 KEPT = "this process has trained on another device: begin a new process, or leave device= out"
-NO_RESUME = "it does not continue this run; train without --resume into another -o"
+NO_RESUME = "it does not continue this run; train with resume=False into another out="
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,8 @@ def _fit(
     device: Device,
 ) -> Progress:
     """Train in a folder that no other process writes; see :func:`fit`."""
-    shared = processes(device)
-    rank, ranks = shared.process_index, shared.num_processes
     accelerator = accelerator_on(device)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
     bf16 = has_bf16(accelerator.device) if options.precision == "auto" else options.precision == "bf16"
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
@@ -263,7 +262,7 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     if fresh and (out / CHECKPOINT).exists():
         raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        create_folder(out)
     except OSError as error:
         raise UsageError(f"out={out} cannot be created: {error.strerror}. Choose another folder.") from error
     return out

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from partzoo.data.image_sets import Examples
 from partzoo.errors import PartzooError, UsageError
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
-from partzoo.files import expand_user, write_aside
+from partzoo.files import create_folder, expand_user, write_aside
 from partzoo.images.finding import files_below
 from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
@@ -211,12 +211,9 @@ def prepared(
 
 def _cache_place(cache: str | Path) -> Path:
     """Return the folder of the cache, which is created if it does not exist."""
+    place = expand_user(cache) if cache else cache_folder() / "signals"
     try:
-        place = expand_user(cache) if cache else cache_folder() / "signals"
-    except RuntimeError as error:  # there is no home folder
-        raise _not_kept("the home folder", str(error)) from error
-    try:
-        place.mkdir(parents=True, exist_ok=True)
+        create_folder(place)
     except OSError as error:
         raise _not_kept(str(place), error.strerror or str(error)) from error
     return place

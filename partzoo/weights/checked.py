@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from partzoo.files import expand_user, parse_json, path_aside
+from partzoo.files import create_folder, expand_user, parse_json, path_aside
 
 
 def digest_of(path: Path, expected: str, compute: Callable[[], str], *, remembered: bool = True) -> str:
@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 def _notes() -> dict[str, list]:
     try:
         content = parse_json((cache_folder() / "verified.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -57,8 +57,8 @@ def _note(key: str, mark: list | None) -> None:
     kept = {each: value for each, value in notes.items() if each != key}
     try:
         memo = cache_folder() / "verified.json"
-        memo.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(memo.parent)
         with path_aside(memo) as aside:
             aside.write_text(json.dumps(kept if mark is None else kept | {key: mark}), encoding="utf-8")
-    except (OSError, RuntimeError):
+    except OSError:
         return

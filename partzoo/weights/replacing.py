@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from partzoo.files import path_aside, sync
+from partzoo.files import create_folder, path_aside, sync
 from partzoo.locks import PREFIX, hidden_folder, locked
 
 COMPLETE = f"{PREFIX}-new"  # folder of new files that are complete, but not all of them in their final places
@@ -32,7 +32,7 @@ def replaced_together(folder: Path, stale: Collection[str]) -> Iterator[Path]:
         OSError: a file cannot be written.
         PartzooError: another process is writing the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    create_folder(folder)
     with locked(folder):
         _finish(folder, stale)
         with hidden_folder(folder / "model") as new:

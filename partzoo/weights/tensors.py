@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_regular, check_version, expand_user, parse_json, path_aside, read_json, stand_in_of
+from partzoo.files import (
+    check_regular,
+    check_version,
+    create_folder,
+    expand_user,
+    parse_json,
+    path_aside,
+    read_json,
+    stand_in_of,
+)
 from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
@@ -334,7 +343,7 @@ def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> Non
 @contextlib.contextmanager
 def _writable(path: Path) -> Iterator[Path]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(path.parent)
         yield path
     except OSError as error:
         raise WeightsError(f"{path} cannot be written ({error}): choose another folder or free some space.") from error
