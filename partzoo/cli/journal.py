@@ -12,7 +12,7 @@ from typing import Any, Self
 import click
 
 import partzoo
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user, write_aside
 from partzoo.places import make_folder
 
@@ -70,7 +70,7 @@ class Journal:
             lost = len(_read_done(self.folder / DONE))
             return "had results of other settings: files with the same names are replaced." if lost else ""
         if self._done and self._asked is None:
-            many = "1 image" if len(self._done) == 1 else f"{len(self._done)} images"
+            many = counted(len(self._done), "image")
             return f"has results of {many} with the same settings, which are kept (--no-resume starts over)."
         return ""
 

@@ -92,13 +92,11 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Describe the model NAME: its configuration, size, input images, and the source of its weights."""
-    import torch
-
+    from partzoo.models.loading import on_meta
     from partzoo.models.registry import find
 
     entry = find(name)
-    with torch.device("meta"):
-        model = entry.build(entry.config)
+    model = on_meta(entry, entry.config)
     records = _records(name, entry)
     about: dict[str, Any] = {
         "name": entry.name,

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from partzoo.discovery.foreground import METHODS
 from partzoo.errors import UsageError, WeightsError
 from partzoo.evaluate.failed import Failed
@@ -26,6 +24,7 @@ from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, expand_user, parse_json, write_aside
 from partzoo.locks import locked
+from partzoo.models.loading import on_meta
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
@@ -246,8 +245,7 @@ def _independent() -> list[str]:
 def _has_head(record: WeightRecord) -> bool:
     """Return whether a model has an objectness head."""
     entry = find(record.architecture)
-    with torch.device("meta"):
-        return hasattr(entry.build(entry.configure(record.config)), "objectness")
+    return hasattr(on_meta(entry, entry.configure(record.config)), "objectness")
 
 
 def measurement_of(protocol: str) -> type[Measurement]:
