@@ -47,6 +47,12 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
     return tables
 
 
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """List the names whose values differ, each with both values; a value that is missing is None."""
+    names = {**before, **after}
+    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
+
+
 def types_of(kind: type | Callable) -> dict[str, Any]:
     """Return the annotations of a dataclass's fields, or of the keyword-only parameters of a function or class."""
     if isinstance(kind, type) and is_dataclass(kind):

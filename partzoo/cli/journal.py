@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import partzoo
 from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user, write_aside
 from partzoo.places import make_folder
+from partzoo.settings import changed
 
 FORMAT = "partzoo-run-1"
 SETTINGS, DONE, VOCABULARY = "settings.json", "done.jsonl", "vocabulary.safetensors"
@@ -152,9 +154,8 @@ def _read_done(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _check_same(earlier: dict[str, Any], settings: dict[str, Any], output: str) -> None:
-    names = sorted(name for name in earlier.keys() | settings.keys() if earlier.get(name) != settings.get(name))
-    if names:
-        changes = ", ".join(f"{name} was {earlier.get(name)}, is {settings.get(name)}" for name in names)
+    if found := sorted(changed(earlier, settings), key=itemgetter(0)):
+        changes = ", ".join(f"{name} was {before}, is {after}" for name, before, after in found)
         raise UsageError(
             f"--resume cannot go on with {output!r}, which was made with other settings ({changes}). "
             "Give the same settings, or choose another -o."

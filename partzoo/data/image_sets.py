@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from partzoo.data.reading import squash_plain
-from partzoo.data.tars import TarImage
+from partzoo.data.tars import TarImage, source_name
 from partzoo.errors import ImageError, TooLargeError, UsageError
 from partzoo.images.opening import open_image
 from partzoo.skipping import PassOver, warn_of
@@ -184,8 +184,7 @@ class ImageSet(Examples):
 
     def _name(self, index: int) -> str:
         """Return the name of an image for messages: its path, or its name in a tar."""
-        file = self.files[index]
-        return file.name if isinstance(file, TarImage) else str(file)
+        return source_name(self.files[index])
 
     def _decode(self, index: int) -> Tensor:
         name = self._name(index)

@@ -20,6 +20,11 @@ class TarImage(bytes):
     name: str
 
 
+def source_name(source: Path | TarImage) -> str:
+    """Return the name of an image for messages: its path, or the name of its tar and its name in it."""
+    return source.name if isinstance(source, TarImage) else str(source)
+
+
 def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> dict[str, TarImage]:
     """Read the encoded images in a tar, as a dictionary by name.
 

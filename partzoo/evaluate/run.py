@@ -28,6 +28,7 @@ from partzoo.models.loading import on_meta
 from partzoo.models.registry import find
 from partzoo.places import check_place, make_folder
 from partzoo.progress import ProgressCallback
+from partzoo.settings import changed
 from partzoo.skipping import warn_of
 from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
@@ -297,10 +298,9 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     check_version(written, FORMAT, f"out={file}", UsageError)
     if "runs" not in record:
         raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.")
-    stored = json.loads(json.dumps(identity))
-    if changes := [
-        f"{key} was {record.get(key)!r}, is {value!r}" for key, value in stored.items() if record.get(key) != value
-    ]:
+    asked = json.loads(json.dumps(identity))
+    found = changed({key: record.get(key) for key in asked}, asked)
+    if changes := [f"{key} was {before!r}, is {after!r}" for key, before, after in found]:
         raise UsageError(
             f"out={file} holds the record of another evaluation ({', '.join(changes)}). Choose another file, or delete "
             "this one."

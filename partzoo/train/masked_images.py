@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.data.masks import SPLITS, MaskedSet, find_set, hashes_of, is_known
-from partzoo.data.tars import TarImage, tar_images
+from partzoo.data.tars import TarImage, source_name, tar_images
 from partzoo.errors import ImageError, UsageError
 from partzoo.images.opening import open_image, open_images
 from partzoo.skipping import warn_of
@@ -151,7 +151,7 @@ def _taught(
         for source in _sources(Path(folder, name), options.exclude)[::step]
     ]
     for source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
-        name = source.name if isinstance(source, TarImage) else str(source)
+        name = source_name(source)
         try:
             pixels = open_image(source, name=name).pixels
         except ImageError as error:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from partzoo.files import expand_user, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
-from partzoo.settings import TABLES, check_tables, named, to_toml, types_of
+from partzoo.settings import TABLES, changed, check_tables, named, to_toml, types_of
 from partzoo.system.device import Device
 from partzoo.train.loop import LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes, together
@@ -308,11 +309,9 @@ def _name_changes(file: Path, text: str) -> None:
         return
     former, latter = (tomllib.loads(each) for each in (file.read_text(encoding="utf-8"), text))
     changes = [
-        f"{table}.{name} was {before.get(name)!r}, is {after.get(name)!r}"
+        f"{table}.{name} was {before!r}, is {after!r}"
         for table in TABLES
-        for before, after in [(former.get(table, {}), latter.get(table, {}))]
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        for name, before, after in sorted(changed(former.get(table, {}), latter.get(table, {})), key=itemgetter(0))
     ]
     if changes:
         warnings.warn(f"The run goes on with other settings: {', '.join(changes)}.", stacklevel=2)

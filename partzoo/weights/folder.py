@@ -7,6 +7,7 @@ from typing import Any
 
 from partzoo.errors import WeightsError
 from partzoo.files import check_version, expand_user, read_json, stand_in_of
+from partzoo.settings import changed
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.replacing import readable
 from partzoo.weights.tensors import FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
@@ -46,12 +47,11 @@ def _compare(file: Path, config: Path, stored: tuple[str, dict[str, Any]]) -> No
         return
     architecture, values, _ = read_header(file)
     ours, theirs = ({"architecture": name} | about for name, about in ((architecture, values), stored))
-    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    if differing:
-        key = differing[0]
+    if found := changed(ours, theirs):
+        key, one, other = found[0]
         raise WeightsError(
-            f"{file} and {config} disagree: {key} is {ours.get(key)!r} in one and {theirs.get(key)!r} in the other. "
-            "Save or download both again."
+            f"{file} and {config} disagree: {key} is {one!r} in one and {other!r} in the other. Save or download both "
+            "again."
         )
 
 
@@ -83,10 +83,7 @@ def fetch_repo(
         config = hub_file(repo, CONFIG, force=force, **options)
         read_config(config)
         folder = config.parent
-        pinned: HubOptions = {
-            **options,
-            "revision": folder.name,
-        }  # pinned to the commit, so that all files come from the same one
+        pinned: HubOptions = {**options, "revision": folder.name}  # so that all files come from the same commit
         if not weights or ((folder / WEIGHTS).is_file() and not force):
             return folder
         index = folder / f"model{INDEX}"
