@@ -63,8 +63,7 @@ def add_to_dataset(parts: Parts, folder: str | os.PathLike, name: str) -> None:
     content, suffix = _image_file(parts)
     for place in ("images", "labels"):
         make_folder(folder / place)
-    with write_aside(folder / "images" / f"{name}{suffix}") as file:
-        file.write(content)
+    write_if_changed(folder / "images" / f"{name}{suffix}", content)
     write_if_changed(folder / "data.yaml", data_yaml(parts.names).encode())
     with write_aside(folder / "labels" / f"{name}.txt") as file:
         file.write(to_yolo(parts).encode())

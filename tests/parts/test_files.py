@@ -11,6 +11,7 @@ from partzoo.parts import coco
 from partzoo.parts.drawing import palette
 from partzoo.parts.parts import Parts
 
+
 @pytest.fixture(params=[3, 300])
 def parts(request):
     rng = np.random.default_rng(0)
