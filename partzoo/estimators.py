@@ -10,7 +10,7 @@ import numpy as np
 from partzoo.discovery.factory import finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.pipeline import Kept, fitted, label_images
-from partzoo.errors import MissingExtraError, ShapeError
+from partzoo.errors import MissingExtraError, ShapeError, UsageError
 from partzoo.images.opening import OpenedImages, open_images
 from partzoo.matching import embed_parts
 from partzoo.parts.parts import Parts
@@ -154,4 +154,7 @@ def _images(X: Any) -> OpenedImages:
         if X.ndim > 2 or (X.ndim == 2 and X.shape[1] != 1):
             raise ShapeError(f"The images are a table of shape {X.shape}: pass a list, or a table of one column.")
         X = X.ravel().tolist()
-    return open_images(X)[0]
+    images, single = open_images(X)
+    if single:
+        raise UsageError("X is one image, and parts are learned from many: pass a list of images, a folder or a glob.")
+    return images
