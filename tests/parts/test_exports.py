@@ -132,6 +132,7 @@ def test_labelme_gets_polygons_in_no_group_and_the_way_to_the_image(parts, tmp_p
     assert [shape["label"] for shape in data["shapes"]] == ["bill", "wing ü", "wing ü", 'a "tail": #1']
     assert {(shape["shape_type"], shape["group_id"]) for shape in data["shapes"]} == {("polygon", None)}
     assert (tmp_path / data["imagePath"]).resolve() == Path("birds/heron.jpg").resolve()
+    assert not any("group" in annotation for annotation in parts.to_coco("polygons")["annotations"])
     address = partzoo.Parts(parts.labels, source="https://example.org/a.jpg")
     assert address.to_labelme("there")["imagePath"] == "https://example.org/a.jpg"
 
@@ -156,7 +157,7 @@ def test_napari_gets_layers_that_can_be_painted_on(parts):
     np.testing.assert_array_equal(image, parts.image)
     np.testing.assert_array_equal(labels, parts.labels)
     labels[0, 0] = 4
-    assert parts.labels[0, 0] == 0
+    assert parts.labels[0, 0] == 0 and labels.dtype == np.uint8
     assert about["features"] == {"index": [0, 1, 2, 3, 4], "name": ["background", *NAMES]}
     colours = about["colormap"]
     np.testing.assert_allclose([colours[i][:3] for i in range(1, 5)], palette(4)[1:] / 255)
