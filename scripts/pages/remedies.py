@@ -1,6 +1,6 @@
 """Draw photographs beside their parts, by default and with the remedies of docs/failures.md: docs/images/remedies.jpg.
 
-    python scripts/pages/remedies.py
+python scripts/pages/remedies.py
 """
 
 from __future__ import annotations
