@@ -65,7 +65,8 @@ def discover_parts(
             for many, and for a learned part model all its parts in its numbering; with a smaller k, its parts that are
             most similar in these images are joined, and a larger k is an error.
         model: name of a model, or a module; None uses the bundled default.
-        vocabulary: result of :func:`fit_parts`, or a file in which it was saved. It determines k, background, size and refine.
+        vocabulary: result of :func:`fit_parts`, or a file in which it was saved. It determines k, background, size and
+            refine.
         classes: class number of each image, or one for all; required by a part model that has separate parts for
             several classes (``model.config.classes``).
         mask: known foreground: a mask or a box in any form that :func:`partzoo.discovery.masks.open_mask` accepts; for
