@@ -106,6 +106,8 @@ class Journal:
 
 def unfinished(path: Path) -> Path:
     """Return the folder that holds an unfinished run's results, beside the file or folder they will be written to."""
+    if path.name in ("", ".."):  # the current folder, or another that is not given by its name
+        path = Path(os.path.abspath(path))
     return path.with_name(f"{path.name}.unfinished")
 
 
