@@ -334,6 +334,8 @@ def shards(index: Path) -> list[Path]:
     """
     try:
         named = set(read_json(index)["weight_map"].values())
+        if not named:
+            raise ValueError("it names no files")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
     if len(named) > MAX_SHARDS:
