@@ -157,7 +157,7 @@ def discover(
     with made_folder(output.folder), ExitStack() as held:
         for path in filter(None, (out, save_vocabulary)):
             check_place(Path(path))
-        for place in filter(None, (output.path, save_vocabulary)):
+        for place in filter(None, (output.path, Path(save_vocabulary) if save_vocabulary else None)):
             held.enter_context(locked(place))
         journal = _journal(output, options | others, resume)
         folder = None if single else output.folder
