@@ -168,8 +168,8 @@ def discover(
     with made_folder(output.folder), ExitStack() as held:
         for path in filter(None, (out, save_vocabulary)):
             check_place(Path(path))
-        if output.path:
-            held.enter_context(locked(output.path))
+        for place in filter(None, (output.path, Path(save_vocabulary) if save_vocabulary else None)):
+            held.enter_context(locked(place))
         journal = _journal(output, options | others, resume)
         folder = None if single else output.folder
         failures = Failures(len(opened), opened.name, what="images", strict=strict or single, folder=folder)

@@ -93,6 +93,35 @@ def read_tensors(
     return tensors, metadata
 
 
+def own_digests(path: str | Path) -> dict[Path, tuple[str, str]]:
+    """Read safetensors files and compare their content with the digests in their headers.
+
+    Args:
+        path: a safetensors file; an index, which stands for its shards; or a folder, with all such files in it.
+
+    Returns:
+        For each file its state (``"ok"``, ``"damaged"`` or ``"no digest"``), and a sentence unless it is ``"ok"``.
+
+    Raises:
+        WeightsError: there are no such files, or the index is damaged.
+    """
+    path = expand_user(path)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else _expand([path])
+    if not files:
+        raise WeightsError(f"{path} holds no safetensors files: check the path.")
+    return {file: _compared(file) for file in files}
+
+
+def _compared(file: Path) -> tuple[str, str]:
+    try:
+        _, metadata = read_tensors(file, remembered=False, fix="download it again, or write it again")
+    except WeightsError as error:
+        return "damaged", str(error)
+    if DIGEST in metadata:
+        return "ok", ""
+    return "no digest", f"{file} has no digest in its header, so damage cannot be found."
+
+
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Return the sha256 of tensors, with their names, dtypes and shapes, and of metadata other than a digest."""
     names = sorted(tensors)
@@ -305,6 +334,8 @@ def shards(index: Path) -> list[Path]:
     """
     try:
         named = set(read_json(index)["weight_map"].values())
+        if not named:
+            raise ValueError("it names no files")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
     if len(named) > MAX_SHARDS:
