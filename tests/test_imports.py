@@ -13,7 +13,7 @@ LAYERS = (
     ("bench",),
     ("train",),
     ("evaluate",),
-    ("attention", "conversion", "discovery", "features", "hub", "pyramid", "relations", "swapping"),
+    ("attention", "conversion", "discovery", "features", "hub", "pyramid", "relations", "report", "swapping"),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
     ("addresses", "errors", "files", "limits", "locks", "skipping", "places", "progress", "settings", "system"),

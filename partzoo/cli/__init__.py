@@ -12,6 +12,7 @@ from partzoo.cli.evaluation import evaluate
 from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, verify
 from partzoo.cli.relate import relate
+from partzoo.cli.report import report
 from partzoo.cli.stages import stages
 from partzoo.cli.swap import swap
 from partzoo.cli.system import bench, doctor
@@ -43,6 +44,7 @@ for command in (
     verify,
     convert,
     discover,
+    report,
     features,
     relate,
     swap,
