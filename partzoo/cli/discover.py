@@ -96,7 +96,7 @@ def discover(
         raise UsageError("--resume needs many images and an output: name a folder or a .json file with -o.")
     output = output_of(out, form, opened, single)
     given = given_mask(mask, opened, single)
-    read = (*map(opened.name, range(len(opened))), *mask_files(given), model, vocabulary, background)
+    read = (*opened.files(), *mask_files(given), model, vocabulary, background)
     check_apart((*output.files, output.path, save_vocabulary), read)
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
@@ -120,7 +120,7 @@ def discover(
                 about[index] = _about(parts, name, output.named(index))
                 if journal:
                     journal.add(name, output.files[index], about[index])
-            output.join(sorted(about))
+            output.join(sorted(about), scale)
             if journal and (output.together or not failures.listed()):
                 journal.remove()
     found = [about[index] for index in sorted(about)]

@@ -16,9 +16,11 @@ from partzoo.files import expand_user
 
 if TYPE_CHECKING:
     from partzoo.images.opening import OpenedImages
+    from partzoo.images.video import VideoFrames
     from partzoo.parts.parts import Parts
 
 NAME_BYTES = 235  # largest number of bytes of an output's name, without a number that distinguishes it and its ending
+VIDEO_ENDINGS = (".mp4", ".mkv")  # overlays; part numbers
 FORMS = (".png", ".index.png", ".npz", ".json")
 
 
@@ -32,8 +34,9 @@ class Output:
         form: format of the files; None derives it from their suffix.
         folder: folder that the files are written to, or None if the output is one file.
         journal: folder for the journal of a run over many images, or None.
-        together: whether the files, which are then kept beside the journal, are joined into one COCO file, ``path``, at
-            the end.
+        together: whether the files, which are then kept beside the journal, are joined into one file, ``path``, at the
+            end: a COCO file, or a video.
+        frames: the frames of which ``path`` becomes a video, or None.
     """
 
     path: Path | None = None
@@ -42,6 +45,7 @@ class Output:
     folder: Path | None = None
     journal: Path | None = None
     together: bool = False
+    frames: VideoFrames | None = None
 
     def named(self, index: int) -> str | None:
         """Return the path of the file that will finally hold the parts of the image with this index."""
@@ -51,17 +55,39 @@ class Output:
 
     def write(self, parts: Parts, index: int, scale: int | None) -> None:
         """Write the parts of the image with this index."""
-        if self.together:
+        if self.together and self.frames is None:
             _write(self.files[index], [json.dumps(_coco(parts, self.path))])
         elif self.files:
             parts.save(self.files[index], scale=scale, form=self.form)
 
-    def join(self, indices: Sequence[int]) -> None:
-        """Join the files of these images into the one COCO file, holding one of them in memory at a time."""
+    def join(self, indices: Sequence[int], scale: int | None = None) -> None:
+        """Join the files of these images into the one COCO file or video, holding one of them in memory at a time."""
         from partzoo.parts.coco import joined
 
-        if self.together and self.path and indices:
+        if self.frames and self.path and indices:
+            self._join_video(self.path, self.frames, indices, scale or 1)
+        elif self.together and self.path and indices:
             _write(self.path, joined(lambda: (json.loads(self.files[index].read_bytes()) for index in indices)))
+
+    def _join_video(self, path: Path, frames: VideoFrames, indices: Sequence[int], scale: int) -> None:
+        from partzoo.parts.parts import Parts
+        from partzoo.parts.video import write_video
+
+        labelled = (Parts.load(self.files[index]) for index in indices)
+        if path.suffix.lower() == ".mp4":
+            labelled = (
+                Parts(parts.labels, k=parts.k, image=frames[index].pixels)
+                for parts, index in zip(labelled, indices, strict=True)
+            )
+        write_video(
+            path,
+            labelled,
+            [frames.times[index] for index in indices],
+            time_base=frames.time_base,
+            rate=frames.rate,
+            aspect=frames.aspect,
+            scale=scale,
+        )
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:
@@ -82,6 +108,14 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
         journal = unfinished(path)
         files = tuple(file_for(journal, images.name(index), ".json") for index in range(len(images)))
         output = Output(path, files, None, None, journal, together=True)
+    elif path.suffix.lower() in VIDEO_ENDINGS and not path.is_dir():
+        from partzoo.images.video import VideoFrames
+
+        if not isinstance(images, VideoFrames):
+            raise UsageError(f"-o {out} is a video, but the images are not the frames of one. Name a folder.")
+        journal = unfinished(path)
+        files = tuple(file_for(journal, images.name(index), ".index.png") for index in range(len(images)))
+        output = Output(path, files, None, None, journal, together=True, frames=images)
     elif path.suffix.lower() in (".png", ".npz") and not path.is_dir():
         raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
     else:

@@ -89,7 +89,7 @@ def _of_images(images: tuple[str, ...], out: str, title: str, vocabulary: str | 
     opened, single = open_images(named, max_pixels=options["max_pixels"], max_bytes=options["max_bytes"])
     mask = given_mask(options["mask"], opened, single)
     settings = {name: options[name] for name in ("model", "background", "size", "refine", "seed", "device")}
-    read = (*map(opened.name, range(len(opened))), *mask_files(mask), options["model"], vocabulary)
+    read = (*opened.files(), *mask_files(mask), options["model"], vocabulary)
     check_apart([out, options["save_vocabulary"]], [*read, options["background"]])
     failures = Failures(len(opened), opened.name, what="images", strict=options["strict"] or single)
     run = Run(opened, single, mask, options["category"], settings, failures)
