@@ -21,6 +21,7 @@ from PIL import Image
 
 import partzoo
 from partzoo.errors import require
+from partzoo.parts.video import smoothed
 
 FRAMES, RATE = 40, 25
 WINDOW = 0.75  # sides of the window, as a share of the photograph's
@@ -56,18 +57,6 @@ def flicker(before: np.ndarray, after: np.ndarray, motion: tuple[int, int]) -> f
     return float(np.sum(ours != theirs) / max(np.sum((ours > 0) | (theirs > 0)), 1))
 
 
-def voted(frames: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """Give each pixel the label that most of ``count`` neighbouring frames have there; ties keep the frame's own."""
-    found = []
-    for number, own in enumerate(frames):
-        near = np.stack(frames[max(number - count // 2, 0) : number + count // 2 + 1])
-        votes = np.stack([(near == label).sum(0) for label in range(int(near.max()) + 1)])
-        winner = votes.argmax(0)
-        held = np.take_along_axis(votes, own[None].astype(int), 0)[0]
-        found.append(np.where(votes.max(0) > held, winner, own).astype(own.dtype))
-    return found
-
-
 def write_clip(photograph: np.ndarray, places: Sequence[tuple[int, int]], file: Path) -> None:
     """Write the moving window as an H.264 video, whose sides are even."""
     av = require("av", "video")
@@ -96,7 +85,7 @@ def measured(photograph: Path) -> list[tuple[str, int, int, float, float]]:
             labels = [parts.labels for parts in partzoo.discover_parts(str(file), PARTS)]
         motions = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(places)]
         for count in VOTES:
-            smooth = voted(labels, count)
+            smooth = list(smoothed(labels, count))
             pairs = zip(smooth, smooth[1:], motions, strict=False)
             changed = np.mean([flicker(a, b, (0, 0)) for a, b in zip(smooth, labels, strict=True)])
             rows.append((photograph.name, step, count, 100 * np.mean([flicker(*p) for p in pairs]), 100 * changed))

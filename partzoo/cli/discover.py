@@ -34,6 +34,7 @@ if TYPE_CHECKING:
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
       partzoo discover images/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover images/ -k 6 -o parts.json        one COCO file for all of them
+      partzoo discover clip.mp4 -k 6 -o parts.mp4        overlay video, with one vocabulary for all frames
     \b
     Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run, repeat the
     command.
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     type=click.Path(),
-    help="File to write (.png .index.png .npz .json); for several images, a folder or one .json file.",
+    help="File to write (.png .index.png .npz .json); for several images, a folder or one .json file; for a video, "
+    "also .mp4 (overlays) or .mkv (part numbers, without loss).",
 )
 @click.option(
     "--format",
@@ -61,6 +63,14 @@ if TYPE_CHECKING:
 @finding_options
 @click.option(
     "--scale", type=click.IntRange(1), help="Factor by which overlays are enlarged.  [default: to about 800 pixels]"
+)
+@click.option(
+    "--smooth",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="FRAMES",
+    help="Odd number of neighbouring frames that vote on a label, for a video that is written as a video.",
 )
 @resume_option
 @json_option
@@ -77,6 +87,7 @@ def discover(
     refine: bool,
     mask: str | None,
     scale: int | None,
+    smooth: int,
     category: int | None,
     seed: int,
     device: str | None,
@@ -86,7 +97,7 @@ def discover(
     resume: bool | None,
     as_json: bool,
 ) -> None:
-    """Find the parts in images, given as files, addresses, folders or wildcards."""
+    """Find the parts in images, given as files, addresses, folders or wildcards, or in the frames of a video."""
     from partzoo.cli.failures import Failures
     from partzoo.images.opening import open_images
 
@@ -95,6 +106,8 @@ def discover(
     if resume and (single or out is None):
         raise UsageError("--resume needs many images and an output: name a folder or a .json file with -o.")
     output = output_of(out, form, opened, single)
+    if smooth != 1 and (output.frames is None or smooth < 1 or smooth % 2 == 0):
+        raise UsageError(f"--smooth {smooth} needs a video as input and as -o, and an odd number of frames, such as 3.")
     given = given_mask(mask, opened, single)
     read = (*opened.files(), *mask_files(given), model, vocabulary, background)
     check_apart((*output.files, output.path, save_vocabulary), read)
@@ -120,7 +133,7 @@ def discover(
                 about[index] = _about(parts, name, output.named(index))
                 if journal:
                     journal.add(name, output.files[index], about[index])
-            output.join(sorted(about), scale)
+            output.join(sorted(about), scale, smooth)
             if journal and (output.together or not failures.listed()):
                 journal.remove()
     found = [about[index] for index in sorted(about)]

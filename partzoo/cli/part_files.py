@@ -60,25 +60,25 @@ class Output:
         elif self.files:
             parts.save(self.files[index], scale=scale, form=self.form)
 
-    def join(self, indices: Sequence[int], scale: int | None = None) -> None:
+    def join(self, indices: Sequence[int], scale: int | None = None, smooth: int = 1) -> None:
         """Join the files of these images into the one COCO file or video, holding one of them in memory at a time."""
         from partzoo.parts.coco import joined
 
         if self.frames and self.path and indices:
-            self._join_video(self.path, self.frames, indices, scale or 1)
+            self._join_video(self.path, self.frames, indices, scale or 1, smooth)
         elif self.together and self.path and indices:
             _write(self.path, joined(lambda: (json.loads(self.files[index].read_bytes()) for index in indices)))
 
-    def _join_video(self, path: Path, frames: VideoFrames, indices: Sequence[int], scale: int) -> None:
+    def _join_video(self, path: Path, frames: VideoFrames, indices: Sequence[int], scale: int, smooth: int) -> None:
         from partzoo.parts.parts import Parts
-        from partzoo.parts.video import write_video
+        from partzoo.parts.video import smoothed, write_video
 
-        labelled = (Parts.load(self.files[index]) for index in indices)
-        if path.suffix.lower() == ".mp4":
-            labelled = (
-                Parts(parts.labels, k=parts.k, image=frames[index].pixels)
-                for parts, index in zip(labelled, indices, strict=True)
-            )
+        k = Parts.load(self.files[indices[0]]).k
+        labels = smoothed((Parts.load(self.files[index]).labels for index in indices), smooth)
+        labelled = (
+            Parts(each, k=k, image=frames[index].pixels if path.suffix.lower() == ".mp4" else None)
+            for each, index in zip(labels, indices, strict=True)
+        )
         write_video(
             path,
             labelled,

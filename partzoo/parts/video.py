@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,39 @@ def write_video(
                 container.mux(stream.encode())
     except (OSError, av.FFmpegError) as error:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def smoothed(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """Give each pixel the label that most of ``count`` neighbouring frames have there; ties keep the frame's label.
+
+    Args:
+        frames: labels ``(H, W)`` of each frame; ``count`` of them are held at a time.
+        count: odd number of frames, with the frame itself in the middle; at both ends there are fewer. 1 changes
+            nothing.
+
+    Yields:
+        Labels ``(H, W)`` of each frame.
+
+    Raises:
+        UsageError: count is even, or below 1.
+    """
+    if count < 1 or count % 2 == 0:
+        raise UsageError(f"smooth={count} must be an odd number of frames, such as 3.")
+    none = [None] * (count // 2)
+    near: deque[np.ndarray | None] = deque([None] * count, maxlen=count)
+    for number, frame in enumerate(itertools.chain(frames, none)):
+        near.append(frame)
+        own = near[count // 2]
+        if number >= count // 2 and own is not None:
+            yield _majority([each for each in near if each is not None], own)
+
+
+def _majority(near: Sequence[np.ndarray], own: np.ndarray) -> np.ndarray:
+    winner, most = own, sum(each == own for each in near)
+    for label in np.unique(near):
+        votes = sum(each == label for each in near)
+        winner, most = np.where(votes > most, label, winner), np.maximum(votes, most)
+    return winner.astype(own.dtype)
 
 
 def _stream(

@@ -6,6 +6,7 @@ from helpers.command_line import partzoo
 from PIL import Image
 
 from partzoo.parts.parts import Parts
+from partzoo.parts.video import smoothed
 
 pytest.importorskip("av")
 
@@ -82,3 +83,17 @@ def test_a_page_shows_the_frames(place):
     ran = partzoo("report", "clip.mp4", *TOY, "-o", "report.html")
     assert ran.code == 0 and "4 images" in ran.out, ran.err
     assert (place / "report.html").read_text(encoding="utf-8").count("<h3>00000") == 4
+
+
+def test_neighbouring_frames_vote_on_request(place):
+    assert partzoo("discover", "clip.mp4", *TOY, "-o", "each.mkv").code == 0
+    assert partzoo("discover", "clip.mp4", *TOY, "-o", "voted.mkv", "--smooth", 3).code == 0
+    found = {}
+    for name in ("each", "voted"):
+        with av.open(f"{name}.mkv") as container:
+            found[name] = [frame.to_ndarray() for frame in container.decode(video=0)]
+    assert np.array_equal(found["voted"], list(smoothed(found["each"], 3)))
+    assert not np.array_equal(found["voted"], found["each"])
+    for arguments in (("-o", "out.mkv", "--smooth", 2), ("-o", "out", "--smooth", 3)):
+        ran = partzoo("discover", "clip.mp4", *TOY, *arguments)
+        assert ran.code == 2 and "--smooth" in ran.err

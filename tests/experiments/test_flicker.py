@@ -29,9 +29,3 @@ def test_flicker_is_a_share_of_the_object():
     before[0, :4], after[0, :2], after[1, 0] = 1, 1, 2
     assert flicker.flicker(before, after, (0, 0)) == pytest.approx(3 / 5)
     assert flicker.flicker(np.zeros((4, 4), int), np.zeros((4, 4), int), (0, 0)) == 0
-
-
-def test_votes_remove_a_single_frame_and_keep_ties():
-    frames = [np.array([[1, 1, 2]]), np.array([[1, 2, 1]]), np.array([[1, 1, 0]])]
-    assert [each.tolist() for each in flicker.voted(frames, 3)] == [[[1, 1, 2]], [[1, 1, 1]], [[1, 1, 0]]]
-    assert [each.tolist() for each in flicker.voted(frames, 1)] == [each.tolist() for each in frames]

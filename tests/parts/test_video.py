@@ -1,9 +1,13 @@
 """Parts of frames as a video: overlays, and part numbers."""
 
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from partzoo.errors import PartzooError, UsageError
 from partzoo.parts.parts import Parts
@@ -13,7 +17,7 @@ pytest.importorskip("av")
 import av
 from helpers import videos
 
-from partzoo.parts.video import write_video
+from partzoo.parts.video import smoothed, write_video
 
 TIMES = [0, 40, 50, 300]
 CLOCK = {"times": TIMES, "time_base": Fraction(1, 1000), "rate": Fraction(25)}
@@ -67,3 +71,37 @@ def test_parts_are_taken_one_at_a_time_and_a_failure_leaves_nothing(tmp_path):
     with pytest.raises(UsageError, match=r"\.mkv"):
         write_video(tmp_path / "a.gif", several((20, 30)), **CLOCK)
     assert not list(tmp_path.iterdir())
+
+
+def test_votes_remove_a_single_frame_and_keep_ties():
+    frames = [np.array([[1, 1, 2]]), np.array([[1, 2, 1]]), np.array([[1, 1, 0]])]
+    assert [each.tolist() for each in smoothed(frames, 3)] == [[[1, 1, 2]], [[1, 1, 1]], [[1, 1, 0]]]
+    assert [each.tolist() for each in smoothed(frames, 1)] == [each.tolist() for each in frames]
+    assert len(list(smoothed(frames, 9))) == 3 and list(smoothed([], 3)) == []
+    for count in (0, 2):
+        with pytest.raises(UsageError, match="odd"):
+            list(smoothed(frames, count))
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.just(3), st.just(4)), elements=st.integers(0, 3)))
+def test_votes_are_those_of_a_count(frames):
+    for number, found in enumerate(smoothed(frames, 5)):
+        near = frames[max(number - 2, 0) : number + 3]
+        for place in np.ndindex(3, 4):
+            votes = Counter(near[(slice(None), *place)].tolist())
+            best = max(votes.values())
+            own = int(frames[(number, *place)])
+            assert votes[int(found[place])] == best
+            assert votes[own] < best or found[place] == own
+
+
+def test_few_frames_are_held_at_a_time():
+    taken = []
+
+    def frames():
+        for i in range(9):
+            taken.append(i)
+            yield np.full((2, 2), i, np.uint8)
+
+    for number, _ in enumerate(smoothed(frames(), 3)):
+        assert len(taken) <= number + 2
