@@ -103,7 +103,7 @@ function pin(number) {
     const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length;
     const name = buttons[pinned - 1].getAttribute("aria-label");
     say(`Highlighted: ${name}, in ${shares.length} of ${cards.length} images` +
-      (shares.length ? `, ${(100 * mean).toFixed(1)} % of them on average.` : ".") + " Escape ends it.");
+      (shares.length ? `, ${(100 * mean).toFixed(1)}% of them on average.` : ".") + " Escape ends it.");
   } else {
     say("All parts are shown.");
   }
