@@ -16,7 +16,7 @@ import numpy as np
 
 import partzoo
 from partzoo.discovery.segmentation import DOUBTFUL
-from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import UsageError, counted
 from partzoo.files import write_aside
 from partzoo.parts.drawing import palette
@@ -33,7 +33,7 @@ def write_report(
     parts: Parts | Iterable[Parts],
     path: str | os.PathLike,
     *,
-    vocabulary: PartVocabulary | None = None,
+    vocabulary: PartVocabulary | str | os.PathLike | None = None,
     title: str = "Parts",
 ) -> None:
     """Write one self-contained web page with every image, its parts, and each part over all images.
@@ -44,16 +44,19 @@ def write_report(
     Args:
         parts: parts of one image, or of many that share one vocabulary; of an iterator, one is held at a time.
         path: file to write, such as ``report.html``.
-        vocabulary: vocabulary that the parts were found with; the page then states its settings and its models.
+        vocabulary: vocabulary that the parts were found with, or its file; the page then states its settings and its
+            models.
         title: title of the page.
 
     Raises:
         UsageError: there are no images, they do not share their parts, or the file is one of the images.
+        WeightsError: the vocabulary's file cannot be read.
         PartzooError: the file cannot be written.
     """
     several = [parts] if isinstance(parts, Parts) else parts
     count = len(several) if isinstance(several, Sized) else IMAGES
-    about = {} if vocabulary is None else settings_of(vocabulary)
+    words = read_vocabulary(vocabulary)
+    about = {} if words is None else settings_of(words)
     write_page(several, path, count=count, about=about, title=title)
 
 

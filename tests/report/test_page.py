@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -144,17 +145,13 @@ def test_scores_can_be_sorted_by_where_they_are_known(tmp_path):
 
 
 def test_settings_and_the_record_of_the_model_are_stated(tmp_path):
-    vocabulary = partzoo.PartVocabulary(np_tensor(3), Settings(DEFAULT_MODEL, 448, background="none"))
+    vocabulary = partzoo.PartVocabulary(torch.eye(3), Settings(DEFAULT_MODEL, 448, (1,), (0.8, 0.1, 0.1), "none"))
+    vocabulary.save(tmp_path / "three.parts.safetensors")
     text = written(tmp_path, drawn(), vocabulary=vocabulary).all("main")[0]["text"]
+    assert written(tmp_path, drawn(), vocabulary=tmp_path / "three.parts.safetensors").all("main")[0]["text"] == text
     assert "size448" in text and "backgroundnone" in text and f"model{DEFAULT_MODEL}" in text
     assert "licence of the weights" in text and "ImageNet" in text
     assert "do not record their settings" in written(tmp_path, drawn()).all("main")[0]["text"]
-
-
-def np_tensor(k):
-    import torch
-
-    return torch.eye(k)
 
 
 def test_500_images_of_noise_take_less_than_20_megabytes(tmp_path):
