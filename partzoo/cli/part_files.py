@@ -15,8 +15,7 @@ from partzoo.errors import UsageError, require
 from partzoo.files import expand_user
 
 if TYPE_CHECKING:
-    from partzoo.images.opening import OpenedImages
-    from partzoo.images.video import VideoFrames
+    from partzoo.images.opening import OpenedImages, VideoFrames
     from partzoo.parts.parts import Parts
 
 NAME_BYTES = 235  # largest number of bytes of an output's name, without a number that distinguishes it and its ending
@@ -82,10 +81,10 @@ class Output:
         write_video(
             path,
             labelled,
-            [frames.times[index] for index in indices],
-            time_base=frames.time_base,
-            rate=frames.rate,
-            aspect=frames.aspect,
+            [frames.video.times[index] for index in indices],
+            time_base=frames.video.time_base,
+            rate=frames.video.rate,
+            aspect=frames.video.aspect,
             scale=scale,
         )
 
@@ -109,7 +108,7 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool) ->
         files = tuple(file_for(journal, images.name(index), ".json") for index in range(len(images)))
         output = Output(path, files, None, None, journal, together=True)
     elif path.suffix.lower() in VIDEO_ENDINGS and not path.is_dir():
-        from partzoo.images.video import VideoFrames
+        from partzoo.images.opening import VideoFrames
 
         if not isinstance(images, VideoFrames):
             raise UsageError(f"-o {out} is a video, but the images are not the frames of one. Name a folder.")

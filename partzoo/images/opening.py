@@ -84,6 +84,40 @@ class OpenedImages(Sequence[OpenedImage]):
         return [self.name(index) for index in range(len(self))]
 
 
+class VideoFrames(OpenedImages):
+    """The frames of a video, each named as if the video were a folder: ``clip.mp4/000012``.
+
+    Attributes:
+        video: the video; see :class:`partzoo.images.video.Video` for its times and the errors.
+    """
+
+    readers = 1  # threads that take turns would each decode the video from its beginning
+
+    def __init__(self, path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> None:
+        from partzoo.images.video import Video
+
+        self.video = Video(path, max_pixels=max_pixels)
+        super().__init__(range(len(self.video)), max_pixels=max_pixels)
+
+    @overload
+    def __getitem__(self, index: int) -> OpenedImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> OpenedImages: ...
+
+    def __getitem__(self, index: int | slice) -> OpenedImage | OpenedImages:
+        if isinstance(index, slice):
+            return OpenedImages([self[i] for i in self.sources[index]], **self.limits)
+        number = self.sources[index]
+        return OpenedImage(self.video.frame(number), self.name(number), self.name(number))
+
+    def name(self, index: int) -> str:
+        return f"{self.video.path}/{self.sources[index]:06d}"
+
+    def files(self) -> list[str]:
+        return [str(self.video.path)]
+
+
 def open_image(
     source: Any, *, name: str | None = None, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> OpenedImage:
@@ -157,8 +191,6 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
         return source, False
     if isinstance(source, (str, os.PathLike)):
         if is_video(source):
-            from partzoo.images.video import VideoFrames
-
             return VideoFrames(source, max_pixels=max_pixels), False
         files = _expand(source)
         return (OpenedImages([source], **limits), True) if files is None else (OpenedImages(files, **limits), False)

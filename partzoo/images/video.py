@@ -1,4 +1,4 @@
-"""Read the frames of a video as a sequence of images, one at a time."""
+"""Decode the frames of a video, one at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from partzoo.errors import ImageError, TooLargeError, counted, require
 from partzoo.files import check_regular, expand_user
-from partzoo.images.opening import OpenedImage, OpenedImages
 from partzoo.limits import MAX_PIXELS
 
 # Of FFmpeg's formats, those of files: a playlist with the suffix of a video could name any other file or address.
@@ -22,7 +21,7 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 UNSPECIFIED, TALLEST_601 = 2, 576  # FFmpeg's code of a colour space that is not stated; lines of standard definition
 
 
-class VideoFrames(OpenedImages):
+class Video:
     """The frames of a video, upright, in the order in which they are shown.
 
     Frames are decoded one after another: to read one before the last one decodes the video from its beginning.
@@ -43,8 +42,6 @@ class VideoFrames(OpenedImages):
         MissingExtraError: PyAV is not installed.
     """
 
-    readers = 1  # threads that take turns would each decode the video from its beginning
-
     def __init__(self, path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> None:
         self._av = require("av", "video")
         self.path = expand_user(path)
@@ -52,28 +49,24 @@ class VideoFrames(OpenedImages):
         self._frames: Iterator[Any] = iter(())
         self._max_pixels = max_pixels
         self.times = self._scan()
-        super().__init__(self.times, max_pixels=max_pixels)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return OpenedImages([self[i] for i in range(*index.indices(len(self)))], **self.limits)
-        index = range(len(self))[index]
-        with self._lock:
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Return a frame as ``(H, W, 3)`` uint8 RGB, upright.
+
+        Raises:
+            ImageError: the file has changed, so that the frame can no longer be decoded.
+        """
+        with self._lock, contextlib.suppress(self._av.FFmpegError):
             if index < self._position or not self._position:
                 self._frames, self._position = self._decoded(), 0
             for frame in self._frames:
                 self._position += 1
                 if self._position > index:
-                    name = self.name(index)
-                    return OpenedImage(self._pixels(frame), name, name)
-        raise ImageError(f"{self.name(index)} can no longer be decoded: has {str(self.path)!r} changed?")
-
-    def name(self, index: int) -> str:
-        """Return the name of a frame, as if the video were a folder: ``clip.mp4/000012``."""
-        return f"{self.path}/{range(len(self))[index]:06d}"
-
-    def files(self) -> list[str]:
-        return [str(self.path)]
+                    return self._pixels(frame)
+        raise ImageError(f"Frame {index} of {str(self.path)!r} can no longer be decoded: has the file changed?")
 
     def _scan(self) -> list[int]:
         """Decode the video once: containers state neither the number of frames nor their times reliably."""

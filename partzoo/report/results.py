@@ -107,7 +107,7 @@ def results_of(path: str, **limits: int) -> Results | None:
         if not files and any(each.name.lower().endswith(".index.png") for each in place.iterdir()):
             raise UsageError(
                 f"{path!r} holds index PNGs, which do not contain their images: "
-                "run 'partzoo discover' with --format .npz, or name the folder of the images."
+                "run 'partzoo discover --format .npz' on the images, or name their folder."
             )
         return Results(files, **limits) if files else None
     if place.suffix.lower() in ENDINGS and place.exists():

@@ -15,8 +15,7 @@ from helpers import videos
 from partzoo.discovery.masks import Masks
 from partzoo.discovery.pipeline import readable
 from partzoo.images import video
-from partzoo.images.opening import is_video, open_images
-from partzoo.images.video import VideoFrames
+from partzoo.images.opening import VideoFrames, is_video, open_images
 
 
 def grey(image):
@@ -50,8 +49,8 @@ def test_a_frame_is_named_as_a_file_in_the_video(clip):
 def test_reading_ahead_decodes_each_frame_once(clip, monkeypatch):
     frames = VideoFrames(clip)
     begun = []
-    decoded = frames._decoded
-    monkeypatch.setattr(frames, "_decoded", lambda: begun.append(1) or decoded())
+    decoded = frames.video._decoded
+    monkeypatch.setattr(frames.video, "_decoded", lambda: begun.append(1) or decoded())
     for _ in range(2):
         found = readable(frames, Masks(None, 12, False), range(12), 8, None, None)
         assert [grey(image) for _, image, _ in found] == list(range(12))
@@ -61,7 +60,7 @@ def test_reading_ahead_decodes_each_frame_once(clip, monkeypatch):
 def test_times_start_at_zero_and_keep_their_distances(tmp_path):
     file = tmp_path / "clip.mkv"
     videos.write(file, videos.numbered(4), times=[100, 140, 150, 400], time_base=Fraction(1, 1000))
-    frames = VideoFrames(file)
+    frames = VideoFrames(file).video
     assert [time * frames.time_base * 1000 for time in frames.times] == [0, 40, 50, 300]
 
 
@@ -73,7 +72,7 @@ def test_frames_are_upright(tmp_path, rotation, corner):
     frames = VideoFrames(file)
     pixels = frames[0].pixels
     assert pixels.shape == ((32, 24, 3) if rotation % 180 else (24, 32, 3))
-    assert frames.aspect == (Fraction(3, 4) if rotation % 180 else Fraction(4, 3))
+    assert frames.video.aspect == (Fraction(3, 4) if rotation % 180 else Fraction(4, 3))
     height, width = (side // 2 for side in pixels.shape[:2])
     for y in (0, 1):
         for x in (0, 1):
@@ -130,6 +129,13 @@ def test_a_truncated_video_gives_the_frames_that_are_there(tmp_path):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     frames = VideoFrames(file)
     assert 5 <= len(frames) < 20 and frames[len(frames) - 1].pixels.shape == (64, 64, 3)
+
+
+def test_a_file_that_has_changed_is_named(clip):
+    frames = VideoFrames(clip)
+    clip.write_bytes(b"no video at all" * 100)
+    with pytest.raises(ImageError, match="Frame 3 of .* has the file changed"):
+        frames[3]
 
 
 def test_large_frames_are_refused_before_they_are_decoded(clip):
