@@ -18,7 +18,7 @@ import partzoo
 from partzoo.discovery.segmentation import DOUBTFUL
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import UsageError, counted
-from partzoo.files import write_aside
+from partzoo.files import expand_user, write_aside
 from partzoo.parts.drawing import palette
 from partzoo.parts.parts import Parts
 from partzoo.places import check_apart, check_place
@@ -77,7 +77,7 @@ def write_page(
         about: settings that the page states; those that name a released model bring its record.
         title: title of the page.
     """
-    check_place(path)
+    check_place(expand_user(path))
     room = ROOM // max(count, IMAGES)
     entries = [_Entry.of(parts, room) for parts in several]
     if not entries:

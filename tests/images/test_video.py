@@ -134,7 +134,7 @@ def test_a_truncated_video_gives_the_frames_that_are_there(tmp_path):
 def test_a_file_that_has_changed_is_named(clip):
     frames = VideoFrames(clip)
     clip.write_bytes(b"no video at all" * 100)
-    with pytest.raises(ImageError, match="Frame 3 of .* has the file changed"):
+    with pytest.raises(ImageError, match=r"Frame 3 of .* has the file changed"):
         frames[3]
 
 
