@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from partzoo.relations.patches import PatchRelations as PatchRelations
     from partzoo.relations.predict import assemble as assemble
     from partzoo.relations.predict import relate as relate
+    from partzoo.report.page import write_report as write_report
     from partzoo.swapping import swap_parts as swap_parts
 
 _HOME = {
@@ -62,6 +63,7 @@ _HOME = {
     "relate": "relations.predict",
     "ImageRelation": "relations.images",
     "relate_images": "relations.images",
+    "write_report": "report.page",
     "ImageError": "errors",
     "MissingExtraError": "errors",
     "PartzooError": "errors",

@@ -13,6 +13,7 @@ from partzoo.cli.evaluation import evaluate
 from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, publish, verify
 from partzoo.cli.relate import relate
+from partzoo.cli.report import report
 from partzoo.cli.stages import stages
 from partzoo.cli.swap import swap
 from partzoo.cli.system import bench, doctor
@@ -45,6 +46,7 @@ for command in (
     publish,
     convert,
     discover,
+    report,
     features,
     relate,
     swap,

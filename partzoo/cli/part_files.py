@@ -16,11 +16,12 @@ from partzoo.files import expand_user
 from partzoo.parts.formats import FORMATS, Options, format_of
 
 if TYPE_CHECKING:
-    from partzoo.images.opening import OpenedImages
+    from partzoo.images.opening import OpenedImages, VideoFrames
     from partzoo.parts.parts import Parts
 
 COCO, YOLO = ".json", ".txt"  # endings of the formats that join images in a file or a data set
 NAME_BYTES = 235  # largest number of bytes of an output's name, without a number that distinguishes it and its ending
+VIDEO_ENDINGS = (".mp4", ".mkv")  # overlays; part numbers
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Output:
         form: format of the files; None derives it from their suffix.
         folder: folder that the files are written to, or None if the output is one file.
         journal: folder for the journal of a run over many images, or None.
-        together: whether the files, which are then kept beside the journal, are joined into one COCO file, ``path``, at
-            the end.
+        together: whether the files, which are then kept beside the journal, are joined into one file, ``path``, at the
+            end: a COCO file, or a video.
         options: options of the format.
+        frames: the frames of which ``path`` becomes a video, or None.
     """
 
     path: Path | None = None
@@ -45,6 +47,7 @@ class Output:
     journal: Path | None = None
     together: bool = False
     options: Options = field(default_factory=Options)
+    frames: VideoFrames | None = None
 
     def named(self, index: int) -> str | None:
         """Return the path of the file that will finally hold the parts of the image with this index."""
@@ -54,7 +57,7 @@ class Output:
 
     def write(self, parts: Parts, index: int) -> None:
         """Write the parts of the image with this index."""
-        if self.together:
+        if self.together and self.frames is None:
             _write(self.files[index], [json.dumps(self._coco(parts))])
         elif self.folder and self.form == YOLO:
             from partzoo.parts.yolo import add_to_dataset
@@ -63,12 +66,34 @@ class Output:
         elif self.files:
             parts.save(self.files[index], form=self.form, **asdict(self.options))
 
-    def join(self, indices: Sequence[int]) -> None:
-        """Join the files of these images into the one COCO file, holding one of them in memory at a time."""
+    def join(self, indices: Sequence[int], scale: int | None = None, smooth: int = 1) -> None:
+        """Join the files of these images into the one COCO file or video, holding one of them in memory at a time."""
         from partzoo.parts.coco import joined
 
-        if self.together and self.path and indices:
+        if self.frames and self.path and indices:
+            self._join_video(self.path, self.frames, indices, scale or 1, smooth)
+        elif self.together and self.path and indices:
             _write(self.path, joined(lambda: (json.loads(self.files[index].read_bytes()) for index in indices)))
+
+    def _join_video(self, path: Path, frames: VideoFrames, indices: Sequence[int], scale: int, smooth: int) -> None:
+        from partzoo.parts.parts import Parts
+        from partzoo.parts.video import smoothed, write_video
+
+        k = Parts.load(self.files[indices[0]]).k
+        labels = smoothed((Parts.load(self.files[index]).labels for index in indices), smooth)
+        labelled = (
+            Parts(each, k=k, image=frames[index].pixels if path.suffix.lower() == ".mp4" else None)
+            for each, index in zip(labels, indices, strict=True)
+        )
+        write_video(
+            path,
+            labelled,
+            [frames.video.times[index] for index in indices],
+            time_base=frames.video.time_base,
+            rate=frames.video.rate,
+            aspect=frames.video.aspect,
+            scale=scale,
+        )
 
     def _coco(self, parts: Parts) -> dict:
         from partzoo.parts.coco import to_coco
@@ -96,6 +121,15 @@ def output_of(out: str | None, form: str, images: OpenedImages, single: bool, op
         journal = unfinished(path)
         files = tuple(file_for(journal, images.name(index), ".json") for index in range(len(images)))
         found, output = FORMATS[COCO], Output(path, files, None, None, journal, together=True, options=options)
+    elif path.suffix.lower() in VIDEO_ENDINGS and not path.is_dir():
+        from partzoo.images.opening import VideoFrames
+
+        if not isinstance(images, VideoFrames):
+            raise UsageError(f"-o {out} is a video, but the images are not the frames of one. Name a folder.")
+        journal = unfinished(path)
+        files = tuple(file_for(journal, images.name(index), ".index.png") for index in range(len(images)))
+        found = FORMATS[".index.png"]
+        output = Output(path, files, None, None, journal, together=True, options=options, frames=images)
     elif format_of(path.name) and not path.is_dir():
         raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
     else:

@@ -151,4 +151,5 @@ def side_by_side(several: Sequence[Parts]) -> Parts:
         scores=scores,
         descriptors=np.concatenate([each.descriptors for each in several if each.descriptors is not None]),
         source=first.source,
+        confidences=np.concatenate([each.confidences for each in several if each.confidences is not None]),
     )

@@ -21,7 +21,7 @@ from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
-from partzoo.images.opening import OpenedImage, open_images
+from partzoo.images.opening import OpenedImage, OpenedImages, open_images
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.parts.parts import Parts
 from partzoo.system.device import Device
@@ -259,7 +259,8 @@ def readable(
         except PartzooError as error:
             return error
 
-    for index, found in zip(order, read_ahead(read, order, batch_size, progress), strict=True):
+    threads = images.readers if isinstance(images, OpenedImages) else 2
+    for index, found in zip(order, read_ahead(read, order, batch_size, progress, threads), strict=True):
         if not isinstance(found, PartzooError):
             yield index, *found
         elif pass_over is None:
@@ -269,7 +270,7 @@ def readable(
 
 
 def read_ahead(
-    read: Callable[[int], Item], order: Sequence[int], count: int, progress: Progress | None = None
+    read: Callable[[int], Item], order: Sequence[int], count: int, progress: Progress | None = None, threads: int = 2
 ) -> Iterator[Item]:
     """Yield ``read(index)`` for each index in ``order``; threads read up to ``count`` of them ahead."""
     if count < 1:
@@ -279,7 +280,7 @@ def read_ahead(
         if progress:
             progress(1, 1)
         return
-    with ThreadPoolExecutor(1 if count == 1 else 2) as pool:
+    with ThreadPoolExecutor(min(count, threads)) as pool:
         waiting: deque[Future[Item]] = deque()
         try:
             for done in range(len(order)):

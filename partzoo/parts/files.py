@@ -91,7 +91,8 @@ def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         written = file["format"] if "format" in file.files else None
         check_version(written, FORMAT, repr(str(path)), PartzooError)
-        values = {"labels": file["labels"]} | {key: file[key] for key in ("descriptors", "image") if key in file}
+        stored = [key for key in ("descriptors", "image", "confidences") if key in file]
+        values = {"labels": file["labels"]} | {key: file[key] for key in stored}
         quality = float(file["quality"]) if "quality" in file.files else 1.0  # absent from older files
         values |= {"k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}
         return {**values, "quality": quality}

@@ -81,7 +81,7 @@ def _npz(parts: Parts, file: BinaryIO, path: Path, options: Options) -> None:
         "source": np.array(parts.source),
         "quality": np.array(parts.quality),
     }
-    for key in ("descriptors", "image"):
+    for key in ("descriptors", "image", "confidences"):
         if getattr(parts, key) is not None:
             arrays[key] = getattr(parts, key)
     np.savez_compressed(file, **arrays)

@@ -29,7 +29,7 @@ class Parts:
     """The parts of one image: a label for every pixel, and quantities derived from the labels.
 
     Parts are immutable, with read-only arrays, and equal if their labels, k, names and descriptors are. In ``areas``,
-    ``centroids``, ``boxes``, ``descriptors`` and ``names``, part i has index i - 1.
+    ``centroids``, ``boxes``, ``confidences``, ``descriptors`` and ``names``, part i has index i - 1.
 
     Args:
         labels: ``(H, W)`` integers, 0 background, 1..k parts.
@@ -40,6 +40,7 @@ class Parts:
         names: k names; by default ``part 1``, ``part 2``, ...
         source: path or address of the image, for ``file_name`` in COCO.
         quality: confidence of the foreground, or share of a part model's parts that were found, 0..1.
+        confidences: ``(k,)``, how clearly each part stands out, 0..1.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
@@ -57,6 +58,7 @@ class Parts:
         names: Sequence[str] | None = None,
         source: str = "",
         quality: float = 1.0,
+        confidences: np.ndarray | None = None,
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 2 or not labels.size:
@@ -81,6 +83,9 @@ class Parts:
         self._source = str(source)
         self._quality = float(quality)
         self._scores = scores if scores is None or callable(scores) else self._checked_scores(scores)
+        self._confidences = None if confidences is None else _frozen(confidences, np.float32)
+        if self._confidences is not None and self._confidences.shape != (k,):
+            raise ShapeError(f"confidences are {self._confidences.shape}; for k={k} they must be ({k},).")
 
     @property
     def labels(self) -> np.ndarray:
@@ -132,6 +137,15 @@ class Parts:
         model, how many of them the image has.
         """
         return self._quality
+
+    @property
+    def confidences(self) -> np.ndarray | None:
+        """How clearly each part stands out, ``(k,)`` float32, 0..1: the mean of its scores; None if unknown.
+
+        The mean is taken over the cells of the grid in which the parts were found, weighted by the scores themselves.
+        Values of parts that are absent from the image mean nothing.
+        """
+        return self._confidences
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -333,7 +347,7 @@ class Parts:
         return hash((self.k, self.names, self.size, self._labels.tobytes()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = ("k", "image", "scores", "descriptors", "names", "source", "quality")
+        fields = ("k", "image", "scores", "descriptors", "names", "source", "quality", "confidences")
         return partial(Parts, **{field: getattr(self, field) for field in fields}), (self.labels,)
 
     def __repr__(self) -> str:

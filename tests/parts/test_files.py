@@ -26,6 +26,7 @@ def parts(request):
         descriptors=rng.random((request.param, 5)),
         names=names,
         source="herons/ü.jpg",
+        confidences=rng.random(request.param),
     )
 
 
@@ -33,6 +34,7 @@ def test_npz_round_trip(parts, tmp_path):
     parts.save(tmp_path / "a.npz")
     back = Parts.load(tmp_path / "a.npz")
     assert back == parts
+    assert back.confidences.dtype == np.float32 and np.array_equal(back.confidences, parts.confidences)
     np.testing.assert_array_equal(back.image, parts.image)
     assert back.source == parts.source
     plain = Parts(parts.labels)
