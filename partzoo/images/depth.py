@@ -134,7 +134,7 @@ def colours_of_16_bits(image: Image.Image) -> np.ndarray | None:
         for rows, values in both():
             strip = np.asarray(Image.fromarray(to_8_bits(values, bits), mode).convert(final))
             stored[rows, :, : strip.shape[2]] = strip
-        return upright if final == "RGBA" else np.ascontiguousarray(upright[..., :3])
+        return upright if final == "RGBA" else upright[..., :3].copy()
     opaque = lacks_alpha(image) or low.mode == "RGB"
     tops = np.max([values.max((0, 1)) for _, values in both()], axis=0)
     bits = bits_for(int(tops[:3].max()))
@@ -145,7 +145,7 @@ def colours_of_16_bits(image: Image.Image) -> np.ndarray | None:
             stored[rows, :, 3] = np.where((values == key).all(2), 0, 255)
         elif not opaque:
             stored[rows, :, 3] = to_8_bits(values[..., 3], bits_of_alpha)
-    return np.ascontiguousarray(upright[..., :3]) if opaque and key is None else upright
+    return upright[..., :3].copy() if lacks_alpha(image) else upright
 
 
 def _grey_with_alpha(both: Image.Image) -> np.ndarray:
