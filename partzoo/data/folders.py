@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from partzoo.archives import check_zip
 from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
 from partzoo.data.official import official_images
 from partzoo.data.tars import tar_images
@@ -68,6 +69,7 @@ def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> Ima
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
     """Read the tiles of a sheet: as many equal squares as its ``.npz`` file has rows, and as large as possible."""
+    check_zip(sheet.with_suffix(".npz"))
     with np.load(sheet.with_suffix(".npz")) as arrays:
         count = len(arrays[arrays.files[0]])
     with Image.open(sheet) as image:

@@ -36,6 +36,7 @@ for file in sorted(Path(sys.argv[1]).iterdir()):
     open_image(Image.open(io.BytesIO(small)).resize((9, 9)))  # loads the libraries
     times(file)
     found[file.name] = times(file)
+small = (Path(sys.argv[1]) / "rgb.bmp").read_bytes()
 found["bytes"], found["stream"] = times(small), times(io.BytesIO(small))
 found["grey"] = times(np.zeros((2400, 2400), np.uint8))
 found["float"], found["double"] = times(np.zeros((2400, 2400, 3), np.float32)), times(np.zeros((2400, 2400, 3)))
