@@ -35,7 +35,7 @@ class Members:
             raise UsageError(f"{self.path} has members of more than {MAX_UNPACKED:,} bytes together, the limit.")
         if self.unpacked > max(SMALL_UNPACKED, MAX_RATIO * self.packed):
             raise UsageError(
-                f"{self.path} has {self.packed:,} bytes, and its members more than {MAX_RATIO} times as many, the limit."
+                f"{self.path} has {self.packed:,} bytes, its members more than {MAX_RATIO} times as many, the limit."
             )
 
 

@@ -90,7 +90,7 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def write_npz(stream: BinaryIO, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Write arrays as ``numpy.savez_compressed`` does, but one after the other, so that an iterator can compute them."""
+    """Write arrays as ``numpy.savez_compressed`` does, but one after the other, so that an iterator can read them."""
     import numpy as np
 
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -99,5 +99,3 @@ def test_parts_declare_no_more_than_the_largest_image(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "UNPACKED", 6000)
     with pytest.raises(PartzooError, match="more than 6,000 bytes together"):
         Parts.load(tmp_path / "a.npz")
-
-

@@ -399,3 +399,11 @@ def test_a_silent_hub_is_given_up(silent, tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="the Hub is out of reach"):
         partzoo.load("timm/resnet10t.c3_in1k")
     assert time.monotonic() - begun < 15
+
+
+def test_a_silent_hub_gets_no_model(silent, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", silent)
+    begun = time.monotonic()
+    with pytest.raises(WeightsError, match="somebody/else cannot be written: the Hub is out of reach"):
+        partzoo.push_to_hub(partzoo.load("toy-vit"), "somebody/else")
+    assert time.monotonic() - begun < 15

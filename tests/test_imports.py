@@ -16,7 +16,8 @@ LAYERS = (
     ("attention", "conversion", "discovery", "features", "hub", "pyramid", "relations", "swapping"),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
-    ("addresses", "archives", "errors", "files", "limits", "locks", "skipping", "places", "progress", "settings", "system"),
+    ("archives",),
+    ("addresses", "errors", "files", "limits", "locks", "skipping", "places", "progress", "settings", "system"),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -59,7 +59,9 @@ def read_checkpoint(path: str | Path) -> Any:
     if zipped and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
         raise WeightsError(f"{path} is a TorchScript program, not a checkpoint: save the state dict of its model.")
     if zipped and not is_stored_plainly(path):
-        raise WeightsError(f"{path} has compressed or overlapping members, which torch never writes: save it with torch.save.")
+        raise WeightsError(
+            f"{path} has compressed or overlapping members, which torch never writes: save it with torch.save."
+        )
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)

@@ -272,7 +272,7 @@ def _to_8_bits(values: Strips, name: str, bits: int | None) -> Callable[[np.ndar
         return lambda strip: np.dstack(
             [depth.to_8_bits(plane, each) for plane, each in zip(_planes(strip), depths, strict=True)]
         )
-    if dtype == bool:
+    if dtype.kind == "b":
         return lambda strip: strip.astype(np.uint8) * 255
     if dtype != np.uint8:
         raise ImageError(f"{name} is {dtype}: pass uint8 (0..255), uint16 (0..65535) or float (0..1).")

@@ -203,12 +203,12 @@ def upload(
 
     The other arguments, the result and the errors are those of :func:`push_to_hub`.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub import errors as hub
 
     check_repo_name(repo)
     api = HfApi(token=token)
-    if not hub_answers(api.endpoint):  # the client would try again for minutes
+    if not constants.HF_HUB_OFFLINE and not hub_answers(api.endpoint):  # the client would try again for minutes
         raise WeightsError(f"{repo} cannot be written: the Hub is out of reach. Check the network, or HF_ENDPOINT.")
     refused: tuple[type[Exception], ...] = (hub.LocalTokenNotFoundError, *hub_errors())
     with tempfile.TemporaryDirectory(prefix="partzoo-") as temporary:

@@ -92,7 +92,11 @@ def draw(folder):
     deep = rgb.astype(np.uint16) * 257
     with_alpha = np.dstack([deep, x * 16])
     files = {"16rgb.png": png(deep, 2), "16rgba.png": png(with_alpha, 6), "16grey.png": png(deep[..., 0], 0)}
-    files |= {"16rgb.tif": tiff(deep, 2), "turned.tif": tiff(rgb, 2, orientation=6), "16grey.tif": tiff(deep[..., 0], 1)}
+    files |= {
+        "16rgb.tif": tiff(deep, 2),
+        "turned.tif": tiff(rgb, 2, orientation=6),
+        "16grey.tif": tiff(deep[..., 0], 1),
+    }
     files["float.tif"] = tiff((rgb[..., 0] / 255).astype(np.float32), 1, kind=3)
     plain = png(deep, 2)
     whole = plain.index(b"IDAT")
