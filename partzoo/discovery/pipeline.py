@@ -344,7 +344,7 @@ def _draw_samples(
         look = finder.look(image, mask=mask)
         if kept is not None:
             kept.add(index, finder.kept(look))
-        digest = hashlib.sha256(np.ascontiguousarray(image.pixels)).digest()
+        digest = hashlib.sha256(np.ascontiguousarray(image.pixels).data).digest()
         drawn.append((digest, [finder.sample(look, FIT_CELLS // len(chosen), seed) for seed in seeds]))
         del image, mask, look  # before the next image is decoded
     if not drawn:

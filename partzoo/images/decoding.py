@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -166,7 +166,7 @@ def pixels_of_image(
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # convert() would clip their values at 255
         dtype = None
         if image.mode == "I":  # Pillow decodes some 16-bit files to 32-bit integers
-            low, high = image.getextrema()
+            low, high = cast(tuple[float, float], image.getextrema())
             if low < 0 or high > 65535:
                 raise ImageError(f"{name} holds {low}..{high}: convert it to 8 or 16 bits.")
             dtype = np.uint16
