@@ -8,13 +8,17 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from partzoo.errors import PartzooError, UsageError
 from partzoo.locks import hidden_folder
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_JSON_BYTES = 2**26
 ADDRESS = re.compile("([A-Za-z][A-Za-z0-9+.-]+)://")  # a drive of Windows has one letter
@@ -91,6 +95,16 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def write_npz(stream: BinaryIO, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Write arrays as ``numpy.savez_compressed`` does, but one after the other, so that an iterator can read them."""
+    import numpy as np
+
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def write_if_changed(path: str | os.PathLike, content: bytes) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.hub_server import serve
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 
 import partzoo
@@ -406,3 +406,11 @@ def test_a_silent_hub_is_given_up(silent, tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="the Hub is out of reach"):
         partzoo.load("timm/resnet10t.c3_in1k")
     assert time.monotonic() - begun < 15
+
+
+def test_nothing_is_sent_to_a_silent_hub(silent, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", silent)
+    monkeypatch.setattr("partzoo.weights.hub_file.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(HfApi, "create_repo", None)  # the client would try for minutes
+    with pytest.raises(WeightsError, match="somebody/else cannot be written: the Hub is out of reach"):
+        partzoo.hub.push_to_hub(partzoo.load("toy-vit"), "somebody/else")

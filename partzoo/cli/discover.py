@@ -144,6 +144,7 @@ def discover(
                 about[index] = _about(parts, name, output.named(index))
                 if journal:
                     journal.add(name, output.files[index], about[index])
+                del parts  # before the next image is decoded
             output.join(sorted(about), scale, smooth)
             if journal and (output.together or not failures.listed()):
                 journal.remove()

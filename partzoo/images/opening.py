@@ -149,14 +149,14 @@ def _pixels(source: Any, name: str, max_pixels: int, max_bytes: int) -> np.ndarr
         return decode.pixels_of_image(source, name, max_pixels)
     if _is_tensor(source):
         return decode.pixels_of_array(decode.array_of_tensor(source, name), name)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data = decode.read_stream(io.BytesIO(source), name, max_bytes)
+    if isinstance(source, (str, os.PathLike)) and not _is_url(source):
+        stream = decode.open_file(source, max_bytes)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        stream = decode.stream_of_bytes(source, name, max_bytes)
     elif _is_url(source):
-        data = download(source, max_bytes)
-    elif isinstance(source, (str, os.PathLike)):
-        data = decode.read_file(source, max_bytes)
+        stream = io.BytesIO(download(source, max_bytes))
     elif hasattr(source, "read"):
-        data = decode.read_stream(source, name, max_bytes)
+        stream = decode.copy_stream(source, name, max_bytes)
     elif hasattr(source, "__array__"):
         return decode.pixels_of_array(np.asarray(source), name)
     else:
@@ -164,7 +164,8 @@ def _pixels(source: Any, name: str, max_pixels: int, max_bytes: int) -> np.ndarr
             f"{name} is of type {type(source).__name__}: "
             "pass a path, URL, PIL image, array, tensor, bytes or file object."
         )
-    return decode.pixels_of_bytes(data, name, max_pixels)
+    with stream:
+        return decode.pixels_of_stream(stream, name, max_pixels)
 
 
 def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> tuple[OpenedImages, bool]:

@@ -18,7 +18,7 @@ from partzoo.models.registry import Architecture, aliases, architectures, find
 from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
 from partzoo.weights.card import card, encoded, kept_edits
 from partzoo.weights.folder import CARD, CONFIG, WEIGHTS, read_config
-from partzoo.weights.hub_file import first_line, hub_errors
+from partzoo.weights.hub_file import first_line, hub_answers, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.replacing import readable, replaced_together
 from partzoo.weights.store import find_record
@@ -220,11 +220,13 @@ def upload(
 
     The other arguments, the result and the errors are those of :func:`push_to_hub`.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub import errors as hub
 
     check_repo_name(repo)
     api = HfApi(token=token)
+    if not constants.HF_HUB_OFFLINE and not hub_answers(api.endpoint):  # the client would try again for minutes
+        raise WeightsError(f"{repo} cannot be written: the Hub is out of reach. Check the network, or HF_ENDPOINT.")
     refused: tuple[type[Exception], ...] = (hub.LocalTokenNotFoundError, *hub_errors())
     with tempfile.TemporaryDirectory(prefix="partzoo-") as temporary:
         folder, former = Path(temporary, "new"), Path(temporary, "former")

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from partzoo.archives import check_zip
 from partzoo.data import label_files
 from partzoo.errors import PartzooError, UsageError
 from partzoo.files import check_regular, check_version, expand_user, parse_json, stand_in_of, write_aside
 from partzoo.images.opening import open_image
+from partzoo.limits import MAX_PIXELS
 from partzoo.parts.formats import ENDINGS, FORMAT, Options, format_of
 
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
+
+UNPACKED = 6 * MAX_PIXELS  # bytes of the members of an .npz: labels of 16 bits, the image and descriptors
 
 
 def save(parts: Parts, path: str | os.PathLike, form: str | None, options: Options) -> None:
@@ -88,6 +92,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         if not zipfile.is_zipfile(stream):  # NumPy would take it for a pickle, and advise to allow pickles
             raise ValueError("it is not an .npz archive")
+    check_zip(path, UNPACKED)
     with np.load(path, allow_pickle=False) as file:
         written = file["format"] if "format" in file.files else None
         check_version(written, FORMAT, repr(str(path)), PartzooError)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError, counted, require
+from partzoo.images.strips import rows_of
 from partzoo.parts import coco, detections, drawing, files, geojson, labelme, layers, yolo
 from partzoo.parts.formats import Options, Segmentation
 from partzoo.places import check_apart
@@ -391,12 +392,16 @@ class Parts:
     def _profiles(self) -> tuple[np.ndarray, np.ndarray]:
         """Number of pixels of each part in each column, ``(k, W)``, and in each row, ``(k, H)``."""
 
-        def count(labels: np.ndarray) -> np.ndarray:
-            length = labels.shape[1]
-            cells = labels.astype(np.int64) * length + np.arange(length)
-            return np.bincount(cells.ravel(), minlength=(self.k + 1) * length).reshape(-1, length)[1:]
-
-        return count(self._labels), count(self._labels.T)
+        columns = np.zeros((self.k + 1, self.size[1]), np.int64)
+        rows = np.zeros((self.k + 1, self.size[0]), np.int64)
+        for strip in rows_of(*self.size):  # in strips, because cells of int64 take eight times the labels
+            labels = self._labels[strip]
+            height, width = labels.shape
+            across = labels.astype(np.int64) * width + np.arange(width)
+            columns += np.bincount(across.ravel(), minlength=columns.size).reshape(-1, width)
+            down = labels.astype(np.int64) * height + np.arange(height)[:, None]
+            rows[:, strip] = np.bincount(down.ravel(), minlength=height * len(rows)).reshape(-1, height)
+        return columns[1:], rows[1:]
 
     def _checked_scores(self, scores: np.ndarray) -> np.ndarray:
         scores = _frozen(scores, np.float32)
