@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import PartzooError, UsageError, cause_of, restated
 from partzoo.locks import hidden_folder
 
 MAX_JSON_BYTES = 2**26
@@ -48,6 +48,37 @@ def check_regular(path: str | os.PathLike) -> None:
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file", os.fspath(path))
+
+
+@contextlib.contextmanager
+def reading(
+    path: str | os.PathLike,
+    error: type[PartzooError] = PartzooError,
+    problem: str = "is damaged",
+    fix: str = "download it again",
+) -> Iterator[None]:
+    """Turn any error of a block that reads a file into one sentence with the file's path and the cause.
+
+    Args:
+        path: path of the file, of which :func:`stand_in` may know a better cause.
+        error: class of the error to raise.
+        problem: what is wrong with the file.
+        fix: what to do about it.
+
+    Raises:
+        error: the file is missing or a pipe, or the block fails; errors of partzoo that name the file pass through.
+    """
+
+    def restate(cause: Exception) -> PartzooError:
+        if isinstance(cause, FileNotFoundError) and not os.path.lexists(path):
+            return error(f"No such file: {os.fspath(path)!r}. Check the path.")
+        if isinstance(cause, OSError) and cause.errno:  # from the system, not from a library that reads the content
+            return error(f"Cannot read {os.fspath(path)!r}: {cause_of(cause)}.")
+        return error(f"{os.fspath(path)} {stand_in_of(path) or f'{problem} ({cause_of(cause)}): {fix}'}.")
+
+    with restated(os.fspath(path), restate):
+        check_regular(path)
+        yield
 
 
 @contextlib.contextmanager
@@ -189,7 +220,7 @@ def stand_in_of(path: str | os.PathLike) -> str | None:
     """Return what :func:`stand_in` says of a file, for an error's message; None also if it cannot be opened."""
     try:
         return stand_in(begin_of(path))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the path
         return None
 
 

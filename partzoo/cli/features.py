@@ -157,13 +157,13 @@ def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
     import numpy as np
     import torch
 
-    from partzoo.files import write_aside
+    from partzoo.files import reading, write_aside
     from partzoo.weights.tensors import save_tensors
 
     rows: dict[str, list[np.ndarray]] = {"pooled": [], "size": []}
     arrays: dict[str, Any] = {}
     for row, file in enumerate(files):
-        with np.load(file) as stored:
+        with reading(file, fix="start over with resume=False"), np.load(file) as stored:
             for name, values in rows.items():
                 values.append(stored[name])
             if "dense" in stored:

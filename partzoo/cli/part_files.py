@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from partzoo.cli.journal import file_for, unfinished
 from partzoo.errors import UsageError, require
-from partzoo.files import expand_user
+from partzoo.files import expand_user, parse_json, reading
 
 if TYPE_CHECKING:
     from partzoo.images.opening import OpenedImages
@@ -61,7 +61,13 @@ class Output:
         from partzoo.parts.coco import joined
 
         if self.together and self.path and indices:
-            _write(self.path, joined(lambda: (json.loads(self.files[index].read_bytes()) for index in indices)))
+            _write(self.path, joined(lambda: (_read(self.files[index]) for index in indices)))
+
+
+def _read(file: Path) -> dict:
+    """Read the COCO file of one image, which an earlier process may have written."""
+    with reading(file, fix="start over with resume=False"):
+        return parse_json(file.read_bytes())
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from partzoo.data.image_sets import ImageSet
-from partzoo.data.reading import inside, need, read_text
+from partzoo.data.reading import check_labels, inside, need, read_text
 from partzoo.errors import UsageError
+from partzoo.files import reading
 
 PIXELS = 3 * 32 * 32
 
@@ -42,14 +43,8 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
         UsageError: the file is damaged, or contains anything else.
     """
     file = Path(file)
-    try:
+    with reading(file, UsageError, "cannot be read as a file of arrays", "download it again from the official page"):
         found = _ArrayUnpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
-    except OSError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"{file} cannot be read as a file of arrays ({error}): download it again from the official page."
-        ) from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not a dictionary of arrays: download it again.")
     return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
@@ -100,15 +95,18 @@ class Cifar:
             files = [binary / f"{file}.bin" for file in self.files[split]]
         else:
             need(self.name, python, [*self.files[split], self.names[0]], self.get)
-            classes = [word.decode() for word in read_pickle(python / self.names[0])[self.names[1].encode()]]
+            with reading(python / self.names[0], UsageError, f"holds no {self.names[1]!r}"):
+                classes = [word.decode() for word in read_pickle(python / self.names[0])[self.names[1].encode()]]
             read, files = self._python, [python / file for file in self.files[split]]
         pixels, labels = (np.concatenate(both) for both in zip(*map(read, files), strict=True))
+        check_labels(files[0], labels, classes)
         planes = torch.from_numpy(pixels[:limit].reshape(-1, 3, 32, 32))
         return ImageSet.from_pixels(planes, torch.from_numpy(labels[:limit].astype(np.int64)), classes)
 
     def _python(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         found = read_pickle(file)
-        pixels, labels = np.asarray(found.get(b"data")), np.asarray(found.get(self.labels.encode()))
+        with reading(file, UsageError, f"holds no {self.labels!r}"):
+            pixels, labels = np.asarray(found[b"data"]), np.asarray(found[self.labels.encode()])
         if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS or labels.shape != (len(pixels),):
             raise UsageError(f"{file} does not hold rows of {PIXELS} bytes and as many {self.labels}. {self.get}")
         return pixels, labels

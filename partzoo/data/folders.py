@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from os.path import commonpath
 from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
 from partzoo.data.official import official_images
+from partzoo.data.reading import check_labels, read_numbers
 from partzoo.data.tars import tar_images
 from partzoo.errors import ImageError, UsageError
-from partzoo.files import expand_user
-from partzoo.images.opening import open_images
+from partzoo.files import expand_user, parse_json, reading
+from partzoo.images.opening import open_image, open_images
 
 
 def load_images(
@@ -60,30 +59,36 @@ def load_images(
 
 
 def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> ImageSet:
-    pixels = torch.cat([_tiles(sheet, 64) for sheet in sheets])
-    classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_bytes())]
-    labels = torch.from_numpy(np.load(folder / f"{split}-labels.npy").astype(np.int64))[: len(pixels)]
-    return ImageSet.from_pixels(resized(pixels, side), labels, classes)
+    pixels = torch.cat([_tiles(open_image(sheet).pixels, 64) for sheet in sheets])
+    file = folder / "classes.json"
+    with reading(file, UsageError, "is not a list of classes with 'words'"):
+        classes = [str(entry["words"]) for entry in parse_json(file.read_bytes())]
+    file = folder / f"{split}-labels.npy"
+    labels = read_numbers(file)[: len(pixels)]
+    check_labels(file, labels, classes)
+    if len(labels) < len(pixels):
+        raise UsageError(f"{file} has {len(labels)} labels for {len(pixels)} tiles. Download both again.")
+    return ImageSet.from_pixels(resized(pixels, side), torch.from_numpy(labels.astype(np.int64)), classes)
 
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
     """Read the tiles of a sheet: as many equal squares as its ``.npz`` file has rows, and as large as possible."""
-    with np.load(sheet.with_suffix(".npz")) as arrays:
+    about = sheet.with_suffix(".npz")
+    with reading(about, UsageError, "holds no readable array"), np.load(about, allow_pickle=False) as arrays:
         count = len(arrays[arrays.files[0]])
-    with Image.open(sheet) as image:
-        width, height = image.size
+    pixels = open_image(sheet).pixels
+    height, width = pixels.shape[:2]
     common = math.gcd(width, height)
     sides = (common // n for n in range(1, common + 1) if common % n == 0)
     tile = next((s for s in sides if (width // s) * (height // s) >= count), None)
     if tile is None:
         raise UsageError(f"{sheet} is too small for {count} tiles, the number of rows in its .npz file: recreate both.")
-    return ImageSet.from_pixels(resized(_tiles(sheet, tile)[:count], side), None, [])
+    return ImageSet.from_pixels(resized(_tiles(pixels, tile)[:count], side), None, [])
 
 
-def _tiles(sheet: Path, tile: int) -> Tensor:
-    """Read all tiles of a sheet, row by row, as ``(n, 3, tile, tile)`` uint8."""
-    pixels = torch.from_numpy(np.array(Image.open(sheet).convert("RGB")))
-    tiles = pixels.unfold(0, tile, tile).unfold(1, tile, tile)
+def _tiles(pixels: np.ndarray, tile: int) -> Tensor:
+    """Cut a sheet ``(H, W, 3)`` uint8 into all its tiles, row by row: ``(n, 3, tile, tile)`` uint8."""
+    tiles = torch.from_numpy(pixels).unfold(0, tile, tile).unfold(1, tile, tile)
     return tiles.reshape(-1, 3, tile, tile).contiguous()
 
 

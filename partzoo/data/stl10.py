@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from partzoo.data.image_sets import ImageSet
-from partzoo.data.reading import inside, need, read_text
+from partzoo.data.reading import check_labels, inside, need, read_text
 from partzoo.errors import UsageError
 
 SIDE = 96
@@ -47,4 +47,6 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     # Each colour plane is stored column by column.
     planes = torch.from_numpy(np.ascontiguousarray(stored.swapaxes(2, 3)))
     names = read_text(data / "class_names.txt").split()
+    if labels is not None:
+        check_labels(data / f"{split}_y.bin", labels.numpy(), names)
     return ImageSet.from_pixels(planes, None if labels is None else labels[:count], names)

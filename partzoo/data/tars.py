@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from partzoo.errors import UsageError
+from partzoo.files import reading
 from partzoo.images.opening import SUFFIXES
 
 
@@ -35,12 +36,9 @@ def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> 
     Raises:
         UsageError: the file cannot be read as a tar.
     """
-    try:
-        with tarfile.open(file) as tar:
-            found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
-            return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"data={file} cannot be read as a tar: {error}. Download the file again.") from error
+    with reading(file, UsageError, "cannot be read as a tar"), tarfile.open(file) as tar:
+        found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
+        return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
 
 
 def _content(file: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarImage:

@@ -8,11 +8,14 @@ taken, and colour profiles are ignored. Sizes are checked in the header, before 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import io
+import logging
 import os
 import threading
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,8 +23,8 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from partzoo import limits
-from partzoo.errors import ImageError, ShapeError, TooLargeError
-from partzoo.files import check_regular, expand_user, stand_in
+from partzoo.errors import ImageError, ShapeError, TooLargeError, cause_of, restated
+from partzoo.files import expand_user, reading, stand_in
 from partzoo.images import depth
 from partzoo.limits import MAX_PIXELS
 
@@ -36,12 +39,13 @@ def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
         ImageError: the stream is in text mode or longer than ``max_bytes``.
     """
     data = bytearray()
-    while chunk := stream.read(2**18):  # in chunks, because a file's read(n) allocates n bytes at once
-        if not isinstance(chunk, bytes):
-            raise ImageError(f"{name} is open in text mode: open it with mode 'rb'.")
-        data += chunk
-        if len(data) > max_bytes:
-            raise _too_many_bytes(name, max_bytes)
+    with restated(name, lambda error: ImageError(f"{name} cannot be read ({cause_of(error)}).")):
+        while chunk := stream.read(2**18):  # in chunks, because a file's read(n) allocates n bytes at once
+            if not isinstance(chunk, bytes):
+                raise ImageError(f"{name} is open in text mode: open it with mode 'rb'.")
+            data += chunk
+            if len(data) > max_bytes:
+                raise _too_many_bytes(name, max_bytes)
     return bytes(data)
 
 
@@ -52,18 +56,13 @@ def read_file(source: str | os.PathLike, max_bytes: int) -> bytes:
         ImageError: the file is missing, unreadable or longer than ``max_bytes``.
     """
     path = expand_user(source)
-    try:
-        check_regular(path)
+    with reading(path, ImageError, "cannot be read", "check the path"):
+        if os.path.isdir(path):
+            raise ImageError(f"{str(path)!r} is a folder; one image is needed here.")
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > max_bytes:
                 raise _too_many_bytes(str(path), max_bytes)
             return read_stream(file, str(path), max_bytes)
-    except FileNotFoundError:
-        raise ImageError(f"No such file: {str(path)!r}. Check the path.") from None
-    except IsADirectoryError:
-        raise ImageError(f"{str(path)!r} is a folder; one image is needed here.") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise ImageError(f"Cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
@@ -74,15 +73,13 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     """
     if not data:
         raise ImageError(f"{name} is empty (0 bytes).")
-    Image.init()
     if _is_heic(data):
         with contextlib.suppress(ImportError):
             importlib.import_module("pillow_heif").register_heif_opener()
     allowed = limits.formats()
-    formats = [each for each in Image.ID if each != "EPS" and (not allowed or each.lower() in allowed)]
     try:
         with pillow_limit(max_pixels):
-            image = Image.open(io.BytesIO(data), formats=formats)
+            image = Image.open(io.BytesIO(data), formats=readable_formats())
     except UnidentifiedImageError:
         if (black_zero := depth.with_black_zero(data)) is not None:
             return 255 - pixels_of_bytes(black_zero, name, max_pixels)
@@ -98,9 +95,32 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLargeError(f"{name} has more than {max_pixels:,} pixels, the limit", "max_pixels") from None
     except Exception as error:  # damaged or hostile bytes make decoders raise errors of any type
-        raise ImageError(f"{name} is damaged ({error}).") from error
+        raise ImageError(f"{name} is damaged ({cause_of(error)}).") from error
     with image:
         return pixels_of_image(image, name, max_pixels)
+
+
+def readable_formats() -> list[str]:
+    """Return Pillow's names of the formats that may be read: all except EPS, or those of PARTZOO_FORMATS."""
+    Image.init()
+    silence_decoders()
+    allowed = limits.formats()
+    return [each for each in Image.ID if each != "EPS" and (not allowed or each.lower() in allowed)]
+
+
+@cache
+def silence_decoders() -> None:
+    """Keep Pillow's decoders from writing to stderr what they then raise as errors.
+
+    For good and for the whole process, since a handler that came and went could not be used by several threads.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with contextlib.suppress(OSError, AttributeError):  # not where libtiff is part of Pillow's library, as on Windows
+        library = ctypes.CDLL(Image.core.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(library, name)
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
 
 
 def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
@@ -109,21 +129,29 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
     Raises:
         ImageError: the image is damaged, empty or too large.
     """
+    silence_decoders()
+    # Decoding starts only here. The header is read once more, and colours are converted, which can fail as well.
+    damaged = partial(_damaged, name)
+    with restated(name, damaged), pillow_limit(max_pixels):
+        return _upright(image, name, max_pixels)
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} is damaged or truncated ({cause_of(error)}).")
+
+
+def _upright(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
     width, height = image.size
     if width * height > max_pixels:
         raise TooLargeError(f"{name} is {height} x {width}: more than {max_pixels:,} pixels, the limit", "max_pixels")
     if not width or not height:
         raise ImageError(f"{name} has no pixels: it is {height} x {width}.")
     bits, inverted, opaque = depth.known_bits(image), depth.is_white_zero(image), depth.lacks_alpha(image)
-    try:
-        with pillow_limit(max_pixels):
-            colours = depth.colours_of_16_bits(image)
-            if colours is None:
-                if opaque:
-                    depth.leave_fourth_band(image)
-                image.load()
-    except Exception as error:  # decoding starts only here, so damaged bytes can raise errors of any type
-        raise ImageError(f"{name} is damaged or truncated ({error}).") from error
+    colours = depth.colours_of_16_bits(image)
+    if colours is None:
+        if opaque:
+            depth.leave_fourth_band(image)
+        image.load()
     if colours is not None:
         return pixels_of_array(colours, name)
     image = depth.upright(image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import check_regular, check_version, expand_user, parse_json, stand_in_of, write_aside
+from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
 from partzoo.parts import drawing
 from partzoo.parts.coco import to_coco
 
@@ -56,29 +57,14 @@ def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: 
         raise UsageError(f"{str(path)!r} has no suffix of a known format: use {ENDINGS}.")
 
 
-def load(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the arguments of ``Parts`` from an ``.npz`` or ``.index.png`` file; see ``Parts.load``."""
+def load(path: str | os.PathLike, make: Callable[..., Parts]) -> Parts:
+    """Make parts of the arguments in an ``.npz`` or ``.index.png`` file; see ``Parts.load``."""
     path = expand_user(path)
     name = path.name.lower()
     if not name.endswith((".npz", ".index.png")):
         raise UsageError(f"Cannot load parts from {str(path)!r}: only .npz and .index.png can be read back.")
-    try:
-        check_regular(path)
-        return _read_npz(path) if name.endswith(".npz") else _read_index_png(path)
-    except FileNotFoundError:
-        raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        SyntaxError,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = stand_in_of(path) or f"is damaged, or was not written by Parts.save ({error})"
-        raise PartzooError(f"{str(path)!r} {reason}.") from error
+    with reading(path, problem="is damaged, or was not written by Parts.save", fix="save it again"):
+        return make(**(_read_npz(path) if name.endswith(".npz") else _read_index_png(path)))
 
 
 def _write_index_png(parts: Parts, file: BinaryIO) -> None:

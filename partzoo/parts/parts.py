@@ -273,7 +273,7 @@ class Parts:
             UsageError: the suffix is not one of these.
             PartzooError: the file is missing or damaged.
         """
-        return cls(**files.load(path))
+        return files.load(path, cls)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Parts):

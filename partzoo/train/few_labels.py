@@ -16,7 +16,7 @@ import torch
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import top1
-from partzoo.files import write_aside
+from partzoo.files import reading, write_aside
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import find
@@ -142,12 +142,10 @@ def _read(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     kinds = (str, int, int, float, int, int)
-    with file.open(encoding="utf-8", newline="") as opened:
-        lines = list(csv.DictReader(opened))
-    try:
+    with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
+        with file.open(encoding="utf-8", newline="") as opened:
+            lines = list(csv.DictReader(opened))
         return [{name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)} for line in lines]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with out=.") from error
 
 
 def _write(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
-from partzoo.files import expand_user, write_aside
+from partzoo.files import expand_user, reading, write_aside
 from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
@@ -148,7 +148,7 @@ def sample_efficiency(
     out = expand_user(out)
     settings = {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
     rows = _begin(out, settings if windows is None else settings | {"windows": windows})
-    done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
+    done = set(map(_key, rows))
     test = read_nights(rules.records(data, "test"), cache, progress=bar, pass_over=pass_over)
     for number in numbers:
         for seed in range(seeds):
@@ -211,17 +211,27 @@ def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Read the rows that a folder already holds; create the folder if it does not exist."""
     out.mkdir(parents=True, exist_ok=True)
     said, file = to_toml(settings), out / SETTINGS
-    if file.exists() and file.read_text(encoding="utf-8") != said:
+    if file.exists() and file.read_bytes() != said.encode():
         raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with out=.")
     with write_aside(file) as opened:
         opened.write(said.encode())
     if not (out / TABLE).exists():
         return []
-    with open(out / TABLE, newline="", encoding="utf-8") as opened:
+    with (
+        reading(out / TABLE, UsageError, "is not a table of this experiment", "choose another out="),
+        open(out / TABLE, newline="", encoding="utf-8") as opened,
+    ):
         reader = csv.DictReader(opened)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise UsageError(f"{out / TABLE} is from another version of partzoo. Choose another folder with out=.")
-        return list(reader)
+        rows: list[dict[str, Any]] = [dict(row) for row in reader]
+        means(rows)
+        set(map(_key, rows))  # both raise for a damaged row
+        return rows
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int, int]:
+    return row["initial"], int(row["subjects"]), int(row["seed"])
 
 
 def _append(file: Path, row: dict[str, Any]) -> dict[str, Any]:

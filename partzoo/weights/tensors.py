@@ -11,16 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import (
-    check_regular,
-    check_version,
-    create_folder,
-    expand_user,
-    parse_json,
-    path_aside,
-    read_json,
-    stand_in_of,
-)
+from partzoo.files import check_version, create_folder, expand_user, parse_json, path_aside, read_json, reading
 from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
@@ -77,7 +68,7 @@ def read_tensors(
         WeightsError: the file is missing, truncated, damaged or not a safetensors file.
     """
     path = expand_user(path)
-    with _open(path, fix) as opened:
+    with _opened(path, fix) as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
         small = path.stat().st_size <= SMALL
@@ -117,7 +108,7 @@ def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _open(expand_user(path), fix) as opened:
+    with _opened(expand_user(path), fix) as opened:
         return opened.metadata() or {}
 
 
@@ -128,17 +119,16 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         WeightsError: the file cannot be read, or its header names no architecture.
     """
     header = read_metadata(path)
-    try:
+    fix = (
+        "write the file with partzoo.hub.save_pretrained, or load the tensors into a model of partzoo.load by "
+        "load_state_dict"
+    )
+    with reading(path, WeightsError, "names no architecture of partzoo in its header", fix):
         check_version(header.get("partzoo_format"), FORMAT, str(path), WeightsError)
         config = parse_json(header["config"])
         if not isinstance(config, dict):
             raise ValueError("its config is not an object")
         return header["architecture"], config, [expand_user(path)]
-    except (KeyError, ValueError) as error:
-        raise WeightsError(
-            f"{path} names no architecture of partzoo in its header: write the file with "
-            "partzoo.hub.save_pretrained, or load the tensors into a model of partzoo.load by load_state_dict."
-        ) from error
 
 
 def write_weights(
@@ -277,17 +267,14 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"
 
 
-def _open(file: Path, fix: str) -> safe_open:
-    from safetensors import SafetensorError, safe_open
+@contextlib.contextmanager
+def _opened(file: Path, fix: str) -> Iterator[safe_open]:
+    from safetensors import safe_open
 
-    try:
-        check_regular(file)
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        if not file.is_file():
-            raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
-        reason = stand_in_of(file) or f"is not a complete safetensors file ({error}): {fix}"
-        raise WeightsError(f"{file} {reason}.") from error
+    if not file.exists():
+        raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.")
+    with reading(file, WeightsError, "is not a complete safetensors file", fix), safe_open(file, "pt") as opened:
+        yield opened
 
 
 def _expand(paths: Iterable[str | Path]) -> list[Path]:
@@ -303,10 +290,8 @@ def shards(index: Path) -> list[Path]:
     Raises:
         WeightsError: the index is missing or damaged.
     """
-    try:
+    with reading(index, WeightsError, "is not an index of safetensors shards"):
         named = set(read_json(index)["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
     if len(named) > MAX_SHARDS:
         raise WeightsError(f"{index} names {len(named):,} files: {MAX_SHARDS:,} are the most.")
     if outside := [name for name in named if not _beside(name)]:

@@ -12,6 +12,7 @@ from partzoo.data.reading import Example, Examples, check_split, need, read_mat,
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.celeba import ERROR
+from partzoo.files import reading
 from partzoo.images.opening import open_image
 
 SPLITS = ("train", "test")
@@ -35,7 +36,8 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     names, points = f"aflw_{split}_images.txt", f"aflw_{split}_keypoints.mat"
     data = need("aflw", data, ("output", names, points), GET)
     files = read_rows(data / names, "image", lambda row: data / "output" / " ".join(row))
-    landmarks = np.asarray(read_mat(data / points, "gt"), np.float64)[..., ::-1]  # y comes first in the file
+    with reading(data / points, UsageError, "holds no numbers 'gt'"):
+        landmarks = np.asarray(read_mat(data / points, "gt"), np.float64)[..., ::-1]  # y comes first in the file
     if landmarks.shape != (len(files), LANDMARKS, 2):
         raise UsageError(
             f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} images of {data / names}: it must "

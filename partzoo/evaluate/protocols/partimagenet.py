@@ -34,6 +34,7 @@ from partzoo.data.reading import (
 )
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
+from partzoo.files import reading
 from partzoo.images.opening import open_image
 
 PARTS = BACKGROUND = 40
@@ -127,7 +128,7 @@ def _name(image: AnnotatedImage) -> str:
 def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
     """Read the images of a COCO file by id; unusable annotations are skipped with a warning."""
     found = read_json(file)
-    try:
+    with reading(file, UsageError, "is not in COCO's format"):
         sizes = {each["id"]: (each.get("height"), each.get("width")) for each in found["images"]}
         names = {each["id"]: folder / each["file_name"] for each in found["images"]}
         unsized = [name for name, size in sizes.items() if not _is_sized(size)]
@@ -138,8 +139,6 @@ def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
         annotations: dict[int, list[dict[str, Any]]] = {}
         for each in usable(file, found["annotations"], FIELDS, check):
             annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
     warn_passed_over(file, [(f"image {name}", "its height and width are not stated") for name in unsized])
     return {name: AnnotatedImage(names[name], size, annotations.get(name, ())) for name, size in sizes.items()}
 

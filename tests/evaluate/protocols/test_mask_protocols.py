@@ -71,7 +71,7 @@ def test_a_mask_of_another_size_than_its_image_is_named(people):
 def test_a_damaged_deepfashion_list_is_named(people):
     listed = people / "Anno/segmentation/DeepFashion_segmentation_query.json"
     listed.write_text('{"images": [{"id": 1}]}')
-    with pytest.raises(UsageError, match=r"query\.json must list 'images'"):
+    with pytest.raises(UsageError, match=r"query\.json does not list 'images'"):
         deepfashion.load(people, "test")
     listed.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UsageError, match=r"query\.json is a pointer of Git LFS"):
