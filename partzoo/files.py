@@ -72,7 +72,8 @@ def reading(
     def restate(cause: Exception) -> PartzooError:
         if isinstance(cause, FileNotFoundError) and not os.path.lexists(path):
             return error(f"No such file: {os.fspath(path)!r}. Check the path.")
-        if isinstance(cause, OSError) and cause.errno:  # from the system, not from a library that reads the content
+        # From the system, not from a library that found a place in the file that cannot be.
+        if isinstance(cause, OSError) and (cause.filename is not None or cause.errno not in (None, errno.EINVAL)):
             return error(f"Cannot read {os.fspath(path)!r}: {cause_of(cause)}.")
         return error(f"{os.fspath(path)} {stand_in_of(path) or f'{problem} ({cause_of(cause)}): {fix}'}.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -41,7 +42,7 @@ def read_checkpoint(path: str | Path) -> Any:
         WeightsError: the file is missing, damaged, in an unknown format, or contains code.
     """
     path = expand_user(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"There is no file {path}: check the path.")
     with reading(path, WeightsError, DAMAGED):
         return _read(path)

@@ -16,6 +16,7 @@ from partzoo.data.reading import check_labels, read_numbers
 from partzoo.data.tars import tar_images
 from partzoo.errors import ImageError, UsageError
 from partzoo.files import expand_user, parse_json, reading
+from partzoo.images.finding import relative
 from partzoo.images.opening import open_image, open_images
 
 
@@ -112,7 +113,7 @@ def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> ImageSet:
     files = image_files(root)
     if root == folder:
         files = _part(files, split)
-    return ImageSet(files, side, *_classes([file.relative_to(root) for file in files]), frame)
+    return ImageSet(files, side, *_classes([relative(file, root) for file in files]), frame)
 
 
 def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:

@@ -224,9 +224,19 @@ def read_numbers(file: Path) -> np.ndarray:
     """
     with reading(file, UsageError, "is not an array of numbers"):
         found = np.load(file, allow_pickle=False)
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
-            raise ValueError(f"it holds {getattr(found, 'dtype', type(found).__name__)}")
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf" or not found.ndim:
+            raise ValueError(f"it holds {getattr(found, 'dtype', type(found).__name__)} {np.shape(found)}")
         return found
+
+
+def check_any(file: Path, found: Sequence, what: str) -> None:
+    """Refuse a list without entries that can be used.
+
+    Raises:
+        UsageError: the list is empty.
+    """
+    if not found:
+        raise UsageError(f"{file} lists no {what} that can be used. Download the file again.")
 
 
 def check_labels(file: Path, labels: np.ndarray, classes: Sequence[str]) -> None:

@@ -108,7 +108,7 @@ class PartVocabulary:
             WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
         """
         path = expand_user(path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
         with reading(path, WeightsError, fix=FIX):
             _check_version(path, read_metadata(path, fix=FIX).get("format", ""))

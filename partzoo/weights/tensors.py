@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -271,7 +272,7 @@ def _some(what: str, names: Sequence[str]) -> str:
 def _opened(file: Path, fix: str) -> Iterator[safe_open]:
     from safetensors import safe_open
 
-    if not file.exists():
+    if not os.path.exists(file):
         raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.")
     with reading(file, WeightsError, "is not a complete safetensors file", fix), safe_open(file, "pt") as opened:
         yield opened

@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.data.annotations import warn_passed_over
-from partzoo.data.reading import Example, Examples, check_split, need, read_mat, read_rows, squash_plain, stretch
+from partzoo.data.reading import (
+    Example,
+    Examples,
+    check_any,
+    check_split,
+    need,
+    read_mat,
+    read_rows,
+    squash_plain,
+    stretch,
+)
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.celeba import ERROR
@@ -47,6 +57,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     odd = [file for file, its in faces if not np.isfinite(its).all()]
     warn_passed_over(data / points, [(file.name, "a landmark is not finite") for file in odd])
     kept = [face for face in faces if face[0] not in odd]
+    check_any(data / points, kept, "landmarks")
     return Examples(kept, partial(_example, side=side), lambda face: str(face[0]))
 
 

@@ -11,6 +11,7 @@ from partzoo.data.annotations import turn_to_image
 from partzoo.data.reading import (
     Example,
     Examples,
+    check_any,
     check_split,
     need,
     read_json,
@@ -64,6 +65,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     for name in lists:
         with reading(data / name, UsageError, "does not list 'images', each with a 'file_name'"):
             images += [data / "Anno/segmentation" / each["file_name"] for each in read_json(data / name)["images"]]
+        check_any(data / name, images, "images")
     return Examples(images, partial(_example, side=side), str)
 
 

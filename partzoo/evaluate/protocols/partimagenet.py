@@ -24,6 +24,7 @@ from partzoo.data.annotations import (
 from partzoo.data.reading import (
     Example,
     Examples,
+    check_any,
     check_split,
     need,
     read_json,
@@ -104,7 +105,9 @@ def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
         rows = read_rows(data / "newdset.txt", "index, test, label, class, image, with tabs between", row, "\t")
     except KeyError as error:
         raise UsageError(f"{data / 'newdset.txt'} names image {error}, which {data / 'train.json'} lacks.") from error
-    return Examples([each for each in rows if each], partial(_partformer_example, side=side), _name)
+    images_of_split = [each for each in rows if each]
+    check_any(data / "newdset.txt", images_of_split, f"images of the split {split}")
+    return Examples(images_of_split, partial(_partformer_example, side=side), _name)
 
 
 def _annotated(file: Path, folder: Path, side: int) -> Examples:

@@ -160,11 +160,12 @@ class SignalProtocol:
         if not marks:
             raise UsageError(f"{file} has no sleep stages. {self.get}")
         ends = [start for start, _ in marks[1:]] + [marks[-1][0] + self.seconds]
+        last = samples / self.rate  # beyond it, a stage may last for years
         found = [
             (round((start + i * self.seconds) * self.rate), stage)
             for (start, stage), end in zip(marks, ends, strict=True)
             if stage < len(STAGES)
-            for i in range(int((end - start) / self.seconds + 1e-6))
+            for i in range(int((min(end, last) - start) / self.seconds + 1e-6))
         ]
         fitting = [pair for pair in found if pair[0] + self.seconds * self.rate <= samples]
         starts, stages = np.array(fitting, np.int64).reshape(-1, 2).T

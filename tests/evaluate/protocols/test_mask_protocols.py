@@ -172,7 +172,7 @@ def test_classes_are_those_that_files_are_named_by(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps({"images": []}), r"train_test\.json is not in COCO's format \(KeyError\('annotations'\)\)"),
+        (json.dumps({"images": []}), r"train_test\.json is not in COCO's format \('annotations' is missing\)"),
         (coco({1: "a"}, []), r"train_test\.json has no image with annotated parts"),
         ("[]", r"train_test\.json holds a list"),
     ],
@@ -375,5 +375,5 @@ def test_damaged_pascal_annotations_are_named(voc):
     with pytest.raises(UsageError, match=r"2008_000003\.mat is not one of Pascal-Part's"):
         val[1]
     (voc / "Annotations_Part/2008_000003.mat").unlink()
-    with pytest.raises(UsageError, match=r"2008_000003\.mat holds no readable 'anno'"):
+    with pytest.raises(UsageError, match=r"No such file: .*2008_000003\.mat"):
         val[1]
