@@ -69,6 +69,8 @@ def cause_of(error: BaseException) -> str:
         return text
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
+    if "allow_pickle" in text:  # NumPy's advice, which would run a stranger's code
+        return "it holds pickled objects, which are never loaded"
     if isinstance(error, KeyError):
         text = f"{text} is missing"
     return f"{text[:LONGEST_CAUSE]}..." if len(text) > LONGEST_CAUSE else text or type(error).__name__

@@ -1,6 +1,5 @@
 """Every reader turns whatever goes wrong into one error of ours, on one line, with the file's name and the cause."""
 
-
 import pytest
 from faults.seeds import KINDS
 

@@ -302,7 +302,9 @@ def shards(index: Path) -> list[Path]:
 
 
 def _beside(name: Any) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
+    if not isinstance(name, str) or len(name) > 255:  # the longest name of a file system
+        return False
+    return Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
 
 
 def _index(path: Path) -> Path:
