@@ -66,8 +66,13 @@ class Output:
 
 def _read(file: Path) -> dict:
     """Read the COCO file of one image, which an earlier process may have written."""
+    from partzoo.parts.coco import KEYS
+
     with reading(file, fix="start over with resume=False"):
-        return parse_json(file.read_bytes())
+        found = parse_json(file.read_bytes())
+        if not isinstance(found, dict) or not found.keys() >= set(KEYS) or len(found["images"]) != 1:
+            raise ValueError("it is not a COCO dataset of one image")
+        return found
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from partzoo import limits
 from partzoo.errors import ImageError, ShapeError, TooLargeError, cause_of, restated
@@ -30,6 +31,8 @@ from partzoo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LARGEST_TILE = 2**22  # pixels; tiles of real files are at most 2048 x 2048
 
 
 def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
@@ -146,6 +149,7 @@ def _upright(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
         raise TooLargeError(f"{name} is {height} x {width}: more than {max_pixels:,} pixels, the limit", "max_pixels")
     if not width or not height:
         raise ImageError(f"{name} has no pixels: it is {height} x {width}.")
+    _check_tiles(image, name)
     bits, inverted, opaque = depth.known_bits(image), depth.is_white_zero(image), depth.lacks_alpha(image)
     colours = depth.colours_of_16_bits(image)
     if colours is None:
@@ -171,6 +175,14 @@ def _upright(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
+
+
+def _check_tiles(image: Image.Image, name: str) -> None:
+    """Refuse a TIFF that states tiles much larger than itself: libtiff would allocate a whole one."""
+    if isinstance(image, TiffImageFile):
+        width, height = (image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+        if width * height > max(image.width * image.height, LARGEST_TILE):
+            raise ImageError(f"{name} is damaged: it states tiles of {height} x {width} pixels.")
 
 
 def exif_orientation(source: Path | bytes) -> int:

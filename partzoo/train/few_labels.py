@@ -144,7 +144,10 @@ def _read(file: Path) -> list[dict[str, Any]]:
     kinds = (str, int, int, float, int, int)
     with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
         with file.open(encoding="utf-8", newline="") as opened:
-            lines = list(csv.DictReader(opened))
+            reader = csv.DictReader(opened)
+            if tuple(reader.fieldnames or ()) != tuple(FIELDS):
+                raise ValueError("it has other columns")
+            lines = list(reader)
         return [{name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)} for line in lines]
 
 
