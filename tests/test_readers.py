@@ -19,7 +19,6 @@ from partzoo.data.folders import load_images
 from partzoo.errors import ImageError, PartzooError, TooLargeError, UsageError, cause_of, one_line, restated
 from partzoo.evaluate.run import _known
 from partzoo.files import reading
-from partzoo.images.finding import files_below
 from partzoo.images.opening import open_image, open_images
 from partzoo.skipping import named
 from partzoo.train import few_labels, stages
@@ -232,7 +231,6 @@ def test_files_that_are_listed_are_not_in_a_home_folder(images):
     for each in (images / f"{HOSTILE}.png", images / "~1.png", *images.glob("[bc]*.png")):
         each.unlink()
     assert load_images(images, side=8).classes == load_images(".", side=8).classes == ["~root"]
-    assert [file.is_absolute() for file in files_below(images.parent.relative_to(images.parent))] == [True]
 
 
 @pytest.mark.parametrize("form", [".png", ".index.png", ".npz"])
@@ -280,10 +278,8 @@ def test_libraries_print_nothing(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("form", ["", *FORMS])
-def test_a_mutation_follows_from_its_seed(form):
-    data = next(kind for kind in KINDS if kind.form == form).build
-    del data
-    content = json.dumps({"a": [1, 2, {"b": "c"}], "d": None}).encode() * (1 if form == "json" else 8)
+def test_a_mutation_follows_from_its_seed(form, tmp_path):
+    content = next(kind for kind in KINDS if kind.form == form).build(tmp_path).read_bytes()
     made = [mutate(content, form, random.Random(number)) for number in range(30)]
     assert made == [mutate(content, form, random.Random(number)) for number in range(30)]
     assert len(set(made)) > 20

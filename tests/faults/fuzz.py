@@ -38,6 +38,8 @@ LONGEST = 6000  # characters of a sentence, which may repeat a path
 
 def inject(scale: float, seed: int, place: Path) -> Row:
     """Read ``scale`` times 200,000 mutated files in several processes, each of which is replaced when it ends."""
+    from .seeds import KINDS
+
     total = max(round(REQUIRED * scale), 1)
     several = min(os.cpu_count() or 1, 8, total)
     context = multiprocessing.get_context("spawn")
@@ -48,7 +50,7 @@ def inject(scale: float, seed: int, place: Path) -> Row:
     outcomes = dict(zip(OUTCOMES, counts, strict=True))
     broken = sorted(line for worker in workers for line in worker.log.read_text(errors="replace").splitlines())
     limit = f"{BASE // 2**20} MiB + {FACTOR:g} times the decoded size"
-    return Row(f"fuzz: mutated files of 119 kinds, at most {limit}", sum(counts), REQUIRED, outcomes, broken)
+    return Row(f"fuzz: mutated files of {len(KINDS)} kinds, at most {limit}", sum(counts), REQUIRED, outcomes, broken)
 
 
 class _Worker:
