@@ -74,12 +74,13 @@ def begin_stages(file):
 
 
 RECIPE = 'method = "part"\narchitecture = "x"\nsteps = 1\n'
+RECORD = '{"format": 1, "model": "m", "setting": "", "protocol": "p", "split": "s", "runs": []}'
 # The files of runs, which only partzoo itself reads.
 OWN = [
     Kind("checkpoint", "", checkpoint, _progress),
     Kind("log", "", written("log.csv", "step,images\n1,8\n"), lambda f: _Log(f.parent, True, Progress(1))._forget()),
     Kind("recipe", "", written("recipe.toml", RECIPE), lambda file: _name_changes(file, RECIPE)),
-    Kind("evaluation", "", written("record.json", '{"format": 1, "runs": []}'), lambda file: _known(file, {})),
+    Kind("evaluation", "", written("record.json", RECORD), lambda file: _known(file, {})),
     Kind("few labels", "", of_experiment(few_labels.FIELDS, "part,1,0,50.0,100,10"), few_labels._read),
     Kind("stages", "", of_experiment(stages.COLUMNS, "pretrained,1,0,50,0.5,10,1,1,3,1.0"), begin_stages),
     Kind("parts of one image", "", part, join),

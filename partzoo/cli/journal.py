@@ -147,7 +147,7 @@ def _read_done(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ():
         try:
             entry = parse_json(line)
-            found[entry["source"], entry["file"]] = entry["about"]
+            found[entry["source"], entry["file"]] = dict(entry["about"])
         except (ValueError, KeyError, TypeError):
             continue
     return found

@@ -112,7 +112,9 @@ class Cifar:
         return pixels, labels
 
     def _binary(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
-        found, row = np.fromfile(file, np.uint8), self.label_bytes + PIXELS
+        row = self.label_bytes + PIXELS
+        with reading(file, UsageError):
+            found = np.fromfile(file, np.uint8)
         if not len(found) or len(found) % row:
             raise UsageError(f"{file} has {len(found)} bytes, not a multiple of {row}. {self.get}")
         rows = found.reshape(-1, row)

@@ -21,6 +21,7 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
+from partzoo.evaluate.report import rows as rows_of
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
 from partzoo.locks import locked
@@ -293,7 +294,7 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     with reading(file, UsageError, "exists and is not a record of an evaluation", "choose another out="):
         record = parse_json(file.read_bytes())
         check_version(record.get("format"), FORMAT, f"out={file}", UsageError)
-        record["runs"]
+        rows_of([record])  # raises for values that no table can be made of
     asked = json.loads(json.dumps(identity))
     found = changed({key: record.get(key) for key in asked}, asked)
     if changes := [f"{key} was {before!r}, is {after!r}" for key, before, after in found]:

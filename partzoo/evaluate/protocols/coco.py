@@ -113,7 +113,7 @@ class DetectionMeasurement(Measurement):
 
     def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         figures = self.rules.average_precision(self.detections, self.request.data, split=self.request.split)
-        images = {each["image_id"] for each in parse_json(self.detections.read_text())}
+        images = {each["image_id"] for each in parse_json(self.detections.read_bytes())}
         return [{"k": None, "seed": None, "metrics": figures}], len(images)
 
 
