@@ -10,7 +10,7 @@ from partzoo.cli.convert import convert
 from partzoo.cli.discover import discover
 from partzoo.cli.evaluation import evaluate
 from partzoo.cli.features import features
-from partzoo.cli.models import download, info, list_, verify
+from partzoo.cli.models import download, info, list_, publish, verify
 from partzoo.cli.relate import relate
 from partzoo.cli.stages import stages
 from partzoo.cli.swap import swap
@@ -41,6 +41,7 @@ for command in (
     info,
     download,
     verify,
+    publish,
     convert,
     discover,
     features,

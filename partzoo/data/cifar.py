@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,11 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
     """
     file = Path(file)
     with reading(file, UsageError, "cannot be read as a file of arrays", "download it again from the official page"):
-        found = _ArrayUnpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        data = file.read_bytes()
+        # Official files have none of protocol 5, whose buffers can make Python print errors of its own.
+        if newer := next((code.name for code, *_ in pickletools.genops(data) if code.proto > 4), None):
+            raise pickle.UnpicklingError(f"it has the opcode {newer}")
+        found = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not a dictionary of arrays: download it again.")
     return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
