@@ -2,14 +2,17 @@
 
 import csv
 import json
+import pickle
 import random
+import struct
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from faults.mutations import FORMS, mutate
-from faults.seeds import KINDS, Kind
+from faults.seeds import KINDS, Kind, _marks
 from helpers.command_line import partzoo as command
 from PIL import Image
 
@@ -273,6 +276,37 @@ def test_libraries_print_nothing(tmp_path, capfd):
             except ImageError:
                 pass
     assert capfd.readouterr().err == ""
+
+
+def kind_named(name):
+    return next(kind for kind in KINDS if kind.name == name)
+
+
+def test_a_tiff_of_tiles_much_larger_than_itself_is_refused_before_libtiff_allocates_one(tmp_path):
+    file = kind_named("tif tiles > 8 8").build(tmp_path)
+    data = file.read_bytes()
+    length = struct.pack(">HHII", 323, 4, 1, 16)
+    assert data.count(length) == 1
+    with pytest.raises(ImageError, match="states tiles of 1048576 x 32 pixels"):
+        open_image(data.replace(length, struct.pack(">HHII", 323, 4, 1, 2**20)))
+
+
+def test_an_annotation_years_after_the_recording_takes_no_memory(tmp_path):
+    kind = kind_named("night: stages")
+    file = kind.build(tmp_path)
+    assert len(kind.read(file)) == 2
+    file.write_bytes(_marks([(0, "W"), (3000, "N2"), (2**31 - 1, "W"), (2**32 - 2, "R")]))
+    tracemalloc.start()
+    assert len(kind.read(file)) == 2
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+def test_pickles_with_buffers_are_refused_before_they_are_read(tmp_path):
+    file = kind_named("cifar: test_batch").build(tmp_path)
+    file.write_bytes(pickle.dumps({b"data": bytearray(100), b"labels": [0]}, 5))
+    with pytest.raises(PartzooError, match="opcode BYTEARRAY8"):
+        kind_named("cifar: test_batch").read(file)
 
 
 # the fuzz itself
