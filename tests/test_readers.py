@@ -307,6 +307,9 @@ def test_pickles_with_buffers_are_refused_before_they_are_read(tmp_path):
     file.write_bytes(pickle.dumps({b"data": bytearray(100), b"labels": [0]}, 5))
     with pytest.raises(PartzooError, match="opcode BYTEARRAY8"):
         kind_named("cifar: test_batch").read(file)
+    file.write_bytes(b"\x80\x02}r\0\0\0\x08.")  # an empty dictionary, kept as number 2**27
+    with pytest.raises(PartzooError, match="opcode LONG_BINPUT 134217728"):
+        kind_named("cifar: test_batch").read(file)
 
 
 # the fuzz itself

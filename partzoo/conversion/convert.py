@@ -89,14 +89,14 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     """
     if architecture is not None:
         find(architecture)
-    shown = str(source) if isinstance(source, (str, Path)) else "The state dict"
+    name = str(source) if isinstance(source, (str, Path)) else ""
 
     def restate(error: Exception) -> PartzooError:
         if isinstance(error, PartzooError):
-            return type(error)(f"{shown}: {error}")
-        return WeightsError(f"{shown} cannot be converted ({cause_of(error)}): download it again.")
+            return type(error)(f"{name}: {error}")
+        return WeightsError(f"{name or 'The state dict'} cannot be converted ({cause_of(error)}): download it again.")
 
-    with restated(shown, restate):
+    with restated(name, restate):
         return _recognized(source, architecture)
 
 

@@ -47,8 +47,11 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
     with reading(file, UsageError, "cannot be read as a file of arrays", "download it again from the official page"):
         data = file.read_bytes()
         # Official files have none of protocol 5, whose buffers can make Python print errors of its own.
-        if newer := next((code.name for code, *_ in pickletools.genops(data) if code.proto > 4), None):
-            raise pickle.UnpicklingError(f"it has the opcode {newer}")
+        for code, value, _ in pickletools.genops(data):
+            if code.proto > 4 or (
+                code.name == "LONG_BINPUT" and (value or 0) > len(data)
+            ):  # a number makes a table as large
+                raise pickle.UnpicklingError(f"it has the opcode {code.name} {value!r:.20}")
         found = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not a dictionary of arrays: download it again.")

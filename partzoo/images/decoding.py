@@ -98,7 +98,7 @@ def pixels_of_bytes(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLargeError(f"{name} has more than {max_pixels:,} pixels, the limit", "max_pixels") from None
     except Exception as error:  # damaged or hostile bytes make decoders raise errors of any type
-        raise ImageError(f"{name} is damaged ({cause_of(error)}).") from error
+        raise _damaged(name, error) from error
     with image:
         return pixels_of_image(image, name, max_pixels)
 
@@ -133,9 +133,7 @@ def pixels_of_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarra
         ImageError: the image is damaged, empty or too large.
     """
     silence_decoders()
-    # Decoding starts only here. The header is read once more, and colours are converted, which can fail as well.
-    damaged = partial(_damaged, name)
-    with restated(name, damaged), pillow_limit(max_pixels):
+    with restated(name, partial(_damaged, name)), pillow_limit(max_pixels):  # decoding starts only here
         return _upright(image, name, max_pixels)
 
 
@@ -152,12 +150,11 @@ def _upright(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
     _check_tiles(image, name)
     bits, inverted, opaque = depth.known_bits(image), depth.is_white_zero(image), depth.lacks_alpha(image)
     colours = depth.colours_of_16_bits(image)
-    if colours is None:
-        if opaque:
-            depth.leave_fourth_band(image)
-        image.load()
     if colours is not None:
         return pixels_of_array(colours, name)
+    if opaque:
+        depth.leave_fourth_band(image)
+    image.load()
     image = depth.upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # convert() would clip their values at 255
         values = np.asarray(image)

@@ -32,6 +32,7 @@ CRASHES = ("aflw", "pascal-part")
 SECONDS = 10  # of processor time for one case
 WALL_SECONDS = 180  # for one case that does nothing
 ROOM = 2 * 2**30  # address space that a case may take beyond that of the empty process
+PIXELS = 2**20  # limit for images, so that a mutated size costs little time
 BASE, FACTOR = 48 * 2**20, 2.5  # memory that a case may take: a base, and a multiple of the decoded size
 LONGEST = 6000  # characters of a sentence, which may repeat a path
 
@@ -110,6 +111,7 @@ def _count(counts: SynchronizedArray, outcome: str) -> None:
 
 def _work(current: Synchronized, step: int, total: int, seed: int, counts: SynchronizedArray, place: Path) -> None:
     """Work through the cases from ``current`` on; run in a process of its own."""
+    os.environ["PARTZOO_MAX_PIXELS"] = str(PIXELS)  # before partzoo is imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     reader = Reader(Path(tempfile.mkdtemp(dir=place)), seed)
@@ -206,8 +208,7 @@ def _fault_of(sentence: str, place: Path) -> str:
 def _allowed(file: Path) -> int:
     """Return the decoded size up to which a refused file may be decoded."""
     from partzoo.images.opening import SUFFIXES
-
-    from .seeds import MAX_PIXELS
+    from partzoo.limits import MAX_PIXELS
 
     return 3 * MAX_PIXELS if file.suffix in (*SUFFIXES, ".mpo", ".tar") else 0
 
@@ -228,6 +229,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the mutated files")
     asked = parser.parse_args()
+    os.environ["PARTZOO_MAX_PIXELS"] = str(PIXELS)
     with tempfile.TemporaryDirectory() as place:
         reader = Reader(Path(place), asked.seed)
         for number in asked.numbers:

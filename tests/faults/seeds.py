@@ -37,8 +37,6 @@ from partzoo.weights import tensors
 from partzoo.weights.folder import read_config
 from partzoo.weights.manifest import manifest
 
-MAX_PIXELS = 2**20  # limit for images, so that a mutated size costs little time
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -97,7 +95,7 @@ def _image(name: str, form: str, mode: str = "RGB", ending: str = "", **options:
 
 
 def _read_image(file: Path) -> np.ndarray:
-    pixels = open_image(file, max_pixels=MAX_PIXELS).pixels
+    pixels = open_image(file).pixels
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
     return pixels
 
