@@ -7,6 +7,7 @@ import click
 from partzoo.cli.command import Group
 from partzoo.cli.completion import completion
 from partzoo.cli.convert import convert
+from partzoo.cli.demo import demo
 from partzoo.cli.discover import discover
 from partzoo.cli.evaluation import evaluate
 from partzoo.cli.features import features
@@ -52,6 +53,7 @@ for command in (
     evaluate,
     doctor,
     bench,
+    demo,
     completion,
 ):
     main.add_command(command)
