@@ -27,7 +27,7 @@ from .table import Row
 REQUIRED = 200_000
 CI_SCALE = 0.005
 OUTCOMES = ("our error", "right", "raw", "hung", "crashed", "over memory", "crashed in scipy")
-# Damaged files of MATLAB 5 can end the process within scipy.io.loadmat (1.17.1), which no Python code can prevent.
+# Damaged files of MATLAB 5 can end the process within scipy.io.loadmat (1.17.1), before partzoo sees their content.
 CRASHES = ("aflw", "pascal-part")
 SECONDS = 10  # of processor time for one case
 WALL_SECONDS = 180  # for one case that does nothing
