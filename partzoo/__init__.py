@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from partzoo.errors import WeightsError as WeightsError
     from partzoo.features import Features as Features
     from partzoo.features import extract_features as extract_features
+    from partzoo.matching import PartMatches as PartMatches
+    from partzoo.matching import embed_parts as embed_parts
+    from partzoo.matching import match_parts as match_parts
     from partzoo.models.loading import load as load
     from partzoo.models.registry import list_models as list_models
     from partzoo.parts.parts import Parts as Parts
@@ -46,6 +49,9 @@ _HOME = {
     "Features": "features",
     "extract_features": "features",
     "Parts": "parts.parts",
+    "PartMatches": "matching",
+    "embed_parts": "matching",
+    "match_parts": "matching",
     "FeaturePyramid": "pyramid",
     "feature_pyramid": "pyramid",
     "load": "models.loading",

@@ -6,26 +6,34 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from partzoo.errors import PartzooError, UsageError, cause_of, restated
 from partzoo.locks import hidden_folder
 
 MAX_JSON_BYTES = 2**26
+ADDRESS = re.compile("([A-Za-z][A-Za-z0-9+.-]+)://")  # a drive of Windows has one letter
 
 
 def expand_user(path: str | os.PathLike) -> Path:
     """Replace a leading ``~`` or ``~user`` with the home folder; a path with an unknown user is returned unchanged.
 
     Raises:
-        UsageError: the path is empty, which ``Path`` would take for the current folder.
+        UsageError: the path is empty, which ``Path`` would take for the current folder, or is an address.
     """
-    if not os.fspath(path):
+    text = os.fsdecode(path)
+    if not text:
         raise UsageError("A path is empty: name a file or a folder.")
-    return Path(os.path.expanduser(os.fsdecode(path)))
+    if address := ADDRESS.match(text):
+        if address[1].lower() == "file":
+            raise UsageError(f"{text!r} is an address: pass the path, {unquote(urlsplit(text).path)!r}.")
+        raise UsageError(f"{text!r} is an address: pass the path of a file or a folder on this machine.")
+    return Path(os.path.expanduser(text))
 
 
 def create_folder(folder: Path) -> None:

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS_MORE = ("dinov2", "timm/", "torch.hub")  # a network, or a clone
+if importlib.util.find_spec("supervision") is None:  # which brings 100 MB of video codecs, and is not in the extra dev
+    NEEDS_MORE += ("to_supervision",)
 
 
 def blocks(language: str) -> list:

@@ -182,12 +182,19 @@ def test_a_timm_model_that_a_file_names_is_never_looked_up(hub, tmp_path, name, 
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("name", ["hf-hub:somebody/else", "http://127.0.0.1:1/x"])
-def test_an_encoder_that_a_file_names_is_never_looked_up(hub, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hf-hub:somebody/else", "Unknown model"),
+        ("http://127.0.0.1:1/x", "is an address"),
+        ("file:///x", "pass the path"),
+    ],
+)
+def test_an_encoder_that_a_file_names_is_never_looked_up(hub, tmp_path, name, message):
     model = partzoo.load("partformer-patchresnet14", pretrained=False, dtype="float32")
     folder = partzoo.hub.save_pretrained(model, tmp_path / "saved")
     rewrite(folder, encoder=name)
-    with pytest.raises(WeightsError, match="Unknown model"):
+    with pytest.raises(WeightsError, match=message):
         partzoo.load(folder)
     assert hub.requests == []
 

@@ -13,7 +13,7 @@ LAYERS = (
     ("bench", "demo"),
     ("train",),
     ("evaluate",),
-    ("attention", "conversion", "discovery", "features", "hub", "pyramid", "relations", "swapping"),
+    tuple("attention conversion discovery estimators features hub matching pyramid relations swapping".split()),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
     ("addresses", "errors", "files", "limits", "locks", "skipping", "places", "progress", "settings", "system"),

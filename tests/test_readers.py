@@ -24,8 +24,8 @@ from partzoo.evaluate.run import _known
 from partzoo.files import reading
 from partzoo.images.opening import open_image, open_images
 from partzoo.skipping import named
-from partzoo.train import few_labels, stages
-from partzoo.train.loop import Progress, _Log, _progress
+from partzoo.train import few_labels
+from partzoo.train.loop import _progress
 from partzoo.train.run import _name_changes
 from partzoo.train.windows import prepared
 from partzoo.weights.tensors import save_tensors
@@ -72,20 +72,14 @@ def join(file):
     Output(file.with_name("all.json"), (file,), together=True).join([0])
 
 
-def begin_stages(file):
-    stages._begin(file.rename(file.with_name(stages.TABLE)).parent, {})
-
-
 RECIPE = 'method = "part"\narchitecture = "x"\nsteps = 1\n'
 RECORD = '{"format": 1, "model": "m", "setting": "", "protocol": "p", "split": "s", "runs": []}'
 # The files of runs, which only partzoo itself reads.
 OWN = [
     Kind("checkpoint", "", checkpoint, _progress),
-    Kind("log", "", written("log.csv", "step,images\n1,8\n"), lambda f: _Log(f.parent, True, Progress(1))._forget()),
     Kind("recipe", "", written("recipe.toml", RECIPE), lambda file: _name_changes(file, RECIPE)),
     Kind("evaluation", "", written("record.json", RECORD), lambda file: _known(file, {})),
     Kind("few labels", "", of_experiment(few_labels.FIELDS, "part,1,0,50.0,100,10"), few_labels._read),
-    Kind("stages", "", of_experiment(stages.COLUMNS, "pretrained,1,0,50,0.5,10,1,1,3,1.0"), begin_stages),
     Kind("parts of one image", "", part, join),
 ]  # fmt: skip
 
@@ -127,8 +121,6 @@ def test_damaged_files_of_a_run_are_one_sentence(kind, damage, tmp_path):
         file.write_bytes(file.read_bytes().replace(b"1", b"x").replace(b"}", b"x"))
     else:
         file.write_bytes(DAMAGES[damage](file.read_bytes()))
-    if kind.name == "log" and damage != "a word":
-        return  # without a whole row, it is written again
     with pytest.raises(PartzooError, match=str(tmp_path)):
         kind.read(file)
 

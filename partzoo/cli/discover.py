@@ -23,11 +23,12 @@ from partzoo.cli.options import (
     resume_option,
     strict_option,
 )
-from partzoo.cli.part_files import FORMS, Output, output_of
+from partzoo.cli.part_files import Output, output_of
 from partzoo.cli.wording import done_before
 from partzoo.errors import UsageError, counted, one_line
 from partzoo.files import expand_user
 from partzoo.locks import locked
+from partzoo.parts.formats import FORMATS, Options, Segmentation
 from partzoo.places import check_apart, check_place, made_folder
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class PartCount(click.ParamType):
       partzoo discover photo.jpg -o parts.npz            everything, for partzoo.Parts.load
       partzoo discover images/ -k 6 -o out/              many images: part 3 is the same part in all
       partzoo discover images/ -k 6 -o parts.json        one COCO file for all of them
+      partzoo discover images/ -k 6 -o out/ --format .txt  a YOLO data set: out/data.yaml, images/, labels/
     \b
     Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run, repeat the
     command.
@@ -87,15 +89,22 @@ class PartCount(click.ParamType):
     "-o",
     "--out",
     type=click.Path(),
-    help="File to write (.png .index.png .npz .json); for several images, a folder or one .json file.",
+    help=f"File to write ({' '.join(FORMATS)}); for several images, a folder or one .json file.",
 )
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMS),
+    type=click.Choice(tuple(FORMATS)),
     default=".png",
     show_default=True,
-    help="Format of the files that are written to a folder.",
+    help=f"Format of a folder: {', '.join(f'{each.ending} {each.what}' for each in FORMATS.values())}.",
+)
+@click.option(
+    "--segmentation",
+    type=click.Choice(("rle", "polygons")),
+    default="rle",
+    show_default=True,
+    help="Masks in COCO: run lengths, or polygons along the edges of pixels.",
 )
 @model_option
 @click.option("--vocabulary", type=click.Path(), help="File of saved parts to find again; it sets k and the settings.")
@@ -123,6 +132,7 @@ def discover(
     k: int | str | None,
     out: str | None,
     form: str,
+    segmentation: Segmentation,
     model: str | None,
     vocabulary: str | None,
     save_vocabulary: str | None,
@@ -148,17 +158,18 @@ def discover(
     opened, single = open_images(named, max_pixels=max_pixels, max_bytes=max_bytes)
     if resume and (single or out is None):
         raise UsageError("--resume needs many images and an output: name a folder or a .json file with -o.")
-    output = output_of(out, form, opened, single)
+    output = output_of(out, form, opened, single, Options(scale, segmentation))
     given = _given(mask, opened, single)
     read = (*map(opened.name, range(len(opened))), *_mask_files(given), model, vocabulary, background)
     check_apart((*output.files, output.path, save_vocabulary), read)
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
+    others["segmentation"] = segmentation
     with made_folder(output.folder), ExitStack() as held:
         for path in filter(None, (out, save_vocabulary)):
             check_place(Path(path))
-        if output.path:
-            held.enter_context(locked(output.path))
+        for place in filter(None, (output.path, Path(save_vocabulary) if save_vocabulary else None)):
+            held.enter_context(locked(place))
         journal = _journal(output, options | others, resume)
         folder = None if single else output.folder
         failures = Failures(len(opened), opened.name, what="images", strict=strict or single, folder=folder)
@@ -170,7 +181,7 @@ def discover(
             number, learned, labelled = _find(run, k, vocabulary, save_vocabulary, about)
             for index, parts in labelled:
                 name = opened.name(index)
-                output.write(parts, index, scale)
+                output.write(parts, index)
                 about[index] = _about(parts, name, output.named(index))
                 if journal:
                     journal.add(name, output.files[index], about[index])

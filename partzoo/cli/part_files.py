@@ -6,20 +6,21 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partzoo.cli.journal import file_for, unfinished
 from partzoo.errors import UsageError, require
 from partzoo.files import expand_user, parse_json, reading
+from partzoo.parts.formats import FORMATS, Options, format_of
 
 if TYPE_CHECKING:
     from partzoo.images.opening import OpenedImages
     from partzoo.parts.parts import Parts
 
+COCO, YOLO = ".json", ".txt"  # endings of the formats that join images in a file or a data set
 NAME_BYTES = 235  # largest number of bytes of an output's name, without a number that distinguishes it and its ending
-FORMS = (".png", ".index.png", ".npz", ".json")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Output:
         journal: folder for the journal of a run over many images, or None.
         together: whether the files, which are then kept beside the journal, are joined into one COCO file, ``path``, at
             the end.
+        options: options of the format.
     """
 
     path: Path | None = None
@@ -42,6 +44,7 @@ class Output:
     folder: Path | None = None
     journal: Path | None = None
     together: bool = False
+    options: Options = field(default_factory=Options)
 
     def named(self, index: int) -> str | None:
         """Return the path of the file that will finally hold the parts of the image with this index."""
@@ -49,12 +52,16 @@ class Output:
             return None if self.path is None else str(self.path)
         return str(self.files[index])
 
-    def write(self, parts: Parts, index: int, scale: int | None) -> None:
+    def write(self, parts: Parts, index: int) -> None:
         """Write the parts of the image with this index."""
         if self.together:
-            _write(self.files[index], [json.dumps(_coco(parts, self.path))])
+            _write(self.files[index], [json.dumps(self._coco(parts))])
+        elif self.folder and self.form == YOLO:
+            from partzoo.parts.yolo import add_to_dataset
+
+            add_to_dataset(parts, self.folder, self.files[index].name.removesuffix(YOLO))
         elif self.files:
-            parts.save(self.files[index], scale=scale, form=self.form)
+            parts.save(self.files[index], form=self.form, **asdict(self.options))
 
     def join(self, indices: Sequence[int]) -> None:
         """Join the files of these images into the one COCO file, holding one of them in memory at a time."""
@@ -62,6 +69,11 @@ class Output:
 
         if self.together and self.path and indices:
             _write(self.path, joined(lambda: (_read(self.files[index]) for index in indices)))
+
+    def _coco(self, parts: Parts) -> dict:
+        from partzoo.parts.coco import to_coco
+
+        return to_coco([parts], self.options.segmentation, self.path.parent if self.path else None)
 
 
 def _read(file: Path) -> dict:
@@ -75,30 +87,35 @@ def _read(file: Path) -> dict:
         return found
 
 
-def output_of(out: str | None, form: str, images: OpenedImages, single: bool) -> Output:
-    """Decide where the parts of images are written, from the options ``-o`` and ``--format``.
+def output_of(out: str | None, form: str, images: OpenedImages, single: bool, options: Options) -> Output:
+    """Decide where the parts of images are written, from the options ``-o``, ``--format`` and those of formats.
 
     Raises:
-        UsageError: ``out`` does not fit the number of images, or its format is unknown.
+        UsageError: ``out`` does not fit the number of images, its format is unknown, or ``options`` are not its own.
         MissingExtraError: the library that the format needs is not installed.
     """
     if out is None:
         return Output()
     path = expand_user(out)
+    found = FORMATS[form]
     if len(images) == 1 and not path.is_dir() and (single or path.suffix):
-        if not path.name.lower().endswith(FORMS):
-            raise UsageError(f"Unknown ending of {out!r}. Use one of {', '.join(FORMS)}.")
-        output = Output(path, (path,))
-    elif path.suffix.lower() == ".json":
+        chosen = format_of(path.name)
+        if chosen is None:
+            raise UsageError(f"Unknown ending of {out!r}. Use one of {', '.join(FORMATS)}.")
+        found, output = chosen, Output(path, (path,), options=options)
+    elif format_of(path.name) is FORMATS[COCO]:
         journal = unfinished(path)
         files = tuple(file_for(journal, images.name(index), ".json") for index in range(len(images)))
-        output = Output(path, files, None, None, journal, together=True)
-    elif path.suffix.lower() in (".png", ".npz") and not path.is_dir():
+        found, output = FORMATS[COCO], Output(path, files, None, None, journal, together=True, options=options)
+    elif format_of(path.name) and not path.is_dir():
         raise UsageError(f"-o {out} is one file, but there are {len(images)} images. Name a folder, or a .json file.")
     else:
-        files = tuple(path / f"{name}{form}" for name in file_names([images.name(i) for i in range(len(images))]))
-        output = Output(path, files, form, path, None if single else unfinished(path))
-    if output.files[0].suffix.lower() == ".json":
+        names = file_names([images.name(i) for i in range(len(images))])
+        files = tuple(path / found.name.format(name) for name in names)
+        output = Output(path, files, found.ending, path, None if single else unfinished(path), options=options)
+    if options.segmentation == "polygons" and found.ending != COCO:
+        raise UsageError(f"--segmentation polygons is for COCO ({COCO}), not for {found.what}.")
+    if found.ending == COCO and options.segmentation == "rle":
         require("pycocotools.mask", "coco")
     return output
 
@@ -148,12 +165,6 @@ def _numbered(names: Sequence[str]) -> list[str]:
         taken.add(free.casefold())
         found.append(free)
     return found
-
-
-def _coco(parts: Parts, path: Path | None) -> dict:
-    from partzoo.parts.coco import to_coco
-
-    return to_coco([parts], folder=path.parent if path else None)
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:

@@ -8,17 +8,20 @@ import os
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError, counted, require
-from partzoo.parts import coco, drawing, files
+from partzoo.files import reading
+from partzoo.parts import coco, detections, drawing, files, geojson, labelme, layers, yolo
+from partzoo.parts.formats import Options, Segmentation
 from partzoo.places import check_apart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from supervision import Detections
 
 NOTEBOOK_SIDE = 640
 
@@ -244,36 +247,80 @@ class Parts:
             crops[part] = Image.fromarray(np.ascontiguousarray(pixels))
         return crops
 
-    def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle") -> dict:
+    def to_coco(self, segmentation: Segmentation = "rle") -> dict:
         """Convert these parts to a COCO dataset of one image; see :func:`partzoo.parts.coco.to_coco`."""
         return coco.to_coco([self], segmentation)
 
-    def save(self, path: str | os.PathLike, *, scale: int | None = None, form: str | None = None) -> None:
+    def to_labelme(self, folder: str | os.PathLike | None = None) -> dict:
+        """Convert these parts to a file of LabelMe; see :func:`partzoo.parts.labelme.to_labelme`."""
+        return labelme.to_labelme(self, folder)
+
+    def to_geojson(self) -> dict:
+        """Convert these parts to GeoJSON for QuPath; see :func:`partzoo.parts.geojson.to_geojson`."""
+        return geojson.to_geojson(self)
+
+    def to_yolo(self) -> str:
+        """Convert these parts to segmentation labels of YOLO; see :func:`partzoo.parts.yolo.to_yolo`."""
+        return yolo.to_yolo(self)
+
+    def to_supervision(self) -> Detections:
+        """Convert these parts to detections; see :func:`partzoo.parts.detections.to_supervision`."""
+        return detections.to_supervision(self)
+
+    def to_napari(self) -> list[layers.Layer]:
+        """Convert these parts to layers of napari; see :func:`partzoo.parts.layers.to_napari`."""
+        return layers.to_napari(self)
+
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        scale: int | None = None,
+        form: str | None = None,
+        segmentation: Segmentation = "rle",
+    ) -> None:
         """Write a file atomically, in the format that its suffix selects.
 
         Args:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
-                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.json`` (COCO).
+                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.labelme.json`` (LabelMe),
+                other ``.json`` (COCO), ``.geojson`` (QuPath), ``.txt`` (YOLO's segmentation labels).
             scale: factor of enlargement of an overlay; None enlarges its longer side to about 800 pixels.
             form: one of these suffixes, instead of the path's: an overlay of ``x.index.jpg`` may be called
                 ``x.index.png``.
+            segmentation: form of the masks in COCO, ``"rle"`` or ``"polygons"``.
 
         Raises:
             UsageError: the suffix is unknown, scale is below 1, or the file is the image that the parts belong to.
             PartzooError: the file cannot be written.
         """
         check_apart([path], [self.source])
-        files.save(self, path, scale, form)
+        files.save(self, path, form, Options(scale, segmentation))
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Parts:
-        """Read an ``.npz`` or ``.index.png`` file written by :meth:`save`; the latter holds no image or descriptors.
+    def load(cls, path: str | os.PathLike, *, image: Any = None, names: Sequence[str] | None = None) -> Parts:
+        """Read a file written by :meth:`save`, or labels that an annotation tool has written or corrected.
+
+        Only ``.npz`` holds the image and descriptors. Overlays cannot be read.
+
+        Args:
+            path: ``.npz``, ``.index.png``, ``.json`` (COCO or LabelMe), ``.geojson`` or ``.txt`` (YOLO). Later shapes
+                cover earlier ones.
+            image: the image, in any form that :func:`partzoo.images.opening.open_image` accepts. YOLO's labels and
+                QuPath's GeoJSON need it, since they do not state its size; in a COCO file of several images it selects
+                its annotations.
+            names: names of the parts 1, 2, ...; by default the file's, see
+                :func:`partzoo.data.label_files.read_labels`.
 
         Raises:
-            UsageError: the suffix is not one of these.
+            UsageError: the suffix is not one of these, the image is needed or does not fit, or a label is not among
+                the names.
             PartzooError: the file is missing or damaged.
+            MissingExtraError: pycocotools, which draws polygons, is not installed.
         """
-        return files.load(path, cls)
+        fields = files.load(path, image, names)
+        with reading(path, problem="holds values that do not fit together", fix="save it again"):
+            return cls(**fields)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Parts):

@@ -85,6 +85,35 @@ def read_tensors(
     return tensors, metadata
 
 
+def own_digests(path: str | Path) -> dict[Path, tuple[str, str]]:
+    """Read safetensors files and compare their content with the digests in their headers.
+
+    Args:
+        path: a safetensors file; an index, which stands for its shards; or a folder, with all such files in it.
+
+    Returns:
+        For each file its state (``"ok"``, ``"damaged"`` or ``"no digest"``), and a sentence unless it is ``"ok"``.
+
+    Raises:
+        WeightsError: there are no such files, or the index is damaged.
+    """
+    path = expand_user(path)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else _expand([path])
+    if not files:
+        raise WeightsError(f"{path} holds no safetensors files: check the path.")
+    return {file: _compared(file) for file in files}
+
+
+def _compared(file: Path) -> tuple[str, str]:
+    try:
+        _, metadata = read_tensors(file, remembered=False, fix="download it again, or write it again")
+    except WeightsError as error:
+        return "damaged", str(error)
+    if DIGEST in metadata:
+        return "ok", ""
+    return "no digest", f"{file} has no digest in its header, so damage cannot be found."
+
+
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Return the sha256 of tensors, with their names, dtypes and shapes, and of metadata other than a digest."""
     names = sorted(tensors)
@@ -293,6 +322,8 @@ def shards(index: Path) -> list[Path]:
     """
     with reading(index, WeightsError, "is not an index of safetensors shards"):
         named = set(read_json(index)["weight_map"].values())
+        if not named:
+            raise ValueError("it names no files")
     if len(named) > MAX_SHARDS:
         raise WeightsError(f"{index} names {len(named):,} files: {MAX_SHARDS:,} are the most.")
     if outside := [name for name in named if not _beside(name)]:
