@@ -150,6 +150,8 @@ def _network(part: Any, first: Any, classes: Sequence[str]) -> PartClassifier:
 
 def _read(file: Path) -> list[dict[str, Any]]:
     kinds = (str, int, int, float, int, int)
+    if not file.exists():
+        return []
     with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
         return [
             {name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)}

@@ -153,9 +153,7 @@ def sample_efficiency(
     with locked(out):
         keep_settings(out, settings if windows is None else settings | {"windows": windows})
         rows: list[dict[str, Any]] = [*read_rows(out / TABLE, COLUMNS)]
-        with reading(out / TABLE, UsageError, "is not a table of this experiment", "choose another out="):
-            done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
-            means(rows)  # raises for a damaged row
+        done = _done(rows, out / TABLE)
         test = read_nights(rules.records(data, "test"), cache, progress=bar, pass_over=pass_over)
         starts = ("pretrained", "scratch") if scratch else ("pretrained",)
         for number, seed, initial in itertools.product(numbers, range(seeds), starts):
@@ -179,6 +177,15 @@ def sample_efficiency(
             if progress:
                 progress(row)
     return rows
+
+
+def _done(rows: Sequence[dict[str, Any]], file: Path) -> set[tuple[str, int, int]]:
+    """Return start, number of subjects and seed of each row of a file, after a check of its numbers."""
+    if not rows:
+        return set()
+    with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
+        means(rows)  # raises for a damaged row
+        return {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
