@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import PartzooError, UsageError, cause_of, restated
 from partzoo.locks import hidden_folder
 
 if TYPE_CHECKING:
@@ -60,6 +60,38 @@ def check_regular(path: str | os.PathLike) -> None:
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file", os.fspath(path))
+
+
+@contextlib.contextmanager
+def reading(
+    path: str | os.PathLike,
+    error: type[PartzooError] = PartzooError,
+    problem: str = "is damaged",
+    fix: str = "download it again",
+) -> Iterator[None]:
+    """Turn any error of a block that reads a file into one sentence with the file's path and the cause.
+
+    Args:
+        path: path of the file, of which :func:`stand_in` may know a better cause.
+        error: class of the error to raise.
+        problem: what is wrong with the file.
+        fix: what to do about it.
+
+    Raises:
+        error: the file is missing or a pipe, or the block fails; errors of partzoo that name the file pass through.
+    """
+
+    def restate(cause: Exception) -> PartzooError:
+        if isinstance(cause, FileNotFoundError) and not os.path.lexists(path):
+            return error(f"No such file: {os.fspath(path)!r}. Check the path.")
+        # From the system, not from a library that found a place in the file that cannot be.
+        if isinstance(cause, OSError) and (cause.filename is not None or cause.errno not in (None, errno.EINVAL)):
+            return error(f"Cannot read {os.fspath(path)!r}: {cause_of(cause)}.")
+        return error(f"{os.fspath(path)} {stand_in_of(path) or f'{problem} ({cause_of(cause)}): {fix}'}.")
+
+    with restated(os.fspath(path), restate):
+        check_regular(path)
+        yield
 
 
 @contextlib.contextmanager
@@ -211,7 +243,7 @@ def stand_in_of(path: str | os.PathLike) -> str | None:
     """Return what :func:`stand_in` says of a file, for an error's message; None also if it cannot be opened."""
     try:
         return stand_in(begin_of(path))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the path
         return None
 
 

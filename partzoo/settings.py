@@ -106,7 +106,7 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     try:
         return _as(value, kind)
     except TypeError as error:
-        raise UsageError(f"{key}={value!r} must be {_said(kind)}.") from error
+        raise UsageError(f"{key}={value!r:.80} must be {_said(kind)}.") from error
 
 
 def _key(table: str, name: str) -> str:

@@ -267,8 +267,9 @@ def test_a_vocabulary_whose_model_is_here_works(tmp_path):
 @pytest.mark.parametrize(
     "names",
     [[7], [None], [""], ["."], [".."], ["../x.safetensors"], ["/etc/passwd"], ["a/b.safetensors"], [["x"]], [{}],
-     ["config.json"], ["a\n.safetensors"], [7, "a.safetensors"], [f"{i}.safetensors" for i in range(MAX_SHARDS + 1)]],
-    ids=range(14),
+     ["config.json"], ["9" * 300 + ".safetensors"], ["a\n.safetensors"], [7, "a.safetensors"],
+     [f"{i}.safetensors" for i in range(MAX_SHARDS + 1)]],
+    ids=range(15),
 )  # fmt: skip
 def test_a_hostile_index_is_refused(tmp_path, names):
     index = tmp_path / "model.safetensors.index.json"

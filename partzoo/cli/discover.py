@@ -13,7 +13,7 @@ from partzoo.cli.finding import Run, find, finding_options, given_mask, mask_fil
 from partzoo.cli.options import images_argument, json_option, resume_option
 from partzoo.cli.part_files import Output, output_of
 from partzoo.cli.wording import done_before
-from partzoo.errors import UsageError, counted
+from partzoo.errors import UsageError, counted, one_line
 from partzoo.locks import locked
 from partzoo.parts.formats import FORMATS, Options, Segmentation
 from partzoo.places import check_apart, check_place, made_folder
@@ -219,7 +219,7 @@ def _warn(found: list[dict[str, Any]], learned: bool) -> None:
             advice = "it may show something that the model was not trained on, or be framed differently"
         else:
             what, advice = "The foreground is doubtful in", "check it, or pass --mask or --background none"
-        click.echo(f"{what} {named}: {advice}.", err=True)
+        click.echo(f"{what} {one_line(named)}: {advice}.", err=True)
     alone = sum(len(about["parts"]) == 1 for about in found)
     if not learned and len(found) > 2 and 2 * alone > len(found):
         click.echo(

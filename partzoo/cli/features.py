@@ -160,14 +160,14 @@ def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
     """
     import numpy as np
 
-    from partzoo.files import write_aside, write_npz
+    from partzoo.files import reading, write_aside, write_npz
     from partzoo.weights.tensors import save_streamed
 
     rows: dict[str, list[np.ndarray]] = {"pooled": [], "size": []}
     dense: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for row, file in enumerate(files):
-        with np.load(file) as stored:
+        with reading(file, fix="start over with resume=False"), np.load(file) as stored:
             for name, values in rows.items():
                 values.append(stored[name])
             if "dense" in stored:

@@ -14,7 +14,7 @@ import click
 
 import partzoo
 from partzoo.errors import UsageError, counted
-from partzoo.files import expand_user, write_aside
+from partzoo.files import expand_user, parse_json, write_aside
 from partzoo.places import make_folder
 from partzoo.settings import changed
 
@@ -134,7 +134,7 @@ def _read_settings(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
         return found["settings"] if found["format"] == FORMAT else {"format": found["format"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -145,8 +145,8 @@ def _read_done(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
     found = {}
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ():
         try:
-            entry = json.loads(line)
-            found[entry["source"], entry["file"]] = entry["about"]
+            entry = parse_json(line)
+            found[entry["source"], entry["file"]] = dict(entry["about"])
         except (ValueError, KeyError, TypeError):
             continue
     return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from partzoo.cli.journal import file_for, unfinished
 from partzoo.errors import UsageError, require
-from partzoo.files import expand_user
+from partzoo.files import expand_user, parse_json, reading
 from partzoo.parts.formats import FORMATS, Options, format_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Output:
         if self.frames and self.path and indices:
             self._join_video(self.path, self.frames, indices, scale or 1, smooth)
         elif self.together and self.path and indices:
-            _write(self.path, joined(lambda: (json.loads(self.files[index].read_bytes()) for index in indices)))
+            _write(self.path, joined(lambda: (_read(self.files[index]) for index in indices)))
 
     def _join_video(self, path: Path, frames: VideoFrames, indices: Sequence[int], scale: int, smooth: int) -> None:
         from partzoo.parts.parts import Parts
@@ -99,6 +99,17 @@ class Output:
         from partzoo.parts.coco import to_coco
 
         return to_coco([parts], self.options.segmentation, self.path.parent if self.path else None)
+
+
+def _read(file: Path) -> dict:
+    """Read the COCO file of one image, which an earlier process may have written."""
+    from partzoo.parts.coco import KEYS
+
+    with reading(file, fix="start over with resume=False"):
+        found = parse_json(file.read_bytes())
+        if not isinstance(found, dict) or not found.keys() >= set(KEYS) or len(found["images"]) != 1:
+            raise ValueError("it is not a COCO dataset of one image")
+        return found
 
 
 def output_of(out: str | None, form: str, images: OpenedImages, single: bool, options: Options) -> Output:

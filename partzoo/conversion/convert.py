@@ -12,7 +12,7 @@ from torch import Tensor
 from partzoo.conversion import spatial
 from partzoo.conversion.reading import is_state, looks_like, read_checkpoint, unwrapped
 from partzoo.conversion.registry import Reader, readers
-from partzoo.errors import WeightsError
+from partzoo.errors import PartzooError, WeightsError, cause_of, restated
 from partzoo.models.base import Model
 from partzoo.models.loading import assign
 from partzoo.models.precision import Precision, set_precision
@@ -90,6 +90,18 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     """
     if architecture is not None:
         find(architecture)
+    name = str(source) if isinstance(source, (str, Path)) else ""
+
+    def restate(error: Exception) -> PartzooError:
+        if isinstance(error, PartzooError):
+            return type(error)(f"{name}: {error}")
+        return WeightsError(f"{name or 'The state dict'} cannot be converted ({cause_of(error)}): download it again.")
+
+    with restated(name, restate):
+        return _recognized(source, architecture)
+
+
+def _recognized(source: str | Path | Mapping[str, Any], architecture: str | None) -> Published:
     named = isinstance(source, (str, Path))
     state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
     state, reader = _read(spatial.with_parts(state, architecture))

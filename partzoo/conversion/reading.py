@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from partzoo.archives import is_stored_plainly
 from partzoo.errors import WeightsError, counted
-from partzoo.files import begin_of, expand_user, stand_in
+from partzoo.files import begin_of, expand_user, reading, stand_in
 from partzoo.models.wrappers import plain_names
 from partzoo.weights.tensors import SMALL, read_metadata, read_state
 
@@ -23,7 +24,7 @@ from partzoo.weights.tensors import SMALL, read_metadata, read_state
 WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher", "backbone")
 PARTS = ("backbone", "relation")  # the two state dicts of Spatial Reasoning
 SHOWN = 3
-DAMAGED = "not a complete checkpoint of torch or safetensors: download it again."
+DAMAGED = "is not a complete checkpoint of torch or safetensors"
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 # Harmless types that training scripts store beside the weights: their options, and scores as numpy scalars.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
@@ -42,12 +43,14 @@ def read_checkpoint(path: str | Path) -> Any:
         WeightsError: the file is missing, damaged, in an unknown format, or contains code.
     """
     path = expand_user(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"There is no file {path}: check the path.")
-    try:
-        begin = begin_of(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
+    with reading(path, WeightsError, DAMAGED):
+        return _read(path)
+
+
+def _read(path: Path) -> Any:
+    begin = begin_of(path)
     if reason := stand_in(begin):
         raise WeightsError(f"{path} {reason}.")
     if path.suffix == ".safetensors" or begin[8:9] == b"{":
@@ -67,7 +70,7 @@ def read_checkpoint(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if begin[:2] == b"PK" and not zipped:
-            raise WeightsError(f"{path} is {DAMAGED}") from error
+            raise WeightsError(f"{path} {DAMAGED}: download it again.") from error
         if begin[:1] == b"\x80" or zipped:
             found = str(error).partition("GLOBAL ")[2].partition(" was not")[0]
             raise WeightsError(
@@ -77,8 +80,6 @@ def read_checkpoint(path: str | Path) -> Any:
         raise WeightsError(
             f"{path} begins with {begin[:16]!r}, unlike files of torch and safetensors: check the path."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError) as error:
-        raise WeightsError(f"{path} is {DAMAGED}") from error
 
 
 def unwrapped(content: Any) -> Any:

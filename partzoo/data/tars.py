@@ -8,6 +8,7 @@ from pathlib import Path
 
 from partzoo.archives import Members
 from partzoo.errors import UsageError
+from partzoo.files import reading
 from partzoo.images.opening import SUFFIXES
 from partzoo.limits import MAX_BYTES
 
@@ -37,12 +38,9 @@ def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> 
     Raises:
         UsageError: the file cannot be read as a tar, or exceeds a limit.
     """
-    try:
-        with tarfile.open(file) as tar:
-            found = {each.name: each for each in listed(tar, file) if each.name.lower().endswith(SUFFIXES)}
-            return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"data={file} cannot be read as a tar: {error}. Download the file again.") from error
+    with reading(file, UsageError, "cannot be read as a tar"), tarfile.open(file) as tar:
+        found = {each.name: each for each in listed(tar, file) if each.name.lower().endswith(SUFFIXES)}
+        return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
 
 
 def listed(tar: tarfile.TarFile, file: Path) -> Iterator[tarfile.TarInfo]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from partzoo.errors import ImageError, UsageError, counted
-from partzoo.files import check_regular, expand_user
-from partzoo.images.decoding import pillow_limit
+from partzoo.files import expand_user, reading
+from partzoo.images.decoding import pillow_limit, readable_formats
 from partzoo.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
 
@@ -111,15 +111,9 @@ def _values(source: Any) -> np.ndarray:
             )
     if isinstance(source, (str, os.PathLike)):
         path = expand_user(source)
-        try:
-            check_regular(path)
-            with pillow_limit(MAX_PIXELS), Image.open(path) as opened:
+        with reading(path, ImageError, "cannot be read as a mask", "check the file"), pillow_limit(MAX_PIXELS):
+            with Image.open(path, formats=readable_formats()) as opened:
                 return _of_image(opened)
-        except FileNotFoundError:
-            raise ImageError(f"No such mask: {os.fspath(source)!r}. Check the path.") from None
-        except (OSError, UnidentifiedImageError) as error:
-            reason = error.strerror or error
-            raise ImageError(f"The mask {os.fspath(source)!r} cannot be read ({reason}).") from error
     if isinstance(source, Image.Image):
         return _of_image(source)
     values = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)

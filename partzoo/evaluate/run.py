@@ -21,8 +21,9 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
+from partzoo.evaluate.report import rows as rows_of
 from partzoo.features import DEFAULT_MODEL
-from partzoo.files import check_version, expand_user, parse_json, write_aside
+from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
 from partzoo.locks import locked
 from partzoo.models.loading import on_meta
 from partzoo.models.registry import find
@@ -309,16 +310,12 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         UsageError: the file holds anything but a record of the same evaluation.
     """
-    try:
-        record = parse_json(file.read_text(encoding="utf-8"))
-        written = record.get("format")
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.") from error
-    check_version(written, FORMAT, f"out={file}", UsageError)
-    if "runs" not in record:
-        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.")
+    with reading(file, UsageError, "exists and is not a record of an evaluation", "choose another out="):
+        record = parse_json(file.read_bytes())
+        check_version(record.get("format"), FORMAT, f"out={file}", UsageError)
+        rows_of([record])  # raises for values that no table can be made of
     asked = json.loads(json.dumps(identity))
     found = changed({key: record.get(key) for key in asked}, asked)
     if changes := [f"{key} was {before!r}, is {after!r}" for key, before, after in found]:

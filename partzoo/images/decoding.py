@@ -8,26 +8,32 @@ taken, and colour profiles are ignored. Sizes are checked in the header, before 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import io
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from partzoo import limits
-from partzoo.errors import ImageError, ShapeError, TooLargeError
-from partzoo.files import check_regular, expand_user, stand_in
+from partzoo.errors import ImageError, ShapeError, TooLargeError, cause_of, restated
+from partzoo.files import expand_user, reading, stand_in
 from partzoo.images import depth, strips
 from partzoo.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LARGEST_TILE = 2**22  # pixels; tiles of real files are at most 2048 x 2048
 
 
 # Called in the thread that decodes an image, just before, with the number of bytes of its pixels.
@@ -41,12 +47,13 @@ def copy_stream(stream: BinaryIO, name: str, max_bytes: int) -> BinaryIO:
         ImageError: the stream is in text mode or longer than ``max_bytes``.
     """
     data = io.BytesIO()
-    while chunk := stream.read(2**18):  # in chunks, because a file's read(n) allocates n bytes at once
-        if not isinstance(chunk, bytes):
-            raise ImageError(f"{name} is open in text mode: open it with mode 'rb'.")
-        data.write(chunk)
-        if data.tell() > max_bytes:
-            raise _too_many_bytes(name, max_bytes)
+    with restated(name, lambda error: ImageError(f"{name} cannot be read ({cause_of(error)}).")):
+        while chunk := stream.read(2**18):  # in chunks, because a file's read(n) allocates n bytes at once
+            if not isinstance(chunk, bytes):
+                raise ImageError(f"{name} is open in text mode: open it with mode 'rb'.")
+            data.write(chunk)
+            if data.tell() > max_bytes:
+                raise _too_many_bytes(name, max_bytes)
     data.seek(0)
     return data
 
@@ -69,15 +76,10 @@ def open_file(source: str | os.PathLike, max_bytes: int) -> BinaryIO:
         ImageError: the file is missing, unreadable or longer than ``max_bytes``.
     """
     path = expand_user(source)
-    try:
-        check_regular(path)
+    with reading(path, ImageError, "cannot be read", "check the path"):
+        if os.path.isdir(path):
+            raise ImageError(f"{str(path)!r} is a folder; one image is needed here.")
         file = path.open("rb")
-    except FileNotFoundError:
-        raise ImageError(f"No such file: {str(path)!r}. Check the path.") from None
-    except IsADirectoryError:
-        raise ImageError(f"{str(path)!r} is a folder; one image is needed here.") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise ImageError(f"Cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}.") from None
     if os.fstat(file.fileno()).st_size > max_bytes:
         file.close()
         raise _too_many_bytes(str(path), max_bytes)
@@ -96,15 +98,13 @@ def pixels_of_stream(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray
         raise ImageError(f"Cannot read {name!r}: {error.strerror or error}.") from None
     if not begin:
         raise ImageError(f"{name} is empty (0 bytes).")
-    Image.init()
     if _is_heic(begin):
         with contextlib.suppress(ImportError):
             importlib.import_module("pillow_heif").register_heif_opener()
     allowed = limits.formats()
-    formats = [each for each in Image.ID if each != "EPS" and (not allowed or each.lower() in allowed)]
     try:
         with pillow_limit(max_pixels):
-            image = Image.open(stream, formats=formats)
+            image = Image.open(stream, formats=readable_formats())
     except UnidentifiedImageError:
         if begin[:4] in depth.TIFF:
             stream.seek(0)
@@ -123,9 +123,32 @@ def pixels_of_stream(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLargeError(f"{name} has more than {max_pixels:,} pixels, the limit", "max_pixels") from None
     except Exception as error:  # damaged or hostile bytes make decoders raise errors of any type
-        raise ImageError(f"{name} is damaged ({error}).") from error
+        raise _damaged(name, error) from error
     with image:
         return pixels_of_image(image, name, max_pixels, stream.close)
+
+
+def readable_formats() -> list[str]:
+    """Return Pillow's names of the formats that may be read: all except EPS, or those of PARTZOO_FORMATS."""
+    Image.init()
+    silence_decoders()
+    allowed = limits.formats()
+    return [each for each in Image.ID if each != "EPS" and (not allowed or each.lower() in allowed)]
+
+
+@cache
+def silence_decoders() -> None:
+    """Keep Pillow's decoders from writing to stderr what they then raise as errors.
+
+    For good and for the whole process, since a handler that came and went could not be used by several threads.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with contextlib.suppress(OSError, AttributeError):  # not where libtiff is part of Pillow's library, as on Windows
+        library = ctypes.CDLL(Image.core.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(library, name)
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
 
 
 def pixels_of_image(
@@ -142,22 +165,29 @@ def pixels_of_image(
     Raises:
         ImageError: the image is damaged, empty or too large.
     """
+    silence_decoders()
+    with restated(name, partial(_damaged, name)), pillow_limit(max_pixels):  # decoding starts only here
+        return _upright(image, name, max_pixels, decoded)
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} is damaged or truncated ({cause_of(error)}).")
+
+
+def _upright(image: Image.Image, name: str, max_pixels: int, decoded: Callable[[], None] | None) -> np.ndarray:
     width, height = image.size
     if width * height > max_pixels:
         raise TooLargeError(f"{name} is {height} x {width}: more than {max_pixels:,} pixels, the limit", "max_pixels")
     if not width or not height:
         raise ImageError(f"{name} has no pixels: it is {height} x {width}.")
+    _check_tiles(image, name)
     _ask_for_room(height, width)
     bits, inverted, opaque = depth.known_bits(image), depth.is_white_zero(image), depth.lacks_alpha(image)
-    try:
-        with pillow_limit(max_pixels):
-            colours = depth.colours_of_16_bits(image)
-            if colours is None:
-                if opaque:
-                    depth.leave_fourth_band(image)
-                image.load()
-    except Exception as error:  # decoding starts only here, so damaged bytes can raise errors of any type
-        raise ImageError(f"{name} is damaged or truncated ({error}).") from error
+    colours = depth.colours_of_16_bits(image)
+    if colours is None:
+        if opaque:
+            depth.leave_fourth_band(image)
+        image.load()
     if decoded is not None:
         decoded()
     if colours is not None:
@@ -176,6 +206,14 @@ def pixels_of_image(
     for rows, strip in strips.strips_of(image):
         stored[rows] = np.asarray(strip.convert("RGB") if opaque else _on_white(strip))
     return upright
+
+
+def _check_tiles(image: Image.Image, name: str) -> None:
+    """Refuse a TIFF that states tiles much larger than itself: libtiff would allocate a whole one."""
+    if isinstance(image, TiffImageFile):
+        width, height = (image.tag_v2.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+        if width * height > max(image.width * image.height, LARGEST_TILE):
+            raise ImageError(f"{name} is damaged: it states tiles of {height} x {width} pixels.")
 
 
 def exif_orientation(source: Path | bytes) -> int:
@@ -207,13 +245,12 @@ def array_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
-def pixels_of_array(array: np.ndarray, name: str, bits: int | None = None) -> np.ndarray:
+def pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
     """Convert an array ``(H, W)`` or ``(H, W, C)`` to ``(H, W, 3)`` uint8; the result is always a copy.
 
     Args:
         array: uint8, uint16, bool, or float in 0..1.
         name: name of the image in messages.
-        bits: depth of the data in uint16, or None if unknown.
 
     Raises:
         ShapeError: the array has a different shape.
@@ -241,7 +278,15 @@ def _arrays_of(image: Image.Image, dtype: type | None) -> Iterator[tuple[slice, 
 def _converted(
     values: Strips, size: tuple[int, ...], name: str, bits: int | None = None, orientation: int = 1
 ) -> np.ndarray:
-    """Convert values strip by strip to ``(H, W, 3)`` uint8, upright; other arguments as in :func:`pixels_of_array`."""
+    """Convert values strip by strip to ``(H, W, 3)`` uint8, upright.
+
+    Args:
+        values: the strips.
+        size: height and width; further axes are ignored.
+        name: name of the image in messages.
+        bits: depth of values in uint16, or None if unknown.
+        orientation: EXIF orientation.
+    """
     to_8_bits = _to_8_bits(values, name, bits)
     upright, stored = strips.empty(size[0], size[1], 3, orientation)
     for rows, strip in values():

@@ -80,6 +80,9 @@ def to_coco(
     }
 
 
+KEYS = ("info", "licenses", "images", "annotations", "categories")  # of a dataset
+
+
 def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
     """Join COCO datasets of one image each, with the same categories, into one dataset, with ids from 1.
 

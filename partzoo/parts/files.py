@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from partzoo.archives import check_zip
 from partzoo.data import label_files
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import check_regular, check_version, expand_user, parse_json, stand_in_of, write_aside
+from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
 from partzoo.images.opening import open_image
 from partzoo.limits import MAX_PIXELS
 from partzoo.parts.formats import ENDINGS, FORMAT, Options, format_of
@@ -57,23 +57,8 @@ def load(path: str | os.PathLike, image: Any = None, names: Sequence[str] | None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        check_regular(path)
+    with reading(path, problem="is damaged, or was not written by Parts.save", fix="save it again"):
         return _read_npz(path) if path.name.lower().endswith(".npz") else _read_index_png(path)
-    except FileNotFoundError:
-        raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        SyntaxError,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = stand_in_of(path) or f"is damaged, or was not written by Parts.save ({error})"
-        raise PartzooError(f"{str(path)!r} {reason}.") from error
 
 
 def _read_index_png(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError, counted, require
+from partzoo.files import reading
 from partzoo.images.strips import rows_of
 from partzoo.parts import coco, detections, drawing, files, geojson, labelme, layers, yolo
 from partzoo.parts.formats import Options, Segmentation
@@ -332,7 +333,9 @@ class Parts:
             PartzooError: the file is missing or damaged.
             MissingExtraError: pycocotools, which draws polygons, is not installed.
         """
-        return cls(**files.load(path, image, names))
+        fields = files.load(path, image, names)
+        with reading(path, problem="holds values that do not fit together", fix="save it again"):
+            return cls(**fields)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Parts):

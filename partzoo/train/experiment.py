@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
-from partzoo.files import write_aside, write_if_changed
+from partzoo.files import reading, write_aside, write_if_changed
 from partzoo.settings import changed, to_toml
 
 SETTINGS = "settings.toml"
@@ -29,12 +29,10 @@ def keep_settings(out: Path, settings: Mapping[str, Any], growing: Collection[st
         PartzooError: the folder cannot be written.
     """
     file = out / SETTINGS
-    try:
-        earlier = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        earlier = {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read ({error}). Choose another folder with out=.") from error
+    earlier = {}
+    if file.exists():
+        with reading(file, UsageError, "cannot be read", "choose another out="):
+            earlier = tomllib.loads(file.read_text(encoding="utf-8"))
     if earlier:
         settings = {**settings, **{name: {**earlier.get(name, {}), **settings[name]} for name in growing}}
         before, after = _flat(earlier), _flat(tomllib.loads(to_toml(settings)))
@@ -58,14 +56,12 @@ def read_rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         UsageError: the file is not a table with these columns.
     """
-    try:
+    if not file.exists():
+        return []
+    with reading(file, UsageError, "cannot be read", "choose another out="):
         with file.open(newline="", encoding="utf-8") as opened:
             reader = csv.DictReader(opened)
             named, rows = tuple(reader.fieldnames or ()), list(reader)
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{file} cannot be read ({error}). Choose another folder with out=.") from error
     if named != tuple(columns):
         raise UsageError(
             f"{file} is not a table of this experiment by this version of partzoo. Choose another folder with out=."

@@ -16,7 +16,7 @@ import torch
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import top1
-from partzoo.files import expand_user
+from partzoo.files import expand_user, reading
 from partzoo.locks import locked
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
@@ -150,10 +150,10 @@ def _network(part: Any, first: Any, classes: Sequence[str]) -> PartClassifier:
 
 def _read(file: Path) -> list[dict[str, Any]]:
     kinds = (str, int, int, float, int, int)
-    try:
+    if not file.exists():
+        return []
+    with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
         return [
             {name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)}
             for line in read_rows(file, FIELDS)
         ]
-    except ValueError as error:
-        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with out=.") from error

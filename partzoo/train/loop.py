@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,15 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, create_folder, expand_user, path_aside, write_if_changed
+from partzoo.files import (
+    check_version,
+    create_folder,
+    expand_user,
+    parse_json,
+    path_aside,
+    reading,
+    write_if_changed,
+)
 from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
@@ -432,7 +440,7 @@ class _Checkpoints:
         if self._first is not None and not torch.isfinite(self._first):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self._out / PREVIOUS, self._out / CHECKPOINT)
-                self._last = json.loads(read_metadata(self._out / CHECKPOINT)["progress"])["step"]
+                self._last = _progress(self._out / CHECKPOINT).step
         if not self._last:
             return UsageError(f"{what} at step {step}, before the first checkpoint. Start again with a lower lr=.")
         return UsageError(
@@ -460,28 +468,33 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
-    try:
-        check_version(read_metadata(file, fix=NO_RESUME).get("partzoo_format"), FORMAT, str(file), WeightsError)
-        tensors, about = read_tensors(file, fix=NO_RESUME)
-        progress = Progress(**json.loads(about["progress"]))
+    with reading(file, WeightsError, fix=NO_RESUME):
+        progress = _progress(file)
+        tensors, _ = read_tensors(file, fix=NO_RESUME)
         task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
-    except WeightsError:
-        raise
-    except Exception as error:
-        raise WeightsError(
-            f"{file} does not continue this run: {error}. Train with resume=False into another out=."
-        ) from error
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            parameter = parameters[int(index)]
-            # A fused optimizer steps through memory linearly, so a moment needs its parameter's memory layout.
-            laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-            states.setdefault(int(index), {})[name] = laid
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                parameter = parameters[int(index)]
+                # A fused optimizer steps through memory linearly, so a moment needs its parameter's memory layout.
+                laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                states.setdefault(int(index), {})[name] = laid
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        return progress
+
+
+def _progress(file: Path) -> Progress:
+    """Read how far the run of a checkpoint came."""
+    with reading(file, WeightsError, fix=NO_RESUME):
+        about = read_metadata(file, fix=NO_RESUME)
+        check_version(about.get("partzoo_format"), FORMAT, str(file), WeightsError)
+        progress = Progress(**parse_json(about["progress"]))
+        for field in fields(Progress):
+            if type(value := getattr(progress, field.name)) is not type(field.default):
+                raise TypeError(f"its {field.name} is {value!r:.40}")
+        return progress
 
 
 @contextmanager

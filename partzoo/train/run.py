@@ -310,11 +310,11 @@ def _name_changes(file: Path, text: str) -> None:
     """Warn of settings, other than the budget, in which a resumed run differs from its recipe so far."""
     if not file.is_file():
         return
-    former, latter = (tomllib.loads(each) for each in (file.read_text(encoding="utf-8"), text))
+    former, latter = asdict(read_recipe(file)), tomllib.loads(text)
     changes = [
         f"{table}.{name} was {before!r}, is {after!r}"
         for table in TABLES
-        for name, before, after in sorted(changed(former.get(table, {}), latter.get(table, {})), key=itemgetter(0))
+        for name, before, after in sorted(changed(former[table], latter.get(table, {})), key=itemgetter(0))
     ]
     if changes:
         warnings.warn(f"The run goes on with other settings: {', '.join(changes)}.", stacklevel=2)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
-from partzoo.files import expand_user
+from partzoo.files import expand_user, reading
 from partzoo.locks import locked
 from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
@@ -153,7 +153,7 @@ def sample_efficiency(
     with locked(out):
         keep_settings(out, settings if windows is None else settings | {"windows": windows})
         rows: list[dict[str, Any]] = [*read_rows(out / TABLE, COLUMNS)]
-        done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
+        done = _done(rows, out / TABLE)
         test = read_nights(rules.records(data, "test"), cache, progress=bar, pass_over=pass_over)
         starts = ("pretrained", "scratch") if scratch else ("pretrained",)
         for number, seed, initial in itertools.product(numbers, range(seeds), starts):
@@ -177,6 +177,15 @@ def sample_efficiency(
             if progress:
                 progress(row)
     return rows
+
+
+def _done(rows: Sequence[dict[str, Any]], file: Path) -> set[tuple[str, int, int]]:
+    """Return start, number of subjects and seed of each row of a file, after a check of its numbers."""
+    if not rows:
+        return set()
+    with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
+        means(rows)  # raises for a damaged row
+        return {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
 from partzoo.files import (
-    check_regular,
     check_version,
     create_folder,
     expand_user,
     parse_json,
     path_aside,
     read_json,
-    stand_in_of,
+    reading,
     write_aside,
 )
 from partzoo.weights.checked import digest_of
@@ -82,7 +82,7 @@ def read_tensors(
         WeightsError: the file is missing, truncated, damaged or not a safetensors file.
     """
     path = expand_user(path)
-    with _open(path, fix) as opened:
+    with _opened(path, fix) as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
         small = path.stat().st_size <= SMALL
@@ -158,7 +158,7 @@ def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _open(expand_user(path), fix) as opened:
+    with _opened(expand_user(path), fix) as opened:
         return opened.metadata() or {}
 
 
@@ -169,17 +169,16 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         WeightsError: the file cannot be read, or its header names no architecture.
     """
     header = read_metadata(path)
-    try:
+    fix = (
+        "write the file with partzoo.hub.save_pretrained, or load the tensors into a model of partzoo.load by "
+        "load_state_dict"
+    )
+    with reading(path, WeightsError, "names no architecture of partzoo in its header", fix):
         check_version(header.get("partzoo_format"), FORMAT, str(path), WeightsError)
         config = parse_json(header["config"])
         if not isinstance(config, dict):
             raise ValueError("its config is not an object")
         return header["architecture"], config, [expand_user(path)]
-    except (KeyError, ValueError) as error:
-        raise WeightsError(
-            f"{path} names no architecture of partzoo in its header: write the file with "
-            "partzoo.hub.save_pretrained, or load the tensors into a model of partzoo.load by load_state_dict."
-        ) from error
 
 
 def write_weights(
@@ -355,17 +354,14 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"
 
 
-def _open(file: Path, fix: str) -> safe_open:
-    from safetensors import SafetensorError, safe_open
+@contextlib.contextmanager
+def _opened(file: Path, fix: str) -> Iterator[safe_open]:
+    from safetensors import safe_open
 
-    try:
-        check_regular(file)
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        if not file.is_file():
-            raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
-        reason = stand_in_of(file) or f"is not a complete safetensors file ({error}): {fix}"
-        raise WeightsError(f"{file} {reason}.") from error
+    if not os.path.exists(file):
+        raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.")
+    with reading(file, WeightsError, "is not a complete safetensors file", fix), safe_open(file, "pt") as opened:
+        yield opened
 
 
 def _expand(paths: Iterable[str | Path]) -> list[Path]:
@@ -381,12 +377,10 @@ def shards(index: Path) -> list[Path]:
     Raises:
         WeightsError: the index is missing or damaged.
     """
-    try:
+    with reading(index, WeightsError, "is not an index of safetensors shards"):
         named = set(read_json(index)["weight_map"].values())
         if not named:
             raise ValueError("it names no files")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
     if len(named) > MAX_SHARDS:
         raise WeightsError(f"{index} names {len(named):,} files: {MAX_SHARDS:,} are the most.")
     if outside := [name for name in named if not _beside(name)]:
@@ -396,7 +390,9 @@ def shards(index: Path) -> list[Path]:
 
 
 def _beside(name: Any) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
+    if not isinstance(name, str) or len(name) > 255:  # the longest name of a file system
+        return False
+    return Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
 
 
 def _index(path: Path) -> Path:

@@ -70,7 +70,7 @@ def test_files_and_the_opacity_of_cutouts_are_masks(tmp_path):
     Image.merge("RGBA", [Image.new("L", SIZE[::-1])] * 3 + [Image.open(grey)]).save(cut)
     for path in (grey, str(cut)):
         assert np.array_equal(open_mask(path, SIZE), left_half().astype(int))
-    with pytest.raises(ImageError, match=r"No such mask: .*nothing\.png"):
+    with pytest.raises(ImageError, match=r"No such file: .*nothing\.png"):
         open_mask(tmp_path / "nothing.png", SIZE)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ImageError, match=r"text\.png.*cannot be read"):

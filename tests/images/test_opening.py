@@ -258,7 +258,7 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
         ),
         (file("phone.heic", b"\0\0\0\x18ftypheic" + bytes(40)), "HEIC"),
         (tmp_path, "folder"),
-        ("null\0byte.jpg", "Cannot read"),
+        ("null\0byte.jpg", r"null\\x00byte\.jpg cannot be read"),
         (b"", "0 bytes"),
         (io.StringIO("text"), "mode 'rb'"),
         (Image.new("RGB", (0, 5)), "no pixels"),

@@ -163,7 +163,7 @@ def test_a_name_without_its_architecture_is_refused(model):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("{", "cannot be read"),
+        ("{", "not a manifest"),
         ("[]", "not a manifest"),
         ('{"format": 99, "weights": []}', "upgrade partzoo"),
         ('{"format": 1, "weights": [{"name": "a.b"}]}', "incomplete"),

@@ -316,7 +316,7 @@ def test_a_night_that_cannot_be_read_is_left_out_and_counted(nights, cache, pret
         (row,) = csv.DictReader(file)
     assert (row["subjects"], row["nights"], row["tested"]) == ("3", "2", "1")
     strict = partzoo(*words[:-1], tmp_path / "strict", "--strict")
-    assert strict.code == 2 and f"{bad[0].name}.mat cannot be read" in strict.err
+    assert strict.code == 2 and f"{bad[0].name}.mat holds no readable 'val'" in strict.err
 
     with pytest.warns(SkippedWarning, match=bad[1].name):
         read_windows(data, SignalOptions(held_out=2, cache=cache), progress=False)
