@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from partzoo.files import expand_user
+from partzoo.files import create_folder, expand_user
 
 
 def operators(
@@ -41,6 +41,6 @@ def operators(
     text = "\n".join([*rows, "", about, ""])
     if out is not None:
         path = expand_user(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(path.parent)
         path.write_text(text)
     return text

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from partzoo.errors import UsageError
-from partzoo.files import expand_user, path_aside
+from partzoo.files import create_folder, expand_user, path_aside
 from partzoo.system.device import Device, device_of
 from partzoo.system.hardware import hardware
 
@@ -179,7 +179,7 @@ def line(result: dict[str, Any]) -> str:
 def write(record: dict[str, Any], out: Path) -> None:
     """Write a record atomically, so that no reader sees half of it."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(out.parent)
         with path_aside(out) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:

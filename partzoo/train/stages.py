@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
-from partzoo.files import expand_user, write_aside
+from partzoo.files import create_folder, expand_user, write_aside
 from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
@@ -209,7 +209,7 @@ def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Read the rows that a folder already holds; create the folder if it does not exist."""
-    out.mkdir(parents=True, exist_ok=True)
+    create_folder(out)
     said, file = to_toml(settings), out / SETTINGS
     if file.exists() and file.read_text(encoding="utf-8") != said:
         raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with out=.")

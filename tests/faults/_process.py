@@ -35,6 +35,9 @@ class Kind(enum.IntFlag):
     CREATE, WRITE, RENAME, LINK, SYMLINK, UNLINK, MKDIR, RMDIR, TRUNCATE, SYNC, CHMOD, MAP = (2**i for i in range(12))
 
 
+EVERYTHING = Kind(2**11 - 1)  # all but what is written through memory
+
+
 class Action(enum.IntEnum):
     """What the library does at an operation, as in ``_watch.c``."""
 
@@ -57,7 +60,7 @@ class Fault:
     action: Action = Action.NOTHING
     first: int = 0
     last: int = ALL
-    kinds: Kind | int = ALL
+    kinds: Kind = EVERYTHING
     error: int = 0
     gone: str = ""
     seconds: float | None = None
@@ -139,6 +142,15 @@ def _inject_here(module: str, scale: str, seed: str, place: str) -> None:
     Path(place, "row.json").write_text(json.dumps(asdict(row)), encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Process:
+    """A copy of this process that was started: its number, the files with what it prints, and when it began."""
+
+    number: int
+    streams: tuple[Path, Path]
+    began: float
+
+
 def forked(
     function: Callable[[], object],
     folder: Path,
@@ -147,44 +159,51 @@ def forked(
     log: Path | None = None,
     out: int | None = None,
 ) -> Ended:
-    """Call a function in a copy of this process.
+    """Call a function in a copy of this process, and wait for its end; see :func:`start`."""
+    process = start(function, folder, folder, fault, log=log, out=out)
+    if fault.seconds is not None:
+        time.sleep(fault.seconds)
+        os.kill(process.number, signal.SIGKILL)
+    ended = ending(process)
+    assert ended
+    return ended
+
+
+def ending(process: Process, *, wait: bool = True) -> Ended | None:
+    """Return how a process has ended; None if it has not, and ``wait`` is false."""
+    number, status = os.waitpid(process.number, 0 if wait else os.WNOHANG)
+    if not number:
+        return None
+    out, err = (stream.read_text(errors="replace") for stream in process.streams)
+    return Ended(os.waitstatus_to_exitcode(status), out, err, time.monotonic() - process.began)
+
+
+def start(
+    function: Callable[[], object],
+    folder: Path,
+    name: Path,
+    fault: Fault = NONE,
+    *,
+    log: Path | None = None,
+    out: int | None = None,
+) -> Process:
+    """Start a copy of this process that calls a function.
 
     Args:
         function: what to call.
         folder: working directory of the copy; what is changed below it is watched.
+        name: path without ending of the files with what the copy prints.
         fault: what happens to the copy.
         log: file for the log of operations.
         out: open file that the copy's standard output goes to; None keeps it for the result.
     """
-    streams = [folder.parent / f"{folder.name}.{name}" for name in ("stdout", "stderr")]
+    streams = name.with_name(f"{name.name}.out"), name.with_name(f"{name.name}.err")
     began = time.monotonic()
-    process = started(function, folder, fault, streams, log=log, out=out)
-    if fault.seconds is None:
-        _, status = os.waitpid(process, 0)
-    else:
-        time.sleep(fault.seconds)
-        os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
-    took = time.monotonic() - began
-    out, err = (stream.read_text(errors="replace") for stream in streams)
-    return Ended(os.waitstatus_to_exitcode(status), out, err, took)
-
-
-def started(
-    function: Callable[[], object],
-    folder: Path,
-    fault: Fault,
-    streams: list[Path],
-    *,
-    log: Path | None = None,
-    out: int | None = None,
-) -> int:
-    """Start a copy of this process as :func:`forked` does, and return its number without waiting for its end."""
     sys.stdout.flush()
     sys.stderr.flush()
     process = os.fork()
     if process:
-        return process
+        return Process(process, streams, began)
     code = 70
     try:
         signal.alarm(LONGEST)
@@ -196,7 +215,7 @@ def started(
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         written = -1 if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         refused = ctypes.CDLL(os.environ[LIBRARY]).faults_watch(
-            os.fsencode(folder), written, int(fault.action), int(fault.kinds) & ALL, ctypes.c_long(fault.first),
+            os.fsencode(folder), written, int(fault.action), int(fault.kinds), ctypes.c_long(fault.first),
             ctypes.c_long(fault.last), fault.error, os.fsencode(fault.gone),
         )  # fmt: skip
         if refused:

@@ -1,7 +1,7 @@
 """A disk in memory, which repeats a log of operations and forgets what was not stored when the power went.
 
-A file's data is stored by its ``fsync``, a name by the ``fsync`` of its folder. Of what is not stored, any part may be on
-the disk: data may be missing, cut short or zeros, and of the changes of names, in their order, a part may be missing.
+A file's data is stored by its ``fsync``, a name by the ``fsync`` of its folder. Of what is not stored, any part may be
+on the disk: data may be missing, cut short or zeros, and the last changes of names may be missing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ NAMES = ("kept", "lost", "cut")
 
 @dataclass
 class Node:
-    """A file, a folder or a symbolic link; ``changes`` of a file are its number, offset and data, None cuts it there."""
+    """A file, a folder or a symbolic link.
+
+    Attributes:
+        kind: "file", "folder" or "link".
+        content: data of a file, or target of a link, at first.
+        changes: position in the log, offset and data of each write; data of None cuts the file there.
+        stored: positions in the log at which it was stored.
+    """
 
     kind: str
     content: bytes = b""
     changes: list[tuple[int, int, bytes | None]] = field(default_factory=list)
-    stored: list[int] = field(default_factory=list)  # positions in the log at which it was stored
+    stored: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ class Disk:
                 self.nodes[node].stored.append(position)
 
     def visible(self) -> Iterator[tuple[int, str, int | None]]:
-        """Yield each file that gets a name, or None for one that loses it, with the position in the log and the path."""
+        """Yield the position in the log and the path of each file that gets a name; None for one that loses it."""
         names = dict(self.first)
         for naming in self.namings:
             for above, name, node in naming.names:
@@ -170,7 +177,7 @@ class Disk:
         return State({place: (self.nodes[node].kind, contents[node], node) for place, node in found.items()})
 
     def _is_stored(self, naming: Naming, position: int) -> bool:
-        """Whether all folders whose names change were stored after it; a rename is one change, so its target decides."""
+        """Return whether a folder was stored after its names changed; of a rename, that is the target's folder."""
         above = naming.names[-1][0]
         return any(naming.position < stored < position for stored in self.nodes[above].stored)
 

@@ -21,6 +21,7 @@ from ._process import NONE, Ended, Fault, Kind, forked, operations
 from ._replay import Disk
 
 HUB = "o/hub"  # the Hugging Face cache of a run, whose files are judged by the model that they hold
+RAW = ("Traceback", "Exception ignored", "Unexpected error")  # words of errors that nobody has worded
 RUNS = 3  # consecutive writes to one file of which the first and the last are taken, and as many between
 
 
@@ -110,6 +111,8 @@ class Undisturbed:
                 continue
             try:
                 said = content(folder / name) if name in names else None
+            except FileNotFoundError:
+                continue  # a writer has just removed it
             except Exception as error:
                 found.append(f"{name} is damaged: {type(error).__name__}: {error}"[:200])
                 continue
@@ -120,7 +123,7 @@ class Undisturbed:
         return found
 
     def lacks(self) -> str:
-        """Say how the result of a command that ended well differs, but for rows of lists and caches; "" if it does not."""
+        """Say how the result of a command that ended well differs, other than in lists and caches."""
         found, wanted = (
             {name: said for name, said in each.items() if _is_result(name)} for each in (tree(self.folder), self.final)
         )
@@ -136,6 +139,15 @@ class Undisturbed:
         except Exception as error:
             return f"after the repeated command: {type(error).__name__}: {error}"
         return differs or ", ".join(leftovers(folder))
+
+    def not_one_sentence(self, ended: Ended) -> str:
+        """Say what is wrong with the end of a command, which must print one sentence if it fails; "" if nothing is."""
+        lines = [line for line in ended.err.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("Error: ")]
+        bad = [line for line in lines if any(word in line for word in RAW)]
+        if ended.code and (ended.code < 0 or bad or len(errors) != 1):
+            return f"exit {ended.code}: {(bad or errors or lines or ['nothing'])[-1][:200]}"
+        return ""
 
     def items(self) -> dict[str, int]:
         """Return the inodes of the files that are items of the run."""
@@ -198,8 +210,17 @@ def _aside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def undisturbed(cases: Sequence[Case], place: Path) -> Iterator[Undisturbed]:
-    """Yield the undisturbed run of each case, whose files are removed afterwards."""
-    for number, case in enumerate(cases):
+def undisturbed(cases: Sequence[Case], place: Path, scale: float, draw: random.Random) -> Iterator[Undisturbed]:
+    """Yield the undisturbed run of each case, whose files are removed afterwards.
+
+    Of a share of the faults, the square root is that of the cases, and :func:`share_of` that of each case's faults.
+    """
+    chosen = draw.sample(cases, max(1, round(share_of(scale) * len(cases))))
+    for number, case in enumerate(each for each in cases if each in chosen):
         yield Undisturbed(case, place / str(number))
         shutil.rmtree(place / str(number), ignore_errors=True)
+
+
+def share_of(scale: float) -> float:
+    """Return the share of the faults of each case, for a share of all faults."""
+    return min(1.0, scale**0.5)

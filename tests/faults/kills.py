@@ -7,10 +7,10 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from ._process import Action, Fault, Kind, alone
+from ._process import EVERYTHING, Action, Fault, alone
 from .table import Row
 
-CI_SCALE = 0.08
+CI_SCALE = 0.06
 AT_RANDOM = 0.2  # kills at random moments, as a share of those at operations
 
 
@@ -20,7 +20,7 @@ def inject(scale: float, seed: int, place: Path) -> Row:
     from tests.helpers.hub_server import serve
 
     from ._cases import cases, write_inputs
-    from ._undisturbed import Undisturbed, undisturbed
+    from ._undisturbed import Undisturbed, share_of, undisturbed
 
     draw = random.Random(seed)
     outcomes: Counter[str] = Counter({name: 0 for name in ("lost", "read wrong", "cannot be repeated")})
@@ -48,8 +48,8 @@ def inject(scale: float, seed: int, place: Path) -> Row:
             broken.append(f"{run.case.name}, killed {when}: {'; '.join([*said, differs])}")
 
     with serve() as hub:
-        for run in undisturbed(cases(write_inputs(place / "inputs"), hub), place / "runs"):
-            numbers = run.numbers(Kind(~Kind(0)), scale, draw)
+        for run in undisturbed(cases(write_inputs(place / "inputs"), hub), place / "runs", scale, draw):
+            numbers = run.numbers(EVERYTHING, share_of(scale), draw)
             for number in numbers:
                 kill(run, Fault(Action.KILL, number, number), f"at operation {number}")
             for _ in range(max(1, round(AT_RANDOM * len(numbers)))):

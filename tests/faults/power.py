@@ -9,7 +9,7 @@ from pathlib import Path
 from ._process import alone
 from .table import Row
 
-CI_SCALE = 0.05
+CI_SCALE = 0.1
 STATES = 60  # number of states of one command
 REPEATED = 0.1  # share of the states in which the command runs again
 
@@ -22,7 +22,7 @@ def inject(scale: float, seed: int, place: Path) -> Row:
     from ._cases import cases, write_inputs
     from ._contents import APPENDED, files
     from ._replay import DATA, NAMES
-    from ._undisturbed import Undisturbed, undisturbed
+    from ._undisturbed import Undisturbed, share_of, undisturbed
 
     draw = random.Random(seed)
     outcomes: Counter[str] = Counter({name: 0 for name in ("lost or damaged", "read wrong", "cannot be repeated")})
@@ -49,14 +49,14 @@ def inject(scale: float, seed: int, place: Path) -> Row:
             broken.append(f"{when}: {'; '.join(filter(None, [*said, differs]))}")
 
     with serve() as hub:
-        for run in undisturbed(cases(write_inputs(place / "inputs"), hub), place / "runs"):
+        for run in undisturbed(cases(write_inputs(place / "inputs"), hub), place / "runs", scale, draw):
             end, seen = run.disk.length, set()
             chosen = [(end, data, names) for data in ("kept", "lost") for names in ("kept", "lost")]
             moments = [(position, data, names) for position in range(end) for data in DATA for names in NAMES]
             chosen += draw.sample(moments, min(len(moments), 4 * STATES))
             for position, data, names in chosen:
                 state = hash(run.disk.after(position, data, names, random.Random(position)))
-                if len(seen) < max(5, scale * STATES) and state not in seen:
+                if len(seen) < share_of(scale) * STATES and state not in seen:
                     seen.add(state)
                     check(run, position, data, names)
             print(f"{run.case.name}: {outcomes['states']} states, {len(broken)} broken", flush=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._process import ALL, Action, Ended, Fault, Kind, alone
+from ._process import ALL, EVERYTHING, Action, Ended, Fault, Kind, alone
 from .table import Row
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 CI_SCALE = 0.05
 NEED_SPACE = Kind.CREATE | Kind.WRITE | Kind.LINK | Kind.SYMLINK | Kind.MKDIR
-EVERYTHING = Kind(2**11 - 1)
+PIPE = "output to a closed pipe"
+GONE = 0.2  # share of the operations at which the folder vanishes
 REPEATED = 0.2  # share of the faults after which the command runs again
 
 
@@ -29,7 +30,7 @@ def inject(scale: float, seed: int, place: Path) -> Row:
     from tests.helpers.hub_server import serve
 
     from ._cases import cases, write_inputs
-    from ._undisturbed import undisturbed
+    from ._undisturbed import share_of, undisturbed
 
     draw = random.Random(seed)
     outcomes: Counter[str] = Counter({name: 0 for name in ("not one sentence", "lost", "hung", "cannot be repeated")})
@@ -37,14 +38,16 @@ def inject(scale: float, seed: int, place: Path) -> Row:
 
     def check(run: Undisturbed, what: str, ended: Ended) -> None:
         gone = run.folder / "o.gone"
-        if gone.exists():
+        if gone.exists() and ended.code:
             shutil.rmtree(run.folder / "o", ignore_errors=True)
             gone.rename(run.folder / "o")
+        shutil.rmtree(gone, ignore_errors=True)  # a command that ended well has made the folder again
         said = run.faults_of(run.folder)
         outcomes["faults"] += 1
         outcomes["hung"] += ended.hung
         outcomes["lost"] += bool(said)
-        wrong = _not_one_sentence(ended) if ended.code else run.lacks()
+        quiet = what == PIPE and not ended.err  # as other commands end if nobody reads on
+        wrong = "" if quiet else run.not_one_sentence(ended) if ended.code else run.lacks()
         outcomes["not one sentence" if wrong else "one sentence" if ended.code else "went on"] += 1
         differs = run.ending_of(run.repeat()) if draw.random() < REPEATED else ""
         outcomes["cannot be repeated"] += bool(differs)
@@ -52,8 +55,8 @@ def inject(scale: float, seed: int, place: Path) -> Row:
             broken.append(f"{run.case.name}, {what}: {'; '.join(said)}")
 
     with serve() as hub:
-        for run in undisturbed(cases(write_inputs(place / "inputs"), hub), place / "runs"):
-            for what, fault in _faults(run, scale, draw):
+        for run in undisturbed(cases(write_inputs(place / "inputs"), hub), place / "runs", scale, draw):
+            for what, fault in _faults(run, share_of(scale), draw):
                 run.fresh()
                 check(run, what, run.run(fault))
             for what, stream in _streams():
@@ -65,10 +68,10 @@ def inject(scale: float, seed: int, place: Path) -> Row:
     return Row(area, outcomes.pop("faults"), 500, dict(outcomes), broken)
 
 
-def _faults(run: Undisturbed, scale: float, draw: random.Random) -> list[tuple[str, Fault]]:
+def _faults(run: Undisturbed, share: float, draw: random.Random) -> list[tuple[str, Fault]]:
     """Return the faults of one command, with words for them."""
     found = []
-    for name, error, kinds, share, lasts in (
+    for name, error, kinds, part, lasts in (
         ("disk full", errno.ENOSPC, NEED_SPACE, 1.0, ALL),
         ("over quota", errno.EDQUOT, NEED_SPACE, 0.1, ALL),
         ("read-only", errno.EROFS, EVERYTHING, 0.3, ALL),
@@ -76,10 +79,10 @@ def _faults(run: Undisturbed, scale: float, draw: random.Random) -> list[tuple[s
         ("EIO", errno.EIO, EVERYTHING & ~Kind.CHMOD, 0.3, 0),
         ("EIO from then on", errno.EIO, NEED_SPACE | Kind.SYNC | Kind.RENAME, 0.3, ALL),
     ):
-        for number in run.numbers(kinds, scale * share, draw):
+        for number in run.numbers(kinds, share * part, draw):
             fault = Fault(Action.FAIL, number, min(ALL, number + lasts), kinds, error)
             found.append((f"{name} at operation {number}", fault))
-    for number in run.numbers(EVERYTHING, 0.2 * scale, draw):
+    for number in run.numbers(EVERYTHING, share * GONE, draw):
         found.append(
             (
                 f"folder gone at operation {number}",
@@ -94,14 +97,4 @@ def _streams() -> Iterator[tuple[str, int]]:
     yield "output to /dev/full", os.open("/dev/full", os.O_WRONLY)
     reader, writer = os.pipe()
     os.close(reader)
-    yield "output to a closed pipe", writer
-
-
-def _not_one_sentence(ended: Ended) -> str:
-    """Say what is wrong with the end of a command that failed; "" if it printed one sentence about its error."""
-    lines = [line for line in ended.err.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("Error: ")]
-    bad = [line for line in lines if "Traceback" in line or "Exception ignored" in line or "Unexpected error" in line]
-    if ended.code < 0 or bad or len(errors) != 1:
-        return f"exit {ended.code}: {(bad or errors or lines or ['nothing'])[-1][:200]}"
-    return ""
+    yield PIPE, writer
