@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,7 +283,12 @@ def _open(file: Path, fix: str) -> safe_open:
 
     try:
         check_regular(file)
-        return safe_open(file, framework="pt")
+        while True:
+            # safetensors opens the file twice: a writer may replace it between the header and the tensors.
+            before = file.stat()
+            opened = safe_open(file, framework="pt")
+            if os.path.samestat(before, file.stat()):
+                return opened
     except (SafetensorError, OSError) as error:
         if not file.is_file():
             raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import functools
+import gc
 import importlib
 import json
 import os
@@ -201,6 +202,7 @@ def start(
     began = time.monotonic()
     sys.stdout.flush()
     sys.stderr.flush()
+    gc.freeze()  # otherwise the copy's garbage collection would copy all memory
     process = os.fork()
     if process:
         return Process(process, streams, began)
