@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, create_folder, expand_user, path_aside, write_if_changed
+from partzoo.files import check_version, create_folder, expand_user, path_aside, sync, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"  # the checkpoint before, which is kept until the run is finished
 MODEL = "model.safetensors"
+LOG = "log.csv"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
 KEPT = "this process has trained on another device: begin a new process, or leave device= out"
@@ -400,6 +401,8 @@ class _Checkpoints:
             with path_aside(self._out / PREVIOUS) as aside:
                 aside.unlink()
                 link_or_copy(self._out / CHECKPOINT, aside)
+        with contextlib.suppress(OSError):  # there is no log yet, or the disk is full, of which the checkpoint warns
+            sync(self._out / LOG)  # so that a checkpoint that survives a power cut has its rows
         _save(self._task, self._optimizer, state, self._out)
         if self._record:
             self._record()
@@ -518,7 +521,7 @@ class _Log:
 
     def _forget(self) -> None:
         """Delete log rows of steps after the checkpoint, which remain if a run was killed."""
-        file = self._out / "log.csv"
+        file = self._out / LOG
         if file.exists():
             head, *rows = file.read_bytes().splitlines(keepends=True)
             kept = [row for row in rows if row.endswith(b"\n") and int(row.partition(b",")[0]) <= self._step]
@@ -538,7 +541,7 @@ class _Log:
             warnings.warn(f"No row in the log for step {state.step}: {error.strerror or error}.", stacklevel=2)
 
     def _append(self, row: Mapping[str, float]) -> None:
-        file = self._out / "log.csv"
+        file = self._out / LOG
         size = file.stat().st_size if file.exists() else 0
         try:
             with open(file, "a", newline="") as opened:

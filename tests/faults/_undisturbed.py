@@ -125,7 +125,7 @@ class Undisturbed:
     def lacks(self) -> str:
         """Say how the result of a command that ended well differs, other than in lists and caches."""
         found, wanted = (
-            {name: said for name, said in each.items() if _is_result(name)} for each in (tree(self.folder), self.final)
+            {name: said for name, said in each.items() if is_result(name)} for each in (tree(self.folder), self.final)
         )
         return differences(found, wanted)
 
@@ -191,8 +191,9 @@ class Undisturbed:
         return found
 
 
-def _is_result(name: str) -> bool:
-    return name.startswith("o/") and Path(name).name not in APPENDED
+def is_result(name: str) -> bool:
+    """Return whether a file is a result that is stored when the command ends; lists and caches need not be."""
+    return name.startswith("o/") and Path(name).name not in APPENDED and not name.startswith(HUB)
 
 
 @contextlib.contextmanager

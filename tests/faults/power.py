@@ -20,9 +20,9 @@ def inject(scale: float, seed: int, place: Path) -> Row:
     from tests.helpers.hub_server import serve
 
     from ._cases import cases, write_inputs
-    from ._contents import APPENDED, files
+    from ._contents import files
     from ._replay import DATA, NAMES
-    from ._undisturbed import Undisturbed, share_of, undisturbed
+    from ._undisturbed import Undisturbed, is_result, share_of, undisturbed
 
     draw = random.Random(seed)
     outcomes: Counter[str] = Counter({name: 0 for name in ("lost or damaged", "read wrong", "cannot be repeated")})
@@ -33,10 +33,8 @@ def inject(scale: float, seed: int, place: Path) -> Row:
         run.disk.after(position, data, names, draw).write(run.folder)
         said = run.faults_of(run.folder)
         if position == run.disk.length and not said:
-            kept = {name for name in run.final if name.startswith("o/") and Path(name).name not in APPENDED}
-            said = [
-                f"{name} is lost after the end" for name in sorted(kept - {str(path) for path in files(run.folder)})
-            ]
+            there = {str(path) for path in files(run.folder)}
+            said = [f"{name} is lost after the end" for name in run.final if is_result(name) and name not in there]
         differs = ""
         if position < run.disk.length and draw.random() < REPEATED:
             differs = run.ending_of(run.repeat())
