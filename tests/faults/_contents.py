@@ -17,6 +17,7 @@ from partzoo.weights.tensors import DIGEST, digest, read_tensors
 
 HIDDEN = ".partzoo"
 APPENDED = ("log.csv", "done.jsonl", "failed.csv")  # files that grow by lines, and are put right when a run is resumed
+HUB = "o/hub"  # the Hugging Face cache of a run, whose files are judged by the model that they hold
 TIMED = ("verified.json",)  # of files by the time at which they were written
 SECONDS = ("seconds",)
 
@@ -59,12 +60,12 @@ def _timeless(about: dict) -> dict:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return the visible files of a folder, relative to it."""
+    """Return the visible files of a run's folder, relative to it."""
     found = []
     for above, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(HIDDEN) and name != ".locks"]  # the Hub's locks
+        folders[:] = [name for name in folders if not name.startswith(HIDDEN) and Path(above, name) != folder / HUB]
         found += [Path(above, name).relative_to(folder) for name in names if not name.startswith(HIDDEN)]
-    return sorted(path for path in found if path.name not in TIMED and path.suffix != ".incomplete")
+    return sorted(path for path in found if path.name not in TIMED)
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -213,6 +213,8 @@ def start(
             os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
         if out is not None:
             os.dup2(out, 1)
+        # This process's own would know the place in another file.
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)
         os.chdir(folder)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         written = -1 if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -229,9 +231,10 @@ def start(
             code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         try:
             sys.stdout.flush()
-        except OSError as error:  # as Python does at its end
-            print(f"Exception ignored while flushing sys.stdout: {error}", file=sys.stderr)
-            code = 120
+        except OSError as error:
+            if not code:  # as Python does at its end
+                print(f"Exception ignored while flushing sys.stdout: {error}", file=sys.stderr)
+                code = 120
         sys.stderr.flush()
     except BaseException:
         import traceback

@@ -16,11 +16,10 @@ from partzoo.errors import PartzooError
 from partzoo.weights.tensors import digest
 
 from ._cases import Case
-from ._contents import APPENDED, HIDDEN, content, differences, files, leftovers, tree
+from ._contents import APPENDED, HIDDEN, HUB, content, differences, files, leftovers, tree
 from ._process import NONE, Ended, Fault, Kind, forked, operations
 from ._replay import Disk
 
-HUB = "o/hub"  # the Hugging Face cache of a run, whose files are judged by the model that they hold
 RAW = ("Traceback", "Exception ignored", "Unexpected error")  # words of errors that nobody has worded
 RUNS = 3  # consecutive writes to one file of which the first and the last are taken, and as many between
 
@@ -56,7 +55,8 @@ class Undisturbed:
         self._must(self.ended)
         self.log = operations(place / "log")
         self.final = tree(self.folder)
-        self.models = {self._model(self._before), self._model(self.folder)}
+        self._model_at_end = self._model(self.folder)
+        self.models = {self._model(self._before), self._model_at_end}
         self.disk = Disk(self._before, self.log, self.folder)
         self._check_replay()
         self.versions = self._all_versions()
@@ -107,7 +107,7 @@ class Undisturbed:
         found = []
         names = {str(path) for path in files(folder)}
         for name in sorted(names | self.versions.keys()):
-            if Path(name).name in APPENDED or name.startswith(HUB):
+            if Path(name).name in APPENDED:
                 continue
             try:
                 said = content(folder / name) if name in names else None
@@ -136,6 +136,8 @@ class Undisturbed:
             return f"the repeated command ended with {ended.code}: {ended.err.strip()[-200:]}"
         try:
             differs = differences(tree(folder), self.final)
+            if self._model(folder) != self._model_at_end:
+                differs += f"; {self.case.model} is another one"
         except Exception as error:
             return f"after the repeated command: {type(error).__name__}: {error}"
         return differs or ", ".join(leftovers(folder))
@@ -193,7 +195,7 @@ class Undisturbed:
 
 def is_result(name: str) -> bool:
     """Return whether a file is a result that is stored when the command ends; lists and caches need not be."""
-    return name.startswith("o/") and Path(name).name not in APPENDED and not name.startswith(HUB)
+    return name.startswith("o/") and Path(name).name not in APPENDED
 
 
 @contextlib.contextmanager
