@@ -46,7 +46,7 @@ def inject(scale: float, seed: int, place: Path) -> Row:
         outcomes["faults"] += 1
         outcomes["hung"] += ended.hung
         outcomes["lost"] += bool(said)
-        quiet = what == PIPE and not ended.err  # as other commands end if nobody reads on
+        quiet = what == PIPE and ended.code > 0 and "Traceback" not in ended.err  # like others if nobody reads on
         wrong = "" if quiet else run.not_one_sentence(ended) if ended.code else run.lacks()
         outcomes["not one sentence" if wrong else "one sentence" if ended.code else "went on"] += 1
         differs = run.ending_of(run.repeat()) if draw.random() < REPEATED else ""
