@@ -118,8 +118,11 @@ class Undisturbed:
                 continue
             if said not in self.versions.get(name, {None}):
                 found.append(f"{name} is lost" if said is None else f"{name} is neither the old nor a new one")
-        if not found and self._model(folder) not in self.models:
-            found.append(f"{self.case.model} is another model than the old or the new one")
+        try:
+            if not found and self._model(folder) not in self.models:
+                found.append(f"{self.case.model} is another model than the old or the new one")
+        except Exception as error:
+            found.append(f"{self.case.model} is damaged: {type(error).__name__}: {error}"[:200])
         return found
 
     def lacks(self) -> str:
