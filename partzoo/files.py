@@ -41,14 +41,17 @@ def expand_user(path: str | os.PathLike) -> Path:
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and its missing parents.
+    """Create a folder and its missing parents, which survive a power cut.
 
     Raises:
         OSError: it cannot be created, or it begins with the ``~`` of an unknown user, which :func:`expand_user` leaves.
     """
     if str(folder).startswith("~"):
         raise OSError(errno.ENOENT, "it begins with an unknown user's name: correct it, or begin it with './'")
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        sync(each.parent)
 
 
 def check_regular(path: str | os.PathLike) -> None:

@@ -8,6 +8,7 @@ import pytest
 from helpers.command_line import partzoo as command
 
 import partzoo
+from partzoo import files
 from partzoo.conversion.reading import read_checkpoint
 from partzoo.data.reading import read_json
 from partzoo.discovery.vocabulary import PartVocabulary
@@ -47,6 +48,15 @@ def test_threads_that_write_one_file_do_not_mix(tmp_path):
         list(pool.map(write, range(8)))
     assert len(set((tmp_path / "a").read_bytes())) == 1
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_the_names_of_new_folders_are_stored(tmp_path, monkeypatch):
+    stored = []
+    monkeypatch.setattr(files, "sync", stored.append)
+    files.create_folder(tmp_path / "a" / "b")
+    assert stored == [tmp_path, tmp_path / "a"]
+    files.create_folder(tmp_path / "a" / "b")
+    assert len(stored) == 2
 
 
 def test_a_newer_format_is_refused_and_older_ones_are_not():

@@ -13,6 +13,7 @@ from torch import Tensor
 from partzoo.errors import UsageError, WeightsError
 from partzoo.files import expand_user, parse_json, reading
 from partzoo.limits import MAX_PARTS, check_parts, check_size
+from partzoo.locks import remove_leftovers
 from partzoo.settings import checked, types_of
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
 
@@ -72,6 +73,7 @@ class PartVocabulary:
             UsageError: the file cannot be written.
         """
         path = expand_user(path)
+        remove_leftovers(path.parent)  # which no lock does here
         metadata = {
             "format": f"{FORMAT}{VERSION}",
             "settings": json.dumps(dataclasses.asdict(self.settings)),

@@ -22,7 +22,7 @@ from typing import Any
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import BOX, FLOORS
-from partzoo.files import check_version, expand_user, reading, write_aside
+from partzoo.files import check_version, create_folder, expand_user, reading, write_aside
 
 FORMAT = 1
 DEFAULT = "default"
@@ -99,7 +99,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
 def write_csv(records: Iterable[Mapping[str, Any]], path: str | Path) -> list[Row]:
     """Write the figures of all records of one protocol, and return them; see :func:`rows`."""
     path, found = expand_user(path), rows(records)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_folder(path.parent)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *map(astuple, found)])

@@ -30,6 +30,7 @@ from partzoo.files import (
     parse_json,
     path_aside,
     reading,
+    sync,
     write_if_changed,
 )
 from partzoo.locks import locked
@@ -424,6 +425,8 @@ class _Checkpoints:
             with path_aside(self._out / PREVIOUS) as aside:
                 aside.unlink()
                 link_or_copy(self._out / CHECKPOINT, aside)
+        with contextlib.suppress(OSError):  # there is no log yet, or the disk is full, of which the checkpoint warns
+            sync(self._out / LOG)  # so that a checkpoint that survives a power cut has its rows
         _save(self._task, self._optimizer, state, self._out)
         if self._record:
             self._record()

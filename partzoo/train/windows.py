@@ -237,7 +237,8 @@ def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
         array = arrays[number]
         try:
             with write_aside(stem.with_suffix(f".{number}.npy")) as opened:
-                np.save(opened, array.astype(np.float16) if array.dtype.kind == "f" else array)
+                # In the order of memory: NumPy writes any other array element by element.
+                np.save(opened, np.ascontiguousarray(array, np.float16 if array.dtype.kind == "f" else array.dtype))
         except PartzooError as error:
             reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else None
             raise _not_kept(str(stem.parent), reason or str(error)) from error

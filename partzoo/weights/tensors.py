@@ -360,8 +360,14 @@ def _opened(file: Path, fix: str) -> Iterator[safe_open]:
 
     if not os.path.exists(file):
         raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.")
-    with reading(file, WeightsError, "is not a complete safetensors file", fix), safe_open(file, "pt") as opened:
-        yield opened
+    with reading(file, WeightsError, "is not a complete safetensors file", fix):
+        while True:
+            # safetensors opens the file twice: a writer may replace it between the header and the tensors.
+            before = file.stat()
+            with safe_open(file, "pt") as opened:
+                if os.path.samestat(before, file.stat()):
+                    yield opened
+                    return
 
 
 def _expand(paths: Iterable[str | Path]) -> list[Path]:

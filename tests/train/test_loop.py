@@ -25,7 +25,7 @@ from partzoo.train import loop
 from partzoo.train.loop import CHECKPOINT, LoopOptions, Progress, fit, rate, run_folder
 from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.part import PartTask
-from partzoo.weights.tensors import DIGEST
+from partzoo.weights.tensors import DIGEST, read_metadata
 
 
 def images(count=20, side=32):
@@ -123,6 +123,19 @@ def test_the_log_has_a_row_for_each_step_and_the_rate_falls_to_zero(tmp_path):
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] < rates[1] < rates[2] == max(rates)
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] < 0.1 * rates[2]
+
+
+def test_rows_of_the_log_are_stored_before_their_checkpoint(tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr(loop, "sync", lambda file: rows.append((file.read_text().count("\n") - 1, saved(tmp_path))))
+    fit(toy(), images(), options(2, checkpoint_minutes=0.0), tmp_path, progress=False)
+    assert rows == [(1, None), (2, 1), (2, 2)]
+
+
+def saved(folder):
+    """Return the step of the checkpoint in a folder, or None."""
+    file = folder / loop.CHECKPOINT
+    return json.loads(read_metadata(file)["progress"])["step"] if file.exists() else None
 
 
 @pytest.mark.parametrize(

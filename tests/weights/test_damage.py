@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from helpers.command_line import partzoo as command
 from helpers.weight_records import describe, record_of, toy
@@ -212,3 +213,20 @@ def test_a_large_file_is_compared_once_and_again_after_a_change(tmp_path, monkey
     refused(lambda: read_tensors(path))
     refused(lambda: read_tensors(path))
     assert str(path) not in (checked.cache_folder() / "verified.json").read_text()
+
+
+def test_a_file_that_a_writer_replaces_while_it_is_opened_is_opened_again(tmp_path, monkeypatch):
+    file, newer = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_tensors(file, {"x": torch.zeros(4)}, {})
+    save_tensors(newer, {"x": torch.ones(4)}, {})
+    open_once = safetensors.safe_open
+
+    def opened(path, framework):
+        found = open_once(path, framework=framework)
+        if newer.exists():
+            newer.replace(path)
+        return found
+
+    monkeypatch.setattr(safetensors, "safe_open", opened)
+    found, _ = read_tensors(file)
+    assert found["x"].eq(1).all()

@@ -9,10 +9,12 @@ import torch
 from helpers.command_line import partzoo
 from helpers.killing import killed_at
 
+from partzoo.locks import PREFIX
 from partzoo.models import sharing
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
 from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
+from partzoo.weights.replacing import COMPLETE
 
 SIZES = {"old": 32, "new": 64}
 
@@ -99,3 +101,13 @@ def test_a_conversion_that_was_killed_can_be_repeated(tmp_path):
         assert sorted(each.name for each in Path(folder).iterdir()) == [CARD, CONFIG, WEIGHTS]
         number += 5
     assert number > 20
+
+
+def test_a_hidden_folder_among_new_files_that_a_power_cut_has_left_is_ignored(tmp_path):
+    save("new", tmp_path / "new", 10**9)
+    save("old", tmp_path, 10**9)
+    (tmp_path / "new").rename(tmp_path / COMPLETE)
+    (tmp_path / COMPLETE / f"{PREFIX}-README.md.x.part").mkdir()
+    assert loaded(tmp_path) == "new"
+    save("old", tmp_path, 10**9)
+    assert loaded(tmp_path) == "old" and not list(tmp_path.glob(f"{PREFIX}*"))
