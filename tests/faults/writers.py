@@ -10,7 +10,7 @@ from pathlib import Path
 from ._process import alone, ending, start
 from .table import Row
 
-CI_SCALE = None  # a reader of a model's folder may meet the moment at which its new files move
+CI_SCALE = 0.05
 ROUNDS = 9  # rounds of one command, every third with eight writers
 
 
