@@ -13,6 +13,7 @@ LAYERS = (
     ("bench",),
     ("train",),
     ("evaluate",),
+    ("export",),
     ("attention", "conversion", "discovery", "features", "hub", "pyramid", "relations", "swapping"),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),

@@ -9,6 +9,7 @@ from partzoo.cli.completion import completion
 from partzoo.cli.convert import convert
 from partzoo.cli.discover import discover
 from partzoo.cli.evaluation import evaluate
+from partzoo.cli.export import export
 from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, verify
 from partzoo.cli.relate import relate
@@ -42,6 +43,7 @@ for command in (
     download,
     verify,
     convert,
+    export,
     discover,
     features,
     relate,

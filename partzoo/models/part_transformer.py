@@ -127,7 +127,11 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
         return table.expand(batch, -1, -1)
     if classes is None:
         raise UsageError(f"This model has parts for {several} classes: choose one for each image with classes=.")
-    if classes.shape != (batch,) or classes.is_floating_point() or not ((classes >= 0) & (classes < several)).all():
+    fits = classes.shape == (batch,) and not classes.is_floating_point()
+    # An exported program cannot raise an error that depends on values.
+    if not torch.compiler.is_compiling():
+        fits = fits and bool(((classes >= 0) & (classes < several)).all())
+    if not fits:
         raise UsageError(f"classes= must be {batch} whole numbers in 0..{several - 1}, one for each image.")
     rows = 1 + classes[:, None] * parts + torch.arange(parts, device=classes.device)
     return table[nn.functional.pad(rows, (1, 0))]

@@ -163,8 +163,11 @@ def _set_to(model: Any, size: tuple[int, int]) -> Any:
 
 
 def squashed(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize images ``(B, C, H, W)`` to a size regardless of their aspect ratio: bicubic, antialiased, in float32."""
-    if tuple(x.shape[2:]) == size:
+    """Resize images ``(B, C, H, W)`` to a size regardless of their aspect ratio: bicubic, antialiased, in float32.
+
+    A compiled or exported program serves all sizes, so it resamples images of that size too, with equal values.
+    """
+    if not torch.compiler.is_compiling() and tuple(x.shape[2:]) == size:
         return x
     return interpolate(x.float(), size, mode="bicubic", antialias=True).to(x.dtype)
 
