@@ -80,15 +80,15 @@ def difference(graph: Graph, session: onnxruntime.InferenceSession, size: tuple[
     with torch.inference_mode():
         expected = graph(*given.values())
     found = session.run(list(graph.outputs), {name: value.numpy() for name, value in given.items()})
-    sizes, worst = {"batch": BATCH}, 0.0
+    sizes: dict[str | int, int] = {"batch": BATCH}
+    apart = []
     for (name, output), value, other in zip(graph.outputs.items(), found, expected, strict=True):
-        stated = [
-            n if isinstance(n, int) else sizes.setdefault(n, m) for n, m in zip(output.shape, value.shape, strict=True)
-        ]
-        if not list(value.shape) == list(other.shape) == stated:
+        sides = zip(output.shape, value.shape, strict=True)
+        stated = tuple(size if isinstance(size, int) else sizes.setdefault(size, side) for size, side in sides)
+        if not value.shape == tuple(other.shape) == stated:
             raise ValueError(f"{name} is {value.shape}, {tuple(other.shape)} in torch, and {stated} as stated")
-        worst = max(worst, float(np.abs(value.astype(np.float32) - other.float().numpy()).max()))
-    return worst
+        apart.append(np.abs(value.astype(np.float32) - other.float().numpy()).max())
+    return float(np.max(apart))  # NaN if any is
 
 
 def session_of(graph: Graph) -> tuple[onnxruntime.InferenceSession, int]:

@@ -169,8 +169,8 @@ def position(score: Tensor) -> Tensor:
 
 
 def _centre(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the centre of mass (x, y) of a map ``(..., h, w)``, and the standard deviation around it averaged over both
-    axes, as ``(..., 1)`` each."""
+    """Return the centre of mass (x, y) of a map ``(..., h, w)`` and the standard deviation around it, averaged over
+    both axes. Each is ``(..., 1)``."""
     across, down = weight.sum(-2), weight.sum(-1)
     area = across.sum(-1, keepdim=True)
     x, y = torch.arange(across.shape[-1]), torch.arange(down.shape[-1])

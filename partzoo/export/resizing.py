@@ -58,8 +58,8 @@ def as_pillow(image: Tensor, size: Size, interpolation: str) -> Tensor:
     """Resize images ``(B, 3, H, W)`` in 0..255 exactly as Pillow 13 does 8-bit images, in any engine.
 
     Width and height are resized one after the other, each antialiased and rounded to whole numbers. The width comes
-    first, unless the height shrinks by more than twice as many pixels; before Pillow 13 it always did. Engines' own
-    resizing rounds a few values to the other side, and few are enough to change clusters.
+    first, unless the height shrinks by more than twice as many pixels; before Pillow 13 it always came first. Resizing
+    by an engine rounds a few values to the other side, and few are enough to change clusters.
     """
     (height, width), (rows, columns) = image.shape[2:], size
     lower, narrower, full, target = (
