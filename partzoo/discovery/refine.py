@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from partzoo.errors import ShapeError
+from partzoo.images.resampling import multiplied
 
 RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units of colours in 0..1
 STRIP = 2**21  # number of map values upsampled at once, so that memory does not grow with the image
@@ -20,10 +21,11 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     An exported program serves all sizes, so it always antialiases, which changes nothing where the result is larger.
     """
     size = (size[0], size[1])
-    every = torch.compiler.is_compiling()
-    if not every and maps.shape[-2:] == size:
+    if torch.compiler.is_compiling():
+        return multiplied(maps, size, "bilinear")
+    if maps.shape[-2:] == size:
         return maps
-    smaller = every or size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
+    smaller = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
     batch = maps if maps.ndim == 4 else maps[None]
     found = interpolate(batch, size, mode="bilinear", align_corners=False, antialias=smaller)
     return found if maps.ndim == 4 else found[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
+from partzoo.images.resampling import line_weights
 
 Size = tuple[int, int]
 ONE, HALF = 2**22, 2**11  # Pillow's weights are whole numbers of 22 bits
@@ -72,23 +72,8 @@ def as_pillow(image: Tensor, size: Size, interpolation: str) -> Tensor:
 
 
 def pillow_weights(source: int, target: int, interpolation: str) -> Tensor:
-    """Return Pillow's weights ``(target, source)`` of each pixel of a line for each pixel of the resized line.
-
-    They are float64 whole numbers, in units of ``1 / ONE``.
-    """
-    try:
-        kernel, reach = KERNELS[interpolation]
-    except KeyError:
-        choices = ", ".join(KERNELS)
-        raise UsageError(f"Unknown interpolation {interpolation!r}. Choose one of {choices}.") from None
-    before, after = (torch.scalar_tensor(length, dtype=torch.float64) for length in (source, target))
-    scale = before / after
-    stretch = scale.clamp(min=1)
-    centres = (torch.arange(target, dtype=torch.float64)[:, None] + 0.5) * scale
-    places = torch.arange(source, dtype=torch.float64)
-    first, last = (centres - reach * stretch + 0.5).floor(), (centres + reach * stretch + 0.5).floor()
-    weights = kernel((places - centres + 0.5) / stretch) * ((places >= first) & (places < last))
-    weights = weights / weights.sum(1, keepdim=True) * ONE
+    """Return ``line_weights`` as Pillow rounds them, float64 whole numbers in units of ``1 / ONE``."""
+    weights = line_weights(source, target, interpolation) * ONE
     return torch.where(weights < 0, (weights - 0.5).ceil(), (weights + 0.5).floor())
 
 
@@ -103,16 +88,3 @@ def _summed(left: Tensor, right: Tensor) -> Tensor:
     high, low = (half @ right if left.ndim == 2 else left @ half for half in halves)
     total = high.int() * HALF + low.int() + ONE // 2
     return total.clamp(min=0).div(ONE, rounding_mode="floor").clamp(max=255).float()
-
-
-def _bilinear(x: Tensor) -> Tensor:
-    return (1 - x.abs()).clamp(min=0)
-
-
-def _bicubic(x: Tensor) -> Tensor:
-    x = x.abs()
-    near, far = (1.5 * x - 2.5) * x * x + 1, -0.5 * (((x - 5) * x + 8) * x - 4)
-    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
-
-
-KERNELS = {"bilinear": (_bilinear, 1), "bicubic": (_bicubic, 2)}

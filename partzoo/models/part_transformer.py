@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
+from partzoo.images.resampling import multiplied
 from partzoo.models.layers import FEW_PATCHES, BasicBlock, Block, Blocks, QuickGELU
 
 WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # sizes of PartFormer's transformer
@@ -152,6 +153,8 @@ def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
     if not torch.compiler.is_compiling() and tuple(grid) == (side, side):
         return table
     square = rearrange(table, "(h w) c -> 1 c h w", h=side).float()
+    if torch.compiler.is_compiling():
+        return multiplied(square, grid, "bicubic")[0].flatten(1).T
     return interpolate(square, tuple(grid), mode="bicubic", antialias=True)[0].flatten(1).T
 
 

@@ -17,7 +17,7 @@ from partzoo.discovery.segmentation import Foreground
 from partzoo.errors import UsageError
 from partzoo.export import resizing, segmenting
 from partzoo.export.export import graph_of
-from partzoo.images import preprocess
+from partzoo.images import preprocess, resampling
 from partzoo.images.opening import open_image
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
@@ -44,7 +44,7 @@ def test_the_working_size_is_the_one_of_images(target, multiple):
         assert resizing.working_size(size, target, multiple) == expected, size
 
 
-@pytest.mark.parametrize("interpolation", resizing.KERNELS)
+@pytest.mark.parametrize("interpolation", resampling.KERNELS)
 @pytest.mark.parametrize(
     "size", [(64, 96), (320, 448), (169, 100), (200, 448), (160, 204), (64, 200), (168, 208), (169, 208), (3, 5)]
 )
@@ -62,6 +62,14 @@ def test_extremes_are_resized_exactly_as_pillow_does():
         expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)).transpose(2, 0, 1)
         found = resizing.as_pillow(torch.from_numpy(image.transpose(2, 0, 1).copy())[None].float(), size, "bicubic")
         assert np.array_equal(found[0].numpy(), expected), size
+
+
+@pytest.mark.parametrize("interpolation", resampling.KERNELS)
+@pytest.mark.parametrize("size", [(28, 28), (7, 45), (60, 20), (1, 3)])
+def test_products_resize_as_torch_does(interpolation, size):
+    maps = torch.randn(2, 3, 28, 36, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(maps, size, mode=interpolation, antialias=True)
+    torch.testing.assert_close(resampling.multiplied(maps, size, interpolation), expected, rtol=0, atol=1e-5)
 
 
 def test_interpolations_that_no_program_has_are_refused():
