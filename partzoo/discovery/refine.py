@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ RADIUS, EPSILON = 2, 4e-3  # of the guided filter, in cells and in squared units
 STRIP = 2**21  # number of map values upsampled at once, so that memory does not grow with the image
 
 
-def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
+def resize(maps: Tensor, size: Sequence[Any]) -> Tensor:
     """Resize maps ``(K, h, w)`` or ``(B, K, h, w)`` bilinearly, with antialiasing if the result is smaller.
 
     An exported program serves all sizes, so it always antialiases, which changes nothing where the result is larger.
@@ -67,9 +68,9 @@ def guided_filter(
     if guide.shape[-2:] != maps.shape[-2:]:
         raise ShapeError(f"The guide is {tuple(guide.shape[-2:])} and the maps are {tuple(maps.shape[-2:])}.")
     shortest = torch.sym_min(guide.shape[-2], guide.shape[-1])
-    count, radius = maps.shape[-3], torch.sym_min(radius, (shortest - 1) // 2)
+    count, reach = maps.shape[-3], torch.sym_min(radius, (shortest - 1) // 2)
 
-    down, across = (_window(length, radius, guide) for length in guide.shape[-2:])
+    down, across = (_window(length, reach, guide) for length in guide.shape[-2:])
 
     def mean(x: Tensor) -> Tensor:
         return down @ x @ across.T
@@ -111,7 +112,7 @@ def strips(maps: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
         yield torch.lerp(wide[:, upper[rows] - first], wide[:, lower[rows] - first], share)
 
 
-def _window(length: int, radius: int, like: Tensor) -> Tensor:
+def _window(length: int, radius: int | torch.SymInt, like: Tensor) -> Tensor:
     """Return the matrix ``(length, length)`` that averages over windows, cut off at the ends."""
     place = torch.arange(length, device=like.device)
     near = ((place[:, None] - place).abs() <= radius).to(like.dtype)

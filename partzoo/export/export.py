@@ -31,10 +31,11 @@ from partzoo.export.graphs import (
 from partzoo.export.writing import FORMATS
 from partzoo.features import DEFAULT_MODEL, encoder_of, name_of
 from partzoo.files import expand_user
-from partzoo.models.base import Model
+from partzoo.models.base import Encoder, Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
+from partzoo.models.precision import exact
 from partzoo.places import check_place
 from partzoo.weights.hub_file import first_line
 
@@ -123,7 +124,7 @@ def graph_of(
     if chosen == "foreground":
         return ForegroundGraph(cast("ForegroundModel", found)).eval(), {name: found}
     if chosen == "features":
-        return FeatureGraph(encoder_of(found)).eval(), {name: found}
+        return FeatureGraph(cast("Encoder", encoder_of(found))).eval(), {name: found}
     return _parts(make_finder(_own(model), background, size, device="cpu"))
 
 
@@ -158,10 +159,7 @@ def _own(model: str | nn.Module | None) -> str | nn.Module | None:
     """Return a copy of a caller's module, in float32 on the CPU and in evaluation mode; a name is returned as it is."""
     if not isinstance(model, nn.Module):
         return model
-    own = copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
-    if hasattr(own, "autocast"):
-        own.autocast = None
-    return own
+    return exact(cast("Model", copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)))
 
 
 def traced(graph: Graph) -> ExportedProgram:

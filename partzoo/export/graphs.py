@@ -122,7 +122,8 @@ class FeatureGraph(Graph):
             self.outputs["prefix"] = Output("class and register tokens", ("batch", *prefix.shape[1:]))
 
     def inputs(self) -> dict[str, Input]:
-        preprocess, dtype = self.encoder.preprocess, next(self.encoder.parameters()).dtype
+        preprocess: Any = self.encoder.preprocess
+        dtype = next(self.encoder.parameters()).dtype
         channels, *sizes = preprocess.shape
         free: tuple[Axis | int, ...]
         if len(sizes) == 1:
@@ -293,7 +294,7 @@ class ClusteredGraph(DescriptorGraph):
 
     def __init__(self, finder: ClusteredFinder, vocabulary: PartVocabulary) -> None:
         super().__init__(finder)
-        self.register_buffer("centres", vocabulary.centres.float())
+        self.centres = nn.Buffer(vocabulary.centres.float())
         self.outputs = of_parts(vocabulary.k)
         self.facts = part_facts(vocabulary.k, self.settings.size)
 

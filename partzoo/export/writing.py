@@ -75,6 +75,7 @@ def onnx_bytes(program: ExportedProgram, graph: Graph, metadata: Mapping[str, st
     written = torch.onnx.export(
         program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
     )
+    assert written is not None, "without a file to write, the exporter returns the program"
     model = written.model_proto
     _name_sizes(model.graph.input, [each.shape for each in inputs.values()])
     _name_sizes(model.graph.output, [each.shape for each in graph.outputs.values()])

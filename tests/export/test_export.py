@@ -178,7 +178,7 @@ def test_openvino_computes_the_same_from_its_file(tmp_path):
     [
         (("-o", "x.png"), "'x.png' must end in .onnx"),
         (("-o", "x.onnx", "--format", "openvino"), "must end in .xml"),
-        (("-o", "x.onnx", "--task", "parts"), "task='parts'"),
+        (("-o", "x.onnx", "--task", "parts"), "--task 'parts': toy-vit cannot do that without a vocabulary"),
         (("-o", "no/folder/x.onnx"), "there is no folder"),
         (("-o", "x.onnx", "--vocabulary", "none.safetensors"), "No such file"),
     ],
