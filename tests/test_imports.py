@@ -10,7 +10,7 @@ ROOT = Path(partzoo.__file__).parent
 # From the top down. A package or module may import those of later lines, and those of its own line without a circle.
 LAYERS = (
     ("cli", "__main__"),
-    ("bench",),
+    ("bench", "demo"),
     ("train",),
     ("evaluate",),
     ("export",),

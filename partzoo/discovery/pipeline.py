@@ -7,6 +7,7 @@ Each stage produces a value for the next: ``OpenedImage``, ``View``, ``Encoded``
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
-from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
@@ -38,7 +39,7 @@ def discover_parts(
     k: int | Literal["auto"] | None = None,
     *,
     model: str | nn.Module | None = None,
-    vocabulary: PartVocabulary | None = None,
+    vocabulary: PartVocabulary | str | os.PathLike | None = None,
     classes: int | Sequence[int] | None = None,
     mask: Any = None,
     background: Background = "auto",
@@ -64,7 +65,8 @@ def discover_parts(
             for many, and for a learned part model all its parts in its numbering; with a smaller k, its parts that are
             most similar in these images are joined, and a larger k is an error.
         model: name of a model, or a module; None uses the bundled default.
-        vocabulary: result of :func:`fit_parts`. It determines k, background, size and refine.
+        vocabulary: result of :func:`fit_parts`, or a file in which it was saved. It determines k, background, size and
+            refine.
         classes: class number of each image, or one for all; required by a part model that has separate parts for
             several classes (``model.config.classes``).
         mask: known foreground: a mask or a box in any form that :func:`partzoo.discovery.masks.open_mask` accepts; for
@@ -93,8 +95,10 @@ def discover_parts(
             command line skips such images, and so can a loop over images with a vocabulary.
         UsageError: an argument is invalid: k = 0, more parts than pixels, an unknown background, a missing class, a
             model that is not an encoder of images, or a device that this machine does not have.
+        WeightsError: the file of the vocabulary is missing or damaged.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    vocabulary = read_vocabulary(vocabulary)
     check_vocabulary(vocabulary, k)
     if vocabulary is None:
         finder = make_finder(model, background, size, refine, device)

@@ -130,6 +130,20 @@ class PartVocabulary:
             raise WeightsError(f"{str(path)!r} is damaged ({str(error).rstrip('.')}): {FIX}.") from None
 
 
+def read_vocabulary(vocabulary: PartVocabulary | str | os.PathLike | None) -> PartVocabulary | None:
+    """Return a vocabulary that may be given as its file; None is returned unchanged.
+
+    Raises:
+        UsageError: it is neither a vocabulary nor a path.
+        WeightsError: the file is missing or damaged.
+    """
+    if isinstance(vocabulary, str | os.PathLike):
+        return PartVocabulary.load(vocabulary)
+    if vocabulary is not None and not isinstance(vocabulary, PartVocabulary):
+        raise UsageError(f"vocabulary= is a {type(vocabulary).__name__}: pass the result of fit_parts, or its file.")
+    return vocabulary
+
+
 def _check_version(path: Path, written: str) -> None:
     """Refuse files that are no vocabulary or have an unknown version, with a separate message for each."""
     number = written.removeprefix(FORMAT)

@@ -92,24 +92,30 @@ def _save(
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
     if fault := bad_values(state):
         raise UsageError(f"{architecture} cannot be saved: {fault}.")
-    config = {
-        "format": FORMAT,
-        "architecture": architecture,
-        "config": dataclasses.asdict(model.config),
-        "library_name": "partzoo",
-    }
+    text = card(architecture, model.config, record, repo, family=find(architecture).family)
     try:
         with replaced_together(folder, (WEIGHTS, f"model{INDEX}")) as new:
             write_weights(new / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
-            for name, text in (
-                (CONFIG, json.dumps(config, indent=2) + "\n"),
-                (CARD, kept_edits(card(architecture, model.config, record, repo), folder / CARD)),
+            for name, content in (
+                (CONFIG, config_text(architecture, model.config)),
+                (CARD, kept_edits(text, folder / CARD)),
             ):
                 with write_aside(new / name) as file:
-                    file.write(encoded(text))
+                    file.write(encoded(content))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder
+
+
+def config_text(architecture: str, config: Any) -> str:
+    """Return the content of ``config.json`` for a model's architecture and configuration, a dataclass."""
+    values = {
+        "format": FORMAT,
+        "architecture": architecture,
+        "config": dataclasses.asdict(config),
+        "library_name": "partzoo",
+    }
+    return json.dumps(values, indent=2) + "\n"
 
 
 def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
@@ -159,9 +165,48 @@ def push_to_hub(
         UsageError: the model cannot be saved, or ``repo`` is not a valid name.
         WeightsError: the Hub refuses the upload or cannot be reached.
     """
+    return upload(
+        repo,
+        lambda folder: _save(model, folder, record, dtype, repo),
+        private=private,
+        revision=revision,
+        token=token,
+        message=message,
+    )
+
+
+def check_repo_name(repo: str) -> None:
+    """Refuse what cannot be the name of a Hub repository.
+
+    Raises:
+        UsageError: the name is not valid.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
+
+
+def upload(
+    repo: str,
+    write: Callable[[Path], Any],
+    *,
+    private: bool,
+    revision: str | None,
+    token: str | None,
+    message: str,
+) -> str:
+    """Upload the folder that ``write`` fills, in which it finds the repository's card if there is one.
+
+    The other arguments, the result and the errors are those of :func:`push_to_hub`.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub import errors as hub
 
+    check_repo_name(repo)
     api = HfApi(token=token)
     refused: tuple[type[Exception], ...] = (hub.LocalTokenNotFoundError, *hub_errors())
     with tempfile.TemporaryDirectory(prefix="partzoo-") as temporary:
@@ -171,10 +216,8 @@ def push_to_hub(
             if api.file_exists(repo, CARD, revision=revision):
                 folder.mkdir()
                 shutil.copy(api.hf_hub_download(repo, CARD, revision=revision, local_dir=former), folder / CARD)
-            _save(model, folder, record, dtype, repo)
+            write(folder)
             commit = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=message)
-        except hub.HFValidationError as error:
-            raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
         except hub.RevisionNotFoundError as error:
             raise UsageError(
                 f"{repo} has no branch {revision!r}: create it on the Hub, or leave revision= out for main."

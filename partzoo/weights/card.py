@@ -12,6 +12,7 @@ from typing import Any
 from partzoo.weights.manifest import WeightRecord
 
 BEGIN = "<!-- Written by partzoo; notes of your own are kept above and below this block. -->"
+SEGMENTING = ("foreground", "mpae", "partformer")  # families of models that give maps of the image
 END = "<!-- End of what partzoo has written. -->"
 
 
@@ -44,27 +45,27 @@ def _decoded(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:
-    """Write the model card as Markdown with the Hub's front matter.
+def card(
+    architecture: str,
+    config: Any,
+    record: WeightRecord | None = None,
+    repo: str = "",
+    family: str = "encoder",
+) -> str:
+    """Write the model card as Markdown with the Hub's front matter, which holds the scores as its ``model-index``.
 
     Args:
         architecture: registered name of the architecture.
         config: the model's configuration, a dataclass.
         record: record of the weights; without one the card states that nothing is recorded.
         repo: Hub repository for which the card is written; "" for a folder.
+        family: family of the architecture, from which the Hub's task follows.
     """
-    front = [
-        "library_name: partzoo",
-        "pipeline_tag: image-feature-extraction",
-        "tags: [partzoo, part-discovery]",
-    ]
-    if record is not None:
-        front.insert(0, f"license: {record.licence.lower()}")
     settings = json.dumps(dataclasses.asdict(config), indent=2)
     name = record.name if record is not None else architecture
     place = f"hf-hub:{repo}" if repo else "local-dir:FOLDER"
     parts = [
-        "---\n" + "\n".join(front) + "\n---",
+        f"---\n{_front_matter(name, family, record)}\n---",
         BEGIN,
         f"# {name}",
         f"`{architecture}` of partzoo, a model zoo for parts.",
@@ -74,6 +75,30 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None, rep
         END,
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(name: str, family: str, record: WeightRecord | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = "image-segmentation" if family in SEGMENTING else "image-feature-extraction"
+    known: dict[str, Any] = {}
+    if record is not None:
+        known["license"] = record.licence.lower()
+    if record is not None and record.metrics:
+        known["model_name"] = name
+        known["eval_results"] = [
+            EvalResult(
+                task_type=task,
+                dataset_type=measure["protocol"].split(",")[0],
+                dataset_name=measure["protocol"],
+                dataset_config=measure["protocol"],
+                metric_type=measure["name"],
+                metric_value=measure["value"],
+            )
+            for measure in record.metrics
+        ]
+    data = ModelCardData(library_name="partzoo", pipeline_tag=task, tags=["partzoo", "part-discovery"], **known)
+    return data.to_yaml()
 
 
 def _facts(record: WeightRecord) -> list[str]:

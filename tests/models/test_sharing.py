@@ -37,19 +37,6 @@ def own_notes(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Run a local hub, and point the real client in this process to it and to an empty cache."""
-    with serve() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        yield running
-
-
-@pytest.fixture
 def pushed(server, model, tmp_path):
     """Return the commit of a repository that holds a toy model."""
     folder = hub.save_pretrained(model, tmp_path / "saved")
