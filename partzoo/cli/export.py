@@ -56,7 +56,6 @@ def export(
 
     The file takes images of any size, in batches of any number; signals have any length.
     """
-    from partzoo.discovery.vocabulary import PartVocabulary
     from partzoo.export.export import export_model
 
     path = export_model(
@@ -64,7 +63,7 @@ def export(
         out,
         format=cast("Format", format),
         task=cast("Task | None", task),
-        vocabulary=None if vocabulary is None else PartVocabulary.load(vocabulary),
+        vocabulary=vocabulary,
         background=background,
         size=size,
     )

@@ -16,7 +16,7 @@ from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.learned import LearnedFinder
-from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import PartzooError, UsageError
 from partzoo.export.about import metadata
 from partzoo.export.graphs import (
@@ -55,7 +55,7 @@ def export_model(
     *,
     format: Format = "onnx",
     task: Task | None = None,
-    vocabulary: PartVocabulary | None = None,
+    vocabulary: PartVocabulary | str | os.PathLike | None = None,
     background: Background = "auto",
     size: int | None = None,
 ) -> Path:
@@ -71,7 +71,7 @@ def export_model(
         format: format of the file.
         task: what the program computes, a key of :data:`TASKS`. None exports the parts of a part model or of a
             vocabulary, the foreground of a foreground model, the descriptors of None, and the features of any other.
-        vocabulary: fitted parts, for the parts of a model that has none; or joined parts of a part model.
+        vocabulary: fitted parts or their file, for a model that has no parts; or the joined parts of a part model.
         background: foreground model of the task ``"descriptors"``, as for :func:`partzoo.discover_parts`; a vocabulary
             names its own.
         size: working size of images in pixels, as for :func:`partzoo.discover_parts`; a vocabulary has its own.
@@ -91,7 +91,7 @@ def export_model(
     if path.suffix.lower() != suffix:
         raise UsageError(f"{str(path)!r} must end in {suffix}, the suffix of format={format!r}.")
     check_place(path)
-    graph, named = graph_of(model, task, vocabulary, background, size)
+    graph, named = graph_of(model, task, read_vocabulary(vocabulary), background, size)
     write(traced(graph), graph, metadata(graph, named), path)
     return path
 
