@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -72,9 +73,14 @@ def onnx_bytes(program: ExportedProgram, graph: Graph, metadata: Mapping[str, st
         raise PartzooError(
             f"The weights have {size / 1e9:.1f} GB, and one ONNX file holds at most 2: use torch-export."
         )
-    written = torch.onnx.export(
-        program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
-    )
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # what the optimizer left as it is concerns nobody
+    try:
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
+        )
+    finally:
+        logging.disable(before)
     assert written is not None, "without a file to write, the exporter returns the program"
     model = written.model_proto
     _name_sizes(model.graph.input, [each.shape for each in inputs.values()])
