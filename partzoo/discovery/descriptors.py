@@ -45,7 +45,7 @@ class Descriptors:
         that have any."""
         share = resize(inside_of(self.score), self.layers[-1].shape[-2:]).squeeze(-3)
         mostly = share >= 0.5
-        return torch.where(mostly.any((-2, -1), keepdim=True), mostly, share > 0)
+        return mostly | (share > 0) & ~mostly.any((-2, -1), keepdim=True)
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:
