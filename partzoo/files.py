@@ -6,26 +6,38 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from partzoo.errors import PartzooError, UsageError
 from partzoo.locks import hidden_folder
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MAX_JSON_BYTES = 2**26
+ADDRESS = re.compile("([A-Za-z][A-Za-z0-9+.-]+)://")  # a drive of Windows has one letter
 
 
 def expand_user(path: str | os.PathLike) -> Path:
     """Replace a leading ``~`` or ``~user`` with the home folder; a path with an unknown user is returned unchanged.
 
     Raises:
-        UsageError: the path is empty, which ``Path`` would take for the current folder.
+        UsageError: the path is empty, which ``Path`` would take for the current folder, or is an address.
     """
-    if not os.fspath(path):
+    text = os.fsdecode(path)
+    if not text:
         raise UsageError("A path is empty: name a file or a folder.")
-    return Path(os.path.expanduser(os.fsdecode(path)))
+    if address := ADDRESS.match(text):
+        if address[1].lower() == "file":
+            raise UsageError(f"{text!r} is an address: pass the path, {unquote(urlsplit(text).path)!r}.")
+        raise UsageError(f"{text!r} is an address: pass the path of a file or a folder on this machine.")
+    return Path(os.path.expanduser(text))
 
 
 def create_folder(folder: Path) -> None:
@@ -83,6 +95,16 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def write_npz(stream: BinaryIO, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Write arrays as ``numpy.savez_compressed`` does, but one after the other, so that an iterator can read them."""
+    import numpy as np
+
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def write_if_changed(path: str | os.PathLike, content: bytes) -> None:

@@ -14,9 +14,10 @@ LAYERS = (
     ("train",),
     ("evaluate",),
     ("export",),
-    ("attention", "conversion", "discovery", "features", "hub", "pyramid", "relations", "swapping"),
+    tuple("attention conversion discovery estimators features hub matching pyramid relations report swapping".split()),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
+    ("archives",),
     ("addresses", "errors", "files", "limits", "locks", "skipping", "places", "progress", "settings", "system"),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

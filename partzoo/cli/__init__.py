@@ -14,6 +14,7 @@ from partzoo.cli.export import export
 from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, publish, verify
 from partzoo.cli.relate import relate
+from partzoo.cli.report import report
 from partzoo.cli.stages import stages
 from partzoo.cli.swap import swap
 from partzoo.cli.system import bench, doctor
@@ -47,6 +48,7 @@ for command in (
     convert,
     export,
     discover,
+    report,
     features,
     relate,
     swap,

@@ -12,6 +12,7 @@ import click
 from partzoo.cli.command import Command, megabytes, print_json, table
 from partzoo.cli.options import complete_weights, json_option
 from partzoo.errors import PartzooError, UnknownModelError
+from partzoo.files import expand_user
 
 if TYPE_CHECKING:
     from partzoo.models.registry import Architecture
@@ -302,42 +303,65 @@ def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: 
     Examples:
       partzoo verify                  all weights that are on this machine
       partzoo verify part-vitt8.tin
+      partzoo verify runs/one/model.safetensors models/celeba-k4
     \b
-    The exit code is 1 if a file is damaged, or if one that you named is missing.
+    Of a safetensors file that partzoo has written, or a folder of them, the content is
+    compared with the digest in the header.
+    \b
+    The exit code is 1 if a file is damaged, or if one that you named is missing or has no digest.
     """,
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_weights)
+@click.argument("names", nargs=-1, metavar="[NAME_OR_PATH]...", shell_complete=complete_weights)
 @json_option
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Read weights files from first to last byte and compare their sha256 with the recorded one."""
-    from partzoo.models.registry import find
-    from partzoo.weights.store import verify as check
-
-    records = [record for name in names for record in _records(name, find(name))] if names else [None]
-    results = [result for record in records for result in check(record)]
+    results = [result for name in names or (None,) for result in _verified(name)]
     if as_json:
-        print_json(
-            [
-                {
-                    "name": r.record,
-                    "file": r.file.path,
-                    "path": r.path,
-                    "state": r.state,
-                    "problem": r.problem,
-                }
-                for r in results
-            ]
-        )
+        print_json([{key: value for key, value in result.items() if key != "bytes"} for result in results])
     elif results:
-        table(
-            [(r.record, r.file.path, megabytes(r.file.bytes), r.state) for r in results],
-            ("name", "file", "size", ""),
-        )
+        rows = [
+            (r["name"], r["file"], "" if r["bytes"] is None else megabytes(r["bytes"]), r["state"]) for r in results
+        ]
+        table(rows, ("name", "file", "size", ""))
         for result in results:
-            if result.problem:
-                click.echo(f"Error: {result.problem}", err=True)
+            if result["problem"]:
+                click.echo(f"Error: {result['problem']}", err=True)
     else:
         click.echo("There are no recorded weights to verify.")
-    if any(r.state == "damaged" or (names and r.state == "absent") for r in results):
+    if any(result["state"] == "damaged" or (names and result["state"] != "ok") for result in results):
         context.exit(1)
+
+
+def _verified(name: str | None) -> list[dict[str, Any]]:
+    """Verify the files that a name or a path refers to; None is all recorded weights."""
+    from partzoo.models.registry import find
+    from partzoo.weights.store import verify as check
+    from partzoo.weights.tensors import own_digests
+
+    path = None if name is None else expand_user(name.removeprefix("local-dir:"))
+    if path is not None and (path.exists() or ".safetensors" in path.name):
+        return [
+            {
+                "name": name,
+                "file": file.name,
+                "path": file,
+                "state": state,
+                "problem": problem,
+                "bytes": file.stat().st_size if file.exists() else None,
+            }
+            for file, (state, problem) in own_digests(path).items()
+        ]
+    records = [None] if name is None else _records(name, find(name))
+    return [
+        {
+            "name": each.record,
+            "file": each.file.path,
+            "path": each.path,
+            "state": each.state,
+            "problem": each.problem,
+            "bytes": each.file.bytes,
+        }
+        for record in records
+        for each in check(record)
+    ]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from partzoo.archives import is_stored_plainly
 from partzoo.errors import WeightsError, counted
 from partzoo.files import begin_of, expand_user, stand_in
 from partzoo.models.wrappers import plain_names
@@ -57,6 +58,10 @@ def read_checkpoint(path: str | Path) -> Any:
     mapped = zipped and path.stat().st_size > SMALL
     if zipped and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
         raise WeightsError(f"{path} is a TorchScript program, not a checkpoint: save the state dict of its model.")
+    if zipped and not is_stored_plainly(path):
+        raise WeightsError(
+            f"{path} has compressed or overlapping members, which torch never writes: save it with torch.save."
+        )
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)

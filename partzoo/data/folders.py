@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from partzoo.archives import check_zip
 from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
 from partzoo.data.official import official_images
 from partzoo.data.tars import tar_images
@@ -53,21 +54,27 @@ def load_images(
     elif sheet.exists() and sheet.with_suffix(".npz").exists():
         images = _from_sheet(sheet, side)
     elif sheets := sorted(folder.glob(f"{split}-*.avif")):
-        images = _from_sheets(folder, sheets, split, side)
+        images = _from_sheets(folder, sheets, split, side, limit)
     else:
         images = _from_tree(folder, split, side, frame)
     return images if limit is None else at_most(images, limit)
 
 
-def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> ImageSet:
-    pixels = torch.cat([_tiles(sheet, 64) for sheet in sheets])
+def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int, limit: int | None) -> ImageSet:
+    """Read sheets in order, until they have enough tiles."""
+    read: list[Tensor] = []
+    for sheet in sheets:
+        if limit is None or sum(map(len, read)) < limit:
+            read.append(resized(_tiles(sheet, 64), side))
+    pixels = torch.cat(read)
     classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_bytes())]
     labels = torch.from_numpy(np.load(folder / f"{split}-labels.npy").astype(np.int64))[: len(pixels)]
-    return ImageSet.from_pixels(resized(pixels, side), labels, classes)
+    return ImageSet.from_pixels(pixels, labels, classes)
 
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
     """Read the tiles of a sheet: as many equal squares as its ``.npz`` file has rows, and as large as possible."""
+    check_zip(sheet.with_suffix(".npz"))
     with np.load(sheet.with_suffix(".npz")) as arrays:
         count = len(arrays[arrays.files[0]])
     with Image.open(sheet) as image:

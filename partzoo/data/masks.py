@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from partzoo.data.annotations import turn_to_image
+from partzoo.data.tars import listed
 from partzoo.errors import ImageError, UsageError
 from partzoo.files import check_regular, expand_user
 from partzoo.images.finding import files_below
@@ -182,7 +183,7 @@ def _files_of(path: Path) -> dict[str, Path | tuple[int, int]]:
         return {file.relative_to(path).as_posix(): file for file in found}
     try:
         with tarfile.open(path, "r:") as tar:
-            members = [member for member in tar if member.isfile()]
+            members = list(listed(tar, path))
     except (tarfile.TarError, OSError) as error:
         raise UsageError(f"{path} is neither a folder nor an uncompressed tar: {error}.") from error
     return {PurePosixPath(each.name).as_posix(): (each.offset_data, each.size) for each in members}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -19,7 +19,8 @@ SIDE = 1600  # longest side of an uploaded image in pixels; larger ones are redu
 AUTO = "as many as look different"
 WHOLE = "the whole image"
 BACKGROUNDS = {"find the object": "auto", WHOLE: None}
-MODELS = {"any object": None, "a cropped face (PartFormer)": "partformer-resnet18.faces-k8"}
+FACES = "partformer-resnet18.faces-k8"
+MODELS = {"any object": None, "a cropped face (PartFormer)": FACES}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Result:
     """
 
     overlay: Image.Image
-    rows: list[tuple[int, float, int, int]]
+    rows: list[tuple]
     remark: str
     files: list[str]
 
@@ -85,7 +86,7 @@ def divide(drawing: Mapping[str, Any] | None, model: str, k: int, background: st
     options: dict[str, Any] = {"model": MODELS[model], "mask": mask, "k": k or None}
     if mask is None:
         options["background"] = BACKGROUNDS[background]
-    parts = partzoo.discover_parts(image, **options)
+    parts = cast("Parts", partzoo.discover_parts(image, **options))
     return Result(parts.overlay(scale=_scale(parts)), _rows(parts), _remark(parts), _saved(parts, folder))
 
 
@@ -98,7 +99,8 @@ def divide_together(first: Image.Image | None, second: Image.Image | None, k: in
     import partzoo
 
     both = [_reduced(image) for image in (first, second)]
-    return [parts.overlay(scale=_scale(parts)) for parts in partzoo.discover_parts(both, k)]
+    found = cast("list[Parts]", partzoo.discover_parts(both, k))
+    return [parts.overlay(scale=_scale(parts)) for parts in found]
 
 
 def exchange(first: Image.Image | None, second: Image.Image | None, numbers: Sequence[str]) -> np.ndarray:
@@ -110,7 +112,7 @@ def exchange(first: Image.Image | None, second: Image.Image | None, numbers: Seq
     import partzoo
 
     chosen = [int(number) for number in numbers]
-    return partzoo.swap_parts(MODELS["a cropped face (PartFormer)"], _reduced(first), _reduced(second), chosen)
+    return partzoo.swap_parts(FACES, _reduced(first), _reduced(second), chosen)
 
 
 def _reduced(image: Image.Image | None) -> Image.Image:
@@ -121,14 +123,10 @@ def _scale(parts: Parts) -> int:
     return max(1, round(800 / max(parts.size)))
 
 
-def _rows(parts: Parts) -> list[tuple[int, float, int, int]]:
-    total = parts.labels.size
+def _rows(parts: Parts) -> list[tuple]:
+    shares = 100 * parts.areas / parts.labels.size
     return [
-        (
-            int(number),
-            round(100 * float(parts.areas[number - 1]) / total, 1),
-            *(round(float(value)) for value in parts.centroids[number - 1]),
-        )
+        (int(number), round(float(shares[number - 1]), 1), *map(round, map(float, parts.centroids[number - 1])))
         for number in parts.present
     ]
 

@@ -26,7 +26,7 @@ from partzoo.files import check_version, expand_user, parse_json, write_aside
 from partzoo.locks import locked
 from partzoo.models.loading import on_meta
 from partzoo.models.registry import find
-from partzoo.places import check_place, make_folder
+from partzoo.places import check_place, made_folder
 from partzoo.progress import ProgressCallback
 from partzoo.settings import changed
 from partzoo.skipping import warn_of
@@ -125,12 +125,14 @@ def evaluate(
         return _measured(made, record, strict=strict, progress=progress)
     if known := _known(place, record):
         return known
-    make_folder(place.parent)
-    check_place(place)
-    with locked(place):
-        record = _measured(made, record, strict=strict, progress=progress)
-        with write_aside(place) as file:
-            file.write((json.dumps(record, indent=1) + "\n").encode())
+    with made_folder(place.parent):
+        check_place(place)
+        with locked(place):
+            if known := _known(place, record):  # written by another process since
+                return known
+            record = _measured(made, record, strict=strict, progress=progress)
+            with write_aside(place) as file:
+                file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
 
 
@@ -173,13 +175,35 @@ def evaluate_all(
     Raises:
         WeightsError: no model can be measured, or ``strict`` is set and one cannot.
     """
-    records, failed = [], {}
-    path = Path(out, f"{protocol}.csv")
-    if expand_user(path).exists():
+    path, every = expand_user(Path(out, f"{protocol}.csv")), rows(protocol)
+    if path.exists():
         read_csv(path)  # an error before the work, if it is anything but an earlier table
-    for model, chosen in rows(protocol):
+    with made_folder(path.parent):
+        check_place(path)
+        with locked(path):
+            records, failed = _evaluate_rows(every, protocol, data, path.parent, k, strict, progress, options)
+            if not records:
+                first = next(iter(failed.values()))
+                raise WeightsError(f"No model can be measured by {protocol}. Of the first: {first}")
+            write_csv(records, path)
+    return path, list(failed)
+
+
+def _evaluate_rows(
+    every: Sequence[tuple[str, dict[str, Any]]],
+    protocol: str,
+    data: str | Path,
+    out: Path,
+    k: Sequence[int | None] | None,
+    strict: bool,
+    progress: ProgressCallback | None,
+    options: dict[str, Any],
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the records of all models and settings, and the reason for each model, image or annotation skipped."""
+    records, failed = [], {}
+    for model, chosen in every:
         label = _setting(**chosen)
-        file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
+        file = out / "eval" / protocol / f"{model}{'' if label == DEFAULT else f'.{label}'}.json"
 
         def report(what: str, done: int, of: int, label: str = f"{model}, {label}") -> None:
             if progress:
@@ -197,10 +221,7 @@ def evaluate_all(
         else:
             records.append(record)
             failed |= {each["path"]: each["reason"] for each in record.get("failed", ())}
-    if not records:
-        raise WeightsError(f"No model can be measured by {protocol}. Of the first: {next(iter(failed.values()))}")
-    write_csv(records, path)
-    return path, list(failed)
+    return records, failed
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:

@@ -17,12 +17,12 @@ from partzoo.models.loading import ENCODER, has_frozen_encoder, load, on_meta
 from partzoo.models.registry import Architecture, aliases, architectures, find
 from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
 from partzoo.weights.card import card, encoded, kept_edits
-from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
-from partzoo.weights.hub_file import first_line, hub_errors
+from partzoo.weights.folder import CARD, CONFIG, WEIGHTS, read_config
+from partzoo.weights.hub_file import first_line, hub_answers, hub_errors
 from partzoo.weights.manifest import WeightRecord
-from partzoo.weights.replacing import replaced_together
+from partzoo.weights.replacing import readable, replaced_together
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import FORMAT, INDEX, bad_values, differences, write_weights
+from partzoo.weights.tensors import FORMAT, INDEX, bad_values, differences, read_header, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +54,8 @@ def save_pretrained(
 
     Raises:
         UsageError: the model is not of the zoo, is quantized, has tensors that its configuration does not state, has
-            weights that are NaN, infinite or on the meta device, or has no frozen encoder to leave out; or the record
-            does not exist.
+            weights that are NaN, infinite or on the meta device, or has no frozen encoder to leave out; the record does
+            not exist; or the folder holds another library's model.
         WeightsError: a file cannot be written.
         PartzooError: another process is writing the folder.
     """
@@ -92,6 +92,7 @@ def _save(
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
     if fault := bad_values(state):
         raise UsageError(f"{architecture} cannot be saved: {fault}.")
+    _check_replaced(folder)
     text = card(architecture, model.config, record, repo, family=find(architecture).family)
     try:
         with replaced_together(folder, (WEIGHTS, f"model{INDEX}")) as new:
@@ -105,6 +106,22 @@ def _save(
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder
+
+
+def _check_replaced(folder: Path) -> None:
+    """Refuse to replace another library's model in a folder.
+
+    Raises:
+        UsageError: ``config.json``, or weights without one, were not written by partzoo.
+    """
+    current = readable(folder)
+    try:
+        if (current / CONFIG).exists():
+            read_config(current / CONFIG)
+        elif (current / WEIGHTS).exists():
+            read_header(current / WEIGHTS)
+    except WeightsError as error:
+        raise UsageError(f"{folder} holds a model that is not one of partzoo: choose another folder.") from error
 
 
 def config_text(architecture: str, config: Any) -> str:
@@ -203,11 +220,13 @@ def upload(
 
     The other arguments, the result and the errors are those of :func:`push_to_hub`.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub import errors as hub
 
     check_repo_name(repo)
     api = HfApi(token=token)
+    if not constants.HF_HUB_OFFLINE and not hub_answers(api.endpoint):  # the client would try again for minutes
+        raise WeightsError(f"{repo} cannot be written: the Hub is out of reach. Check the network, or HF_ENDPOINT.")
     refused: tuple[type[Exception], ...] = (hub.LocalTokenNotFoundError, *hub_errors())
     with tempfile.TemporaryDirectory(prefix="partzoo-") as temporary:
         folder, former = Path(temporary, "new"), Path(temporary, "former")

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"  # the checkpoint before, which is kept until the run is finished
 MODEL = "model.safetensors"
+LOG, LOG_BEGIN = "log.csv", b"step,images,"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
 KEPT = "this process has trained on another device: begin a new process, or leave device= out"
@@ -256,16 +257,31 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     """Create the folder of a run, if it does not exist.
 
     Raises:
-        UsageError: the folder cannot be created, or already holds a run where a ``fresh`` one is needed.
+        UsageError: the folder cannot be created, already holds a run or a model where a ``fresh`` one is needed, or has
+            a ``log.csv`` of something else.
     """
     out = expand_user(out)
-    if fresh and (out / CHECKPOINT).exists():
+    if fresh and ((out / CHECKPOINT).exists() or (out / MODEL).exists()):
         raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:
         create_folder(out)
     except OSError as error:
         raise UsageError(f"out={out} cannot be created: {error.strerror}. Choose another folder.") from error
+    if not _is_log(out / LOG):
+        raise UsageError(f"{out / LOG} is not the log of a run. Choose another folder with out=.")
     return out
+
+
+def _is_log(file: Path) -> bool:
+    """Return whether a file may be continued or replaced as a log: it is one, or there is no such file."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.readline(len(LOG_BEGIN))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return LOG_BEGIN.startswith(head)  # a kill may have left a part of it
 
 
 def accelerator_on(device: Device) -> Accelerator:
@@ -518,11 +534,12 @@ class _Log:
 
     def _forget(self) -> None:
         """Delete log rows of steps after the checkpoint, which remain if a run was killed."""
-        file = self._out / "log.csv"
+        file = self._out / LOG
         if file.exists():
-            head, *rows = file.read_bytes().splitlines(keepends=True)
-            kept = [row for row in rows if row.endswith(b"\n") and int(row.partition(b",")[0]) <= self._step]
-            write_if_changed(file, b"".join([head, *kept] if kept else []))
+            lines = file.read_bytes().splitlines(keepends=True)
+            steps = [(row.partition(b",")[0], row) for row in lines[1:] if row.endswith(b"\n")]
+            kept = [row for step, row in steps if step.isdigit() and int(step) <= self._step]
+            write_if_changed(file, b"".join([lines[0], *kept] if kept else []))
 
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
         """Append a row; if it cannot be written, on a full disk for example, it is left out with a warning."""
@@ -538,7 +555,7 @@ class _Log:
             warnings.warn(f"No row in the log for step {state.step}: {error.strerror or error}.", stacklevel=2)
 
     def _append(self, row: Mapping[str, float]) -> None:
-        file = self._out / "log.csv"
+        file = self._out / LOG
         size = file.stat().st_size if file.exists() else 0
         try:
             with open(file, "a", newline="") as opened:

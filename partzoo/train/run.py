@@ -21,9 +21,10 @@ from partzoo.files import expand_user, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
+from partzoo.places import check_apart
 from partzoo.settings import TABLES, changed, check_tables, named, to_toml, types_of
 from partzoo.system.device import Device
-from partzoo.train.loop import LoopOptions, Progress, run_folder
+from partzoo.train.loop import CHECKPOINT, MODEL, LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes, together
 from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
 from partzoo.train.tasks import find_method, methods
@@ -120,6 +121,8 @@ def train(
     """
     shared = processes(device)
     kind = find_method(method)
+    written = [expand_user(out) / name for name in (MODEL, CHECKPOINT, *(() if resume else (RECIPE,)))]
+    check_apart(written, [each for each in (recipe, model, grow_from, parent) if isinstance(each, (str, Path))])
     recipe = _recipe(kind, recipe, expand_user(out), resume)
     _check_resumed(kind, model, expand_user(out), resume)
     given = {

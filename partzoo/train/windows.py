@@ -24,6 +24,7 @@ from partzoo.errors import PartzooError, UsageError
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
 from partzoo.files import create_folder, expand_user, write_aside
 from partzoo.images.finding import files_below
+from partzoo.locks import remove_leftovers
 from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.skipping import PassOver, warn_of
@@ -216,6 +217,8 @@ def _cache_place(cache: str | Path) -> Path:
         create_folder(place)
     except OSError as error:
         raise _not_kept(str(place), error.strerror or str(error)) from error
+    # There is no lock: whoever prepares a recording writes the same, and each file is renamed when it is complete.
+    remove_leftovers(place)
     return place
 
 

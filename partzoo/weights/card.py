@@ -101,7 +101,8 @@ def _front_matter(name: str, family: str, record: WeightRecord | None) -> str:
     return data.to_yaml()
 
 
-def _facts(record: WeightRecord) -> list[str]:
+def facts(record: WeightRecord) -> dict[str, Any]:
+    """Return how a record's weights were made: what is known of data, labels, recipe, seed, budget and parents."""
     budget = record.budget
     rows = {
         "data": record.data,
@@ -116,7 +117,11 @@ def _facts(record: WeightRecord) -> list[str]:
         "images seen": f"{budget['images_seen']:,}" if budget.get("images_seen") is not None else None,
         "started from": ", ".join(record.parents),
     }
-    made = _table(("", ""), [(key, value) for key, value in rows.items() if value not in (None, "")])
+    return {key: value for key, value in rows.items() if value not in (None, "")}
+
+
+def _facts(record: WeightRecord) -> list[str]:
+    made = _table(("", ""), list(facts(record).items()))
     scores = [(m["name"], _number(m["value"]), m["protocol"], f"`{m['command']}`") for m in record.metrics]
     return [
         f"## How it was made\n\n{made}\n\n```\n{record.command}\n```",

@@ -65,7 +65,7 @@ def hub_file(
             if isinstance(cached, str):
                 return Path(cached)
         # The client would try again for minutes, and its waits for one byte are as long as its waits for all.
-        reached = not offline and _answers(hf_hub_url(repo, filename, revision=revision))
+        reached = not offline and hub_answers(hf_hub_url(repo, filename, revision=revision))
         if force and not reached:
             raise hub.LocalEntryNotFoundError(where)
         try:
@@ -131,7 +131,7 @@ def _refused(where: str, status: int) -> WeightsError:
 _asked: dict[str, tuple[float, bool]] = {}  # by host: when it was asked for an answer, and whether it gave one
 
 
-def _answers(url: str) -> bool:
+def hub_answers(url: str) -> bool:
     """Return whether the Hub answers; what was found is remembered for a minute."""
     host = urlsplit(url).netloc
     when, found = _asked.get(host, (float("-inf"), False))

@@ -12,6 +12,7 @@ from typing import Any
 
 from partzoo.errors import UsageError, WeightsError
 from partzoo.files import check_version, expand_user, read_json, write_aside
+from partzoo.locks import locked
 from partzoo.settings import checked, types_of
 
 FORMAT = 1
@@ -193,11 +194,12 @@ def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
     file = Path(path) if path is not None else PACKAGE.parent / NAME
     if path is None and not file.is_file():
         raise WeightsError(f"There is no {file}: release weights from a clone of the repository, or pass path=.")
-    content = _read(file)
-    records = {values["name"]: values for values in content["weights"]} | {record.name: record.to_json()}
-    text = json.dumps(content | {"weights": list(records.values())}, indent=2, ensure_ascii=False) + "\n"
-    with write_aside(file) as opened:
-        opened.write(text.encode())
+    with locked(file, wait=True):  # or the record that another process adds meanwhile would be lost
+        content = _read(file)
+        records = {values["name"]: values for values in content["weights"]} | {record.name: record.to_json()}
+        text = json.dumps(content | {"weights": list(records.values())}, indent=2, ensure_ascii=False) + "\n"
+        with write_aside(file) as opened:
+            opened.write(text.encode())
     return file
 
 

@@ -50,6 +50,10 @@ def test_sheets_are_read_as_far_as_they_are_there(tmp_path):
     decoded = np.asarray(Image.open(tmp_path / "train-00.avif").convert("RGB"))
     assert np.array_equal(images.batch(torch.tensor([4]))[0].permute(1, 2, 0), decoded[64:, 64:128])
     assert load_images(tmp_path, side=32, limit=5).batch(torch.arange(5)).shape == (5, 3, 32, 32)
+    (tmp_path / "train-01.avif").write_bytes(b"decoded only if the first sheet has too few tiles")
+    assert len(load_images(tmp_path, limit=6)) == 6
+    with pytest.raises((UsageError, ImageError, OSError)):
+        load_images(tmp_path, limit=7)
 
 
 def test_one_sheet_per_split_has_as_many_tiles_as_its_arrays_have_rows(tmp_path):

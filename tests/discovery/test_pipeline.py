@@ -239,12 +239,3 @@ def test_what_the_networks_found_is_kept_while_there_is_room(monkeypatch):
     found = [kept.pop(index) for index in range(5)]
     assert [each.bytes if each else None for each in found] == [6, None, 4, None, None]
     assert kept.pop(0) is None
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 20])
-def test_images_come_in_order_and_no_more_are_read_ahead_than_asked(count):
-    started, order, seen = [], [4, 2, 7, 0, 5, 1], []
-    items = pipeline.read_ahead(lambda index: started.append(index) or index, order, count, lambda *n: seen.append(n))
-    for number, item in enumerate(items):
-        assert item == order[number] and set(started) <= set(order[: number + count])
-    assert seen == [(number, 6) for number in range(1, 7)] and sorted(started) == sorted(order)

@@ -444,6 +444,22 @@ def test_config_names_are_json(model, tmp_path):
     assert content["architecture"] == "toy-vit" and content["config"]["dim"] == model.config.dim
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"theirs"},
+        {"model.safetensors": b"\x02\0\0\0\0\0\0\0{}"},
+        {"config.json": b"{"},
+    ],
+)
+def test_another_librarys_model_is_not_replaced(model, tmp_path, files):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match="holds a model that is not one of partzoo: choose another folder"):
+        hub.save_pretrained(model, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
+
+
 def test_notes_in_a_card_are_kept_when_a_model_is_saved_again(model, tmp_path):
     card = hub.save_pretrained(model, tmp_path) / "README.md"
     first = card.read_text()

@@ -461,6 +461,29 @@ def test_a_run_s_folder_is_made_and_refused_only_where_a_fresh_one_is_needed(tmp
         run_folder(folder, fresh=True)
     with pytest.raises(UsageError, match="cannot be created"):
         run_folder(folder / CHECKPOINT)
+    (folder / CHECKPOINT).rename(folder / "model.safetensors")
+    assert run_folder(folder) == folder
+    with pytest.raises(UsageError, match="already holds a run"):
+        run_folder(folder, fresh=True)
+
+
+@pytest.mark.parametrize("content", [b"time,step\n", b"Ship's log\n\nDay 1\n", b"\xff"])
+def test_the_log_of_something_else_is_kept(content, tmp_path):
+    (tmp_path / "log.csv").write_bytes(content)
+    for fresh in (True, False):
+        with pytest.raises(UsageError, match="not the log of a run"):
+            run_folder(tmp_path, fresh=fresh)
+    with pytest.raises(UsageError, match="not the log of a run"):
+        fit(toy(), images(), options(1), tmp_path, progress=False)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("log.csv", content)]
+
+
+@pytest.mark.parametrize("content", [b"", b"step,ima", b"step,images,seconds,lr,loss\n", b"step,images,loss\n1"])
+def test_a_log_that_a_kill_has_left_empty_or_torn_is_continued(content, tmp_path):
+    (tmp_path / "log.csv").write_bytes(content)
+    fit(toy(), images(), options(2), tmp_path, resume=True, progress=False)
+    with open(tmp_path / "log.csv", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
 # What a run never loses

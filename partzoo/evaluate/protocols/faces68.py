@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from partzoo.archives import check_zip
 from partzoo.data.reading import Example, need
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
@@ -95,6 +96,7 @@ def _annotations(file: Path) -> tuple[np.ndarray, np.ndarray]:
         UsageError: the file is damaged, or a landmark is not finite.
     """
     try:
+        check_zip(file)
         with np.load(file) as arrays:
             landmarks, person = arrays["landmarks"].astype(np.float64), arrays["person"].astype(np.int64)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
