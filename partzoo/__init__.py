@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from partzoo.errors import UnknownModelError as UnknownModelError
     from partzoo.errors import UsageError as UsageError
     from partzoo.errors import WeightsError as WeightsError
+    from partzoo.export.export import export_model as export_model
     from partzoo.features import Features as Features
     from partzoo.features import extract_features as extract_features
     from partzoo.matching import PartMatches as PartMatches
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "convert": "conversion.convert",
+    "export_model": "export.export",
     "discover_parts": "discovery.pipeline",
     "fit_parts": "discovery.pipeline",
     "PartVocabulary": "discovery.vocabulary",

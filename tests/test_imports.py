@@ -13,6 +13,7 @@ LAYERS = (
     ("bench", "demo"),
     ("train",),
     ("evaluate",),
+    ("export",),
     tuple("attention conversion discovery estimators features hub matching pyramid relations report swapping".split()),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),

@@ -10,6 +10,7 @@ from partzoo.cli.convert import convert
 from partzoo.cli.demo import demo
 from partzoo.cli.discover import discover
 from partzoo.cli.evaluation import evaluate
+from partzoo.cli.export import export
 from partzoo.cli.features import features
 from partzoo.cli.models import download, info, list_, publish, verify
 from partzoo.cli.relate import relate
@@ -45,6 +46,7 @@ for command in (
     verify,
     publish,
     convert,
+    export,
     discover,
     report,
     features,
