@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from partzoo import limits
@@ -220,7 +220,7 @@ def exif_orientation(source: Path | bytes) -> int:
     """Return the EXIF orientation of an encoded image, 1..8; 1 (upright) if it states none or its EXIF is damaged."""
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     with contextlib.suppress(Exception), Image.open(file) as image:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return strips.orientation_of(image)
     return 1
 
 
