@@ -70,7 +70,11 @@ def first_parts(model: PartFormer | Mpae, examples: Examples) -> FirstParts:
     Args:
         model: model that will start with the parts.
         examples: images with their foreground as a fourth channel.
+
+    Raises:
+        UsageError: the model cannot start with given parts.
     """
+    model.check_start()
     levels, masks = [], []
     for numbers in torch.linspace(0, len(examples) - 1, min(len(examples), IMAGES)).long().split(BATCH):
         pixels = examples.draw(numbers)[1].float()

@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 from partzoo.errors import UsageError
 from partzoo.models.loading import build
 from partzoo.models.registry import find
-from partzoo.train.first_parts import FirstParts, centred, clustered, logistic_regression, merged
+from partzoo.train.first_parts import FirstParts, centred, clustered, first_parts, logistic_regression, merged
 
 
 def scenes(count=6, side=8, seed=0):
@@ -39,7 +39,7 @@ def agree(found, parts):
 
 
 def test_clusters_that_take_turns_become_one_part():
-    features, parts = scenes()
+    parts = scenes()[1]
     labels = parts - 1
     labels[::2][parts[::2] == 4] = 4  # a fifth cluster, in place of the fourth
     part, _ = merged(labels, 5, 4)
@@ -109,13 +109,11 @@ def test_a_model_starts_with_the_maps_of_the_classifier(name, config):
 
 
 def test_a_model_that_cannot_start_with_clusters_says_what_it_needs():
-    weight, ones = torch.zeros(9, 64), torch.ones(64)
-    stem = find("partformer-resnet18")
     with pytest.raises(UsageError, match="compress='linear'"):
-        build(stem, stem.config).start_with(ones, ones, weight)
+        first_parts(build(find("partformer-resnet18"), find("partformer-resnet18").config), None)
     mpae = find("mpae-patchresnet14")
     with pytest.raises(UsageError, match="standardize=True"):
-        build(mpae, mpae.configure({"encoder": "patchresnet14"})).start_with(ones, ones, weight)
+        first_parts(build(mpae, mpae.configure({"encoder": "patchresnet14"})), None)
 
 
 def test_few_images_and_an_absent_foreground_do_not_stop_the_clustering():

@@ -119,6 +119,11 @@ class Mpae(PartModel):
     def features(self, x: Tensor) -> Tensor:
         return self.compress(self.standardize(self.encoded(x)))
 
+    def check_start(self) -> None:
+        """Raise a UsageError if :meth:`start_with` cannot be used: it needs standardized features and no classes."""
+        if not self.config.standardize or self.config.classes > 1:
+            raise UsageError("clusters needs a model with standardize=True and classes=0.")
+
     @torch.no_grad()
     def start_with(self, mean: Tensor, std: Tensor, weight: Tensor) -> None:
         """Change the weights so that the maps are the softmax of a linear classifier, until training goes on.
@@ -126,12 +131,7 @@ class Mpae(PartModel):
         Args:
             mean, std: ``(C,)`` of the channels of :meth:`encoded`.
             weight: ``(K + 1, C)``, the classifier of standardized features, background first.
-
-        Raises:
-            UsageError: the model does not standardize its features, or has parts for several classes.
         """
-        if not isinstance(self.standardize, nn.BatchNorm2d) or self.config.classes > 1:
-            raise UsageError("clusters needs a model with standardize=True and classes=0.")
         self.standardize.running_mean.copy_(mean)
         self.standardize.running_var.copy_(std**2)
         self.compress.weight[: len(weight), :, 0, 0] = weight

@@ -119,6 +119,14 @@ class PartFormer(PartModel):
     def features(self, x: Tensor) -> Tensor:
         return self.compress(self.encoded(x))
 
+    def check_start(self) -> None:
+        """Raise a UsageError if :meth:`start_with` cannot be used: it needs linear features and dot products."""
+        config = self.config
+        if not self.frozen or config.compress != "linear" or config.cosine or config.classes > 1:
+            raise UsageError(
+                "clusters needs a model with a frozen encoder, compress='linear', cosine=False and classes=0."
+            )
+
     @torch.no_grad()
     def start_with(self, mean: Tensor, std: Tensor, weight: Tensor) -> None:
         """Change the weights so that the maps are the softmax of a linear classifier, until training goes on.
@@ -126,18 +134,12 @@ class PartFormer(PartModel):
         Args:
             mean, std: ``(C,)`` of the channels of :meth:`encoded`.
             weight: ``(K + 1, C)``, the classifier of standardized features, background first.
-
-        Raises:
-            UsageError: the model is not one of linear features and dot products for one class.
         """
-        config = self.config
-        if config.compress != "linear" or config.cosine or config.classes > 1:
-            raise UsageError("clusters needs a model with compress='linear', cosine=False and classes=0.")
         conv = self.compress[0]
         conv.weight[: len(weight), :, 0, 0] = weight / std
         conv.weight[len(weight) :, :, 0, 0] /= std
         conv.bias.copy_(-conv.weight[:, :, 0, 0] @ mean)
-        self.transformer.start_with(torch.eye(len(weight), self.dim) / config.tau)
+        self.transformer.start_with(torch.eye(len(weight), self.dim) / self.config.tau)
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Implement :meth:`PartModel.match`.
