@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from partzoo.errors import UnknownModelError as UnknownModelError
     from partzoo.errors import UsageError as UsageError
     from partzoo.errors import WeightsError as WeightsError
+    from partzoo.export.export import export_model as export_model
     from partzoo.features import Features as Features
     from partzoo.features import extract_features as extract_features
+    from partzoo.matching import PartMatches as PartMatches
+    from partzoo.matching import embed_parts as embed_parts
+    from partzoo.matching import match_parts as match_parts
     from partzoo.models.loading import load as load
     from partzoo.models.registry import list_models as list_models
     from partzoo.parts.parts import Parts as Parts
@@ -33,10 +37,12 @@ if TYPE_CHECKING:
     from partzoo.relations.patches import PatchRelations as PatchRelations
     from partzoo.relations.predict import assemble as assemble
     from partzoo.relations.predict import relate as relate
+    from partzoo.report.page import write_report as write_report
     from partzoo.swapping import swap_parts as swap_parts
 
 _HOME = {
     "convert": "conversion.convert",
+    "export_model": "export.export",
     "discover_parts": "discovery.pipeline",
     "fit_parts": "discovery.pipeline",
     "PartVocabulary": "discovery.vocabulary",
@@ -46,6 +52,9 @@ _HOME = {
     "Features": "features",
     "extract_features": "features",
     "Parts": "parts.parts",
+    "PartMatches": "matching",
+    "embed_parts": "matching",
+    "match_parts": "matching",
     "FeaturePyramid": "pyramid",
     "feature_pyramid": "pyramid",
     "load": "models.loading",
@@ -56,6 +65,7 @@ _HOME = {
     "relate": "relations.predict",
     "ImageRelation": "relations.images",
     "relate_images": "relations.images",
+    "write_report": "report.page",
     "ImageError": "errors",
     "MissingExtraError": "errors",
     "PartzooError": "errors",

@@ -30,6 +30,8 @@ SHARE = 1 / 3  # share of the time that the look-up and the connection may take
 CHUNK = 2**16
 MOVED = (301, 302, 303, 307, 308)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # addresses of IPv4, as seen from networks that have IPv6 only
+UNICAST = ipaddress.ip_network("2000::/3")  # all public addresses of IPv6; others embed those of IPv4 or are reserved
+EXAMPLES = ipaddress.ip_network("3fff::/20")  # for documentation, which older versions of Python do not know
 
 
 def download(url: str, max_bytes: int) -> bytes:
@@ -230,6 +232,8 @@ def is_public(address: str) -> bool:
         if ip in NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         ip = inner or ip
+    if isinstance(ip, ipaddress.IPv6Address) and (ip not in UNICAST or ip in EXAMPLES):
+        return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -270,7 +274,9 @@ def _moved(url: str, place: str) -> str:
 
 def _body(response: http.client.HTTPResponse, url: str, max_bytes: int) -> bytes:
     """Read the body of a response, and compare its length with the one announced."""
-    announced = response.length
+    announced, stated = response.length, set(response.headers.get_all("Content-Length", ()))
+    if not response.chunked and (len(stated) > 1 or (stated and announced is None)):
+        raise http.client.HTTPException("its lengths are no numbers, or differ")
     data = bytearray()
     if announced is None or announced <= max_bytes:
         while chunk := response.read(CHUNK):

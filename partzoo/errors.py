@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Callable, Iterator
 from types import ModuleType
+
+LONGEST_CAUSE = 200  # characters of another library's message that one of ours repeats
 
 
 class PartzooError(Exception):
-    """Base class of all errors that partzoo raises deliberately."""
+    """Base class of all errors that partzoo raises deliberately; each message is one line of printable characters."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(PartzooError, ValueError):
@@ -48,6 +55,45 @@ class WeightsError(PartzooError):
 
 class MissingExtraError(PartzooError, ImportError):
     """Raised if an optional library is not installed."""
+
+
+def one_line(text: str) -> str:
+    """Escape the characters that break a line or steer a terminal, such as newlines and marks of direction."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cause_of(error: BaseException) -> str:
+    """Describe an error of any library in a few words without a full stop, for the brackets of a sentence."""
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
+    if isinstance(error, PartzooError):
+        return text
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    if "allow_pickle" in text:  # NumPy's advice, which would run a stranger's code
+        return "it holds pickled objects, which are never loaded"
+    if isinstance(error, KeyError):
+        text = f"{text} is missing"
+    return f"{text[:LONGEST_CAUSE]}..." if len(text) > LONGEST_CAUSE else text or type(error).__name__
+
+
+@contextlib.contextmanager
+def restated(name: str, restate: Callable[[Exception], PartzooError]) -> Iterator[None]:
+    """Turn any error of a block that reads something into one of ours; ours that say its name already pass through.
+
+    Damaged or hostile bytes make libraries raise errors of any type, so that no list of types is ever complete.
+
+    Args:
+        name: name of what is read, which every message must give.
+        restate: function from the error to the one to raise.
+    """
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        if isinstance(error, PartzooError) and one_line(name) in str(error):
+            raise
+        raise restate(error) from error
 
 
 def counted(number: int, what: str) -> str:

@@ -6,37 +6,52 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import PartzooError, UsageError, cause_of, restated
 from partzoo.locks import hidden_folder
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MAX_JSON_BYTES = 2**26
+ADDRESS = re.compile("([A-Za-z][A-Za-z0-9+.-]+)://")  # a drive of Windows has one letter
 
 
 def expand_user(path: str | os.PathLike) -> Path:
     """Replace a leading ``~`` or ``~user`` with the home folder; a path with an unknown user is returned unchanged.
 
     Raises:
-        UsageError: the path is empty, which ``Path`` would take for the current folder.
+        UsageError: the path is empty, which ``Path`` would take for the current folder, or is an address.
     """
-    if not os.fspath(path):
+    text = os.fsdecode(path)
+    if not text:
         raise UsageError("A path is empty: name a file or a folder.")
-    return Path(os.path.expanduser(os.fsdecode(path)))
+    if address := ADDRESS.match(text):
+        if address[1].lower() == "file":
+            raise UsageError(f"{text!r} is an address: pass the path, {unquote(urlsplit(text).path)!r}.")
+        raise UsageError(f"{text!r} is an address: pass the path of a file or a folder on this machine.")
+    return Path(os.path.expanduser(text))
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and its missing parents.
+    """Create a folder and its missing parents, which survive a power cut.
 
     Raises:
         OSError: it cannot be created, or it begins with the ``~`` of an unknown user, which :func:`expand_user` leaves.
     """
     if str(folder).startswith("~"):
         raise OSError(errno.ENOENT, "it begins with an unknown user's name: correct it, or begin it with './'")
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        sync(each.parent)
 
 
 def check_regular(path: str | os.PathLike) -> None:
@@ -48,6 +63,38 @@ def check_regular(path: str | os.PathLike) -> None:
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "it is a pipe, socket or device, not a file", os.fspath(path))
+
+
+@contextlib.contextmanager
+def reading(
+    path: str | os.PathLike,
+    error: type[PartzooError] = PartzooError,
+    problem: str = "is damaged",
+    fix: str = "download it again",
+) -> Iterator[None]:
+    """Turn any error of a block that reads a file into one sentence with the file's path and the cause.
+
+    Args:
+        path: path of the file, of which :func:`stand_in` may know a better cause.
+        error: class of the error to raise.
+        problem: what is wrong with the file.
+        fix: what to do about it.
+
+    Raises:
+        error: the file is missing or a pipe, or the block fails; errors of partzoo that name the file pass through.
+    """
+
+    def restate(cause: Exception) -> PartzooError:
+        if isinstance(cause, FileNotFoundError) and not os.path.lexists(path):
+            return error(f"No such file: {os.fspath(path)!r}. Check the path.")
+        # From the system, not from a library that found a place in the file that cannot be.
+        if isinstance(cause, OSError) and (cause.filename is not None or cause.errno not in (None, errno.EINVAL)):
+            return error(f"Cannot read {os.fspath(path)!r}: {cause_of(cause)}.")
+        return error(f"{os.fspath(path)} {stand_in_of(path) or f'{problem} ({cause_of(cause)}): {fix}'}.")
+
+    with restated(os.fspath(path), restate):
+        check_regular(path)
+        yield
 
 
 @contextlib.contextmanager
@@ -83,6 +130,16 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def write_npz(stream: BinaryIO, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Write arrays as ``numpy.savez_compressed`` does, but one after the other, so that an iterator can read them."""
+    import numpy as np
+
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def write_if_changed(path: str | os.PathLike, content: bytes) -> None:
@@ -189,7 +246,7 @@ def stand_in_of(path: str | os.PathLike) -> str | None:
     """Return what :func:`stand_in` says of a file, for an error's message; None also if it cannot be opened."""
     try:
         return stand_in(begin_of(path))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the path
         return None
 
 

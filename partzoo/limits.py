@@ -24,6 +24,10 @@ MAX_BYTES = _count("PARTZOO_MAX_BYTES", 512 * 2**20)  # size of an uncompressed 
 MAX_SIZE = 4096  # longer side at working size, in pixels: there an encoder needs a few gigabytes
 MAX_PARTS = 1000  # scores of all parts are held for strips of an image
 MAX_ITEMS = 100_000  # entries of a list in a configuration
+MAX_MEMBERS = 2_000_000  # members of an archive: ImageNet has 1.3 million images
+MAX_UNPACKED = 2**38  # bytes of all members of an archive together
+SMALL_UNPACKED = 2**28
+MAX_RATIO = 100  # largest ratio of the members' bytes to the archive's, if they have more than SMALL_UNPACKED
 
 SCHEMES = ("http", "https")
 

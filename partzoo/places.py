@@ -64,17 +64,28 @@ def check_apart(outputs: Iterable[str | os.PathLike | None], inputs: Iterable[st
 
     Args:
         outputs: files that will be written.
-        inputs: files that are read; names that are not files, such as addresses and models, are ignored.
+        inputs: files that are read, or models' folders, all of whose files are; names that are not files, such as
+            addresses and names of models, are ignored.
 
     Raises:
         UsageError: an output is one of the inputs.
     """
-    read = {identity: path for path in inputs if (identity := _identity(path))}
+    read = {identity: path for given in inputs for path in _files_of(given) if (identity := _identity(path))}
     for path in outputs:
         if (identity := _identity(path)) in read:
             raise UsageError(
                 f"{str(path)!r} would replace {str(read[identity])!r}, which is an input. Choose another place."
             )
+
+
+def _files_of(path: str | os.PathLike | None) -> Iterator[str | os.PathLike]:
+    """Yield a path and, if it is a folder, the paths in it."""
+    if path is None:
+        return
+    path = os.fsdecode(path).removeprefix("local-dir:")
+    yield path
+    with contextlib.suppress(OSError, ValueError):
+        yield from Path(os.path.expanduser(path)).iterdir()
 
 
 def _identity(path: str | os.PathLike | None) -> tuple[int, int] | None:

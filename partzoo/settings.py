@@ -6,6 +6,7 @@ import difflib
 import inspect
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from partzoo.errors import UsageError
 
+BARE = re.compile("[A-Za-z0-9_-]+")  # names that TOML takes without quotes
 TABLES = ("task", "config", "loop", "data")
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", dict: "a table"}
 
@@ -104,7 +106,7 @@ def checked(key: str, value: Any, kind: Any) -> Any:
     try:
         return _as(value, kind)
     except TypeError as error:
-        raise UsageError(f"{key}={value!r} must be {_said(kind)}.") from error
+        raise UsageError(f"{key}={value!r:.80} must be {_said(kind)}.") from error
 
 
 def _key(table: str, name: str) -> str:
@@ -163,12 +165,16 @@ def _said(kind: Any) -> str:
 
 def to_toml(values: Mapping[str, Any]) -> str:
     """Write values and tables of values as TOML; entries that are None are left out."""
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, (Mapping, NoneType))]
+    lines = _lines({name: value for name, value in values.items() if not isinstance(value, Mapping)})
     for table, content in values.items():
         if isinstance(content, Mapping) and content:
-            lines += ["", f"[{table}]"]
-            lines += [f"{name} = {_toml(value)}" for name, value in content.items() if value is not None]
+            lines += ["", f"[{table}]", *_lines(content)]
     return "\n".join(lines) + "\n"
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    named = {name if BARE.fullmatch(name) else _toml(name): value for name, value in values.items()}
+    return [f"{name} = {_toml(value)}" for name, value in named.items() if value is not None]
 
 
 def _toml(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 
-from partzoo.errors import PartzooError, TooLargeError
+from partzoo.errors import PartzooError, TooLargeError, one_line
 
 # Called with the name of an item and why it cannot be used; raises the error if the work must end there.
 PassOver = Callable[[str, PartzooError], None]
@@ -35,5 +35,6 @@ def reason_of(error: PartzooError) -> str:
 
 
 def named(name: str, reason: str) -> str:
-    """Put the item's name before a reason, unless the reason already begins with it."""
+    """Put the item's name before a reason, on one line, unless the reason already begins with it."""
+    name = one_line(name)
     return reason if reason.startswith(name) else f"{name}: {reason}"

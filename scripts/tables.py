@@ -63,6 +63,10 @@ class Sources:
         """The record of ``partzoo bench``, read on first use."""
         return json.loads((self.root / "results" / "bench.json").read_text(encoding="utf-8"))
 
+    def faults(self) -> dict[str, dict]:
+        """The record of ``python -m tests.faults --record`` by area, read on first use."""
+        return json.loads((self.root / "results" / "reliability.json").read_text(encoding="utf-8"))
+
     def _results(self, root: Path, protocol: str) -> list[Row]:
         rows = read_csv(root / "results" / f"{protocol}.csv")
         measured = {row.model for row in rows}
@@ -144,6 +148,23 @@ def commands(*groups: Iterable[Row]) -> str:
     """Return the commands that measured the figures, as a code block."""
     lines = dict.fromkeys(row.command for rows in groups for row in rows)
     return "\n".join(["```bash", *lines, "```"])
+
+
+def faults(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of injected faults, and the commands that injected them."""
+    head = ("area", "injected (required)", "outcomes", "broken", "minutes")
+    rows = [
+        (
+            each["area"],
+            f"{each['injected']:,} ({each['required']:,})",
+            ", ".join(f"{name} {count:,}" for name, count in each["outcomes"].items()),
+            str(len(each["broken"])),
+            f"{each['seconds'] / 60:.0f}",
+        )
+        for each in records.values()
+    ]
+    lines = ["```bash", *(each["command"] for each in records.values()), "```"]
+    return "\n".join([markdown([head, ["---"] * len(head), *rows]), "", *lines])
 
 
 def part_protocols() -> str:
@@ -232,6 +253,7 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
         "methods": lambda of: foreground_methods(of.weights),
     },
     "docs/convert.md": {"readers": lambda _: conversions()},
+    "docs/reliability.md": {"faults": lambda of: faults(of.faults())},
     "docs/speed.md": {"bench": lambda of: bench(of.bench())},
 }
 

@@ -60,6 +60,11 @@ SLOW = {
     "100 Continue": [each for _ in range(1000) for each in (b"HTTP/1.1 100 Continue\r\n\r\n", 0.05)],
     "body": [b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", *DRIP],
     "chunked": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n", *DRIP],
+    "extension": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", *DRIP],
+    "trailers": [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nX\r\n0\r\n",
+        *[each for _ in range(1000) for each in (b"X: Y\r\n", 0.05)],
+    ],
 }
 
 
@@ -99,9 +104,10 @@ def test_a_server_whose_name_is_not_found_in_time_does_not_answer(monkeypatch):
 
 
 def test_whole_downloads(serve):
+    twice = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nimage"
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nima\r\n2\r\nge\r\n0\r\n\r\n"
     unannounced = b"HTTP/1.0 200 OK\r\n\r\nimage"
-    for answer in (WHOLE, chunked, unannounced):
+    for answer in (WHOLE, twice, chunked, unannounced):
         url, seen = serve(answer)
         assert download(f"{url}/a/b.png?size=3#top", 5) == b"image"
         assert seen == ["GET /a/b.png?size=3 HTTP/1.1"]
@@ -116,6 +122,12 @@ def test_whole_downloads(serve):
         (b"HTTP/1.1 404 \x1b[31mRed\r\nContent-Length: 0\r\n\r\n", r"answered 404 Not Found\."),
         (b"\x1b[31mRed\r\n\r\n", "not valid HTTP"),
         (b"", "not valid HTTP|Cannot download"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nimage", "not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nimage", "not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nimage", "not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nimage", "not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nimage\r\n", "not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nimage\r\n", "not valid HTTP|Cannot download"),
     ],
 )
 def test_what_is_no_whole_answer_is_an_error_of_one_clean_line(serve, answer, message):
@@ -220,6 +232,10 @@ def test_a_name_of_a_private_address_is_refused(monkeypatch, private):
         ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False), ("255.255.255.255", False),
         ("::1", False), ("::", False), ("fe80::1%eth0", False), ("fd00::1", False), ("ff02::1", False),
         ("::ffff:127.0.0.1", False), ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False),
+        # Forms of 127.0.0.1 that are rare: compatible, translated, and behind a NAT64 of one's own; then site-local,
+        # documentation and segment routing.
+        ("::127.0.0.1", False), ("::ffff:0:7f00:1", False), ("64:ff9b:1::7f00:1", False), ("2001::1", False),
+        ("fec0::1", False), ("3fff::1", False), ("5f00::1", False), ("2002:808:808::1", True), ("2a00:1450::1", True),
     ],
 )  # fmt: skip
 def test_public_addresses(address, public):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.hub_server import serve
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 
 import partzoo
@@ -182,12 +182,19 @@ def test_a_timm_model_that_a_file_names_is_never_looked_up(hub, tmp_path, name, 
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("name", ["hf-hub:somebody/else", "http://127.0.0.1:1/x"])
-def test_an_encoder_that_a_file_names_is_never_looked_up(hub, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hf-hub:somebody/else", "Unknown model"),
+        ("http://127.0.0.1:1/x", "is an address"),
+        ("file:///x", "pass the path"),
+    ],
+)
+def test_an_encoder_that_a_file_names_is_never_looked_up(hub, tmp_path, name, message):
     model = partzoo.load("partformer-patchresnet14", pretrained=False, dtype="float32")
     folder = partzoo.hub.save_pretrained(model, tmp_path / "saved")
     rewrite(folder, encoder=name)
-    with pytest.raises(WeightsError, match="Unknown model"):
+    with pytest.raises(WeightsError, match=message):
         partzoo.load(folder)
     assert hub.requests == []
 
@@ -260,8 +267,9 @@ def test_a_vocabulary_whose_model_is_here_works(tmp_path):
 @pytest.mark.parametrize(
     "names",
     [[7], [None], [""], ["."], [".."], ["../x.safetensors"], ["/etc/passwd"], ["a/b.safetensors"], [["x"]], [{}],
-     ["config.json"], ["a\n.safetensors"], [7, "a.safetensors"], [f"{i}.safetensors" for i in range(MAX_SHARDS + 1)]],
-    ids=range(14),
+     ["config.json"], ["9" * 300 + ".safetensors"], ["a\n.safetensors"], [7, "a.safetensors"],
+     [f"{i}.safetensors" for i in range(MAX_SHARDS + 1)]],
+    ids=range(15),
 )  # fmt: skip
 def test_a_hostile_index_is_refused(tmp_path, names):
     index = tmp_path / "model.safetensors.index.json"
@@ -399,3 +407,11 @@ def test_a_silent_hub_is_given_up(silent, tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="the Hub is out of reach"):
         partzoo.load("timm/resnet10t.c3_in1k")
     assert time.monotonic() - begun < 15
+
+
+def test_nothing_is_sent_to_a_silent_hub(silent, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", silent)
+    monkeypatch.setattr("partzoo.weights.hub_file.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(HfApi, "create_repo", None)  # the client would try for minutes
+    with pytest.raises(WeightsError, match="somebody/else cannot be written: the Hub is out of reach"):
+        partzoo.hub.push_to_hub(partzoo.load("toy-vit"), "somebody/else")

@@ -10,12 +10,14 @@ ROOT = Path(partzoo.__file__).parent
 # From the top down. A package or module may import those of later lines, and those of its own line without a circle.
 LAYERS = (
     ("cli", "__main__"),
-    ("bench",),
+    ("bench", "demo"),
     ("train",),
     ("evaluate",),
-    ("attention", "conversion", "discovery", "features", "hub", "pyramid", "relations", "swapping"),
+    ("export",),
+    tuple("attention conversion discovery estimators features hub matching pyramid relations report swapping".split()),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
+    ("archives",),
     ("addresses", "errors", "files", "limits", "locks", "skipping", "places", "progress", "settings", "system"),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

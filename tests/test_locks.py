@@ -6,6 +6,8 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,7 +20,8 @@ HOLD = """
 import os, sys, time
 from pathlib import Path
 from partzoo.locks import hidden_folder, locked
-with locked(sys.argv[1]), hidden_folder(Path(sys.argv[1], "a.npz")) as folder:
+place = Path(sys.argv[1])
+with locked(place), hidden_folder(place / "a.npz" if place.is_dir() else place) as folder:
     (folder / "a.npz").write_bytes(b"half")
     print(os.getpid(), flush=True)
     time.sleep(600)
@@ -79,6 +82,35 @@ def test_only_leftovers_are_removed(tmp_path):
     names = {each.name for each in tmp_path.iterdir()}
     assert names == {".partzoo-a.part", "kept", ".partzoo-link.part", ".mine.part"}
     assert (tmp_path / "kept" / "a").exists()
+
+
+def test_a_link_to_a_file_is_locked_where_it_is(tmp_path):
+    """Where it leads need not exist, since the link is replaced by what is written."""
+    (tmp_path / "link.npz").symlink_to(tmp_path / "nowhere" / "a.npz")
+    with locked(tmp_path / "link.npz"):
+        assert {each.name for each in tmp_path.iterdir()} == {"link.npz", ".partzoo-link.npz.lock"}
+
+
+def test_locks_of_dead_processes_are_removed_from_the_folder_and_no_others(tmp_path):
+    (tmp_path / ".partzoo-dead.npz.lock").write_text("process 1 on elsewhere")
+    (tmp_path / ".partzoo-named.npz.lock").mkdir()
+    (tmp_path / "kept").touch()
+    (tmp_path / ".partzoo-link.npz.lock").symlink_to("kept")
+    with holder(tmp_path / "living.npz"), locked(tmp_path / "new.npz"):
+        names = {each.name for each in tmp_path.glob(".partzoo-*.lock")}
+    kept = {".partzoo-named.npz.lock", ".partzoo-link.npz.lock"}
+    assert names == {".partzoo-living.npz.lock", ".partzoo-new.npz.lock", *kept}
+    assert (tmp_path / "kept").exists()
+
+
+def test_a_process_that_waits_gets_the_lock_when_the_other_ends(tmp_path):
+    with holder(tmp_path / "notes") as number:
+        timer = threading.Timer(0.3, os.kill, (number, signal.SIGKILL))
+        timer.start()
+        began = time.monotonic()
+        with locked(tmp_path / "notes", wait=True):
+            assert time.monotonic() - began > 0.2
+        timer.join()
 
 
 def test_of_many_writers_one_at_a_time_holds_the_lock(tmp_path):

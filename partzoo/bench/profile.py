@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from partzoo.files import expand_user
+from partzoo.files import expand_user, write_aside
+from partzoo.places import make_folder
 
 
 def operators(
@@ -41,6 +42,7 @@ def operators(
     text = "\n".join([*rows, "", about, ""])
     if out is not None:
         path = expand_user(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        make_folder(path.parent)
+        with write_aside(path) as file:
+            file.write(text.encode())
     return text

@@ -15,7 +15,9 @@ from typing import Any, Literal
 import torch
 
 from partzoo.errors import UsageError
-from partzoo.files import expand_user, path_aside
+from partzoo.files import expand_user, read_json, write_aside
+from partzoo.locks import locked
+from partzoo.places import check_place, made_folder
 from partzoo.system.device import Device, device_of
 from partzoo.system.hardware import hardware
 
@@ -103,7 +105,8 @@ def run(
 
     Raises:
         UsageError: a row is unknown, there is less than one repetition, this machine does not have the device, or
-            ``out`` cannot be written.
+            ``out`` is not a record of the bench.
+        PartzooError: ``out`` cannot be written, or another process writes it.
     """
     names = list(rows) if rows else list(ROWS)
     unknown = [name for name in names if name not in ROWS]
@@ -112,17 +115,48 @@ def run(
     if repetitions < 1:
         raise UsageError(f"repetitions={repetitions}, but at least 1 is needed.")
     place = device_of(device)
+    if out is None:
+        return _record(names, repetitions, quick, progress, place)
+    out = expand_user(out)
+    with made_folder(out.parent):
+        check_place(out)
+        _check_replaced(out)
+        with locked(out):
+            record = _record(names, repetitions, quick, progress, place)
+            with write_aside(out) as file:  # no reader sees half of it
+                file.write((json.dumps(record, indent=2) + "\n").encode())
+    return record
+
+
+def _record(
+    names: Sequence[str],
+    repetitions: int,
+    quick: bool,
+    progress: Callable[[str], None] | None,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Measure rows, and return the record."""
     cases: list[dict[str, Any]] = []
     record = {"format": FORMAT, "quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
     for name in names:
-        for outcome in _outcomes(name, quick, repetitions, place):
+        for outcome in _outcomes(name, quick, repetitions, device):
             result = {"row": name, **outcome}
             cases.append(result)
             if progress:
                 progress(line(result))
-    if out is not None:
-        write(record, expand_user(out))
     return record
+
+
+def _check_replaced(out: Path) -> None:
+    """Refuse to replace anything but a record of the bench."""
+    if not out.exists():
+        return
+    try:
+        ours = "cases" in read_json(out)
+    except (OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise UsageError(f"out={out} exists and is not a record of the bench. Choose another file.")
 
 
 def measure(case: Case, repetitions: int) -> dict[str, Any]:
@@ -174,16 +208,6 @@ def line(result: dict[str, Any]) -> str:
         f"({result['ratio_min']:.2f} to {result['ratio_max']:.2f}; "
         f"{result['ours'][unit]:.4g} against {result['peer'][unit]:.4g} {UNITS[unit]}{target})"
     )
-
-
-def write(record: dict[str, Any], out: Path) -> None:
-    """Write a record atomically, so that no reader sees half of it."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with path_aside(out) as aside:
-            aside.write_text(json.dumps(record, indent=2) + "\n")
-    except OSError as error:
-        raise UsageError(f"out={out} cannot be written: {error.strerror}. Choose another file.") from error
 
 
 def _outcomes(row: str, quick: bool, repetitions: int, device: torch.device) -> Iterator[dict[str, Any]]:

@@ -7,11 +7,14 @@ import click
 from partzoo.cli.command import Group
 from partzoo.cli.completion import completion
 from partzoo.cli.convert import convert
+from partzoo.cli.demo import demo
 from partzoo.cli.discover import discover
 from partzoo.cli.evaluation import evaluate
+from partzoo.cli.export import export
 from partzoo.cli.features import features
-from partzoo.cli.models import download, info, list_, verify
+from partzoo.cli.models import download, info, list_, publish, verify
 from partzoo.cli.relate import relate
+from partzoo.cli.report import report
 from partzoo.cli.stages import stages
 from partzoo.cli.swap import swap
 from partzoo.cli.system import bench, doctor
@@ -41,8 +44,11 @@ for command in (
     info,
     download,
     verify,
+    publish,
     convert,
+    export,
     discover,
+    report,
     features,
     relate,
     swap,
@@ -51,6 +57,7 @@ for command in (
     evaluate,
     doctor,
     bench,
+    demo,
     completion,
 ):
     main.add_command(command)

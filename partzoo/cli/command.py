@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from partzoo.cli.wording import in_options, show_warning
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import PartzooError, UsageError, one_line
 
 GAP = "  "  # between two columns of a table
 WIDEST, NARROWEST = 100, 24  # of a table that is broken to fit the terminal, and of its last column
@@ -43,6 +43,8 @@ class Command(click.Command):
             warnings.showwarning = show_warning
             try:
                 return super().invoke(ctx)
+            except EOFError as error:  # from a library that read a file; click would take it for the end of the input
+                raise RuntimeError(f"EOFError: {error}") from error
             except PartzooError as error:
                 error.args = (in_options(error, self.params),)
                 raise
@@ -101,7 +103,7 @@ def _fail(sentence: str, code: int, debug: list[bool]) -> int:
 
         if not first_to_fail():
             return code
-    click.echo(f"Error: {sentence}", err=True)
+    click.echo(f"Error: {one_line(sentence)}", err=True)
     return code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import click
 
 from partzoo.cli.command import Command
 from partzoo.errors import PartzooError, UsageError, WeightsError, counted
-from partzoo.files import expand_user
+from partzoo.files import expand_user, read_json
 from partzoo.locks import PREFIX
 from partzoo.places import check_apart, check_place, made_folder
 
@@ -122,7 +121,7 @@ def _check_folder(folder: Path) -> None:
     check_place(folder)
     names = {each.name for each in folder.iterdir() if not each.name.startswith(PREFIX)}
     try:
-        ours = json.loads((readable(folder) / "config.json").read_text(encoding="utf-8"))["library_name"] == "partzoo"
+        ours = read_json(readable(folder) / "config.json")["library_name"] == "partzoo"
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if names and not (ours and all(name in ("config.json", "README.md") or ".safetensors" in name for name in names)):

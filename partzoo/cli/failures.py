@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from partzoo.cli.wording import in_options
-from partzoo.errors import PartzooError
+from partzoo.errors import PartzooError, UsageError
 from partzoo.skipping import named
 
-LIST = "failed.csv"
+LIST, COLUMNS = "failed.csv", ("path", "reason")
 
 Key = TypeVar("Key", int, str)
 
@@ -26,6 +26,9 @@ class Failures(Generic[Key]):
         what: plural noun for the items, for the count at the end.
         strict: whether the first failure ends the run.
         folder: where ``failed.csv`` lists them, as they fail; None writes no list.
+
+    Raises:
+        UsageError: the folder has a ``failed.csv`` that is not such a list.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class Failures(Generic[Key]):
         self._name: Callable[[Key], str] = name
         self._file = folder / LIST if folder else None
         self._reasons: dict[Key, str] = {}
+        if self._file and not _is_list(self._file):
+            raise UsageError(f"{str(self._file)!r} is not a list of what partzoo has skipped. Choose another folder.")
 
     def begin(self) -> None:
         """Delete the list of an earlier run."""
@@ -83,11 +88,22 @@ class Failures(Generic[Key]):
             raise PartzooError(f"{many} could not be used and {was} skipped. {it_is} {where}.")
 
 
+def _is_list(file: Path) -> bool:
+    """Return whether a file may be replaced by a list: it is one, or there is no such file."""
+    try:
+        with file.open("rb") as stream:
+            return stream.readline(100).strip() in (b"", ",".join(COLUMNS).encode())
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 def _append(file: Path, name: str, reason: str) -> None:
     """Append one line, after a header if it is the first; bytes of a path that are not UTF-8 are kept as they are."""
     new = not file.exists()
     with file.open("a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if new:
-            writer.writerow(("path", "reason"))
+            writer.writerow(COLUMNS)
         writer.writerow((name, reason))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -153,26 +154,39 @@ def _extract(
 
 
 def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
-    """Join the files of the images into one file, and return the number of channels."""
-    import numpy as np
-    import torch
+    """Join the files of the images into one file, and return the number of channels.
 
-    from partzoo.files import write_aside
-    from partzoo.weights.tensors import save_tensors
+    Of the dense features, which are by far the largest, those of one image are in memory at a time.
+    """
+    import numpy as np
+
+    from partzoo.files import reading, write_aside, write_npz
+    from partzoo.weights.tensors import save_streamed
 
     rows: dict[str, list[np.ndarray]] = {"pooled": [], "size": []}
-    arrays: dict[str, Any] = {}
+    dense: dict[str, Path] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for row, file in enumerate(files):
-        with np.load(file) as stored:
+        with reading(file, fix="start over with resume=False"), np.load(file) as stored:
             for name, values in rows.items():
                 values.append(stored[name])
             if "dense" in stored:
-                arrays[f"dense.{row}"] = stored["dense"]
-    arrays |= {name: np.stack(values) for name, values in rows.items()}
+                dense[f"dense.{row}"], shapes[f"dense.{row}"] = file, stored["dense"].shape
+    stacked = {name: np.stack(values) for name, values in rows.items()}
+
+    def read(name: str) -> np.ndarray:
+        if name in stacked:
+            return stacked[name]
+        with np.load(dense[name]) as stored:
+            return stored["dense"]
+
+    shapes |= {name: values.shape for name, values in stacked.items()}
     if out.lower().endswith(".npz"):
+        first = {"format": np.array(FORMAT), "names": np.array(names)}
         with write_aside(out) as stream:
-            np.savez_compressed(stream, format=np.array(FORMAT), names=np.array(names), **arrays)
+            write_npz(stream, chain(first.items(), ((name, read(name)) for name in shapes)))
     else:
-        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-        save_tensors(out, tensors, {"partzoo_format": str(FORMAT), "names": json.dumps(names)})
-    return arrays["pooled"].shape[1]
+        dtypes = {name: stacked[name if name in stacked else "pooled"].dtype for name in shapes}
+        about = {name: (dtypes[name], shape) for name, shape in shapes.items()}
+        save_streamed(out, about, read, {"partzoo_format": str(FORMAT), "names": json.dumps(names)})
+    return stacked["pooled"].shape[1]

@@ -14,7 +14,7 @@ import click
 
 import partzoo
 from partzoo.errors import UsageError, counted
-from partzoo.files import expand_user, write_aside
+from partzoo.files import expand_user, parse_json, write_aside
 from partzoo.places import make_folder
 from partzoo.settings import changed
 
@@ -32,17 +32,17 @@ class Journal:
         folder: folder of the journal.
         output: output of the run, as the user named it, for messages.
         settings: everything that the results depend on except the images; for files, their :func:`fingerprint`.
-        resume: whether to continue an earlier run; None continues it if it had the same settings.
+        resume: whether to continue an earlier run; None continues it if there is one. False starts over.
 
     Raises:
-        UsageError: ``resume`` is true, and the earlier run had different settings.
+        UsageError: the earlier run, which may not be started over, had different settings.
     """
 
     def __init__(self, folder: Path, output: str, settings: dict[str, Any], *, resume: bool | None) -> None:
         self.folder, self._output = folder, output
         self._settings = json.loads(json.dumps(settings | {"partzoo": partzoo.__version__}))
         self._earlier, self._asked, self._begun = _read_settings(folder / SETTINGS), resume, False
-        if self._earlier is not None and resume:
+        if self._earlier is not None and (resume or (resume is None and _read_done(folder / DONE))):
             _check_same(self._earlier, self._settings, output)
         self._resumed = resume is not False and self._earlier == self._settings
         self._done: dict[tuple[str, str], dict[str, Any]] = _read_done(folder / DONE) if self._resumed else {}
@@ -68,9 +68,6 @@ class Journal:
         """Describe what happens to an earlier run, for a message that begins with the output's name; may be empty."""
         if self._earlier is None:
             return "has no unfinished run to continue: the run starts from the beginning." if self._asked else ""
-        if self._earlier != self._settings:
-            lost = len(_read_done(self.folder / DONE))
-            return "had results of other settings: files with the same names are replaced." if lost else ""
         if self._done and self._asked is None:
             many = counted(len(self._done), "image")
             return f"has results of {many} with the same settings, which are kept (--no-resume starts over)."
@@ -106,6 +103,8 @@ class Journal:
 
 def unfinished(path: Path) -> Path:
     """Return the folder that holds an unfinished run's results, beside the file or folder they will be written to."""
+    if path.name in ("", ".."):  # the current folder, or another that is not given by its name
+        path = Path(os.path.abspath(path))
     return path.with_name(f"{path.name}.unfinished")
 
 
@@ -135,7 +134,7 @@ def _read_settings(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
         return found["settings"] if found["format"] == FORMAT else {"format": found["format"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -146,8 +145,8 @@ def _read_done(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
     found = {}
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ():
         try:
-            entry = json.loads(line)
-            found[entry["source"], entry["file"]] = entry["about"]
+            entry = parse_json(line)
+            found[entry["source"], entry["file"]] = dict(entry["about"])
         except (ValueError, KeyError, TypeError):
             continue
     return found
@@ -157,6 +156,6 @@ def _check_same(earlier: dict[str, Any], settings: dict[str, Any], output: str) 
     if found := sorted(changed(earlier, settings), key=itemgetter(0)):
         changes = ", ".join(f"{name} was {before}, is {after}" for name, before, after in found)
         raise UsageError(
-            f"--resume cannot go on with {output!r}, which was made with other settings ({changes}). "
-            "Give the same settings, or choose another -o."
+            f"{output!r} has unfinished results of other settings ({changes}). Give the same settings, choose another "
+            "-o, or replace the results with --no-resume."
         )

@@ -1,8 +1,10 @@
-"""The commands ``partzoo list``, ``info``, ``download`` and ``verify``."""
+"""The commands ``partzoo list``, ``info``, ``download``, ``publish`` and ``verify``."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +12,7 @@ import click
 from partzoo.cli.command import Command, megabytes, print_json, table
 from partzoo.cli.options import complete_weights, json_option
 from partzoo.errors import PartzooError, UnknownModelError
+from partzoo.files import expand_user
 
 if TYPE_CHECKING:
     from partzoo.models.registry import Architecture
@@ -179,13 +182,20 @@ def _without_record(name: str, entry: Architecture) -> str:
       partzoo download part-vitt8               part of the package: nothing to download
       partzoo download dinov2-vits14            DINOv2 by Meta, from the Hugging Face Hub
       partzoo download hf-hub:owner/repo        a repository of partzoo weights
+      partzoo download part-vitt8.tin -o tiny   a folder that partzoo.load("local-dir:tiny") reads
+      partzoo download part-vitt8.tin dinov2-vits14 -o bundle
     \b
-    Files go to the Hugging Face cache (HF_HOME). Copy that folder to a machine
-    without network, and set HF_HUB_OFFLINE=1 there.
+    Files go to the Hugging Face cache (HF_HOME). To use them on a machine without
+    network, copy that folder, and set HF_HUB_OFFLINE=1 there; or carry the folder of
+    --out, which holds a folder for each of several models. With PARTZOO_CHECKPOINTS
+    set to it, released weights in it load by their plain names.
     """,
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_weights)
-def download(names: tuple[str, ...]) -> None:
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for copies that load by themselves."
+)
+def download(names: tuple[str, ...], out: Path | None) -> None:
     """Download weights to this machine, so that they load without a network.
 
     If several are named, those that cannot be downloaded are skipped; the exit code is then 1.
@@ -195,7 +205,8 @@ def download(names: tuple[str, ...]) -> None:
     failures: Failures[int] = Failures(len(names), names.__getitem__, what="models", strict=len(names) == 1)
     for number, name in enumerate(names):
         try:
-            for line in _download(name):
+            lines = _download(name) if out is None else [str(_save(name, _folder_of(name, names, out)))]
+            for line in lines:
                 click.echo(f"{name}: {line}")
         except PartzooError as error:
             failures.pass_over(number, error)
@@ -224,6 +235,66 @@ def _download(name: str) -> list[str]:
     return [_without_record(name, entry)]
 
 
+def _folder_of(name: str, names: tuple[str, ...], out: Path) -> Path:
+    """Return the folder for a model: ``out`` for a single one, otherwise a folder in it that has the model's name."""
+    if len(names) == 1:
+        return out
+    return out / re.sub(r"[^\w.@-]+", "-", name.removeprefix("hf-hub:"))
+
+
+def _save(name: str, folder: Path) -> Path:
+    from partzoo.hub import save_pretrained, save_released
+    from partzoo.models.loading import load
+    from partzoo.models.registry import find
+
+    records = [] if name.startswith("hf-hub:") else _records(name, find(name))
+    if records:
+        return save_released(records[0], folder)
+    return save_pretrained(load(name, device="cpu", dtype="float32"), folder)
+
+
+@click.command(
+    cls=Command,
+    short_help="Upload released weights to the Hub.",
+    epilog="""
+    \b
+    Examples:
+      partzoo publish part-vitt8.tin --repo owner/part-vitt8 --dry-run
+      partzoo publish part-vitt8.tin --repo owner/part-vitt8 --private
+      partzoo publish part-vitt8.tin --repo owner/part-vitt8 --record
+    \b
+    The weights keep their sha256; config.json and a model card are written beside
+    them. Log in with 'hf auth login', or set HF_TOKEN.
+    """,
+)
+@click.argument("name", shell_complete=complete_weights)
+@click.option("--repo", required=True, metavar="OWNER/NAME", help="Repository, created if necessary.")
+@click.option("--private", is_flag=True, help="Create the repository as a private one.")
+@click.option("--revision", metavar="BRANCH", help="Branch to commit to.  [default: main]")
+@click.option("--dry-run", is_flag=True, help="Print what would be sent, and send nothing.")
+@click.option("--record", is_flag=True, help="Write repository and commit into the clone's manifest.")
+def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: bool, record: bool) -> None:
+    """Upload the released weights NAME to a Hub repository in one commit."""
+    from partzoo import hub
+    from partzoo.models.registry import find
+    from partzoo.weights.manifest import add_record
+    from partzoo.weights.store import find_record
+
+    records = _records(name, find(name))
+    released = records[0] if records else find_record(name)
+    if dry_run:
+        files = hub.planned(released, repo)
+        where = f"{repo} ({'private' if private else 'public'}), branch {revision or 'main'}"
+        click.echo(f"{released.name} would be sent to {where}:")
+        table([(file, megabytes(size)) for file, size in files.items()], ("file", "size"))
+        return
+    commit = hub.publish(released, repo, private=private, revision=revision)
+    click.echo(f"{released.name}: hf-hub:{repo}@{commit}")
+    if record:
+        path = add_record(dataclasses.replace(released, hub={"repo": repo, "revision": commit}))
+        click.echo(f"recorded in {path}")
+
+
 @click.command(
     cls=Command,
     short_help="Check weights files against their sha256.",
@@ -232,42 +303,65 @@ def _download(name: str) -> list[str]:
     Examples:
       partzoo verify                  all weights that are on this machine
       partzoo verify part-vitt8.tin
+      partzoo verify runs/one/model.safetensors models/celeba-k4
     \b
-    The exit code is 1 if a file is damaged, or if one that you named is missing.
+    Of a safetensors file that partzoo has written, or a folder of them, the content is
+    compared with the digest in the header.
+    \b
+    The exit code is 1 if a file is damaged, or if one that you named is missing or has no digest.
     """,
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_weights)
+@click.argument("names", nargs=-1, metavar="[NAME_OR_PATH]...", shell_complete=complete_weights)
 @json_option
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Read weights files from first to last byte and compare their sha256 with the recorded one."""
-    from partzoo.models.registry import find
-    from partzoo.weights.store import verify as check
-
-    records = [record for name in names for record in _records(name, find(name))] if names else [None]
-    results = [result for record in records for result in check(record)]
+    results = [result for name in names or (None,) for result in _verified(name)]
     if as_json:
-        print_json(
-            [
-                {
-                    "name": r.record,
-                    "file": r.file.path,
-                    "path": r.path,
-                    "state": r.state,
-                    "problem": r.problem,
-                }
-                for r in results
-            ]
-        )
+        print_json([{key: value for key, value in result.items() if key != "bytes"} for result in results])
     elif results:
-        table(
-            [(r.record, r.file.path, megabytes(r.file.bytes), r.state) for r in results],
-            ("name", "file", "size", ""),
-        )
+        rows = [
+            (r["name"], r["file"], "" if r["bytes"] is None else megabytes(r["bytes"]), r["state"]) for r in results
+        ]
+        table(rows, ("name", "file", "size", ""))
         for result in results:
-            if result.problem:
-                click.echo(f"Error: {result.problem}", err=True)
+            if result["problem"]:
+                click.echo(f"Error: {result['problem']}", err=True)
     else:
         click.echo("There are no recorded weights to verify.")
-    if any(r.state == "damaged" or (names and r.state == "absent") for r in results):
+    if any(result["state"] == "damaged" or (names and result["state"] != "ok") for result in results):
         context.exit(1)
+
+
+def _verified(name: str | None) -> list[dict[str, Any]]:
+    """Verify the files that a name or a path refers to; None is all recorded weights."""
+    from partzoo.models.registry import find
+    from partzoo.weights.store import verify as check
+    from partzoo.weights.tensors import own_digests
+
+    path = None if name is None else expand_user(name.removeprefix("local-dir:"))
+    if path is not None and (path.exists() or ".safetensors" in path.name):
+        return [
+            {
+                "name": name,
+                "file": file.name,
+                "path": file,
+                "state": state,
+                "problem": problem,
+                "bytes": file.stat().st_size if file.exists() else None,
+            }
+            for file, (state, problem) in own_digests(path).items()
+        ]
+    records = [None] if name is None else _records(name, find(name))
+    return [
+        {
+            "name": each.record,
+            "file": each.file.path,
+            "path": each.path,
+            "state": each.state,
+            "problem": each.problem,
+            "bytes": each.file.bytes,
+        }
+        for record in records
+        for each in check(record)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import isnan
 
 import click
@@ -9,6 +10,7 @@ import click
 from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import device_option, json_option, limit_options, model_option
 from partzoo.files import expand_user
+from partzoo.locks import locked
 from partzoo.places import check_apart, made_folder
 
 FIGURES = ("figure-4.png", "figure-5.png", "figure-6.png")
@@ -58,7 +60,7 @@ def relate(
 
     folder = None if out is None else expand_user(out)
     check_apart([folder / name for name in FIGURES] if folder else [], [image, model])
-    with made_folder(folder):
+    with made_folder(folder), locked(folder) if folder else nullcontext():
         opened = open_image(image, max_pixels=max_pixels, max_bytes=max_bytes)
         chosen = model_of(model, device)
         off_grid = predicted(opened, n=n, model=chosen, seed=seed)

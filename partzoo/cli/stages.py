@@ -90,8 +90,9 @@ def stages(
     }
     folder = expand_user(out)
     failures: Failures[str] = Failures(None, str, what="nights", strict=strict, folder=folder)
-    with made_folder(folder), locked(folder):
-        failures.begin()
+    with made_folder(folder):
+        with locked(folder):
+            failures.begin()
         rows = sample_efficiency(
             model, data, out, **chosen, cache=cache, progress=report, bar=True, device=device,
             pass_over=failures.pass_over, **loop,

@@ -9,6 +9,7 @@ import click
 from partzoo.cli.command import Command
 from partzoo.cli.options import Numbers, complete_weights, device_option, limit_options
 from partzoo.errors import UsageError
+from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
 
 
@@ -59,8 +60,9 @@ def swap(
     from partzoo.images.opening import open_image
     from partzoo.swapping import swap_parts
 
-    a, b = (open_image(image, max_pixels=max_pixels, max_bytes=max_bytes) for image in (first, second))
-    mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category, device=device))
-    with write_aside(out) as file:
-        mixed.save(file, "png")
+    with locked(out):
+        a, b = (open_image(image, max_pixels=max_pixels, max_bytes=max_bytes) for image in (first, second))
+        mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category, device=device))
+        with write_aside(out) as file:
+            mixed.save(file, "png")
     click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from partzoo.errors import TooLargeError
+from partzoo.errors import TooLargeError, one_line
 from partzoo.skipping import SkippedWarning
 
 NAMES = {"category": "classes"}  # options whose argument has another name in Python
@@ -47,6 +47,6 @@ def done_before(before: int, count: int) -> str:
 def show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print a user's warning on one line, and a developer's warning as Python does."""
     if category in (UserWarning, SkippedWarning):
-        click.echo(f"Warning: {message}", err=True)
+        click.echo(f"Warning: {one_line(str(message).strip())}", err=True)
     else:
         click.echo(warnings.formatwarning(message, category, *where[:2]), err=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from partzoo.conversion import spatial
 from partzoo.conversion.reading import is_state, looks_like, read_checkpoint, unwrapped
-from partzoo.conversion.registry import readers
-from partzoo.errors import WeightsError
+from partzoo.conversion.registry import Reader, readers
+from partzoo.errors import PartzooError, WeightsError, cause_of, restated
 from partzoo.models.base import Model
 from partzoo.models.loading import assign
 from partzoo.models.precision import Precision, set_precision
@@ -57,7 +57,8 @@ def convert(
             MPAE, Spatial Reasoning or DINO (heads of backbones are left out). It is a path to a file of torch, which
             is read without running code in it, or of safetensors; or the content of such a file: a state dict, a
             dictionary that contains one, or ``{"backbone": ..., "relation": ...}``. A backbone of Spatial Reasoning
-            alone computes features but no relations. Names may begin with ``module.``.
+            alone computes features but no relations. Names may begin with ``module.``
+            or, as those of Lightning, all with another attribute such as ``model.``.
         architecture: name of the architecture; None infers it from names and shapes, which is not possible for a bare
             ResNet-34 of Spatial Reasoning, whose names are torchvision's.
         device, dtype, local_files_only, cache_dir: as in :func:`partzoo.load`. The only request made is for the frozen
@@ -89,12 +90,21 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     """
     if architecture is not None:
         find(architecture)
+    name = str(source) if isinstance(source, (str, Path)) else ""
+
+    def restate(error: Exception) -> PartzooError:
+        if isinstance(error, PartzooError):
+            return type(error)(f"{name}: {error}")
+        return WeightsError(f"{name or 'The state dict'} cannot be converted ({cause_of(error)}): download it again.")
+
+    with restated(name, restate):
+        return _recognized(source, architecture)
+
+
+def _recognized(source: str | Path | Mapping[str, Any], architecture: str | None) -> Published:
     named = isinstance(source, (str, Path))
     state = unwrapped(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
-    state = spatial.with_parts(state, architecture)
-    # One state dict, or several by name, such as the backbone and the relation module of Spatial Reasoning.
-    parts = list(state.values()) if _nested(state) else [state]
-    reader = next((each for each in readers() if each.recognizes(state)), None) if all(map(is_state, parts)) else None
+    state, reader = _read(spatial.with_parts(state, architecture))
     if reader is None and spatial.is_large(state):
         raise WeightsError(
             f"{source if named else 'This'} looks like {looks_like(state)}. If it is the backbone of Spatial "
@@ -108,8 +118,25 @@ def recognize(source: str | Path | Mapping[str, Any], architecture: str | None =
     if not named:
         state = _cloned(state)
     architecture, config, found = reader.from_published(state, architecture)
-    count = sum(map(len, parts))
+    count = sum(map(len, state.values())) if _nested(state) else len(state)
     return Published(architecture, config, found, count, tuple(reader.unused(state)))
+
+
+def _read(state: Any) -> tuple[Any, Reader | None]:
+    """Return a state dict and its reader, if it has one.
+
+    If no reader knows the names but all begin with the same attribute, such as ``model.`` of a module of Lightning, the
+    names are read without it.
+    """
+    # One state dict, or several by name, such as the backbone and the relation module of Spatial Reasoning.
+    if not all(map(is_state, state.values() if _nested(state) else [state])):
+        return state, None
+    reader = next((each for each in readers() if each.recognizes(state)), None)
+    first = {name.partition(".")[0] for name in state}
+    if reader is None and len(first) == 1 and not _nested(state) and all("." in name for name in state):
+        inner, reader = _read({name.partition(".")[2]: value for name, value in state.items()})
+        return (state, None) if reader is None else (inner, reader)
+    return state, reader
 
 
 def assemble(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from partzoo.archives import is_stored_plainly
 from partzoo.errors import WeightsError, counted
-from partzoo.files import begin_of, expand_user, stand_in
+from partzoo.files import begin_of, expand_user, reading, stand_in
 from partzoo.models.wrappers import plain_names
 from partzoo.weights.tensors import SMALL, read_metadata, read_state
 
@@ -22,7 +24,7 @@ from partzoo.weights.tensors import SMALL, read_metadata, read_state
 WRAPPERS = ("state_dict", "best_state_dict", "model", "teacher", "backbone")
 PARTS = ("backbone", "relation")  # the two state dicts of Spatial Reasoning
 SHOWN = 3
-DAMAGED = "not a complete checkpoint of torch or safetensors: download it again."
+DAMAGED = "is not a complete checkpoint of torch or safetensors"
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 # Harmless types that training scripts store beside the weights: their options, and scores as numpy scalars.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
@@ -41,12 +43,14 @@ def read_checkpoint(path: str | Path) -> Any:
         WeightsError: the file is missing, damaged, in an unknown format, or contains code.
     """
     path = expand_user(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"There is no file {path}: check the path.")
-    try:
-        begin = begin_of(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
+    with reading(path, WeightsError, DAMAGED):
+        return _read(path)
+
+
+def _read(path: Path) -> Any:
+    begin = begin_of(path)
     if reason := stand_in(begin):
         raise WeightsError(f"{path} {reason}.")
     if path.suffix == ".safetensors" or begin[8:9] == b"{":
@@ -57,12 +61,16 @@ def read_checkpoint(path: str | Path) -> Any:
     mapped = zipped and path.stat().st_size > SMALL
     if zipped and any(name.endswith("constants.pkl") for name in zipfile.ZipFile(path).namelist()):
         raise WeightsError(f"{path} is a TorchScript program, not a checkpoint: save the state dict of its model.")
+    if zipped and not is_stored_plainly(path):
+        raise WeightsError(
+            f"{path} has compressed or overlapping members, which torch never writes: save it with torch.save."
+        )
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if begin[:2] == b"PK" and not zipped:
-            raise WeightsError(f"{path} is {DAMAGED}") from error
+            raise WeightsError(f"{path} {DAMAGED}: download it again.") from error
         if begin[:1] == b"\x80" or zipped:
             found = str(error).partition("GLOBAL ")[2].partition(" was not")[0]
             raise WeightsError(
@@ -72,8 +80,6 @@ def read_checkpoint(path: str | Path) -> Any:
         raise WeightsError(
             f"{path} begins with {begin[:16]!r}, unlike files of torch and safetensors: check the path."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError) as error:
-        raise WeightsError(f"{path} is {DAMAGED}") from error
 
 
 def unwrapped(content: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from partzoo.errors import UsageError, require
+from partzoo.errors import UsageError, cause_of, require
 from partzoo.images.decoding import exif_orientation
 from partzoo.skipping import SkippedWarning
 
@@ -53,8 +53,8 @@ def usable(
             _check_fields(each, fields)
             check(each)
             kept.append(each)
-        except UnusableError as error:
-            passed.append((name, str(error)))
+        except Exception as error:  # a value of another type can fail in any comparison
+            passed.append((name, cause_of(error)))
     warn_passed_over(file, passed)
     return kept
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 
 from partzoo.data.image_sets import ImageSet
-from partzoo.data.reading import inside, need, read_text
+from partzoo.data.reading import check_labels, inside, need, read_text
 from partzoo.errors import UsageError
+from partzoo.files import reading
 
 PIXELS = 3 * 32 * 32
 
@@ -42,14 +44,15 @@ def read_pickle(file: str | Path) -> dict[bytes, Any]:
         UsageError: the file is damaged, or contains anything else.
     """
     file = Path(file)
-    try:
-        found = _ArrayUnpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
-    except OSError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"{file} cannot be read as a file of arrays ({error}): download it again from the official page."
-        ) from error
+    with reading(file, UsageError, "cannot be read as a file of arrays", "download it again from the official page"):
+        data = file.read_bytes()
+        # Official files have none of protocol 5, whose buffers can make Python print errors of its own.
+        for code, value, _ in pickletools.genops(data):
+            if code.proto > 4 or (
+                code.name == "LONG_BINPUT" and (value or 0) > len(data)
+            ):  # a number makes a table as large
+                raise pickle.UnpicklingError(f"it has the opcode {code.name} {value!r:.20}")
+        found = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not a dictionary of arrays: download it again.")
     return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
@@ -100,21 +103,26 @@ class Cifar:
             files = [binary / f"{file}.bin" for file in self.files[split]]
         else:
             need(self.name, python, [*self.files[split], self.names[0]], self.get)
-            classes = [word.decode() for word in read_pickle(python / self.names[0])[self.names[1].encode()]]
+            with reading(python / self.names[0], UsageError, f"holds no {self.names[1]!r}"):
+                classes = [word.decode() for word in read_pickle(python / self.names[0])[self.names[1].encode()]]
             read, files = self._python, [python / file for file in self.files[split]]
         pixels, labels = (np.concatenate(both) for both in zip(*map(read, files), strict=True))
+        check_labels(files[0], labels, classes)
         planes = torch.from_numpy(pixels[:limit].reshape(-1, 3, 32, 32))
         return ImageSet.from_pixels(planes, torch.from_numpy(labels[:limit].astype(np.int64)), classes)
 
     def _python(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         found = read_pickle(file)
-        pixels, labels = np.asarray(found.get(b"data")), np.asarray(found.get(self.labels.encode()))
+        with reading(file, UsageError, f"holds no {self.labels!r}"):
+            pixels, labels = np.asarray(found[b"data"]), np.asarray(found[self.labels.encode()])
         if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS or labels.shape != (len(pixels),):
             raise UsageError(f"{file} does not hold rows of {PIXELS} bytes and as many {self.labels}. {self.get}")
         return pixels, labels
 
     def _binary(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
-        found, row = np.fromfile(file, np.uint8), self.label_bytes + PIXELS
+        row = self.label_bytes + PIXELS
+        with reading(file, UsageError):
+            found = np.fromfile(file, np.uint8)
         if not len(found) or len(found) % row:
             raise UsageError(f"{file} has {len(found)} bytes, not a multiple of {row}. {self.get}")
         rows = found.reshape(-1, row)

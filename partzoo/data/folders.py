@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from os.path import commonpath
 from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from partzoo.archives import check_zip
 from partzoo.data.image_sets import Frame, ImageSet, at_most, resized
 from partzoo.data.official import official_images
+from partzoo.data.reading import check_labels, read_numbers
 from partzoo.data.tars import tar_images
 from partzoo.errors import ImageError, UsageError
-from partzoo.files import expand_user
-from partzoo.images.opening import open_images
+from partzoo.files import expand_user, parse_json, reading
+from partzoo.images.finding import relative
+from partzoo.images.opening import open_image, open_images
 
 
 def load_images(
@@ -53,37 +54,50 @@ def load_images(
     elif sheet.exists() and sheet.with_suffix(".npz").exists():
         images = _from_sheet(sheet, side)
     elif sheets := sorted(folder.glob(f"{split}-*.avif")):
-        images = _from_sheets(folder, sheets, split, side)
+        images = _from_sheets(folder, sheets, split, side, limit)
     else:
         images = _from_tree(folder, split, side, frame)
     return images if limit is None else at_most(images, limit)
 
 
-def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int) -> ImageSet:
-    pixels = torch.cat([_tiles(sheet, 64) for sheet in sheets])
-    classes = [entry["words"] for entry in json.loads((folder / "classes.json").read_bytes())]
-    labels = torch.from_numpy(np.load(folder / f"{split}-labels.npy").astype(np.int64))[: len(pixels)]
-    return ImageSet.from_pixels(resized(pixels, side), labels, classes)
+def _from_sheets(folder: Path, sheets: list[Path], split: str, side: int, limit: int | None) -> ImageSet:
+    """Read sheets in order, until they have enough tiles."""
+    read: list[Tensor] = []
+    for sheet in sheets:
+        if limit is None or sum(map(len, read)) < limit:
+            read.append(resized(_tiles(open_image(sheet).pixels, 64), side))
+    pixels = torch.cat(read)
+    file = folder / "classes.json"
+    with reading(file, UsageError, "is not a list of classes with 'words'"):
+        classes = [str(entry["words"]) for entry in parse_json(file.read_bytes())]
+    file = folder / f"{split}-labels.npy"
+    labels = read_numbers(file)[: len(pixels)]
+    check_labels(file, labels, classes)
+    if len(labels) < len(pixels):
+        raise UsageError(f"{file} has {len(labels)} labels for {len(pixels)} tiles. Download both again.")
+    return ImageSet.from_pixels(pixels, torch.from_numpy(labels.astype(np.int64)), classes)
 
 
 def _from_sheet(sheet: Path, side: int) -> ImageSet:
     """Read the tiles of a sheet: as many equal squares as its ``.npz`` file has rows, and as large as possible."""
-    with np.load(sheet.with_suffix(".npz")) as arrays:
-        count = len(arrays[arrays.files[0]])
-    with Image.open(sheet) as image:
-        width, height = image.size
+    about = sheet.with_suffix(".npz")
+    with reading(about, UsageError, "holds no readable array"):
+        check_zip(about)
+        with np.load(about, allow_pickle=False) as arrays:
+            count = len(arrays[arrays.files[0]])
+    pixels = open_image(sheet).pixels
+    height, width = pixels.shape[:2]
     common = math.gcd(width, height)
     sides = (common // n for n in range(1, common + 1) if common % n == 0)
     tile = next((s for s in sides if (width // s) * (height // s) >= count), None)
     if tile is None:
         raise UsageError(f"{sheet} is too small for {count} tiles, the number of rows in its .npz file: recreate both.")
-    return ImageSet.from_pixels(resized(_tiles(sheet, tile)[:count], side), None, [])
+    return ImageSet.from_pixels(resized(_tiles(pixels, tile)[:count], side), None, [])
 
 
-def _tiles(sheet: Path, tile: int) -> Tensor:
-    """Read all tiles of a sheet, row by row, as ``(n, 3, tile, tile)`` uint8."""
-    pixels = torch.from_numpy(np.array(Image.open(sheet).convert("RGB")))
-    tiles = pixels.unfold(0, tile, tile).unfold(1, tile, tile)
+def _tiles(pixels: np.ndarray, tile: int) -> Tensor:
+    """Cut a sheet ``(H, W, 3)`` uint8 into all its tiles, row by row: ``(n, 3, tile, tile)`` uint8."""
+    tiles = torch.from_numpy(pixels).unfold(0, tile, tile).unfold(1, tile, tile)
     return tiles.reshape(-1, 3, tile, tile).contiguous()
 
 
@@ -107,7 +121,7 @@ def _from_tree(folder: Path, split: str, side: int, frame: Frame) -> ImageSet:
     files = image_files(root)
     if root == folder:
         files = _part(files, split)
-    return ImageSet(files, side, *_classes([file.relative_to(root) for file in files]), frame)
+    return ImageSet(files, side, *_classes([relative(file, root) for file in files]), frame)
 
 
 def _from_tar(file: Path, split: str, side: int, frame: Frame) -> ImageSet:

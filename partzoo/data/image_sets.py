@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from partzoo.data.reading import squash_plain
 from partzoo.data.tars import TarImage, source_name
 from partzoo.errors import ImageError, TooLargeError, UsageError
+from partzoo.images.ahead import read_ahead
 from partzoo.images.opening import open_image
 from partzoo.skipping import PassOver, warn_of
 
@@ -121,8 +121,7 @@ class ImageSet(Examples):
         missing = indices[~self._known[indices]].tolist()
         if not missing:
             return self._pixels[indices]
-        with ThreadPoolExecutor() as pool:
-            decoded = torch.stack(list(pool.map(self._decode, missing)))
+        decoded = torch.stack(list(read_ahead(self._decode, missing, len(missing), threads=None)))
         if len(self._pixels) == 0:
             return decoded
         self._pixels[missing] = decoded

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from partzoo.data.annotations import turn_to_image
-from partzoo.errors import ImageError, UsageError
-from partzoo.files import check_regular, expand_user
+from partzoo.data.tars import listed
+from partzoo.errors import ImageError, UsageError, cause_of, restated
+from partzoo.files import expand_user, reading
 from partzoo.images.finding import files_below
 from partzoo.images.opening import SUFFIXES, open_image
 from partzoo.skipping import PassOver, warn_of
@@ -107,30 +108,28 @@ class MaskedSet(Sequence[MaskedImage]):
         file = f"{self.path}: masks/{name}.png"
         if f"masks/{name}.png" not in self._files:
             raise ImageError(f"{self.path} has no masks/{name}.png, the mask of {self._images[name]}.")
-        try:
-            with Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
-                turn = turn_to_image(
-                    image, size, (opened.height, opened.width), f"{self.path}: {self._images[name]}", f"{file} is"
-                )
-                mask = np.asarray(opened)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error
-            raise ImageError(f"{file} is damaged ({reason}): recreate it.") from error
+
+        def damaged(error: Exception) -> ImageError:
+            reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else cause_of(error)
+            return ImageError(f"{file} is damaged ({reason}): recreate it.")
+
+        with restated(file, damaged), Image.open(io.BytesIO(self._read(f"masks/{name}.png"))) as opened:
+            turn = turn_to_image(
+                image, size, (opened.height, opened.width), f"{self.path}: {self._images[name]}", f"{file} is"
+            )
+            mask = np.asarray(opened)
         if mask.ndim != 2 or mask.min() < 0 or mask.max() > LARGEST:
             raise ImageError(f"{file} is not one label from 0 to {LARGEST} for each pixel: recreate it.")
         return turn(mask.astype(np.uint8))
 
     def _read(self, name: str) -> bytes:
         place = self._files[name]
-        try:
-            if isinstance(place, Path):
-                check_regular(place)
+        if isinstance(place, Path):
+            with reading(place, ImageError):
                 return place.read_bytes()
-            with self.path.open("rb") as file:
-                file.seek(place[0])
-                return file.read(place[1])
-        except OSError as error:
-            raise ImageError(f"{self.path}: {name} cannot be read: {error.strerror}.") from error
+        with reading(self.path, ImageError), self.path.open("rb") as file:
+            file.seek(place[0])
+            return file.read(place[1])
 
 
 def find_set(folder: str | Path, name: str) -> Path:
@@ -180,9 +179,6 @@ def _files_of(path: Path) -> dict[str, Path | tuple[int, int]]:
     if path.is_dir():
         found = (file for name in ("images", "masks") for file in files_below(path / name, aliases=True))
         return {file.relative_to(path).as_posix(): file for file in found}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            members = [member for member in tar if member.isfile()]
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"{path} is neither a folder nor an uncompressed tar: {error}.") from error
+    with reading(path, UsageError, "is neither a folder nor an uncompressed tar"), tarfile.open(path, "r:") as tar:
+        members = list(listed(tar, path))
     return {PurePosixPath(each.name).as_posix(): (each.offset_data, each.size) for each in members}

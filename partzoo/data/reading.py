@@ -13,7 +13,7 @@ from PIL import Image
 
 from partzoo.data.annotations import warn_passed_over
 from partzoo.errors import UsageError, require
-from partzoo.files import check_regular, parse_json, stand_in_of
+from partzoo.files import parse_json, reading
 
 Row = TypeVar("Row")
 
@@ -110,9 +110,12 @@ def read_text(file: Path) -> str:
     """Read a list file as text, without a byte order mark and with newlines as line ends.
 
     The encoding is UTF-8, or UTF-16 if its mark says so; bytes that are not UTF-8 become replacement characters.
+
+    Raises:
+        UsageError: the file cannot be read.
     """
-    check_regular(file)
-    data = file.read_bytes()
+    with reading(file, UsageError):
+        data = file.read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     return data.decode(encoding, "replace").replace("\r\n", "\n").replace("\r", "\n")
 
@@ -188,30 +191,65 @@ def read_json(file: Path) -> dict:
     Raises:
         UsageError: the file is damaged or holds something other than an object.
     """
-    check_regular(file)
-    try:
+    with reading(file, UsageError, "is not JSON"):
         found = parse_json(file.read_bytes())
-    except ValueError as error:
-        reason = stand_in_of(file) or f"is not JSON ({error}). Download the file again"
-        raise UsageError(f"{file} {reason}.") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds a {type(found).__name__}, not an object. Download the file again.")
     return found
 
 
-def read_mat(file: Path, variable: str, **options: bool) -> Any:
-    """Read a variable of a MATLAB file; ``options`` are passed to ``scipy.io.loadmat``.
+def read_mat(file: Path, variable: str, *, extra: str = "eval", **options: bool) -> Any:
+    """Read a variable of a MATLAB file.
+
+    Args:
+        file: path of the file.
+        variable: name of the variable.
+        extra: the extra of partzoo that installs scipy, for the message.
+        options: options of ``scipy.io.loadmat``.
 
     Raises:
         UsageError: the file is damaged or lacks the variable.
         MissingExtraError: scipy is not installed.
     """
-    loadmat = require("scipy.io", "eval").loadmat
-    try:
+    loadmat = require("scipy.io", extra).loadmat
+    with reading(file, UsageError, f"holds no readable {variable!r}"):
         return loadmat(file, **options)[variable]
-    except Exception as error:  # damaged bytes make the reader raise errors of any type
-        reason = stand_in_of(file) or f"holds no readable {variable!r} ({error}). Download the file again"
-        raise UsageError(f"{file} {reason}.") from error
+
+
+def read_numbers(file: Path) -> np.ndarray:
+    """Read the array of an ``.npy`` file.
+
+    Raises:
+        UsageError: the file is damaged, or its values are not numbers.
+    """
+    with reading(file, UsageError, "is not an array of numbers"):
+        found = np.load(file, allow_pickle=False)
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf" or not found.ndim:
+            raise ValueError(f"it holds {getattr(found, 'dtype', type(found).__name__)} {np.shape(found)}")
+        return found
+
+
+def check_any(file: Path, found: Sequence, what: str) -> None:
+    """Refuse a list without entries that can be used.
+
+    Raises:
+        UsageError: the list is empty.
+    """
+    if not found:
+        raise UsageError(f"{file} lists no {what} that can be used. Download the file again.")
+
+
+def check_labels(file: Path, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Check the class numbers ``(N,)`` of images.
+
+    Raises:
+        UsageError: a number is not that of a class.
+    """
+    if labels.ndim != 1 or labels.dtype.kind not in "biu":
+        raise UsageError(f"{file} holds labels {labels.shape} {labels.dtype}, not one whole number for each image.")
+    odd = labels[(labels < 0) | (labels >= len(classes))]
+    if len(odd):
+        raise UsageError(f"{file} has the label {odd[0]}, but there are {len(classes)} classes. Download it again.")
 
 
 def squash(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from partzoo.data.image_sets import ImageSet
-from partzoo.data.reading import inside, need, read_text
+from partzoo.data.reading import check_labels, inside, need, read_text
 from partzoo.errors import UsageError
+from partzoo.files import reading
 
 SIDE = 96
 GET = (
@@ -36,15 +37,20 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     needed = [f"{split}_X.bin", "class_names.txt"] + [f"{split}_y.bin"] * labelled
     need("stl-10", data, needed, GET)
     row = 3 * SIDE * SIDE
-    size = (data / f"{split}_X.bin").stat().st_size
+    images, numbers = data / f"{split}_X.bin", data / f"{split}_y.bin"
+    size = images.stat().st_size
     labels = None
     if labelled:
-        labels = torch.from_numpy(np.fromfile(data / f"{split}_y.bin", np.uint8).astype(np.int64) - 1)
+        with reading(numbers, UsageError):
+            labels = torch.from_numpy(np.fromfile(numbers, np.uint8).astype(np.int64) - 1)
     if not size or size % row or (labels is not None and len(labels) != size // row):
-        raise UsageError(f"{data / f'{split}_X.bin'} does not hold {SIDE} x {SIDE} images, one for each label. {GET}")
+        raise UsageError(f"{images} does not hold {SIDE} x {SIDE} images, one for each label. {GET}")
     count = size // row if limit is None else min(limit, size // row)
-    stored = np.memmap(data / f"{split}_X.bin", np.uint8, "r", shape=(count, 3, SIDE, SIDE))
+    with reading(images, UsageError):
+        stored = np.memmap(images, np.uint8, "r", shape=(count, 3, SIDE, SIDE))
     # Each colour plane is stored column by column.
     planes = torch.from_numpy(np.ascontiguousarray(stored.swapaxes(2, 3)))
     names = read_text(data / "class_names.txt").split()
+    if labels is not None:
+        check_labels(numbers, labels.numpy(), names)
     return ImageSet.from_pixels(planes, None if labels is None else labels[:count], names)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from partzoo.archives import Members
 from partzoo.errors import UsageError
+from partzoo.files import reading
 from partzoo.images.opening import SUFFIXES
+from partzoo.limits import MAX_BYTES
 
 
 class TarImage(bytes):
@@ -33,17 +36,29 @@ def tar_images(file: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> 
         choose: function that selects, from the sorted names, those to read.
 
     Raises:
-        UsageError: the file cannot be read as a tar.
+        UsageError: the file cannot be read as a tar, or exceeds a limit.
     """
-    try:
-        with tarfile.open(file) as tar:
-            found = {each.name: each for each in tar if each.isfile() and each.name.lower().endswith(SUFFIXES)}
-            return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
-    except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"data={file} cannot be read as a tar: {error}. Download the file again.") from error
+    with reading(file, UsageError, "cannot be read as a tar"), tarfile.open(file) as tar:
+        found = {each.name: each for each in listed(tar, file) if each.name.lower().endswith(SUFFIXES)}
+        return {name: _content(file, tar, found[name]) for name in choose(sorted(found))}
+
+
+def listed(tar: tarfile.TarFile, file: Path) -> Iterator[tarfile.TarInfo]:
+    """List the files in a tar, which a hostile one may declare to be huge.
+
+    Raises:
+        UsageError: there are too many, or they are too large; see :class:`partzoo.archives.Members`.
+    """
+    members = Members(file)
+    for member in tar:
+        members.add(member.size)
+        if member.isfile():
+            yield member
 
 
 def _content(file: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarImage:
+    if member.size > MAX_BYTES:
+        raise UsageError(f"{file}: {member.name} has more than {MAX_BYTES:,} bytes, the limit.")
     opened = tar.extractfile(member)
     if opened is None:
         raise OSError(f"{member.name} is not a file")

@@ -8,7 +8,7 @@ import torch
 
 from partzoo.data.folders import image_files, load_images
 from partzoo.data.image_sets import ImageSet
-from partzoo.data.reading import inside, need, read_text
+from partzoo.data.reading import inside, need, read_rows
 from partzoo.errors import UsageError
 
 SIDE = 64
@@ -43,7 +43,7 @@ def load(data: str | Path, split: str, limit: int | None = None) -> ImageSet:
     classes = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
     annotations = data / "val" / "val_annotations.txt"
     if split == "val" and annotations.exists() and (data / "val/images").is_dir():
-        rows = [line.split("\t")[:2] for line in read_text(annotations).splitlines() if line]
+        rows = read_rows(annotations, "image, class, box, with tabs between", lambda row: (row[0], row[1]), "\t")
         files, names = [data / "val/images" / file for file, _ in rows], [name for _, name in rows]
     else:
         files, names = image_files(data / split), []

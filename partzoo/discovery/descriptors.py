@@ -25,6 +25,8 @@ KEYS = 32  # largest number of rows and of columns of cells that are attended to
 class Descriptors:
     """Descriptors of one image: features of each layer, colour and position, each on a separate grid of cells.
 
+    Those of a batch have a leading dimension B; they cannot be sampled.
+
     Attributes:
         layers: unit features ``(C, h_i, w_i)`` of each chosen layer, with one grid per layer.
         colour: ``(6, h, w)`` unit vectors whose dot product decreases as the colours differ more.
@@ -41,8 +43,9 @@ class Descriptors:
     def inside(self) -> Tensor:
         """Cells ``(rows, columns)`` bool of the last layer's grid that are mostly foreground; if there are none, those
         that have any."""
-        share = resize(((self.score >= 0.5).float())[None], self.layers[-1].shape[1:])[0]
-        return share >= 0.5 if (share >= 0.5).any() else share > 0
+        share = resize(inside_of(self.score), self.layers[-1].shape[-2:]).squeeze(-3)
+        mostly = share >= 0.5
+        return mostly | (share > 0) & ~mostly.any((-2, -1), keepdim=True)
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:
@@ -59,8 +62,13 @@ class Descriptors:
         cells = inside.flatten().nonzero()[:, 0]
         drawn = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
         cells = cells[drawn[: ceil(len(cells) * min(count / inside.numel(), 1))].sort().values]
-        parts = [w**0.5 * normalize(resize(b, inside.shape), dim=0) for b, w in zip(self.blocks, weights, strict=True)]
-        return torch.cat(parts).flatten(1).T[cells]
+        return self.joined(weights).flatten(1).T[cells]
+
+    def joined(self, weights: Sequence[float]) -> Tensor:
+        """Return the descriptors ``(D, rows, columns)`` of all cells of the last layer's grid; see :meth:`sample`."""
+        grid = self.layers[-1].shape[-2:]
+        parts = [w**0.5 * normalize(resize(b, grid), dim=-3) for b, w in zip(self.blocks, weights, strict=True)]
+        return torch.cat(parts, dim=-3)
 
     def similarities(self, centres: Tensor, weights: Sequence[float]) -> Tensor:
         """Compute the cosines ``(K, h, w)`` of the cells' descriptors with centres ``(K, D)``.
@@ -68,24 +76,24 @@ class Descriptors:
         They are computed on the grid of each block, then upsampled and added: the cosine is a sum over the blocks, and
         upsampling is linear.
         """
-        found = torch.zeros(len(centres), *self.score.shape)
-        channels = sum(len(block) for block in self.blocks)
+        *batch, rows, columns = self.score.shape
+        found = torch.zeros(*batch, len(centres), rows, columns)
+        widths = [block.shape[-3] for block in self.blocks]
+        channels = sum(widths)
         if centres.shape[1] != channels:
             raise UsageError(
                 f"The vocabulary's descriptors have {centres.shape[1]} channels, but this model's have {channels}: "
                 "use the model that the vocabulary was fitted with."
             )
-        for block, centre, weight in zip(
-            self.blocks, centres.split([len(block) for block in self.blocks], dim=1), weights, strict=True
-        ):
+        for block, centre, weight in zip(self.blocks, centres.split(widths, dim=1), weights, strict=True):
             if weight and len(centre):
-                maps = (centre @ block.flatten(1)).unflatten(1, block.shape[1:])
-                found += weight**0.5 * resize(maps, found.shape[1:])
+                maps = (centre @ block.flatten(-2)).unflatten(-1, block.shape[-2:])
+                found += weight**0.5 * resize(maps, (rows, columns))
         return found
 
 
 def describe(pixels: Tensor, layers: Sequence[Tensor], score: Tensor, *, centre: bool = False) -> Descriptors:
-    """Compute the descriptors of an image's cells.
+    """Compute the descriptors of an image's cells, or of a batch's, whose tensors have a leading dimension B.
 
     Args:
         pixels: ``(3, H, W)``, 0..1, at working size.
@@ -95,7 +103,18 @@ def describe(pixels: Tensor, layers: Sequence[Tensor], score: Tensor, *, centre:
     """
     kept = [centred(layer, score) for layer in layers] if centre else layers
     kept = tuple(coherent(layer, score) for layer in kept)
-    return Descriptors(kept, angles(cielab(avg_pool2d(pixels, CELL)), COLOUR_ANGLE), position(score), score)
+    lab = cielab(avg_pool2d(pixels, CELL).movedim(-3, 0)).movedim(0, -3)
+    return Descriptors(kept, angles(lab, COLOUR_ANGLE), position(score), score)
+
+
+def inside_of(score: Tensor) -> Tensor:
+    """Return the foreground ``(..., 1, h, w)`` of scores ``(..., h, w)``: 1 inside and 0 outside."""
+    return (score >= 0.5).float().unsqueeze(-3)
+
+
+def _or_everywhere(inside: Tensor) -> Tensor:
+    """Return a foreground ``(..., h, w)``, or ones where it is empty."""
+    return torch.where(inside.any((-2, -1), keepdim=True), inside, torch.ones_like(inside))
 
 
 def centred(layer: Tensor, score: Tensor) -> Tensor:
@@ -103,9 +122,9 @@ def centred(layer: Tensor, score: Tensor) -> Tensor:
 
     What a whole object has in common does not distinguish its parts, and it varies between images with light and class.
     """
-    inside = resize((score >= 0.5).float()[None], layer.shape[1:])
-    inside = inside if inside.any() else torch.ones_like(inside)
-    return normalize(layer - (layer * inside).sum((1, 2), keepdim=True) / inside.sum(), dim=0)
+    inside = _or_everywhere(resize(inside_of(score), layer.shape[-2:]))
+    mean = (layer * inside).sum((-2, -1), keepdim=True) / inside.sum((-2, -1), keepdim=True)
+    return normalize(layer - mean, dim=-3)
 
 
 def coherent(layer: Tensor, score: Tensor) -> Tensor:
@@ -117,21 +136,22 @@ def coherent(layer: Tensor, score: Tensor) -> Tensor:
 
     Source: Buades, Coll and Morel, "A non-local algorithm for image denoising", CVPR 2005, applied to features.
     """
-    rows, columns = (min(side, KEYS) for side in layer.shape[1:])
-    keys = normalize(resize(layer, (rows, columns)), dim=0)
-    inside = (score >= 0.5).float()[None]
-    sides = [(resize(inside, grid.shape[1:])[0] >= 0.5).flatten() for grid in (layer, keys)]
-    cosines = layer.flatten(1).T @ keys.flatten(1) / TEMPERATURE
-    cosines.masked_fill_(sides[0][:, None] != sides[1], -torch.inf)
-    alone = ~cosines.isfinite().any(1)  # cells whose side is too thin for the coarser copy stay as they are
-    mean = (keys.flatten(1) @ cosines.softmax(1).T).unflatten(1, layer.shape[1:])
-    return normalize(torch.where(alone.view(layer.shape[1:]), layer, mean), dim=0)
+    rows, columns = (torch.sym_min(side, KEYS) for side in layer.shape[-2:])
+    keys = normalize(resize(layer, (rows, columns)), dim=-3)
+    inside = inside_of(score)
+    sides = [(resize(inside, grid.shape[-2:]) >= 0.5).flatten(-3) for grid in (layer, keys)]
+    cosines = layer.flatten(-2).mT @ keys.flatten(-2) / TEMPERATURE
+    cosines.masked_fill_(sides[0].unsqueeze(-1) != sides[1].unsqueeze(-2), -torch.inf)
+    alone = ~cosines.isfinite().any(-1)  # cells whose side is too thin for the coarser copy stay as they are
+    mean = (keys.flatten(-2) @ cosines.softmax(-1).mT).unflatten(-1, layer.shape[-2:])
+    alone = alone.unflatten(-1, layer.shape[-2:]).unsqueeze(-3)
+    return normalize(torch.where(alone, layer, mean), dim=-3)
 
 
 def angles(values: Tensor, scale: float | Sequence[float]) -> Tensor:
     """Map values ``(D, h, w)`` to unit vectors ``(2 D, h, w)``, whose cosine decreases as the values differ more."""
     turned = values * torch.as_tensor(scale, dtype=torch.float32).view(-1, 1, 1)
-    return torch.cat([turned.cos(), turned.sin()]) / len(values) ** 0.5
+    return torch.cat([turned.cos(), turned.sin()], dim=-3) / values.shape[-3] ** 0.5
 
 
 def position(score: Tensor) -> Tensor:
@@ -139,20 +159,21 @@ def position(score: Tensor) -> Tensor:
 
     Left and right are not distinguished, so a mirrored image has the same parts.
     """
-    rows, columns = score.shape
-    inside = (score >= 0.5).float()
-    x, y, spread = _centre(inside if inside.any() else torch.ones_like(inside))
+    rows, columns = score.shape[-2:]
+    x, y, spread = _centre(_or_everywhere((score >= 0.5).float()))
     unit = spread.clamp(min=1)
     across = ((torch.arange(columns) - x) / unit).abs()
     down = (torch.arange(rows) - y) / unit
-    place = torch.stack([across.expand(rows, -1), down[:, None].expand(-1, columns)])
-    return angles(place, POSITION_ANGLE)
+    place = [across.unsqueeze(-2).expand(score.shape), down.unsqueeze(-1).expand(score.shape)]
+    return angles(torch.stack(place, dim=-3), POSITION_ANGLE)
 
 
 def _centre(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the centre of mass (x, y) of a map and the standard deviation around it, averaged over both axes."""
-    area, across, down = weight.sum(), weight.sum(0), weight.sum(1)
-    x, y = torch.arange(len(across)), torch.arange(len(down))
-    at_x, at_y = (x * across).sum() / area, (y * down).sum() / area
-    variance = ((x - at_x) ** 2 * across).sum() + ((y - at_y) ** 2 * down).sum()
+    """Return the centre of mass (x, y) of a map ``(..., h, w)`` and the standard deviation around it, averaged over
+    both axes. Each is ``(..., 1)``."""
+    across, down = weight.sum(-2), weight.sum(-1)
+    area = across.sum(-1, keepdim=True)
+    x, y = torch.arange(across.shape[-1]), torch.arange(down.shape[-1])
+    at_x, at_y = ((place * sums).sum(-1, keepdim=True) / area for place, sums in ((x, across), (y, down)))
+    variance = ((x - at_x) ** 2 * across).sum(-1, keepdim=True) + ((y - at_y) ** 2 * down).sum(-1, keepdim=True)
     return at_x, at_y, (variance / (2 * area)).sqrt()

@@ -194,7 +194,14 @@ class Finder(ABC, Generic[Look]):
             descriptors=self.descriptors(look, vocabulary).numpy(),
             source=image.source,
             quality=look.quality,
+            confidences=self._confidences(coarse),
         )
+
+    def _confidences(self, coarse: Tensor) -> np.ndarray:
+        """Return the mean score of each part over the grid's cells, weighted by the scores themselves, ``(K,)``."""
+        scores = self.shares(coarse)
+        scores = (scores / scores.sum(0))[1:]
+        return (scores.square().sum((1, 2)) / scores.sum((1, 2)).clamp(min=1e-6)).numpy()
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

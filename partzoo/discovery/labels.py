@@ -24,11 +24,11 @@ def argmax_inside(maps: Tensor) -> np.ndarray:
 
 
 def contest(maps: Tensor) -> Tensor:
-    """Return scores, background first, whose arg-max equals :func:`argmax_inside`."""
-    score, shares = maps[:1], maps[1:]
-    if not len(shares):
+    """Return scores ``(..., K + 1, h, w)``, background first, whose arg-max equals :func:`argmax_inside`."""
+    score, shares = maps.tensor_split([1], dim=-3)
+    if not shares.shape[-3]:
         return torch.ones_like(score)
-    return torch.cat([1 - score, score * shares / shares.amax(0).clamp(min=1e-6)])
+    return torch.cat([1 - score, score * shares / shares.amax(-3, keepdim=True).clamp(min=1e-6)], dim=-3)
 
 
 def by_area(labels: np.ndarray, count: int, start: int = 0) -> np.ndarray:

@@ -132,7 +132,7 @@ class LearnedFinder(Finder[MatchedImage]):
 
     def maps(self, look: MatchedImage, vocabulary: PartVocabulary) -> Tensor:
         """Return ``(K + 1, h, w)`` maps of the model, background first, summed over parts that are joined."""
-        return _joined(look.maps, vocabulary)
+        return joined(look.maps, vocabulary)
 
     def scores(self, look: MatchedImage, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
         """Return scores ``(K + 1, *size)`` that sum to one, background first.
@@ -140,7 +140,7 @@ class LearnedFinder(Finder[MatchedImage]):
         Without refinement they are upsampled as in the model.
         """
         if not self.settings.refine:
-            return _joined(look.match(size), vocabulary)
+            return joined(look.match(size), vocabulary)
         return super().scores(look, vocabulary, size)
 
     def foreground_map(self, look: MatchedImage) -> Tensor:
@@ -173,7 +173,8 @@ class LearnedFinder(Finder[MatchedImage]):
         return tuple(number[i] for i in range(self.own))
 
 
-def _joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
-    """Add up the maps of those of the model's parts that form one part of the vocabulary."""
+def joined(maps: Tensor, vocabulary: PartVocabulary) -> Tensor:
+    """Add up the maps ``(..., K + 1, h, w)`` of those of the model's parts that form one part of the vocabulary."""
     groups = torch.tensor([0, *vocabulary.numbering])
-    return torch.zeros(vocabulary.k + 1, *maps.shape[1:]).index_add_(0, groups, maps)
+    *batch, _, rows, columns = maps.shape
+    return torch.zeros(*batch, vocabulary.k + 1, rows, columns).index_add_(-3, groups, maps)

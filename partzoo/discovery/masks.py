@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from partzoo.errors import ImageError, UsageError, counted
-from partzoo.files import check_regular, expand_user
-from partzoo.images.decoding import pillow_limit
+from partzoo.files import expand_user, reading
+from partzoo.images.decoding import pillow_limit, readable_formats
 from partzoo.limits import MAX_PIXELS
 from partzoo.parts.parts import Parts
 
@@ -53,10 +53,11 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
 
     Args:
         source: ``(H, W)`` array or tensor, PIL image, or path of an image; or a box ``(left, top, right, bottom)`` in
-            pixels, as a sequence, array or tensor of four numbers. Booleans are one object, as are floats from 0.5 on.
-            Integers are object numbers. In 8 bits, 255 is special: beside numbers from 1 to 127 alone, as in the masks
-            of VOC, it is void and counts as background; otherwise, the mask is grey, with one object from 128 on. If an
-            image has transparency, its opacity is the mask.
+            pixels, as a sequence, array or tensor of four numbers; or a dictionary with such an array under
+            ``"segmentation"``, as SAM's mask generator returns for each object. Booleans are one object, as are floats
+            from 0.5 on. Integers are object numbers. In 8 bits, 255 is special: beside numbers from 1 to 127 alone, as
+            in the masks of VOC, it is void and counts as background; otherwise, the mask is grey, with one object from
+            128 on. If an image has transparency, its opacity is the mask.
         size: ``(H, W)`` of the image.
 
     Raises:
@@ -90,7 +91,7 @@ def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
         left, top, right, bottom = (round(float(edge)) for edge in source)
     except (TypeError, ValueError, OverflowError):  # text, NaN, infinity
         raise UsageError(
-            f"mask={tuple(source)} is not a box of four finite numbers: left, top, right, bottom."
+            f"mask={tuple(source)!s:.80} is not a box of four finite numbers: left, top, right, bottom."
         ) from None
     if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
         raise UsageError(f"mask={tuple(source)} is not a box (left, top, right, bottom) inside {size[1]} x {size[0]}.")
@@ -101,17 +102,18 @@ def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
 
 def _values(source: Any) -> np.ndarray:
     """Return the ``(H, W)`` values of a mask in their stored type."""
+    if isinstance(source, Mapping):
+        source = source.get("segmentation")
+        if source is None or isinstance(source, (str, Mapping)):
+            raise UsageError(
+                "mask= is a dictionary whose 'segmentation' is not an array: pass what SAM's mask generator returns "
+                "for one object, with output_mode='binary_mask'."
+            )
     if isinstance(source, (str, os.PathLike)):
         path = expand_user(source)
-        try:
-            check_regular(path)
-            with pillow_limit(MAX_PIXELS), Image.open(path) as opened:
+        with reading(path, ImageError, "cannot be read as a mask", "check the file"), pillow_limit(MAX_PIXELS):
+            with Image.open(path, formats=readable_formats()) as opened:
                 return _of_image(opened)
-        except FileNotFoundError:
-            raise ImageError(f"No such mask: {os.fspath(source)!r}. Check the path.") from None
-        except (OSError, UnidentifiedImageError) as error:
-            reason = error.strerror or error
-            raise ImageError(f"The mask {os.fspath(source)!r} cannot be read ({reason}).") from error
     if isinstance(source, Image.Image):
         return _of_image(source)
     values = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
@@ -143,4 +145,5 @@ def side_by_side(several: Sequence[Parts]) -> Parts:
         scores=scores,
         descriptors=np.concatenate([each.descriptors for each in several if each.descriptors is not None]),
         source=first.source,
+        confidences=np.concatenate([each.confidences for each in several if each.confidences is not None]),
     )

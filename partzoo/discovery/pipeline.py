@@ -7,10 +7,9 @@ Each stage produces a value for the next: ``OpenedImage``, ``View``, ``Encoded``
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -18,9 +17,10 @@ from torch import Tensor, nn
 from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.masks import Masks, side_by_side
-from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
-from partzoo.images.opening import OpenedImage, open_images
+from partzoo.images.ahead import Progress, read_ahead
+from partzoo.images.opening import OpenedImage, OpenedImages, open_images
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.parts.parts import Parts
 from partzoo.system.device import Device
@@ -28,8 +28,6 @@ from partzoo.system.device import Device
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # largest numbers of images and of cells that a vocabulary is fitted on
 KEPT_BYTES = 2**27  # memory for network outputs that are kept from fitting to labelling
 
-Item = TypeVar("Item")
-Progress = Callable[[int, int], None]
 PassOver = Callable[[int, PartzooError], None]  # called with the index of an unreadable image and its error
 
 
@@ -38,7 +36,7 @@ def discover_parts(
     k: int | Literal["auto"] | None = None,
     *,
     model: str | nn.Module | None = None,
-    vocabulary: PartVocabulary | None = None,
+    vocabulary: PartVocabulary | str | os.PathLike | None = None,
     classes: int | Sequence[int] | None = None,
     mask: Any = None,
     background: Background = "auto",
@@ -64,7 +62,8 @@ def discover_parts(
             for many, and for a learned part model all its parts in its numbering; with a smaller k, its parts that are
             most similar in these images are joined, and a larger k is an error.
         model: name of a model, or a module; None uses the bundled default.
-        vocabulary: result of :func:`fit_parts`. It determines k, background, size and refine.
+        vocabulary: result of :func:`fit_parts`, or a file in which it was saved. It determines k, background, size and
+            refine.
         classes: class number of each image, or one for all; required by a part model that has separate parts for
             several classes (``model.config.classes``).
         mask: known foreground: a mask or a box in any form that :func:`partzoo.discovery.masks.open_mask` accepts; for
@@ -79,7 +78,8 @@ def discover_parts(
         refine: whether to align the parts with the image's edges.
         seed: random seed of the clustering.
         device: where the models run, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
-        batch_size: number of images to read ahead, which bounds memory. Each goes through the model separately:
+        batch_size: largest number of images to read ahead; large ones are fewer
+            (:data:`partzoo.images.ahead.AHEAD_BYTES`). Each goes through the model separately:
             batches bring no speed on a CPU, and this way labels cannot depend on them.
         progress: function that is called with the number of labelled images and the total.
         max_pixels, max_bytes: largest image to decode and largest file to read; see
@@ -93,8 +93,10 @@ def discover_parts(
             command line skips such images, and so can a loop over images with a vocabulary.
         UsageError: an argument is invalid: k = 0, more parts than pixels, an unknown background, a missing class, a
             model that is not an encoder of images, or a device that this machine does not have.
+        WeightsError: the file of the vocabulary is missing or damaged.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    vocabulary = read_vocabulary(vocabulary)
     check_vocabulary(vocabulary, k)
     if vocabulary is None:
         finder = make_finder(model, background, size, refine, device)
@@ -215,6 +217,7 @@ def label_images(
     for index, image, mask in readable(images, masks, order, batch_size, progress, pass_over):
         look = finder.look(image, categories[index], kept.pop(index), mask)
         yield index, finder.label(image, look, vocabulary)
+        del image, mask, look  # before the next image is decoded
 
 
 def divided(
@@ -255,38 +258,18 @@ def readable(
         except PartzooError as error:
             return error
 
-    for index, found in zip(order, read_ahead(read, order, batch_size, progress), strict=True):
+    threads = images.readers if isinstance(images, OpenedImages) else 2
+    items = read_ahead(read, order, batch_size, progress, threads)
+    for index in order:
+        found = next(items)
         if not isinstance(found, PartzooError):
             yield index, *found
         elif pass_over is None:
             raise found
         else:
             pass_over(index, found)
-
-
-def read_ahead(
-    read: Callable[[int], Item], order: Sequence[int], count: int, progress: Progress | None = None
-) -> Iterator[Item]:
-    """Yield ``read(index)`` for each index in ``order``; threads read up to ``count`` of them ahead."""
-    if count < 1:
-        raise UsageError(f"batch_size={count} must be at least 1.")
-    if len(order) == 1:
-        yield read(order[0])
-        if progress:
-            progress(1, 1)
-        return
-    with ThreadPoolExecutor(1 if count == 1 else 2) as pool:
-        waiting: deque[Future[Item]] = deque()
-        try:
-            for done in range(len(order)):
-                for index in order[done + len(waiting) : done + count]:
-                    waiting.append(pool.submit(read, index))
-                yield waiting.popleft().result()
-                if progress:
-                    progress(done + 1, len(order))
-        finally:
-            for future in waiting:
-                future.cancel()
+        del found  # before the next image is decoded
+    next(items, None)  # reports the last one's progress
 
 
 def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
@@ -362,8 +345,9 @@ def _draw_samples(
         look = finder.look(image, mask=mask)
         if kept is not None:
             kept.add(index, finder.kept(look))
-        digest = hashlib.sha256(image.pixels.tobytes()).digest()
+        digest = hashlib.sha256(np.ascontiguousarray(image.pixels).data).digest()
         drawn.append((digest, [finder.sample(look, FIT_CELLS // len(chosen), seed) for seed in seeds]))
+        del image, mask, look  # before the next image is decoded
     if not drawn:
         raise ImageError(f"None of the {len(chosen)} images to learn the parts from can be read.")
     drawn.sort(key=lambda pair: pair[0])

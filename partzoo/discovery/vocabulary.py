@@ -11,8 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.files import expand_user, parse_json
+from partzoo.files import expand_user, parse_json, reading
 from partzoo.limits import MAX_PARTS, check_parts, check_size
+from partzoo.locks import remove_leftovers
 from partzoo.settings import checked, types_of
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
 
@@ -72,6 +73,7 @@ class PartVocabulary:
             UsageError: the file cannot be written.
         """
         path = expand_user(path)
+        remove_leftovers(path.parent)  # which no lock does here
         metadata = {
             "format": f"{FORMAT}{VERSION}",
             "settings": json.dumps(dataclasses.asdict(self.settings)),
@@ -108,9 +110,9 @@ class PartVocabulary:
             WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
         """
         path = expand_user(path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
-        try:
+        with reading(path, WeightsError, fix=FIX):
             _check_version(path, read_metadata(path, fix=FIX).get("format", ""))
             tensors, metadata = read_tensors(path, fix=FIX)
             settings = parse_json(metadata["settings"])
@@ -126,8 +128,20 @@ class PartVocabulary:
             vocabulary = cls(tensors["centres"], Settings(**settings), numbering)
             vocabulary._check()
             return vocabulary
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{str(path)!r} is damaged ({str(error).rstrip('.')}): {FIX}.") from None
+
+
+def read_vocabulary(vocabulary: PartVocabulary | str | os.PathLike | None) -> PartVocabulary | None:
+    """Return a vocabulary that may be given as its file; None is returned unchanged.
+
+    Raises:
+        UsageError: it is neither a vocabulary nor a path.
+        WeightsError: the file is missing or damaged.
+    """
+    if isinstance(vocabulary, str | os.PathLike):
+        return PartVocabulary.load(vocabulary)
+    if vocabulary is not None and not isinstance(vocabulary, PartVocabulary):
+        raise UsageError(f"vocabulary= is a {type(vocabulary).__name__}: pass the result of fit_parts, or its file.")
+    return vocabulary
 
 
 def _check_version(path: Path, written: str) -> None:

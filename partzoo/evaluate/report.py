@@ -22,7 +22,7 @@ from typing import Any
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import BOX, FLOORS
-from partzoo.files import check_version, expand_user, write_aside
+from partzoo.files import check_version, create_folder, expand_user, reading, write_aside
 
 FORMAT = 1
 DEFAULT = "default"
@@ -99,7 +99,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> list[Row]:
 def write_csv(records: Iterable[Mapping[str, Any]], path: str | Path) -> list[Row]:
     """Write the figures of all records of one protocol, and return them; see :func:`rows`."""
     path, found = expand_user(path), rows(records)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_folder(path.parent)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([COLUMNS, *map(astuple, found)])
@@ -115,8 +115,10 @@ def read_csv(path: str | Path) -> list[Row]:
         UsageError: the file is missing, or is not such a table.
     """
     path = expand_user(path)
-    remedy = f"Run: partzoo eval --all --protocol {path.stem} --data DIR"
-    try:
+    remedy = f"run partzoo eval --all --protocol {path.stem} --data DIR"
+    if not path.exists():
+        raise UsageError(f"{path} is not there. {remedy}")
+    with reading(path, UsageError, "is not a table of results", remedy):
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if newer := [name for name in reader.fieldnames or () if name not in COLUMNS]:
@@ -126,12 +128,6 @@ def read_csv(path: str | Path) -> list[Row]:
                 )
             lines = list(reader)
         return [_row(line) for line in lines]
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} is not there. {remedy}") from error
-    except UsageError:
-        raise
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path} is not a table of results ({error!r}). {remedy}") from error
 
 
 def table(figures: Sequence[Row], metrics: Sequence[str], *, intervals: bool = False) -> str:

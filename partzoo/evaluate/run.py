@@ -21,12 +21,13 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
+from partzoo.evaluate.report import rows as rows_of
 from partzoo.features import DEFAULT_MODEL
-from partzoo.files import check_version, expand_user, parse_json, write_aside
+from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
 from partzoo.locks import locked
 from partzoo.models.loading import on_meta
 from partzoo.models.registry import find
-from partzoo.places import check_place, make_folder
+from partzoo.places import check_place, made_folder
 from partzoo.progress import ProgressCallback
 from partzoo.settings import changed
 from partzoo.skipping import warn_of
@@ -125,12 +126,14 @@ def evaluate(
         return _measured(made, record, strict=strict, progress=progress)
     if known := _known(place, record):
         return known
-    make_folder(place.parent)
-    check_place(place)
-    with locked(place):
-        record = _measured(made, record, strict=strict, progress=progress)
-        with write_aside(place) as file:
-            file.write((json.dumps(record, indent=1) + "\n").encode())
+    with made_folder(place.parent):
+        check_place(place)
+        with locked(place):
+            if known := _known(place, record):  # written by another process since
+                return known
+            record = _measured(made, record, strict=strict, progress=progress)
+            with write_aside(place) as file:
+                file.write((json.dumps(record, indent=1) + "\n").encode())
     return record
 
 
@@ -173,13 +176,35 @@ def evaluate_all(
     Raises:
         WeightsError: no model can be measured, or ``strict`` is set and one cannot.
     """
-    records, failed = [], {}
-    path = Path(out, f"{protocol}.csv")
-    if expand_user(path).exists():
+    path, every = expand_user(Path(out, f"{protocol}.csv")), rows(protocol)
+    if path.exists():
         read_csv(path)  # an error before the work, if it is anything but an earlier table
-    for model, chosen in rows(protocol):
+    with made_folder(path.parent):
+        check_place(path)
+        with locked(path):
+            records, failed = _evaluate_rows(every, protocol, data, path.parent, k, strict, progress, options)
+            if not records:
+                first = next(iter(failed.values()))
+                raise WeightsError(f"No model can be measured by {protocol}. Of the first: {first}")
+            write_csv(records, path)
+    return path, list(failed)
+
+
+def _evaluate_rows(
+    every: Sequence[tuple[str, dict[str, Any]]],
+    protocol: str,
+    data: str | Path,
+    out: Path,
+    k: Sequence[int | None] | None,
+    strict: bool,
+    progress: ProgressCallback | None,
+    options: dict[str, Any],
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the records of all models and settings, and the reason for each model, image or annotation skipped."""
+    records, failed = [], {}
+    for model, chosen in every:
         label = _setting(**chosen)
-        file = Path(out, "eval", protocol, f"{model}{'' if label == DEFAULT else f'.{label}'}.json")
+        file = out / "eval" / protocol / f"{model}{'' if label == DEFAULT else f'.{label}'}.json"
 
         def report(what: str, done: int, of: int, label: str = f"{model}, {label}") -> None:
             if progress:
@@ -197,10 +222,7 @@ def evaluate_all(
         else:
             records.append(record)
             failed |= {each["path"]: each["reason"] for each in record.get("failed", ())}
-    if not records:
-        raise WeightsError(f"No model can be measured by {protocol}. Of the first: {next(iter(failed.values()))}")
-    write_csv(records, path)
-    return path, list(failed)
+    return records, failed
 
 
 def rows(protocol: str) -> list[tuple[str, dict[str, Any]]]:
@@ -288,16 +310,12 @@ def _known(file: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         UsageError: the file holds anything but a record of the same evaluation.
     """
-    try:
-        record = parse_json(file.read_text(encoding="utf-8"))
-        written = record.get("format")
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.") from error
-    check_version(written, FORMAT, f"out={file}", UsageError)
-    if "runs" not in record:
-        raise UsageError(f"out={file} exists and is not a record of an evaluation. Choose another file.")
+    with reading(file, UsageError, "exists and is not a record of an evaluation", "choose another out="):
+        record = parse_json(file.read_bytes())
+        check_version(record.get("format"), FORMAT, f"out={file}", UsageError)
+        rows_of([record])  # raises for values that no table can be made of
     asked = json.loads(json.dumps(identity))
     found = changed({key: record.get(key) for key in asked}, asked)
     if changes := [f"{key} was {before!r}, is {after!r}" for key, before, after in found]:

@@ -10,14 +10,18 @@ import io
 import struct
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+
+from partzoo.images.strips import empty, orientation_of, strips_of
 
 BITS = (8, 10, 12, 14, 16)
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANES, EXTRA_SAMPLES = 258, 262, 284, 338  # TIFF tags
+TIFF = {b"II*\0": "<", b"MM\0*": ">"}  # byte order, by the first bytes of the file
 Order = Literal["B", "L"]
 
 
@@ -29,13 +33,16 @@ def to_8_bits(values: np.ndarray, bits: int | None = None) -> np.ndarray:
         bits: depth of the data, if known; by default the smallest of :data:`BITS` that holds the maximum,
             which a warning states if it is below 16.
     """
-    top = int(values.max())
-    if bits is None:
-        bits = next(each for each in BITS if top < 2**each) if top else 16
-        if bits < 16:
-            _warn_of_range(bits)
-    full = 2**bits - 1
+    full = 2 ** (bits or bits_for(int(values.max()))) - 1
     return ((values.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
+
+
+def bits_for(top: int) -> int:
+    """Return the smallest of :data:`BITS` that holds a maximum, which a warning states if it is below 16."""
+    bits = next(each for each in BITS if top < 2**each) if top else 16
+    if bits < 16:
+        _warn_of_range(bits)
+    return bits
 
 
 def known_bits(image: Image.Image) -> int | None:
@@ -59,7 +66,7 @@ def with_black_zero(data: bytes) -> bytes | None:
 
     It is needed for files that Pillow cannot open otherwise: big-endian ones of 16 bits, and those of 12 bits.
     """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    order = TIFF.get(data[:4])
     if order is None:
         return None
     try:
@@ -88,14 +95,15 @@ def leave_fourth_band(image: Image.Image) -> None:
 def colours_of_16_bits(image: Image.Image) -> np.ndarray | None:
     """Read all bits of 16-bit colours, of which Pillow keeps only the high byte.
 
-    They are read twice from the file, in both byte orders: one yields the high bytes, the other one the low bytes.
+    They are read twice from the file, in both byte orders: one yields the high bytes, the other one the low bytes. The
+    8 bits that come of both are written in the place of the high bytes.
 
     Args:
         image: opened image. If it is a TIFF that is decoded already, a warning states that the low bytes are lost.
 
     Returns:
-        ``(H, W, 3)`` or ``(H, W, 4)``, alpha last, upright; uint16, or uint8 if the colours are CMYK or multiplied
-        by alpha. None for other images, which Pillow decodes without loss.
+        ``(H, W, 3)`` or ``(H, W, 4)`` uint8, alpha last, upright. None for other images, which Pillow decodes without
+        loss.
     """
     order = _byte_order(image)
     if order is None or not isinstance(image, ImageFile.ImageFile):
@@ -107,35 +115,80 @@ def colours_of_16_bits(image: Image.Image) -> np.ndarray | None:
         _warn_of_loss("save the TIFF with interleaved colours")  # this decoder ignores the requested byte order
         return None
     position = image.fp.tell()
+    try:
+        if _arguments(image)[0] == "LA;16B":
+            return _grey_with_alpha(_decoded(image, None))
+        upright, stored, key = _high_bytes(_decoded(image, order))
+        low = _decoded(image, "L" if order == "B" else "B")
+    finally:
+        image.fp.seek(position)
+
+    def both() -> Iterator[tuple[slice, np.ndarray]]:
+        for rows, strip in strips_of(low):
+            low_bytes = np.asarray(strip)
+            yield rows, stored[rows, :, : low_bytes.shape[2]].astype(np.uint16) << 8 | low_bytes
+
+    if image.mode == "CMYK" or _arguments(image)[0].startswith("RGBa"):  # bands that are mixed have one range
+        bits = bits_for(max(int(values.max()) for _, values in both()))
+        mode, final = ("CMYK", "RGB") if image.mode == "CMYK" else ("RGBa", "RGBA")
+        for rows, values in both():
+            strip = np.asarray(Image.fromarray(to_8_bits(values, bits), mode).convert(final))
+            stored[rows, :, : strip.shape[2]] = strip
+        return upright if final == "RGBA" else upright[..., :3].copy()
+    opaque = lacks_alpha(image) or low.mode == "RGB"
+    tops = np.max([values.max((0, 1)) for _, values in both()], axis=0)
+    bits = bits_for(int(tops[:3].max()))
+    bits_of_alpha = 16 if opaque else bits_for(int(tops[3]))
+    for rows, values in both():
+        stored[rows, :, :3] = to_8_bits(values[..., :3], bits)
+        if key is not None:
+            stored[rows, :, 3] = np.where((values == key).all(2), 0, 255)
+        elif not opaque:
+            stored[rows, :, 3] = to_8_bits(values[..., 3], bits_of_alpha)
+    return upright[..., :3].copy() if lacks_alpha(image) else upright
+
+
+def _grey_with_alpha(both: Image.Image) -> np.ndarray:
+    """Return ``(H, W, 4)`` uint8 from the four bytes of each pixel, high bytes first, of grey and alpha."""
+
+    def deep() -> Iterator[tuple[slice, np.ndarray]]:
+        for rows, strip in strips_of(both):
+            yield rows, np.asarray(strip).view(">u2")
+
+    bits = [bits_for(int(top)) for top in np.max([values.max((0, 1)) for _, values in deep()], axis=0)]
+    upright, stored = empty(both.height, both.width, 4, orientation_of(both))
+    for rows, values in deep():
+        stored[rows, :, :3] = to_8_bits(values[..., :1], bits[0])
+        stored[rows, :, 3] = to_8_bits(values[..., 1], bits[1])
+    return upright
+
+
+def _high_bytes(high: Image.Image) -> tuple[np.ndarray, np.ndarray, tuple[int, ...] | None]:
+    """Return the high bytes upright, a view of them as they are stored, and the colour declared transparent or None.
+
+    If a colour is declared transparent, there is a fourth band without content, for alpha.
+    """
+    key = high.info.get("transparency")
+    key = key if isinstance(key, tuple) else None  # the colour that a PNG declares as transparent
+    bands = len(high.getbands())
+    upright, stored = empty(high.height, high.width, 4 if key else bands, orientation_of(high))
+    for rows, strip in strips_of(high):
+        stored[rows, :, :bands] = np.asarray(strip)
+    return upright, stored, key
+
+
+def _decoded(image: ImageFile.ImageFile, order: Order | None) -> Image.Image:
+    """Decode one byte of each value, or both if ``order`` is None."""
+    assert image.fp is not None
     image.fp.seek(0)
-    data = image.fp.read()
-    image.fp.seek(position)
-    if _arguments(image)[0] == "LA;16B":
-        both, key = _decoded(data, image, None)
-        values = np.ascontiguousarray(both).view(">u2")[..., [0, 0, 0, 1]]
-    else:
-        high, key = _decoded(data, image, order)
-        low, _ = _decoded(data, image, "L" if order == "B" else "B")
-        values = high.astype(np.uint16) << 8 | low
-    if lacks_alpha(image):
-        return values[..., :3]
-    if _arguments(image)[0].startswith("RGBa"):
-        return np.asarray(Image.fromarray(to_8_bits(values), "RGBa").convert("RGBA"))
-    if image.mode == "CMYK":
-        return np.asarray(Image.fromarray(to_8_bits(values), "CMYK").convert("RGB"))
-    if isinstance(key, tuple):  # the colour that a PNG declares as transparent
-        return np.dstack([values, np.where((values == key).all(2), 0, 65535).astype(np.uint16)])
-    return values
-
-
-def _decoded(data: bytes, image: Image.Image, order: Order | None) -> tuple[np.ndarray, object]:
-    """Decode one byte of each value, or both if ``order`` is None; return them with the colour declared transparent."""
-    with Image.open(io.BytesIO(data), formats=[image.format or ""]) as twin:
+    # The decoder of libtiff reads a file past Python's buffer, whose position would no longer be known.
+    stream = io.BytesIO(image.fp.read()) if _codec(image) == "libtiff" else image.fp
+    with Image.open(stream, formats=[image.format or ""]) as twin:
         if image.tell():
             twin.seek(image.tell())
         twin.tile = [_read_as(tile, order) for tile in twin.tile]
         twin.load()
-        return np.asarray(upright(twin)), twin.info.get("transparency")
+        return twin
 
 
 def _read_as(tile: ImageFile._Tile, order: Order | None) -> ImageFile._Tile:
@@ -158,14 +211,6 @@ def _byte_order(image: Image.Image) -> Order | None:
     of_png = image.format == "PNG" and image.mode != "I;16" and _arguments(image)[0].endswith(";16B")
     of_ppm = image.format == "PPM" and image.mode == "RGB" and _codec(image) == "ppm" and _arguments(image)[1] == 65535
     return "B" if of_png or of_ppm else None
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Apply an image's EXIF orientation; images with a damaged EXIF block are returned unchanged."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged blocks can raise errors of any type
-        return image
 
 
 def _codec(image: Image.Image) -> str:

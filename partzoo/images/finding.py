@@ -8,7 +8,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
 
 
 def is_pattern(path: Path) -> bool:
@@ -37,6 +37,11 @@ def files_matching(pattern: Path) -> list[Path]:
     root = Path(pattern.anchor)
     components = list(pattern.relative_to(root).parts)
     return _files(root, [*components, "*"] if components[-1] == "**" else components)
+
+
+def relative(file: Path, folder: Path) -> PurePath:
+    """Return the path of a listed file from the folder that was searched; either may be absolute."""
+    return PurePath(os.path.relpath(file, folder))
 
 
 def _files(root: Path, components: list[str], aliases: bool = False) -> list[Path]:
@@ -76,7 +81,8 @@ def _files(root: Path, components: list[str], aliases: bool = False) -> list[Pat
         more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
         named = ", ".join(list(unreadable.values())[:3]) + more
         warnings.warn(f"Folders that cannot be read are left out: {named}. Check their permissions.", stacklevel=2)
-    return sorted(found.values())
+    # A listed name that begins with "~" is no user's home folder, for which its reader would take it.
+    return [Path.cwd() / file if str(file).startswith("~") else file for file in sorted(found.values())]
 
 
 def _entries(folder: Path, component: str) -> Iterator[tuple[str, bool, bool]]:

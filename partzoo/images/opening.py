@@ -23,6 +23,7 @@ from partzoo.limits import MAX_BYTES, MAX_PIXELS
 SUFFIXES = tuple(
     ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,13 @@ class OpenedImage:
 
 
 class OpenedImages(Sequence[OpenedImage]):
-    """A sequence of images, each opened only when indexed, so any number of them takes the memory of one."""
+    """A sequence of images, each opened only when indexed, so any number of them takes the memory of one.
+
+    Attributes:
+        readers: largest number of threads that may read images at a time.
+    """
+
+    readers = 2
 
     def __init__(self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> None:
         self.sources = sources
@@ -71,6 +78,44 @@ class OpenedImages(Sequence[OpenedImage]):
         """Return an image's name without opening it: its path, its address, or for example ``image 3``."""
         source = self.sources[index]
         return _name(source) or (f"image {index + 1}" if len(self) > 1 else "image")
+
+    def files(self) -> list[str]:
+        """Return the names of the files that are read; those of other sources are names of no file."""
+        return [self.name(index) for index in range(len(self))]
+
+
+class VideoFrames(OpenedImages):
+    """The frames of a video, each named as if the video were a folder: ``clip.mp4/000012``.
+
+    Attributes:
+        video: the video; see :class:`partzoo.images.video.Video` for its times and the errors.
+    """
+
+    readers = 1  # threads that take turns would each decode the video from its beginning
+
+    def __init__(self, path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> None:
+        from partzoo.images.video import Video
+
+        self.video = Video(path, max_pixels=max_pixels)
+        super().__init__(range(len(self.video)), max_pixels=max_pixels)
+
+    @overload
+    def __getitem__(self, index: int) -> OpenedImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> OpenedImages: ...
+
+    def __getitem__(self, index: int | slice) -> OpenedImage | OpenedImages:
+        if isinstance(index, slice):
+            return OpenedImages([self[i] for i in self.sources[index]], **self.limits)
+        number = self.sources[index]
+        return OpenedImage(self.video.frame(number), self.name(number), self.name(number))
+
+    def name(self, index: int) -> str:
+        return f"{self.video.path}/{self.sources[index]:06d}"
+
+    def files(self) -> list[str]:
+        return [str(self.video.path)]
 
 
 def open_image(
@@ -104,14 +149,14 @@ def _pixels(source: Any, name: str, max_pixels: int, max_bytes: int) -> np.ndarr
         return decode.pixels_of_image(source, name, max_pixels)
     if _is_tensor(source):
         return decode.pixels_of_array(decode.array_of_tensor(source, name), name)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data = decode.read_stream(io.BytesIO(source), name, max_bytes)
+    if isinstance(source, (str, os.PathLike)) and not _is_url(source):
+        stream = decode.open_file(source, max_bytes)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        stream = decode.stream_of_bytes(source, name, max_bytes)
     elif _is_url(source):
-        data = download(source, max_bytes)
-    elif isinstance(source, (str, os.PathLike)):
-        data = decode.read_file(source, max_bytes)
+        stream = io.BytesIO(download(source, max_bytes))
     elif hasattr(source, "read"):
-        data = decode.read_stream(source, name, max_bytes)
+        stream = decode.copy_stream(source, name, max_bytes)
     elif hasattr(source, "__array__"):
         return decode.pixels_of_array(np.asarray(source), name)
     else:
@@ -119,7 +164,8 @@ def _pixels(source: Any, name: str, max_pixels: int, max_bytes: int) -> np.ndarr
             f"{name} is of type {type(source).__name__}: "
             "pass a path, URL, PIL image, array, tensor, bytes or file object."
         )
-    return decode.pixels_of_bytes(data, name, max_pixels)
+    with stream:
+        return decode.pixels_of_stream(stream, name, max_pixels)
 
 
 def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> tuple[OpenedImages, bool]:
@@ -127,9 +173,10 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
 
     Args:
         source: one image, in any form that :func:`open_image` accepts; or many: an iterable (its folders and globs are
-            expanded); a folder, with all visible images below it; a glob such as ``"birds/**/*.jpg"``; an array
-            ``(B, H, W, C)``; or a tensor ``(B, C, H, W)``. Of folders and globs, files with the suffix of an image
-            format are used, sorted by path, each once, however many links lead to it; ``~`` is the home folder.
+            expanded); a folder, with all visible images below it; a glob such as ``"birds/**/*.jpg"``; a video, by its
+            suffix (:data:`VIDEOS`), whose frames are the images; an array ``(B, H, W, C)``; or a tensor
+            ``(B, C, H, W)``. Of folders and globs, files with the suffix of an image format are used, sorted by path,
+            each once, however many links lead to it; ``~`` is the home folder.
         max_pixels: largest number of pixels to decode in one image.
         max_bytes: largest number of bytes to read or download for one image.
 
@@ -144,6 +191,8 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
     if isinstance(source, OpenedImages):
         return source, False
     if isinstance(source, (str, os.PathLike)):
+        if is_video(source):
+            return VideoFrames(source, max_pixels=max_pixels), False
         files = _expand(source)
         return (OpenedImages([source], **limits), True) if files is None else (OpenedImages(files, **limits), False)
     if _is_tensor(source) or isinstance(source, np.ndarray):
@@ -159,6 +208,15 @@ def open_images(source: Any, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
             raise ImageError("The sequence of images is empty: pass at least one.")
         return OpenedImages(sources, **limits), False
     return OpenedImages([source], **limits), True
+
+
+def is_video(source: Any) -> bool:
+    """Return whether a source is the path of a video, by its suffix; addresses are not: videos are not downloaded."""
+    return isinstance(source, (str, os.PathLike)) and not _is_url(source) and _suffix(source) in VIDEOS
+
+
+def _suffix(path: str | os.PathLike) -> str:
+    return Path(os.fsdecode(path)).suffix.lower()
 
 
 def _name(source: Any) -> str | None:

@@ -107,19 +107,32 @@ class ForegroundModel(Model):
         Returns:
             ``(h, w)`` float32 probabilities on the CPU, at half of the larger working size.
         """
-        config = self.config
-        sizes = [size or each or config.size for each in (config.image_size, config.mirror_size)]
+        sizes = (size, size) if size else self.sizes
         x = self._input(pixels, sizes[0])
-        found = self(x)[0, 0].float().cpu()
         if not mirror:
-            return found
+            return self(x)[0, 0].float().cpu()
         other = x if sizes[0] == sizes[1] else self._input(pixels, sizes[1])
-        mirrored = self(other.flip(3))[0, 0].float().cpu().flip(1)
-        if found.shape != mirrored.shape:
-            larger = max(found.shape, mirrored.shape)
+        return self.averaged(x, other)[0, 0]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Longer sides, in pixels, to which the image and its mirror image are resized."""
+        return self.config.image_size or self.config.size, self.config.mirror_size or self.config.size
+
+    def averaged(self, x: Tensor, other: Tensor) -> Tensor:
+        """Compute probabilities ``(B, 1, h, w)`` from images in two sizes, the second of which are mirrored here.
+
+        Args:
+            x, other: the same normalized images ``(B, 3, H, W)``, with longer sides of :attr:`sizes`.
+
+        Returns:
+            Float32 probabilities on the CPU, at half of the larger size.
+        """
+        found, mirrored = self(x).float().cpu(), self(other.flip(3)).float().cpu().flip(3)
+        if torch.compiler.is_compiling() or found.shape != mirrored.shape:
+            larger = found.shape[2:] if self.sizes[0] >= self.sizes[1] else mirrored.shape[2:]
             found, mirrored = (
-                interpolate(each[None, None], larger, mode="bilinear", align_corners=False)[0, 0]
-                for each in (found, mirrored)
+                interpolate(each, larger, mode="bilinear", align_corners=False) for each in (found, mirrored)
             )
         return (found + mirrored) / 2
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
+from partzoo.files import expand_user
 from partzoo.models.base import Encoder, Model
 from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import Architecture, find, split_tag, stored_architecture
@@ -83,18 +84,38 @@ def load(
     """
     place = device_of(device)
     reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
-    source = parse(str(name), pretrained=pretrained, verify=verify, revision=revision, **reach)
+    while True:
+        changed = _last_change(str(name))
+        try:
+            source = parse(str(name), pretrained=pretrained, verify=verify, revision=revision, **reach)
+            model = _filled(source, config, reach)
+            break
+        except WeightsError:
+            if _last_change(str(name)) == changed:
+                raise  # else another process has replaced the folder's model while it was read
+    return set_precision(model.eval().requires_grad_(False), dtype, place)
+
+
+def _last_change(name: str) -> int | None:
+    """Return when a model's folder was changed last, in nanoseconds; None if the name is not that of a folder."""
+    try:
+        path = expand_user(name.removeprefix("local-dir:"))
+        return path.stat().st_mtime_ns if path.is_dir() else None
+    except OSError:
+        return None
+
+
+def _filled(source: Source, config: dict[str, Any], reach: dict[str, Any]) -> Model:
+    """Build a source's model, with values that override its configuration, and fill it with its tensors."""
     chosen = source.entry.configure(source.config | config)
     if source.tensors is None:
-        model = build(source.entry, chosen)
-    else:
-        try:
-            model = assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
-        except UsageError as error:
-            if config:
-                raise
-            raise WeightsError(f"{source.label}: {error}") from error  # its own configuration is at fault
-    return set_precision(model.eval().requires_grad_(False), dtype, place)
+        return build(source.entry, chosen)
+    try:
+        return assign(source.entry, chosen, source.tensors(chosen), source.label, **reach)
+    except UsageError as error:
+        if config:
+            raise
+        raise WeightsError(f"{source.label}: {error}") from error  # its own configuration is at fault
 
 
 def parse(name: str, *, pretrained: bool, verify: bool = True, **hub: Any) -> Source:

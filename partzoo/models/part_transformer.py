@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
+from partzoo.images.resampling import multiplied
 from partzoo.models.layers import FEW_PATCHES, BasicBlock, Block, Blocks, QuickGELU
 
 WIDTH, DEPTH, HEADS, PATCH = 256, 6, 8, 16  # sizes of PartFormer's transformer
@@ -139,7 +140,11 @@ def part_tokens(table: Tensor, parts: int, batch: int, classes: Tensor | None) -
         return table.expand(batch, -1, -1)
     if classes is None:
         raise UsageError(f"This model has parts for {several} classes: choose one for each image with classes=.")
-    if classes.shape != (batch,) or classes.is_floating_point() or not ((classes >= 0) & (classes < several)).all():
+    fits = classes.shape == (batch,) and not classes.is_floating_point()
+    # An exported program cannot raise an error that depends on values.
+    if not torch.compiler.is_compiling():
+        fits = fits and bool(((classes >= 0) & (classes < several)).all())
+    if not fits:
         raise UsageError(f"classes= must be {batch} whole numbers in 0..{several - 1}, one for each image.")
     rows = 1 + classes[:, None] * parts + torch.arange(parts, device=classes.device)
     return table[nn.functional.pad(rows, (1, 0))]
@@ -160,6 +165,8 @@ def resampled(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
     if not torch.compiler.is_compiling() and tuple(grid) == (side, side):
         return table
     square = rearrange(table, "(h w) c -> 1 c h w", h=side).float()
+    if torch.compiler.is_compiling():
+        return multiplied(square, grid, "bicubic")[0].flatten(1).T
     return interpolate(square, tuple(grid), mode="bicubic", antialias=True)[0].flatten(1).T
 
 

@@ -20,21 +20,36 @@ Kind = TypeVar("Kind", bound=Model)
 LINEAR = 0.4
 
 
+# Instruction sets by their name in torch.cpu.get_capabilities, with the functions of versions of torch without that.
+CAPABILITIES = {
+    "amx_bf16": "_is_amx_tile_supported",
+    "avx512_bf16": "_is_avx512_bf16_supported",
+    "avx512_vnni": "_is_vnni_supported",
+}
+
+
 def has_amx() -> bool:
     """Return whether this CPU has AMX tiles for bfloat16."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return _has("amx_bf16")
 
 
 def has_bf16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 natively: CUDA from Ampere on, CPUs with AMX or AVX-512 BF16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (has_amx() or bool(torch.cpu.get_capabilities().get("avx512_bf16")))
+    return device.type == "cpu" and (has_amx() or _has("avx512_bf16"))
 
 
 def has_vnni() -> bool:
     """Return whether this CPU has AVX-512 VNNI, which speeds up ``dtype="int8"``."""
-    return bool(torch.cpu.get_capabilities().get("avx512_vnni"))
+    return _has("avx512_vnni")
+
+
+def _has(capability: str) -> bool:
+    """Return whether this CPU has an instruction set of :data:`CAPABILITIES`."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get(capability))
+    return bool(getattr(torch.cpu, CAPABILITIES[capability])())
 
 
 def explain(device: torch.device) -> tuple[str, str]:

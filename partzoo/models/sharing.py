@@ -17,12 +17,12 @@ from partzoo.models.loading import ENCODER, has_frozen_encoder, load, on_meta
 from partzoo.models.registry import Architecture, aliases, architectures, find
 from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
 from partzoo.weights.card import card, encoded, kept_edits
-from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
-from partzoo.weights.hub_file import first_line, hub_errors
+from partzoo.weights.folder import CARD, CONFIG, WEIGHTS, read_config
+from partzoo.weights.hub_file import first_line, hub_answers, hub_errors
 from partzoo.weights.manifest import WeightRecord
-from partzoo.weights.replacing import replaced_together
+from partzoo.weights.replacing import readable, replaced_together
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import FORMAT, INDEX, bad_values, differences, write_weights
+from partzoo.weights.tensors import FORMAT, INDEX, bad_values, differences, read_header, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -54,8 +54,8 @@ def save_pretrained(
 
     Raises:
         UsageError: the model is not of the zoo, is quantized, has tensors that its configuration does not state, has
-            weights that are NaN, infinite or on the meta device, or has no frozen encoder to leave out; or the record
-            does not exist.
+            weights that are NaN, infinite or on the meta device, or has no frozen encoder to leave out; the record does
+            not exist; or the folder holds another library's model.
         WeightsError: a file cannot be written.
         PartzooError: another process is writing the folder.
     """
@@ -92,24 +92,47 @@ def _save(
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
     if fault := bad_values(state):
         raise UsageError(f"{architecture} cannot be saved: {fault}.")
-    config = {
-        "format": FORMAT,
-        "architecture": architecture,
-        "config": dataclasses.asdict(model.config),
-        "library_name": "partzoo",
-    }
+    _check_replaced(folder)
+    text = card(architecture, model.config, record, repo, family=find(architecture).family)
     try:
         with replaced_together(folder, (WEIGHTS, f"model{INDEX}")) as new:
             write_weights(new / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
-            for name, text in (
-                (CONFIG, json.dumps(config, indent=2) + "\n"),
-                (CARD, kept_edits(card(architecture, model.config, record, repo), folder / CARD)),
+            for name, content in (
+                (CONFIG, config_text(architecture, model.config)),
+                (CARD, kept_edits(text, folder / CARD)),
             ):
                 with write_aside(new / name) as file:
-                    file.write(encoded(text))
+                    file.write(encoded(content))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder
+
+
+def _check_replaced(folder: Path) -> None:
+    """Refuse to replace another library's model in a folder.
+
+    Raises:
+        UsageError: ``config.json``, or weights without one, were not written by partzoo.
+    """
+    current = readable(folder)
+    try:
+        if (current / CONFIG).exists():
+            read_config(current / CONFIG)
+        elif (current / WEIGHTS).exists():
+            read_header(current / WEIGHTS)
+    except WeightsError as error:
+        raise UsageError(f"{folder} holds a model that is not one of partzoo: choose another folder.") from error
+
+
+def config_text(architecture: str, config: Any) -> str:
+    """Return the content of ``config.json`` for a model's architecture and configuration, a dataclass."""
+    values = {
+        "format": FORMAT,
+        "architecture": architecture,
+        "config": dataclasses.asdict(config),
+        "library_name": "partzoo",
+    }
+    return json.dumps(values, indent=2) + "\n"
 
 
 def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:
@@ -159,10 +182,51 @@ def push_to_hub(
         UsageError: the model cannot be saved, or ``repo`` is not a valid name.
         WeightsError: the Hub refuses the upload or cannot be reached.
     """
-    from huggingface_hub import HfApi
+    return upload(
+        repo,
+        lambda folder: _save(model, folder, record, dtype, repo),
+        private=private,
+        revision=revision,
+        token=token,
+        message=message,
+    )
+
+
+def check_repo_name(repo: str) -> None:
+    """Refuse what cannot be the name of a Hub repository.
+
+    Raises:
+        UsageError: the name is not valid.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
+
+
+def upload(
+    repo: str,
+    write: Callable[[Path], Any],
+    *,
+    private: bool,
+    revision: str | None,
+    token: str | None,
+    message: str,
+) -> str:
+    """Upload the folder that ``write`` fills, in which it finds the repository's card if there is one.
+
+    The other arguments, the result and the errors are those of :func:`push_to_hub`.
+    """
+    from huggingface_hub import HfApi, constants
     from huggingface_hub import errors as hub
 
+    check_repo_name(repo)
     api = HfApi(token=token)
+    if not constants.HF_HUB_OFFLINE and not hub_answers(api.endpoint):  # the client would try again for minutes
+        raise WeightsError(f"{repo} cannot be written: the Hub is out of reach. Check the network, or HF_ENDPOINT.")
     refused: tuple[type[Exception], ...] = (hub.LocalTokenNotFoundError, *hub_errors())
     with tempfile.TemporaryDirectory(prefix="partzoo-") as temporary:
         folder, former = Path(temporary, "new"), Path(temporary, "former")
@@ -171,10 +235,8 @@ def push_to_hub(
             if api.file_exists(repo, CARD, revision=revision):
                 folder.mkdir()
                 shutil.copy(api.hf_hub_download(repo, CARD, revision=revision, local_dir=former), folder / CARD)
-            _save(model, folder, record, dtype, repo)
+            write(folder)
             commit = api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, commit_message=message)
-        except hub.HFValidationError as error:
-            raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
         except hub.RevisionNotFoundError as error:
             raise UsageError(
                 f"{repo} has no branch {revision!r}: create it on the Hub, or leave revision= out for main."

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import ShapeError, UnknownModelError, UsageError, WeightsError
 from partzoo.images.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from partzoo.images.resampling import multiplied
 from partzoo.models.base import Encoder, Tokens, as_format, choose, in_precision, pad_to_multiple
 from partzoo.models.registry import Architecture, register, register_prefix
 from partzoo.weights.hub_file import hub_file
@@ -163,7 +164,12 @@ def _set_to(model: Any, size: tuple[int, int]) -> Any:
 
 
 def squashed(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize images ``(B, C, H, W)`` to a size regardless of their aspect ratio: bicubic, antialiased, in float32."""
+    """Resize images ``(B, C, H, W)`` to a size regardless of their aspect ratio: bicubic, antialiased, in float32.
+
+    A compiled or exported program serves all sizes, so it resamples images of that size too, with equal values.
+    """
+    if torch.compiler.is_compiling():
+        return multiplied(x.float(), size, "bicubic").to(x.dtype)
     if tuple(x.shape[2:]) == size:
         return x
     return interpolate(x.float(), size, mode="bicubic", antialias=True).to(x.dtype)

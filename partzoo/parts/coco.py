@@ -12,6 +12,7 @@ import numpy as np
 
 import partzoo
 from partzoo.errors import UsageError, require
+from partzoo.parts.outlines import polygons
 
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
@@ -29,9 +30,9 @@ def to_coco(
     Args:
         several: parts of each image, with the same k and names; ``source`` becomes ``file_name``. Images without parts
             are listed too.
-        segmentation: ``"rle"``, which is exact, or ``"polygons"`` along the edges of pixels, which are exact except
-            that holes are filled, because COCO's polygons cannot have any. In both, ``area`` is the area of the part
-            without its holes.
+        segmentation: ``"rle"``, or ``"polygons"`` along the edges of pixels, with slits of no width to the holes.
+            pycocotools reads exactly the same masks from both; readers that fill the edges of polygons as well get
+            masks that are one pixel wider and higher from polygons.
         folder: folder of the dataset; paths of images below it are written relative to it.
 
     Returns:
@@ -79,6 +80,9 @@ def to_coco(
     }
 
 
+KEYS = ("info", "licenses", "images", "annotations", "categories")  # of a dataset
+
+
 def joined(read: Callable[[], Iterable[dict]]) -> Iterator[str]:
     """Join COCO datasets of one image each, with the same categories, into one dataset, with ids from 1.
 
@@ -108,57 +112,6 @@ def _file_name(source: str, folder: str | os.PathLike | None) -> str:
         return source
     path, base = Path(os.path.abspath(source)), Path(os.path.abspath(folder))
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else source
-
-
-def polygons(mask: np.ndarray) -> list[list[int]]:
-    """Trace the outer boundaries of a mask's 4-connected regions, along the pixels' edges, clockwise.
-
-    On each grid line, the corners of the boundary come in pairs that are joined by an edge. Rows contain the horizontal
-    edges and columns the vertical ones; alternating between the two walks round a region. Where two regions touch in a
-    single point, each has a separate corner there.
-
-    Args:
-        mask: ``(H, W)`` bool.
-
-    Returns:
-        One list x0, y0, x1, y1, ... for each region, in pixel edges (0..W, 0..H), sorted by the first corner.
-    """
-    padded = np.pad(mask, 1).astype(np.int8)
-    nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    filled = nw + ne + sw + se
-    touching = (filled == 2) & (nw == se)
-    y, x = np.nonzero((filled % 2 == 1) | touching)
-    if not len(y):
-        return []
-    # A point where regions touch is listed twice: first the corner with the edge on its left, then on its right.
-    twice = touching[y, x]
-    falling = twice & (nw[y, x] == 1)
-    repeats = np.where(twice, 2, 1)
-    second = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    y, x, falling, twice = (np.repeat(a, repeats) for a in (y, x, falling, twice))
-    below = np.where(twice & ~falling, 1 - second, second)
-    across = np.empty(len(y), np.int64)
-    down = np.empty(len(y), np.int64)
-    for partner, order in ((across, np.arange(len(y))), (down, np.lexsort((below, y, x)))):
-        partner[order[0::2]], partner[order[1::2]] = order[1::2], order[0::2]
-
-    starts_region = (se[y, x] == 1).tolist()
-    xs, ys, in_row, in_column = x.tolist(), y.tolist(), across.tolist(), down.tolist()
-    seen = [False] * len(xs)
-    found = []
-    for first in range(len(xs)):
-        if seen[first]:
-            continue
-        ring: list[int] = []
-        corner = first
-        while not seen[corner]:
-            other = in_row[corner]
-            seen[corner] = seen[other] = True
-            ring += [xs[corner], ys[corner], xs[other], ys[other]]
-            corner = in_column[other]
-        if starts_region[first]:
-            found.append(ring)
-    return found
 
 
 def _rle(mask: np.ndarray) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from partzoo.errors import UsageError
+from partzoo.images.strips import rows_of
 
 # Blended at 55 % with mid-grey, any two of the first eight differ by at least 20 units of CIELAB, and any two of the
 # twelve by 15, for normal vision and as simulated for protanopia, deuteranopia and tritanopia (Machado et al. 2009);
@@ -29,7 +30,6 @@ COLOURS = (
 SMALLEST_NUMBERED = 48  # shortest side for numbers; in smaller images, digits would hide the parts
 NUMBER_GRID = 160  # longest side of the subsampled labels in which positions for numbers are searched
 SEEN_SIDE = 800  # longer side in pixels that makes an overlay large enough to view
-BAND = 256  # number of rows coloured at a time, to bound the memory
 
 
 def palette(k: int) -> np.ndarray:
@@ -83,16 +83,13 @@ def overlay(
     colours = palette(k)
     if image is None:
         colours[0] = 255
-        canvas = colours[labels]
-    else:
-        canvas = np.empty_like(image)
-        for top in range(0, len(image), BAND):
-            rows = slice(top, top + BAND)
-            canvas[rows] = _tint(image[rows], colours, labels[rows], alpha)
-    if outlines:
-        lines = outline(labels, max(1, round(max(labels.shape) / 400)))
-        canvas[lines] = canvas[lines] // 4 + 191
-    drawn = Image.fromarray(canvas)
+    lines = outline(labels, max(1, round(max(labels.shape) / 400))) if outlines else None
+    drawn = Image.new("RGB", labels.shape[::-1])
+    for rows in rows_of(*labels.shape):
+        strip = colours[labels[rows]] if image is None else _tint(image[rows], colours, labels[rows], alpha)
+        if lines is not None:
+            strip[lines[rows]] = strip[lines[rows]] // 4 + 191
+        drawn.paste(Image.fromarray(strip), (0, rows.start))
     if numbers and min(labels.shape) >= SMALLEST_NUMBERED:
         _write_numbers(drawn, labels, colours)
     return drawn

@@ -1,94 +1,64 @@
-"""Save parts to files, and load them: overlay and index PNG, NPZ, COCO JSON."""
+"""Save parts to files, and load them."""
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from partzoo.archives import check_zip
+from partzoo.data import label_files
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import check_regular, check_version, expand_user, parse_json, stand_in_of, write_aside
-from partzoo.parts import drawing
-from partzoo.parts.coco import to_coco
+from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
+from partzoo.images.opening import open_image
+from partzoo.limits import MAX_PIXELS
+from partzoo.parts.formats import ENDINGS, FORMAT, Options, format_of
 
 if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
 
-FORMAT = 1  # version of .npz and .index.png; see check_version
-ENDINGS = ".png (overlay), .index.png (labels), .npz or .json (COCO)"
+UNPACKED = 6 * MAX_PIXELS  # bytes of the members of an .npz: labels of 16 bits, the image and descriptors
 
 
-def save(parts: Parts, path: str | os.PathLike, scale: int | None = None, form: str | None = None) -> None:
-    """Write parts in the format that the suffix selects; see ``Parts.save``."""
+def save(parts: Parts, path: str | os.PathLike, form: str | None, options: Options) -> None:
+    """Write parts in the format that the ending selects; see ``Parts.save``."""
     path = expand_user(path)
-    name = form or path.name.lower()
-    if name.endswith(".index.png"):
-        with write_aside(path) as file:
-            _write_index_png(parts, file)
-    elif name.endswith(".png"):
-        image = parts.overlay(scale=drawing.scale_to_see(parts.size) if scale is None else scale)
-        with write_aside(path) as file:
-            image.save(file, "PNG")
-    elif name.endswith(".npz"):
-        arrays: dict[str, Any] = {
-            "format": np.array(FORMAT),
-            "labels": parts.labels,
-            "k": np.array(parts.k),
-            "names": np.array(parts.names, dtype=np.str_),
-            "source": np.array(parts.source),
-            "quality": np.array(parts.quality),
-        }
-        for key in ("descriptors", "image"):
-            if getattr(parts, key) is not None:
-                arrays[key] = getattr(parts, key)
-        with write_aside(path) as file:
-            np.savez_compressed(file, **arrays)
-    elif name.endswith(".json"):
-        text = json.dumps(to_coco([parts], folder=path.parent))
-        with write_aside(path) as file:
-            file.write(text.encode())
-    else:
-        raise UsageError(f"{str(path)!r} has no suffix of a known format: use {ENDINGS}.")
+    found = format_of(form or path.name)
+    if found is None:
+        raise UsageError(f"{str(path)!r} has no suffix of a known format: use one of {ENDINGS}.")
+    with write_aside(path) as file:
+        found.write(parts, file, path, options)
 
 
-def load(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the arguments of ``Parts`` from an ``.npz`` or ``.index.png`` file; see ``Parts.load``."""
+def load(path: str | os.PathLike, image: Any = None, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the arguments of ``Parts`` from a file; see ``Parts.load``."""
     path = expand_user(path)
     name = path.name.lower()
-    if not name.endswith((".npz", ".index.png")):
-        raise UsageError(f"Cannot load parts from {str(path)!r}: only .npz and .index.png can be read back.")
-    try:
-        check_regular(path)
-        return _read_npz(path) if name.endswith(".npz") else _read_index_png(path)
-    except FileNotFoundError:
-        raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        SyntaxError,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = stand_in_of(path) or f"is damaged, or was not written by Parts.save ({error})"
-        raise PartzooError(f"{str(path)!r} {reason}.") from error
+    if not name.endswith((".npz", ".index.png", *label_files.SUFFIXES)):
+        raise UsageError(
+            f"Cannot load parts from {str(path)!r}: only .npz, .index.png and {', '.join(label_files.SUFFIXES)} can be "
+            "read back."
+        )
+    opened = None if image is None else open_image(image)
+    if name.endswith(label_files.SUFFIXES):
+        size, source = (None, "") if opened is None else (opened.size, opened.source)
+        found = label_files.read_labels(path, size=size, names=names, image=source)
+        fields = {"labels": found.labels, "k": len(found.names), "names": found.names, "source": found.source}
+    else:
+        fields = _read(path)
+        if names is not None:
+            fields["names"] = names
+    return fields if opened is None else fields | {"image": opened.pixels, "source": opened.source}
 
 
-def _write_index_png(parts: Parts, file: BinaryIO) -> None:
-    image = Image.fromarray(parts.labels)
-    if parts.labels.dtype == np.uint8:
-        # 256 colours, so that Pillow stores 8 bits; of fewer bits, torchvision reads other numbers.
-        image.putpalette(drawing.palette(parts.k).tobytes().ljust(3 * 256, b"\0"))
-    about = PngImagePlugin.PngInfo()
-    about.add_itxt("partzoo", json.dumps({"format": FORMAT, "k": parts.k, "names": parts.names}))
-    image.save(file, "PNG", pnginfo=about)
+def _read(path: Path) -> dict[str, Any]:
+    with reading(path, problem="is damaged, or was not written by Parts.save", fix="save it again"):
+        return _read_npz(path) if path.name.lower().endswith(".npz") else _read_index_png(path)
 
 
 def _read_index_png(path: Path) -> dict[str, Any]:
@@ -107,10 +77,12 @@ def _read_npz(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         if not zipfile.is_zipfile(stream):  # NumPy would take it for a pickle, and advise to allow pickles
             raise ValueError("it is not an .npz archive")
+    check_zip(path, UNPACKED)
     with np.load(path, allow_pickle=False) as file:
         written = file["format"] if "format" in file.files else None
         check_version(written, FORMAT, repr(str(path)), PartzooError)
-        values = {"labels": file["labels"]} | {key: file[key] for key in ("descriptors", "image") if key in file}
+        stored = [key for key in ("descriptors", "image", "confidences") if key in file]
+        values = {"labels": file["labels"]} | {key: file[key] for key in stored}
         quality = float(file["quality"]) if "quality" in file.files else 1.0  # absent from older files
         values |= {"k": int(file["k"]), "names": file["names"].tolist(), "source": str(file["source"])}
         return {**values, "quality": quality}

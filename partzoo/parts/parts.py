@@ -8,17 +8,21 @@ import os
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from partzoo.errors import ShapeError, UsageError, counted, require
-from partzoo.parts import coco, drawing, files
+from partzoo.files import reading
+from partzoo.images.strips import rows_of
+from partzoo.parts import coco, detections, drawing, files, geojson, labelme, layers, yolo
+from partzoo.parts.formats import Options, Segmentation
 from partzoo.places import check_apart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from supervision import Detections
 
 NOTEBOOK_SIDE = 640
 
@@ -27,7 +31,7 @@ class Parts:
     """The parts of one image: a label for every pixel, and quantities derived from the labels.
 
     Parts are immutable, with read-only arrays, and equal if their labels, k, names and descriptors are. In ``areas``,
-    ``centroids``, ``boxes``, ``descriptors`` and ``names``, part i has index i - 1.
+    ``centroids``, ``boxes``, ``confidences``, ``descriptors`` and ``names``, part i has index i - 1.
 
     Args:
         labels: ``(H, W)`` integers, 0 background, 1..k parts.
@@ -38,6 +42,7 @@ class Parts:
         names: k names; by default ``part 1``, ``part 2``, ...
         source: path or address of the image, for ``file_name`` in COCO.
         quality: confidence of the foreground, or share of a part model's parts that were found, 0..1.
+        confidences: ``(k,)``, how clearly each part stands out, 0..1.
 
     Raises:
         ShapeError: a shape does not fit the labels or k.
@@ -55,6 +60,7 @@ class Parts:
         names: Sequence[str] | None = None,
         source: str = "",
         quality: float = 1.0,
+        confidences: np.ndarray | None = None,
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 2 or not labels.size:
@@ -79,6 +85,9 @@ class Parts:
         self._source = str(source)
         self._quality = float(quality)
         self._scores = scores if scores is None or callable(scores) else self._checked_scores(scores)
+        self._confidences = None if confidences is None else _frozen(confidences, np.float32)
+        if self._confidences is not None and self._confidences.shape != (k,):
+            raise ShapeError(f"confidences are {self._confidences.shape}; for k={k} they must be ({k},).")
 
     @property
     def labels(self) -> np.ndarray:
@@ -130,6 +139,15 @@ class Parts:
         model, how many of them the image has.
         """
         return self._quality
+
+    @property
+    def confidences(self) -> np.ndarray | None:
+        """How clearly each part stands out, ``(k,)`` float32, 0..1: the mean of its scores; None if unknown.
+
+        The mean is taken over the cells of the grid in which the parts were found, weighted by the scores themselves.
+        Values of parts that are absent from the image mean nothing.
+        """
+        return self._confidences
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -244,36 +262,80 @@ class Parts:
             crops[part] = Image.fromarray(np.ascontiguousarray(pixels))
         return crops
 
-    def to_coco(self, segmentation: Literal["rle", "polygons"] = "rle") -> dict:
+    def to_coco(self, segmentation: Segmentation = "rle") -> dict:
         """Convert these parts to a COCO dataset of one image; see :func:`partzoo.parts.coco.to_coco`."""
         return coco.to_coco([self], segmentation)
 
-    def save(self, path: str | os.PathLike, *, scale: int | None = None, form: str | None = None) -> None:
+    def to_labelme(self, folder: str | os.PathLike | None = None) -> dict:
+        """Convert these parts to a file of LabelMe; see :func:`partzoo.parts.labelme.to_labelme`."""
+        return labelme.to_labelme(self, folder)
+
+    def to_geojson(self) -> dict:
+        """Convert these parts to GeoJSON for QuPath; see :func:`partzoo.parts.geojson.to_geojson`."""
+        return geojson.to_geojson(self)
+
+    def to_yolo(self) -> str:
+        """Convert these parts to segmentation labels of YOLO; see :func:`partzoo.parts.yolo.to_yolo`."""
+        return yolo.to_yolo(self)
+
+    def to_supervision(self) -> Detections:
+        """Convert these parts to detections; see :func:`partzoo.parts.detections.to_supervision`."""
+        return detections.to_supervision(self)
+
+    def to_napari(self) -> list[layers.Layer]:
+        """Convert these parts to layers of napari; see :func:`partzoo.parts.layers.to_napari`."""
+        return layers.to_napari(self)
+
+    def save(
+        self,
+        path: str | os.PathLike,
+        *,
+        scale: int | None = None,
+        form: str | None = None,
+        segmentation: Segmentation = "rle",
+    ) -> None:
         """Write a file atomically, in the format that its suffix selects.
 
         Args:
             path: ``.index.png`` (palette PNG whose indices are the labels; 16-bit grey above 255 parts),
-                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.json`` (COCO).
+                other ``.png`` (overlay), ``.npz`` (labels, names, descriptors, image), ``.labelme.json`` (LabelMe),
+                other ``.json`` (COCO), ``.geojson`` (QuPath), ``.txt`` (YOLO's segmentation labels).
             scale: factor of enlargement of an overlay; None enlarges its longer side to about 800 pixels.
             form: one of these suffixes, instead of the path's: an overlay of ``x.index.jpg`` may be called
                 ``x.index.png``.
+            segmentation: form of the masks in COCO, ``"rle"`` or ``"polygons"``.
 
         Raises:
             UsageError: the suffix is unknown, scale is below 1, or the file is the image that the parts belong to.
             PartzooError: the file cannot be written.
         """
         check_apart([path], [self.source])
-        files.save(self, path, scale, form)
+        files.save(self, path, form, Options(scale, segmentation))
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Parts:
-        """Read an ``.npz`` or ``.index.png`` file written by :meth:`save`; the latter holds no image or descriptors.
+    def load(cls, path: str | os.PathLike, *, image: Any = None, names: Sequence[str] | None = None) -> Parts:
+        """Read a file written by :meth:`save`, or labels that an annotation tool has written or corrected.
+
+        Only ``.npz`` holds the image and descriptors. Overlays cannot be read.
+
+        Args:
+            path: ``.npz``, ``.index.png``, ``.json`` (COCO or LabelMe), ``.geojson`` or ``.txt`` (YOLO). Later shapes
+                cover earlier ones.
+            image: the image, in any form that :func:`partzoo.images.opening.open_image` accepts. YOLO's labels and
+                QuPath's GeoJSON need it, since they do not state its size; in a COCO file of several images it selects
+                its annotations.
+            names: names of the parts 1, 2, ...; by default the file's, see
+                :func:`partzoo.data.label_files.read_labels`.
 
         Raises:
-            UsageError: the suffix is not one of these.
+            UsageError: the suffix is not one of these, the image is needed or does not fit, or a label is not among
+                the names.
             PartzooError: the file is missing or damaged.
+            MissingExtraError: pycocotools, which draws polygons, is not installed.
         """
-        return cls(**files.load(path))
+        fields = files.load(path, image, names)
+        with reading(path, problem="holds values that do not fit together", fix="save it again"):
+            return cls(**fields)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Parts):
@@ -289,7 +351,7 @@ class Parts:
         return hash((self.k, self.names, self.size, self._labels.tobytes()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = ("k", "image", "scores", "descriptors", "names", "source", "quality")
+        fields = ("k", "image", "scores", "descriptors", "names", "source", "quality", "confidences")
         return partial(Parts, **{field: getattr(self, field) for field in fields}), (self.labels,)
 
     def __repr__(self) -> str:
@@ -333,12 +395,16 @@ class Parts:
     def _profiles(self) -> tuple[np.ndarray, np.ndarray]:
         """Number of pixels of each part in each column, ``(k, W)``, and in each row, ``(k, H)``."""
 
-        def count(labels: np.ndarray) -> np.ndarray:
-            length = labels.shape[1]
-            cells = labels.astype(np.int64) * length + np.arange(length)
-            return np.bincount(cells.ravel(), minlength=(self.k + 1) * length).reshape(-1, length)[1:]
-
-        return count(self._labels), count(self._labels.T)
+        columns = np.zeros((self.k + 1, self.size[1]), np.int64)
+        rows = np.zeros((self.k + 1, self.size[0]), np.int64)
+        for strip in rows_of(*self.size):  # in strips, because cells of int64 take eight times the labels
+            labels = self._labels[strip]
+            height, width = labels.shape
+            across = labels.astype(np.int64) * width + np.arange(width)
+            columns += np.bincount(across.ravel(), minlength=columns.size).reshape(-1, width)
+            down = labels.astype(np.int64) * height + np.arange(height)[:, None]
+            rows[:, strip] = np.bincount(down.ravel(), minlength=height * len(rows)).reshape(-1, height)
+        return columns[1:], rows[1:]
 
     def _checked_scores(self, scores: np.ndarray) -> np.ndarray:
         scores = _frozen(scores, np.float32)

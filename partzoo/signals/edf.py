@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.errors import UsageError, counted, require
-from partzoo.files import check_regular, expand_user, stand_in_of
+from partzoo.files import expand_user, reading
 from partzoo.signals.units import microvolts
 
 _HEAD = 256  # number of bytes of the header's first part, and of its part for each signal
@@ -128,8 +128,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
     Raises:
         UsageError: the file cannot be read, or is not EDF.
     """
-    try:
-        check_regular(file)
+    with reading(file, UsageError, "cannot be read as EDF"):
         with open(file, "rb") as opened:
             head = opened.read(_HEAD)
             if head[1:8] == b"BIOSEMI":
@@ -137,7 +136,7 @@ def read_edf_header(file: str | Path) -> EdfHeader:
             count = _count(_text(head[252:256]))
             table = opened.read(_HEAD * count)
         if not count or len(table) < _HEAD * count:
-            raise ValueError("it ends within its header; download it again")
+            raise ValueError("it ends within its header")
         columns = _columns(table, count)
         signals = _signals(columns)
         notes = [label.casefold() == _NOTES for label in columns["label"]]
@@ -150,10 +149,6 @@ def read_edf_header(file: str | Path) -> EdfHeader:
             start=_HEAD * (count + 1),
             width=signals[-1].place.stop,
         )
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read as EDF: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise UsageError(f"{file} {stand_in_of(file) or f'cannot be read as EDF: {error}'}.") from error
 
 
 def _text(field: bytes) -> str:

@@ -5,10 +5,10 @@ Source: PART, section 5.3, table 4 (off-grid and on-grid pretraining) and tables
 
 from __future__ import annotations
 
-import csv
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,12 +16,15 @@ import torch
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import top1
-from partzoo.files import write_aside
+from partzoo.files import expand_user, reading
+from partzoo.locks import locked
 from partzoo.models.loading import build
 from partzoo.models.part.classifier import SHARED, PartClassifier, classifier_of
 from partzoo.models.registry import find
+from partzoo.places import make_folder
 from partzoo.system.device import Device
 from partzoo.train.datasets import DataOptions, of_categories, of_each_class, read_images
+from partzoo.train.experiment import keep_settings, read_rows, write_rows
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.processes import alone
 from partzoo.train.tasks.finetune import FinetuneTask, held_out, parent_of
@@ -70,7 +73,8 @@ def few_labels(
         Rows with ``parent``, ``per_class``, ``seed``, ``top1`` in per cent, ``images`` (held-out ones) and ``steps``.
 
     Raises:
-        UsageError: no parent is a model, the parents' image sizes differ, or the data has no labels.
+        UsageError: no parent is a model, the parents' image sizes differ, the data has no labels, ``out`` holds results
+            of other settings, or another process writes it.
     """
     alone("This experiment", device)
     models = {label: parent_of(name) for label, name in parents.items() if name is not None}
@@ -86,27 +90,33 @@ def few_labels(
     if every > 1:
         options = replace(options, categories=tuple(labelled.classes[::every]))
         labelled = of_categories(labelled, options, data)
-    unseen, file = held_out(data, options, labelled).usable(), Path(out, TABLE)
-    rows = _read(file)
-    done = {(row["parent"], row["per_class"], row["seed"]) for row in rows}
-    for count in per_class:
-        for seed in seeds:
+    unseen, out = held_out(data, options, labelled).usable(), expand_user(out)
+    settings = {
+        "data": str(data), "steps": steps, "every": every, "task": task or {}, "loop": loop or {},
+        "reading": asdict(options), "parents": {label: str(name or "") for label, name in parents.items()},
+    }  # fmt: skip
+    make_folder(out)
+    with locked(out):
+        keep_settings(out, settings, growing=("parents",))
+        rows = _read(out / TABLE)
+        done = {(row["parent"], row["per_class"], row["seed"]) for row in rows}
+        for count, seed in itertools.product(per_class, seeds):
             chosen = of_each_class(labelled, count, seed)
             for label in parents:
                 if (label, count, seed) in done:
                     continue
                 torch.manual_seed(seed)
                 network = _network(models.get(label), first, labelled.classes)
-                settings = LoopOptions(**({"steps": steps, "seed": seed, "clip_grad": 0.0} | dict(loop or {})))
-                folder = Path(out, f"{label}-{count}-{seed}")
+                chosen_loop = LoopOptions(**({"steps": steps, "seed": seed, "clip_grad": 0.0} | dict(loop or {})))
+                folder = out / f"{label}-{count}-{seed}"
                 made = FinetuneTask(network, **dict(task or {}))
-                state = fit(made, chosen, settings, folder, resume=True, progress=False, device=device)
+                state = fit(made, chosen, chosen_loop, folder, resume=True, progress=False, device=device)
                 if not state.finished:
                     return rows
                 figure = round(top1(made.model, unseen), 2)
                 row = dict(zip(FIELDS, (label, count, seed, figure, len(unseen), state.step), strict=True))
                 rows.append(row)
-                _write(rows, file)
+                write_rows(out / TABLE, FIELDS, rows)
                 if progress:
                     progress(row)
     return rows
@@ -139,18 +149,11 @@ def _network(part: Any, first: Any, classes: Sequence[str]) -> PartClassifier:
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
+    kinds = (str, int, int, float, int, int)
     if not file.exists():
         return []
-    kinds = (str, int, int, float, int, int)
-    with file.open(encoding="utf-8", newline="") as opened:
-        lines = list(csv.DictReader(opened))
-    try:
-        return [{name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)} for line in lines]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is not a table of this experiment. Choose another folder with out=.") from error
-
-
-def _write(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    lines = [",".join(FIELDS), *(",".join(str(row[name]) for name in FIELDS) for row in rows)]
-    with write_aside(file) as opened:
-        opened.write(("\n".join(lines) + "\n").encode())
+    with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
+        return [
+            {name: kind(line[name]) for name, kind in zip(FIELDS, kinds, strict=True)}
+            for line in read_rows(file, FIELDS)
+        ]

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,16 @@ from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError, WeightsError, require
-from partzoo.files import check_version, create_folder, expand_user, path_aside, write_if_changed
+from partzoo.files import (
+    check_version,
+    create_folder,
+    expand_user,
+    parse_json,
+    path_aside,
+    reading,
+    sync,
+    write_if_changed,
+)
 from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"  # the checkpoint before, which is kept until the run is finished
 MODEL = "model.safetensors"
+LOG, LOG_BEGIN = "log.csv", b"step,images,"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
 KEPT = "this process has trained on another device: begin a new process, or leave device= out"
@@ -256,16 +266,31 @@ def run_folder(out: str | Path, *, fresh: bool = False) -> Path:
     """Create the folder of a run, if it does not exist.
 
     Raises:
-        UsageError: the folder cannot be created, or already holds a run where a ``fresh`` one is needed.
+        UsageError: the folder cannot be created, already holds a run or a model where a ``fresh`` one is needed, or has
+            a ``log.csv`` of something else.
     """
     out = expand_user(out)
-    if fresh and (out / CHECKPOINT).exists():
+    if fresh and ((out / CHECKPOINT).exists() or (out / MODEL).exists()):
         raise UsageError(f"{out} already holds a run. Add resume=True, or choose another folder with out=.")
     try:
         create_folder(out)
     except OSError as error:
         raise UsageError(f"out={out} cannot be created: {error.strerror}. Choose another folder.") from error
+    if not _is_log(out / LOG):
+        raise UsageError(f"{out / LOG} is not the log of a run. Choose another folder with out=.")
     return out
+
+
+def _is_log(file: Path) -> bool:
+    """Return whether a file may be continued or replaced as a log: it is one, or there is no such file."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.readline(len(LOG_BEGIN))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return LOG_BEGIN.startswith(head)  # a kill may have left a part of it
 
 
 def accelerator_on(device: Device) -> Accelerator:
@@ -400,6 +425,8 @@ class _Checkpoints:
             with path_aside(self._out / PREVIOUS) as aside:
                 aside.unlink()
                 link_or_copy(self._out / CHECKPOINT, aside)
+        with contextlib.suppress(OSError):  # there is no log yet, or the disk is full, of which the checkpoint warns
+            sync(self._out / LOG)  # so that a checkpoint that survives a power cut has its rows
         _save(self._task, self._optimizer, state, self._out)
         if self._record:
             self._record()
@@ -416,7 +443,7 @@ class _Checkpoints:
         if self._first is not None and not torch.isfinite(self._first):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self._out / PREVIOUS, self._out / CHECKPOINT)
-                self._last = json.loads(read_metadata(self._out / CHECKPOINT)["progress"])["step"]
+                self._last = _progress(self._out / CHECKPOINT).step
         if not self._last:
             return UsageError(f"{what} at step {step}, before the first checkpoint. Start again with a lower lr=.")
         return UsageError(
@@ -444,28 +471,33 @@ def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Pa
 
 
 def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progress:
-    try:
-        check_version(read_metadata(file, fix=NO_RESUME).get("partzoo_format"), FORMAT, str(file), WeightsError)
-        tensors, about = read_tensors(file, fix=NO_RESUME)
-        progress = Progress(**json.loads(about["progress"]))
+    with reading(file, WeightsError, fix=NO_RESUME):
+        progress = _progress(file)
+        tensors, _ = read_tensors(file, fix=NO_RESUME)
         task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
-    except WeightsError:
-        raise
-    except Exception as error:
-        raise WeightsError(
-            f"{file} does not continue this run: {error}. Train with resume=False into another out=."
-        ) from error
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            parameter = parameters[int(index)]
-            # A fused optimizer steps through memory linearly, so a moment needs its parameter's memory layout.
-            laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-            states.setdefault(int(index), {})[name] = laid
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                parameter = parameters[int(index)]
+                # A fused optimizer steps through memory linearly, so a moment needs its parameter's memory layout.
+                laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                states.setdefault(int(index), {})[name] = laid
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        return progress
+
+
+def _progress(file: Path) -> Progress:
+    """Read how far the run of a checkpoint came."""
+    with reading(file, WeightsError, fix=NO_RESUME):
+        about = read_metadata(file, fix=NO_RESUME)
+        check_version(about.get("partzoo_format"), FORMAT, str(file), WeightsError)
+        progress = Progress(**parse_json(about["progress"]))
+        for field in fields(Progress):
+            if type(value := getattr(progress, field.name)) is not type(field.default):
+                raise TypeError(f"its {field.name} is {value!r:.40}")
+        return progress
 
 
 @contextmanager
@@ -518,11 +550,12 @@ class _Log:
 
     def _forget(self) -> None:
         """Delete log rows of steps after the checkpoint, which remain if a run was killed."""
-        file = self._out / "log.csv"
+        file = self._out / LOG
         if file.exists():
-            head, *rows = file.read_bytes().splitlines(keepends=True)
-            kept = [row for row in rows if row.endswith(b"\n") and int(row.partition(b",")[0]) <= self._step]
-            write_if_changed(file, b"".join([head, *kept] if kept else []))
+            lines = file.read_bytes().splitlines(keepends=True)
+            steps = [(row.partition(b",")[0], row) for row in lines[1:] if row.endswith(b"\n")]
+            kept = [row for step, row in steps if step.isdigit() and int(step) <= self._step]
+            write_if_changed(file, b"".join([lines[0], *kept] if kept else []))
 
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
         """Append a row; if it cannot be written, on a full disk for example, it is left out with a warning."""
@@ -538,7 +571,7 @@ class _Log:
             warnings.warn(f"No row in the log for step {state.step}: {error.strerror or error}.", stacklevel=2)
 
     def _append(self, row: Mapping[str, float]) -> None:
-        file = self._out / "log.csv"
+        file = self._out / LOG
         size = file.stat().st_size if file.exists() else 0
         try:
             with open(file, "a", newline="") as opened:

@@ -148,7 +148,7 @@ def _taught(
     sources = [
         source
         for name, step in zip(options.unlabelled, steps, strict=True)
-        for source in _sources(Path(folder, name), options.exclude)[::step]
+        for source in _sources(Path(folder, name), options.exclude, step)
     ]
     for source in tqdm(sources, desc=f"masks by {options.teacher}", disable=not progress):
         name = source_name(source)
@@ -164,11 +164,12 @@ def _taught(
             yield pixels, (mask * 255).astype(np.uint8)
 
 
-def _sources(path: Path, exclude: Sequence[str]) -> list[Path | TarImage]:
-    """List the images in a folder or a tar, in the order of their names, in forms that ``open_image`` accepts."""
+def _sources(path: Path, exclude: Sequence[str], step: int) -> list[Path | TarImage]:
+    """List every so many images of a folder or a tar, by their names, in forms that ``open_image`` accepts."""
     if path.is_dir():
-        return [file for file in open_images(path)[0].sources if file.name not in exclude]
-    return list(tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude]).values())
+        return [file for file in open_images(path)[0].sources if file.name not in exclude][::step]
+    chosen = tar_images(path, lambda names: [name for name in names if Path(name).name not in exclude][::step])
+    return list(chosen.values())
 
 
 def _square(pixels: np.ndarray, mask: np.ndarray, side: int) -> Tensor:

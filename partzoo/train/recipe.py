@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import tomllib
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
+from partzoo.files import reading
 from partzoo.settings import checked, types_of
 
 BUDGET = ("minutes", "steps", "epochs")
+FOLDER = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,7 @@ class DataRecord:
 
 def recipes() -> list[str]:
     """Return the names of the recipes that are part of partzoo."""
-    return sorted(
-        file.name.removesuffix(".toml")
-        for file in files("partzoo.train").joinpath("recipes").iterdir()
-        if file.name.endswith(".toml")
-    )
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
 
 
 def read_recipe(name: str | Path) -> Recipe:
@@ -78,23 +75,19 @@ def read_recipe(name: str | Path) -> Recipe:
     Raises:
         UsageError: the recipe does not exist, has an unknown key or a value of another type.
     """
-    text = _recipe_text(name)
-    try:
-        recipe = Recipe(**tomllib.loads(text))
-        for name, kind in types_of(Recipe).items():
-            checked(name, getattr(recipe, name), kind)
+    file = _file(name)
+    with reading(file, UsageError, "cannot be read as a recipe", "correct the file"):
+        recipe = Recipe(**tomllib.loads(file.read_text(encoding="utf-8-sig")))
+        for key, kind in types_of(Recipe).items():
+            checked(key, getattr(recipe, key), kind)
         return recipe
-    except UsageError as error:
-        raise UsageError(f"The recipe {name} cannot be read: {error} Correct the file.") from error
-    except (tomllib.TOMLDecodeError, TypeError, RecursionError) as error:
-        raise UsageError(f"The recipe {name} cannot be read: {error}. Correct the file.") from error
 
 
-def _recipe_text(name: str | Path) -> str:
+def _file(name: str | Path) -> Path:
     if str(name) in recipes():
-        return files("partzoo.train").joinpath("recipes", f"{name}.toml").read_text()
+        return FOLDER / f"{name}.toml"
     if Path(name).suffix == ".toml" and Path(name).is_file():
-        return Path(name).read_text(encoding="utf-8-sig")
+        return Path(name)
     close = difflib.get_close_matches(str(name), recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UsageError(f"Unknown recipe {str(name)!r}.{hint} The recipes are {', '.join(recipes())}.")

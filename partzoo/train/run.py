@@ -21,9 +21,10 @@ from partzoo.files import expand_user, write_if_changed
 from partzoo.locks import locked
 from partzoo.models.base import Model
 from partzoo.models.registry import Architecture, find
+from partzoo.places import check_apart
 from partzoo.settings import TABLES, changed, check_tables, named, to_toml, types_of
 from partzoo.system.device import Device
-from partzoo.train.loop import LoopOptions, Progress, run_folder
+from partzoo.train.loop import CHECKPOINT, MODEL, LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes, together
 from partzoo.train.recipe import BUDGET, DataRecord, Recipe, read_recipe
 from partzoo.train.tasks import find_method, methods
@@ -120,6 +121,8 @@ def train(
     """
     shared = processes(device)
     kind = find_method(method)
+    written = [expand_user(out) / name for name in (MODEL, CHECKPOINT, *(() if resume else (RECIPE,)))]
+    check_apart(written, [each for each in (recipe, model, grow_from, parent) if isinstance(each, (str, Path))])
     recipe = _recipe(kind, recipe, expand_user(out), resume)
     _check_resumed(kind, model, expand_user(out), resume)
     given = {
@@ -307,11 +310,11 @@ def _name_changes(file: Path, text: str) -> None:
     """Warn of settings, other than the budget, in which a resumed run differs from its recipe so far."""
     if not file.is_file():
         return
-    former, latter = (tomllib.loads(each) for each in (file.read_text(encoding="utf-8"), text))
+    former, latter = asdict(read_recipe(file)), tomllib.loads(text)
     changes = [
         f"{table}.{name} was {before!r}, is {after!r}"
         for table in TABLES
-        for name, before, after in sorted(changed(former.get(table, {}), latter.get(table, {})), key=itemgetter(0))
+        for name, before, after in sorted(changed(former[table], latter.get(table, {})), key=itemgetter(0))
     ]
     if changes:
         warnings.warn(f"The run goes on with other settings: {', '.join(changes)}.", stacklevel=2)

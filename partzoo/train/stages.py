@@ -5,8 +5,8 @@ Source: Ayoughi et al., "How PARTs assemble into wholes" (PART), section 5.2 (ta
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -17,19 +17,21 @@ from torch import Tensor, nn
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES, Night
-from partzoo.files import expand_user, write_aside
+from partzoo.files import expand_user, reading
+from partzoo.locks import locked
 from partzoo.models.loading import build, load
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
 from partzoo.models.registry import find
-from partzoo.settings import to_toml
+from partzoo.places import make_folder
 from partzoo.skipping import PassOver, warn_of
 from partzoo.system.device import Device
+from partzoo.train.experiment import keep_settings, read_rows, write_rows
 from partzoo.train.loop import LoopOptions, fit
 from partzoo.train.processes import alone
 from partzoo.train.tasks.base import Task
 from partzoo.train.windows import SignalOptions, labelled, read_nights
 
-TABLE, SETTINGS = "stages.csv", "settings.toml"
+TABLE = "stages.csv"
 COLUMNS = ("initial", "subjects", "seed", "kappa", "accuracy", "windows", "nights", "tested", "steps", "seconds")
 SHARED = ("patch_embed.", "blocks.", "norm.")  # parameters that a finetuned model takes from the pretrained one
 
@@ -126,8 +128,8 @@ def sample_efficiency(
         The rows of the table.
 
     Raises:
-        UsageError: the model is not for signals, there are too few subjects, or ``out`` holds results of a different
-            setting.
+        UsageError: the model is not for signals, there are too few subjects, ``out`` holds results of other
+            settings, or another process writes it.
     """
     alone("'partzoo stages'", device)
     pretrained = load(model, device="cpu", dtype="float32")
@@ -147,33 +149,43 @@ def sample_efficiency(
         raise UsageError(f"subjects={list(subjects)}: {data} has {everyone} besides the {test_subjects} held out.")
     out = expand_user(out)
     settings = {"model": str(model), "data": str(data), "test_subjects": test_subjects, "masked": masked} | loop
-    rows = _begin(out, settings if windows is None else settings | {"windows": windows})
-    done = {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
-    test = read_nights(rules.records(data, "test"), cache, progress=bar, pass_over=pass_over)
-    for number in numbers:
-        for seed in range(seeds):
+    make_folder(out)
+    with locked(out):
+        keep_settings(out, settings if windows is None else settings | {"windows": windows})
+        rows: list[dict[str, Any]] = [*read_rows(out / TABLE, COLUMNS)]
+        done = _done(rows, out / TABLE)
+        test = read_nights(rules.records(data, "test"), cache, progress=bar, pass_over=pass_over)
+        starts = ("pretrained", "scratch") if scratch else ("pretrained",)
+        for number, seed, initial in itertools.product(numbers, range(seeds), starts):
+            if (initial, number, seed) in done:
+                continue
             chosen = dataclasses.replace(rules, train_subjects=number).records(data, "train", seed=seed)
-            for initial in ("pretrained", "scratch") if scratch else ("pretrained",):
-                if (initial, number, seed) in done:
-                    continue
-                nights = read_nights(chosen, cache, progress=False, pass_over=pass_over)
-                known = labelled(nights if windows is None else few_of_each(nights, windows, seed), STAGES)
-                torch.manual_seed(seed)
-                made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
-                place = out / f"{initial}-{number}-{seed}"
-                state = fit(
-                    made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar, device=device
-                )
-                if not state.finished:
-                    return rows
-                scores = rules.score(made.model.stages, test)
-                row = {"initial": initial, "subjects": number, "seed": seed} | scores
-                row |= {"windows": len(known), "nights": len(nights), "tested": len(test)}
-                row |= {"steps": state.step, "seconds": round(state.seconds, 1)}
-                rows.append(_append(out / TABLE, row))
-                if progress:
-                    progress(rows[-1])
+            nights = read_nights(chosen, cache, progress=False, pass_over=pass_over)
+            known = labelled(nights if windows is None else few_of_each(nights, windows, seed), STAGES)
+            torch.manual_seed(seed)
+            made = StagesTask(with_classes(pretrained, len(STAGES), scratch=initial == "scratch"), masked=masked)
+            place = out / f"{initial}-{number}-{seed}"
+            state = fit(made, known, LoopOptions(seed=seed, **loop), place, resume=True, progress=bar, device=device)
+            if not state.finished:
+                return rows
+            scores = rules.score(made.model.stages, test)
+            row = {"initial": initial, "subjects": number, "seed": seed} | scores
+            row |= {"windows": len(known), "nights": len(nights), "tested": len(test)}
+            row |= {"steps": state.step, "seconds": round(state.seconds, 1)}
+            rows.append(row)
+            write_rows(out / TABLE, COLUMNS, rows)
+            if progress:
+                progress(row)
     return rows
+
+
+def _done(rows: Sequence[dict[str, Any]], file: Path) -> set[tuple[str, int, int]]:
+    """Return start, number of subjects and seed of each row of a file, after a check of its numbers."""
+    if not rows:
+        return set()
+    with reading(file, UsageError, "is not a table of this experiment", "choose another out="):
+        means(rows)  # raises for a damaged row
+        return {(row["initial"], int(row["subjects"]), int(row["seed"])) for row in rows}
 
 
 def few_of_each(nights: Sequence[Night], windows: int, seed: int) -> list[Night]:
@@ -205,30 +217,3 @@ def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _begin(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read the rows that a folder already holds; create the folder if it does not exist."""
-    out.mkdir(parents=True, exist_ok=True)
-    said, file = to_toml(settings), out / SETTINGS
-    if file.exists() and file.read_text(encoding="utf-8") != said:
-        raise UsageError(f"{out} holds results of other settings, see {file}. Choose another folder with out=.")
-    with write_aside(file) as opened:
-        opened.write(said.encode())
-    if not (out / TABLE).exists():
-        return []
-    with open(out / TABLE, newline="", encoding="utf-8") as opened:
-        reader = csv.DictReader(opened)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UsageError(f"{out / TABLE} is from another version of partzoo. Choose another folder with out=.")
-        return list(reader)
-
-
-def _append(file: Path, row: dict[str, Any]) -> dict[str, Any]:
-    new = not file.exists()
-    with open(file, "a", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    return row

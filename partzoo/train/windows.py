@@ -6,6 +6,7 @@ read on demand: a thousand nights need not fit into memory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -20,10 +21,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from partzoo.data.image_sets import Examples
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import PartzooError, UsageError, cause_of, restated
 from partzoo.evaluate.protocols.physionet import CHANNELS, PHYSIONET_2018, Night
 from partzoo.files import create_folder, expand_user, write_aside
 from partzoo.images.finding import files_below
+from partzoo.locks import remove_leftovers
 from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.skipping import PassOver, warn_of
@@ -187,16 +189,14 @@ def prepared(
 
     def one(file: Path) -> tuple[np.ndarray, ...] | UsageError:
         try:
-            stem = place / _digest(file, key)
-            arrays = None if stem.with_suffix(".0.npy").exists() else read(file)
+            with restated("", lambda error: UsageError(f"{file} cannot be read ({cause_of(error)}).")):
+                stem = place / _digest(file, key)
+                arrays = None if _kept(stem) else read(file)
         except UsageError as error:
             return error
-        except OSError as error:
-            return UsageError(f"{file} cannot be read: {error.strerror}.")
         if arrays is not None:
             _keep(stem, arrays)
-        numbers = range(len(list(place.glob(f"{stem.name}.*.npy"))))
-        return tuple(np.load(stem.with_suffix(f".{number}.npy"), mmap_mode="r") for number in numbers)
+        return _kept(stem)
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE)) as pool:
         read_files = tqdm(pool.map(one, files), "recordings", len(files), disable=None if progress else True)
@@ -216,7 +216,19 @@ def _cache_place(cache: str | Path) -> Path:
         create_folder(place)
     except OSError as error:
         raise _not_kept(str(place), error.strerror or str(error)) from error
+    # There is no lock: whoever prepares a recording writes the same, and each file is renamed when it is complete.
+    remove_leftovers(place)
     return place
+
+
+def _kept(stem: Path) -> tuple[np.ndarray, ...]:
+    """Map the arrays of a recording from the cache; none if it is not there, or damaged and to be prepared again."""
+    if not stem.with_suffix(".0.npy").exists():
+        return ()
+    numbers = range(len(list(stem.parent.glob(f"{stem.name}.*.npy"))))
+    with contextlib.suppress(Exception):  # damaged files can raise errors of any type
+        return tuple(np.load(stem.with_suffix(f".{number}.npy"), mmap_mode="r") for number in numbers)
+    return ()
 
 
 def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
@@ -225,7 +237,8 @@ def _keep(stem: Path, arrays: Sequence[np.ndarray]) -> None:
         array = arrays[number]
         try:
             with write_aside(stem.with_suffix(f".{number}.npy")) as opened:
-                np.save(opened, array.astype(np.float16) if array.dtype.kind == "f" else array)
+                # In the order of memory: NumPy writes any other array element by element.
+                np.save(opened, np.ascontiguousarray(array, np.float16 if array.dtype.kind == "f" else array.dtype))
         except PartzooError as error:
             reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else None
             raise _not_kept(str(stem.parent), reason or str(error)) from error

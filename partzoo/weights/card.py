@@ -12,6 +12,7 @@ from typing import Any
 from partzoo.weights.manifest import WeightRecord
 
 BEGIN = "<!-- Written by partzoo; notes of your own are kept above and below this block. -->"
+SEGMENTING = ("foreground", "mpae", "partformer")  # families of models that give maps of the image
 END = "<!-- End of what partzoo has written. -->"
 
 
@@ -44,27 +45,27 @@ def _decoded(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def card(architecture: str, config: Any, record: WeightRecord | None = None, repo: str = "") -> str:
-    """Write the model card as Markdown with the Hub's front matter.
+def card(
+    architecture: str,
+    config: Any,
+    record: WeightRecord | None = None,
+    repo: str = "",
+    family: str = "encoder",
+) -> str:
+    """Write the model card as Markdown with the Hub's front matter, which holds the scores as its ``model-index``.
 
     Args:
         architecture: registered name of the architecture.
         config: the model's configuration, a dataclass.
         record: record of the weights; without one the card states that nothing is recorded.
         repo: Hub repository for which the card is written; "" for a folder.
+        family: family of the architecture, from which the Hub's task follows.
     """
-    front = [
-        "library_name: partzoo",
-        "pipeline_tag: image-feature-extraction",
-        "tags: [partzoo, part-discovery]",
-    ]
-    if record is not None:
-        front.insert(0, f"license: {record.licence.lower()}")
     settings = json.dumps(dataclasses.asdict(config), indent=2)
     name = record.name if record is not None else architecture
     place = f"hf-hub:{repo}" if repo else "local-dir:FOLDER"
     parts = [
-        "---\n" + "\n".join(front) + "\n---",
+        f"---\n{_front_matter(name, family, record)}\n---",
         BEGIN,
         f"# {name}",
         f"`{architecture}` of partzoo, a model zoo for parts.",
@@ -76,7 +77,32 @@ def card(architecture: str, config: Any, record: WeightRecord | None = None, rep
     return "\n\n".join(parts) + "\n"
 
 
-def _facts(record: WeightRecord) -> list[str]:
+def _front_matter(name: str, family: str, record: WeightRecord | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = "image-segmentation" if family in SEGMENTING else "image-feature-extraction"
+    known: dict[str, Any] = {}
+    if record is not None:
+        known["license"] = record.licence.lower()
+    if record is not None and record.metrics:
+        known["model_name"] = name
+        known["eval_results"] = [
+            EvalResult(
+                task_type=task,
+                dataset_type=measure["protocol"].split(",")[0],
+                dataset_name=measure["protocol"],
+                dataset_config=measure["protocol"],
+                metric_type=measure["name"],
+                metric_value=measure["value"],
+            )
+            for measure in record.metrics
+        ]
+    data = ModelCardData(library_name="partzoo", pipeline_tag=task, tags=["partzoo", "part-discovery"], **known)
+    return data.to_yaml()
+
+
+def facts(record: WeightRecord) -> dict[str, Any]:
+    """Return how a record's weights were made: what is known of data, labels, recipe, seed, budget and parents."""
     budget = record.budget
     rows = {
         "data": record.data,
@@ -91,7 +117,11 @@ def _facts(record: WeightRecord) -> list[str]:
         "images seen": f"{budget['images_seen']:,}" if budget.get("images_seen") is not None else None,
         "started from": ", ".join(record.parents),
     }
-    made = _table(("", ""), [(key, value) for key, value in rows.items() if value not in (None, "")])
+    return {key: value for key, value in rows.items() if value not in (None, "")}
+
+
+def _facts(record: WeightRecord) -> list[str]:
+    made = _table(("", ""), list(facts(record).items()))
     scores = [(m["name"], _number(m["value"]), m["protocol"], f"`{m['command']}`") for m in record.metrics]
     return [
         f"## How it was made\n\n{made}\n\n```\n{record.command}\n```",

@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from partzoo.errors import PartzooError
 from partzoo.files import create_folder, expand_user, parse_json, path_aside
+from partzoo.locks import locked
 
 
 def digest_of(path: Path, expected: str, compute: Callable[[], str], *, remembered: bool = True) -> str:
@@ -51,14 +53,15 @@ def _notes() -> dict[str, list]:
 
 def _note(key: str, mark: list | None) -> None:
     """Remember a file's mark, or forget it; if that cannot be written, the file is read again next time."""
-    notes = _notes()
-    if notes.get(key) == mark:
+    if _notes().get(key) == mark:
         return
-    kept = {each: value for each, value in notes.items() if each != key}
+    memo = cache_folder() / "verified.json"
     try:
-        memo = cache_folder() / "verified.json"
         create_folder(memo.parent)
-        with path_aside(memo) as aside:
-            aside.write_text(json.dumps(kept if mark is None else kept | {key: mark}), encoding="utf-8")
-    except OSError:
+        # Without the lock, a process that remembers one file could bring back what another has just forgotten.
+        with locked(memo, wait=True):
+            kept = {each: value for each, value in _notes().items() if each != key}
+            with path_aside(memo) as aside:
+                aside.write_text(json.dumps(kept if mark is None else kept | {key: mark}), encoding="utf-8")
+    except (OSError, PartzooError):
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import WeightsError
-from partzoo.files import check_version, expand_user, read_json, stand_in_of
+from partzoo.files import check_version, expand_user, read_json, reading
 from partzoo.settings import changed
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.replacing import readable
@@ -145,16 +145,11 @@ def read_config(file: Path) -> tuple[str, dict[str, Any]]:
     Raises:
         WeightsError: the file is missing or damaged, or was not written by partzoo.
     """
-    try:
+    fix = "pass what partzoo.hub.save_pretrained wrote; timm's models are timm/NAME"
+    with reading(file, WeightsError, "names no architecture and config of partzoo", fix):
         content = read_json(file)
         check_version(content.get("format"), FORMAT, str(file), WeightsError)
         architecture, config = content["architecture"], content["config"]
         if not isinstance(architecture, str) or not isinstance(config, dict):
             raise TypeError("'architecture' is a name and 'config' an object")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = stand_in_of(file) or (
-            f"names no architecture and config of partzoo ({type(error).__name__}: {error}): pass what "
-            "partzoo.hub.save_pretrained wrote; timm's models are timm/NAME"
-        )
-        raise WeightsError(f"{file} {reason}.") from error
     return architecture, config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from pathlib import Path
 from typing import TypedDict
@@ -64,14 +65,24 @@ def hub_file(
             if isinstance(cached, str):
                 return Path(cached)
         # The client would try again for minutes, and its waits for one byte are as long as its waits for all.
-        reached = not offline and _answers(hf_hub_url(repo, filename, revision=revision))
+        reached = not offline and hub_answers(hf_hub_url(repo, filename, revision=revision))
         if force and not reached:
             raise hub.LocalEntryNotFoundError(where)
-        fetched = hf_hub_download(
-            repo, filename, revision=revision, cache_dir=cache_dir, local_files_only=not reached, force_download=force
-        )
+        try:
+            fetched = hf_hub_download(
+                repo,
+                filename,
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=not reached,
+                force_download=force,
+            )
+        except ValueError as error:  # with force_download, the client hides the reason behind one
+            raise error.__cause__ or error from None
         return Path(fetched)
     except hub.LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, hub_errors()) and (status := _status(error.__cause__)):
+            raise _refused(where, status) from error
         why = "offline mode is on (HF_HUB_OFFLINE, local_files_only)" if offline else "the Hub is out of reach"
         raise WeightsError(
             f"Weights of {name} ({where}) are not in {cache_dir or constants.HF_HUB_CACHE} and {why}: run "
@@ -91,15 +102,36 @@ def hub_file(
     except hub.HFValidationError as error:
         raise WeightsError(f"{repo!r} is not the name of a Hub repository: write hf-hub:owner/name.") from error
     except hub_errors() as error:
+        if status := _status(error):
+            raise _refused(where, status) from error
+        if isinstance(error, OSError) and error.filename is not None:
+            folder = cache_dir or constants.HF_HUB_CACHE
+            raise WeightsError(f"{folder} cannot be written ({error}): pass cache_dir=, or set HF_HOME.") from error
         raise WeightsError(
             f"{where} cannot be downloaded ({first_line(error)}): try again, or check HF_ENDPOINT."
         ) from error
 
 
+def _status(error: Exception) -> int:
+    """Return the HTTP status of the response that an error is about, 0 if there was none."""
+    return getattr(getattr(error, "response", None), "status_code", 0)
+
+
+def _refused(where: str, status: int) -> WeightsError:
+    advice = {
+        401: "check HF_TOKEN",
+        403: "ask for access, or check HF_TOKEN",
+        429: "wait a few minutes, or set HF_TOKEN",
+    }
+    advised = advice.get(status, "try again later" if status >= 500 else "check HF_ENDPOINT")
+    answer = f"{status} {http.client.responses.get(status, '')}".strip()
+    return WeightsError(f"{where} cannot be downloaded: the Hub answers {answer}; {advised}.")
+
+
 _asked: dict[str, tuple[float, bool]] = {}  # by host: when it was asked for an answer, and whether it gave one
 
 
-def _answers(url: str) -> bool:
+def hub_answers(url: str) -> bool:
     """Return whether the Hub answers; what was found is remembered for a minute."""
     host = urlsplit(url).netloc
     when, found = _asked.get(host, (float("-inf"), False))

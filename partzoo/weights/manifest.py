@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from partzoo.errors import UsageError, WeightsError
-from partzoo.files import check_version, expand_user, read_json, write_aside
+from partzoo.errors import WeightsError
+from partzoo.files import check_version, expand_user, read_json, reading, write_aside
+from partzoo.locks import locked
 from partzoo.settings import checked, types_of
 
 FORMAT = 1
@@ -173,8 +174,10 @@ def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
         WeightsError: the file is missing, damaged or of a newer format.
     """
     file = Path(path) if path is not None else _default()
-    records = (_record(file, values) for values in _read(file)["weights"])
-    return {record.name: record for record in records}
+    content = _read(file)
+    with reading(file, WeightsError, "has an incomplete record", "reinstall partzoo"):
+        records = map(WeightRecord.from_json, content["weights"])
+        return {record.name: record for record in records}
 
 
 def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
@@ -193,11 +196,12 @@ def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:
     file = Path(path) if path is not None else PACKAGE.parent / NAME
     if path is None and not file.is_file():
         raise WeightsError(f"There is no {file}: release weights from a clone of the repository, or pass path=.")
-    content = _read(file)
-    records = {values["name"]: values for values in content["weights"]} | {record.name: record.to_json()}
-    text = json.dumps(content | {"weights": list(records.values())}, indent=2, ensure_ascii=False) + "\n"
-    with write_aside(file) as opened:
-        opened.write(text.encode())
+    with locked(file, wait=True):  # or the record that another process adds meanwhile would be lost
+        content = _read(file)
+        records = {values["name"]: values for values in content["weights"]} | {record.name: record.to_json()}
+        text = json.dumps(content | {"weights": list(records.values())}, indent=2, ensure_ascii=False) + "\n"
+        with write_aside(file) as opened:
+            opened.write(text.encode())
     return file
 
 
@@ -207,10 +211,8 @@ def _default() -> Path:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
+    with reading(file, WeightsError, "is not a manifest of weights", "reinstall partzoo"):
         content = read_json(file)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"The manifest {file} cannot be read: {error}. Reinstall partzoo.") from error
     if not isinstance(content, dict) or not isinstance(content.get("weights"), list):
         raise WeightsError(f"{file} is not a manifest of weights: reinstall partzoo.")
     written = content.get("format")
@@ -218,11 +220,3 @@ def _read(file: Path) -> dict[str, Any]:
         raise WeightsError(f"{file} states the format {written!r}, not {FORMAT}: reinstall partzoo.")
     check_version(written, FORMAT, str(file), WeightsError)
     return content
-
-
-def _record(file: Path, values: Any) -> WeightRecord:
-    try:
-        return WeightRecord.from_json(values)
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
-        name = values.get("name") if isinstance(values, dict) else values
-        raise WeightsError(f"The record {name!r} of {file} is incomplete ({error}): reinstall partzoo.") from error

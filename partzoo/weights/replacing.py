@@ -48,7 +48,7 @@ def _finish(folder: Path, stale: Collection[str]) -> None:
     new = folder / COMPLETE
     if not new.is_dir():
         return
-    names = {each.name for each in new.iterdir()}
+    names = {each.name for each in new.iterdir() if not each.name.startswith(PREFIX)}  # which a power cut may leave
     for name in sorted(names):
         with path_aside(folder / name) as aside:
             aside.unlink()

@@ -22,6 +22,7 @@ from partzoo.weights.manifest import (
     checkpoint_folders,
     manifest,
 )
+from partzoo.weights.tensors import INDEX
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,18 @@ def resolve(
 
 def _find(record: WeightRecord, file: WeightFile, *, revision: str | None = None, **options: Any) -> Path:
     """Return the path of a file on this machine, or download it; it is not checked."""
-    path = _here(file) if revision is None else None
+    path = _here(record, file) if revision is None else None
     return path or _fetch(record, file, revision=revision, cached_first=True, **options)
 
 
 def locate(record: WeightRecord, file: WeightFile, cache_dir: str | Path | None = None) -> Path | None:
     """Return the path of a record's file on this machine, without a request; None if the file is not here."""
-    if (path := _here(file)) is not None or record.hub is None:
+    if (path := _here(record, file)) is not None or record.hub is None:
         return path
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(
-        record.hub["repo"], _hub_name(record, file), cache_dir=cache_dir, revision=record.hub["revision"]
+        record.hub["repo"], hub_name(record, file), cache_dir=cache_dir, revision=record.hub["revision"]
     )
     return Path(cached) if isinstance(cached, str) else None
 
@@ -102,7 +103,7 @@ def available(record: WeightRecord) -> bool:
 
     For a file on this machine its size is compared, not its content; the Hub is not asked.
     """
-    sizes = [None if (path := _here(file)) is None else path.stat().st_size for file in record.files]
+    sizes = [None if (path := _here(record, file)) is None else path.stat().st_size for file in record.files]
     whole = all(size in (None, file.bytes) for size, file in zip(sizes, record.files, strict=True))
     return whole and (record.hub is not None or None not in sizes)
 
@@ -166,7 +167,7 @@ def download(
         try:
             _check(record, file, path, remembered=False)
         except WeightsError:
-            if _here(file) is not None:
+            if _here(record, file) is not None:
                 raise
             path = _fetch(record, file, cache_dir=cache_dir, force=True)
             _check(record, file, path, remembered=False)
@@ -185,24 +186,30 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
         )
     repo, revision = record.hub["repo"], revision or record.hub["revision"]
     try:
-        return hub_file(repo, _hub_name(record, file), revision=revision, name=record.name, **options)
+        return hub_file(repo, hub_name(record, file), revision=revision, name=record.name, **options)
     except FileNotFoundError as error:
         raise WeightsError(f"{error}, which the record of {record.name} names: check revision=.") from error
 
 
-def _here(file: WeightFile) -> Path | None:
-    """Return the path of a file in the package or in a folder of checkpoints; None if it is in neither."""
-    name = file.path.partition("/")[2]
-    return next((folder / name for folder in _folders(file) if (folder / name).is_file()), None)
+def _here(record: WeightRecord, file: WeightFile) -> Path | None:
+    """Return the path of a file in the package or in a folder of checkpoints; None if it is in neither.
+
+    A folder of checkpoints holds the file itself, or the folder that ``partzoo download NAME -o FOLDER`` made.
+    """
+    names = (file.path.partition("/")[2], f"{record.name}/{hub_name(record, file)}")
+    return next((path for folder in _folders(file) for name in names if (path := folder / name).is_file()), None)
 
 
 def _folders(file: WeightFile) -> list[Path]:
     return [PACKAGE / BUNDLED] if file.path.startswith(f"{BUNDLED}/") else checkpoint_folders()
 
 
-def _hub_name(record: WeightRecord, file: WeightFile) -> str:
-    """Return a file's name on the Hub: the usual one for a single file; shards keep the names in their index."""
-    return "model.safetensors" if len(record.files) == 1 else Path(file.path).name
+def hub_name(record: WeightRecord, file: WeightFile) -> str:
+    """Return a file's name in a model's folder and on the Hub: the usual one, but shards keep those in their index."""
+    name = Path(file.path).name
+    if len(record.files) == 1:
+        return "model.safetensors"
+    return f"model{INDEX}" if name.endswith(INDEX) else name
 
 
 def find_record(record: WeightRecord | str) -> WeightRecord:
@@ -246,7 +253,7 @@ def _sha256(path: Path) -> str:
 
 def remedy(record: WeightRecord, file: WeightFile) -> str:
     """Recommend how to get an undamaged copy of a file that is damaged or absent."""
-    here = _here(file)
+    here = _here(record, file)
     if here is None and record.hub is not None:
         return f"run 'partzoo download {record.name}'"
     if file.path.startswith(f"{BUNDLED}/"):

@@ -6,30 +6,35 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partzoo.errors import WeightsError
 from partzoo.files import (
-    check_regular,
     check_version,
     create_folder,
     expand_user,
     parse_json,
     path_aside,
     read_json,
-    stand_in_of,
+    reading,
+    write_aside,
 )
 from partzoo.weights.checked import digest_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from safetensors import safe_open
     from torch import Tensor, nn
 
 INDEX = ".safetensors.index.json"
 FORMAT = 1  # version of a model's header and config.json
+STORED = {"float32": "F32", "int64": "I64"}  # what safetensors calls these dtypes
 DIGEST = "partzoo_sha256"  # key of the digest in a header
 SMALL = 100_000_000  # largest file, in bytes, that is read into memory
 FIX = "download it again, or run 'partzoo verify'"
@@ -77,7 +82,7 @@ def read_tensors(
         WeightsError: the file is missing, truncated, damaged or not a safetensors file.
     """
     path = expand_user(path)
-    with _open(path, fix) as opened:
+    with _opened(path, fix) as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
         small = path.stat().st_size <= SMALL
@@ -93,14 +98,50 @@ def read_tensors(
     return tensors, metadata
 
 
+def own_digests(path: str | Path) -> dict[Path, tuple[str, str]]:
+    """Read safetensors files and compare their content with the digests in their headers.
+
+    Args:
+        path: a safetensors file; an index, which stands for its shards; or a folder, with all such files in it.
+
+    Returns:
+        For each file its state (``"ok"``, ``"damaged"`` or ``"no digest"``), and a sentence unless it is ``"ok"``.
+
+    Raises:
+        WeightsError: there are no such files, or the index is damaged.
+    """
+    path = expand_user(path)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else _expand([path])
+    if not files:
+        raise WeightsError(f"{path} holds no safetensors files: check the path.")
+    return {file: _compared(file) for file in files}
+
+
+def _compared(file: Path) -> tuple[str, str]:
+    try:
+        _, metadata = read_tensors(file, remembered=False, fix="download it again, or write it again")
+    except WeightsError as error:
+        return "damaged", str(error)
+    if DIGEST in metadata:
+        return "ok", ""
+    return "no digest", f"{file} has no digest in its header, so damage cannot be found."
+
+
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Return the sha256 of tensors, with their names, dtypes and shapes, and of metadata other than a digest."""
+    about = {name: (str(value.dtype), value.shape) for name, value in tensors.items()}
+    return _digest(about, lambda name: stored_bytes(tensors[name]), metadata)
+
+
+def _digest(
+    tensors: Mapping[str, tuple[str, Sequence[int]]], read: Callable[[str], Any], metadata: Mapping[str, str]
+) -> str:
     names = sorted(tensors)
     about = {key: metadata[key] for key in sorted(metadata) if key != DIGEST}
-    table = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    table = [[name, tensors[name][0], list(tensors[name][1])] for name in names]
     total = hashlib.sha256(json.dumps([about, table]).encode())
     for name in names:
-        total.update(stored_bytes(tensors[name]))
+        total.update(read(name))
     return total.hexdigest()
 
 
@@ -117,7 +158,7 @@ def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _open(expand_user(path), fix) as opened:
+    with _opened(expand_user(path), fix) as opened:
         return opened.metadata() or {}
 
 
@@ -128,17 +169,16 @@ def read_header(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
         WeightsError: the file cannot be read, or its header names no architecture.
     """
     header = read_metadata(path)
-    try:
+    fix = (
+        "write the file with partzoo.hub.save_pretrained, or load the tensors into a model of partzoo.load by "
+        "load_state_dict"
+    )
+    with reading(path, WeightsError, "names no architecture of partzoo in its header", fix):
         check_version(header.get("partzoo_format"), FORMAT, str(path), WeightsError)
         config = parse_json(header["config"])
         if not isinstance(config, dict):
             raise ValueError("its config is not an object")
         return header["architecture"], config, [expand_user(path)]
-    except (KeyError, ValueError) as error:
-        raise WeightsError(
-            f"{path} names no architecture of partzoo in its header: write the file with "
-            "partzoo.hub.save_pretrained, or load the tensors into a model of partzoo.load by load_state_dict."
-        ) from error
 
 
 def write_weights(
@@ -211,6 +251,43 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
         raise OSError(str(error)) from error
 
 
+def save_streamed(
+    path: str | Path,
+    arrays: Mapping[str, tuple[np.dtype, Sequence[int]]],
+    read: Callable[[str], np.ndarray],
+    metadata: dict[str, str],
+) -> None:
+    """Write arrays as :func:`save_tensors` writes tensors, but hold only one in memory.
+
+    Args:
+        path: file to write.
+        arrays: dtype, float32 or int64, and shape of each array.
+        read: function that returns the array with a name; it is called twice for each.
+        metadata: metadata of the header.
+
+    Raises:
+        PartzooError: the file cannot be written.
+    """
+    import numpy as np
+
+    about = {name: (f"torch.{dtype}", shape) for name, (dtype, shape) in arrays.items()}
+    header: dict[str, Any] = {
+        "__metadata__": metadata | {DIGEST: _digest(about, lambda name: np.ascontiguousarray(read(name)), metadata)}
+    }
+    end = 0
+    order = sorted(arrays, key=lambda name: -arrays[name][0].itemsize)  # stable, and so each is aligned
+    for name in order:
+        dtype, shape = arrays[name]
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": STORED[dtype.name], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with write_aside(path) as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in order:
+            file.write(np.ascontiguousarray(read(name)).data)
+
+
 def rounded(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """Convert the matrices and kernels of a state dict to a different precision.
 
@@ -277,17 +354,20 @@ def _some(what: str, names: Sequence[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"
 
 
-def _open(file: Path, fix: str) -> safe_open:
-    from safetensors import SafetensorError, safe_open
+@contextlib.contextmanager
+def _opened(file: Path, fix: str) -> Iterator[safe_open]:
+    from safetensors import safe_open
 
-    try:
-        check_regular(file)
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        if not file.is_file():
-            raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.") from error
-        reason = stand_in_of(file) or f"is not a complete safetensors file ({error}): {fix}"
-        raise WeightsError(f"{file} {reason}.") from error
+    if not os.path.exists(file):
+        raise WeightsError(f"There is no file {file}: check the path, or run 'partzoo download'.")
+    with reading(file, WeightsError, "is not a complete safetensors file", fix):
+        while True:
+            # safetensors opens the file twice: a writer may replace it between the header and the tensors.
+            before = file.stat()
+            with safe_open(file, "pt") as opened:
+                if os.path.samestat(before, file.stat()):
+                    yield opened
+                    return
 
 
 def _expand(paths: Iterable[str | Path]) -> list[Path]:
@@ -303,10 +383,10 @@ def shards(index: Path) -> list[Path]:
     Raises:
         WeightsError: the index is missing or damaged.
     """
-    try:
+    with reading(index, WeightsError, "is not an index of safetensors shards"):
         named = set(read_json(index)["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is not an index of safetensors shards ({error!r}): download it again.") from error
+        if not named:
+            raise ValueError("it names no files")
     if len(named) > MAX_SHARDS:
         raise WeightsError(f"{index} names {len(named):,} files: {MAX_SHARDS:,} are the most.")
     if outside := [name for name in named if not _beside(name)]:
@@ -316,7 +396,9 @@ def shards(index: Path) -> list[Path]:
 
 
 def _beside(name: Any) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
+    if not isinstance(name, str) or len(name) > 255:  # the longest name of a file system
+        return False
+    return Path(name).name == name and name.endswith(".safetensors") and name.isprintable()
 
 
 def _index(path: Path) -> Path:

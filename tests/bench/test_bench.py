@@ -12,7 +12,7 @@ from partzoo.bench.memory import in_its_own_process
 from partzoo.bench.plot import draw
 from partzoo.bench.report import markdown
 from partzoo.bench.runner import Case, Comparison, compared, measure, run
-from partzoo.errors import UsageError
+from partzoo.errors import PartzooError, UsageError
 from partzoo.images.preprocess import Preprocess
 from partzoo.models.part.relative import CrossAttentionRelativeEncoder
 from partzoo.models.precision import has_bf16
@@ -78,15 +78,21 @@ def test_fp32_features_and_loaded_weights_equal_timms():
     assert facts["cold load, test_vit"]["largest_difference_of_features"] == 0
 
 
-def test_wrong_rows_and_outputs_are_refused(tmp_path):
+def test_wrong_rows_and_outputs_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="cold-load, features"):
         run(["colds"])
     with pytest.raises(UsageError, match="at least 1"):
         run(["part-step"], 0)
+    monkeypatch.setattr(runner, "_outcomes", None)  # nothing is measured
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
-        runner.write({}, tmp_path / "file" / "bench.json")
-    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(PartzooError, match="cannot be made"):
+        run(out=tmp_path / "file" / "bench.json")
+    for name, text in (("file", ""), ("other.json", "[7]"), ("theirs.json", '{"figures": []}')):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match="is not a record of the bench"):
+            run(out=tmp_path / name)
+        assert (tmp_path / name).read_text() == text
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "other.json", "theirs.json"]
 
 
 def test_the_plain_relative_encoder_computes_the_same_as_ours():

@@ -224,12 +224,13 @@ def test_a_resumed_run_says_what_was_done_before(place):
     )
 
 
-def test_resume_refuses_other_settings_and_keeps_the_results(place):
+def test_other_settings_are_refused_and_the_results_kept(place):
     partzoo("discover", "in", *FOLDER)
     before = written(place / "out")
-    ran = partzoo("discover", "in", *FOLDER, "-k", 2, "--resume")
-    assert ran.code == 2 and "made with other settings (k was 3, is 2)" in ran.err
-    assert written(place / "out") == before
+    for resume in (("--resume",), ()):
+        ran = partzoo("discover", "in", *FOLDER, "-k", 2, *resume)
+        assert ran.code == 2 and "'out' has unfinished results of other settings (k was 3, is 2)" in ran.err
+        assert written(place / "out") == before
     assert partzoo("discover", "in", *FOLDER, "--resume").code == 1
 
 
@@ -243,7 +244,7 @@ def test_a_vocabulary_of_the_same_name_with_other_content_is_another_setting(pla
     assert "vocabulary was v.safetensors sha256:" in partzoo("discover", "in", *words, "--resume").err
 
 
-def test_the_same_command_continues_and_other_settings_start_over(place):
+def test_the_same_command_continues_and_can_start_over(place):
     partzoo("discover", "in", *FOLDER)
     times = {file: file.stat().st_mtime_ns for file in (place / "out").glob("*.npz")}
     ran = partzoo("discover", "in", *FOLDER)
@@ -252,8 +253,7 @@ def test_the_same_command_continues_and_other_settings_start_over(place):
     ran = partzoo("discover", "in", *FOLDER, "--no-resume")
     assert "out h" not in ran.err and "done before" not in ran.out
     assert all(file.stat().st_mtime_ns != time for file, time in times.items())
-    ran = partzoo("discover", "in", *FOLDER, "-k", 2)
-    assert "out had results of other settings: files with the same names are replaced." in ran.err
+    assert partzoo("discover", "in", *FOLDER, "-k", 2, "--no-resume").code == 1
     assert {parts.k for parts in written(place / "out").values()} == {2}
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from partzoo.cli.part_files import file_names
 from partzoo.errors import UsageError
+from partzoo.locks import locked
 from partzoo.places import check_apart, made_folder
 
 TOY = ("-k", 2, "--model", "toy-vit", "--background", "none")
@@ -103,6 +104,56 @@ def test_features_and_figures_do_not_replace_what_is_read(place):
         ran = partzoo(*words)
         assert ran.code == 2 and "would replace" in ran.err, ran.err
     assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("features", "in/a.png", "--model", "model", "-o", "model/model.safetensors"),
+        ("features", "in/a.png", "--model", "local-dir:model", "-o", "in/../model/model.safetensors"),
+        ("discover", "in", "--model", "to-model", "-o", "out", "--save-vocabulary", "model/model.safetensors"),
+        ("discover", "in/a.png", "--background", "model", "-o", "model/figure.png"),
+        ("relate", "in/a.png", "--model", "model/", "-o", "to-model"),
+        ("swap", "in/a.png", "in/b.png", "--model", "model", "-o", "model/figure.png"),
+    ],
+)
+def test_an_output_never_replaces_a_file_in_the_folder_of_a_model(place, monkeypatch, words):
+    monkeypatch.setattr("partzoo.models.loading.load", None)
+    (place / "model").mkdir()
+    (place / "to-model").symlink_to("model")
+    for name in ("model.safetensors", "config.json", "figure.png", "figure-4.png"):
+        (place / "model" / name).write_bytes(b"precious")
+    before = contents(place)
+    ran = partzoo(*words)
+    assert ran.code == 2 and "would replace" in ran.err, ran.err
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("text", [b"path,reason,who\n1,2,me\n", b"my notes", b"\xff\xfe"])
+def test_a_list_of_failures_replaces_no_other_file(place, text):
+    (place / "out").mkdir()
+    (place / "out" / "failed.csv").write_bytes(text)
+    before = contents(place)
+    for words in (("discover", "in", *TOY, "-o", "out"), ("convert", "in/a.png", "in/b.png", "-o", "out")):
+        ran = partzoo(*words)
+        assert ran.code == 2 and "'out/failed.csv' is not a list of what partzoo has skipped" in ran.err, ran.err
+    assert contents(place) == before
+
+
+def test_a_second_writer_of_any_output_is_refused(place, monkeypatch):
+    for name in ("partzoo.images.opening.open_image", "partzoo.discovery.factory.make_finder"):
+        monkeypatch.setattr(name, None)  # nothing is computed
+    (place / "figures").mkdir()
+    for words, path in (
+        (("swap", "in/a.png", "in/b.png", "-o", "link/new.png"), "in/new.png"),
+        (("relate", "in/a.png", "-o", "figures"), "in/../figures"),
+        (("discover", "in/a.png", *TOY, "-o", "new.npz"), "new.npz"),
+        (("discover", "in", *TOY, "--save-vocabulary", "v.safetensors"), "v.safetensors"),
+        (("bench", "-o", "bench.json"), "bench.json"),
+    ):
+        with locked(path):
+            ran = partzoo(*words)
+        assert ran.code == 2 and "is being written by process" in ran.err, ran.err
 
 
 def test_other_files_in_the_folder_of_the_images_can_be_written(place):

@@ -101,7 +101,8 @@ def equal(model, other):
     lambda state: {"epoch": 3, "model": "MPAE", "state_dict": prefixed(state), "best_state_dict": state,
                    "perf": np.float64(70.2), "optimizer": {"state": {}, "param_groups": []}},
     lambda state: {"best_state_dict": state, "args": argparse.Namespace(lr=1e-3)},
-], ids=["module", "checkpoint", "best"])  # fmt: skip
+    lambda state: {"pytorch-lightning_version": "2.5.0", "global_step": 7, "state_dict": prefixed(state, "model.")},
+], ids=["module", "checkpoint", "best", "lightning"])  # fmt: skip
 @pytest.mark.parametrize("how", ["memory", "torch", "legacy"])
 def test_a_checkpoint_is_the_same_model_however_it_is_wrapped(wrap, how, tmp_path):
     source = wrap(tiny())
@@ -222,7 +223,7 @@ def test_a_model_without_relations_is_not_trained_to_relate():
 ], ids=["dino-8", "dino-16", "dinov2-reg"])  # fmt: skip
 @pytest.mark.parametrize("wrap", [dict, lambda state: {
     "student": {}, "teacher": prefixed(state, "backbone.") | {"head.last_layer.weight_g": torch.zeros(2)}, "epoch": 1
-}], ids=["bare", "training"])  # fmt: skip
+}, lambda state: {"state_dict": prefixed(state, "net.encoder.")}], ids=["bare", "training", "attributes"])  # fmt: skip
 def test_backbones_become_encoders_of_the_zoo(shapes, architecture, wrap):
     found = recognize(wrap(on_meta(shapes)))
     assert found.architecture == architecture

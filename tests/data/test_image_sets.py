@@ -44,12 +44,16 @@ def test_sheets_are_read_as_far_as_they_are_there(tmp_path):
     sheet = tiles.swapaxes(1, 2).reshape(128, 192, 3)
     Image.fromarray(sheet).save(tmp_path / "train-00.avif", quality=100, subsampling="4:4:4")
     np.save(tmp_path / "train-labels.npy", np.arange(50, dtype=np.uint8))
-    (tmp_path / "classes.json").write_text(json.dumps([{"wnid": "n1", "words": "one"}]))
+    (tmp_path / "classes.json").write_text(json.dumps([{"wnid": f"n{i}", "words": str(i)} for i in range(6)]))
     images = load_images(tmp_path)
-    assert len(images) == 6 and images.labels.tolist() == list(range(6)) and images.classes == ["one"]
+    assert len(images) == 6 and images.labels.tolist() == list(range(6)) and images.classes == list("012345")
     decoded = np.asarray(Image.open(tmp_path / "train-00.avif").convert("RGB"))
     assert np.array_equal(images.batch(torch.tensor([4]))[0].permute(1, 2, 0), decoded[64:, 64:128])
     assert load_images(tmp_path, side=32, limit=5).batch(torch.arange(5)).shape == (5, 3, 32, 32)
+    (tmp_path / "train-01.avif").write_bytes(b"decoded only if the first sheet has too few tiles")
+    assert len(load_images(tmp_path, limit=6)) == 6
+    with pytest.raises((UsageError, ImageError, OSError)):
+        load_images(tmp_path, limit=7)
 
 
 def test_one_sheet_per_split_has_as_many_tiles_as_its_arrays_have_rows(tmp_path):

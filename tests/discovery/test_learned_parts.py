@@ -86,6 +86,13 @@ def test_quality_is_how_many_of_the_models_parts_there_are(level, quality):
     assert parts.quality == pytest.approx(quality, abs=1e-3)
 
 
+@pytest.mark.parametrize("level", [255, 102, 0])
+def test_confidences_are_the_mean_score_of_each_part(level):
+    """Each part has this score in its own third of the image, and none elsewhere."""
+    parts = partzoo.discover_parts(np.full((32, 32, 3), level, np.uint8), model=Columns(THIRDS))
+    assert parts.confidences == pytest.approx([level / 255] * 3, abs=1e-3)
+
+
 def test_a_part_that_the_image_lacks_lowers_the_quality():
     image = np.full((32, 32, 3), 255, np.uint8)
     image[:, 22:] = 0

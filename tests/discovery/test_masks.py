@@ -41,6 +41,7 @@ def grey_mask():
         grey_mask(), torch.from_numpy(left_half()), Image.fromarray(left_half()),
         Image.fromarray(left_half().astype(np.uint8) * 255), (0, 0, 40, 60), [0.2, 0.0, 39.8, 60.0],
         np.array([0, 0, 40, 60]), torch.tensor([0.2, 0.0, 39.8, 60.0]),
+        {"segmentation": left_half(), "area": 2400, "bbox": [0, 0, 40, 60], "predicted_iou": 0.9},
     ],
 )  # fmt: skip
 def test_masks_of_every_kind_are_one_object(given):
@@ -69,7 +70,7 @@ def test_files_and_the_opacity_of_cutouts_are_masks(tmp_path):
     Image.merge("RGBA", [Image.new("L", SIZE[::-1])] * 3 + [Image.open(grey)]).save(cut)
     for path in (grey, str(cut)):
         assert np.array_equal(open_mask(path, SIZE), left_half().astype(int))
-    with pytest.raises(ImageError, match=r"No such mask: .*nothing\.png"):
+    with pytest.raises(ImageError, match=r"No such file: .*nothing\.png"):
         open_mask(tmp_path / "nothing.png", SIZE)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ImageError, match=r"text\.png.*cannot be read"):
@@ -85,6 +86,9 @@ def test_files_and_the_opacity_of_cutouts_are_masks(tmp_path):
         (np.array([1, 2, 3]), "four finite numbers"), (np.full(SIZE, -1), "int64"),
         (np.where(left_half(), np.nan, 1), "holds nan"), (left_half() * -1.0, "holds -1 to"),
         (left_half() * 0.4, "holds 0 to 0.4"), (np.zeros(SIZE, complex), "complex"),
+        ({"segmentation": {"size": [60, 80], "counts": "abc"}}, "'segmentation' is not an array: pass what SAM"),
+        ({"bbox": [0, 0, 40, 60]}, "'segmentation' is not an array"),
+        ([{"segmentation": left_half()}], "four finite numbers"),
     ],
 )  # fmt: skip
 def test_wrong_masks_are_named(given, message):

@@ -10,7 +10,7 @@ import torch
 
 import partzoo
 from partzoo.discovery import pipeline
-from partzoo.errors import ImageError, UsageError
+from partzoo.errors import ImageError, UsageError, WeightsError
 from partzoo.models import precision
 
 
@@ -115,6 +115,18 @@ def test_a_saved_vocabulary_labels_alike(encoder, tmp_path):
     again = partzoo.PartVocabulary.load(tmp_path / "v.safetensors")
     for image, parts in zip(images, partzoo.discover_parts(images, 3, model=encoder), strict=True):
         assert np.array_equal(partzoo.discover_parts(image, vocabulary=again).labels, parts.labels)
+
+
+def test_a_vocabulary_may_be_given_as_its_file(encoder, tmp_path):
+    partzoo.fit_parts(scene(), 2, model="toy-vit").save(tmp_path / "v.safetensors")
+    vocabulary = partzoo.PartVocabulary.load(tmp_path / "v.safetensors")
+    found = partzoo.discover_parts(scene(), vocabulary=vocabulary)
+    assert partzoo.discover_parts(scene(), vocabulary=tmp_path / "v.safetensors") == found
+    assert partzoo.discover_parts(scene(), vocabulary=str(tmp_path / "v.safetensors")) == found
+    with pytest.raises(WeightsError, match="No such file"):
+        partzoo.discover_parts(scene(), vocabulary="absent.safetensors")
+    with pytest.raises(UsageError, match="a dict: pass the result of fit_parts, or its file"):
+        partzoo.discover_parts(scene(), vocabulary={})
 
 
 def test_another_models_vocabulary_is_an_error(encoder):
@@ -227,12 +239,3 @@ def test_what_the_networks_found_is_kept_while_there_is_room(monkeypatch):
     found = [kept.pop(index) for index in range(5)]
     assert [each.bytes if each else None for each in found] == [6, None, 4, None, None]
     assert kept.pop(0) is None
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 20])
-def test_images_come_in_order_and_no_more_are_read_ahead_than_asked(count):
-    started, order, seen = [], [4, 2, 7, 0, 5, 1], []
-    items = pipeline.read_ahead(lambda index: started.append(index) or index, order, count, lambda *n: seen.append(n))
-    for number, item in enumerate(items):
-        assert item == order[number] and set(started) <= set(order[: number + count])
-    assert seen == [(number, 6) for number in range(1, 7)] and sorted(started) == sorted(order)

@@ -81,3 +81,10 @@ def test_the_home_folder_may_be_written_as_a_tilde(vocabulary, tmp_path, monkeyp
     vocabulary.save("~/v.safetensors")
     assert PartVocabulary.load("~/v.safetensors").k == 3
     assert [path.name for path in tmp_path.iterdir()] == ["v.safetensors"]
+
+
+def test_saving_removes_what_a_killed_process_has_left(vocabulary, tmp_path):
+    left = tmp_path / ".partzoo-a.safetensors.x.part"
+    left.mkdir()
+    vocabulary.save(tmp_path / "b.safetensors")
+    assert not left.exists()

@@ -16,6 +16,7 @@ from partzoo.evaluate.floors import FLOORS, Thumbnail, floor_finder, random_weig
 from partzoo.evaluate.measurement import digest
 from partzoo.evaluate.parts import measurement as parts
 from partzoo.features import DEFAULT_MODEL
+from partzoo.locks import locked
 from partzoo.weights.manifest import manifest
 
 
@@ -76,6 +77,29 @@ def test_the_record_of_another_evaluation_is_not_overwritten(faces, tmp_path, mo
     with pytest.raises(UsageError, match=r"of another evaluation \(seeds was 2, is 3\)\. Choose another file"):
         small(faces, out=out, seeds=3)
     assert out.read_bytes() == before
+
+
+def test_a_record_that_another_process_has_written_meanwhile_is_not_overwritten(faces, tmp_path, monkeypatch):
+    out, moved = tmp_path / "result.json", tmp_path / "moved.json"
+    first = small(faces, out=moved)
+    monkeypatch.setattr(run, "_measured", lambda *_, **__: pytest.fail("measured again"))
+    check = run.check_place
+    monkeypatch.setattr(run, "check_place", lambda place: check(place) or moved.rename(place))
+    assert small(faces, out=out) == first
+    out.rename(moved)
+    before = moved.read_bytes()
+    with pytest.raises(UsageError, match="of another evaluation"):
+        small(faces, out=out, seeds=3)
+    assert out.read_bytes() == before
+
+
+def test_a_second_process_is_refused_before_the_work(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_measured", lambda *_, **__: pytest.fail("measured"))
+    with locked(tmp_path / "result.json"), pytest.raises(UsageError, match="is being written by process"):
+        small(faces, out=tmp_path / "result.json")
+    with locked(tmp_path / "faces68.csv"), pytest.raises(UsageError, match="is being written by process"):
+        run.evaluate_all("faces68", faces, tmp_path, k=[2], seeds=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_table_that_is_something_else_is_not_overwritten(faces, tmp_path):

@@ -22,6 +22,10 @@ class Hub:
         private: repositories that only their owner sees.
         messages: what the commits that were sent say, by their name.
         tokens: access tokens of the received requests.
+        ranges: bytes that were requested of files, for the requests that asked for less than all.
+        broken: whether files are sent with one wrong bit and truncated.
+        interruptions: number of coming downloads whose connection is closed in the middle.
+        refusal: HTTP status with which every request is refused; 0 for none.
     """
 
     url: str = ""
@@ -31,7 +35,10 @@ class Hub:
     private: set[str] = field(default_factory=set)
     messages: dict[str, str] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)
+    ranges: list[str] = field(default_factory=list)
     broken: bool = False
+    interruptions: int = 0
+    refusal: int = 0
 
     def create(self, repo: str) -> None:
         self.commits.setdefault(repo, {})
@@ -90,6 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{method} {path}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.hub.refusal:
+            return self._refuse(self.hub.refusal, "", "refused")
         routes = {
             r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)": self._resolve,
             r"/api/models/([^/]+/[^/]+)/preupload/([^/]+)": self._preupload,
@@ -167,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         if (wanted := self.headers.get("Range")) and status == 200:
+            self.hub.ranges.append(wanted)
             start = int(re.match(r"bytes=(\d+)-", wanted)[1])
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             status, data = 206, data[start:]
@@ -174,5 +184,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers | {"Content-Length": str(len(data))}).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        if self.command == "HEAD":
+            return
+        if "ETag" in headers and self.hub.interruptions:
+            self.hub.interruptions -= 1
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(data)

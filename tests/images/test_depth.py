@@ -6,6 +6,7 @@ import warnings
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from helpers.image_files import png, tiff
@@ -17,6 +18,7 @@ from partzoo.images.depth import to_8_bits
 from partzoo.images.opening import open_image
 
 SIZE = (21, 33)
+PILLOW = int(PIL.__version__.partition(".")[0])
 
 
 def pixels(source) -> np.ndarray:
@@ -176,7 +178,7 @@ def test_where_zero_is_white_the_image_is_inverted(bits, deflate):
 @pytest.mark.parametrize("deflate", [False, True])
 @pytest.mark.parametrize("extra", [None, [0]])
 def test_a_fourth_band_that_is_not_said_to_be_alpha_is_left_out(order, planar, deflate, extra):
-    if planar and extra and not deflate:
+    if planar and extra and (not deflate or PILLOW < 12):
         pytest.skip("Pillow cannot open it")
     four = noise(8, 4, np.uint8)
     form = {"order": order, "planar": planar, "deflate": deflate, "extra": extra}

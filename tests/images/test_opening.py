@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from helpers.image_files import tiff
@@ -142,6 +143,10 @@ def test_grey_tiff_with_a_second_band_is_read_like_colours_with_a_fourth(extra):
     alpha = rng.integers(1, 256, (9, 12))
     grey = (rng.random((9, 12)) * alpha).astype(np.uint8)  # not above alpha, by which 1 says it is multiplied
     two, four = (np.dstack([*[grey] * bands, alpha]).astype(np.uint8) for bands in (1, 3))
+    if extra < 2 and int(PIL.__version__.partition(".")[0]) < 13:
+        with pytest.raises(ImageError, match="not an image that Pillow can read"):
+            pixels(tiff(two, 1, extra=[extra]))
+        return
     found = pixels(tiff(two, 1, extra=[extra]))
     np.testing.assert_array_equal(found, pixels(tiff(four, 2, extra=[extra])) if extra else np.dstack([grey] * 3))
 
@@ -253,7 +258,7 @@ def test_bad_files_are_one_clear_error(rgb, tmp_path):
         ),
         (file("phone.heic", b"\0\0\0\x18ftypheic" + bytes(40)), "HEIC"),
         (tmp_path, "folder"),
-        ("null\0byte.jpg", "Cannot read"),
+        ("null\0byte.jpg", r"null\\x00byte\.jpg cannot be read"),
         (b"", "0 bytes"),
         (io.StringIO("text"), "mode 'rb'"),
         (Image.new("RGB", (0, 5)), "no pixels"),

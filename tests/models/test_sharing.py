@@ -37,19 +37,6 @@ def own_notes(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Run a local hub, and point the real client in this process to it and to an empty cache."""
-    with serve() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        yield running
-
-
-@pytest.fixture
 def pushed(server, model, tmp_path):
     """Return the commit of a repository that holds a toy model."""
     folder = hub.save_pretrained(model, tmp_path / "saved")
@@ -455,6 +442,22 @@ def test_endpoint_home_and_offline_mode_are_those_of_the_environment(model, tmp_
 def test_config_names_are_json(model, tmp_path):
     content = json.loads((hub.save_pretrained(model, tmp_path) / "config.json").read_text())
     assert content["architecture"] == "toy-vit" and content["config"]["dim"] == model.config.dim
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"theirs"},
+        {"model.safetensors": b"\x02\0\0\0\0\0\0\0{}"},
+        {"config.json": b"{"},
+    ],
+)
+def test_another_librarys_model_is_not_replaced(model, tmp_path, files):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match="holds a model that is not one of partzoo: choose another folder"):
+        hub.save_pretrained(model, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
 
 
 def test_notes_in_a_card_are_kept_when_a_model_is_saved_again(model, tmp_path):

@@ -149,7 +149,7 @@ def test_exported_programs_serve_other_sizes_and_batches(name):
     model = load(name, pretrained=False, dtype="float32")
     own = torch.rand(2, 3, model.preprocess.size, model.preprocess.size)
     free = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    program = torch.export.export(model, (own,), dynamic_shapes=(free,)).module()
+    program = torch.export.export(model, (own,), dynamic_shapes=(free,), strict=False).module()
     for x in (own, torch.rand(3, 3, 96, 160)):
         torch.testing.assert_close(program(x), model(x), rtol=0, atol=1e-5)
 
@@ -169,6 +169,6 @@ def test_exported_programs_leave_the_batch_open(name):
     model = load(name, pretrained=False, dtype="float32")
     shape = (6, 3000) if name == "part-vit1d" else (3, model.preprocess.size, model.preprocess.size)
     batch = torch.export.Dim("batch")
-    program = torch.export.export(model, (torch.rand(2, *shape),), dynamic_shapes=({0: batch},)).module()
+    program = torch.export.export(model, (torch.rand(2, *shape),), dynamic_shapes=({0: batch},), strict=False).module()
     x = torch.rand(3, *shape)
     torch.testing.assert_close(program(x), model(x), rtol=0, atol=1e-5)

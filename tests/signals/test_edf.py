@@ -277,7 +277,7 @@ def test_recordings_that_break_off_are_warned_of_and_read_as_far_as_they_go(tmp_
 def test_files_without_a_whole_record_are_refused(tmp_path, keep, match):
     file = write_edf(tmp_path / "a.edf", ["C3", "C4"], noise())
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(UsageError, match=rf"a\.edf cannot be read as EDF: .*{match}"):
+    with pytest.raises(UsageError, match=rf"a\.edf cannot be read as EDF.*{match}"):
         read_edf(file, ["C3"])
 
 

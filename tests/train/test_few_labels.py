@@ -1,11 +1,14 @@
 """The experiment with few labels: same images for all, rows that are kept, means over seeds."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from partzoo.errors import UsageError
+from partzoo.locks import locked
 from partzoo.models.loading import build, load
 from partzoo.models.part.model import PartConfig
 from partzoo.models.registry import find
@@ -50,7 +53,39 @@ def test_every_parent_count_and_seed_is_a_row_and_is_run_once(folder, parent, tm
     assert (tmp_path / "out" / TABLE).read_text().count("\n") == 13
     (tmp_path / "out" / TABLE).write_text("something,else\n1,2\n")
     with pytest.raises(UsageError, match="not a table of this experiment"):
-        few_labels(folder, parents, tmp_path / "out", **options)
+        few_labels(folder, parents, tmp_path / "out", every=2, **options)
+
+
+def test_a_folder_of_other_settings_is_refused_and_more_parents_are_not(folder, parent, tmp_path):
+    options = {"seeds": (0,), "per_class": (2,), "steps": 1, "every": 2, "task": TASK, "loop": {"batch_size": 4}}
+    few_labels(folder, {"off.grid": parent, "scratch": None}, tmp_path / "out", **options)
+    table = (tmp_path / "out" / TABLE).read_bytes()
+    other = shutil.copy(parent, tmp_path / "other.safetensors")
+    for change, message in (
+        ({"steps": 2}, "steps was 1, is 2"),
+        ({"loop": {"batch_size": 4, "lr": 0.5}}, "loop.lr was None, is 0.5"),
+        ({"parents": {"off.grid": other}}, r"parents\.off\.grid was '.*part.safetensors', is '.*other.safetensors'"),
+    ):
+        asked = {"parents": {"off.grid": parent}} | options | change
+        with pytest.raises(UsageError, match=f"holds results of other settings \\({message}\\)"):
+            few_labels(folder, out=tmp_path / "out", **asked)
+    assert (tmp_path / "out" / TABLE).read_bytes() == table
+    rows = few_labels(folder, {"more": other}, tmp_path / "out", **options)
+    assert [row["parent"] for row in rows] == ["off.grid", "scratch", "more"]
+    with pytest.raises(UsageError, match=r"parents\.scratch was '', is"):  # settings of earlier calls are kept
+        few_labels(folder, {"scratch": other}, tmp_path / "out", **options)
+
+
+def test_a_second_process_and_half_a_row(folder, parent, tmp_path):
+    options = {"seeds": (0,), "per_class": (2,), "steps": 1, "every": 2, "task": TASK, "loop": {"batch_size": 4}}
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"), pytest.raises(UsageError, match="is being written by process"):
+        few_labels(folder, {"part": parent}, tmp_path / "out", **options)
+    assert not list((tmp_path / "out").iterdir())
+    whole = few_labels(folder, {"part": parent}, tmp_path / "out", **options)
+    file = tmp_path / "out" / TABLE
+    file.write_text(file.read_text() + "part,2,")  # as an older version left it when it was killed
+    assert few_labels(folder, {"part": parent}, tmp_path / "out", **options) == whole
 
 
 def started(folder, parents, out, **options):

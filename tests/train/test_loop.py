@@ -25,7 +25,7 @@ from partzoo.train import loop
 from partzoo.train.loop import CHECKPOINT, LoopOptions, Progress, fit, rate, run_folder
 from partzoo.train.tasks.classify import ClassifyTask
 from partzoo.train.tasks.part import PartTask
-from partzoo.weights.tensors import DIGEST
+from partzoo.weights.tensors import DIGEST, read_metadata
 
 
 def images(count=20, side=32):
@@ -123,6 +123,19 @@ def test_the_log_has_a_row_for_each_step_and_the_rate_falls_to_zero(tmp_path):
     rates = [float(row["lr"]) for row in rows]
     assert rates[0] < rates[1] < rates[2] == max(rates)
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] < 0.1 * rates[2]
+
+
+def test_rows_of_the_log_are_stored_before_their_checkpoint(tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr(loop, "sync", lambda file: rows.append((file.read_text().count("\n") - 1, saved(tmp_path))))
+    fit(toy(), images(), options(2, checkpoint_minutes=0.0), tmp_path, progress=False)
+    assert rows == [(1, None), (2, 1), (2, 2)]
+
+
+def saved(folder):
+    """Return the step of the checkpoint in a folder, or None."""
+    file = folder / loop.CHECKPOINT
+    return json.loads(read_metadata(file)["progress"])["step"] if file.exists() else None
 
 
 @pytest.mark.parametrize(
@@ -461,6 +474,29 @@ def test_a_run_s_folder_is_made_and_refused_only_where_a_fresh_one_is_needed(tmp
         run_folder(folder, fresh=True)
     with pytest.raises(UsageError, match="cannot be created"):
         run_folder(folder / CHECKPOINT)
+    (folder / CHECKPOINT).rename(folder / "model.safetensors")
+    assert run_folder(folder) == folder
+    with pytest.raises(UsageError, match="already holds a run"):
+        run_folder(folder, fresh=True)
+
+
+@pytest.mark.parametrize("content", [b"time,step\n", b"Ship's log\n\nDay 1\n", b"\xff"])
+def test_the_log_of_something_else_is_kept(content, tmp_path):
+    (tmp_path / "log.csv").write_bytes(content)
+    for fresh in (True, False):
+        with pytest.raises(UsageError, match="not the log of a run"):
+            run_folder(tmp_path, fresh=fresh)
+    with pytest.raises(UsageError, match="not the log of a run"):
+        fit(toy(), images(), options(1), tmp_path, progress=False)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("log.csv", content)]
+
+
+@pytest.mark.parametrize("content", [b"", b"step,ima", b"step,images,seconds,lr,loss\n", b"step,images,loss\n1"])
+def test_a_log_that_a_kill_has_left_empty_or_torn_is_continued(content, tmp_path):
+    (tmp_path / "log.csv").write_bytes(content)
+    fit(toy(), images(), options(2), tmp_path, resume=True, progress=False)
+    with open(tmp_path / "log.csv", newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
 # What a run never loses

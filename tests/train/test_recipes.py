@@ -206,6 +206,26 @@ def test_a_second_training_in_a_folder_is_refused_before_the_data_is_read(folder
     assert ran.code == 2 and f"is being written by process {os.getpid()} on" in ran.err and ran.err.count("\n") == 1
 
 
+def test_a_run_never_replaces_what_it_begins_with(folder, tmp_path):
+    """Neither a recipe that someone has written, nor the model whose weights are taken, by whatever path."""
+    run = tmp_path / "run"
+    run.mkdir()
+    text = 'method = "part"\narchitecture = "part-vitn8"\nsteps = 1  # to begin with\n'
+    (run / RECIPE).write_text(text)
+    (tmp_path / "link").symlink_to(run)
+    with pytest.raises(UsageError, match="would replace"):
+        train("part", data=folder, out=run, recipe=tmp_path / "link" / RECIPE)
+    assert [(each.name, each.read_text()) for each in run.iterdir()] == [(RECIPE, text)]
+    (run / RECIPE).unlink()
+    (run / "model.safetensors").write_bytes(b"precious")
+    for out, resume in ((run, True), (tmp_path / "link", True), (run / ".." / "run", False)):
+        with pytest.raises(UsageError, match="would replace"):
+            train("part", data=folder, out=out, grow_from=str(run / "model.safetensors"), resume=resume)
+    with pytest.raises(UsageError, match="already holds a run"):
+        train("part", data=folder, out=run, config=SMALL, grow_from="none")
+    assert [each.read_bytes() for each in run.iterdir()] == [b"precious"]
+
+
 def test_another_architecture_gets_its_own_sizes_from_a_runs_recipe(folder, tmp_path):
     budget = {"data": folder, "steps": 1, "batch_size": 2, "grow_from": "none", "progress": False}
     small, _ = train("part", out=tmp_path / "a", config={"size": 32}, task={"pairs": 16}, **budget)

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from helpers.command_line import partzoo as command
 from helpers.weight_records import describe, record_of, toy
@@ -95,6 +96,43 @@ def test_files_folders_and_shards(model, tmp_path, monkeypatch):
         load(name, verify=False)
 
 
+def test_verify_reads_files_folders_and_shards_of_ones_own(model, tmp_path, monkeypatch):
+    [file] = write_weights(tmp_path / "a.safetensors", model.state_dict(), "toy-vit", model.config)
+    monkeypatch.setattr("partzoo.models.sharing.SHARD_BYTES", 20_000)
+    sharded = save_pretrained(model, tmp_path / "sharded")
+    shards = sorted(sharded.glob("*.safetensors"))
+    monkeypatch.chdir(tmp_path)
+    places = ("a.safetensors", file, "sharded", f"local-dir:{sharded}/", sharded / "model.safetensors.index.json")
+    ran = command("verify", *places, "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert [each["state"] for each in found] == ["ok"] * (2 + 3 * len(shards))
+    assert found[2]["path"] == str(shards[0].relative_to(tmp_path)) and found[2]["file"] == shards[0].name
+    for damaged in (file, shards[1]):
+        load(file if damaged == file else sharded)
+        flip(damaged, unnoticed=True)
+        ran = command("verify", *places)
+        assert ran.code == 1 and f"{damaged.name} is damaged: the sha256 of its content is" in ran.err
+        assert "or run 'partzoo verify'" not in ran.err
+
+
+def test_verify_of_what_has_no_digest_or_is_no_file_of_tensors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_file({"w": torch.ones(3)}, tmp_path / "theirs.safetensors")
+    ran = command("verify", "theirs.safetensors")
+    assert ran.code == 1 and "no digest" in ran.out and "has no digest in its header" in ran.err
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "theirs.safetensors").read_bytes()[:-1])
+    assert "cut.safetensors is not a complete safetensors file" in command("verify", "cut.safetensors").err
+    (tmp_path / "empty").mkdir()
+    for name, code, sentence in (
+        ("absent.safetensors", 1, "There is no file absent.safetensors"),
+        ("empty", 1, "empty holds no safetensors files"),
+        ("no-such-model", 2, "Unknown model 'no-such-model'"),
+    ):
+        ran = command("verify", name)
+        assert ran.code == code and sentence in ran.err, ran
+
+
 def test_released_weights(model, tmp_path, monkeypatch):
     (tmp_path / NAME).write_text('{"format": 1, "weights": []}')
     monkeypatch.chdir(tmp_path)
@@ -175,3 +213,20 @@ def test_a_large_file_is_compared_once_and_again_after_a_change(tmp_path, monkey
     refused(lambda: read_tensors(path))
     refused(lambda: read_tensors(path))
     assert str(path) not in (checked.cache_folder() / "verified.json").read_text()
+
+
+def test_a_file_that_a_writer_replaces_while_it_is_opened_is_opened_again(tmp_path, monkeypatch):
+    file, newer = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_tensors(file, {"x": torch.zeros(4)}, {})
+    save_tensors(newer, {"x": torch.ones(4)}, {})
+    open_once = safetensors.safe_open
+
+    def opened(path, framework):
+        found = open_once(path, framework=framework)
+        if newer.exists():
+            newer.replace(path)
+        return found
+
+    monkeypatch.setattr(safetensors, "safe_open", opened)
+    found, _ = read_tensors(file)
+    assert found["x"].eq(1).all()

@@ -9,10 +9,13 @@ import torch
 from helpers.command_line import partzoo
 from helpers.killing import killed_at
 
-from partzoo.models import sharing
+from partzoo.errors import WeightsError
+from partzoo.locks import PREFIX
+from partzoo.models import loading, sharing
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
 from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
+from partzoo.weights.replacing import COMPLETE
 
 SIZES = {"old": 32, "new": 64}
 
@@ -99,3 +102,40 @@ def test_a_conversion_that_was_killed_can_be_repeated(tmp_path):
         assert sorted(each.name for each in Path(folder).iterdir()) == [CARD, CONFIG, WEIGHTS]
         number += 5
     assert number > 20
+
+
+def test_a_hidden_folder_among_new_files_that_a_power_cut_has_left_is_ignored(tmp_path):
+    save("new", tmp_path / "new", 10**9)
+    save("old", tmp_path, 10**9)
+    (tmp_path / "new").rename(tmp_path / COMPLETE)
+    (tmp_path / COMPLETE / f"{PREFIX}-README.md.x.part").mkdir()
+    assert loaded(tmp_path) == "new"
+    save("old", tmp_path, 10**9)
+    assert loaded(tmp_path) == "old" and not list(tmp_path.glob(f"{PREFIX}*"))
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    save("old", tmp_path, 10**9)
+    (tmp_path / COMPLETE).mkdir()  # as a writer leaves it before its files are in their final places
+    for file in (CONFIG, WEIGHTS):
+        shutil.copy(tmp_path / file, tmp_path / COMPLETE)
+    read, calls = loading.read_state, []
+
+    def read_late(*files, **options):
+        if not calls:
+            save("new", tmp_path, 10**9)
+        calls.append(files)
+        return read(*files, **options)
+
+    monkeypatch.setattr(loading, "read_state", read_late)
+    assert loaded(tmp_path) == "new" and len(calls) == 2
+
+
+def test_a_damaged_folder_is_read_once(tmp_path, monkeypatch):
+    save("old", tmp_path, 10**9)
+    (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:-1])
+    read, calls = loading.read_state, []
+    monkeypatch.setattr(loading, "read_state", lambda *files, **options: calls.append(files) or read(*files, **options))
+    with pytest.raises(WeightsError):
+        loaded(tmp_path)
+    assert len(calls) <= 1

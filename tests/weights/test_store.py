@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema
@@ -20,7 +21,7 @@ from partzoo.models.loading import build
 from partzoo.models.registry import find
 from partzoo.weights import store as weights
 from partzoo.weights import tensors as tensor_files
-from partzoo.weights.checked import cache_folder
+from partzoo.weights.checked import cache_folder, digest_of
 from partzoo.weights.manifest import BUNDLED, FORMAT, NAME, PACKAGE, WeightFile, add_record, manifest
 from partzoo.weights.release_files import (
     BUNDLE_BYTES,
@@ -162,7 +163,7 @@ def test_a_name_without_its_architecture_is_refused(model):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("{", "cannot be read"),
+        ("{", "not a manifest"),
         ("[]", "not a manifest"),
         ('{"format": 99, "weights": []}', "upgrade partzoo"),
         ('{"format": 1, "weights": [{"name": "a.b"}]}', "incomplete"),
@@ -309,6 +310,29 @@ def test_verify_forgets_a_file_that_it_finds_damaged(record, clone):
     assert [result.state for result in weights.verify(record)] == ["damaged"]
     with pytest.raises(WeightsError, match="set PARTZOO_CHECKPOINTS"):
         weights.resolve(record)
+
+
+def test_what_several_writers_remember_and_forget_is_all_kept(tmp_path):
+    files = [tmp_path / str(number) for number in range(40)]
+    for file in files:
+        file.touch()
+        digest_of(file, "old", lambda: "old")
+
+    def change(file):
+        digest_of(file, "new" if int(file.name) % 2 else "old", lambda: "new", remembered=False)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(change, files))
+    notes = json.loads((cache_folder() / "verified.json").read_text())
+    assert {Path(path).name: mark[-1] for path, mark in notes.items()} == {str(n): "new" for n in range(1, 40, 2)}
+    assert [each.name for each in cache_folder().iterdir()] == ["verified.json"]
+
+
+def test_records_that_are_added_at_once_are_all_kept(record, clone):
+    records = [dataclasses.replace(record, name=f"toy-vit.{number}") for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda each: add_record(each, clone / NAME), records))
+    assert sorted(manifest(clone / NAME)) == sorted(each.name for each in records)
 
 
 def test_download_reads_a_file_that_it_remembers(record, clone):
@@ -466,9 +490,10 @@ def test_an_index_cannot_point_elsewhere(tmp_path):
     index.write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
     with pytest.raises(WeightsError, match="not beside it"):
         read_state([index])
-    index.write_text("{}")
-    with pytest.raises(WeightsError, match="not an index"):
-        read_state([index])
+    for text in ("{}", '{"weight_map": {}}', '{"weight_map": {"a": []}}'):
+        index.write_text(text)
+        with pytest.raises(WeightsError, match="not an index"):
+            read_state([index])
 
 
 def test_shards_that_hold_the_same_tensor_are_refused(tmp_path):

@@ -8,10 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from partzoo.data.annotations import warn_passed_over
-from partzoo.data.reading import Example, Examples, check_split, need, read_mat, read_rows, squash_plain, stretch
+from partzoo.data.reading import (
+    Example,
+    Examples,
+    check_any,
+    check_split,
+    need,
+    read_mat,
+    read_rows,
+    squash_plain,
+    stretch,
+)
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.celeba import ERROR
+from partzoo.files import reading
 from partzoo.images.opening import open_image
 
 SPLITS = ("train", "test")
@@ -35,7 +46,8 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     names, points = f"aflw_{split}_images.txt", f"aflw_{split}_keypoints.mat"
     data = need("aflw", data, ("output", names, points), GET)
     files = read_rows(data / names, "image", lambda row: data / "output" / " ".join(row))
-    landmarks = np.asarray(read_mat(data / points, "gt"), np.float64)[..., ::-1]  # y comes first in the file
+    with reading(data / points, UsageError, "holds no numbers 'gt'"):
+        landmarks = np.asarray(read_mat(data / points, "gt"), np.float64)[..., ::-1]  # y comes first in the file
     if landmarks.shape != (len(files), LANDMARKS, 2):
         raise UsageError(
             f"{data / points} holds 'gt' {landmarks.shape} for the {len(files)} images of {data / names}: it must "
@@ -45,6 +57,7 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     odd = [file for file, its in faces if not np.isfinite(its).all()]
     warn_passed_over(data / points, [(file.name, "a landmark is not finite") for file in odd])
     kept = [face for face in faces if face[0] not in odd]
+    check_any(data / points, kept, "landmarks")
     return Examples(kept, partial(_example, side=side), lambda face: str(face[0]))
 
 

@@ -22,7 +22,7 @@ from partzoo.data.annotations import (
 from partzoo.data.reading import need, read_json
 from partzoo.errors import UsageError, require
 from partzoo.evaluate.measurement import Measurement, Request, Run
-from partzoo.files import parse_json
+from partzoo.files import parse_json, reading
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import PassOver
 
@@ -113,7 +113,7 @@ class DetectionMeasurement(Measurement):
 
     def measure(self, progress: ProgressCallback | None, pass_over: PassOver) -> tuple[list[Run], int]:
         figures = self.rules.average_precision(self.detections, self.request.data, split=self.request.split)
-        images = {each["image_id"] for each in parse_json(self.detections.read_text())}
+        images = {each["image_id"] for each in parse_json(self.detections.read_bytes())}
         return [{"k": None, "seed": None, "metrics": figures}], len(images)
 
 
@@ -151,12 +151,10 @@ def read_truth(file: Path, *, masks: bool = False) -> dict[str, Any]:
         UsageError: the file is not in COCO's format.
     """
     dataset = read_json(file)
-    try:
+    with reading(file, UsageError, "is not in COCO's format"):
         sizes = {each["id"]: (each.get("height"), each.get("width")) for each in dataset["images"]}
         categories = {each["id"] for each in dataset["categories"]}
-        annotations = dataset["annotations"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
+        annotations = list(dataset["annotations"])
 
     def check(annotation: dict) -> None:
         if annotation["image_id"] not in sizes:
@@ -181,10 +179,10 @@ def _read(detections: Sequence[dict[str, Any]] | str | Path) -> list[dict[str, A
     found: Any = detections
     if isinstance(detections, (str, Path)):
         origin = str(detections)
-        try:
+        with reading(origin, UsageError, "cannot be read as JSON", "write it again"):
             found = parse_json(Path(detections).read_bytes())
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{origin} cannot be read as JSON: {error}. Write it again.") from error
+            if not isinstance(found, list):
+                raise TypeError(f"it holds a {type(found).__name__}, not a list")
     for number, detection in enumerate(found):
         if not isinstance(detection, dict) or any(name not in detection for name in _FIELDS):
             raise UsageError(f"{origin}: number {number} must be a record of {', '.join(_FIELDS)}: {detection!r:.80}")

@@ -12,6 +12,7 @@ import numpy as np
 from partzoo.data.reading import (
     Example,
     Examples,
+    check_any,
     check_split,
     floats,
     need,
@@ -82,15 +83,13 @@ def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Exa
     noted = sum(int(np.isfinite(found).all(1).sum()) for found in points.values())
     _check_complete(parts, noted + skipped, LANDMARKS * len(files), "landmarks")
     usable = [bird for bird in files if bird in box and np.isfinite(points[bird]).all()]
-    return Examples(
-        [
-            Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
-            for bird, (category, file) in ((bird, files[bird]) for bird in usable)
-            if train[bird] == (split == "train")
-        ],
-        read,
-        lambda bird: str(bird.file),
-    )
+    birds = [
+        Bird(data / "images" / file, category, box[bird], points[bird][:, :2], points[bird][:, 2] > 0.5)
+        for bird, (category, file) in ((bird, files[bird]) for bird in usable)
+        if train[bird] == (split == "train")
+    ]
+    check_any(splits, birds, f"images of the split {split}")
+    return Examples(birds, read, lambda bird: str(bird.file))
 
 
 def _check_complete(file: Path, found: int, needed: int, what: str) -> None:

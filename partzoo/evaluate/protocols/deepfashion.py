@@ -11,6 +11,7 @@ from partzoo.data.annotations import turn_to_image
 from partzoo.data.reading import (
     Example,
     Examples,
+    check_any,
     check_split,
     need,
     read_json,
@@ -19,6 +20,7 @@ from partzoo.data.reading import (
 )
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
+from partzoo.files import reading
 from partzoo.images.opening import open_image
 
 LISTS = {"train": ("train",), "test": ("query", "gallery")}
@@ -61,14 +63,10 @@ def load(data: str | Path, split: str, side: int = 256) -> Examples:
     data = need("deepfashion", data, (*lists, "Anno/segmentation/img_highres"), GET)
     images = []
     for name in lists:
-        try:
-            images += [image["file_name"] for image in read_json(data / name)["images"]]
-        except (KeyError, TypeError) as error:
-            raise UsageError(
-                f"{data / name} must list 'images', each with a 'file_name'. Download the file again."
-            ) from error
-    folder = data / "Anno/segmentation"
-    return Examples([folder / image for image in images], partial(_example, side=side), str)
+        with reading(data / name, UsageError, "does not list 'images', each with a 'file_name'"):
+            images += [data / "Anno/segmentation" / each["file_name"] for each in read_json(data / name)["images"]]
+        check_any(data / name, images, "images")
+    return Examples(images, partial(_example, side=side), str)
 
 
 def _example(file: Path, side: int) -> Example:

@@ -14,19 +14,19 @@ The data is a folder of ``train``, ``dev`` and ``report``, each an AVIF sheet of
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from partzoo.archives import check_zip
 from partzoo.data.reading import Example, need
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
-from partzoo.files import stand_in_of
+from partzoo.files import reading
+from partzoo.images.opening import open_image
 
 SIDE = 160
 SPLITS = ("train", "dev", "report")
@@ -76,15 +76,15 @@ def load(data: str | Path, split: str) -> Faces:
         raise UsageError(f"Unknown split {split!r} of faces68; the splits are {', '.join(SPLITS)}.")
     data = need("faces68", data, (f"{split}.avif", f"{split}.npz"), GET)
     landmarks, person = _annotations(data / f"{split}.npz")
-    with Image.open(data / f"{split}.avif") as image:
-        pixels = np.asarray(image.convert("RGB"))
+    pixels = open_image(data / f"{split}.avif").pixels
     rows, columns = pixels.shape[0] // SIDE, pixels.shape[1] // SIDE
     if rows * columns < len(person) or landmarks.shape != (len(person), 68, 2):
         raise UsageError(
             f"{data / split}.npz has {len(person)} persons and landmarks {landmarks.shape}, {data / split}.avif "
             f"{rows * columns} tiles: they must agree. {GET}"
         )
-    tiles = pixels.reshape(rows, SIDE, columns, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
+    whole = pixels[: rows * SIDE, : columns * SIDE]
+    tiles = whole.reshape(rows, SIDE, columns, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
     return Faces(tiles[: len(person)], landmarks, person)
 
 
@@ -94,12 +94,12 @@ def _annotations(file: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UsageError: the file is damaged, or a landmark is not finite.
     """
-    try:
+    with reading(file, UsageError, "holds no readable 'landmarks' and 'person'"):
+        check_zip(file)
         with np.load(file) as arrays:
             landmarks, person = arrays["landmarks"].astype(np.float64), arrays["person"].astype(np.int64)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = stand_in_of(file) or f"holds no readable 'landmarks' and 'person' ({error})"
-        raise UsageError(f"{file} {reason}. {GET}") from error
+        if person.ndim != 1:
+            raise ValueError(f"'person' is {person.shape}")
     odd = np.argwhere(~np.isfinite(landmarks))
     if len(odd):
         raise UsageError(f"{file} has a landmark of image {odd[0, 0]} that is not finite. {GET}")

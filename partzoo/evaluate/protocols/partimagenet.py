@@ -24,6 +24,7 @@ from partzoo.data.annotations import (
 from partzoo.data.reading import (
     Example,
     Examples,
+    check_any,
     check_split,
     need,
     read_json,
@@ -34,6 +35,7 @@ from partzoo.data.reading import (
 )
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.base import PartProtocol
+from partzoo.files import reading
 from partzoo.images.opening import open_image
 
 PARTS = BACKGROUND = 40
@@ -103,7 +105,9 @@ def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
         rows = read_rows(data / "newdset.txt", "index, test, label, class, image, with tabs between", row, "\t")
     except KeyError as error:
         raise UsageError(f"{data / 'newdset.txt'} names image {error}, which {data / 'train.json'} lacks.") from error
-    return Examples([each for each in rows if each], partial(_partformer_example, side=side), _name)
+    images_of_split = [each for each in rows if each]
+    check_any(data / "newdset.txt", images_of_split, f"images of the split {split}")
+    return Examples(images_of_split, partial(_partformer_example, side=side), _name)
 
 
 def _annotated(file: Path, folder: Path, side: int) -> Examples:
@@ -127,7 +131,7 @@ def _name(image: AnnotatedImage) -> str:
 def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
     """Read the images of a COCO file by id; unusable annotations are skipped with a warning."""
     found = read_json(file)
-    try:
+    with reading(file, UsageError, "is not in COCO's format"):
         sizes = {each["id"]: (each.get("height"), each.get("width")) for each in found["images"]}
         names = {each["id"]: folder / each["file_name"] for each in found["images"]}
         unsized = [name for name, size in sizes.items() if not _is_sized(size)]
@@ -138,8 +142,6 @@ def _images(file: Path, folder: Path) -> dict[int, AnnotatedImage]:
         annotations: dict[int, list[dict[str, Any]]] = {}
         for each in usable(file, found["annotations"], FIELDS, check):
             annotations.setdefault(each["image_id"], []).append({name: each[name] for name in FIELDS})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} is not in COCO's format ({error!r}). Download the file again.") from error
     warn_passed_over(file, [(f"image {name}", "its height and width are not stated") for name in unsized])
     return {name: AnnotatedImage(names[name], size, annotations.get(name, ())) for name, size in sizes.items()}
 

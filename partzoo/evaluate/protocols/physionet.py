@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from partzoo.data.reading import need
-from partzoo.errors import ShapeError, UsageError, counted, require
+from partzoo.data.reading import need, read_mat
+from partzoo.errors import ShapeError, UsageError, counted
 from partzoo.evaluate.metrics import Contingency
 from partzoo.evaluate.protocols.wfdb import Header, read_annotations, read_header
+from partzoo.files import reading
 from partzoo.signals.preparing import BAND, RATE, SECONDS, check_left, filtered, normalized, whole_windows
 from partzoo.signals.units import microvolts
 
@@ -159,11 +160,12 @@ class SignalProtocol:
         if not marks:
             raise UsageError(f"{file} has no sleep stages. {self.get}")
         ends = [start for start, _ in marks[1:]] + [marks[-1][0] + self.seconds]
+        last = samples / self.rate  # beyond it, a stage may last for years
         found = [
             (round((start + i * self.seconds) * self.rate), stage)
             for (start, stage), end in zip(marks, ends, strict=True)
             if stage < len(STAGES)
-            for i in range(int((end - start) / self.seconds + 1e-6))
+            for i in range(int((min(end, last) - start) / self.seconds + 1e-6))
         ]
         fitting = [pair for pair in found if pair[0] + self.seconds * self.rate <= samples]
         starts, stages = np.array(fitting, np.int64).reshape(-1, 2).T
@@ -207,11 +209,10 @@ def _named(record: Path) -> Iterator[None]:
 
 def _physical(file: Path, header: Header) -> np.ndarray:
     """Read the six channels ``(6, T)`` in microvolts, NaN where a sample is missing."""
-    loadmat = require("scipy.io", "eeg").loadmat
-    try:
-        stored = np.atleast_2d(loadmat(file)["val"])
-    except Exception as error:  # damaged bytes can make scipy raise errors of any type
-        raise UsageError(f"{file} cannot be read ({type(error).__name__}: {error}): download it again.") from error
+    with reading(file, UsageError):
+        stored = np.atleast_2d(read_mat(file, "val", extra="eeg"))
+        if stored.dtype.kind not in "iuf" or stored.ndim != 2:
+            raise ValueError(f"'val' is {stored.dtype} {stored.shape}")
     if len(stored) != len(header.names):
         raise UsageError(
             f"{file} holds {len(stored)} signals, and its header {len(header.names)}: download both again."

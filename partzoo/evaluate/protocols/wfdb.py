@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partzoo.errors import UsageError
+from partzoo.files import reading
 
 _SKIP, _NUM, _SUB, _CHN, _AUX = range(59, 64)
 _DEFAULT_GAIN, _DEFAULT_UNIT = 200.0, "mV"
@@ -47,7 +48,7 @@ def read_header(file: str | Path) -> Header:
     Source: WFDB Applications Guide, header(5).
     """
     file = Path(file)
-    try:
+    with reading(file, UsageError, "is not a WFDB header"):
         numbered = enumerate(_lines(file), start=1)
         lines = [(number, line.split()) for number, line in numbered if line.strip() and not line.startswith("#")]
         first = lines[0][1]
@@ -55,8 +56,6 @@ def read_header(file: str | Path) -> Header:
         rate = float(first[2].partition("/")[0].partition("(")[0])
         samples = int(first[3]) if len(first) > 3 else 0
         rows = [_signal(line) for _, line in lines[1 : count + 1]]
-    except (IndexError, ValueError) as error:
-        raise UsageError(f"{file} is not a WFDB header ({error}): download it again.") from error
     if samples < 0:
         raise UsageError(f"{file}, line {lines[0][0]}: the number of samples is {samples}, below 0: correct the file.")
     for (number, _), (name, gain, baseline, *_) in zip(lines[1:], rows, strict=False):
@@ -65,7 +64,7 @@ def read_header(file: str | Path) -> Header:
                 f"{file}, line {number}: gain {gain:g} and baseline {baseline:g} of {name} must be finite: correct the "
                 "file."
             )
-    if not rows or len(rows) != count or not rate > 0:
+    if not rows or len(rows) != count or not 0 < rate < math.inf:
         raise UsageError(f"{file} is not a complete WFDB header: {len(rows)} of {count} signals, rate {rate:g}.")
     names, gains, baselines, units, no_values = zip(*rows, strict=True)
     return Header(rate, names, gains, baselines, units, no_values, samples)
@@ -108,7 +107,8 @@ def read_annotations(file: str | Path) -> list[tuple[int, str]]:
 
     Source: WFDB Applications Guide, annot(5), MIT format.
     """
-    stored = Path(file).read_bytes()
+    with reading(file, UsageError):
+        stored = Path(file).read_bytes()
     found: list[tuple[int, str]] = []
     time = place = 0
     while True:

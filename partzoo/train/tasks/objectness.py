@@ -30,6 +30,8 @@ from partzoo.discovery.frames import cropped, within_frame
 from partzoo.discovery.refine import resize
 from partzoo.discovery.views import CELL, view_image
 from partzoo.errors import UsageError
+from partzoo.files import expand_user
+from partzoo.images.finding import relative
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.locks import locked
 from partzoo.models.base import Model
@@ -89,7 +91,8 @@ class ObjectnessTask(Task):
     @staticmethod
     def read(folder: str | Path, options: ObjectnessOptions, config: PatchResNetFgConfig, seed: int) -> ImageSet:
         """Read all images of a folder and its subfolders; none is held out, as nothing is measured on them."""
-        files = [file for file in image_files(folder) if not set(file.relative_to(folder).parts) & set(options.exclude)]
+        folder = expand_user(folder)
+        files = [file for file in image_files(folder) if not set(relative(file, folder).parts) & set(options.exclude)]
         images = ImageSet(files, config.size, None, [])
         return images if options.limit is None else at_most(images, options.limit)
 

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import pickle
 
@@ -130,6 +131,9 @@ def test_truncated_cifar_files_are_refused(tmp_path):
         CIFAR10.load(tmp_path / "p", "test", None)
 
 
+STL10_NAMES = "airplane bird car cat deer dog horse monkey ship truck".split()
+
+
 def stl10(folder):
     """Two images: brightness grows down the rows in red, along the columns in green; blue is the number."""
     y, x = np.mgrid[:96, :96].astype(np.uint8)
@@ -138,14 +142,14 @@ def stl10(folder):
         write(folder / f"stl10_binary/{split}_X.bin", images.swapaxes(2, 3).tobytes())
     for split in ("train", "test"):
         write(folder / f"stl10_binary/{split}_y.bin", bytes([1, 10]))
-    write(folder / "stl10_binary/class_names.txt", b"airplane\nbird")
+    write(folder / "stl10_binary/class_names.txt", "\n".join(STL10_NAMES).encode())
 
 
 def test_stl10_is_stored_column_by_column(tmp_path):
     stl10(tmp_path)
     train = STL10.load(tmp_path, "train", None)
     assert train.batch(torch.arange(2))[:, :, 10, 70].tolist() == [[10, 70, 0], [10, 70, 1]]
-    assert train.labels.tolist() == [0, 9] and train.side == 96 and train.classes == ["airplane", "bird"]
+    assert train.labels.tolist() == [0, 9] and train.side == 96 and train.classes == STL10_NAMES
     unlabelled = STL10.load(tmp_path / "stl10_binary", "unlabeled", 1)
     assert unlabelled.labels is None and len(unlabelled) == 1
 
@@ -211,7 +215,7 @@ def test_tiny_imagenet_as_sheets(tmp_path):
     sheet[:, 64:] = 200
     Image.fromarray(sheet).save(tmp_path / "val-00.avif", quality=100)
     np.save(tmp_path / "val-labels.npy", np.array([4, 7]))
-    (tmp_path / "classes.json").write_text('[{"words": "goldfish"}]')
+    (tmp_path / "classes.json").write_text(json.dumps([{"words": f"fish {i}"} for i in range(8)]))
     val = TINY_IMAGENET.load(tmp_path, "val", None)
     assert val.labels.tolist() == [4, 7] and abs(int(val.batch(torch.tensor([1]))[0, 0, 30, 30]) - 200) < 4
 

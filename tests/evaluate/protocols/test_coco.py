@@ -111,7 +111,7 @@ def test_missing_files_say_what_to_get(tmp_path, folder):
         COCO_DETECTION.average_precision([], folder, split="train2017")
     with pytest.raises(UsageError, match="'test-dev' of coco-detection"):
         COCO_DETECTION.average_precision([], folder, split="test-dev")
-    with pytest.raises(UsageError, match=r"none\.json cannot be read as JSON"):
+    with pytest.raises(UsageError, match=r"No such file: .*none\.json"):
         COCO_DETECTION.average_precision(tmp_path / "none.json", folder)
 
 

@@ -71,7 +71,7 @@ def test_a_mask_of_another_size_than_its_image_is_named(people):
 def test_a_damaged_deepfashion_list_is_named(people):
     listed = people / "Anno/segmentation/DeepFashion_segmentation_query.json"
     listed.write_text('{"images": [{"id": 1}]}')
-    with pytest.raises(UsageError, match=r"query\.json must list 'images'"):
+    with pytest.raises(UsageError, match=r"query\.json does not list 'images'"):
         deepfashion.load(people, "test")
     listed.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UsageError, match=r"query\.json is a pointer of Git LFS"):
@@ -172,7 +172,7 @@ def test_classes_are_those_that_files_are_named_by(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps({"images": []}), r"train_test\.json is not in COCO's format \(KeyError\('annotations'\)\)"),
+        (json.dumps({"images": []}), r"train_test\.json is not in COCO's format \('annotations' is missing\)"),
         (coco({1: "a"}, []), r"train_test\.json has no image with annotated parts"),
         ("[]", r"train_test\.json holds a list"),
     ],
@@ -375,5 +375,5 @@ def test_damaged_pascal_annotations_are_named(voc):
     with pytest.raises(UsageError, match=r"2008_000003\.mat is not one of Pascal-Part's"):
         val[1]
     (voc / "Annotations_Part/2008_000003.mat").unlink()
-    with pytest.raises(UsageError, match=r"2008_000003\.mat holds no readable 'anno'"):
+    with pytest.raises(UsageError, match=r"No such file: .*2008_000003\.mat"):
         val[1]

@@ -238,7 +238,7 @@ def test_a_record_that_breaks_off_is_warned_of(tmp_path):
     with pytest.warns(UserWarning, match=r"tr03-0001\.mat is truncated: its header states 51000 samples, .* 20000"):
         assert len(SMALL.read(record).stages) == 2
     (record / "tr03-0001.mat").write_bytes((record / "tr03-0001.mat").read_bytes()[:10_000])
-    with pytest.raises(UsageError, match=r"tr03-0001\.mat cannot be read .*: download it again"):
+    with pytest.raises(UsageError, match=r"tr03-0001\.mat holds no readable 'val' .*: download it again"):
         SMALL.read(record)
     with pytest.raises(UsageError, match="holds 3 signals, and its header 8"):
         SMALL.read(changed(tmp_path / "few", lambda stored: stored[:3]))
@@ -247,7 +247,7 @@ def test_a_record_that_breaks_off_is_warned_of(tmp_path):
 @pytest.mark.parametrize("text", ["", "a 2 200 400\na.mat 16+24 1/uV 16 0 -4 5 0 ECG\n", "a\n", "a 1 fast 4\nb\n"])
 def test_what_is_no_header_is_refused(tmp_path, text):
     (tmp_path / "a.hea").write_text(text)
-    with pytest.raises(UsageError, match=r"a\.hea is not a"):
+    with pytest.raises(UsageError, match=r"a\.hea is (not a|empty)"):
         read_header(tmp_path / "a.hea")
 
 

@@ -10,6 +10,7 @@ from helpers.edf import write_edf
 
 from partzoo.errors import UsageError
 from partzoo.evaluate.protocols.physionet import PHYSIONET_2018, STAGES
+from partzoo.locks import locked
 from partzoo.models.loading import build, load
 from partzoo.models.part.sampling import SAMPLINGS
 from partzoo.models.part.signal_model import SignalPart, SignalPartConfig
@@ -252,8 +253,16 @@ def test_sample_efficiency_writes_a_row_for_each_training_and_goes_on(nights, ca
     told = []
     again = sample_efficiency(pretrained, nights, tmp_path, progress=told.append, **options)
     assert len(again) == 8 and not told
-    with pytest.raises(UsageError, match="holds results of other settings"):
+    with pytest.raises(UsageError, match=r"holds results of other settings \(steps was 1, is 2\)"):
         sample_efficiency(pretrained, nights, tmp_path, **(options | {"steps": 2}))
+    with locked(tmp_path), pytest.raises(UsageError, match="is being written by process"):
+        sample_efficiency(pretrained, nights, tmp_path, **options)
+
+    lines = (tmp_path / "stages.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "stages.csv").write_text("".join([*lines[:-1], lines[-1][:20]]))  # killed in the middle of a row
+    assert len(sample_efficiency(pretrained, nights, tmp_path, progress=told.append, **options)) == 8
+    assert len(told) == 1
+    assert (tmp_path / "stages.csv").read_text().count("\n") == 9
     with pytest.raises(UsageError, match="has 3 besides the 2 held out"):
         sample_efficiency(pretrained, nights, tmp_path / "more", **(options | {"subjects": (4,)}))
     with pytest.raises(UsageError, match="not a model of signals"):
@@ -307,7 +316,7 @@ def test_a_night_that_cannot_be_read_is_left_out_and_counted(nights, cache, pret
         (row,) = csv.DictReader(file)
     assert (row["subjects"], row["nights"], row["tested"]) == ("3", "2", "1")
     strict = partzoo(*words[:-1], tmp_path / "strict", "--strict")
-    assert strict.code == 2 and f"{bad[0].name}.mat cannot be read" in strict.err
+    assert strict.code == 2 and f"{bad[0].name}.mat holds no readable 'val'" in strict.err
 
     with pytest.warns(SkippedWarning, match=bad[1].name):
         read_windows(data, SignalOptions(held_out=2, cache=cache), progress=False)

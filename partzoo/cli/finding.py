@@ -1,0 +1,245 @@
+"""Find the parts in images as the options of a command say: ``partzoo discover`` and ``partzoo report``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from partzoo.cli.options import background_option, device_option, limit_options, model_option, strict_option
+from partzoo.errors import UsageError
+from partzoo.files import expand_user
+
+if TYPE_CHECKING:
+    from partzoo.cli.failures import Failures
+    from partzoo.cli.journal import Journal
+    from partzoo.discovery.finder import Finder
+    from partzoo.discovery.masks import Masks
+    from partzoo.discovery.pipeline import Kept
+    from partzoo.discovery.vocabulary import PartVocabulary, Settings
+    from partzoo.images.opening import OpenedImages
+    from partzoo.parts.parts import Parts
+
+
+class PartCount(click.ParamType):
+    """A parameter that is a number, ``auto``, or ``own`` (the parts that a learned part model has)."""
+
+    name = "k"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in ("auto", "own") or isinstance(value, int):
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor 'auto' nor 'own'.", param, ctx)
+
+
+OPTIONS = (
+    click.option(
+        "-k",
+        "k",
+        type=PartCount(),
+        show_default="auto for one image, 8 for many, own for a part model",
+        help="Number of parts: a number, auto (chosen by how different they look), or own (the part model's number).",
+    ),
+    model_option,
+    click.option(
+        "--vocabulary", type=click.Path(), help="File of saved parts to find again; it sets k and the settings."
+    ),
+    click.option("--save-vocabulary", type=click.Path(), help="File to save the parts to, for a later --vocabulary."),
+    background_option,
+    click.option(
+        "--size",
+        type=int,
+        help="Longer side of the image that the encoder receives, in pixels: larger finds smaller parts, "
+        "but is slower.",
+    ),
+    click.option(
+        "--refine/--no-refine", default=True, show_default=True, help="Align the parts with the image's edges."
+    ),
+    click.option(
+        "--mask", help="Known foreground: a mask file, a folder of mask files, or a box LEFT,TOP,RIGHT,BOTTOM."
+    ),
+    click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering."),
+    device_option,
+    limit_options,
+    strict_option,
+)
+
+
+def finding_options(command: Callable) -> Callable:
+    """Add the options that decide how parts are found."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run over one image or many.
+
+    Attributes:
+        images: the images to work on.
+        single: whether the run is over one image.
+        mask: known foreground, or None.
+        category: class of the images, or None.
+        options: arguments of :func:`partzoo.fit_parts`.
+        failures: record of the images that cannot be used.
+        journal: store of the vocabulary and the finished images of a run over many images, or None.
+        quiet: whether to hide progress bars.
+    """
+
+    images: OpenedImages
+    single: bool
+    mask: Any
+    category: int | None
+    options: dict[str, Any]
+    failures: Failures[int]
+    journal: Journal | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The parts of a run.
+
+    Attributes:
+        k: number of parts.
+        learned: whether a part model has learned the parts.
+        settings: settings that the parts were found with.
+        labelled: the index and the parts of each image, computed one at a time, so that memory does not grow with the
+            number of images.
+    """
+
+    k: int
+    learned: bool
+    settings: Settings
+    labelled: Iterator[tuple[int, Parts]]
+
+
+def find(
+    run: Run, k: int | str | None, vocabulary: str | None, save_vocabulary: str | None, done: Container[int] = ()
+) -> Found:
+    """Fit or read a vocabulary, and prepare to label the images with it, except those whose index is in ``done``."""
+    from partzoo.discovery.factory import finder_of, make_finder
+    from partzoo.discovery.masks import Masks
+    from partzoo.discovery.pipeline import Kept, categories_of, check_vocabulary, divided
+    from partzoo.discovery.vocabulary import PartVocabulary
+
+    images, single = run.images, run.single
+    words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
+    settings = {name: value for name, value in run.options.items() if name != "seed"}
+    own, k = k == "own", None if k == "own" else k
+    check_vocabulary(words, k)
+    finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"], run.options["device"])
+    if own and not finder.learned:
+        raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
+    categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)
+    kept, asked = Kept(), finder.asked(k, alone=single)
+    if words is None and single and not save_vocabulary:
+        image = images[0]
+        parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
+        return Found(parts.k, finder.learned, finder.settings, iter([(0, parts)]))
+    run.failures.begin()
+    if run.journal:
+        run.journal.begin()
+    words = words or _vocabulary(run, finder, asked, kept, masks)
+    if save_vocabulary:
+        words.save(save_vocabulary)
+    order = [index for index in range(len(images)) if index not in done and index not in run.failures]
+    labelled = _label(run, finder, words, categories, kept, masks, order)
+    return Found(words.k, finder.learned, finder.settings, labelled)
+
+
+def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
+    """Return the vocabulary of parts, learned from the images or read from the run that is resumed."""
+    from tqdm import tqdm
+
+    from partzoo.discovery.pipeline import fitted, fitted_alone
+    from partzoo.discovery.vocabulary import PartVocabulary
+
+    if run.single and not finder.knows(k):
+        return fitted_alone(finder, run.images[0], k, run.options["seed"], masks, kept)
+    if run.journal and run.journal.vocabulary.exists():
+        return PartVocabulary.load(run.journal.vocabulary)
+    seed, pass_over = run.options["seed"], run.failures.pass_over
+    with tqdm(desc="learning the parts", unit="image", disable=True if run.quiet or run.single else None) as bar:
+        show = partial(_show, bar)
+        found = fitted(finder, run.images, [k], [seed], progress=show, kept=kept, masks=masks, pass_over=pass_over)
+    if run.journal:
+        found[k, seed].save(run.journal.vocabulary)
+    return found[k, seed]
+
+
+def _label(
+    run: Run,
+    finder: Finder,
+    words: PartVocabulary,
+    categories: list[int | None],
+    kept: Kept,
+    masks: Masks,
+    order: list[int],
+) -> Iterator[tuple[int, Parts]]:
+    from tqdm import tqdm
+
+    from partzoo.discovery.pipeline import label_images
+
+    hidden = True if run.quiet or run.single else None
+    with tqdm(total=len(order), desc="finding the parts", unit="image", disable=hidden) as bar:
+        yield from label_images(
+            finder,
+            run.images,
+            words,
+            categories,
+            progress=lambda *_: bar.update(),
+            kept=kept,
+            masks=masks,
+            order=order,
+            pass_over=run.failures.pass_over,
+        )
+
+
+def given_mask(mask: str | None, images: OpenedImages, single: bool) -> Any:
+    """Return the mask or box that an option names, or one mask per image from a folder, matched by file name."""
+    if mask is None:
+        return None
+    box = _numbers(mask)
+    if len(box) > 1:
+        if len(box) != 4 or not all(map(math.isfinite, box)):
+            raise UsageError(f"--mask {mask} is not a box of four finite numbers: LEFT,TOP,RIGHT,BOTTOM.")
+        return box
+    folder = expand_user(mask)
+    if single or not folder.is_dir():
+        return mask
+    files = {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}
+    masks = [files.get(Path(images.name(index)).stem) for index in range(len(images))]
+    if not any(masks):
+        raise UsageError(f"--mask {mask} holds no file with the name of one of the images.")
+    return masks
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers that commas separate, or none if the text is anything else, such as a path."""
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        return ()
+
+
+def mask_files(given: Any) -> list[Any]:
+    """Return the files from which the foreground is read."""
+    if given is None or isinstance(given, tuple):
+        return []
+    return given if isinstance(given, list) else [given]
+
+
+def _show(bar: Any, done: int, total: int) -> None:
+    bar.total = total
+    bar.update(done - bar.n)

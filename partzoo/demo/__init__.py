@@ -1,0 +1,1 @@
+"""A page for trying partzoo in a browser."""

@@ -1,0 +1,355 @@
+"""The programs that can be exported: modules whose inputs and outputs are tensors with names and free sizes.
+
+They call the functions that the rest of partzoo calls, so that an exported program computes the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import lcm
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn.functional import avg_pool2d, interpolate, normalize
+
+from partzoo.discovery.clustered import SHARPNESS, ClusteredFinder
+from partzoo.discovery.colours import cielab
+from partzoo.discovery.descriptors import Descriptors, describe
+from partzoo.discovery.labels import contest
+from partzoo.discovery.learned import LearnedFinder, joined
+from partzoo.discovery.refine import follow_edges, resize
+from partzoo.discovery.views import CELL
+from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.errors import UsageError
+from partzoo.export.resizing import at_working_size
+from partzoo.export.segmenting import scored
+from partzoo.models.base import Encoder
+from partzoo.models.foreground import ForegroundModel
+
+IMAGE = "RGB pixels, 0 to 255, of the whole image at any size"
+BATCH = 2  # of the example that is traced; a batch of 1 would be taken for a constant
+EXAMPLE = (101, 147)  # height and width of that example
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A size of an input that is free.
+
+    Attributes:
+        name: name of the size, which shapes of the program use.
+        multiple: number that the size must be a multiple of.
+    """
+
+    name: str
+    multiple: int = 1
+
+    def __str__(self) -> str:
+        return self.name if self.multiple == 1 else f"{self.multiple}*{self.name}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a program.
+
+    Attributes:
+        about: what its values mean.
+        shape: each size, an integer if it is fixed.
+        example: values to trace the program with.
+    """
+
+    about: str
+    shape: tuple[Axis | int, ...]
+    example: Tensor
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of a program.
+
+    Attributes:
+        about: what its values mean.
+        shape: name or number of each size; a name stands for one size wherever it occurs.
+    """
+
+    about: str
+    shape: tuple[str | int, ...]
+
+
+MAP = ("batch", 1, "height", "width")
+FOREGROUND = Output("score of each pixel, 0 to 1; from 0.5 it is foreground", MAP)
+QUALITY = Output("certainty of the result, 0 to 1, as Parts.quality", ("batch",))
+
+
+class Graph(nn.Module):
+    """A program: ``forward`` takes tensors in the order of ``inputs`` and returns them in the order of ``outputs``.
+
+    Attributes:
+        task: name of what it computes, a key of ``partzoo.export.export.TASKS``.
+        outputs: outputs by name.
+        facts: further values for the file's metadata, which JSON can hold.
+    """
+
+    task: str
+    outputs: dict[str, Output]
+    facts: Mapping[str, Any]
+
+    def inputs(self) -> dict[str, Input]:
+        """Return the inputs by name."""
+        example = torch.randint(0, 256, (BATCH, 3, *EXAMPLE), generator=torch.Generator().manual_seed(0))
+        shape = (Axis("batch"), 3, Axis("height"), Axis("width"))
+        return {"image": Input(IMAGE, shape, example.to(torch.uint8))}
+
+
+class FeatureGraph(Graph):
+    """An encoder of images or signals: normalized input to dense and pooled features."""
+
+    task = "features"
+    facts: Mapping[str, Any] = {}
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.outputs = {
+            "dense": Output("features of each cell of the grid", ("batch", encoder.dim, "rows", "columns")),
+            "pooled": Output("the mean of dense over the grid", ("batch", encoder.dim)),
+        }
+        with torch.inference_mode():
+            prefix = encoder.encode(self.inputs()["x"].example[:1]).prefix
+        if prefix.shape[1]:
+            self.outputs["prefix"] = Output("class and register tokens", ("batch", *prefix.shape[1:]))
+
+    def inputs(self) -> dict[str, Input]:
+        preprocess: Any = self.encoder.preprocess
+        dtype = next(self.encoder.parameters()).dtype
+        channels, *sizes = preprocess.shape
+        free: tuple[Axis | int, ...]
+        if len(sizes) == 1:
+            about = f"{channels} channels of {preprocess.rate} samples per second, each with mean 0 and deviation 1"
+            patch = self.encoder.patch
+            free = (sizes[0],) if getattr(self.encoder.config, "classes", 0) else (Axis("patches", patch),)
+            example = sizes if isinstance(free[0], int) else [3 * patch]
+        else:
+            about = "RGB images, normalized with the mean and std of the metadata"
+            # A network that is set to one size at a time can be exported at one size only.
+            free = tuple(sizes) if getattr(self.encoder, "settable", None) else (Axis("height"), Axis("width"))
+            example = sizes if isinstance(free[0], int) else [self._odd(1), self._odd(2)]
+        x = torch.rand(BATCH, channels, *example, generator=torch.Generator().manual_seed(0))
+        return {"x": Input(about, (Axis("batch"), channels, *free), x.to(dtype))}
+
+    def _odd(self, more: int) -> int:
+        """Return a side of an image that is no multiple of the encoder's patch, nor the size that it is trained on."""
+        preprocess = self.encoder.preprocess
+        return max(preprocess.size, 2 * preprocess.multiple) + more * preprocess.multiple + 1
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        tokens = self.encoder.encode(x)
+        dense = tokens.maps()
+        found = dense, dense.mean((2, 3)), tokens.prefix
+        return found[: len(self.outputs)]
+
+
+class ForegroundGraph(Graph):
+    """A foreground model: image to foreground at the image's size."""
+
+    task = "foreground"
+    facts: Mapping[str, Any] = {}
+
+    def __init__(self, network: ForegroundModel) -> None:
+        super().__init__()
+        self.network = network
+        self.outputs = {"foreground": FOREGROUND}
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        found = probability(self.network, image.float())
+        return (_at(found, image),)
+
+
+class LearnedGraph(Graph):
+    """A part model: image to foreground and parts at the image's size.
+
+    Args:
+        finder: finder that uses the part model.
+        vocabulary: vocabulary that joins parts; None keeps all.
+    """
+
+    task = "parts"
+
+    def __init__(self, finder: LearnedFinder, vocabulary: PartVocabulary | None = None) -> None:
+        super().__init__()
+        self.settings, self.model, self.classes = finder.settings, finder.model, finder.classes
+        self.vocabulary = vocabulary or finder.fit([], finder.own, 0)
+        self.outputs = of_parts(self.vocabulary.k)
+        self.facts = part_facts(self.vocabulary.k, self.settings.size)
+
+    def inputs(self) -> dict[str, Input]:
+        found = super().inputs()
+        if self.classes:
+            about = f"class of each image, 0 to {self.classes - 1}"
+            found["classes"] = Input(about, (Axis("batch"),), torch.arange(BATCH) % self.classes)
+        return found
+
+    def forward(self, image: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
+        preprocess = self.model.preprocess
+        working = at_working_size(image.float(), self.settings.size, preprocess, lcm(preprocess.multiple, CELL))
+        _, at = self.model.descriptors_and_maps(preprocess.normalize(working), classes)
+        own = at(None)
+        maps = joined(own, self.vocabulary)
+        foreground = 1 - own[:, :1]
+        both = torch.cat([maps, foreground], dim=1)
+        both = _at(follow_edges(both, working / 255) if self.settings.refine else both, image)
+        maps, foreground = both[:, :-1], both[:, -1:]
+        return foreground, maps / maps.sum(1, keepdim=True), presence(own[:, 1:])
+
+
+class DescriptorGraph(Graph):
+    """An encoder and a foreground model: image to what clustering needs.
+
+    Clustering fits to one image or to many, in a number of steps that depends on them, so it is left to whoever runs
+    the program. ``foreground`` and ``pixels`` are what labels are made from afterwards.
+
+    Args:
+        finder: finder that uses both models.
+    """
+
+    task = "descriptors"
+
+    def __init__(self, finder: ClusteredFinder) -> None:
+        super().__init__()
+        self.settings, self.model, self.network = finder.settings, finder.model, finder.network
+        if self.network is None and self.settings.background != "none":
+            raise UsageError(
+                f"background={self.settings.background!r} is not a network and cannot be exported: choose 'none' or a "
+                "foreground model (partzoo list --family foreground)."
+            )
+        layers = [f"layer{number}" for number in range(len(self.settings.layers))]
+        self.blocks = (*layers, "colour", "position")
+        cells, grid = ("rows", "columns"), ("grid_rows", "grid_columns")
+        widths = (*self._widths(), 6, 4)
+        self.outputs = {
+            "foreground": Output(
+                f"score of each cell of {CELL} working pixels, 0 to 1; from 0.5 it is foreground", ("batch", 1, *cells)
+            ),
+            "quality": QUALITY,
+            "pixels": Output(
+                "the image at its working size, 0 to 1, to refine maps along its edges",
+                ("batch", 3, "working_height", "working_width"),
+            ),
+            **{
+                name: Output(
+                    "unit vectors, on one grid for each block", ("batch", width, f"{name}_rows", f"{name}_columns")
+                )
+                for name, width in zip(self.blocks, widths, strict=True)
+            },
+            "inside": Output("the cells to cluster, on the last layer's grid", ("batch", *grid)),
+            "descriptors": Output(
+                "vectors to cluster, the blocks side by side on the last layer's grid", ("batch", sum(widths), *grid)
+            ),
+        }
+        self.facts = {
+            "size": self.settings.size,
+            "blocks": dict(zip(self.blocks, self.settings.weights, strict=True)),
+            "sharpness": SHARPNESS,
+        }
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        pixels, found, score, quality = self.described(image)
+        return score, quality, pixels, *found.blocks, found.inside, found.joined(self.settings.weights)
+
+    def _widths(self) -> list[int]:
+        """Return the number of channels of each chosen layer."""
+        side = max(self.model.preprocess.multiple, self.model.preprocess.size // 2)
+        with torch.inference_mode():
+            x = torch.zeros(1, 3, side, side)
+            return [maps.shape[1] for maps in self.model.forward_intermediates(x, list(self.settings.layers))]
+
+    def described(self, image: Tensor) -> tuple[Tensor, Descriptors, Tensor, Tensor]:
+        """Return the pixels at working size, descriptors, the foreground's scores ``(B, 1, h, w)`` and certainty."""
+        image, preprocess = image.float(), self.model.preprocess
+        working = at_working_size(image, self.settings.size, preprocess, lcm(preprocess.multiple, CELL))
+        pixels = working / 255
+        maps = self.model.forward_intermediates(preprocess.normalize(working), list(self.settings.layers))
+        layers = tuple(normalize(layer.float(), dim=1) for layer in maps)
+        lab = cielab(avg_pool2d(pixels, CELL).movedim(1, 0)).movedim(0, 1)
+        if self.network is None:
+            found = torch.ones_like(lab[:, :1])
+        else:
+            found = resize(probability(self.network, image), lab.shape[2:])
+        score, quality = scored(found, lab)
+        described = describe(pixels, layers, score.squeeze(1), centre=self.settings.centre)
+        return pixels, described, score, quality
+
+
+class ClusteredGraph(DescriptorGraph):
+    """An encoder, a foreground model and a vocabulary: image to foreground and parts at the image's size.
+
+    Args:
+        finder: finder that uses both models.
+        vocabulary: centres of the parts.
+    """
+
+    task = "parts"
+
+    def __init__(self, finder: ClusteredFinder, vocabulary: PartVocabulary) -> None:
+        super().__init__(finder)
+        self.centres = nn.Buffer(vocabulary.centres.float())
+        self.outputs = of_parts(vocabulary.k)
+        self.facts = part_facts(vocabulary.k, self.settings.size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        pixels, described, score, quality = self.described(image)
+        cosines = described.similarities(self.centres, self.settings.weights)
+        maps = torch.cat([score, (SHARPNESS * cosines).softmax(1)], dim=1)
+        maps = _at(follow_edges(maps, pixels) if self.settings.refine else maps, image)
+        shares = contest(maps)
+        return maps[:, :1], shares / shares.sum(1, keepdim=True), quality
+
+
+def probability(network: ForegroundModel, image: Tensor) -> Tensor:
+    """Compute a foreground model's probabilities ``(B, 1, h, w)`` of images ``(B, 3, H, W)`` in 0..255."""
+    preprocess = network.preprocess
+    x, other = (
+        preprocess.normalize(at_working_size(image, size, preprocess, preprocess.multiple)) for size in network.sizes
+    )
+    return network.averaged(x, other)
+
+
+def presence(parts: Tensor) -> Tensor:
+    """Compute the share of a part model's parts that images have, as ``learned.MatchedImage.quality``, ``(B,)``."""
+    for dim in (2, 3):  # the mean of neighbours, or the only row or column itself
+        count = parts.shape[dim]
+        most, first = torch.sym_max(count - 1, 1), torch.sym_min(count - 1, 1)
+        parts = (parts.narrow(dim, 0, most) + parts.narrow(dim, first, most)) / 2
+    return parts.amax((2, 3)).mean(1)
+
+
+def of_parts(k: int) -> dict[str, Output]:
+    """Return the outputs of a program that finds parts."""
+    about = "scores of the background and of each part, which sum to one; their arg-max are the labels"
+    parts = Output(about, ("batch", k + 1, "height", "width"))
+    return {"foreground": FOREGROUND, "parts": parts, "quality": QUALITY}
+
+
+def part_facts(k: int, size: int) -> dict[str, Any]:
+    """Return the facts of a program that finds parts."""
+    return {"size": size, "names": ["background", *(f"part {number}" for number in range(1, k + 1))]}
+
+
+def dynamic_shapes(inputs: Mapping[str, Input]) -> tuple[dict[int, Any], ...]:
+    """Return the free sizes of inputs for ``torch.export.export``; a name stands for one size wherever it occurs."""
+    dims: dict[str, Any] = {}
+    return tuple(
+        {
+            index: axis.multiple * dims.setdefault(axis.name, Dim(axis.name)) if axis.multiple > 1 else Dim.DYNAMIC
+            for index, axis in enumerate(each.shape)
+            if isinstance(axis, Axis)
+        }
+        for each in inputs.values()
+    )
+
+
+def _at(maps: Tensor, image: Tensor) -> Tensor:
+    """Upsample maps to the size of an image."""
+    return interpolate(maps, image.shape[2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,110 @@
+"""Write an exported program as ONNX, as a ``torch.export`` archive or for OpenVINO, with its metadata inside."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partzoo.errors import PartzooError, require
+from partzoo.files import path_aside, write_aside
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from partzoo.export.graphs import Graph
+
+MOST_BYTES = 2**31 - 1  # of one ONNX file, which is one message of protobuf
+METADATA = "partzoo.json"  # file in a torch.export archive that holds the metadata
+RT_INFO = "partzoo"  # key of the metadata in OpenVINO's rt_info
+
+Write = Callable[["ExportedProgram", "Graph", Mapping[str, str], Path], None]
+
+
+def write_onnx(program: ExportedProgram, graph: Graph, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a program as one ONNX file, with the metadata in ``metadata_props``."""
+    content = onnx_bytes(program, graph, metadata)
+    with write_aside(path) as file:
+        file.write(content)
+
+
+def write_torch_export(program: ExportedProgram, graph: Graph, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a program with ``torch.export.save``, with the metadata in the extra file ``partzoo.json``."""
+    import torch
+
+    with write_aside(path) as file:
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(dict(metadata))})
+
+
+def write_openvino(program: ExportedProgram, graph: Graph, metadata: Mapping[str, str], path: Path) -> None:
+    """Write a program as ``.xml`` and ``.bin`` in float32, with the metadata under ``partzoo`` in ``rt_info``.
+
+    It goes through ONNX, because OpenVINO's own converter of torch programs lacks operations that the models use.
+    """
+    openvino = require("openvino", "openvino")
+    model = openvino.Core().read_model(onnx_bytes(program, graph, metadata))
+    for key, value in metadata.items():
+        model.set_rt_info(value, [RT_INFO, key])
+    try:
+        with path_aside(path) as aside:
+            openvino.save_model(model, aside, compress_to_fp16=False)
+            path.unlink(missing_ok=True)  # it must not be read with the other's weights
+            os.replace(aside.with_suffix(".bin"), path.with_suffix(".bin"))
+    except OSError as error:
+        raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def onnx_bytes(program: ExportedProgram, graph: Graph, metadata: Mapping[str, str]) -> bytes:
+    """Return an ONNX file with named inputs, outputs and free sizes.
+
+    Raises:
+        PartzooError: it would have more than 2 GB, which one file cannot hold.
+    """
+    require("onnx", "export")
+    require("onnxscript", "export")
+    import torch
+
+    inputs = graph.inputs()
+    size = sum(each.numel() * each.element_size() for each in program.state_dict.values())
+    if size > MOST_BYTES:
+        raise PartzooError(
+            f"The weights have {size / 1e9:.1f} GB, and one ONNX file holds at most 2: use torch-export."
+        )
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # what the optimizer left as it is concerns nobody
+    try:
+        written = torch.onnx.export(
+            program, dynamo=True, input_names=list(inputs), output_names=list(graph.outputs), verbose=False
+        )
+    finally:
+        logging.disable(before)
+    assert written is not None, "without a file to write, the exporter returns the program"
+    model = written.model_proto
+    _name_sizes(model.graph.input, [each.shape for each in inputs.values()])
+    _name_sizes(model.graph.output, [each.shape for each in graph.outputs.values()])
+    del model.graph.value_info[:]  # with the tracer's names of sizes
+    model.producer_name, model.producer_version = "partzoo", metadata["partzoo_version"]
+    for key, text in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, text
+    return model.SerializeToString()
+
+
+def _name_sizes(values: Iterable[Any], shapes: Iterable[Sequence[object]]) -> None:
+    """Replace the names of the free sizes of an ONNX file's inputs or outputs, which are the tracer's."""
+    for value, shape in zip(values, shapes, strict=True):
+        for size, name in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+            if isinstance(name, int):
+                size.dim_value = name
+            else:
+                size.dim_param = str(name)
+
+
+FORMATS: dict[str, tuple[str, Write]] = {
+    "onnx": (".onnx", write_onnx),
+    "torch-export": (".pt2", write_torch_export),
+    "openvino": (".xml", write_openvino),
+}
