@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn.functional import cross_entropy, interpolate, normalize, one_hot
 
 from partzoo.data.image_sets import Examples
 from partzoo.discovery.cluster import spherical_kmeans
+from partzoo.models.base import Encoder
 from partzoo.models.frozen import level_features
 from partzoo.models.mpae.model import Mpae
 from partzoo.models.partformer.model import PartFormer
@@ -79,7 +81,7 @@ def first_parts(model: PartFormer | Mpae, examples: Examples) -> FirstParts:
     for numbers in torch.linspace(0, len(examples) - 1, min(len(examples), IMAGES)).long().split(BATCH):
         pixels = examples.draw(numbers)[1].float()
         x = model.preprocess.normalize(pixels[:, :3])
-        levels.append(level_features(model.encoder, x, model.config.levels))
+        levels.append(level_features(cast(Encoder, model.encoder), x, model.config.levels))
         masks.append(pixels[:, 3:] / 255)
     maps, parts = [torch.cat(level) for level in zip(*levels, strict=True)], model.config.parts
     inside = interpolate(torch.cat(masks), maps[0].shape[2:], mode="area")[:, 0] >= 0.5

@@ -132,8 +132,7 @@ class Mpae(PartModel):
             mean, std: ``(C,)`` of the channels of :meth:`encoded`.
             weight: ``(K + 1, C)``, the classifier of standardized features, background first.
         """
-        self.standardize.running_mean.copy_(mean)
-        self.standardize.running_var.copy_(std**2)
+        self.standardize.load_state_dict({"running_mean": mean, "running_var": std**2}, strict=False)
         self.compress.weight[: len(weight), :, 0, 0] = weight
         self.extractor.start_with(torch.eye(len(weight), self.dim))
 

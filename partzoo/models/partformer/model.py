@@ -135,7 +135,8 @@ class PartFormer(PartModel):
             mean, std: ``(C,)`` of the channels of :meth:`encoded`.
             weight: ``(K + 1, C)``, the classifier of standardized features, background first.
         """
-        conv = self.compress[0]
+        (conv,) = (each for each in self.compress.modules() if isinstance(each, nn.Conv2d))
+        assert conv.bias is not None
         conv.weight[: len(weight), :, 0, 0] = weight / std
         conv.weight[len(weight) :, :, 0, 0] /= std
         conv.bias.copy_(-conv.weight[:, :, 0, 0] @ mean)
