@@ -34,7 +34,9 @@ def test_the_manifest_and_its_schema_are_inside(wheel):
 
 
 def test_every_source_file_is_inside(wheel):
-    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "partzoo").rglob("*.py")}
+    files = ((ROOT / "partzoo").rglob(f"*.{ending}") for ending in ("css", "html", "js", "py"))
+    sources = {path.relative_to(ROOT).as_posix() for found in files for path in found}
+    assert "partzoo/report/page.html" in sources
     assert sources <= set(wheel.namelist())
     assert "partzoo/py.typed" in wheel.namelist()
     assert any(name.startswith("partzoo/train/recipes/") and name.endswith(".toml") for name in wheel.namelist())

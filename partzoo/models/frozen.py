@@ -63,11 +63,16 @@ def encoder_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) ->
         levels: layers, numbered as in ``encoder.forward_intermediates``. Their channels are concatenated on the finest
             grid among them, to which the others are resampled bilinearly. If empty, ``encoder.encode`` is used.
     """
+    return torch.cat(level_features(encoder, x, levels), dim=1)
+
+
+def level_features(encoder: Encoder, x: Tensor, levels: Sequence[int] = ()) -> list[Tensor]:
+    """Compute the features of each level ``(B, C_i, h, w)``, which :func:`encoder_features` concatenates."""
     if not levels:
-        return encoder.encode(x).maps()
+        return [encoder.encode(x).maps()]
     maps = encoder.forward_intermediates(x, list(levels))
     grid = max((level.shape[-2:] for level in maps), key=lambda size: size[0] * size[1])
-    return torch.cat([_on(level, grid) for level in maps], dim=1)
+    return [_on(level, grid) for level in maps]
 
 
 def frozen_shape(encoder: Encoder, levels: Sequence[int] = ()) -> tuple[int, int]:

@@ -98,6 +98,18 @@ class PartTransformer(nn.Module):
             tokens = block(tokens)
         return self.proj(self.norm(tokens[:, : 1 + self.parts]))
 
+    @torch.no_grad()
+    def start_with(self, descriptors: Tensor) -> None:
+        """Change the weights so that all images have the same descriptors ``(K + 1, dim)`` until training goes on.
+
+        The residual branches start at zero, and the last layer maps the part embeddings to the descriptors.
+        """
+        for block in self.blocks:
+            for layer in (block.attn.proj, block.mlp.fc2):
+                nn.init.zeros_(layer.weight)
+        tokens = self.norm(self.norm_pre(self.part_embed))
+        self.proj.weight.copy_((torch.linalg.pinv(tokens) @ descriptors).T)
+
 
 def initialize(module: nn.Module) -> None:
     """Initialize linear layers and convolutions with Xavier's rule, and biases with zeros; for ``Module.apply``."""

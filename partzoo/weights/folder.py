@@ -105,10 +105,14 @@ def download_repo(repo: str, revision: str | None = None) -> Path:
 
     Arguments, result and errors are those of :func:`fetch_repo`.
     """
-    folder = fetch_repo(repo, revision)
+    from huggingface_hub import try_to_load_from_cache
+
     try:
+        folder = fetch_repo(repo, revision)
         _check(folder)
     except WeightsError:
+        if not isinstance(try_to_load_from_cache(repo, CONFIG, revision=revision), str):
+            raise  # there is no copy that could be damaged
         folder = fetch_repo(repo, revision, force=True)
         _check(folder)
     return folder

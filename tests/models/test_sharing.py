@@ -328,6 +328,17 @@ def test_download_repairs_a_damaged_repository(server, pushed):
     assert same(reference, partzoo.load(name, device="cpu", dtype="float32"))
 
 
+@pytest.mark.parametrize("content", [b"", b"\0\0\0\0", b'{"architecture": "toy-'], ids=["lost", "zeros", "torn"])
+def test_download_repairs_a_damaged_configuration(server, pushed, content):
+    name = f"hf-hub:{REPO}@{pushed}"
+    blob = (fetch_repo(REPO, pushed) / "config.json").resolve()
+    blob.write_bytes(content)
+    with pytest.raises(WeightsError):
+        partzoo.load(name, device="cpu", dtype="float32")
+    assert command("download", name).code == 0
+    partzoo.load(name, device="cpu", dtype="float32")
+
+
 def test_a_record_that_names_a_file_the_hub_lacks_is_one_clear_error(server, record):
     commit = server.commit("tester/other", {"README.md": b"hello"})
     with pytest.raises(WeightsError, match=r"no model\.safetensors of tester/other.*record of toy-vit\.test"):

@@ -112,8 +112,29 @@ class Mpae(PartModel):
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
         return self.extractor(x, classes)
 
+    def encoded(self, x: Tensor) -> Tensor:
+        """Compute the encoder's features ``(B, C, h, w)``, from which :meth:`features` are compressed."""
+        return frozen_features(self.encoder, x, self.config.levels)
+
     def features(self, x: Tensor) -> Tensor:
-        return self.compress(self.standardize(frozen_features(self.encoder, x, self.config.levels)))
+        return self.compress(self.standardize(self.encoded(x)))
+
+    def check_start(self) -> None:
+        """Raise a UsageError if :meth:`start_with` cannot be used: it needs standardized features and no classes."""
+        if not self.config.standardize or self.config.classes > 1:
+            raise UsageError("clusters needs a model with standardize=True and classes=0.")
+
+    @torch.no_grad()
+    def start_with(self, mean: Tensor, std: Tensor, weight: Tensor) -> None:
+        """Change the weights so that the maps are the softmax of a linear classifier, until training goes on.
+
+        Args:
+            mean, std: ``(C,)`` of the channels of :meth:`encoded`.
+            weight: ``(K + 1, C)``, the classifier of standardized features, background first.
+        """
+        self.standardize.load_state_dict({"running_mean": mean, "running_var": std**2}, strict=False)
+        self.compress.weight[: len(weight), :, 0, 0] = weight
+        self.extractor.start_with(torch.eye(len(weight), self.dim))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Implement :meth:`PartModel.match`.
@@ -176,4 +197,14 @@ def mpae_vitb14reg(config: MpaeConfig) -> Mpae:
 )  # fmt: skip
 def mpae_patchresnet14(config: MpaeConfig) -> Mpae:
     """MPAE on the zoo's small residual network, for images of 64 to 128 pixels."""
+    return Mpae(config)
+
+
+@register(
+    family="mpae",
+    config=MpaeConfig(parts=8, encoder="efficientnet-lite0.in1k", levels=(3, 4), standardize=True, size=256, dim=192,
+                      width=192, depth=4, heads=6, masked_width=192, masked_heads=3, decoder_heads=3),
+)  # fmt: skip
+def mpae_lite0(config: MpaeConfig) -> Mpae:
+    """MPAE on EfficientNet-Lite0's features at strides 16 and 32, for images of 256 pixels."""
     return Mpae(config)

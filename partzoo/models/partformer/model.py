@@ -109,11 +109,38 @@ class PartFormer(PartModel):
     def parts_of(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
         return self.transformer(self.view(x), classes)
 
-    def features(self, x: Tensor) -> Tensor:
+    def encoded(self, x: Tensor) -> Tensor:
+        """Compute the encoder's features ``(B, C, h, w)``, from which :meth:`features` are compressed."""
         if isinstance(self.encoder, ResNetStem):
-            return self.compress(self.encoder(x))
+            return self.encoder(x)
         look = frozen_features if self.frozen else encoder_features
-        return self.compress(look(self.encoder, x, self.config.levels))
+        return look(self.encoder, x, self.config.levels)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.compress(self.encoded(x))
+
+    def check_start(self) -> None:
+        """Raise a UsageError if :meth:`start_with` cannot be used: it needs linear features and dot products."""
+        config = self.config
+        if not self.frozen or config.compress != "linear" or config.cosine or config.classes > 1:
+            raise UsageError(
+                "clusters needs a model with a frozen encoder, compress='linear', cosine=False and classes=0."
+            )
+
+    @torch.no_grad()
+    def start_with(self, mean: Tensor, std: Tensor, weight: Tensor) -> None:
+        """Change the weights so that the maps are the softmax of a linear classifier, until training goes on.
+
+        Args:
+            mean, std: ``(C,)`` of the channels of :meth:`encoded`.
+            weight: ``(K + 1, C)``, the classifier of standardized features, background first.
+        """
+        (conv,) = (each for each in self.compress.modules() if isinstance(each, nn.Conv2d))
+        assert conv.bias is not None
+        conv.weight[: len(weight), :, 0, 0] = weight / std
+        conv.weight[len(weight) :, :, 0, 0] /= std
+        conv.bias.copy_(-conv.weight[:, :, 0, 0] @ mean)
+        self.transformer.start_with(torch.eye(len(weight), self.dim) / self.config.tau)
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Implement :meth:`PartModel.match`.
@@ -209,6 +236,16 @@ def partformer_resnet18(config: PartFormerConfig) -> PartFormer:
 )
 def partformer_vits8(config: PartFormerConfig) -> PartFormer:
     """PartFormer on DINO's ViT-S/8: the paper's model, for images of 256 pixels."""
+    return PartFormer(config)
+
+
+@register(
+    family="partformer",
+    config=PartFormerConfig(encoder="efficientnet-lite0.in1k", levels=(2, 3, 4), compress="linear", size=256,
+                            stride=2, reconstruction=64),
+)  # fmt: skip
+def partformer_lite0(config: PartFormerConfig) -> PartFormer:
+    """PartFormer on EfficientNet-Lite0's features at strides 8, 16 and 32, for images of 256 pixels."""
     return PartFormer(config)
 
 

@@ -9,11 +9,12 @@ from math import cos, pi, sin
 
 import torch
 from torch import Tensor
-from torch.nn.functional import l1_loss, normalize
+from torch.nn.functional import interpolate, l1_loss, nll_loss, normalize
 
 from partzoo.errors import UsageError, counted
 from partzoo.system.ranks import mean
 
+SMALLEST = 1e-6  # smallest probability whose logarithm is taken
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
 
 
@@ -116,3 +117,23 @@ def consistency_loss(parts: Tensor, prototypes: Tensor, scale: float = 20.0, mar
     right = torch.where(right > cos(pi - margin), right * cos(margin) - sines * sin(margin), beyond)
     logits = scale * torch.diagonal_scatter(cosines, right, dim1=1, dim2=2)
     return -logits.log_softmax(-1).diagonal(dim1=1, dim2=2).mean()
+
+
+def mask_loss(maps: Tensor, masks: Tensor) -> Tensor:
+    """Compute the cross-entropy between the foreground's map, the sum of all parts, and a given foreground.
+
+    Args:
+        maps: ``(B, K + 1, h, w)`` probabilities, background first.
+        masks: ``(B, 1, H, W)`` probabilities of the foreground.
+
+    Returns:
+        A scalar, mean over cells and batch, in nats.
+    """
+    wanted = interpolate(masks.to(maps.dtype), maps.shape[2:], mode="area")[:, 0]
+    background = maps[:, 0].clamp(SMALLEST, 1 - SMALLEST)
+    return -(wanted * (1 - background).log() + (1 - wanted) * background.log()).mean()
+
+
+def anchor_loss(maps: Tensor, labels: Tensor) -> Tensor:
+    """Compute the cross-entropy between maps ``(B, K + 1, h, w)`` and the part of each cell, ``(B, h, w)`` int64."""
+    return nll_loss(maps.clamp(min=SMALLEST).log(), labels)

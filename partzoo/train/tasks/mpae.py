@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, l1_loss
 
+from partzoo.data.image_sets import Examples
 from partzoo.data.warp import warp
 from partzoo.errors import UsageError
 from partzoo.models.base import Encoder
@@ -16,6 +18,7 @@ from partzoo.models.loading import load
 from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.mpae.model import Mpae, MpaeConfig
 from partzoo.train.augmentation.geometry import random_flip, similarity_matrices
+from partzoo.train.first_parts import FirstParts, first_parts
 from partzoo.train.losses.mpae import (
     background_loss,
     entropy_loss,
@@ -25,7 +28,15 @@ from partzoo.train.losses.mpae import (
     semantic_loss,
     variation_loss,
 )
-from partzoo.train.losses.partformer import area_loss, concentration_loss, perceptual_loss, total
+from partzoo.train.losses.partformer import (
+    anchor_loss,
+    area_loss,
+    concentration_loss,
+    mask_loss,
+    perceptual_loss,
+    total,
+)
+from partzoo.train.part_images import PartOptions, check_foreground, read_part_images
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
@@ -58,12 +69,17 @@ class MpaeTask(Task):
         over_regions: whether to use equation 7 as in the paper rather than as in the published code.
         scale, margin: s and m of equation 7.
         augment: whether to flip, rotate, scale and shift the images at random.
+        masks: weight of the cross-entropy between the foreground's map and the foreground that ``data.foreground``
+            predicts.
+        clusters, anchor: as in :class:`partzoo.train.tasks.partformer.PartFormerTask`; the model needs
+            ``config.standardize``.
     """
 
     METHOD = "mpae"
     TITLE = "MPAE"
     RECIPE = "mpae-patchresnet14.faces-k8"
     CONFIG = MpaeConfig
+    DATA = PartOptions
     model: Mpae
 
     def __init__(
@@ -90,6 +106,9 @@ class MpaeTask(Task):
         scale: float = 20.0,
         margin: float = 0.5,
         augment: bool = True,
+        masks: float = 0.0,
+        clusters: bool = False,
+        anchor: float = 0.0,
     ) -> None:
         super().__init__()
         if presence not in ("group", "batch", "area"):
@@ -108,11 +127,30 @@ class MpaeTask(Task):
             "variation": variation,
             "entropy": entropy,
             "concentration": concentration,
+            "masks": masks,
+            "anchor": anchor,
         }
+        self.clusters = clusters
+        self.first: FirstParts | None = None
         self.mask_ratio, self.group, self.presence = mask_ratio, group, presence
         self.pixels, self.perceptual = pixels, perceptual
         self.alpha, self.pool, self.augment = alpha, pool, augment
         self.semantics: dict[str, Any] = {"over_regions": over_regions, "scale": scale, "margin": margin}
+
+    @staticmethod
+    def read(folder: str | Path, options: Any, config: Any, seed: int) -> Examples:
+        return read_part_images(folder, options, config.size, seed=seed)
+
+    def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
+        """Start the model with clusters of the features of some of the images, if the task says so.
+
+        Raises:
+            UsageError: the foreground is needed, and the options name no model that predicts it.
+        """
+        check_foreground(options, self.weights, self.clusters)
+        if self.clusters:
+            self.first = first_parts(self.model, examples)
+            self.model.start_with(self.first.mean, self.first.std, self.first.weight)
 
     def train(self, mode: bool = True) -> MpaeTask:
         super().train(mode)
@@ -129,12 +167,15 @@ class MpaeTask(Task):
             raise UsageError(f"config.classes={classes}, but the images have no labels. Give labels, or 0 classes.")
         if self.augment:
             pixels = random_view(pixels.float(), generator)
-        x = self.model.preprocess.normalize(pixels)
+        x = self.model.preprocess.normalize(pixels[:, :3])
+        masks = pixels[:, 3:] / 255 if pixels.shape[1] > 3 else None
         patches = (x.shape[2] // self.model.patch) * (x.shape[3] // self.model.patch)
         noise = torch.rand(len(x), patches, generator=generator, device=x.device)
-        return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None)
+        return self.losses(x, visible_patches(noise, self.mask_ratio), labels if several else None, masks)
 
-    def losses(self, x: Tensor, kept: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(
+        self, x: Tensor, kept: Tensor, classes: Tensor | None = None, masks: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Compute the terms of MPAE's loss.
 
         Args:
@@ -142,13 +183,15 @@ class MpaeTask(Task):
             kept: ``(B, n)``, numbers of the patches that stay visible.
             classes: ``(B,)`` int64, classes of the images, for a model with parts for each class; losses then treat
                 the k-th parts of all classes as one part.
+            masks: ``(B, 1, H, W)`` probabilities of the foreground, or None.
 
         Returns:
             ``"loss"``, the weighted sum; each term whose weight is not 0; and, for the log, ``"background_area"``, the
             mean of the background's map.
         """
         model, weights = self.model, self.weights
-        parts, features = model.extractor(x, classes), model.features(x)
+        encoded = model.encoded(x)
+        parts, features = model.extractor(x, classes), model.compress(model.standardize(encoded))
         maps = model.match(parts, features)
         foreground = maps[:, 1:]
         compute = {
@@ -160,6 +203,11 @@ class MpaeTask(Task):
             "entropy": lambda: entropy_loss(maps),
             "concentration": lambda: concentration_loss(foreground),
         }
+        if masks is not None:
+            compute["masks"] = lambda: mask_loss(maps, masks)
+        if self.first is not None:
+            labels = self.first.labels(encoded)
+            compute["anchor"] = lambda: anchor_loss(maps, labels)
         terms = {name: term() for name, term in compute.items() if weights[name]}
         loss = total(weights[name] * term for name, term in terms.items())
         return {"loss": loss} | terms | {"background_area": maps[:, 0].mean().detach()}

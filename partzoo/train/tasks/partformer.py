@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 
+from partzoo.data.image_sets import Examples
 from partzoo.errors import UsageError
 from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.models.partformer.model import PartFormer, PartFormerConfig
 from partzoo.train.augmentation.geometry import random_flip, random_similarity
-from partzoo.train.losses.partformer import area_loss, concentration_loss, consistency_loss, perceptual_loss, total
+from partzoo.train.first_parts import FirstParts, first_parts
+from partzoo.train.losses.partformer import (
+    anchor_loss,
+    area_loss,
+    concentration_loss,
+    consistency_loss,
+    mask_loss,
+    perceptual_loss,
+    total,
+)
+from partzoo.train.part_images import PartOptions, check_foreground, read_part_images
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
@@ -35,6 +47,11 @@ class PartFormerTask(Task):
         background_area: whether the background is among the parts that should not vanish, as in the paper's equation 6;
             the published code does so for several classes only.
         degrees: standard deviation of the views' rotation in degrees, which is clipped at twice that angle.
+        masks: weight of the cross-entropy between the foreground's map and the foreground that ``data.foreground``
+            predicts.
+        clusters: whether training starts with maps of clusters of the frozen encoder's features inside that foreground
+            (:class:`partzoo.train.first_parts.FirstParts`); the model needs ``config.compress="linear"``.
+        anchor: weight of the cross-entropy between the maps and these clusters during training.
 
     In a model with parts for each class (``model.config.classes``), the label of an image selects its parts.
     """
@@ -43,6 +60,7 @@ class PartFormerTask(Task):
     TITLE = "PartFormer"
     RECIPE = "partformer-resnet18.faces-k8"
     CONFIG = PartFormerConfig
+    DATA = PartOptions
     model: PartFormer
 
     def __init__(
@@ -59,6 +77,9 @@ class PartFormerTask(Task):
         alpha: float = 2.0,
         background_area: bool = False,
         degrees: float = 15.0,
+        masks: float = 0.0,
+        clusters: bool = False,
+        anchor: float = 0.0,
     ) -> None:
         super().__init__()
         if reconstruction not in ("perceptual", "mse", "none"):
@@ -78,9 +99,29 @@ class PartFormerTask(Task):
             "concentration": concentration,
             "area": area,
             "consistency": consistency,
+            "masks": masks,
+            "anchor": anchor,
         }
+        self.clusters = clusters
+        self.first: FirstParts | None = None
         self.alpha, self.background_area = alpha, background_area
         self.degrees = degrees
+
+    @staticmethod
+    def read(folder: str | Path, options: Any, config: Any, seed: int) -> Examples:
+        return read_part_images(folder, options, config.size, seed=seed)
+
+    def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
+        """Start the model with clusters of the features of some of the images, if the task says so.
+
+        Raises:
+            UsageError: the foreground is needed, and the options name no model that predicts it.
+        """
+        check_foreground(options, self.weights, self.clusters)
+        if self.clusters:
+            self.first = first_parts(self.model, examples)
+            self.model.start_with(self.first.mean, self.first.std, self.first.weight)
+            self.prototypes.data[0] = torch.eye(self.model.dim)[1 : 1 + self.model.config.parts]
 
     def train(self, mode: bool = True) -> PartFormerTask:
         super().train(mode)
@@ -97,15 +138,24 @@ class PartFormerTask(Task):
             raise UsageError(f"config.classes={classes}, but the images have no labels. Give labels, or 0 classes.")
         pixels = random_flip(pixels.float(), generator)
         turn: dict[str, Any] = {"degrees": self.degrees, "max_degrees": 2 * self.degrees, "generator": generator}
-        first, second = (self.model.preprocess.normalize(random_similarity(pixels, **turn)) for _ in range(2))
-        return self.losses(first, second, labels if several else None)
+        views = [random_similarity(pixels, **turn) for _ in range(2)]
+        first, second = (self.model.preprocess.normalize(view[:, :3]) for view in views)
+        masks = torch.cat([view[:, 3:] for view in views]) / 255 if pixels.shape[1] > 3 else None
+        return self.losses(first, second, labels if several else None, masks)
 
-    def losses(self, first: Tensor, second: Tensor, classes: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(
+        self,
+        first: Tensor,
+        second: Tensor,
+        classes: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Compute the terms of PartFormer's loss (equation 9), each averaged over both directions.
 
         Args:
             first, second: normalized views of the same images, ``(B, 3, S, S)``.
             classes: ``(B,)`` int64, classes of the images, for a model with parts for each class.
+            masks: ``(2 B, 1, S, S)`` probabilities of the foreground in the first and the second views, or None.
 
         Returns:
             ``"loss"``, the weighted sum; each term whose weight is not 0; and, for the log, ``"background"``, the share
@@ -116,7 +166,8 @@ class PartFormerTask(Task):
         # With parts exchanged between the views, a part must describe what both have in common.
         parts = model.transformer(model.view(views), classes)
         parts = parts.roll(len(first), dims=0) if self.exchange else parts
-        features = torch.cat([model.features(view) for view in (first, second)])  # separately, for batch statistics
+        encoded = [model.encoded(view) for view in (first, second)]
+        features = torch.cat([model.compress(each) for each in encoded])  # separately, for batch statistics
         maps = model.match(parts, features)
         compute = {
             "reconstruction": lambda: self._difference(model.decode(maps, parts), model.view(views)),
@@ -124,6 +175,11 @@ class PartFormerTask(Task):
             "area": lambda: area_loss(maps if self.background_area else maps[:, 1:], self.alpha),
             "consistency": lambda: consistency_loss(parts[:, 1:], self.prototypes[0 if classes is None else classes]),
         }
+        if masks is not None:
+            compute["masks"] = lambda: mask_loss(maps, masks)
+        if self.first is not None:
+            labels = self.first.labels(torch.cat(encoded))
+            compute["anchor"] = lambda: anchor_loss(maps, labels)
         terms = {name: term() for name, term in compute.items() if self.weights[name]}
         loss = total(self.weights[name] * term for name, term in terms.items())
         return {"loss": loss} | terms | {"background": maps[:, 0].mean().detach()}

@@ -30,6 +30,7 @@ from partzoo.train.losses.mpae import (
     variation_loss,
 )
 from partzoo.train.losses.partformer import perceptual_loss
+from partzoo.train.part_images import PartOptions
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.recipe import read_recipe
 from partzoo.train.run import train
@@ -273,7 +274,9 @@ def small(monkeypatch):
         torch.manual_seed(0)
         shape = {"parts": 3, "encoder": "toy-vit", "size": 64, "dim": 32, "width": 32, "depth": 2, "heads": 2}
         shape |= {"masked_width": 32, "masked_heads": 2, "decoder_heads": 2}
-        shape |= {name: options.pop(name) for name in ("classes", "levels", "restored") if name in options}
+        shape |= {
+            name: options.pop(name) for name in ("classes", "levels", "restored", "standardize") if name in options
+        }
         entry = find("mpae-patchresnet14")
         options = {"network": "toy-vit"} | options
         return MpaeTask(build(entry, entry.configure(shape)), **options).train()
@@ -407,3 +410,18 @@ def test_a_folder_of_images_becomes_a_model_that_loads(tmp_path):
     assert all(torch.equal(value, loaded.encoder.state_dict()[name]) for name, value in encoder.items())
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(loaded(x), trained.cpu()(x))
+
+
+def test_training_starts_from_clusters_inside_the_foreground(small):
+    task = small(standardize=True, clusters=True, anchor=2.0, masks=1.0)
+    mask = torch.zeros(4, 1, 64, 64, dtype=torch.uint8)
+    mask[..., 16:48, 16:48] = 255
+    examples = ImageSet.from_pixels(torch.cat([drawn_pixels(), mask], dim=1), None, [])
+    task.prepare("", PartOptions(foreground="given"), examples)
+    x = task.model.preprocess.normalize(drawn_pixels())
+    with torch.no_grad():
+        maps, encoded = task.eval().model.part_maps(x), task.model.encoded(x)
+    assert maps.argmax(1).equal(task.first.labels(encoded))
+    terms = task.train()(examples.batch(torch.arange(4)), None, 0.5, torch.Generator().manual_seed(0))
+    rest = sum(task.weights[name] * terms[name] for name in terms if name in task.weights)
+    assert {"anchor", "masks"} <= terms.keys() and terms["loss"].item() == pytest.approx(rest.item(), rel=1e-5)

@@ -18,11 +18,14 @@ from partzoo.train.augmentation.geometry import random_flip, random_similarity, 
 from partzoo.train.loop import LoopOptions
 from partzoo.train.losses.partformer import (
     VGG_WEIGHTS,
+    anchor_loss,
     area_loss,
     concentration_loss,
     consistency_loss,
+    mask_loss,
     perceptual_loss,
 )
+from partzoo.train.part_images import PartOptions
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.partformer import PartFormerTask
 
@@ -311,3 +314,33 @@ def test_a_trained_encoder_starts_from_random_weights_and_a_frozen_one_from_its_
     for frozen in (True, False):
         trained = task({"frozen": frozen}, architecture="partformer-patchresnet14")
         assert torch.equal(trained.model.encoder.stem[0].weight, own) == frozen
+
+
+def test_masks_and_anchor_by_hand():
+    maps = torch.tensor([[[[0.9, 0.2]], [[0.1, 0.8]]]])
+    masks = torch.tensor([[[[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]]])
+    expected = -(math.log(0.1) + math.log(0.2)) / 2
+    assert mask_loss(maps, masks).item() == pytest.approx(expected, rel=1e-5)
+    assert anchor_loss(maps, torch.tensor([[[0, 1]]])).item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2)
+    assert mask_loss(maps.round(), masks).isfinite() and anchor_loss(maps.round(), torch.tensor([[[1, 0]]])).isfinite()
+
+
+def test_training_starts_from_clusters_inside_the_foreground():
+    model = {"compress": "linear", "levels": (0, 1)}
+    trained = task(model, "partformer-patchresnet14", clusters=True, anchor=1.0, masks=1.0)
+    mask = torch.zeros(4, 1, 64, 64, dtype=torch.uint8)
+    mask[..., 16:48, 16:48] = 255
+    examples = ImageSet.from_pixels(torch.cat([faces(), mask], dim=1), None, [])
+    trained.prepare("", PartOptions(foreground="given"), examples)
+    x = trained.model.preprocess.normalize(faces())
+    with torch.no_grad():
+        maps, encoded = trained.eval().model.part_maps(x), trained.model.encoded(x)
+    found = trained.first.labels(encoded)
+    assert maps.argmax(1).equal(found) and set(found.unique().tolist()) <= set(range(4))
+    inside = torch.nn.functional.interpolate(mask.float(), found.shape[1:], mode="area")[:, 0] > 127
+    assert ((found > 0) == inside).float().mean() > 0.8
+    drawn = torch.Generator().manual_seed(0)
+    terms = trained.train()(examples.batch(torch.arange(4)), None, 0.5, drawn)
+    assert terms["anchor"] < 0.5 and 0 < terms["masks"].item() < math.inf
+    rest = sum(trained.weights[name] * terms[name] for name in terms if name in trained.weights)
+    assert terms["loss"].item() == pytest.approx(rest.item(), rel=1e-5)
