@@ -17,6 +17,7 @@ from helpers.command_line import partzoo as command
 from PIL import Image
 
 import partzoo
+from partzoo.cli.journal import FORMAT, Journal
 from partzoo.cli.part_files import Output
 from partzoo.data.folders import load_images
 from partzoo.errors import ImageError, PartzooError, TooLargeError, UsageError, cause_of, one_line, restated
@@ -331,3 +332,10 @@ def test_the_fuzz_finds_a_reader_that_lets_an_error_through(tmp_path, monkeypatc
     greedy = replace(kind, read=lambda file: bytes(bytearray(b"x") * 2**27) and None)
     monkeypatch.setattr(seeds, "KINDS", [greedy])
     assert fuzz.Reader(tmp_path / "2", 0).read(1)[0] == "over memory"
+
+
+@pytest.mark.parametrize("settings", ["folder", 1.5, None, [1]], ids=str)
+def test_settings_of_a_journal_that_are_no_settings_differ_from_all(settings, tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"format": FORMAT, "settings": settings}))
+    with pytest.raises(PartzooError, match="unfinished results of other settings"):
+        Journal(tmp_path, "out", {"k": 3}, resume=True)
