@@ -135,7 +135,7 @@ def _read_settings(file: Path) -> dict[str, Any] | None:
         return None
     try:
         found = parse_json(file.read_text(encoding="utf-8"))
-        return found["settings"] if found["format"] == FORMAT else {"format": found["format"]}
+        return dict(found["settings"]) if found["format"] == FORMAT else {"format": found["format"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

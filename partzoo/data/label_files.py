@@ -20,7 +20,7 @@ from PIL import Image
 
 from partzoo.data.annotations import UnusableError, finite_numbers, rasterized, warn_passed_over
 from partzoo.errors import PartzooError, UsageError
-from partzoo.files import check_regular, check_version, parse_json, stand_in_of
+from partzoo.files import check_version, parse_json, reading
 from partzoo.images.decoding import pillow_limit
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
@@ -106,18 +106,17 @@ def read_labels(
         PartzooError: the file is missing or damaged.
         MissingExtraError: pycocotools, which draws polygons, is not installed.
     """
-    try:
-        check_regular(path)
+    of_yolo = path.suffix.lower() == ".txt"
+    listed = _yolo_names(path) if of_yolo else ()
+    with reading(path, problem="is damaged", fix="write it again"):
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-        content = _yolo(path) if path.suffix.lower() == ".txt" else _json(path, image)
-    except FileNotFoundError:
-        raise PartzooError(f"No such file: {str(path)!r}. Check the path.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if isinstance(error, PartzooError):
-            raise
-        raise PartzooError(f"{str(path)!r} {stand_in_of(path) or f'is damaged ({error})'}.") from error
-    height, width = _size(path, content.size, size)
+        content = _yolo(path, listed) if of_yolo else _json(path, image)
+        return _drawn(path, content, _size(path, content.size, size), names)
+
+
+def _drawn(path: Path, content: Content, size: tuple[int, int], names: Sequence[str] | None) -> LabelMap:
+    """Draw what a file holds, and name it."""
     found = tuple(content.names if names is None else names)
     used = {shape.label for shape in content.shapes if isinstance(shape.label, str)}
     if names is None:
@@ -125,14 +124,14 @@ def read_labels(
     elif unknown := used - set(found):
         raise UsageError(f"{str(path)!r} has the label {min(unknown)!r}, which is not among names={list(found)!r:.80}.")
     numbers = {name: number for number, name in reversed(list(enumerate(found, 1)))}
-    labels = np.zeros((height, width), np.uint16)
+    labels = np.zeros(size, np.uint16)
     passed = list(content.passed)
     for shape in content.shapes:
         number = numbers[shape.label] if isinstance(shape.label, str) else shape.label
         try:
             if not 1 <= number <= (LARGEST if names is None else len(found)):
                 raise UnusableError(f"its label is number {number}, which has no name")
-            labels[shape.draw((height, width))] = number
+            labels[shape.draw(size)] = number
         except UnusableError as error:
             passed.append((shape.title, str(error)))
     warn_passed_over(path, passed)
@@ -154,9 +153,10 @@ def _size(path: Path, stated: tuple[int, int] | None, given: tuple[int, int] | N
     return height, width
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    """Return a key that sorts numbers in names as numbers: ``part 2`` before ``part 10``."""
-    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in re.split(r"(\d+)", name) if piece]
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts numbers in names as numbers, of any length: ``part 2`` before ``part 10``."""
+    pieces = [piece.lstrip("0") if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name) if piece]
+    return [(len(piece) if piece.isdecimal() else LARGEST, piece) for piece in pieces]
 
 
 def _json(path: Path, image: str) -> Content:
@@ -292,20 +292,20 @@ def _flat(ring: Sequence[Sequence[float]]) -> list[float]:
     return [value for corner in ring for value in corner[:2]]
 
 
-def _yolo(path: Path) -> Content:
+def _yolo(path: Path, names: tuple[str, ...]) -> Content:
     shapes, passed = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         values = line.split()
         if not values:
             continue
         category, *corners = map(float, values)
-        if category != int(category):
+        if not category.is_integer():
             raise ValueError(f"line {number} begins with {values[0]}, which is not a class")
         if len(corners) < 6 or len(corners) % 2:
             passed.append((f"line {number}", f"it has {len(corners)} coordinates, which is not a polygon"))
             continue
         shapes.append(Shape(f"line {number}", int(category) + 1, partial(_scaled, corners)))
-    return Content(shapes, names=_yolo_names(path), passed=passed)
+    return Content(shapes, names=names, passed=passed)
 
 
 def _scaled(corners: Sequence[float], size: tuple[int, int]) -> np.ndarray:
@@ -321,11 +321,21 @@ def _yolo_names(path: Path) -> tuple[str, ...]:
         file = folder / "data.yaml"
         if not file.is_file():
             continue
-        try:
-            names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
-        except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise PartzooError(f"{str(file)!r} has no names ({error}).") from error
-        if isinstance(names, dict):
-            names = [names.get(number, f"part {number + 1}") for number in range(max(map(int, names), default=-1) + 1)]
-        return tuple(map(str, names))
+        with reading(file, problem="has no names", fix="write it again"):
+            return _listed(yaml.safe_load(file.read_text(encoding="utf-8"))["names"])
     return ()
+
+
+def _listed(names: Any) -> tuple[str, ...]:
+    """Return the names of a list, or of a table whose keys count from 0; aliases would make nested ones gigantic."""
+    if isinstance(names, dict):
+        if not all(type(number) is int and 0 <= number < LARGEST for number in names):
+            raise ValueError(f"the numbers of its names are not 0 to {LARGEST - 1}")
+        names = [names.get(number, f"part {number + 1}") for number in range(max(names, default=-1) + 1)]
+    if (
+        not isinstance(names, list)
+        or len(names) > LARGEST
+        or any(isinstance(each, (list, dict, set)) for each in names)
+    ):
+        raise ValueError(f"they are not a list of at most {LARGEST} words")
+    return tuple(map(str, names))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from partzoo.errors import ImageError, TooLargeError, counted, require
-from partzoo.files import check_regular, expand_user
+from partzoo.files import expand_user, reading
 from partzoo.limits import MAX_PIXELS
 
 # Of FFmpeg's formats, those of files: a playlist with the suffix of a video could name any other file or address.
@@ -59,7 +59,7 @@ class Video:
         Raises:
             ImageError: the file has changed, so that the frame can no longer be decoded.
         """
-        with self._lock, contextlib.suppress(self._av.FFmpegError):
+        with self._lock, self._reading(), contextlib.suppress(self._av.FFmpegError):
             if index < self._position or not self._position:
                 self._frames, self._position = self._decoded(), 0
             for frame in self._frames:
@@ -72,8 +72,8 @@ class Video:
         """Decode the video once: containers state neither the number of frames nor their times reliably."""
         times: list[int] = []
         start = 0
-        try:
-            with self._opened() as (container, stream):
+        with self._reading(), self._opened() as (container, stream):
+            try:
                 self._size = (stream.codec_context.height, stream.codec_context.width)
                 self.time_base = Fraction(stream.time_base)
                 self.rate = Fraction(stream.average_rate or 25)
@@ -84,17 +84,20 @@ class Video:
                         self.aspect = 1 / self.aspect if frame.rotation % 180 else self.aspect
                     time = len(times) if frame.pts is None else frame.pts - start
                     times.append(max(time, times[-1] + 1) if times else 0)
-        except self._av.FFmpegError as error:
-            if not times:
-                raise ImageError(f"{str(self.path)!r} cannot be decoded as a video ({error.strerror}).") from error
-            warnings.warn(
-                f"{str(self.path)!r} is damaged after {counted(len(times), 'frame')} ({error.strerror}): "
-                "the rest is left out.",
-                stacklevel=2,
-            )
+            except self._av.FFmpegError as error:
+                if not times:
+                    raise
+                warnings.warn(
+                    f"{str(self.path)!r} is damaged after {counted(len(times), 'frame')} ({error.strerror}): "
+                    "the rest is left out.",
+                    stacklevel=2,
+                )
         if not times:
             raise ImageError(f"{str(self.path)!r} holds no frames: pass a video.")
         return times
+
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        return reading(self.path, ImageError, "cannot be decoded as a video", "convert it")
 
     def _decoded(self) -> Iterator[Any]:
         with self._opened() as (container, stream):
@@ -103,18 +106,18 @@ class Video:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
         """Open the video and select its first stream of images."""
-        try:
-            check_regular(self.path)
-        except OSError as error:
-            raise ImageError(f"{str(self.path)!r}: {error.strerror}.") from error
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-        with self._av.open(str(self.path.absolute()), options=options) as container:
+        # Titles may be in any encoding, and none is used.
+        with self._av.open(str(self.path.absolute()), options=options, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise ImageError(f"{str(self.path)!r} has no video stream: pass a video.")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ImageError(f"{str(self.path)!r} is in a codec that FFmpeg does not know: convert it.")
             pixels = stream.codec_context.width * stream.codec_context.height
             if pixels > self._max_pixels:
                 raise TooLargeError(f"{str(self.path)!r} has frames of {pixels:,} pixels", "max_pixels")
+            stream.codec_context.options = {"max_pixels": str(self._max_pixels)}  # later frames may be larger
             stream.thread_type = "AUTO"
             yield container, stream
 

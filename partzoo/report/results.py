@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from partzoo.data.annotations import UnusableError, rasterized
+from partzoo.data.annotations import rasterized
 from partzoo.errors import ImageError, PartzooError, UsageError
-from partzoo.files import check_regular, expand_user, parse_json
+from partzoo.files import expand_user, parse_json, reading
 from partzoo.images.opening import open_image
 from partzoo.limits import MAX_BYTES, MAX_PARTS, MAX_PIXELS
 from partzoo.parts.parts import Parts
@@ -52,7 +52,7 @@ class Results:
 
     def _of_coco(self, file: Path) -> Iterator[Parts]:
         dataset = _coco(file)
-        try:
+        with reading(file, problem="is damaged, or was not written by partzoo", fix="write it again"):
             names = [str(each["name"]) for each in dataset["categories"]]
             marked: dict[Any, list[dict]] = {}
             for annotation in dataset["annotations"]:
@@ -60,8 +60,6 @@ class Results:
             for about in dataset["images"]:
                 labels = self._labels(about, marked.get(about["id"], []), len(names))
                 yield self._parts(about, file.parent, labels, names)
-        except (KeyError, TypeError, ValueError, UnusableError) as error:
-            raise PartzooError(f"{str(file)!r} is damaged, or was not written by partzoo ({error}).") from error
 
     def _labels(self, about: dict, annotations: list[dict], k: int) -> np.ndarray:
         size = (int(about["height"]), int(about["width"]))
@@ -130,11 +128,8 @@ def _coco(file: Path) -> dict:
     Raises:
         PartzooError: the file cannot be read, or is not a COCO file.
     """
-    try:
-        check_regular(file)
+    with reading(file, problem="cannot be read as JSON", fix="write it again"):
         dataset = parse_json(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise PartzooError(f"{str(file)!r} cannot be read ({error}).") from error
     lists = ("images", "annotations", "categories")
     if not isinstance(dataset, dict) or not all(isinstance(dataset.get(name), list) for name in lists):
         raise PartzooError(f"{str(file)!r} is not a COCO file: it has no {', '.join(lists)}.")

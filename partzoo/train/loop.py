@@ -554,7 +554,8 @@ class _Log:
         if file.exists():
             lines = file.read_bytes().splitlines(keepends=True)
             steps = [(row.partition(b",")[0], row) for row in lines[1:] if row.endswith(b"\n")]
-            kept = [row for step, row in steps if step.isdigit() and int(step) <= self._step]
+            # Digits are limited because Python refuses to convert very long numbers.
+            kept = [row for step, row in steps if step.isdigit() and len(step) < 20 and int(step) <= self._step]
             write_if_changed(file, b"".join([lines[0], *kept] if kept else []))
 
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:

@@ -159,7 +159,7 @@ def test_yolo_labels_take_their_names_from_data_yaml(tmp_path):
     ],
 )  # fmt: skip
 def test_damaged_files_are_one_clear_error(tmp_path, data, name):
-    with pytest.raises(PartzooError, match=rf"{name}' is (damaged|empty)"):
+    with pytest.raises(PartzooError, match=rf"{name}'? is (damaged|empty)"):
         read_labels(written(tmp_path, data, name), size=(8, 10) if name != "a.json" else None)
 
 
@@ -181,3 +181,20 @@ def test_corrected_parts_are_parts_with_the_image(tmp_path):
     assert parts.source == str(tmp_path / "a.png") and np.array_equal(parts.image, image)
     parts.save(tmp_path / "b.index.png")
     assert Parts.load(tmp_path / "b.index.png", names=["x", "y"]).names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    "names", ["{1000000000: x}", "{-1: x}", "{a: x}", "[[a]]", "&x [*x]", "x", "[" * 3000, "\x1b", "[!!set {a}]"]
+)
+def test_names_of_yolo_that_cannot_be_are_an_error_of_their_file(tmp_path, names):
+    written(tmp_path, f"names: {names}", "data.yaml")
+    with pytest.raises(PartzooError, match=r"data\.yaml has no names \(") as raised:
+        read_labels(written(tmp_path, "0 .1 .1 .9 .1 .9 .9", "a.txt"), size=(8, 8))
+    assert "a.txt" not in str(raised.value)
+
+
+def test_numbers_of_any_length_in_names_have_an_order(tmp_path):
+    long = "9" * 5000
+    shapes = [{"label": label, "points": [[1, 1], [5, 1], [5, 5]]} for label in (f"p{long}", "p10", "p2", "p02x")]
+    file = written(tmp_path, {"shapes": shapes, "imageHeight": 8, "imageWidth": 8}, "a.json")
+    assert read_labels(file).names == ("p2", "p02x", "p10", f"p{long}")

@@ -19,6 +19,10 @@ VALUES = (
     None, True, False, 0, 1, -1, 3, 2**31, 2**63, -(2**63), 10**30, 0.0, -1.5, 1e308, float("nan"), float("inf"), "",
     "x", "1", "nan", "x" * 3000, "\x1b[2Jx\ny", [], {}, [[]], [None], ["x"], [0] * 50, {"x": 0}, {"": {}},
 )  # fmt: skip
+# Boxes of ISO media that hold others, and where these begin.
+WITHIN = {b"meta": 12} | dict.fromkeys(
+    (b"jp2h", b"iprp", b"ipco", b"moov", b"trak", b"edts", b"mdia", b"minf", b"dinf", b"stbl"), 8
+)
 Mutation = Callable[[bytes, random.Random], bytes]
 
 
@@ -138,7 +142,7 @@ def _boxes(data: bytes) -> list[bytes]:
         size = int.from_bytes(data[at : at + 4], "big")
         if size < 8 or at + size > len(data):
             break
-        within = {b"jp2h": 8, b"meta": 12, b"iprp": 8, b"ipco": 8}.get(data[at + 4 : at + 8])
+        within = WITHIN.get(data[at + 4 : at + 8])
         if within:
             pieces += [data[at : at + within], *_boxes(data[at + within : at + size])]
         else:
@@ -274,6 +278,33 @@ def _toml(data: bytes, rng: random.Random) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
+def _yaml(data: bytes, rng: random.Random) -> bytes:
+    """Replace what follows a key or a dash by a value that does not belong there."""
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    at = rng.randrange(len(lines))
+    head = re.match(r"\s*(- |[^:]*:)?", lines[at])
+    begin = head[0] if head else ""
+    grown = "".join(f", &x{i} [*x{i - 1}, *x{i - 1}, *x{i - 1}, *x{i - 1}]" for i in range(1, 14))
+    match rng.randrange(6):
+        case 0:
+            return _text_fields(data, rng)
+        case 1:
+            lines[at] = f"{rng.choice((' ', '- ', '? ', '&x ', '!!python/name:os.system ', chr(9)))}{lines[at]}"
+        case 2:
+            number = rng.choice((-1, 10**9, 2**63, 10**30, 1.5, "true", "'5'", "1:30", "2020-01-01"))
+            lines[at] = re.sub(r"[^\s:][^:]*:", lambda _: f"{number}:", lines[at], count=1)
+        case _:
+            value = rng.choice((
+                "", "x", "1", "[]", "{}", "[[]]", "[{}]", "[a, [b]]", "&x [*x]", "*x", "{{}: 1}",
+                "2020-01-01", "2020-99-99", "0b", ".inf", "!!binary 'a'", "!!set {a}", "!!timestamp x",
+                "[" * 3000,
+                "'\x1b[2J'", "|\n a", "{1000000000: x}", "{-5: x}", "{x: y}", "{1.5: x}", "<<: 5", "{<<: [1]}",
+                f"[&x0 [x, x]{grown}]",
+            ))  # fmt: skip
+            lines[at] = f"{begin} {value}"
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
 def _npy(data: bytes, rng: random.Random) -> bytes:
     """Damage the text that describes an array, and keep its length right."""
     size = int.from_bytes(data[8:10], "little")
@@ -346,6 +377,7 @@ FORMS: dict[str, Mutation] = {
     "edf": _edf_fields,
     "json": _json,
     "toml": _toml,
+    "yaml": _yaml,
     "npy": _npy,
     "zip": _zip,
     "safetensors": _safetensors,

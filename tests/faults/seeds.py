@@ -7,7 +7,6 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,45 +36,15 @@ from partzoo.weights import tensors
 from partzoo.weights.folder import read_config
 from partzoo.weights.manifest import manifest
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of file.
-
-    Attributes:
-        name: name for the report.
-        form: the structure that mutations know, a name in :data:`tests.faults.mutations.FORMS`.
-        build: function that writes a valid file, and those that belong to it, into a folder, and returns its path.
-        read: function that reads the file at a path, and raises nothing but partzoo's errors.
-    """
-
-    name: str
-    form: str
-    build: Callable[[Path], Path]
-    read: Callable[[Path], Any]
-
-
-def _pixels(height: int = 24, width: int = 40) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    noise = np.random.default_rng(0).integers(0, 60, (height, width))
-    return np.stack([6 * x, 10 * y, noise + 3 * x], 2).astype(np.uint8)
-
-
-def _written(name: str, content: bytes | str) -> Callable[[Path], Path]:
-    def build(folder: Path) -> Path:
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return file
-
-    return build
+from .kinds import Kind, drawn, save_image, written
+from .other_seeds import LABELS, RUNS, VIDEOS
 
 
 def _image(name: str, form: str, mode: str = "RGB", ending: str = "", **options: Any) -> Kind:
     """Return the kind of image that Pillow writes in a format."""
 
     def build(folder: Path) -> Path:
-        image = Image.fromarray(_pixels())
+        image = Image.fromarray(drawn())
         if mode == "I;16":
             image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200)
         elif mode == "F":
@@ -105,7 +74,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _png_of_16_bits(colour: int, channels: int) -> bytes:
-    values = np.dstack([_pixels().astype(">u2") * 257] + [np.full((24, 40, 1), 40000, ">u2")] * (channels - 3))
+    values = np.dstack([drawn().astype(">u2") * 257] + [np.full((24, 40, 1), 40000, ">u2")] * (channels - 3))
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     head = struct.pack(">IIBBBBB", 40, 24, 16, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
@@ -113,7 +82,7 @@ def _png_of_16_bits(colour: int, channels: int) -> bytes:
 
 def _tiff_of_tiles(order: str, bits: int, compression: int) -> bytes:
     """Write a TIFF of four tiles of 32 x 16 pixels, which Pillow cannot write."""
-    pixels = np.pad(_pixels(), ((0, 8), (0, 24), (0, 0))).astype(f"{order}u{bits // 8}") * (257 if bits == 16 else 1)
+    pixels = np.pad(drawn(), ((0, 8), (0, 24), (0, 0))).astype(f"{order}u{bits // 8}") * (257 if bits == 16 else 1)
     tiles = [pixels[y : y + 16, x : x + 32].tobytes() for y in (0, 16) for x in (0, 32)]
     tiles = [zlib.compress(tile) if compression == 8 else tile for tile in tiles]
     places = 8 + np.cumsum([0, *map(len, tiles)])
@@ -134,7 +103,7 @@ def _tiff_of_tiles(order: str, bits: int, compression: int) -> bytes:
 
 
 def _raw_image(name: str, form: str, content: bytes, ending: str) -> Kind:
-    return Kind(name, form, _written(f"seed.{ending}", content), _read_image)
+    return Kind(name, form, written(f"seed.{ending}", content), _read_image)
 
 
 def _turned() -> Image.Exif:
@@ -198,7 +167,7 @@ def _parts(ending: str) -> Callable[[Path], Path]:
     def build(folder: Path) -> Path:
         labels = np.arange(24 * 40).reshape(24, 40) % 5
         vectors = np.eye(5, 8, dtype=np.float32)[:4]
-        parts = partzoo.Parts(labels, k=4, image=_pixels(), descriptors=vectors, names=list("abcd"), source="x.png")
+        parts = partzoo.Parts(labels, k=4, image=drawn(), descriptors=vectors, names=list("abcd"), source="x.png")
         parts.save(folder / f"seed{ending}")
         return folder / f"seed{ending}"
 
@@ -286,12 +255,12 @@ RESULTS_OF_PARTZOO = [
     Kind("lines of a journal", "json", _journal("done.jsonl"), _read_journal),
     Kind(
         "config.json", "json",
-        _written("config.json", json.dumps({"format": 1, "architecture": "toy-vit", "config": {"dim": 8}})),
+        written("config.json", json.dumps({"format": 1, "architecture": "toy-vit", "config": {"dim": 8}})),
         read_config,
     ),
-    Kind("manifest", "json", _written("seed.json", json.dumps({"format": 1, "weights": [RECORD]})), manifest),
-    Kind("recipe", "toml", _written("seed.toml", RECIPE), read_recipe),
-    Kind("results", "rows", _written("seed.csv", RESULTS), read_csv),
+    Kind("manifest", "json", written("seed.json", json.dumps({"format": 1, "weights": [RECORD]})), manifest),
+    Kind("recipe", "toml", written("seed.toml", RECIPE), read_recipe),
+    Kind("results", "rows", written("seed.csv", RESULTS), read_csv),
 ]  # fmt: skip
 
 
@@ -370,8 +339,8 @@ def _read_night(file: Path) -> np.ndarray:
 
 
 SIGNALS = [
-    Kind("edf", "edf", _written("seed.edf", _edf("")), lambda file: read_edf(file, ["EEG C3", "EEG C4"])),
-    Kind("edf with gaps", "edf", _written("seed.edf", _edf("EDF+D")), lambda file: read_edf(file, ["EEG C3"])),
+    Kind("edf", "edf", written("seed.edf", _edf("")), lambda file: read_edf(file, ["EEG C3", "EEG C4"])),
+    Kind("edf with gaps", "edf", written("seed.edf", _edf("EDF+D")), lambda file: read_edf(file, ["EEG C3"])),
     Kind("header of wfdb", "rows", _night(".hea"), read_header),
     Kind("annotations of wfdb", "bytes 2", _night(".arousal"), read_annotations),
     Kind("night: header", "rows", _night(".hea"), _read_night),
@@ -381,12 +350,6 @@ SIGNALS = [
 
 
 # sets of images
-
-
-def _save(file: Path, size: tuple[int, int] = (24, 40)) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(_pixels(*size)).save(file, "PNG")
-    return file
 
 
 BOX = {"bbox": [4, 4, 10, 10], "area": 100, "iscrowd": 0, "segmentation": [[4, 4, 14, 4, 14, 14, 4, 14]]}
@@ -403,33 +366,33 @@ FOUND = [{"image_id": i, "category_id": 1, "bbox": [4, 4, 10, 10.5], "score": 0.
 
 def _annotated(folder: Path) -> Path:
     for each in COCO["images"]:
-        _save(folder / "train" / str(each["file_name"]))
-    return _written("train_test.json", json.dumps(COCO))(folder)
+        save_image(folder / "train" / str(each["file_name"]))
+    return written("train_test.json", json.dumps(COCO))(folder)
 
 
 def _detections(folder: Path) -> Path:
-    _written("annotations/instances_val2017.json", json.dumps(COCO))(folder)
-    return _written("found.json", json.dumps(FOUND))(folder)
+    written("annotations/instances_val2017.json", json.dumps(COCO))(folder)
+    return written("found.json", json.dumps(FOUND))(folder)
 
 
 def _people(folder: Path) -> Path:
     name = "img_highres/a.png"
-    image = _save(folder / "Anno/segmentation" / name)
+    image = save_image(folder / "Anno/segmentation" / name)
     Image.new("RGB", (40, 24), (16, 78, 139)).save(image.with_name("a_segment.png"))
     listed = json.dumps({"images": [{"id": 1, "file_name": name}], "annotations": []})
-    return _written("Anno/segmentation/DeepFashion_segmentation_train.json", listed)(folder)
+    return written("Anno/segmentation/DeepFashion_segmentation_train.json", listed)(folder)
 
 
 def _birds(target: str) -> Callable[[Path], Path]:
     def build(folder: Path) -> Path:
         names = ["001.Albatross/a.png", "001.Albatross/b.png", "007.Auklet/c.png"]
         for name in names:
-            _save(folder / "images" / name)
-        _written("images.txt", "".join(f"{i} {name}\n" for i, name in enumerate(names, 1)))(folder)
-        _written("train_test_split.txt", "1 1\n2 0\n3 0\n")(folder)
-        _written("bounding_boxes.txt", "1 0 0 40 20\n2 1 2 3 4\n3 10.0 5.0 20.0 10.0\n")(folder)
+            save_image(folder / "images" / name)
+        written("images.txt", "".join(f"{i} {name}\n" for i, name in enumerate(names, 1)))(folder)
+        written("train_test_split.txt", "1 1\n2 0\n3 0\n")(folder)
+        written("bounding_boxes.txt", "1 0 0 40 20\n2 1 2 3 4\n3 10.0 5.0 20.0 10.0\n")(folder)
         lines = (f"{b} {p} {p}.0 {b}.0 {p % 2}\n" for b in (1, 2, 3) for p in range(1, 16))
-        _written("parts/part_locs.txt", "".join(lines))(folder)
+        written("parts/part_locs.txt", "".join(lines))(folder)
         return folder / target
 
     return build
@@ -437,17 +400,17 @@ def _birds(target: str) -> Callable[[Path], Path]:
 
 def _faces(folder: Path) -> Path:
     for i in range(3):
-        _save(folder / f"img_celeba/{i}.jpg")
+        save_image(folder / f"img_celeba/{i}.jpg")
     lines = "".join(f"{i}.jpg,{8 + i},10,24,10,16,20,10,29,22,28\n" for i in range(3))
-    return _written("MAFL_test_lm.txt", lines)(folder)
+    return written("MAFL_test_lm.txt", lines)(folder)
 
 
 def _aflw(folder: Path) -> Path:
     from scipy.io import savemat
 
     for i in range(2):
-        _save(folder / f"output/{i}.png")
-    _written("aflw_test_images.txt", "0.png\n1.png\n")(folder)
+        save_image(folder / f"output/{i}.png")
+    written("aflw_test_images.txt", "0.png\n1.png\n")(folder)
     savemat(folder / "aflw_test_keypoints.mat", {"gt": np.random.default_rng(0).uniform(5, 20, (2, 5, 2))})
     return folder / "aflw_test_keypoints.mat"
 
@@ -463,8 +426,8 @@ def _struct(rows: list[dict[str, Any]]) -> np.ndarray:
 def _voc(folder: Path) -> Path:
     from scipy.io import savemat
 
-    _written("VOCdevkit/VOC2010/ImageSets/Main/val.txt", "2008_1\n")(folder)
-    _save(folder / "VOCdevkit/VOC2010/JPEGImages/2008_1.jpg")
+    written("VOCdevkit/VOC2010/ImageSets/Main/val.txt", "2008_1\n")(folder)
+    save_image(folder / "VOCdevkit/VOC2010/JPEGImages/2008_1.jpg")
     mask = np.zeros((24, 40), np.uint8)
     mask[:12] = 1
     parts = _struct([{"part_name": name, "mask": mask} for name in ("leftside", "wheel_1")])
@@ -477,16 +440,16 @@ def _voc(folder: Path) -> Path:
 
 def _sheets(target: str) -> Callable[[Path], Path]:
     def build(folder: Path) -> Path:
-        Image.fromarray(_pixels(64, 128)).save(folder / "train-00.avif", speed=10)
+        Image.fromarray(drawn(64, 128)).save(folder / "train-00.avif", speed=10)
         np.save(folder / "train-labels.npy", np.array([0, 1], np.uint8))
-        _written("classes.json", json.dumps([{"words": "one"}, {"words": "two"}]))(folder)
+        written("classes.json", json.dumps([{"words": "one"}, {"words": "two"}]))(folder)
         return folder / target
 
     return build
 
 
 def _sheet_of_faces(folder: Path) -> Path:
-    Image.fromarray(_pixels(160, 320)).save(folder / "dev.avif", speed=10)
+    Image.fromarray(drawn(160, 320)).save(folder / "dev.avif", speed=10)
     np.savez(folder / "dev.npz", landmarks=np.full((2, 68, 2), 50.0, np.float16), person=np.arange(2))
     return folder / "dev.npz"
 
@@ -517,17 +480,17 @@ def _binary(name: str) -> Callable[[Path], Path]:
 
 def _tiny(folder: Path) -> Path:
     for wnid in ("n01", "n02"):
-        _save(folder / f"train/{wnid}/images/a.JPEG")
-        _save(folder / f"val/images/{wnid}.JPEG")
+        save_image(folder / f"train/{wnid}/images/a.JPEG")
+        save_image(folder / f"val/images/{wnid}.JPEG")
     lines = "".join(f"{wnid}.JPEG\t{wnid}\t0\t0\t9\t9\n" for wnid in ("n01", "n02"))
-    return _written("val/val_annotations.txt", lines)(folder)
+    return written("val/val_annotations.txt", lines)(folder)
 
 
 def _tar(mode: str, names: tuple[str, ...]) -> Callable[[Path], Path]:
     def build(folder: Path) -> Path:
         with tarfile.open(folder / "seed.tar", mode) as tar:
             for name in names:
-                image = Image.fromarray(_pixels()[..., 0] % 2 if "masks" in name else _pixels())
+                image = Image.fromarray(drawn()[..., 0] % 2 if "masks" in name else drawn())
                 file = io.BytesIO()
                 image.save(file, "PNG")
                 about = tarfile.TarInfo(name)
@@ -588,4 +551,4 @@ SETS = [
     Kind("tar of masks", "tar", _tar("w", PAIRS), _read_masked),
 ]  # fmt: skip
 
-KINDS = [*IMAGES, *RESULTS_OF_PARTZOO, *CHECKPOINTS, *SIGNALS, *SETS]
+KINDS = [*IMAGES, *RESULTS_OF_PARTZOO, *CHECKPOINTS, *SIGNALS, *SETS, *LABELS, *VIDEOS, *RUNS]

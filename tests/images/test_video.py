@@ -1,8 +1,11 @@
 """The frames of a video as a sequence of images."""
 
+import contextlib
 import tracemalloc
+import warnings
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -141,6 +144,40 @@ def test_a_file_that_has_changed_is_named(clip):
 def test_large_frames_are_refused_before_they_are_decoded(clip):
     with pytest.raises(ImageError, match="768 pixels"):
         VideoFrames(clip, max_pixels=700)
+
+
+def test_later_frames_are_limited_as_well(tmp_path):
+    file = tmp_path / "grows.mkv"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuvj420p"
+        for number, side in enumerate((24, 24, 600)):
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.height = encoder.width = side
+            encoder.pix_fmt, encoder.time_base = "yuvj420p", Fraction(1, 25)
+            frame = av.VideoFrame(side, side, "yuvj420p")
+            frame.pts = number
+            for packet in [*encoder.encode(frame), *encoder.encode(None)]:
+                packet.stream, packet.pts, packet.dts = stream, number, number
+                container.mux(packet)
+    assert len(VideoFrames(file)) == 3
+    with warnings.catch_warnings(action="ignore"), contextlib.suppress(ImageError):
+        # Decoders of several threads may refuse the frame before, after or without the others.
+        assert len(VideoFrames(file, max_pixels=1000)) < 3
+
+
+def test_a_title_in_an_old_encoding_is_no_damage(tmp_path):
+    file = tmp_path / "title.avi"
+    with av.open(str(file), "w") as container:
+        container.metadata["title"] = "a TITLE"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(videos.numbered(1)[0], format="rgb24")))
+        container.mux(stream.encode())
+    data = file.read_bytes()
+    assert b"a TITLE" in data
+    file.write_bytes(data.replace(b"a TITLE", b"a T\xcfTLE"))
+    assert len(VideoFrames(file)) == 1
 
 
 def test_addresses_and_images_are_no_videos():
