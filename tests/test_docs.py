@@ -64,7 +64,11 @@ TABLES = tables()
 @pytest.fixture
 def clone(tmp_path):
     """Make a clone with this one's pages, manifest and bench, and invented results."""
-    for name in (*TABLES.PAGES, NAME, "results/bench.json", "results/ordinary.csv"):
+    for name in (
+        *TABLES.PAGES,
+        NAME,
+        *(f"results/{file}" for file in ("bench.json", "ordinary.csv", "reliability.json")),
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     asked = {
