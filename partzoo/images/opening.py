@@ -69,9 +69,15 @@ class OpenedImages(Sequence[OpenedImage]):
     def __getitem__(self, index: slice) -> OpenedImages: ...
 
     def __getitem__(self, index: int | slice) -> OpenedImage | OpenedImages:
-        if isinstance(index, slice):
-            return OpenedImages([self.sources[i] for i in range(*index.indices(len(self)))], **self.limits)
-        index = range(len(self))[index]
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return self._several(places)
+        return self._open(places)
+
+    def _several(self, places: Sequence[int]) -> OpenedImages:
+        return OpenedImages([self.sources[i] for i in places], **self.limits)
+
+    def _open(self, index: int) -> OpenedImage:
         return open_image(self.sources[index], name=self.name(index), **self.limits)
 
     def name(self, index: int) -> str:
@@ -99,17 +105,11 @@ class VideoFrames(OpenedImages):
         self.video = Video(path, max_pixels=max_pixels)
         super().__init__(range(len(self.video)), max_pixels=max_pixels)
 
-    @overload
-    def __getitem__(self, index: int) -> OpenedImage: ...
+    def _several(self, places: Sequence[int]) -> OpenedImages:
+        return OpenedImages([self._open(i) for i in places], **self.limits)
 
-    @overload
-    def __getitem__(self, index: slice) -> OpenedImages: ...
-
-    def __getitem__(self, index: int | slice) -> OpenedImage | OpenedImages:
-        if isinstance(index, slice):
-            return OpenedImages([self[i] for i in self.sources[index]], **self.limits)
-        number = self.sources[index]
-        return OpenedImage(self.video.frame(number), self.name(number), self.name(number))
+    def _open(self, index: int) -> OpenedImage:
+        return OpenedImage(self.video.frame(index), self.name(index), self.name(index))
 
     def name(self, index: int) -> str:
         return f"{self.video.path}/{self.sources[index]:06d}"

@@ -6,7 +6,7 @@ losses for area and concentration, which here choose among clusterings and among
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,6 +20,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.frozen import level_features
 from partzoo.models.mpae.model import Mpae
 from partzoo.models.partformer.model import PartFormer
+from partzoo.train.part_images import PartOptions, check_foreground
 
 IMAGES, BATCH = 300, 16  # number of images whose features are clustered, and number that is encoded at once
 MORE = 2  # number of clusters for each part
@@ -66,6 +67,37 @@ class FirstParts:
 
 
 @torch.no_grad()
+def started(
+    model: PartFormer | Mpae,
+    options: PartOptions,
+    weights: Mapping[str, float],
+    clusters: bool,
+    examples: Examples,
+) -> FirstParts | None:
+    """Start a model with clusters of the features of some of its training images, if its task says so.
+
+    Args:
+        model: the model.
+        options: options for reading the images.
+        weights: weights of the task's losses.
+        clusters: whether the task starts from clusters.
+        examples: the images.
+
+    Returns:
+        The parts that the model starts with, or None.
+
+    Raises:
+        UsageError: the foreground is needed, and the options name no model that predicts it; or the model cannot start
+            with given parts.
+    """
+    check_foreground(options, weights, clusters)
+    if not clusters:
+        return None
+    first = first_parts(model, examples)
+    model.start_with(first.mean, first.std, first.weight)
+    return first
+
+
 def first_parts(model: PartFormer | Mpae, examples: Examples) -> FirstParts:
     """Find the first parts of a model with a frozen encoder in some of its training images.
 

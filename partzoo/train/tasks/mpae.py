@@ -18,7 +18,7 @@ from partzoo.models.loading import load
 from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.mpae.model import Mpae, MpaeConfig
 from partzoo.train.augmentation.geometry import random_flip, similarity_matrices
-from partzoo.train.first_parts import FirstParts, first_parts
+from partzoo.train.first_parts import FirstParts, started
 from partzoo.train.losses.mpae import (
     background_loss,
     entropy_loss,
@@ -36,7 +36,7 @@ from partzoo.train.losses.partformer import (
     perceptual_loss,
     total,
 )
-from partzoo.train.part_images import PartOptions, check_foreground, read_part_images
+from partzoo.train.part_images import PartOptions, read_part_images
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
@@ -142,15 +142,8 @@ class MpaeTask(Task):
         return read_part_images(folder, options, config.size, seed=seed)
 
     def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
-        """Start the model with clusters of the features of some of the images, if the task says so.
-
-        Raises:
-            UsageError: the foreground is needed, and the options name no model that predicts it.
-        """
-        check_foreground(options, self.weights, self.clusters)
-        if self.clusters:
-            self.first = first_parts(self.model, examples)
-            self.model.start_with(self.first.mean, self.first.std, self.first.weight)
+        """Start the model with clusters, if the task says so; see :func:`partzoo.train.first_parts.started`."""
+        self.first = started(self.model, options, self.weights, self.clusters, examples)
 
     def train(self, mode: bool = True) -> MpaeTask:
         super().train(mode)

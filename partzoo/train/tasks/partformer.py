@@ -16,7 +16,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.models.partformer.model import PartFormer, PartFormerConfig
 from partzoo.train.augmentation.geometry import random_flip, random_similarity
-from partzoo.train.first_parts import FirstParts, first_parts
+from partzoo.train.first_parts import FirstParts, started
 from partzoo.train.losses.partformer import (
     anchor_loss,
     area_loss,
@@ -26,7 +26,7 @@ from partzoo.train.losses.partformer import (
     perceptual_loss,
     total,
 )
-from partzoo.train.part_images import PartOptions, check_foreground, read_part_images
+from partzoo.train.part_images import PartOptions, read_part_images
 from partzoo.train.perceptual import perceptual_levels
 from partzoo.train.tasks.base import Task
 
@@ -112,15 +112,9 @@ class PartFormerTask(Task):
         return read_part_images(folder, options, config.size, seed=seed)
 
     def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
-        """Start the model with clusters of the features of some of the images, if the task says so.
-
-        Raises:
-            UsageError: the foreground is needed, and the options name no model that predicts it.
-        """
-        check_foreground(options, self.weights, self.clusters)
-        if self.clusters:
-            self.first = first_parts(self.model, examples)
-            self.model.start_with(self.first.mean, self.first.std, self.first.weight)
+        """Start the model with clusters, if the task says so; see :func:`partzoo.train.first_parts.started`."""
+        self.first = started(self.model, options, self.weights, self.clusters, examples)
+        if self.first is not None:
             self.prototypes.data[0] = torch.eye(self.model.dim)[1 : 1 + self.model.config.parts]
 
     def train(self, mode: bool = True) -> PartFormerTask:
