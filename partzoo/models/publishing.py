@@ -6,16 +6,12 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from partzoo.errors import WeightsError
-from partzoo.files import expand_user, write_aside
+from partzoo.files import expand_user
 from partzoo.models.registry import find
-from partzoo.models.sharing import check_repo_name, config_text, upload
-from partzoo.weights.card import card, encoded, kept_edits
-from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
+from partzoo.models.sharing import check_repo_name, model_texts, upload, write_folder
+from partzoo.weights.card import encoded
 from partzoo.weights.manifest import WeightRecord
-from partzoo.weights.replacing import replaced_together
 from partzoo.weights.store import download, find_record, hub_name
-from partzoo.weights.tensors import INDEX
 
 
 def save_released(record: WeightRecord | str, folder: str | Path, *, cache_dir: str | Path | None = None) -> Path:
@@ -33,6 +29,7 @@ def save_released(record: WeightRecord | str, folder: str | Path, *, cache_dir: 
 
     Raises:
         UnknownModelError: there is no record of this name.
+        UsageError: the folder holds another library's model.
         WeightsError: the weights are not here and cannot be downloaded, are damaged, or the folder cannot be written.
         PartzooError: another process is writing the folder.
     """
@@ -103,22 +100,13 @@ def planned(record: WeightRecord | str, repo: str) -> dict[str, int]:
 
 def texts(record: WeightRecord, repo: str) -> dict[str, str]:
     """Return the contents of ``config.json`` and ``README.md`` of released weights, by their names."""
-    entry = find(record.architecture)
-    config = dataclasses.replace(entry.config, **record.config)
-    return {
-        CONFIG: config_text(record.architecture, config),
-        CARD: card(record.architecture, config, record, repo, family=entry.family),
-    }
+    config = dataclasses.replace(find(record.architecture).config, **record.config)
+    return model_texts(record.architecture, config, record, repo)
 
 
 def _copy(record: WeightRecord, files: list[Path], folder: Path, repo: str = "") -> Path:
-    try:
-        with replaced_together(folder, (WEIGHTS, f"model{INDEX}")) as new:
-            for file, path in zip(record.files, files, strict=True):
-                shutil.copyfile(path, new / hub_name(record, file))
-            for name, text in texts(record, repo).items():
-                with write_aside(new / name) as opened:
-                    opened.write(encoded(kept_edits(text, folder / CARD) if name == CARD else text))
-    except OSError as error:
-        raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
-    return folder
+    def write(new: Path) -> None:
+        for file, path in zip(record.files, files, strict=True):
+            shutil.copyfile(path, new / hub_name(record, file))
+
+    return write_folder(folder, write, texts(record, repo))

@@ -92,17 +92,33 @@ def _save(
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
     if fault := bad_values(state):
         raise UsageError(f"{architecture} cannot be saved: {fault}.")
+
+    def write(new: Path) -> None:
+        write_weights(new / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
+
+    return write_folder(folder, write, model_texts(architecture, model.config, record, repo))
+
+
+def write_folder(folder: Path, write: Callable[[Path], None], texts: dict[str, str]) -> Path:
+    """Write a model's folder, whose files are replaced together.
+
+    Args:
+        folder: folder to write, created if necessary.
+        write: function that writes the weights into the folder that it is given.
+        texts: contents of the other files, from :func:`model_texts`; the card keeps text outside the generated block.
+
+    Raises:
+        UsageError: the folder holds another library's model.
+        WeightsError: a file cannot be written.
+        PartzooError: another process is writing the folder.
+    """
     _check_replaced(folder)
-    text = card(architecture, model.config, record, repo, family=find(architecture).family)
     try:
         with replaced_together(folder, (WEIGHTS, f"model{INDEX}")) as new:
-            write_weights(new / WEIGHTS, state, architecture, model.config, dtype, max_bytes=SHARD_BYTES)
-            for name, content in (
-                (CONFIG, config_text(architecture, model.config)),
-                (CARD, kept_edits(text, folder / CARD)),
-            ):
+            write(new)
+            for name, text in texts.items():
                 with write_aside(new / name) as file:
-                    file.write(encoded(content))
+                    file.write(encoded(kept_edits(text, folder / CARD) if name == CARD else text))
     except OSError as error:
         raise WeightsError(f"{folder} cannot be written ({error}): choose another folder.") from error
     return folder
@@ -124,15 +140,18 @@ def _check_replaced(folder: Path) -> None:
         raise UsageError(f"{folder} holds a model that is not one of partzoo: choose another folder.") from error
 
 
-def config_text(architecture: str, config: Any) -> str:
-    """Return the content of ``config.json`` for a model's architecture and configuration, a dataclass."""
+def model_texts(architecture: str, config: Any, record: WeightRecord | None, repo: str) -> dict[str, str]:
+    """Return the contents of ``config.json`` and ``README.md`` by name; arguments as in :func:`card`."""
     values = {
         "format": FORMAT,
         "architecture": architecture,
         "config": dataclasses.asdict(config),
         "library_name": "partzoo",
     }
-    return json.dumps(values, indent=2) + "\n"
+    return {
+        CONFIG: json.dumps(values, indent=2) + "\n",
+        CARD: card(architecture, config, record, repo, family=find(architecture).family),
+    }
 
 
 def from_pretrained(repo_or_folder: str | Path, **options: Any) -> Model:

@@ -50,6 +50,13 @@ def test_released_weights_in_a_folder_are_those_of_the_record_and_load(record, m
     assert same(model, partzoo.load(f"local-dir:{folder}", **TOY))
 
 
+def test_another_library_s_model_is_not_replaced_by_released_weights(record, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(UsageError, match="not one of partzoo: choose another folder"):
+        hub.save_released(record, tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "vit"}'
+
+
 def test_a_folder_of_copies_serves_as_a_folder_of_checkpoints(record, tmp_path, monkeypatch):
     folder = hub.save_released(record, tmp_path / "bundle" / record.name)
     monkeypatch.setenv("PARTZOO_CHECKPOINTS", str(tmp_path / "bundle"))
