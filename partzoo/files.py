@@ -83,6 +83,7 @@ def reading(
     Raises:
         error: the file is missing or a pipe, or the block fails; errors of partzoo that name the file pass through.
     """
+    path = expand_user(path)
 
     def restate(cause: Exception) -> PartzooError:
         if isinstance(cause, FileNotFoundError) and not os.path.lexists(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
-from partzoo.files import expand_user
 from partzoo.models.base import Encoder, Model
 from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import Architecture, find, split_tag, stored_architecture
@@ -20,6 +20,7 @@ from partzoo.system.device import Device, device_of
 from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
 from partzoo.weights.hub_file import first_line
 from partzoo.weights.manifest import WeightRecord, manifest
+from partzoo.weights.replacing import read_undisturbed
 from partzoo.weights.store import resolve
 from partzoo.weights.tensors import FIX, load_strict, read_state
 
@@ -84,25 +85,14 @@ def load(
     """
     place = device_of(device)
     reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
-    while True:
-        changed = _last_change(str(name))
-        try:
-            source = parse(str(name), pretrained=pretrained, verify=verify, revision=revision, **reach)
-            model = _filled(source, config, reach)
-            break
-        except WeightsError:
-            if _last_change(str(name)) == changed:
-                raise  # else another process has replaced the folder's model while it was read
+
+    def read() -> Model:
+        source = parse(str(name), pretrained=pretrained, verify=verify, revision=revision, **reach)
+        return _filled(source, config, reach)
+
+    folder = Path(os.path.expanduser(str(name).removeprefix("local-dir:")))  # if it is one
+    model = read_undisturbed(folder, read)
     return set_precision(model.eval().requires_grad_(False), dtype, place)
-
-
-def _last_change(name: str) -> int | None:
-    """Return when a model's folder was changed last, in nanoseconds; None if the name is not that of a folder."""
-    try:
-        path = expand_user(name.removeprefix("local-dir:"))
-        return path.stat().st_mtime_ns if path.is_dir() else None
-    except OSError:
-        return None
 
 
 def _filled(source: Source, config: dict[str, Any], reach: dict[str, Any]) -> Model:

@@ -9,7 +9,7 @@ from partzoo.errors import WeightsError
 from partzoo.files import check_version, expand_user, read_json, reading
 from partzoo.settings import changed
 from partzoo.weights.hub_file import HubOptions, hub_file
-from partzoo.weights.replacing import readable
+from partzoo.weights.replacing import read_undisturbed, readable
 from partzoo.weights.tensors import FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -27,7 +27,11 @@ def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:
     Raises:
         WeightsError: a file is missing or damaged, or ``config.json`` and the header of the weights disagree.
     """
-    path = readable(expand_user(path))
+    path = expand_user(path)
+    return read_undisturbed(path, lambda: _read_folder(readable(path)))
+
+
+def _read_folder(path: Path) -> tuple[str, dict[str, Any], list[Path]]:
     index = path / f"model{INDEX}"
     if (path / WEIGHTS).is_file():
         files = [path / WEIGHTS]
@@ -135,7 +139,9 @@ def stored_model(name: str, *, weights: bool = True) -> tuple[str, dict[str, Any
     """
     path = expand_user(name.removeprefix("local-dir:"))
     if path.is_dir():
-        return read_folder(path) if weights else (*read_config(readable(path) / CONFIG), [])
+        if weights:
+            return read_folder(path)
+        return read_undisturbed(path, lambda: (*read_config(readable(path) / CONFIG), []))
     if name.startswith("local-dir:"):
         raise WeightsError(f"{path} is not a folder.")
     if path.suffix == ".safetensors":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+from partzoo.errors import WeightsError
 from partzoo.files import create_folder, path_aside, sync
 from partzoo.locks import PREFIX, hidden_folder, locked
 
+T = TypeVar("T")
 COMPLETE = f"{PREFIX}-new"  # folder of new files that are complete, but not all of them in their final places
 
 
@@ -18,6 +21,33 @@ def readable(folder: Path) -> Path:
     """Return the folder to read a model from: a folder itself, or the new files in it if a replacement was killed."""
     new = folder / COMPLETE
     return new if new.is_dir() else folder
+
+
+def read_undisturbed(path: Path, read: Callable[[], T]) -> T:
+    """Call a function that reads a model, again if it fails because another process replaces the folder's model.
+
+    Args:
+        path: path of the model; only a folder is watched.
+        read: function that reads it.
+
+    Raises:
+        WeightsError: the function fails, and the folder has not changed in the meantime.
+    """
+    while True:
+        before = _last_change(path)
+        try:
+            return read()
+        except WeightsError:
+            if _last_change(path) == before:
+                raise
+
+
+def _last_change(path: Path) -> int | None:
+    """Return when a folder was changed last, in nanoseconds; None if it is not a folder."""
+    try:
+        return path.stat().st_mtime_ns if path.is_dir() else None
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

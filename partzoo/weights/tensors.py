@@ -89,7 +89,8 @@ def read_tensors(
         if small:
             tensors = {name: value.clone() for name, value in tensors.items()}
     if verify and (expected := metadata.get(DIGEST)):
-        found = digest_of(path, expected, lambda: digest(tensors, metadata), remembered=remembered and not small)
+        with reading(path, WeightsError, fix=fix):
+            found = digest_of(path, expected, lambda: digest(tensors, metadata), remembered=remembered and not small)
         if found != expected:
             raise WeightsError(
                 f"{path} is damaged: the sha256 of its content is {found[:12]}..., not the {expected[:12]}... in its "

@@ -133,8 +133,9 @@ class Mpae(PartModel):
             weight: ``(K + 1, C)``, the classifier of standardized features, background first.
         """
         self.standardize.load_state_dict({"running_mean": mean, "running_var": std**2}, strict=False)
-        self.compress.weight[: len(weight), :, 0, 0] = weight
-        self.extractor.start_with(torch.eye(len(weight), self.dim))
+        maps = weight.shape[0]
+        self.compress.weight[:maps, :, 0, 0] = weight
+        self.extractor.start_with(torch.eye(maps, self.dim))
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Implement :meth:`PartModel.match`.

@@ -137,10 +137,11 @@ class PartFormer(PartModel):
         """
         (conv,) = (each for each in self.compress.modules() if isinstance(each, nn.Conv2d))
         assert conv.bias is not None
-        conv.weight[: len(weight), :, 0, 0] = weight / std
-        conv.weight[len(weight) :, :, 0, 0] /= std
+        maps = weight.shape[0]
+        conv.weight[:maps, :, 0, 0] = weight / std
+        conv.weight[maps:, :, 0, 0] /= std
         conv.bias.copy_(-conv.weight[:, :, 0, 0] @ mean)
-        self.transformer.start_with(torch.eye(len(weight), self.dim) / self.config.tau)
+        self.transformer.start_with(torch.eye(maps, self.dim) / self.config.tau)
 
     def match(self, parts: Tensor, features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Implement :meth:`PartModel.match`.
