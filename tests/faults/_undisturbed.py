@@ -157,7 +157,7 @@ class Undisturbed:
         return ""
 
     def items(self) -> dict[str, int]:
-        """Return the inodes of the files that are items of the run."""
+        """Return the inodes of the files that are items of a run over images, which a repetition leaves alone."""
         return {
             str(path): (self.folder / path).stat().st_ino
             for path in files(self.folder)
