@@ -38,19 +38,21 @@ def inject(scale: float, seed: int, place: Path) -> Row:
 
     def check(run: Undisturbed, what: str, ended: Ended) -> None:
         out, gone = run.folder / "o", run.folder / "o.gone"
+        divided = gone.exists() and not ended.code and out.exists()  # it went on in a new folder
         if gone.exists():
-            if not ended.code and out.exists():  # what it has written is in both folders
+            if divided:
                 shutil.copytree(out, gone, symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(out, ignore_errors=True)
             gone.rename(out)
-        said = run.faults_of(run.folder)
+        said = [] if divided else run.faults_of(run.folder)
         outcomes["faults"] += 1
         outcomes["hung"] += ended.hung
         outcomes["lost"] += bool(said)
         quiet = what == PIPE and ended.code > 0 and "Traceback" not in ended.err  # like others if nobody reads on
         wrong = "" if quiet else run.not_one_sentence(ended) if ended.code else run.lacks()
         outcomes["not one sentence" if wrong else "one sentence" if ended.code else "went on"] += 1
-        differs = run.ending_of(run.repeat()) if run.leaves() or draw.random() < REPEATED else ""
+        repeats = not divided and (run.leaves() or draw.random() < REPEATED)
+        differs = run.ending_of(run.repeat()) if repeats else ""
         outcomes["cannot be repeated"] += bool(differs)
         if said := [*said, *filter(None, (wrong, differs))]:
             broken.append(f"{run.case.name}, {what}: {'; '.join(said)}")
