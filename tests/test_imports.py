@@ -14,6 +14,7 @@ LAYERS = (
     ("train",),
     ("evaluate",),
     ("export",),
+    ("collections",),
     tuple("attention conversion discovery estimators features hub matching pyramid relations report swapping".split()),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
