@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from partzoo.attention import draw_attention as draw_attention
     from partzoo.attention import part_attention as part_attention
+    from partzoo.collections.run import write_collection as write_collection
+    from partzoo.collections.stages import DiscoverParts as DiscoverParts
+    from partzoo.collections.stages import ExtractFeatures as ExtractFeatures
     from partzoo.conversion.convert import convert as convert
     from partzoo.discovery.pipeline import discover_parts as discover_parts
     from partzoo.discovery.pipeline import fit_parts as fit_parts
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
     from partzoo.swapping import swap_parts as swap_parts
 
 _HOME = {
+    "DiscoverParts": "collections.stages",
+    "ExtractFeatures": "collections.stages",
+    "write_collection": "collections.run",
     "convert": "conversion.convert",
     "export_model": "export.export",
     "discover_parts": "discovery.pipeline",

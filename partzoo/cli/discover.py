@@ -164,7 +164,8 @@ def discover(
 
 def _journal(output: Output, settings: dict[str, Any], resume: bool | None) -> Journal | None:
     """Open the journal of a run over many images. Masks are compared by path only, as they may be repaired."""
-    from partzoo.cli.journal import Journal, fingerprint
+    from partzoo.cli.journal import Journal
+    from partzoo.files import fingerprint
 
     if output.journal is None:
         return None

@@ -88,8 +88,9 @@ def features(
     check_place(Path(out))
 
     from partzoo.cli.failures import Failures
-    from partzoo.cli.journal import Journal, file_for, fingerprint, unfinished
+    from partzoo.cli.journal import Journal, file_for, unfinished
     from partzoo.features import encoder_of
+    from partzoo.files import fingerprint
     from partzoo.images.opening import open_images
 
     opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
