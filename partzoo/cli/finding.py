@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,19 +40,20 @@ class PartCount(click.ParamType):
             self.fail(f"{value!r} is neither a whole number nor 'auto' nor 'own'.", param, ctx)
 
 
-OPTIONS = (
-    click.option(
-        "-k",
-        "k",
-        type=PartCount(),
-        show_default="auto for one image, 8 for many, own for a part model",
-        help="Number of parts: a number, auto (chosen by how different they look), or own (the part model's number).",
-    ),
-    model_option,
+K = click.option(
+    "-k",
+    "k",
+    type=PartCount(),
+    show_default="auto for one image, 8 for many, own for a part model",
+    help="Number of parts: a number, auto (chosen by how different they look), or own (the part model's number).",
+)
+VOCABULARY = (
     click.option(
         "--vocabulary", type=click.Path(), help="File of saved parts to find again; it sets k and the settings."
     ),
     click.option("--save-vocabulary", type=click.Path(), help="File to save the parts to, for a later --vocabulary."),
+)
+SETTINGS = (
     background_option,
     click.option(
         "--size",
@@ -63,10 +64,14 @@ OPTIONS = (
     click.option(
         "--refine/--no-refine", default=True, show_default=True, help="Align the parts with the image's edges."
     ),
+)
+KNOWN = (
     click.option(
         "--mask", help="Known foreground: a mask file, a folder of mask files, or a box LEFT,TOP,RIGHT,BOTTOM."
     ),
     click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes."),
+)
+MACHINE = (
     click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering."),
     device_option,
     limit_options,
@@ -76,7 +81,16 @@ OPTIONS = (
 
 def finding_options(command: Callable) -> Callable:
     """Add the options that decide how parts are found."""
-    for option in reversed(OPTIONS):
+    return _with((K, model_option, *VOCABULARY, *SETTINGS, *KNOWN, *MACHINE), command)
+
+
+def fitting_options(command: Callable) -> Callable:
+    """Add the options that decide which parts are learned."""
+    return _with((K, model_option, *SETTINGS, *MACHINE), command)
+
+
+def _with(options: Sequence[Callable], command: Callable) -> Callable:
+    for option in reversed(options):
         command = option(command)
     return command
 

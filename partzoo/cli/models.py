@@ -304,6 +304,7 @@ def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: 
       partzoo verify                  all weights that are on this machine
       partzoo verify part-vitt8.tin
       partzoo verify runs/one/model.safetensors models/celeba-k4
+      partzoo verify out/              shards of features or parts, against their manifest
     \b
     Of a safetensors file that partzoo has written, or a folder of them, the content is
     compared with the digest in the header.
@@ -335,11 +336,25 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
 
 def _verified(name: str | None) -> list[dict[str, Any]]:
     """Verify the files that a name or a path refers to; None is all recorded weights."""
+    from partzoo.collections.manifest import is_result
+    from partzoo.collections.manifest import verify as verify_result
     from partzoo.models.registry import find
     from partzoo.weights.store import verify as check
     from partzoo.weights.tensors import own_digests
 
     path = None if name is None else expand_user(name.removeprefix("local-dir:"))
+    if path is not None and is_result(path):
+        return [
+            {
+                "name": name,
+                "file": each.file.name,
+                "path": each.file,
+                "state": each.state,
+                "problem": each.problem,
+                "bytes": each.bytes,
+            }
+            for each in verify_result(path)
+        ]
     if path is not None and (path.exists() or ".safetensors" in path.name):
         return [
             {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import partzoo
 from partzoo.collections.shards import Shard, measured
 from partzoo.errors import PartzooError, UsageError
 from partzoo.files import expand_user, parse_json, reading, write_aside
+from partzoo.locks import remove_leftovers
 from partzoo.settings import changed
 
 MANIFEST, UNFINISHED = "manifest.json", "unfinished.jsonl"
 FORMAT = "partzoo-collection-1"
-SHARD = re.compile(r"[a-z]+-\d{6,}\.(parquet|safetensors)")
+SHARD = re.compile(r"[a-z]+/\d{6,}\.(parquet|safetensors)")
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Manifest:
         settings: everything that the shards depend on, except the images themselves.
         shards: the finished shards by number.
         complete: whether these are all.
+        before: number of the shards that an earlier run had finished.
     """
 
     settings: dict[str, Any]
     shards: dict[int, Shard]
     complete: bool
+    before: int = 0
 
     @property
     def images(self) -> int:
@@ -99,8 +102,8 @@ class Ledger:
         self.folder = folder
         settings = json.loads(json.dumps({"partzoo": partzoo.__version__} | settings))
         earlier = None if resume is False else Manifest.read(folder)
-        if not is_result(folder) and (foreign := _shard_files(folder)):
-            raise UsageError(f"{str(folder)!r} holds {foreign[0].name!r} but no manifest: choose another out=.")
+        if not is_result(folder) and (foreign := sorted(_shard_files(folder))):
+            raise UsageError(f"{str(folder)!r} holds {foreign[0]!r} but no manifest: choose another out=.")
         if earlier is not None and (found := changed(earlier.settings, settings)):
             changes = ", ".join(f"{name} was {before}, is {after}" for name, before, after in found)
             raise UsageError(
@@ -124,10 +127,10 @@ class Ledger:
             lines = [{"format": FORMAT, "settings": self._manifest.settings}, *map(asdict, self.before.values())]
             file.write("".join(f"{json.dumps(line)}\n" for line in lines).encode())
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        kept = {shard.file for shard in self.before.values()}
-        for each in _shard_files(self.folder):
-            if each.name not in kept:
-                each.unlink()
+        for file in _shard_files(self.folder) - {shard.file for shard in self.before.values()}:
+            (self.folder / file).unlink()
+        for each in self.folder.glob("*/"):
+            remove_leftovers(each)  # which the lock of the result removes only from the result's own folder
 
     def add(self, shard: Shard) -> None:
         """Record a shard whose file has been written."""
@@ -137,7 +140,7 @@ class Ledger:
 
     def finish(self) -> Manifest:
         """Write the manifest, which makes the result complete, and return it."""
-        done = Manifest(self._manifest.settings, self._manifest.shards, True)
+        done = replace(self._manifest, complete=True, before=len(self.before))
         if not self._complete:
             with write_aside(self.folder / MANIFEST) as file:
                 file.write(done.json().encode())
@@ -183,11 +186,10 @@ def verify(folder: str | Path) -> list[Checked]:
             f"{str(folder)!r} is unfinished: it has {len(manifest.shards)} shards. Run the same command again."
         )
     found = [_checked(folder / shard.file, shard) for _, shard in sorted(manifest.shards.items())]
-    listed = {each.file for each in found}
-    for file in _shard_files(folder):
-        if file not in listed:
-            problem = f"{file} is not in the manifest, but a reader of all shards would read it: delete it."
-            found.append(Checked(file, "unlisted", file.stat().st_size, problem))
+    for each in sorted(_shard_files(folder) - {shard.file for shard in manifest.shards.values()}):
+        file = folder / each
+        problem = f"{file} is not in the manifest, but a reader of all shards would read it: delete it."
+        found.append(Checked(file, "unlisted", file.stat().st_size, problem))
     return found
 
 
@@ -209,8 +211,10 @@ def _is_there(folder: Path, shard: Shard) -> bool:
     return False
 
 
-def _shard_files(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.glob("*-*") if SHARD.fullmatch(each.name))
+def _shard_files(folder: Path) -> set[str]:
+    """Return the paths, in the folder, of all files with the name of a shard."""
+    found = (each.relative_to(folder).as_posix() for each in folder.glob("*/*"))
+    return {each for each in found if SHARD.fullmatch(each)}
 
 
 def _unfinished(file: Path) -> Manifest | None:

@@ -12,10 +12,11 @@ from partzoo.collections.shards import Work
 from partzoo.collections.sinks import sink_of
 from partzoo.collections.sources import Source, open_source
 from partzoo.collections.stages import Stage
-from partzoo.errors import UsageError
+from partzoo.errors import ImageError, UsageError
 from partzoo.files import expand_user
 from partzoo.locks import locked
 from partzoo.places import made_folder
+from partzoo.skipping import named
 
 PER_SHARD = 1000
 
@@ -32,6 +33,7 @@ def write_collection(
     engine: str = "local",
     workers: int = 1,
     resume: bool | None = None,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Compute a stage for every image of a collection, and write the rows in shards with a manifest.
@@ -48,6 +50,7 @@ def write_collection(
         engine: ``"local"``, or ``"ray"`` for Ray Data.
         workers: number of processes that make shards.
         resume: whether to continue an earlier run; None continues it if there is one, False starts over.
+        strict: whether to stop after the first shard that has an image that could not be read.
         progress: function that is called with the number of finished shards and the total.
 
     Returns:
@@ -55,6 +58,7 @@ def write_collection(
 
     Raises:
         UsageError: an argument is invalid, or ``out`` holds a result of other settings.
+        ImageError: an image cannot be read, and ``strict`` is set.
         PartzooError: a shard cannot be written, or a worker was killed.
     """
     if per_shard < 1 or workers < 1:
@@ -70,6 +74,8 @@ def write_collection(
         with closing(run(work, left, min(workers, len(left) or 1))) as shards:
             for done, shard in enumerate(shards, work.count - len(left) + 1):
                 ledger.add(shard)
+                if strict and shard.failures:
+                    raise ImageError(named(*shard.failures[0]))
                 if progress:
                     progress(done, work.count)
         return ledger.finish()

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partzoo.collections.sinks import sink_of
-from partzoo.collections.sources import Source
-from partzoo.collections.stages import Stage
 from partzoo.errors import PartzooError, cause_of
+from partzoo.files import create_folder
 
 if TYPE_CHECKING:
     import pyarrow
+
+    from partzoo.collections.sources import Source
+    from partzoo.collections.stages import Stage
 
 BATCH = 16  # images in memory as encoded bytes
 
@@ -26,7 +28,7 @@ class Shard:
 
     Attributes:
         number: its number in the result, from 0.
-        file: name of its file.
+        file: path of its file in the folder of the result.
         images: number of images that were read for it.
         rows: number of rows it holds: of images that could be read.
         bytes: size of the file.
@@ -66,9 +68,12 @@ class Work:
         """Number of shards."""
         return -(-len(self.source) // self.per_shard)
 
-    def file(self, number: int) -> Path:
-        """Return the path of a shard, which depends on its number only."""
-        return self.folder / f"{self.stage.name}-{number:06}{sink_of(self.form).ending}"
+    def file(self, number: int) -> str:
+        """Return the path of a shard in the folder, which depends on its number only.
+
+        Shards have a folder of their own, since readers of a folder of Parquet read all files in it.
+        """
+        return f"{self.stage.name}/{number:06}{sink_of(self.form).ending}"
 
     def make(self, number: int) -> Shard:
         """Compute and write a shard; a shard that is there already is replaced at the end.
@@ -76,9 +81,11 @@ class Work:
         Raises:
             PartzooError: the file cannot be written.
         """
-        path, images, rows, failures = self.file(number), 0, 0, []
+        file, images, rows, failures = self.file(number), 0, 0, []
+        path = self.folder / file
         schema = self.stage.schema.remove(self.stage.schema.get_field_index("error"))
         try:
+            create_folder(path.parent)
             with sink_of(self.form).writer(path, schema) as add:
                 for table in self._tables(number):
                     failed = table.filter(table["error"].is_valid())
@@ -88,7 +95,7 @@ class Work:
                     add(good)
         except OSError as error:
             raise PartzooError(f"Cannot write {str(path)!r}: {cause_of(error)}.") from error
-        return Shard(number, path.name, images, rows, *measured(path), tuple(failures))
+        return Shard(number, file, images, rows, *measured(path), tuple(failures))
 
     def _tables(self, number: int) -> Iterator[pyarrow.Table]:
         start = number * self.per_shard

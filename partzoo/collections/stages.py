@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from partzoo.collections.storage import Stored, image_at, plain
+from partzoo.collections.opening import open_record
 from partzoo.discovery.factory import finder_of
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import PartzooError, UsageError, require
 from partzoo.features import DEFAULT_MODEL, Features, encoder_of, extract_features, name_of
 from partzoo.files import fingerprint
 from partzoo.images.ahead import read_ahead
-from partzoo.images.opening import OpenedImage, open_image
+from partzoo.images.opening import OpenedImage
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.parts.coco import run_lengths
 from partzoo.skipping import reason_of
@@ -123,7 +123,7 @@ class Stage(ABC):
     def _opened(self, images: Sequence[Any], keys: Sequence[str]) -> Iterator[OpenedImage | PartzooError]:
         def read(index: int) -> OpenedImage | PartzooError:
             try:
-                return open_image(_source(images[index], self.limits["max_bytes"]), name=keys[index], **self.limits)
+                return open_record(images[index], keys[index], **self.limits)
             except PartzooError as error:
                 return error
 
@@ -292,20 +292,6 @@ def _columns(batch: Any, image: str, key: str) -> tuple[Sequence[Any], list[str]
 
 def _values(column: Any) -> list[Any]:
     return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
-
-
-def _source(image: Any, max_bytes: int) -> Any:
-    """Return an image of a batch in a form that :func:`open_image` accepts.
-
-    In a block that also holds colour images, Ray Data gives a grey one, ``(H, W)``, a leading axis.
-    """
-    if isinstance(image, str):
-        image = image_at(plain(image))
-    if isinstance(image, Stored):
-        return image.read(max_bytes)
-    if isinstance(image, np.ndarray) and image.ndim == 3 and len(image) == 1 and image.shape[2] not in (1, 3, 4):
-        return image[0]
-    return image
 
 
 def _blank() -> OpenedImage:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 INDEX = ".safetensors.index.json"
 FORMAT = 1  # version of a model's header and config.json
-STORED = {"float32": "F32", "int64": "I64"}  # what safetensors calls these dtypes
+# What safetensors calls these dtypes.
+STORED = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
 DIGEST = "partzoo_sha256"  # key of the digest in a header
 SMALL = 100_000_000  # largest file, in bytes, that is read into memory
 FIX = "download it again, or run 'partzoo verify'"
@@ -262,7 +263,7 @@ def save_streamed(
 
     Args:
         path: file to write.
-        arrays: dtype, float32 or int64, and shape of each array.
+        arrays: dtype, one of :data:`STORED`, and shape of each array.
         read: function that returns the array with a name; it is called twice for each.
         metadata: metadata of the header.
 

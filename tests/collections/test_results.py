@@ -42,18 +42,17 @@ def whole(folder, stage, tmp_path_factory):
 
 
 def contents(folder):
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def test_the_shards_hold_what_extract_features_computes(folder, stage, tmp_path):
     manifest = write_collection(folder, stage, tmp_path / "out", per_shard=PER)
-    assert [shard.file for shard in manifest.shards.values()] == [f"features-00000{n}.parquet" for n in range(3)]
+    assert [shard.file for shard in manifest.shards.values()] == [f"features/00000{n}.parquet" for n in range(3)]
     assert (manifest.images, manifest.rows) == (7, 6)
     ((key, reason),) = manifest.failures
     assert key == "a/3.png" and "a/3.png" in reason
-    rows = pq.read_table(tmp_path / "out" / "features-000000.parquet").to_pylist()
-    rows += pq.read_table(tmp_path / "out" / "features-000001.parquet").to_pylist()
-    rows += pq.read_table(tmp_path / "out" / "features-000002.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "out" / "features").to_pylist()
     assert [row["key"] for row in rows] == ["a/0.png", "a/2.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png"]
     for row in rows:
         assert np.array_equal(
@@ -88,7 +87,7 @@ def test_a_finished_result_is_not_made_again(folder, stage, whole, tmp_path, mon
 def test_a_shard_that_is_gone_is_made_again_and_no_other(folder, stage, whole, tmp_path, monkeypatch):
     out, made, make = tmp_path / "out", [], Work.make
     write_collection(folder, stage, out, per_shard=PER)
-    (out / "features-000001.parquet").unlink()
+    (out / "features" / "000001.parquet").unlink()
     monkeypatch.setattr(Work, "make", lambda self, number: made.append(number) or make(self, number))
     write_collection(folder, stage, out, per_shard=PER)
     assert made == [1] and contents(out) == whole
@@ -99,16 +98,17 @@ def test_other_settings_are_refused_and_replaced_only_if_asked(folder, stage, wh
     write_collection(folder, stage, out, per_shard=2)
     with pytest.raises(UsageError, match="per_shard was 2, is 3"):
         write_collection(folder, stage, out, per_shard=PER)
-    assert (out / "features-000003.parquet").exists()
+    assert (out / "features" / "000003.parquet").exists()
     write_collection(folder, stage, out, per_shard=PER, resume=False)
     assert contents(out) == whole
 
 
 def test_foreign_files_with_the_names_of_shards_are_not_replaced(folder, stage, tmp_path):
-    (tmp_path / "features-000000.parquet").write_bytes(b"mine")
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "000000.parquet").write_bytes(b"mine")
     with pytest.raises(UsageError, match="no manifest"):
         write_collection(folder, stage, tmp_path, per_shard=PER, resume=False)
-    assert (tmp_path / "features-000000.parquet").read_bytes() == b"mine"
+    assert (tmp_path / "features" / "000000.parquet").read_bytes() == b"mine"
 
 
 class Noted(partzoo.ExtractFeatures):
@@ -140,7 +140,7 @@ def test_a_run_killed_at_any_operation_is_completed_to_the_same_bytes(folder, tm
         killed = killed_at(number, run)
         if (out / MANIFEST).exists():
             assert {each.state for each in verify(out)} == {"ok"}
-        for file in out.glob("*.parquet"):
+        for file in out.glob("features/*.parquet"):
             pq.read_table(file)
         if (found := Manifest.read(out)) and found.settings["per_shard"] == PER:
             run(resume=None)
@@ -170,12 +170,12 @@ def test_verify_finds_what_is_damaged_missing_or_foreign(folder, stage, tmp_path
     out = tmp_path / "out"
     write_collection(folder, stage, out, per_shard=2)
     assert [each.state for each in verify(out)] == ["ok"] * 4
-    data = bytearray((out / "features-000001.parquet").read_bytes())
+    data = bytearray((out / "features" / "000001.parquet").read_bytes())
     data[len(data) // 2] ^= 1
-    (out / "features-000001.parquet").write_bytes(data)
-    (out / "features-000002.parquet").unlink()
-    shutil.copy(out / "features-000000.parquet", out / "features-000009.parquet")
-    found = {each.file.name[9:15].lstrip("0") or "0": each for each in verify(out)}
+    (out / "features" / "000001.parquet").write_bytes(data)
+    (out / "features" / "000002.parquet").unlink()
+    shutil.copy(out / "features" / "000000.parquet", out / "features" / "000009.parquet")
+    found = {each.file.stem[-1]: each for each in verify(out)}
     assert {number: each.state for number, each in found.items()} == {
         "0": "ok", "1": "damaged", "2": "missing", "3": "ok", "9": "unlisted",
     }  # fmt: skip
@@ -187,7 +187,7 @@ def test_verify_finds_what_is_damaged_missing_or_foreign(folder, stage, tmp_path
 def test_a_manifest_cannot_name_files_elsewhere(folder, stage, tmp_path):
     write_collection(folder, stage, tmp_path / "out", per_shard=7)
     file = tmp_path / "out" / MANIFEST
-    file.write_text(file.read_text().replace("features-000000.parquet", "../secret-000000.parquet"))
+    file.write_text(file.read_text().replace("features/000000.parquet", "../000000.parquet"))
     with pytest.raises(PartzooError, match="is damaged"):
         verify(tmp_path / "out")
 
@@ -195,7 +195,7 @@ def test_a_manifest_cannot_name_files_elsewhere(folder, stage, tmp_path):
 def test_parts_have_rows_of_the_whole_collection(folder, tmp_path):
     vocabulary = partzoo.fit_parts(folder / "b", 3, model=MODEL, background="none")
     manifest = write_collection(folder, partzoo.DiscoverParts(vocabulary), tmp_path / "out", per_shard=7)
-    rows = pq.read_table(tmp_path / "out" / "parts-000000.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "out" / "parts" / "000000.parquet").to_pylist()
     assert manifest.rows == len(rows) == 6
     assert all(sum(part["area"] for part in row["parts"]) == 24 * 32 for row in rows)
     other = partzoo.DiscoverParts(partzoo.fit_parts(folder / "b", 2, model=MODEL, background="none"))

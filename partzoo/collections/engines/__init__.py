@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING
 
-from partzoo.collections.shards import Shard, Work
 from partzoo.errors import UsageError
 
-ENGINES = ("local", "ray")
+if TYPE_CHECKING:
+    from partzoo.collections.shards import Shard, Work
 
-Run = Callable[[Work, Sequence[int], int], Generator[Shard, None, None]]
+    Run = Callable[[Work, Sequence[int], int], Generator[Shard, None, None]]
+
+ENGINES = ("local", "ray")
 
 
 def engine_of(name: str) -> Run:

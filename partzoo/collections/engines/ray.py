@@ -1,0 +1,102 @@
+"""The engine of many machines: Ray Data schedules shards as the rows of a dataset, and retries those of lost workers.
+
+The workers write into the folder of the result, so on several machines that is one of a file system they share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from partzoo.collections.shards import Shard, Work
+from partzoo.errors import PartzooError, cause_of, require
+
+WINDOW = 1000  # shards that Ray holds in its plan at a time
+
+
+class Maker:
+    """An actor that makes shards with one copy of the model.
+
+    Args:
+        work: what the shards are made of.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Make the shards with the numbers of a batch, and return their records as JSON."""
+        return {"shard": [json.dumps(asdict(self._work.make(int(number)))) for number in batch["number"]]}
+
+
+def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, None, None]:
+    """Make shards with actors of Ray Data, and yield each when it has been written.
+
+    They run on the cluster of ``RAY_ADDRESS``, on one that runs on this machine, or on one that is started for the run.
+
+    Args:
+        work: what the shards are made of.
+        numbers: numbers of the shards.
+        workers: number of actors, each of which takes one processor.
+
+    Raises:
+        MissingExtraError: ray is not installed.
+        PartzooError: a shard cannot be written.
+    """
+    data = require("ray.data", "ray")
+    with _connected():
+        for start in range(0, len(numbers), WINDOW):
+            window = [{"number": number} for number in numbers[start : start + WINDOW]]
+            made = data.from_items(window, override_num_blocks=len(window)).map_batches(
+                Maker,
+                fn_constructor_args=(work,),
+                batch_size=1,
+                compute=data.ActorPoolStrategy(size=workers),
+                num_cpus=1,
+            )
+            for row in _rows(made):
+                found = json.loads(row["shard"])
+                yield Shard(**found | {"failures": tuple(map(tuple, found["failures"]))})
+
+
+def _rows(made: Any) -> Iterator[dict[str, Any]]:
+    from ray.exceptions import RayError
+
+    try:
+        yield from made.iter_rows()
+    except RayError as error:
+        cause = error
+        while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
+            cause = inner
+        raise (
+            cause
+            if isinstance(cause, PartzooError)
+            else PartzooError(
+                f"Ray could not make a shard ({cause_of(cause)}): run the same command again, which continues."
+            )
+        ) from error
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Connect to a cluster for a block, unless this process is connected; no usage is reported to Ray's makers."""
+    import ray
+    from ray.data import DataContext
+
+    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_DATA_LOG_LEVEL", "ERROR")):
+        os.environ.setdefault(name, value)
+    new = not ray.is_initialized()
+    if new:
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    context = DataContext.get_current()
+    bars, context.enable_progress_bars = context.enable_progress_bars, False
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = bars
+        if new:
+            ray.shutdown()
