@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,17 @@ def write(
             bar.total = total
             bar.update(done - bar.n)
 
-        given = {"engine": engine or "local", "workers": workers or 1, "per_shard": per_shard or PER_SHARD}
-        return write_collection(source, stage, out, form=form, progress=show, **given, **options)
+        return write_collection(
+            source,
+            stage,
+            out,
+            form=form,
+            engine=engine or "local",
+            workers=workers or 1,
+            per_shard=per_shard or PER_SHARD,
+            progress=show,
+            **options,
+        )
 
 
 def report(manifest: Manifest, out: str, *, as_json: bool) -> None:
@@ -115,7 +125,7 @@ def report(manifest: Manifest, out: str, *, as_json: bool) -> None:
         )
 
 
-def learned(source: str, k: int | str | None, options: dict[str, Any], *, strict: bool, quiet: bool) -> PartVocabulary:
+def learned(source: str, k: Any, options: dict[str, Any], *, strict: bool, quiet: bool) -> PartVocabulary:
     """Learn the vocabulary of a collection; unreadable images are left out unless the run is strict.
 
     Raises:
@@ -129,7 +139,7 @@ def learned(source: str, k: int | str | None, options: dict[str, Any], *, strict
         if strict:
             raise error
         reason = in_options(error, click.get_current_context().command.params)
-        tqdm.write(f"Skipped: {named(key, reason)}", file=click.get_text_stream("stderr"))
+        tqdm.write(f"Skipped: {named(key, reason)}", file=sys.stderr)
 
     with tqdm(desc="learning the parts", unit="image", disable=True if quiet else None) as bar:
 

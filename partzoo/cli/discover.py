@@ -201,8 +201,9 @@ def _in_shards(
     limits = {name: options[name] for name in ("device", "max_pixels", "max_bytes")}
     stage = DiscoverParts(words, model=options["model"], **limits)
     manifest = write(source, stage, out, form, quiet=as_json, **shards)
-    for path in filter(None, (save_vocabulary, Path(out) / VOCABULARY)):
-        words.save(path)
+    for path in (save_vocabulary, Path(out) / VOCABULARY):
+        if path:
+            words.save(path)
     report(manifest, out, as_json=as_json)
 
 

@@ -97,7 +97,7 @@ def features(
     if form:
         from partzoo.collections.stages import ExtractFeatures
 
-        limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+        limits: dict[str, Any] = {"max_pixels": max_pixels, "max_bytes": max_bytes}
         stage = ExtractFeatures(model, size=size, layer=layer, dense=not pooled, device=device, **limits)
         manifest = write(only(images), stage, out, form, quiet=as_json, resume=resume, strict=strict, **shards)
         report(manifest, out, as_json=as_json)

@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import partzoo
 from partzoo.collections.shards import Shard, measured
@@ -86,7 +86,7 @@ class Manifest:
 
 
 class Ledger:
-    """The record of a run that writes a result; nothing on disk changes before :meth:`begin`.
+    """The record of a run that writes a result, as a context; nothing on disk changes before :meth:`begin`.
 
     Args:
         folder: folder of the result.
@@ -104,13 +104,13 @@ class Ledger:
         earlier = None if resume is False else Manifest.read(folder)
         if not is_result(folder) and (foreign := sorted(_shard_files(folder))):
             raise UsageError(f"{str(folder)!r} holds {foreign[0]!r} but no manifest: choose another out=.")
-        if earlier is not None and (found := changed(earlier.settings, settings)):
+        if earlier is not None and earlier.shards and (found := changed(earlier.settings, settings)):
             changes = ", ".join(f"{name} was {before}, is {after}" for name, before, after in found)
             raise UsageError(
                 f"{str(folder)!r} has results of other settings ({changes}). Give the same settings, choose another "
                 "out=, or replace the results with resume=False."
             )
-        kept = {} if earlier is None else earlier.shards
+        kept = {} if earlier is None or earlier.settings != settings else earlier.shards
         self.before = {number: shard for number, shard in kept.items() if _is_there(folder, shard)}
         self._complete = earlier is not None and earlier.complete and self.before == kept
         self._manifest = Manifest(settings, dict(self.before), False)
@@ -127,10 +127,20 @@ class Ledger:
             lines = [{"format": FORMAT, "settings": self._manifest.settings}, *map(asdict, self.before.values())]
             file.write("".join(f"{json.dumps(line)}\n" for line in lines).encode())
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        for file in _shard_files(self.folder) - {shard.file for shard in self.before.values()}:
-            (self.folder / file).unlink()
-        for each in self.folder.glob("*/"):
-            remove_leftovers(each)  # which the lock of the result removes only from the result's own folder
+        for each in _shard_files(self.folder) - {shard.file for shard in self.before.values()}:
+            (self.folder / each).unlink()
+        for below in self.folder.glob("*/"):
+            remove_leftovers(below)  # which the lock of the result removes only from the result's own folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Delete the record of a run that has ended without a finished shard."""
+        if not self._manifest.shards:
+            (self.folder / UNFINISHED).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is not there, or not empty
+                (self.folder / self._manifest.settings["stage"]).rmdir()
 
     def add(self, shard: Shard) -> None:
         """Record a shard whose file has been written."""

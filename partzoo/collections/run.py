@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 from partzoo.collections.engines import engine_of
 from partzoo.collections.manifest import Ledger, Manifest
@@ -12,8 +13,8 @@ from partzoo.collections.shards import Work
 from partzoo.collections.sinks import sink_of
 from partzoo.collections.sources import Source, open_source
 from partzoo.collections.stages import Stage
+from partzoo.collections.storage import full
 from partzoo.errors import ImageError, UsageError
-from partzoo.files import expand_user
 from partzoo.locks import locked
 from partzoo.places import made_folder
 from partzoo.skipping import named
@@ -63,19 +64,18 @@ def write_collection(
     """
     if per_shard < 1 or workers < 1:
         raise UsageError(f"per_shard={per_shard} and workers={workers} must be at least 1.")
-    run, _, folder, opened = engine_of(engine), sink_of(form), expand_user(out), open_source(source)
+    run, _, folder, opened = engine_of(engine), sink_of(form), Path(full(out)), open_source(source)
     about = {"address": opened.address, "images": len(opened), "keys": f"sha256:{opened.digest()}"}
     settings = {"source": about, **stage.settings(), "form": form, "per_shard": per_shard}
-    with made_folder(folder), locked(folder):
-        ledger = Ledger(folder, settings, resume=resume)
+    with made_folder(folder), locked(folder), Ledger(folder, settings, resume=resume) as ledger:
         work = Work(opened, stage, form, folder, per_shard)
         left = [number for number in range(work.count) if number not in ledger.before]
         ledger.begin()
         with closing(run(work, left, min(workers, len(left) or 1))) as shards:
             for done, shard in enumerate(shards, work.count - len(left) + 1):
-                ledger.add(shard)
                 if strict and shard.failures:
                     raise ImageError(named(*shard.failures[0]))
+                ledger.add(shard)
                 if progress:
                     progress(done, work.count)
         return ledger.finish()

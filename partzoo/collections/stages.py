@@ -110,7 +110,7 @@ class Stage(ABC):
         import pyarrow as pa
 
         images, keys = _columns(batch, self.image, self.key)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for key, found in zip(keys, self._opened(images, keys), strict=True):
             if isinstance(found, PartzooError):
                 rows.append({"key": key, "error": reason_of(found)})
@@ -171,8 +171,7 @@ class ExtractFeatures(Stage):
 
     def settings(self) -> dict[str, Any]:
         model = DEFAULT_MODEL if self.model is None else self.model
-        named = fingerprint(model) if isinstance(model, str) else name_of(model)
-        return {"stage": self.name, "model": named, "size": self.size, "layer": self.layer, "dense": self.dense}
+        return {"stage": self.name, "model": _named(model), "size": self.size, "layer": self.layer, "dense": self.dense}
 
     def fields(self) -> list[tuple[str, Any]]:
         import pyarrow as pa
@@ -235,11 +234,12 @@ class DiscoverParts(Stage):
         return finder_of(self.vocabulary, self.model, self.device)
 
     def settings(self) -> dict[str, Any]:
-        about = json.dumps([dataclasses.asdict(self.vocabulary.settings), self.vocabulary.numbering])
+        options = json.dumps([dataclasses.asdict(self.vocabulary.settings), self.vocabulary.numbering])
         centres = self.vocabulary.centres.contiguous().cpu().numpy()
-        digest = hashlib.sha256(about.encode() + centres.tobytes()).hexdigest()
-        model = fingerprint(self.model) if isinstance(self.model, str) else None
-        return {"stage": self.name, "k": self.vocabulary.k, "vocabulary": f"sha256:{digest}", "model": model}
+        digest = hashlib.sha256(options.encode() + centres.tobytes()).hexdigest()
+        model = self.vocabulary.settings.model if self.model is None else self.model
+        about = {"stage": self.name, "k": self.vocabulary.k, "vocabulary": f"sha256:{digest}"}
+        return about | {"model": _named(model)}
 
     def fields(self) -> list[tuple[str, Any]]:
         import pyarrow as pa
@@ -292,6 +292,11 @@ def _columns(batch: Any, image: str, key: str) -> tuple[Sequence[Any], list[str]
 
 def _values(column: Any) -> list[Any]:
     return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+
+
+def _named(model: str | nn.Module) -> str | None:
+    """Return what identifies a model in the settings of a result."""
+    return fingerprint(model) if isinstance(model, str) else name_of(model)
 
 
 def _blank() -> OpenedImage:

@@ -33,6 +33,12 @@ def plain(address: str | os.PathLike) -> str:
     return unquote(urlsplit(text).path) if scheme_of(text) == "file" else text
 
 
+def full(address: str | os.PathLike) -> str:
+    """Return an address that means the same in every process: a path is made absolute."""
+    text = plain(address)
+    return text if scheme_of(text) else os.path.abspath(expand_user(text))
+
+
 def joined(folder: str, name: str) -> str:
     """Return the address of a file that is named relative to a folder; a full path or address stays as it is."""
     name = plain(name)
@@ -59,9 +65,9 @@ def opened(address: str) -> BinaryIO:
         MissingExtraError: fsspec, or the library that it needs for this kind of address, is not installed.
     """
     if not scheme_of(address):
-        path = expand_user(address)
-        check_regular(path)
-        return path.open("rb")
+        file = expand_user(address)
+        check_regular(file)
+        return file.open("rb")
     files, path = _system(address)
     return cast(BinaryIO, files.open(path, "rb"))
 
@@ -91,12 +97,12 @@ def list_files(address: str) -> dict[str, str]:
     """
     base = fixed_part(address)
     if not scheme_of(address):
-        path, root = expand_user(address), expand_user(base)
-        found = files_below(path) if path.is_dir() else files_matching(path)
-        return dict(sorted((Path(os.path.relpath(file, root)).as_posix(), str(file)) for file in found))
+        place, below = expand_user(address), expand_user(base)
+        found = files_below(place) if place.is_dir() else files_matching(place)
+        return dict(sorted((Path(os.path.relpath(file, below)).as_posix(), str(file)) for file in found))
     files, path = _system(address)
     names = files.find(path) if files.isdir(path) else [each for each in files.glob(path) if files.isfile(each)]
-    root = files._strip_protocol(base).rstrip("/")
+    root = _system(base)[1].rstrip("/")
     keys = ((each.removeprefix(root).lstrip("/"), files.unstrip_protocol(each)) for each in names)
     return dict(sorted((key, full) for key, full in keys if not any(p.startswith(".") for p in key.split("/"))))
 

@@ -74,6 +74,15 @@ def test_several_workers_make_the_same_bytes(folder, stage, whole, tmp_path):
     assert contents(tmp_path / "out") == whole
 
 
+def test_shards_of_safetensors_are_the_same_bytes_too(folder, tmp_path):
+    """Which those of the safetensors library are not: it writes the metadata in another order each time."""
+    written = []
+    for number in range(4):
+        write_collection(folder, Noted(MODEL), tmp_path / str(number), form="safetensors", per_shard=1)
+        written.append(contents(tmp_path / str(number)))
+    assert len(written[0]) == 8 and all(each == written[0] for each in written)
+
+
 def test_a_finished_result_is_not_made_again(folder, stage, whole, tmp_path, monkeypatch):
     write_collection(folder, stage, tmp_path / "out", per_shard=PER)
     monkeypatch.setattr(Work, "make", lambda *_: pytest.fail("a shard was made again"))
@@ -101,6 +110,22 @@ def test_other_settings_are_refused_and_replaced_only_if_asked(folder, stage, wh
     assert (out / "features" / "000003.parquet").exists()
     write_collection(folder, stage, out, per_shard=PER, resume=False)
     assert contents(out) == whole
+
+
+def test_a_run_without_a_shard_leaves_nothing(folder, tmp_path):
+    out = tmp_path / "new" / "out"
+    with pytest.raises(partzoo.UnknownModelError):
+        write_collection(folder, partzoo.ExtractFeatures("no-such-model"), out)
+    with pytest.raises(partzoo.ImageError, match=r"a/3\.png"):
+        write_collection(folder, partzoo.ExtractFeatures(MODEL), out, strict=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_are_those_of_this_process_in_every_process(folder, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    write_collection(folder.name, partzoo.ExtractFeatures(MODEL), "relative", per_shard=PER)
+    assert contents(folder.parent / "relative") == whole
+    shutil.rmtree("relative")
 
 
 def test_foreign_files_with_the_names_of_shards_are_not_replaced(folder, stage, tmp_path):

@@ -5,11 +5,11 @@ The workers write into the folder of the result, so on several machines that is 
 
 from __future__ import annotations
 
-import json
+import logging
 import os
+import pickle
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from partzoo.collections.shards import Shard, Work
@@ -29,8 +29,15 @@ class Maker:
         self._work = work
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Make the shards with the numbers of a batch, and return their records as JSON."""
-        return {"shard": [json.dumps(asdict(self._work.make(int(number)))) for number in batch["number"]]}
+        """Make the shards with the numbers of a batch; return what was made of each, a shard or an error, pickled."""
+        return {"made": [pickle.dumps(self._made(int(number))) for number in batch["number"]]}
+
+    def _made(self, number: int) -> Shard | PartzooError:
+        """Make a shard; errors of ours are no reason for Ray to try again, and would lose their class on the way."""
+        try:
+            return self._work.make(number)
+        except PartzooError as error:
+            return error
 
 
 def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, None, None]:
@@ -59,8 +66,10 @@ def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, No
                 num_cpus=1,
             )
             for row in _rows(made):
-                found = json.loads(row["shard"])
-                yield Shard(**found | {"failures": tuple(map(tuple, found["failures"]))})
+                found = pickle.loads(row["made"])
+                if isinstance(found, PartzooError):
+                    raise found
+                yield found
 
 
 def _rows(made: Any) -> Iterator[dict[str, Any]]:
@@ -69,15 +78,8 @@ def _rows(made: Any) -> Iterator[dict[str, Any]]:
     try:
         yield from made.iter_rows()
     except RayError as error:
-        cause = error
-        while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
-            cause = inner
-        raise (
-            cause
-            if isinstance(cause, PartzooError)
-            else PartzooError(
-                f"Ray could not make a shard ({cause_of(cause)}): run the same command again, which continues."
-            )
+        raise PartzooError(
+            f"Ray could not make a shard ({cause_of(error)}): run the same command again, which continues."
         ) from error
 
 
@@ -91,7 +93,7 @@ def _connected() -> Iterator[None]:
         os.environ.setdefault(name, value)
     new = not ray.is_initialized()
     if new:
-        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     context = DataContext.get_current()
     bars, context.enable_progress_bars = context.enable_progress_bars, False
     try:

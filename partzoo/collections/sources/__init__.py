@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
-from partzoo.collections.storage import plain
+from partzoo.collections.storage import full
 from partzoo.errors import UsageError
 
 
@@ -98,7 +98,7 @@ def open_source(address: str | os.PathLike | Source) -> Source:
     """
     if isinstance(address, Source):
         return address
-    text = plain(address)
+    text = full(address)
     for kind in kinds():
         if kind.accepts(text):
             return kind(text)
