@@ -86,7 +86,7 @@ class Manifest:
 
 
 class Ledger:
-    """The record of a run that writes a result, as a context; nothing on disk changes before :meth:`begin`.
+    """The record of a run that writes a result, as a context; nothing on disk changes before it is entered.
 
     Args:
         folder: folder of the result.
@@ -115,14 +115,14 @@ class Ledger:
         self._complete = earlier is not None and earlier.complete and self.before == kept
         self._manifest = Manifest(settings, dict(self.before), False)
 
-    def begin(self) -> None:
+    def __enter__(self) -> Self:
         """Write the settings and the finished shards, and delete all other shards; a complete result stays as it is.
 
         Raises:
             PartzooError: the folder cannot be written.
         """
         if self._complete:
-            return
+            return self
         with write_aside(self.folder / UNFINISHED) as file:  # rewritten, because a killed run may leave half a line
             lines = [{"format": FORMAT, "settings": self._manifest.settings}, *map(asdict, self.before.values())]
             file.write("".join(f"{json.dumps(line)}\n" for line in lines).encode())
@@ -131,14 +131,13 @@ class Ledger:
             (self.folder / each).unlink()
         for below in self.folder.glob("*/"):
             remove_leftovers(below)  # which the lock of the result removes only from the result's own folder
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete the record of a run that has ended without a finished shard."""
+        """Delete everything of a run that has ended without a finished shard."""
         if not self._manifest.shards:
-            (self.folder / UNFINISHED).unlink(missing_ok=True)
+            for each in (UNFINISHED, *_shard_files(self.folder)):
+                (self.folder / each).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it is not there, or not empty
                 (self.folder / self._manifest.settings["stage"]).rmdir()
 

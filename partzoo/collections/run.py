@@ -70,7 +70,6 @@ def write_collection(
     with made_folder(folder), locked(folder), Ledger(folder, settings, resume=resume) as ledger:
         work = Work(opened, stage, form, folder, per_shard)
         left = [number for number in range(work.count) if number not in ledger.before]
-        ledger.begin()
         with closing(run(work, left, min(workers, len(left) or 1))) as shards:
             for done, shard in enumerate(shards, work.count - len(left) + 1):
                 if strict and shard.failures:
