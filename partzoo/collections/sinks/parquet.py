@@ -27,7 +27,8 @@ class Parquet(Sink):
         import pyarrow.parquet as pq
 
         waiting = schema.empty_table()
-        with path_aside(path) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as file:
+        options = {"compression": "zstd", "use_dictionary": False}  # hardly any value occurs twice
+        with path_aside(path) as aside, pq.ParquetWriter(aside, schema, **options) as file:
 
             def add(table: pyarrow.Table) -> None:
                 nonlocal waiting
