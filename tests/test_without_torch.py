@@ -1,31 +1,10 @@
 """What needs no torch does not import it, which takes seconds and hundreds of megabytes."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from helpers.without_torch import without_torch
 
 from partzoo.files import read_json
 from partzoo.models import recorded
-
-IMAGES = Path(__file__).parents[1] / "examples" / "images"
-CODE = """
-import sys
-from partzoo.cli import main
-try:
-    main(sys.argv[1:], prog_name="partzoo")
-except SystemExit as ended:
-    assert not ended.code, ended.code
-sys.exit(f"{len(sys.modules)} modules, torch among them" if "torch" in sys.modules else 0)
-"""
-
-
-def without_torch(*arguments: object) -> str:
-    """Run a command in another process, which fails if it imports torch; return what it prints."""
-    ran = subprocess.run([sys.executable, "-c", CODE, *map(str, arguments)], capture_output=True, text=True)
-    assert not ran.returncode, ran.stderr
-    return ran.stdout
 
 
 @pytest.mark.parametrize(
