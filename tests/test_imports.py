@@ -14,7 +14,9 @@ LAYERS = (
     ("train",),
     ("evaluate",),
     ("export",),
-    tuple("attention conversion discovery estimators features hub matching pyramid relations report swapping".split()),
+    tuple(
+        "attention conversion discovery estimators features hub light matching pyramid relations report swapping".split()
+    ),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
     ("archives",),
