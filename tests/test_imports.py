@@ -14,8 +14,9 @@ LAYERS = (
     ("train",),
     ("evaluate",),
     ("export",),
-    tuple(
-        "attention conversion discovery estimators features hub light matching pyramid relations report swapping".split()
+    (
+        *("attention", "conversion", "discovery", "estimators", "features", "hub", "light", "matching", "pyramid"),
+        *("relations", "report", "swapping"),
     ),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
