@@ -214,14 +214,14 @@ def download(names: tuple[str, ...], out: Path | None) -> None:
 
 
 def _download(name: str) -> list[str]:
-    from partzoo.models.registry import find
+    from partzoo.models.recorded import find_recorded
 
     if name.startswith("hf-hub:"):
         from partzoo.weights.folder import download_repo
 
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
         return [str(download_repo(repo, revision or None))]
-    entry = find(name)
+    entry = find_recorded(name)
     records = _records(name, entry)[:1]
     if records:
         from partzoo.weights.store import download as fetch

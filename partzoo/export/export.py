@@ -118,8 +118,8 @@ def graph_of(
     if vocabulary is not None:
         if task not in (None, "parts") or size is not None:
             raise UsageError("A vocabulary is for task='parts', and has its own size: leave task= and size= out.")
-        kind = partial(ClusteredGraph, vocabulary=vocabulary)
-        return _parts(finder_of(vocabulary, _own(model), "cpu"), kind, vocabulary)
+        finder = finder_of(vocabulary, _own(model), "cpu")
+        return _parts(finder, partial(ClusteredGraph, vocabulary=vocabulary), vocabulary)
     if model is None and task is None:
         task = "descriptors"
     found = _loaded(DEFAULT_MODEL if model is None else model)

@@ -283,9 +283,9 @@ class DescriptorGraph(Graph):
     def resized(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return images at the sizes that the encoder takes, and the foreground model for each of its two passes."""
         image = image.float()
-        sizes = ((self.settings.size, self.model.preprocess, self.multiple),)
+        sizes = [(self.settings.size, self.model.preprocess, self.multiple)]
         if self.network is not None:
-            sizes += tuple((size, self.network.preprocess, STRIDE) for size in self.network.sizes)
+            sizes += [(size, self.network.preprocess, STRIDE) for size in self.network.sizes]
         return tuple(at_working_size(image, *each) for each in sizes)
 
     @property

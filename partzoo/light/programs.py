@@ -52,8 +52,9 @@ class Program:
 
     def settings(self) -> Settings:
         """Return the settings of discovery that the program computes with."""
-        values = json.loads(self.metadata["settings"])
-        return Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values: dict[str, Any] = json.loads(self.metadata["settings"])
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Settings(**(values | lists))
 
     def _options(self) -> Any:
         options = self._runtime.SessionOptions()

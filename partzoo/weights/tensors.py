@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from partzoo.errors import WeightsError
 from partzoo.files import (
@@ -269,7 +269,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor | np.ndarray], m
     else:
         from safetensors.torch import save_file
 
-        tensors = _apart(tensors)
+        tensors = _apart(cast("Mapping[str, Tensor]", tensors))
     try:
         with path_aside(path) as aside:
             save_file(tensors, aside, metadata | {DIGEST: digest(tensors, metadata)})

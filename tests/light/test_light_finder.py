@@ -145,8 +145,31 @@ def test_a_damaged_program_is_refused(tmp_path, monkeypatch):
     for name in (programs.RECORD, "labels.onnx"):
         (tmp_path / BUNDLED / name).write_bytes((PACKAGE / BUNDLED / name).read_bytes())
     monkeypatch.setattr(programs, "PACKAGE", tmp_path)
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "first"))
     programs.Program("labels")
     with (tmp_path / BUNDLED / "labels.onnx").open("ab") as file:
         file.write(b"0")
+    programs.Program("labels")  # as it was kept
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "second"))
     with pytest.raises(WeightsError, match="is damaged: install partzoo again"):
         programs.Program("labels")
+
+
+def test_what_is_kept_of_a_program_gives_the_same_and_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path))
+    image = open_image(IMAGES / "cat.jpg")
+    expected = divided(LightFinder(), image, None, None, 4, 0)
+    kept = sorted((tmp_path / "programs").iterdir())
+    assert [file.suffix for file in kept] == [".bin", ".onnx", ".onnx"]  # the weights are apart
+    assert divided(LightFinder(), image, None, None, 4, 0) == expected
+    for file in kept:
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+        assert divided(LightFinder(), image, None, None, 4, 0) == expected
+        assert file.stat().st_size == len(content)
+
+
+def test_programs_run_where_nothing_can_be_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "file"))
+    assert divided(LightFinder(), open_image(IMAGES / "cat.jpg"), None, None, 4, 0).k == 4
