@@ -32,7 +32,7 @@ def collection_options(command: Callable) -> Callable:
     """Add the options of shards, for which a value means that the user has given it."""
     at_least_one = click.IntRange(1)
     for name, kind, what in (
-        ("--engine", click.Choice(ENGINES), "What makes shards: this machine, or Ray Data.  [default: local]"),
+        ("--run-on", click.Choice(ENGINES), "What makes shards: this machine, or Ray Data.  [default: local]"),
         ("--workers", at_least_one, "Number of processes that make shards.  [default: 1]"),
         ("--per-shard", at_least_one, "Number of images of each shard.  [default: 1000]"),
     ):
@@ -73,7 +73,7 @@ def write(
     form: str,
     *,
     quiet: bool,
-    engine: str | None,
+    run_on: str | None,
     workers: int | None,
     per_shard: int | None,
     **options: Any,
@@ -94,7 +94,7 @@ def write(
             stage,
             out,
             form=form,
-            engine=engine or "local",
+            engine=run_on or "local",
             workers=workers or 1,
             per_shard=per_shard or PER_SHARD,
             progress=show,

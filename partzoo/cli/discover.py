@@ -18,7 +18,7 @@ from partzoo.collections.sinks import FORMATS as SHARDS
 from partzoo.errors import UsageError, counted, one_line
 from partzoo.locks import locked
 from partzoo.parts.formats import FORMATS, Options, Segmentation
-from partzoo.places import check_apart, check_place, made_folder
+from partzoo.places import check_apart, check_distinct, check_place, made_folder
 
 if TYPE_CHECKING:
     from partzoo.cli.journal import Journal
@@ -106,6 +106,7 @@ def discover(
     category: int | None,
     seed: int,
     device: str | None,
+    engine: str,
     max_pixels: int,
     max_bytes: int,
     strict: bool,
@@ -120,6 +121,7 @@ def discover(
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     if form in SHARDS:
         no = {"mask": mask, "scale": scale, "class": category, "smooth": None if smooth == 1 else smooth}
+        no |= {"engine": engine if engine == "onnxruntime" else None}
         check_not_given(form, **no, segmentation=None if segmentation == "rle" else segmentation)
         options |= {"device": device, "max_pixels": max_pixels, "max_bytes": max_bytes}
         shards |= {"resume": resume, "strict": strict}
@@ -136,6 +138,7 @@ def discover(
     given = given_mask(mask, opened, single)
     read = (*opened.files(), *mask_files(given), model, vocabulary, background)
     check_apart((*output.files, output.path, save_vocabulary), read)
+    check_distinct((*output.files, output.path), save_vocabulary)
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
     others["segmentation"] = segmentation
     with made_folder(output.folder), ExitStack() as held:
@@ -149,7 +152,7 @@ def discover(
         about = _done_before(journal, opened, output)
         before = len(about)
         options["device"] = device  # of no concern to the journal: the parts are the same
-        run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
+        run = Run(opened, single, given, category, options, failures, journal, quiet=as_json, engine=engine)
         with journal or nullcontext():
             result = find(run, k, vocabulary, save_vocabulary, about)
             for index, parts in result.labelled:
@@ -255,7 +258,7 @@ def _warn(found: list[dict[str, Any]], learned: bool) -> None:
         found: what was found in each image.
         learned: whether the parts are those of a part model.
     """
-    from partzoo.discovery.segmentation import DOUBTFUL
+    from partzoo.discovery.labeller import DOUBTFUL
 
     doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
     if doubtful:

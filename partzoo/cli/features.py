@@ -46,7 +46,7 @@ FORMAT = 1  # version of the file's format
       partzoo features images/ --pooled -o images.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
       partzoo features images/ --pooled -o out/ --format parquet --workers 2
-      partzoo features "train-*.tar" --pooled -o out/ --format parquet --engine ray
+      partzoo features "train-*.tar" --pooled -o out/ --format parquet --run-on ray
     \b
     Of many images, unreadable ones are skipped. To continue a stopped run, repeat the command.
     \b
@@ -113,8 +113,8 @@ def features(
     from partzoo.files import fingerprint
     from partzoo.images.opening import open_images
 
-    opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
-    check_apart([out], (*map(opened.name, range(len(opened))), model))
+    opened, _ = open_images(images[0] if len(images) == 1 else images, max_pixels=max_pixels, max_bytes=max_bytes)
+    check_apart([out], (*opened.files(), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
     encoder = encoder_of(model, device)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)

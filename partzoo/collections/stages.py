@@ -235,7 +235,7 @@ class DiscoverParts(Stage):
 
     def settings(self) -> dict[str, Any]:
         options = json.dumps([dataclasses.asdict(self.vocabulary.settings), self.vocabulary.numbering])
-        centres = self.vocabulary.centres.contiguous().cpu().numpy()
+        centres = np.ascontiguousarray(self.vocabulary.centres)
         digest = hashlib.sha256(options.encode() + centres.tobytes()).hexdigest()
         model = self.vocabulary.settings.model if self.model is None else self.model
         about = {"stage": self.name, "k": self.vocabulary.k, "vocabulary": f"sha256:{digest}"}

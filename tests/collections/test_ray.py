@@ -61,7 +61,7 @@ def whole(folder, tmp_path_factory):
 
 def test_the_command_starts_a_cluster_by_itself(folder, whole, tmp_path):
     words = ["features", str(folder), "--model", MODEL, "--pooled", "--per-shard", "2"]
-    words += ["-o", str(tmp_path / "out"), "--format", "parquet", "--engine", "ray"]
+    words += ["-o", str(tmp_path / "out"), "--format", "parquet", "--run-on", "ray"]
     ran = subprocess.run([sys.executable, "-m", "partzoo", *words], capture_output=True, text=True)
     assert ran.returncode == 1 and "1 of the 7 images could not be read" in ran.stderr, ran.stderr
     assert contents(tmp_path / "out") == whole
