@@ -16,7 +16,7 @@ from partzoo.cli.wording import done_before
 from partzoo.errors import UsageError, counted, one_line
 from partzoo.locks import locked
 from partzoo.parts.formats import FORMATS, Options, Segmentation
-from partzoo.places import check_apart, check_place, made_folder
+from partzoo.places import check_apart, check_distinct, check_place, made_folder
 
 if TYPE_CHECKING:
     from partzoo.cli.journal import Journal
@@ -122,6 +122,7 @@ def discover(
     given = given_mask(mask, opened, single)
     read = (*opened.files(), *mask_files(given), model, vocabulary, background)
     check_apart((*output.files, output.path, save_vocabulary), read)
+    check_distinct((*output.files, output.path), save_vocabulary)
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
     others["segmentation"] = segmentation

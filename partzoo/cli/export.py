@@ -61,7 +61,7 @@ def export(
 
     The file takes images of any size, in batches of any number; signals have any length.
     """
-    from partzoo.export.export import export_model
+    from partzoo.export.export import export_model, files_of
 
     path = export_model(
         name,
@@ -73,6 +73,6 @@ def export(
         size=size,
         resize=resize,
     )
-    files = [each for each in (path, path.with_suffix(".bin")) if format == "openvino" or each == path]
+    files = files_of(path)
     written = " and ".join(map(str, files))
     click.echo(f"{megabytes(sum(each.stat().st_size for each in files))}. Written: {written}")

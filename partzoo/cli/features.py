@@ -92,8 +92,8 @@ def features(
     from partzoo.features import encoder_of
     from partzoo.images.opening import open_images
 
-    opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
-    check_apart([out], (*map(opened.name, range(len(opened))), model))
+    opened, _ = open_images(images[0] if len(images) == 1 else images, max_pixels=max_pixels, max_bytes=max_bytes)
+    check_apart([out], (*opened.files(), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
     encoder = encoder_of(model, device)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.options import background_option, device_option, limit_options, model_option, strict_option
+from partzoo.cli.options import (
+    background_option,
+    device_option,
+    limit_options,
+    model_option,
+    seed_range,
+    strict_option,
+)
 from partzoo.errors import UsageError
 from partzoo.files import expand_user
 
@@ -69,7 +76,7 @@ OPTIONS = (
         "--mask", help="Known foreground: a mask file, a folder of mask files, or a box LEFT,TOP,RIGHT,BOTTOM."
     ),
     click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering."),
+    click.option("--seed", type=seed_range, default=0, show_default=True, help="Random seed of the clustering."),
     device_option,
     click.option(
         "--engine",

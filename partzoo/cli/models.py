@@ -11,7 +11,7 @@ import click
 
 from partzoo.cli.command import Command, megabytes, print_json, table
 from partzoo.cli.options import complete_weights, json_option
-from partzoo.errors import PartzooError, UnknownModelError
+from partzoo.errors import PartzooError, UnknownModelError, WeightsError
 from partzoo.files import expand_user
 
 if TYPE_CHECKING:
@@ -316,7 +316,12 @@ def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: 
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Read weights files from first to last byte and compare their sha256 with the recorded one."""
-    results = [result for name in names or (None,) for result in _verified(name)]
+    results, failed = [], []
+    for name in names or (None,):
+        try:
+            results += _verified(name)
+        except WeightsError as error:
+            failed.append(error)
     if as_json:
         print_json([{key: value for key, value in result.items() if key != "bytes"} for result in results])
     elif results:
@@ -327,9 +332,11 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
         for result in results:
             if result["problem"]:
                 click.echo(f"Error: {result['problem']}", err=True)
-    else:
+    elif not failed:
         click.echo("There are no recorded weights to verify.")
-    if any(result["state"] == "damaged" or (names and result["state"] != "ok") for result in results):
+    for problem in failed:
+        click.echo(f"Error: {problem}", err=True)
+    if failed or any(result["state"] == "damaged" or (names and result["state"] != "ok") for result in results):
         context.exit(1)
 
 

@@ -19,7 +19,7 @@ from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
 from partzoo.images.ahead import Progress, read_ahead
 from partzoo.images.opening import OpenedImage, OpenedImages, open_images
-from partzoo.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_seed
 from partzoo.parts.parts import Parts
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def discover_parts(
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     vocabulary = read_vocabulary(vocabulary)
     check_vocabulary(vocabulary, k)
+    check_seed(seed)
     if vocabulary is None:
         finder = make_finder(model, background, size, refine, device)
     else:
@@ -150,6 +151,7 @@ def fit_parts(
     from partzoo.discovery.factory import make_finder
 
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    check_seed(seed)
     finder = make_finder(model, background, size, refine, device)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):

@@ -35,12 +35,13 @@ from partzoo.export.labelling import LabelGraph
 from partzoo.export.writing import FORMATS
 from partzoo.features import DEFAULT_MODEL, encoder_of, name_of
 from partzoo.files import expand_user
+from partzoo.locks import locked
 from partzoo.models.base import Encoder, Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
 from partzoo.models.precision import exact
-from partzoo.places import check_place
+from partzoo.places import check_apart, check_place
 from partzoo.weights.hub_file import first_line
 
 Format = Literal["onnx", "torch-export", "openvino"]
@@ -99,9 +100,17 @@ def export_model(
     if path.suffix.lower() != suffix:
         raise UsageError(f"{str(path)!r} must end in {suffix}, the suffix of format={format!r}.")
     check_place(path)
-    graph, named = graph_of(model, task, read_vocabulary(vocabulary), background, size, resize)
-    write(traced(graph), graph, metadata(graph, named), path)
+    named = [each for each in (model, vocabulary, background) if isinstance(each, (str, os.PathLike))]
+    check_apart(files_of(path), named)
+    with locked(path):
+        graph, models = graph_of(model, task, read_vocabulary(vocabulary), background, size, resize)
+        write(traced(graph), graph, metadata(graph, models), path)
     return path
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of an export: OpenVINO keeps the weights beside the program."""
+    return [path, path.with_suffix(".bin")] if path.suffix.lower() == FORMATS["openvino"][0] else [path]
 
 
 def graph_of(
