@@ -117,8 +117,9 @@ class LoopOptions:
             raise UsageError("The budget (steps=, minutes= or epochs=) and batch_size= must be above zero.")
         check_seed(self.seed)
         for name in ("lr", "weight_decay", "clip_grad", "factor", "checkpoint_minutes"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name}={getattr(self, name)} must be at least 0, and finite.")
+            value = getattr(self, name)
+            if not value >= 0 or (math.isinf(value) and name != "clip_grad"):  # an infinite norm measures alone
+                raise UsageError(f"{name}={value} must be at least 0, and finite.")
         if self.log_steps < 1:
             raise UsageError(f"log_steps={self.log_steps} must be at least 1.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
