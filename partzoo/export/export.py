@@ -125,8 +125,10 @@ def graph_of(
     if task is not None and task not in TASKS:
         raise UsageError(f"task={task!r} must be one of {', '.join(map(repr, TASKS))}.")
     if vocabulary is not None:
-        if task not in (None, "parts") or size is not None:
-            raise UsageError("A vocabulary is for task='parts', and has its own size: leave task= and size= out.")
+        if task not in (None, "parts") or size is not None or not resize:
+            raise UsageError(
+                "A vocabulary is for task='parts', and has its own size: leave task=, size= and resize= out."
+            )
         finder = finder_of(vocabulary, _own(model), "cpu")
         return _parts(finder, partial(ClusteredGraph, vocabulary=vocabulary), vocabulary)
     if model is None and task is None:

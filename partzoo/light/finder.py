@@ -23,7 +23,7 @@ from partzoo.light.programs import Program
 from partzoo.limits import check_parts
 from partzoo.parts.parts import Parts
 
-STRIP = 2**21  # number of values of maps that a program upsamples at once, so that memory stays bounded
+STRIP = 2**22  # number of values of maps that a program upsamples at once, so that memory stays bounded
 BETWEEN = ("foreground", "pixels", "colour", "position", "layer0", "layer1")  # passed from one program to the other
 
 

@@ -261,7 +261,7 @@ def test_tasks_that_a_model_cannot_do_are_refused(model, task, said):
 
 def test_a_vocabulary_has_its_own_size_and_task():
     vocabulary = dataclasses.replace(partzoo.fit_parts(IMAGES / "ibis.jpg", model=FACES))
-    for more in ({"task": "features"}, {"size": 64}):
+    for more in ({"task": "features"}, {"size": 64}, {"resize": False}):
         with pytest.raises(UsageError, match="A vocabulary is for task='parts'"):
             graph_of(None, vocabulary=vocabulary, **more)
 
