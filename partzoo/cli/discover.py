@@ -209,7 +209,7 @@ def _warn(found: list[dict[str, Any]], learned: bool) -> None:
         found: what was found in each image.
         learned: whether the parts are those of a part model.
     """
-    from partzoo.discovery.segmentation import DOUBTFUL
+    from partzoo.discovery.labeller import DOUBTFUL
 
     doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
     if doubtful:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from partzoo.errors import PartzooError, require
 from partzoo.files import path_aside, write_aside
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from partzoo.export.graphs import Graph
 
 MOST_BYTES = 2**31 - 1  # of one ONNX file, which is one message of protobuf
+LARGE = 1024  # number of values from which a tensor is worth a cast
+FLOAT = 1  # onnx.TensorProto.FLOAT
 METADATA = "partzoo.json"  # file in a torch.export archive that holds the metadata
 RT_INFO = "partzoo"  # key of the metadata in OpenVINO's rt_info
 
@@ -86,11 +90,35 @@ def onnx_bytes(program: ExportedProgram, graph: Graph, metadata: Mapping[str, st
     _name_sizes(model.graph.input, [each.shape for each in inputs.values()])
     _name_sizes(model.graph.output, [each.shape for each in graph.outputs.values()])
     del model.graph.value_info[:]  # with the tracer's names of sizes
+    _halve(model.graph)
     model.producer_name, model.producer_version = "partzoo", metadata["partzoo_version"]
     for key, text in metadata.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, text
     return model.SerializeToString()
+
+
+def _halve(graph: Any) -> None:
+    """Store each large float32 tensor of an ONNX graph that float16 holds exactly in that, with a cast before its use.
+
+    Engines cast such tensors once, when they read the file.
+    """
+    from onnx import helper, numpy_helper
+
+    casts = []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < LARGE:
+            continue
+        with np.errstate(over="ignore"):
+            halved = values.astype(np.float16)
+        if np.array_equal(halved, values):
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(halved, f"{name}.stored"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _name_sizes(values: Iterable[Any], shapes: Iterable[Sequence[object]]) -> None:
