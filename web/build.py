@@ -1,4 +1,4 @@
-"""Build the page that finds parts in a browser: ``python web/build.py -o FOLDER``; see docs/web.md.
+"""Build the page that finds parts in a browser: ``python web/build.py -o FOLDER``; see docs/demo.md.
 
 The programs are exported with partzoo, and ONNX Runtime Web is taken from the npm registry by ``npm pack``.
 """
@@ -19,14 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
+from programs import for_the_web
 
 import partzoo
 from partzoo.demo.work import SIDE
-from partzoo.discovery.segmentation import DOUBTFUL
+from partzoo.discovery.labeller import DOUBTFUL
 from partzoo.export.export import export_model
 from partzoo.parts.drawing import palette
 from partzoo.parts.formats import FORMAT
-from programs import for_the_web
 
 HERE = Path(__file__).parent
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
@@ -39,7 +39,7 @@ TASKS = ("descriptors", "labels")
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the page that finds parts in a browser.")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--runtime", type=Path, help=f"{PACKAGE}-{VERSION}.tgz from npm; by default, 'npm pack' gets it")
+    parser.add_argument("--runtime", type=Path, help=f"{PACKAGE}-{VERSION}.tgz; 'npm pack' gets it by default")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         size = build(asked.out, asked.runtime or fetched(Path(place)), exported(Path(place)))
@@ -106,7 +106,7 @@ def script_of(name: str, content: bytes) -> bytes:
 
 
 def licences() -> dict[str, bytes]:
-    """Return the licences of partzoo and of ONNX Runtime; the npm package has none, so they are the Python package's."""
+    """Return the licences of partzoo and of ONNX Runtime; the npm package has none, the Python package does."""
     runtime = importlib.resources.files("onnxruntime")
     return {
         "licences/partzoo.txt": (HERE.parent / "LICENSE").read_bytes(),

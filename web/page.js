@@ -196,7 +196,7 @@ async function takePhotograph() {
 function save(blob, ending) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${image.name.replace(/\.[^.]*$/, "").replace(/\W+/g, "-")}${ending}`;
+  link.download = `${image.name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_-]+/gu, "-")}${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

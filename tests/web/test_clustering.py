@@ -22,8 +22,9 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
 def run(call: str, **given):
     """Return what an expression over the given values has as its value in JavaScript."""
-    program = f"{SOURCE.read_text()}\nconst {{ {', '.join(given)} }} = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
-    program += f"\nprocess.stdout.write(JSON.stringify({call}));"
+    program = f"""{SOURCE.read_text()}
+        const {{ {", ".join(given)} }} = JSON.parse(require("fs").readFileSync(0, "utf8"));
+        process.stdout.write(JSON.stringify({call}));"""
     done = subprocess.run([NODE, "-e", program], input=json.dumps(given), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
