@@ -34,11 +34,13 @@ class Labeller(ABC, Generic[Look]):
         learned: whether the parts come from a learned part model, so that nothing needs to be clustered.
         own: number of parts of a learned part model, otherwise 0.
         classes: number of classes with separate parts, or 0 if all images share the parts.
+        arrays: whether the centres of its vocabularies are arrays rather than tensors.
     """
 
     learned: bool = False
     own: int = 0
     classes: int = 0
+    arrays: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -251,7 +251,7 @@ class DescriptorGraph(Graph):
                 "vectors to cluster, the blocks side by side on the last layer's grid", ("batch", sum(widths), *grid)
             ),
         }
-        self.facts = {
+        self.facts: dict[str, Any] = {
             "size": self.settings.size,
             "blocks": dict(zip(self.blocks, self.settings.weights, strict=True)),
             "sharpness": SHARPNESS,
@@ -315,19 +315,24 @@ class DescriptorGraph(Graph):
 class SizedDescriptorGraph(DescriptorGraph):
     """The same for images that Pillow has resized, which takes it a small part of the time."""
 
-    def inputs(self) -> dict[str, Input]:
-        sizes = {"image": (self.settings.size, self.multiple)}
+    def __init__(self, finder: ClusteredFinder) -> None:
+        super().__init__(finder)
+        self.sizes = {"image": (self.settings.size, self.multiple, self.model.preprocess.interpolation)}
         if self.network is not None:
-            sizes |= dict(zip(("seen", "mirrored"), ((size, STRIDE) for size in self.network.sizes), strict=True))
-        return {name: self._sized(name, *each) for name, each in sizes.items()}
+            for name, size in zip(("seen", "mirrored"), self.network.sizes, strict=True):
+                self.sizes[name] = size, STRIDE, self.network.preprocess.interpolation
+        keys = ("longer", "multiple", "interpolation")
+        self.facts |= {"sizes": {name: dict(zip(keys, each, strict=True)) for name, each in self.sizes.items()}}
 
-    def _sized(self, name: str, size: int, multiple: int) -> Input:
-        about = f"RGB pixels, 0 to 255, of the image whose longer side is {size} pixels"
-        shape = (Axis("batch"), 3, Axis(f"{name}_rows", multiple), Axis(f"{name}_columns", multiple))
-        example = torch.randint(
-            0, 256, (BATCH, 3, 3 * multiple, 4 * multiple), generator=torch.Generator().manual_seed(0)
-        )
-        return Input(about, shape, example.to(torch.uint8))
+    def inputs(self) -> dict[str, Input]:
+        generator = torch.Generator().manual_seed(0)
+        found = {}
+        for name, (longer, multiple, _) in self.sizes.items():
+            about = f"RGB pixels, 0 to 255, of the image whose longer side is {longer} pixels"
+            shape = (Axis("batch"), 3, Axis(f"{name}_rows", multiple), Axis(f"{name}_columns", multiple))
+            example = torch.randint(0, 256, (BATCH, 3, 3 * multiple, 4 * multiple), generator=generator)
+            found[name] = Input(about, shape, example.to(torch.uint8))
+        return found
 
     def forward(self, image: Tensor, seen: Tensor | None = None, mirrored: Tensor | None = None) -> tuple[Tensor, ...]:
         given = (each.float() for each in (image, seen, mirrored) if each is not None)

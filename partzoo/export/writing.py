@@ -90,6 +90,8 @@ def onnx_bytes(program: ExportedProgram, graph: Graph, metadata: Mapping[str, st
     _name_sizes(model.graph.input, [each.shape for each in inputs.values()])
     _name_sizes(model.graph.output, [each.shape for each in graph.outputs.values()])
     del model.graph.value_info[:]  # with the tracer's names of sizes
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where the tracer found the operation, most of the size of a file without weights
     _halve(model.graph)
     model.producer_name, model.producer_version = "partzoo", metadata["partzoo_version"]
     for key, text in metadata.items():

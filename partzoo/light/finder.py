@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -15,6 +16,7 @@ from partzoo.discovery.numbering import by_area
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
+from partzoo.images.preprocess import resized, working_size
 from partzoo.light.cluster import merged_kmeans
 from partzoo.light.draws import permutation
 from partzoo.light.programs import Program
@@ -50,9 +52,12 @@ class LightLook:
 class LightFinder(Labeller[LightLook]):
     """A finder that clusters the default encoder's descriptors, as ``ClusteredFinder`` does in torch."""
 
+    arrays = True
+
     def __init__(self) -> None:
         self._describe, self._label = Program("descriptors"), Program("labels")
         super().__init__(self._describe.settings())
+        self._sizes = json.loads(self._describe.metadata["sizes"])
 
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
         return asked_of_clusters(k, alone=alone)
@@ -72,7 +77,7 @@ class LightFinder(Labeller[LightLook]):
         if encoded is not None:
             return encoded
         names = (*BETWEEN, "inside", "descriptors", "quality")
-        found = self._describe(*names, image=np.ascontiguousarray(image.pixels.transpose(2, 0, 1))[None])
+        found = self._describe(*names, **{name: _input(image, **each) for name, each in self._sizes.items()})
         maps = {name: found[name] for name in BETWEEN}
         return LightLook(maps, found["inside"][0], found["descriptors"][0], float(found["quality"][0]))
 
@@ -140,3 +145,9 @@ class LightFinder(Labeller[LightLook]):
             quality=look.quality,
             confidences=confidences,
         )
+
+
+def _input(image: OpenedImage, longer: int, multiple: int, interpolation: str) -> np.ndarray:
+    """Return an image as ``(1, 3, h, w)`` uint8, resized for a program; both sides have at least two multiples."""
+    height, width = (max(side, 2 * multiple) for side in working_size(image.size, longer, multiple))
+    return np.ascontiguousarray(resized(image.pixels, (height, width), interpolation).transpose(2, 0, 1))[None]

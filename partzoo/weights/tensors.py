@@ -246,7 +246,9 @@ def write_weights(
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str]) -> None:
-    """Write tensors, or arrays without torch, to one safetensors file atomically. All of partzoo's files of this kind are written here.
+    """Write tensors to one safetensors file atomically. All of partzoo's files of this kind are written here.
+
+    Arrays are written without torch.
 
     The metadata receives a digest (see :func:`digest`), with which :func:`read_tensors` compares what it reads.
 
