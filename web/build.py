@@ -25,6 +25,7 @@ import partzoo
 from partzoo.demo.work import SIDE
 from partzoo.discovery.labeller import DOUBTFUL
 from partzoo.export.export import export_model
+from partzoo.features import DEFAULT_MODEL
 from partzoo.parts.drawing import palette
 from partzoo.parts.formats import FORMAT
 
@@ -32,8 +33,8 @@ HERE = Path(__file__).parent
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 MOST_BYTES = 25_000_000
+WORKER = ("clustering.js", "resizing.js", "worker.js")
 PAGE = ("index.html", "page.css", "page.js", "drawing.js", "png.js", "offline.js")
-TASKS = ("descriptors", "labels")
 
 
 def main() -> None:
@@ -56,7 +57,9 @@ def fetched(place: Path) -> Path:
 
 def exported(place: Path) -> dict[str, bytes]:
     """Export the programs of the default, and return the content of each file by its task."""
-    return {task: export_model(None, place / f"{task}.onnx", task=task).read_bytes() for task in TASKS}
+    described = export_model(None, place / "descriptors.onnx", task="descriptors", resize=False)
+    labelled = export_model(DEFAULT_MODEL, place / "labels.onnx", task="labels")
+    return {"descriptors": described.read_bytes(), "labels": labelled.read_bytes()}
 
 
 def build(out: Path, package: Path, programs: Mapping[str, bytes]) -> int:
@@ -68,12 +71,12 @@ def build(out: Path, package: Path, programs: Mapping[str, bytes]) -> int:
         programs: ONNX files by task.
     """
     runtime = unpacked(package)
-    worker = [runtime["ort.wasm.min.js"], *((HERE / name).read_bytes() for name in ("clustering.js", "worker.js"))]
+    worker = [runtime["ort.wasm.min.js"], *((HERE / name).read_bytes() for name in WORKER)]
     packed = {
         "worker.js": b"\n".join(worker),
         "runtime.mjs": runtime["ort-wasm-simd-threaded.mjs"],
         "runtime.wasm": runtime["ort-wasm-simd-threaded.wasm"],
-        **{f"{task}.onnx": for_the_web(programs[task]) for task in TASKS},
+        **{f"{task}.onnx": for_the_web(content) for task, content in programs.items()},
     }
     files = {name: (HERE / name).read_bytes() for name in PAGE}
     files |= {f"packed/{name}.js": script_of(name, content) for name, content in packed.items()}
@@ -124,6 +127,7 @@ def about(files: Mapping[str, bytes], packed: list[str], programs: Mapping[str, 
         "runtime": VERSION,
         "models": [f"{model['name']} ({model['licence']}; {model['terms']})" for model in json.loads(facts["models"])],
         "clustering": clustering,
+        "sizes": json.loads(facts["sizes"]),
         "colours": palette(clustering["most"]).tolist(),
         "doubtful": DOUBTFUL,
         "side": SIDE,

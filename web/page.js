@@ -6,8 +6,10 @@ const byId = (id) => document.getElementById(id);
 const video = document.querySelector("video"), canvas = document.querySelector("canvas");
 const CHOICES = Array.from({ length: ABOUT.clustering.most }, (_, i) => i + 1);
 
-let image; // the latest image: its name and its pixels
-let found; // its parts, or undefined
+const MOST_PIXELS = 2 ** 24; // of an image as the worker gets it, which is what canvases of all browsers hold
+
+let image; // the latest image: its name, its data as it is shown, and its pixels until the worker has them
+let found; // the parts that are shown, with the name and the width of their image
 let isRunning = false, isOutdated = false; // whether parts are being found, and whether something was changed meanwhile
 
 function say(text, isProblem = false) {
@@ -46,7 +48,7 @@ async function startedWorker() {
   say("Starting.");
   const address = URL.createObjectURL(new Blob([files["worker.js"]], { type: "text/javascript" }));
   const worker = new Worker(address);
-  await answer(worker, { files, clustering: ABOUT.clustering });
+  await answer(worker, { files, clustering: ABOUT.clustering, sizes: ABOUT.sizes });
   say("Ready: choose an image.");
   return worker;
 }
@@ -79,13 +81,14 @@ async function update() {
       isOutdated = false;
       say(`Finding the parts of ${image.name} …`);
       const begin = performance.now();
-      const sent = image.isNew ? planesOf(image.data) : {};
-      image.isNew = false;
-      const asked = image;
-      const parts = await answer(worker, { k: chosenK(), ...sent }, sent.planes ? [sent.planes.buffer] : []);
+      const asked = image, { pixels } = asked;
+      delete asked.pixels; // the worker keeps what it needs of them
+      const message = { k: chosenK(), pixels, size: [asked.data.height, asked.data.width] };
+      const parts = await answer(worker, message, pixels ? [pixels.data.buffer] : []);
       if (asked === image) show(parts, performance.now() - begin);
     }
   } catch (error) {
+    image = undefined; // the worker does not have it
     say(`No parts could be found: ${error.message}.`, true);
   } finally {
     isRunning = false;
@@ -97,20 +100,11 @@ function chosenK() {
   return byId("k").value === "auto" ? "auto" : Number(byId("k").value);
 }
 
-/** Return an image's planes of red, green and blue, one after the other, and its size. */
-function planesOf({ data, width, height }) {
-  const count = width * height, planes = new Uint8Array(3 * count);
-  for (let i = 0; i < count; i++) {
-    for (let channel = 0; channel < 3; channel++) planes[channel * count + i] = data[4 * i + channel];
-  }
-  return { planes, width, height };
-}
-
 function show(parts, milliseconds) {
   const areas = new Array(parts.k + 1).fill(0);
   parts.labels.forEach((label) => { areas[label]++; });
   const present = [...areas.keys()].slice(1).filter((part) => areas[part]);
-  found = parts;
+  found = { ...parts, name: image.name, width: image.data.width };
   byId("result").hidden = false;
   drawOverlay(canvas, image.data, parts.labels, ABOUT.colours);
   const count = present.length === 1 ? "1 part" : `${present.length} parts`;
@@ -151,16 +145,24 @@ async function take(source, name) {
     say(`${name} is not an image that this browser can read.`, true);
     return;
   }
-  const scale = Math.min(1, ABOUT.side / Math.max(bitmap.width, bitmap.height));
+  const { data: values, width, height } = drawnOnWhite(
+    bitmap, Math.sqrt(Math.min(1, MOST_PIXELS / (bitmap.width * bitmap.height))),
+  );
+  const data = drawnOnWhite(bitmap, Math.min(1, ABOUT.side / Math.max(bitmap.width, bitmap.height)));
+  bitmap.close();
+  image = { name, data, pixels: { data: values, width, height } };
+  await update();
+}
+
+/** Return the pixels of an image on white, enlarged by a factor. */
+function drawnOnWhite(bitmap, scale) {
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  context.fillStyle = "white"; // what transparent images are blended with
+  context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
-  bitmap.close();
-  image = { name, data: context.getImageData(0, 0, width, height), isNew: true };
-  await update();
+  return context.getImageData(0, 0, width, height);
 }
 
 function takeFile(files) {
@@ -196,7 +198,7 @@ async function takePhotograph() {
 function save(blob, ending) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${image.name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_-]+/gu, "-")}${ending}`;
+  link.download = `${found.name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_-]+/gu, "-")}${ending}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
@@ -207,7 +209,7 @@ function saveOverlay() {
 
 async function saveLabels() {
   const about = { format: ABOUT.format, k: found.k };
-  save(await indexPng(found.labels, image.data.width, ABOUT.colours.slice(0, found.k + 1), about), ".index.png");
+  save(await indexPng(found.labels, found.width, ABOUT.colours.slice(0, found.k + 1), about), ".index.png");
 }
 
 // What the page consists of
@@ -225,7 +227,7 @@ byId("close-camera").addEventListener("click", () => { closeCamera(); byId("open
 byId("take").addEventListener("click", takePhotograph);
 byId("save-overlay").addEventListener("click", saveOverlay);
 byId("save-labels").addEventListener("click", saveLabels);
-addEventListener("paste", ({ clipboardData }) => clipboardData.files.length && takeFile(clipboardData.files));
+addEventListener("paste", ({ clipboardData }) => clipboardData?.files.length && takeFile(clipboardData.files));
 addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
 addEventListener("dragleave", () => document.body.classList.remove("dropping"));
 addEventListener("drop", (event) => {

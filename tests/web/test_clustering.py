@@ -1,38 +1,22 @@
 """The page's clustering, run by node, finds the clusters of ``partzoo.discovery.cluster``."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from helpers.javascript import needs_node, run
 from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import merged_kmeans
-from partzoo.discovery.labels import by_area
+from partzoo.discovery.numbering import by_area
 
-SOURCE = Path(__file__).parents[2] / "web" / "clustering.js"
-NODE = shutil.which("node")
+pytestmark = needs_node
 SETTINGS = {"most": 12, "more": 2, "small": 0.25, "apart": 0.6, "iterations": 50, "tolerance": 3e-4}
 SETTINGS["draws"] = torch.rand(24, 3, generator=torch.Generator().manual_seed(0)).tolist()
-pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
-
-
-def run(call: str, **given):
-    """Return what an expression over the given values has as its value in JavaScript."""
-    program = f"""{SOURCE.read_text()}
-        const {{ {", ".join(given)} }} = JSON.parse(require("fs").readFileSync(0, "utf8"));
-        process.stdout.write(JSON.stringify({call}));"""
-    done = subprocess.run([NODE, "-e", program], input=json.dumps(given), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def clustered(points: torch.Tensor, k) -> np.ndarray:
     call = "mergedKmeans(points.map((each) => Float64Array.from(each)), k, settings).map((each) => [...each])"
-    return np.array(run(call, points=points.tolist(), k=k, settings=SETTINGS))
+    return np.array(run("clustering.js", call, points=points.tolist(), k=k, settings=SETTINGS))
 
 
 def blobs(count: int, groups: int, spread: float, seed: int) -> torch.Tensor:
@@ -69,5 +53,5 @@ def test_parts_are_numbered_as_in_discovery():
     labels[0, 0], labels[8, 10] = 6, 5  # equally small; part 4 has no pixels
     order = by_area(labels, 7, start=1)
     expected = np.concatenate([[0], (order - 1).argsort() + 1])[labels]
-    found = run("[...numberedByArea(labels, 6)]", labels=labels.ravel().tolist())
+    found = run("clustering.js", "[...numberedByArea(labels, 6)]", labels=labels.ravel().tolist())
     assert np.array_equal(np.array(found).reshape(labels.shape), expected)
