@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
-from programs import for_the_web
 
 import partzoo
 from partzoo.demo.work import SIDE
@@ -76,7 +75,7 @@ def build(out: Path, package: Path, programs: Mapping[str, bytes]) -> int:
         "worker.js": b"\n".join(worker),
         "runtime.mjs": runtime["ort-wasm-simd-threaded.mjs"],
         "runtime.wasm": runtime["ort-wasm-simd-threaded.wasm"],
-        **{f"{task}.onnx": for_the_web(content) for task, content in programs.items()},
+        **{f"{task}.onnx": content for task, content in programs.items()},
     }
     files = {name: (HERE / name).read_bytes() for name in PAGE}
     files |= {f"packed/{name}.js": script_of(name, content) for name, content in packed.items()}
