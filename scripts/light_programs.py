@@ -25,6 +25,7 @@ from partzoo.light.programs import RECORD
 from partzoo.weights.manifest import BUNDLED, PACKAGE, manifest
 
 FOLDER = PACKAGE / BUNDLED
+LARGE = 1024  # bytes from which a tensor is left to the weights
 
 
 def places_in(file: Path) -> dict[str, tuple[str, int, int]]:
@@ -45,6 +46,8 @@ def without_weights(content: bytes, files: list[Path]) -> bytes:
     model = onnx.load_from_string(content)
     for tensor in model.graph.initializer:
         data = numpy_helper.to_array(tensor).tobytes()
+        if len(data) < LARGE:
+            continue
         if place := places.get(hashlib.sha256(data).hexdigest()):
             tensor.raw_data = data
             set_external_data(tensor, *place)
@@ -55,7 +58,7 @@ def without_weights(content: bytes, files: list[Path]) -> bytes:
 def main() -> None:
     record = {}
     for task, name in (("descriptors", None), ("labels", DEFAULT_MODEL)):
-        graph, named = graph_of(name, task, resize=task == "labels", stored=True)
+        graph, named = graph_of(name, task, resize=task == "labels")
         weights = sorted(named) if task == "descriptors" else []
         files = [FOLDER / Path(file.path).name for each in weights for file in manifest()[each].files]
         content = without_weights(onnx_bytes(traced(graph), graph, metadata(graph, named)), files)

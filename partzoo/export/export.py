@@ -99,8 +99,7 @@ def export_model(
     if path.suffix.lower() != suffix:
         raise UsageError(f"{str(path)!r} must end in {suffix}, the suffix of format={format!r}.")
     check_place(path)
-    stored = format != "torch-export"  # other formats' engines fold batch norms themselves
-    graph, named = graph_of(model, task, read_vocabulary(vocabulary), background, size, resize, stored=stored)
+    graph, named = graph_of(model, task, read_vocabulary(vocabulary), background, size, resize)
     write(traced(graph), graph, metadata(graph, named), path)
     return path
 
@@ -112,20 +111,15 @@ def graph_of(
     background: Background = "auto",
     size: int | None = None,
     resize: bool = True,
-    *,
-    stored: bool = False,
 ) -> tuple[Graph, dict[str, Model]]:
-    """Return the program for a model and a task, with its models by name; arguments as in :func:`export_model`.
-
-    ``stored`` keeps kernels as they are stored, often in 16 bits, rather than with batch norms folded into them.
-    """
+    """Return the program for a model and a task, with its models by name; arguments as in :func:`export_model`."""
     if task is not None and task not in TASKS:
         raise UsageError(f"task={task!r} must be one of {', '.join(map(repr, TASKS))}.")
     if vocabulary is not None:
         if task not in (None, "parts") or size is not None:
             raise UsageError("A vocabulary is for task='parts', and has its own size: leave task= and size= out.")
         kind = partial(ClusteredGraph, vocabulary=vocabulary)
-        return _parts(finder_of(vocabulary, _own(model), "cpu"), kind, vocabulary, stored=stored)
+        return _parts(finder_of(vocabulary, _own(model), "cpu"), kind, vocabulary)
     if model is None and task is None:
         task = "descriptors"
     found = _loaded(DEFAULT_MODEL if model is None else model)
@@ -145,36 +139,22 @@ def graph_of(
         return FeatureGraph(cast("Encoder", encoder_of(found))).eval(), {name: found}
     finder = make_finder(_own(model), background, size, device="cpu")
     kind = LabelGraph if chosen == "labels" else DescriptorGraph if resize else SizedDescriptorGraph
-    return _parts(finder, kind, stored=stored)
+    return _parts(finder, kind)
 
 
 def _parts(
     finder: Finder,
     clustered: Callable[[ClusteredFinder], Graph],
     vocabulary: PartVocabulary | None = None,
-    *,
-    stored: bool = False,
 ) -> tuple[Graph, dict[str, Model]]:
     """Return the program that finds parts or, for a model without parts, the program of some kind."""
     if isinstance(finder, LearnedFinder):
         return LearnedGraph(finder, vocabulary).eval(), {finder.settings.model: finder.model}
     assert isinstance(finder, ClusteredFinder)
-    if stored:
-        finder = _as_stored(finder)
     named = {finder.settings.model: finder.model}
     if finder.network is not None:
         named[finder.settings.background] = finder.network
     return clustered(finder).eval(), named
-
-
-def _as_stored(finder: ClusteredFinder) -> ClusteredFinder:
-    """Return a finder whose models, where they have names, are read again and left as they are stored."""
-
-    def read(name: str, model: Model) -> Model:
-        return load(name, device="cpu", dtype="float32", local_files_only=True) if name else model
-
-    network = finder.network and cast("ForegroundModel", read(finder.settings.background, finder.network))
-    return ClusteredFinder(read(finder.settings.model, finder.model), finder.settings, network)
 
 
 def _tasks(model: Model) -> tuple[str, ...]:

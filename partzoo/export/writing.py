@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from partzoo.export.graphs import Graph
 
 MOST_BYTES = 2**31 - 1  # of one ONNX file, which is one message of protobuf
-LARGE = 1024  # number of values from which a tensor is worth a cast
 FLOAT = 1  # onnx.TensorProto.FLOAT
 METADATA = "partzoo.json"  # file in a torch.export archive that holds the metadata
 RT_INFO = "partzoo"  # key of the metadata in OpenVINO's rt_info
@@ -92,7 +91,8 @@ def onnx_bytes(program: ExportedProgram, graph: Graph, metadata: Mapping[str, st
     del model.graph.value_info[:]  # with the tracer's names of sizes
     for node in model.graph.node:
         del node.metadata_props[:]  # where the tracer found the operation, most of the size of a file without weights
-    _halve(model.graph)
+    scales = {name.removesuffix("scale"): scale for name, scale in graph.named_buffers() if name.endswith(".scale")}
+    _factor(model.graph, {f"{name}weight": scale.numpy()[:, None, None, None] for name, scale in scales.items()})
     model.producer_name, model.producer_version = "partzoo", metadata["partzoo_version"]
     for key, text in metadata.items():
         entry = model.metadata_props.add()
@@ -100,25 +100,31 @@ def onnx_bytes(program: ExportedProgram, graph: Graph, metadata: Mapping[str, st
     return model.SerializeToString()
 
 
-def _halve(graph: Any) -> None:
-    """Store each large float32 tensor of an ONNX graph that float16 holds exactly in that, with a cast before its use.
+def _factor(graph: Any, scales: Mapping[str, np.ndarray]) -> None:
+    """Store kernels into which batch norms were folded as products of a float16 kernel and a factor for each channel.
 
-    Engines cast such tensors once, when they read the file.
+    Most released weights have kernels in float16, so that this is exact; other kernels stay. Engines multiply once,
+    when they read the file.
+
+    Args:
+        graph: graph of an ONNX file.
+        scales: factors ``(C, 1, 1, 1)`` by the name of the kernel.
     """
     from onnx import helper, numpy_helper
 
-    casts = []
+    nodes = []
     for tensor in graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < LARGE:
+        if tensor.name not in scales:
             continue
-        with np.errstate(over="ignore"):
-            halved = values.astype(np.float16)
-        if np.array_equal(halved, values):
-            name = tensor.name
+        name, kernel, scale = tensor.name, numpy_helper.to_array(tensor), scales[tensor.name]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            halved = np.nan_to_num(kernel / scale).astype(np.float16)
+        if np.array_equal(halved.astype(np.float32) * scale, kernel):
             tensor.CopyFrom(numpy_helper.from_array(halved, f"{name}.stored"))
-            casts.append(helper.make_node("Cast", [tensor.name], [name], to=FLOAT))
-    nodes = [*casts, *graph.node]
+            graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+            nodes.append(helper.make_node("Cast", [f"{name}.stored"], [f"{name}.cast"], to=FLOAT))
+            nodes.append(helper.make_node("Mul", [f"{name}.cast", f"{name}.scale"], [name]))
+    nodes += graph.node
     del graph.node[:]
     graph.node.extend(nodes)
 

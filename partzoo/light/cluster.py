@@ -79,8 +79,9 @@ def ward(points: np.ndarray, k: int, apart: float = 0.0) -> list[list[int]]:
 
 def _used(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the centres that are the nearest of a point, and the nearest of each point."""
-    used, labels = np.unique((points @ centres.T).argmax(1), return_inverse=True)
-    return centres[used], labels
+    labels = (points @ centres.T).argmax(1)
+    is_used = np.bincount(labels, minlength=len(centres)) > 0
+    return centres[is_used], (is_used.cumsum() - 1)[labels]
 
 
 def _starts(points: np.ndarray, k: int, draws: np.ndarray) -> np.ndarray:

@@ -227,15 +227,6 @@ def test_images_may_be_resized_before_the_program():
         graph_of(FACES, resize=False)
 
 
-def test_models_may_stay_as_they_are_stored():
-    """Kernels with batch norms folded into them no longer fit 16 bits."""
-    folded, stored = (run(graph_of(None, stored=each)[0], batch_of("ibis.jpg")) for each in (False, True))
-    for name, value in folded.items():
-        assert np.allclose(stored[name], value, atol=1e-4), name
-    graph, _ = graph_of(None, stored=True)
-    assert torch.equal(graph.model.conv_stem.weight, graph.model.conv_stem.weight.half().float())
-
-
 def test_an_image_s_values_do_not_depend_on_its_batch():
     graph, _ = graph_of(FACES)
     images = torch.cat([batch_of("ibis.jpg"), batch_of("ibis.jpg").flip(3), 255 - batch_of("ibis.jpg")])
