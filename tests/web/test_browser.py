@@ -163,7 +163,7 @@ def test_labels_are_those_of_python(shared, tmp_path, file):
 @pytest.fixture
 def upright():
     with Image.open(EXAMPLES / "astronaut.jpg") as image:
-        return image.convert("RGB").crop((60, 0, 360, 400))
+        return image.convert("RGB").crop((60, 0, 360, 400)).resize((150, 200))
 
 
 @pytest.mark.parametrize("kind", ["turned", "transparent", "grey", "webp", "profile"])
