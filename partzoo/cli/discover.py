@@ -101,6 +101,7 @@ def discover(
     category: int | None,
     seed: int,
     device: str | None,
+    engine: str,
     max_pixels: int,
     max_bytes: int,
     strict: bool,
@@ -135,7 +136,7 @@ def discover(
         about = _done_before(journal, opened, output)
         before = len(about)
         options["device"] = device  # of no concern to the journal: the parts are the same
-        run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
+        run = Run(opened, single, given, category, options, failures, journal, quiet=as_json, engine=engine)
         with journal or nullcontext():
             result = find(run, k, vocabulary, save_vocabulary, about)
             for index, parts in result.labelled:
@@ -209,7 +210,7 @@ def _warn(found: list[dict[str, Any]], learned: bool) -> None:
         found: what was found in each image.
         learned: whether the parts are those of a part model.
     """
-    from partzoo.discovery.segmentation import DOUBTFUL
+    from partzoo.discovery.labeller import DOUBTFUL
 
     doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
     if doubtful:

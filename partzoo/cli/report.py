@@ -92,7 +92,7 @@ def _of_images(images: tuple[str, ...], out: str, title: str, vocabulary: str | 
     read = (*opened.files(), *mask_files(mask), options["model"], vocabulary)
     check_apart([out, options["save_vocabulary"]], [*read, options["background"]])
     failures = Failures(len(opened), opened.name, what="images", strict=options["strict"] or single)
-    run = Run(opened, single, mask, options["category"], settings, failures)
+    run = Run(opened, single, mask, options["category"], settings, failures, engine=options["engine"])
     found = find(run, options["k"], vocabulary, options["save_vocabulary"])
     about = {"k": found.k} | dataclasses.asdict(found.settings) | {"seed": options["seed"], "mask": options["mask"]}
     write_page((parts for _, parts in found.labelled), out, count=len(opened), about=about, title=title)

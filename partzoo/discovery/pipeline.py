@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor, nn
 
-from partzoo.discovery.factory import Background, finder_of, make_finder
-from partzoo.discovery.finder import Finder
+from partzoo.discovery.labeller import Labeller
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
@@ -23,7 +21,12 @@ from partzoo.images.ahead import Progress, read_ahead
 from partzoo.images.opening import OpenedImage, OpenedImages, open_images
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.parts.parts import Parts
-from partzoo.system.device import Device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from partzoo.discovery.factory import Background
+    from partzoo.system.device import Device
 
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # largest numbers of images and of cells that a vocabulary is fitted on
 KEPT_BYTES = 2**27  # memory for network outputs that are kept from fitting to labelling
@@ -95,6 +98,8 @@ def discover_parts(
             model that is not an encoder of images, or a device that this machine does not have.
         WeightsError: the file of the vocabulary is missing or damaged.
     """
+    from partzoo.discovery.factory import finder_of, make_finder
+
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     vocabulary = read_vocabulary(vocabulary)
     check_vocabulary(vocabulary, k)
@@ -142,6 +147,8 @@ def fit_parts(
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
     """
+    from partzoo.discovery.factory import make_finder
+
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     finder = make_finder(model, background, size, refine, device)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
@@ -173,7 +180,7 @@ class Kept:
         self._room = KEPT_BYTES
 
     def add(self, index: int, encoded: Any) -> None:
-        """Keep the result of :meth:`Finder.kept` if there is room."""
+        """Keep the result of :meth:`Labeller.kept` if there is room."""
         if encoded is not None and encoded.bytes <= self._room:
             self._found[index] = encoded
             self._room -= encoded.bytes
@@ -184,7 +191,7 @@ class Kept:
 
 
 def label_images(
-    finder: Finder,
+    finder: Labeller,
     images: Sequence[OpenedImage],
     vocabulary: PartVocabulary,
     categories: Sequence[int | None],
@@ -221,7 +228,7 @@ def label_images(
 
 
 def divided(
-    finder: Finder,
+    finder: Labeller,
     image: OpenedImage,
     category: int | None,
     objects: np.ndarray | None,
@@ -272,7 +279,7 @@ def readable(
     next(items, None)  # reports the last one's progress
 
 
-def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
+def categories_of(classes: int | Sequence[int] | None, count: int, finder: Labeller) -> list[int | None]:
     """Return the class of each image, or None for all if the model's parts do not depend on the class."""
     if classes is None:
         return [None] * count
@@ -285,7 +292,7 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finde
 
 
 def fitted_alone(
-    finder: Finder, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
+    finder: Labeller, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
 ) -> PartVocabulary:
     """Fit a vocabulary to a single image; arguments as in :func:`fitted`."""
     look = finder.look(image, mask=masks.foreground(0, image.size))
@@ -295,7 +302,7 @@ def fitted_alone(
 
 
 def fitted(
-    finder: Finder,
+    finder: Labeller,
     images: Sequence[OpenedImage],
     ks: Sequence[int | Literal["auto"]],
     seeds: Sequence[int],
@@ -310,7 +317,7 @@ def fitted(
     Args:
         finder: finder that looks at the images and fits vocabularies.
         images: images to fit on; a learned part model needs none to use all its parts.
-        ks: numbers of parts, as returned by :meth:`Finder.asked`.
+        ks: numbers of parts, as returned by :meth:`Labeller.asked`.
         seeds: random seeds of sampling and clustering.
         batch_size: number of images to read ahead.
         progress: function that is called with the number of finished images and the total.
@@ -322,14 +329,14 @@ def fitted(
         ImageError: none of the images can be read, or, without ``pass_over``, one of them cannot.
     """
     masks = masks or Masks(None, len(images), False)
-    samples: list[list[Tensor]] = [[] for _ in seeds]
+    samples: list[list[Any]] = [[] for _ in seeds]
     if not all(map(finder.knows, ks)):
         samples = _draw_samples(finder, images, seeds, batch_size, progress, kept, masks, pass_over)
     return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
 
 
 def _draw_samples(
-    finder: Finder,
+    finder: Labeller,
     images: Sequence[OpenedImage],
     seeds: Sequence[int],
     batch_size: int,
@@ -337,7 +344,7 @@ def _draw_samples(
     kept: Kept | None,
     masks: Masks,
     pass_over: PassOver | None,
-) -> list[list[Tensor]]:
+) -> list[list[Any]]:
     """Draw, for each seed, a bounded sample of the images' cells, in an order that depends only on their contents."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
     drawn = []

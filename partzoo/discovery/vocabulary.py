@@ -7,15 +7,16 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from partzoo.errors import UsageError, WeightsError
 from partzoo.files import expand_user, parse_json, reading
 from partzoo.limits import MAX_PARTS, check_parts, check_size
 from partzoo.locks import remove_leftovers
 from partzoo.settings import checked, types_of
-from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
+from partzoo.weights.tensors import read_arrays, read_metadata, read_tensors, save_tensors
 
 FORMAT, VERSION = "partzoo-vocabulary-", 2
 FIX = "save the vocabulary again"
@@ -49,12 +50,13 @@ class PartVocabulary:
     """Part centres, numbered so that row i is part i + 1, and the settings that they were found with.
 
     Attributes:
-        centres: ``(K, D)``, unit length; without rows for a learned part model, which holds the centres itself.
+        centres: ``(K, D)`` tensor, or array where torch is not used, unit length; without rows for a learned part
+            model, which holds the centres itself.
         settings: options that determine an image's descriptors.
         numbering: for a learned part model, the part (1..K) that each of the model's parts belongs to; otherwise empty.
     """
 
-    centres: Tensor
+    centres: Any
     settings: Settings
     numbering: tuple[int, ...] = ()
 
@@ -92,7 +94,8 @@ class PartVocabulary:
         """
         check_size(self.settings.size)
         check_parts(self.k)
-        if self.centres.ndim != 2 or not self.centres.is_floating_point() or not self.centres.isfinite().all():
+        centres = np.asarray(self.centres)
+        if centres.ndim != 2 or centres.dtype.kind != "f" or not np.isfinite(centres).all():
             raise ValueError("its centres are not a table of finite numbers")
         if any(not 1 <= part <= MAX_PARTS for part in self.numbering) or len(self.numbering) > MAX_PARTS:
             raise ValueError("its numbering is not of parts")
@@ -103,8 +106,8 @@ class PartVocabulary:
             raise ValueError("its weights are not one share for each layer, colour and position")
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> PartVocabulary:
-        """Read a file written by :meth:`save`.
+    def load(cls, path: str | os.PathLike, *, arrays: bool = False) -> PartVocabulary:
+        """Read a file written by :meth:`save`; ``arrays`` reads its centres as an array, without torch.
 
         Raises:
             WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
@@ -114,7 +117,7 @@ class PartVocabulary:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
         with reading(path, WeightsError, fix=FIX):
             _check_version(path, read_metadata(path, fix=FIX).get("format", ""))
-            tensors, metadata = read_tensors(path, fix=FIX)
+            tensors, metadata = (read_arrays if arrays else read_tensors)(path, fix=FIX)
             settings = parse_json(metadata["settings"])
             known = {field.name for field in dataclasses.fields(Settings)}
             if unknown := settings.keys() - known:
