@@ -19,8 +19,8 @@ from partzoo.places import check_apart, check_place
     epilog="""
     \b
     Examples:
-      partzoo swap a.jpg b.jpg --paste --parts 4,5 -o mixed.png
-      partzoo swap a.jpg b.jpg --model partformer-resnet18.faces-k8 -o mixed.png
+      partzoo swap a.jpg b.jpg -o mixed.png
+      partzoo swap a.jpg b.jpg --paste --parts 4,5 --model faces -o mixed.png
     """,
 )
 @click.argument("first", type=click.Path(), metavar="A")
@@ -32,7 +32,7 @@ from partzoo.places import check_apart, check_place
 @click.option(
     "--model",
     metavar="NAME",
-    default="faces",
+    default="partformer-resnet18",
     show_default=True,
     shell_complete=complete_weights,
     help="PartFormer model name, weights file or folder; with --paste, any part model. See 'partzoo list'.",

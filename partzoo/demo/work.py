@@ -19,8 +19,8 @@ SIDE = 1600  # longest side of an uploaded image in pixels; larger ones are redu
 AUTO = "as many as look different"
 WHOLE = "the whole image"
 BACKGROUNDS = {"find the object": "auto", WHOLE: None}
-FACES = "faces"
-MODELS = {"any object": None, "a face (PartFormer)": FACES}
+FACES = "partformer-resnet18.faces-k8"
+MODELS = {"any object": None, "a cropped face (PartFormer)": FACES}
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def test_frames_cover_the_image_and_stay_inside(size):
 
 def test_an_alias_names_weights():
     (record,) = (record for record in manifest().values() if record.alias == "faces")
-    assert short_names()["faces"] == record.name and record.bundled
+    assert short_names()["faces"] == record.name
     named, short = (partzoo.load(name, device="cpu", dtype="float32") for name in (record.name, "faces"))
     assert all(value.equal(short.state_dict()[name]) for name, value in named.state_dict().items())
 
