@@ -12,6 +12,7 @@ from partzoo.cli.command import Command, print_json
 from partzoo.cli.finding import fitting_options
 from partzoo.cli.options import json_option
 from partzoo.errors import counted
+from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
 
 
@@ -36,8 +37,9 @@ def fit(source: str, out: str, k: int | str | None, strict: bool, as_json: bool,
     """Learn a vocabulary of parts from SOURCE: a folder, a pattern, a list, COCO, tars or Parquet files."""
     check_place(Path(out))
     check_apart([out], [source, options["model"]])
-    words = learned(source, k, options, strict=strict, quiet=as_json)
-    words.save(out)
+    with locked(out):
+        words = learned(source, k, options, strict=strict, quiet=as_json)
+        words.save(out)
     if as_json:
         print_json({"output": out, "k": words.k})
     else:

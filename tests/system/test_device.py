@@ -146,6 +146,7 @@ COMMANDS = {
     "discover": ["photo.png"],
     "report": ["photo.png", "-o", "out.html"],
     "features": ["photo.png", "-o", "out.npz"],
+    "fit": [".", "-o", "out.parts.safetensors"],
     "relate": ["photo.png"],
     "swap": ["photo.png", "photo.png", "-o", "out.png"],
     "train": ["part", "--data", ".", "--steps", "1"],
