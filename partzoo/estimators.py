@@ -132,7 +132,7 @@ class PartFeatures(TransformerMixin, BaseEstimator):
         return table
 
     def _embedded(self, parts: Parts) -> np.ndarray:
-        if not self.vocabulary_.numbering:
+        if not self.vocabulary_.learned:
             return embed_parts(parts, model=self.model, size=self.size, device=self.device)
         descriptors = np.asarray(parts.descriptors)
         return descriptors * (parts.areas > 0)[:, None]

@@ -19,6 +19,7 @@ from partzoo.cli.stages import stages
 from partzoo.cli.swap import swap
 from partzoo.cli.system import bench, doctor
 from partzoo.cli.training import train
+from partzoo.cli.vocabulary import vocabulary
 
 
 @click.group(
@@ -48,6 +49,7 @@ for command in (
     convert,
     export,
     discover,
+    vocabulary,
     report,
     features,
     relate,

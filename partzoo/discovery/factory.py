@@ -62,9 +62,10 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
     encoder = inference_model(settings.model, device, local=True) if model is None else inference_model(model, device)
     own = encoder.config.parts if isinstance(encoder, PartModel) else 0
-    if len(vocabulary.numbering) != own:
+    known = len(vocabulary.numbering) if vocabulary.learned else 0
+    if known != own:
         raise UsageError(
-            f"The vocabulary is for a model with {len(vocabulary.numbering)} learned parts, but this one has {own}: "
+            f"The vocabulary is for a model with {known} learned parts, but this one has {own}: "
             "use the model that the vocabulary was fitted with."
         )
     if isinstance(encoder, PartModel):

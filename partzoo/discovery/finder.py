@@ -192,6 +192,7 @@ class Finder(ABC, Generic[Look]):
             image=_read_only(image.pixels),
             scores=scores,
             descriptors=self.descriptors(look, vocabulary).numpy(),
+            names=vocabulary.names,
             source=image.source,
             quality=look.quality,
             confidences=self._confidences(coarse),

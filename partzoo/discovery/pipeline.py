@@ -321,24 +321,27 @@ def fitted(
     Raises:
         ImageError: none of the images can be read, or, without ``pass_over``, one of them cannot.
     """
-    masks = masks or Masks(None, len(images), False)
     samples: list[list[Tensor]] = [[] for _ in seeds]
     if not all(map(finder.knows, ks)):
-        samples = _draw_samples(finder, images, seeds, batch_size, progress, kept, masks, pass_over)
+        samples = draw_samples(finder, images, seeds, batch_size, progress, kept, masks, pass_over)
     return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
 
 
-def _draw_samples(
+def draw_samples(
     finder: Finder,
     images: Sequence[OpenedImage],
     seeds: Sequence[int],
-    batch_size: int,
-    progress: Progress | None,
-    kept: Kept | None,
-    masks: Masks,
-    pass_over: PassOver | None,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
+    masks: Masks | None = None,
+    pass_over: PassOver | None = None,
 ) -> list[list[Tensor]]:
-    """Draw, for each seed, a bounded sample of the images' cells, in an order that depends only on their contents."""
+    """Draw, for each seed, a bounded sample of the images' cells, in an order that depends only on their contents.
+
+    Arguments and errors are those of :func:`fitted`.
+    """
+    masks = masks or Masks(None, len(images), False)
     chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
     drawn = []
     for index, image, mask in readable(images, masks, chosen, batch_size, progress, pass_over):
