@@ -12,6 +12,7 @@ from partzoo.cli.discover import discover
 from partzoo.cli.evaluation import evaluate
 from partzoo.cli.export import export
 from partzoo.cli.features import features
+from partzoo.cli.fit import fit
 from partzoo.cli.models import download, info, list_, publish, verify
 from partzoo.cli.relate import relate
 from partzoo.cli.report import report
@@ -49,6 +50,7 @@ for command in (
     convert,
     export,
     discover,
+    fit,
     vocabulary,
     report,
     features,

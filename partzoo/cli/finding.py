@@ -18,7 +18,7 @@ from partzoo.files import expand_user
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal
-    from partzoo.discovery.finder import Finder
+    from partzoo.discovery.finder import Finder, Labeller
     from partzoo.discovery.masks import Masks
     from partzoo.discovery.pipeline import Kept
     from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -138,24 +138,26 @@ def find(
     settings = {name: value for name, value in run.options.items() if name != "seed"}
     own, k = k == "own", None if k == "own" else k
     check_vocabulary(words, k)
-    finder = make_finder(**settings) if words is None else finder_of(words, run.options["model"], run.options["device"])
-    if own and not finder.learned:
+    finder = make_finder(**settings) if words is None else None
+    labeller: Labeller = finder or finder_of(words, run.options["model"], run.options["device"])
+    if own and not labeller.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
-    categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)
-    kept, asked = Kept(), finder.asked(k, alone=single)
-    if words is None and single and not save_vocabulary:
+    categories, masks = categories_of(run.category, len(images), labeller), Masks(run.mask, len(images), single)
+    kept, asked = Kept(), finder.asked(k, alone=single) if finder else None
+    if finder and single and not save_vocabulary:
         image = images[0]
         parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
         return Found(parts.k, finder.learned, finder.settings, iter([(0, parts)]))
     run.failures.begin()
     if run.journal:
         run.journal.begin()
-    words = words or _vocabulary(run, finder, asked, kept, masks)
+    if finder:
+        words = _vocabulary(run, finder, asked, kept, masks)
     if save_vocabulary:
         words.save(save_vocabulary)
     order = [index for index in range(len(images)) if index not in done and index not in run.failures]
-    labelled = _label(run, finder, words, categories, kept, masks, order)
-    return Found(words.k, finder.learned, finder.settings, labelled)
+    labelled = _label(run, labeller, words, categories, kept, masks, order)
+    return Found(words.k, labeller.learned, labeller.settings, labelled)
 
 
 def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
@@ -171,7 +173,7 @@ def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> P
         return PartVocabulary.load(run.journal.vocabulary)
     seed, pass_over = run.options["seed"], run.failures.pass_over
     with tqdm(desc="learning the parts", unit="image", disable=True if run.quiet or run.single else None) as bar:
-        show = partial(_show, bar)
+        show = partial(show_progress, bar)
         found = fitted(finder, run.images, [k], [seed], progress=show, kept=kept, masks=masks, pass_over=pass_over)
     if run.journal:
         found[k, seed].save(run.journal.vocabulary)
@@ -180,7 +182,7 @@ def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> P
 
 def _label(
     run: Run,
-    finder: Finder,
+    labeller: Labeller,
     words: PartVocabulary,
     categories: list[int | None],
     kept: Kept,
@@ -194,7 +196,7 @@ def _label(
     hidden = True if run.quiet or run.single else None
     with tqdm(total=len(order), desc="finding the parts", unit="image", disable=hidden) as bar:
         yield from label_images(
-            finder,
+            labeller,
             run.images,
             words,
             categories,
@@ -240,6 +242,7 @@ def mask_files(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
-def _show(bar: Any, done: int, total: int) -> None:
+def show_progress(bar: Any, done: int, total: int) -> None:
+    """Move a progress bar to the number of images that are done."""
     bar.total = total
     bar.update(done - bar.n)

@@ -11,6 +11,7 @@ from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.learned import LearnedFinder
+from partzoo.discovery.taught import TaughtFinder, levels
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL, encoder_of, placed
@@ -52,7 +53,31 @@ def make_finder(
     return ClusteredFinder(encoder, settings, network)
 
 
-def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None) -> Finder:
+def make_taught_finder(
+    model: str | nn.Module | None = None,
+    background: Background = "auto",
+    size: int | None = None,
+    refine: bool = True,
+    device: Device = None,
+) -> TaughtFinder:
+    """Make the finder of parts that a user will teach; arguments and errors as in :func:`partzoo.discover_parts`."""
+    if size is not None:
+        check_size(size)
+    encoder = inference_model(model, device)
+    name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
+    if isinstance(encoder, PartModel):
+        raise UsageError("A part model has learned its own parts: teach others with an encoder as model=.")
+    method, network = foreground_of(background, encoder, device)
+    if method in METHODS and METHODS[method].objectness:
+        raise UsageError(f"background={method!r} cannot be taught with: use 'auto', or 'none'.")
+    layers = levels(encoder)
+    settings = Settings(name, size or default_size(encoder), layers, (), method, refine, taught=True)
+    return TaughtFinder(encoder, settings, network)
+
+
+def finder_of(
+    vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None
+) -> Finder | TaughtFinder:
     """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name.
 
     A vocabulary may come from anyone, so the models that it names must be on this machine: none is downloaded.
@@ -70,7 +95,8 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device:
         )
     if isinstance(encoder, PartModel):
         return LearnedFinder(encoder, settings)
-    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, device, local=True)[1])
+    network = foreground_of(settings.background, encoder, device, local=True)[1]
+    return (TaughtFinder if settings.taught else ClusteredFinder)(encoder, settings, network)
 
 
 def inference_model(model: str | nn.Module | None, device: Device = None, *, local: bool = False) -> Model:

@@ -1,4 +1,4 @@
-"""The base class of all finders, which open an image, fit a vocabulary and label pixels with it."""
+"""The base classes of all finders, which open an image, fit a vocabulary and label pixels with it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Looked(Protocol):
 Look = TypeVar("Look", bound=Looked)
 
 
-class Finder(ABC, Generic[Look]):
-    """A finder of parts with one model and one set of settings.
+class Labeller(ABC, Generic[Look]):
+    """What labels images with a vocabulary, with one model and one set of settings.
 
     ``Look`` is the type of what it keeps of one image, see :class:`Looked`.
 
@@ -60,22 +60,6 @@ class Finder(ABC, Generic[Look]):
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self.settings = settings
-
-    @abstractmethod
-    def with_settings(self, **changes: Any) -> Self:
-        """Return a copy of this finder with different settings."""
-
-    @abstractmethod
-    def asked(self, k: int | str | None, *, alone: bool = False) -> K:
-        """Return the number of parts to look for; for None the finder decides, and ``alone`` means a single image.
-
-        Raises:
-            UsageError: k is out of range.
-        """
-
-    @abstractmethod
-    def knows(self, k: K) -> bool:
-        """Return whether a vocabulary with this k can be fitted without samples."""
 
     @abstractmethod
     def look(
@@ -95,28 +79,12 @@ class Finder(ABC, Generic[Look]):
         """
 
     @abstractmethod
-    def masked(self, look: Look, mask: np.ndarray) -> Look:
-        """Return a look at the same image with a different foreground ``(H, W)`` bool, without rerunning the model."""
-
-    @abstractmethod
     def kept(self, look: Look) -> Any:
         """Return outputs of the model that make the next look at the same image faster, or None."""
 
     @abstractmethod
-    def sample(self, look: Look, count: int, seed: int) -> Tensor:
-        """Return descriptors ``(n, D)`` of about ``count`` cells of the image, to fit a vocabulary to."""
-
-    @abstractmethod
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
-        """Fit a vocabulary to samples from :meth:`sample`."""
-
-    @abstractmethod
     def maps(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
         """Compute maps ``(K + 1, h, w)``, of background or foreground and then of parts, for labels and scores."""
-
-    @abstractmethod
-    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
-        """Divide a single image into parts."""
 
     @abstractmethod
     def foreground_map(self, look: Look) -> Tensor:
@@ -135,6 +103,10 @@ class Finder(ABC, Generic[Look]):
     @abstractmethod
     def shares(maps: Tensor) -> Tensor:
         """Return scores ``(K + 1, h, w)``, background first, whose arg-max equals :meth:`argmax`."""
+
+    def quality(self, look: Look, coarse: Tensor) -> float:
+        """Return how far to trust an image's parts, 0..1, from the output of :meth:`maps`."""
+        return look.quality
 
     def label(self, image: OpenedImage, look: Look, vocabulary: PartVocabulary) -> Parts:
         """Label an image with a vocabulary."""
@@ -194,7 +166,7 @@ class Finder(ABC, Generic[Look]):
             descriptors=self.descriptors(look, vocabulary).numpy(),
             names=vocabulary.names,
             source=image.source,
-            quality=look.quality,
+            quality=self.quality(look, coarse),
             confidences=self._confidences(coarse),
         )
 
@@ -203,6 +175,42 @@ class Finder(ABC, Generic[Look]):
         scores = self.shares(coarse)
         scores = (scores / scores.sum(0))[1:]
         return (scores.square().sum((1, 2)) / scores.sum((1, 2)).clamp(min=1e-6)).numpy()
+
+
+class Finder(Labeller[Look]):
+    """A finder of parts, which also fits vocabularies to images."""
+
+    @abstractmethod
+    def with_settings(self, **changes: Any) -> Self:
+        """Return a copy of this finder with different settings."""
+
+    @abstractmethod
+    def asked(self, k: int | str | None, *, alone: bool = False) -> K:
+        """Return the number of parts to look for; for None the finder decides, and ``alone`` means a single image.
+
+        Raises:
+            UsageError: k is out of range.
+        """
+
+    @abstractmethod
+    def knows(self, k: K) -> bool:
+        """Return whether a vocabulary with this k can be fitted without samples."""
+
+    @abstractmethod
+    def masked(self, look: Look, mask: np.ndarray) -> Look:
+        """Return a look at the same image with a different foreground ``(H, W)`` bool, without rerunning the model."""
+
+    @abstractmethod
+    def sample(self, look: Look, count: int, seed: int) -> Tensor:
+        """Return descriptors ``(n, D)`` of about ``count`` cells of the image, to fit a vocabulary to."""
+
+    @abstractmethod
+    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
+        """Fit a vocabulary to samples from :meth:`sample`."""
+
+    @abstractmethod
+    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
+        """Divide a single image into parts."""
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

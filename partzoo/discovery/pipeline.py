@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from partzoo.discovery.factory import Background, finder_of, make_finder
-from partzoo.discovery.finder import Finder
+from partzoo.discovery.factory import Background, finder_of, make_finder, make_taught_finder
+from partzoo.discovery.finder import Finder, Labeller
+from partzoo.discovery.given_labels import GivenLabels
 from partzoo.discovery.masks import Masks, side_by_side
+from partzoo.discovery.taught import teach
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
 from partzoo.images.ahead import Progress, read_ahead
@@ -98,21 +100,21 @@ def discover_parts(
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     vocabulary = read_vocabulary(vocabulary)
     check_vocabulary(vocabulary, k)
+    masks, kept = Masks(mask, len(opened), single), Kept()
+    labeller: Labeller
     if vocabulary is None:
-        finder = make_finder(model, background, size, refine, device)
-    else:
-        finder = finder_of(vocabulary, model, device)
-    categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
-    if single and vocabulary is None:
-        k = finder.asked(k, alone=True)
-        for image in read_ahead(opened.__getitem__, [0], batch_size, progress):
-            alone = divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
-        return alone
-    kept = Kept()
-    if vocabulary is None:
-        k = finder.asked(k)
+        labeller = finder = make_finder(model, background, size, refine, device)
+        categories = categories_of(classes, len(opened), finder)
+        k = finder.asked(k, alone=single)
+        if single:
+            for image in read_ahead(opened.__getitem__, [0], batch_size, progress):
+                alone = divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
+            return alone
         vocabulary = fitted(finder, opened, [k], [seed], batch_size, kept=kept, masks=masks)[k, seed]
-    found = label_images(finder, opened, vocabulary, categories, batch_size, progress, kept, masks)
+    else:
+        labeller = finder_of(vocabulary, model, device)
+        categories = categories_of(classes, len(opened), labeller)
+    found = label_images(labeller, opened, vocabulary, categories, batch_size, progress, kept, masks)
     labelled = [parts for _, parts in found]
     return labelled[0] if single else labelled
 
@@ -121,6 +123,9 @@ def fit_parts(
     images: Any,
     k: int | Literal["auto"] | None = None,
     *,
+    labels: Any = None,
+    names: Sequence[str] | None = None,
+    sided: bool = False,
     model: str | nn.Module | None = None,
     mask: Any = None,
     background: Background = "auto",
@@ -135,14 +140,36 @@ def fit_parts(
 ) -> PartVocabulary:
     """Learn a vocabulary of parts for use with ``discover_parts(..., vocabulary=...)``.
 
+    With labels, the parts are those that the labels show: part i is label i. Without, they are discovered.
+
     It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
     Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
     fitted cells of several images, before refinement. A learned part model needs no fitting: its vocabulary consists of
     all its parts. Only if k is smaller do the images matter: they decide which parts are joined.
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
+
+    Args:
+        labels: labels of the images: for each one an array ``(H, W)``, a PIL image, an index PNG, the
+            :class:`partzoo.Parts` of the image, or a file of COCO, LabelMe, YOLO or GeoJSON, and None for images
+            without labels; or a folder with files named as the images are; or one COCO file. 0 is the background, and
+            255 a pixel about which nothing is said, so a few strokes for each part are enough. In files that name
+            their labels, one named ``background`` marks strokes of background; all else without a label is then
+            unknown.
+        names: names of the labels 1, 2, ...; by default those in the files.
+        sided: whether left and right differ. By default, mirror images are learned from too, with the same labels. Of
+            sided parts whose names differ in ``left`` and ``right`` (or ``l`` and ``r``) alone, mirror images have the
+            labels exchanged; of parts without such names, none are used.
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    if labels is not None:
+        if k is not None or mask is not None:
+            raise UsageError(f"{'k' if k is not None else 'mask'}= is for discovered parts: leave it out with labels=.")
+        shown = GivenLabels.of(opened, single, labels, names)
+        taught = make_taught_finder(model, background, size, refine, device)
+        return teach(taught, shown, sided=sided, seed=seed, progress=progress)
+    if names is not None or sided:
+        raise UsageError(f"{'names' if names is not None else 'sided'}= is for labels=. Name the parts with rename().")
     finder = make_finder(model, background, size, refine, device)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):
@@ -184,7 +211,7 @@ class Kept:
 
 
 def label_images(
-    finder: Finder,
+    finder: Labeller,
     images: Sequence[OpenedImage],
     vocabulary: PartVocabulary,
     categories: Sequence[int | None],
@@ -272,7 +299,7 @@ def readable(
     next(items, None)  # reports the last one's progress
 
 
-def categories_of(classes: int | Sequence[int] | None, count: int, finder: Finder) -> list[int | None]:
+def categories_of(classes: int | Sequence[int] | None, count: int, finder: Labeller) -> list[int | None]:
     """Return the class of each image, or None for all if the model's parts do not depend on the class."""
     if classes is None:
         return [None] * count

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from partzoo.discovery.cluster import spherical_kmeans
+from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import finder_of
 from partzoo.discovery.labels import by_area
 from partzoo.discovery.masks import Masks
@@ -43,7 +44,10 @@ def split_part(
     check_parts(vocabulary.k + into - 1)
     if vocabulary.learned:
         raise UsageError("The parts of a learned part model cannot be split: its own are the smallest that it knows.")
+    if vocabulary.settings.taught:
+        raise UsageError("A taught part cannot be split by how it looks: label its pieces, and teach them.")
     finder = finder_of(vocabulary, model, device)
+    assert isinstance(finder, ClusteredFinder)
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     masks = Masks(mask, len(opened), single)
     cells = torch.cat(draw_samples(finder, opened, [seed], batch_size, progress, masks=masks)[0])

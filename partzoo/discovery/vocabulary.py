@@ -37,6 +37,7 @@ class Settings:
         background: name of a foreground method or of a foreground model.
         refine: whether to align the parts with the image's edges.
         centre: whether to subtract from each image's features their mean over its foreground.
+        taught: whether the centres are the coefficients of a classifier that was fitted to labels.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Settings:
     background: str = "none"
     refine: bool = True
     centre: bool = False
+    taught: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,8 @@ class PartVocabulary:
     A number that becomes free stays unused, until :meth:`reorder` numbers all parts anew.
 
     Attributes:
-        centres: ``(R, D)``, unit length; without rows for a learned part model, which holds the centres itself.
+        centres: ``(R, D)``, unit length; without rows for a learned part model, which holds the centres itself. Of
+            taught parts, coefficients ``(R, D + 1)`` of a linear classifier, the background first, and its constants.
         settings: options that determine an image's descriptors.
         numbering: part (1..K) that each centre, or each part of a learned part model, belongs to; 0 is the background.
             If it is empty, row i is part i + 1.
@@ -262,7 +265,9 @@ class PartVocabulary:
             raise ValueError("its names are not one for each part")
         if not all(abs(layer) <= 256 for layer in self.settings.layers):
             raise ValueError("its layers are out of range")
-        blocks = 0 if self.learned else len(self.settings.layers) + 2
+        blocks = 0 if self.learned or self.settings.taught else len(self.settings.layers) + 2
+        if self.settings.taught and not self.numbering:
+            raise ValueError("it was taught, but has no numbering")
         if len(self.settings.weights) != blocks or not all(0 <= weight <= 1 for weight in self.settings.weights):
             raise ValueError("its weights are not one share for each layer, colour and position")
 

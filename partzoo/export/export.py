@@ -16,6 +16,7 @@ from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.learned import LearnedFinder
+from partzoo.discovery.taught import TaughtFinder
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import PartzooError, UsageError
 from partzoo.export.about import metadata
@@ -109,7 +110,10 @@ def graph_of(
     if vocabulary is not None:
         if task not in (None, "parts") or size is not None:
             raise UsageError("A vocabulary is for task='parts', and has its own size: leave task= and size= out.")
-        return _parts(finder_of(vocabulary, _own(model), "cpu"), vocabulary)
+        finder = finder_of(vocabulary, _own(model), "cpu")
+        if isinstance(finder, TaughtFinder):
+            raise UsageError("A taught vocabulary cannot be exported: export one that was fitted without labels.")
+        return _parts(finder, vocabulary)
     if model is None and task is None:
         task = "descriptors"
     found = _loaded(DEFAULT_MODEL if model is None else model)
