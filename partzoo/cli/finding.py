@@ -138,21 +138,28 @@ def find(
     settings = {name: value for name, value in run.options.items() if name != "seed"}
     own, k = k == "own", None if k == "own" else k
     check_vocabulary(words, k)
-    finder = make_finder(**settings) if words is None else None
-    labeller: Labeller = finder or finder_of(words, run.options["model"], run.options["device"])
+    finder: Finder | None = None
+    labeller: Labeller
+    if words is None:
+        labeller = finder = make_finder(**settings)
+    else:
+        labeller = finder_of(words, run.options["model"], run.options["device"])
     if own and not labeller.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
     categories, masks = categories_of(run.category, len(images), labeller), Masks(run.mask, len(images), single)
-    kept, asked = Kept(), finder.asked(k, alone=single) if finder else None
-    if finder and single and not save_vocabulary:
-        image = images[0]
-        parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
-        return Found(parts.k, finder.learned, finder.settings, iter([(0, parts)]))
+    kept = Kept()
+    if finder is not None:
+        asked = finder.asked(k, alone=single)
+        if single and not save_vocabulary:
+            image = images[0]
+            parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
+            return Found(parts.k, finder.learned, finder.settings, iter([(0, parts)]))
     run.failures.begin()
     if run.journal:
         run.journal.begin()
-    if finder:
+    if finder is not None:
         words = _vocabulary(run, finder, asked, kept, masks)
+    assert words is not None
     if save_vocabulary:
         words.save(save_vocabulary)
     order = [index for index in range(len(images)) if index not in done and index not in run.failures]

@@ -10,7 +10,7 @@ import click
 
 from partzoo.cli.command import Command
 from partzoo.cli.finding import show_progress
-from partzoo.cli.options import background_option, device_option, images_argument, limit_options, model_option
+from partzoo.cli.options import device_option, images_argument, limit_options, model_option
 from partzoo.errors import counted
 from partzoo.places import check_apart, check_place
 
@@ -37,7 +37,6 @@ from partzoo.places import check_apart, check_place
 @click.option("--names", metavar="NAME,...", help="Names of the parts 1, 2, ...  [default: those in the label files]")
 @click.option("--sided", is_flag=True, help="Keep left parts from right ones: parts named left and right, or l and r.")
 @model_option
-@background_option
 @click.option("--size", type=int, help="Longer side of the image that the encoder receives, in pixels.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Align the parts with the image's edges.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the cells to learn from.")

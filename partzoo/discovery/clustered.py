@@ -122,7 +122,9 @@ class ClusteredFinder(Finder[DescribedImage]):
         """Run the encoder and, unless a mask is given, the foreground method."""
         method, layers = self.settings.background, list(self.settings.layers)
         needs_all = method in METHODS and METHODS[method].objectness
-        maps = layer_maps(self.model, view.batch, None if needs_all else layers)
+        maps = [
+            layer[0].float() for layer in self.model.forward_intermediates(view.batch, None if needs_all else layers)
+        ]
         if mask is None:
             foreground = segment(image, view, maps, method, self.model, self.network)
         else:
@@ -188,8 +190,3 @@ class ClusteredFinder(Finder[DescribedImage]):
 
     argmax = staticmethod(argmax_inside)
     shares = staticmethod(contest)
-
-
-def layer_maps(model: Model, batch: Tensor, layers: list[int] | None) -> list[Tensor]:
-    """Return the features ``(C, h_i, w_i)`` float32 of an encoder's layers, or of all, for a batch of one image."""
-    return [layer[0].float() for layer in model.forward_intermediates(batch, layers)]

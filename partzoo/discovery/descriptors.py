@@ -159,19 +159,13 @@ def position(score: Tensor) -> Tensor:
 
     Left and right are not distinguished, so a mirrored image has the same parts.
     """
-    across, down = object_places(score).split(1, dim=-3)
-    return angles(torch.cat([across.abs(), down], dim=-3), POSITION_ANGLE)
-
-
-def object_places(score: Tensor) -> Tensor:
-    """Return x and y of each cell, ``(..., 2, h, w)``, from the foreground's centre, in units of its spread."""
     rows, columns = score.shape[-2:]
     x, y, spread = _centre(_or_everywhere((score >= 0.5).float()))
     unit = spread.clamp(min=1)
-    across = (torch.arange(columns) - x) / unit
+    across = ((torch.arange(columns) - x) / unit).abs()
     down = (torch.arange(rows) - y) / unit
     place = [across.unsqueeze(-2).expand(score.shape), down.unsqueeze(-1).expand(score.shape)]
-    return torch.stack(place, dim=-3)
+    return angles(torch.stack(place, dim=-3), POSITION_ANGLE)
 
 
 def _centre(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.learned import LearnedFinder
-from partzoo.discovery.taught import TaughtFinder, levels
+from partzoo.discovery.taught import TaughtFinder, encoder_sizes, levels
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL, encoder_of, placed
@@ -54,11 +54,7 @@ def make_finder(
 
 
 def make_taught_finder(
-    model: str | nn.Module | None = None,
-    background: Background = "auto",
-    size: int | None = None,
-    refine: bool = True,
-    device: Device = None,
+    model: str | nn.Module | None = None, size: int | None = None, refine: bool = True, device: Device = None
 ) -> TaughtFinder:
     """Make the finder of parts that a user will teach; arguments and errors as in :func:`partzoo.discover_parts`."""
     if size is not None:
@@ -67,12 +63,9 @@ def make_taught_finder(
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if isinstance(encoder, PartModel):
         raise UsageError("A part model has learned its own parts: teach others with an encoder as model=.")
-    method, network = foreground_of(background, encoder, device)
-    if method in METHODS and METHODS[method].objectness:
-        raise UsageError(f"background={method!r} cannot be taught with: use 'auto', or 'none'.")
-    layers = levels(encoder)
-    settings = Settings(name, size or default_size(encoder), layers, (), method, refine, taught=True)
-    return TaughtFinder(encoder, settings, network)
+    size = size or default_size(encoder)
+    settings = Settings(name, size, levels(encoder), refine=refine, sizes=encoder_sizes(size))
+    return TaughtFinder(encoder, settings)
 
 
 def finder_of(
@@ -95,8 +88,9 @@ def finder_of(
         )
     if isinstance(encoder, PartModel):
         return LearnedFinder(encoder, settings)
-    network = foreground_of(settings.background, encoder, device, local=True)[1]
-    return (TaughtFinder if settings.taught else ClusteredFinder)(encoder, settings, network)
+    if settings.taught:
+        return TaughtFinder(encoder, settings)
+    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, device, local=True)[1])
 
 
 def inference_model(model: str | nn.Module | None, device: Device = None, *, local: bool = False) -> Model:

@@ -87,10 +87,6 @@ class Labeller(ABC, Generic[Look]):
         """Compute maps ``(K + 1, h, w)``, of background or foreground and then of parts, for labels and scores."""
 
     @abstractmethod
-    def foreground_map(self, look: Look) -> Tensor:
-        """Return ``(1, h, w)``: the foreground score of each cell, 0..1."""
-
-    @abstractmethod
     def descriptors(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
         """Return one descriptor for each part, ``(K, D)``."""
 
@@ -116,11 +112,6 @@ class Labeller(ABC, Generic[Look]):
     def scores(self, look: Look, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
         """Return scores ``(K + 1, *size)`` of an image's parts that sum to one, background first."""
         return torch.from_numpy(self._scores(self.maps(look, vocabulary), look.pixels, size, None))
-
-    def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
-        """Return the foreground score of each pixel at the image's original size, ``(H, W)`` float32, 0..1."""
-        found = strips(self._refined(self.foreground_map(look), look.pixels), size)
-        return np.concatenate([strip[0].numpy() for strip in found])
 
     def _refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
         return follow_edges(maps, pixels) if self.settings.refine else maps
@@ -211,6 +202,15 @@ class Finder(Labeller[Look]):
     @abstractmethod
     def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         """Divide a single image into parts."""
+
+    @abstractmethod
+    def foreground_map(self, look: Look) -> Tensor:
+        """Return ``(1, h, w)``: the foreground score of each cell, 0..1."""
+
+    def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
+        """Return the foreground score of each pixel at the image's original size, ``(H, W)`` float32, 0..1."""
+        found = strips(self._refined(self.foreground_map(look), look.pixels), size)
+        return np.concatenate([strip[0].numpy() for strip in found])
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -163,11 +163,11 @@ def fit_parts(
     """
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     if labels is not None:
-        if k is not None or mask is not None:
-            raise UsageError(f"{'k' if k is not None else 'mask'}= is for discovered parts: leave it out with labels=.")
+        others = {"k": k is not None, "mask": mask is not None, "background": background != "auto"}
+        if wrong := next((name for name, given in others.items() if given), None):
+            raise UsageError(f"{wrong}= is for discovered parts: leave it out with labels=.")
         shown = GivenLabels.of(opened, single, labels, names)
-        taught = make_taught_finder(model, background, size, refine, device)
-        return teach(taught, shown, sided=sided, seed=seed, progress=progress)
+        return teach(make_taught_finder(model, size, refine, device), shown, sided=sided, seed=seed, progress=progress)
     if names is not None or sided:
         raise UsageError(f"{'names' if names is not None else 'sided'}= is for labels=. Name the parts with rename().")
     finder = make_finder(model, background, size, refine, device)

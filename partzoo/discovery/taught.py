@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -13,26 +13,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
-from partzoo.discovery.clustered import Encoded, layer_maps
 from partzoo.discovery.colours import cielab
-from partzoo.discovery.descriptors import object_places
 from partzoo.discovery.discriminant import Sums, discriminant
 from partzoo.discovery.finder import Labeller
 from partzoo.discovery.given_labels import UNKNOWN, GivenLabels
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import resize
-from partzoo.discovery.segmentation import Foreground, certainty, given, segment
-from partzoo.discovery.views import CELL, View, view_image
+from partzoo.discovery.segmentation import certainty
+from partzoo.discovery.views import CELL, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError
 from partzoo.images.ahead import Progress
 from partzoo.images.opening import OpenedImage
-from partzoo.limits import check_parts
+from partzoo.limits import MAX_SIZE, check_parts
 from partzoo.models.base import Model
-from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import default_names
 
-CELLS, FEW = 65_536, 64  # cells that a classifier is fitted to; least number of each label in each image
+CELLS, FEW = 2048, 32  # cells of an image to learn from, and the least number of each label
+SCALES = (10 / 7, 9 / 14)  # sizes at which the encoder sees an image, as shares of the working size; docs/taught.md
 FINEST = 4  # smallest stride, in pixels, of the layers that are used
 COLOUR = 50  # units of CIELAB that count as one
 SIDES = (("left", "right"), ("l", "r"))  # words by which names of two parts may differ that mirroring exchanges
@@ -44,90 +42,53 @@ class TaughtImage:
 
     Attributes:
         pixels: ``(3, H, W)``, 0..1, at working size.
-        encoded: outputs of the networks.
+        layers: unit features ``(C_i, h_i, w_i)`` of each layer at each of the working sizes.
         mask: ``(H, W)`` bool foreground given by the caller, or None.
+        quality: 1, since it is known only when the cells are classified: see :meth:`TaughtFinder.quality`.
     """
 
     pixels: Tensor
-    encoded: Encoded
+    layers: tuple[Tensor, ...]
     mask: np.ndarray | None = None
-
-    @property
-    def quality(self) -> float:
-        """Certainty of the foreground, 0..1."""
-        return self.encoded.foreground.quality
+    quality: float = 1.0
 
     @property
     def grid(self) -> tuple[int, int]:
         """Numbers of rows and columns of cells."""
-        rows, columns = self.encoded.foreground.score.shape
-        return rows, columns
+        return self.pixels.shape[1] // CELL, self.pixels.shape[2] // CELL
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:
-        """What is known of the cells, ``(C_i, h_i, w_i)``: the features of each layer; colour, place and foreground.
+        """What is known of the cells, ``(C_i, h_i, w_i)``: the features of each layer, then colour and place.
 
-        The last block has the finest grid. Its places are relative to the image and to the foreground, each with its
-        squares and products, so that a linear classifier can prefer a middle.
+        Places have their squares and product, so that a linear classifier can prefer a middle.
         """
-        score = self.encoded.foreground.score
-        rows, columns = score.shape
+        rows, columns = self.grid
         y, x = torch.meshgrid(_axis(rows), _axis(columns), indexing="ij")
-        within = object_places(score).clamp(-3, 3)
-        own = cielab(avg_pool2d(self.pixels, CELL)) / COLOUR
-        return *self.encoded.layers, torch.cat([own, score[None], _quadratic(x, y), _quadratic(*within)])
+        colour = cielab(avg_pool2d(self.pixels, CELL)) / COLOUR
+        return *self.layers, torch.cat([colour, torch.stack([x, y, x * x, y * y, x * y])])
 
 
 class TaughtFinder(Labeller[TaughtImage]):
-    """A finder of taught parts.
-
-    Args:
-        model: the encoder.
-        settings: options that determine the features.
-        network: foreground model, if ``settings.background`` names one.
-    """
-
-    def __init__(self, model: Model, settings: Settings, network: ForegroundModel | None = None) -> None:
-        super().__init__(model, settings)
-        self.network = network
+    """A finder of taught parts."""
 
     def look(
         self,
         image: OpenedImage,
         category: int | None = None,
-        encoded: Encoded | None = None,
+        encoded: None = None,
         mask: np.ndarray | None = None,
     ) -> TaughtImage:
+        layers: list[Tensor] = []
         with torch.inference_mode():
-            view = view_image(image, self.model, self.settings.size)
-            return TaughtImage(view.pixels, encoded or self._encode(image, view, mask), mask)
+            for size in self.settings.sizes:
+                batch = view_image(image, self.model, size).batch
+                maps = self.model.forward_intermediates(batch, list(self.settings.layers))
+                layers += [normalize(layer[0].float().cpu(), dim=0) for layer in maps]
+            return TaughtImage(view_image(image, self.model, self.settings.size).pixels, tuple(layers), mask)
 
-    def mirrored(self, look: TaughtImage) -> TaughtImage:
-        """Return a look at the mirror image, with the same foreground."""
-        with torch.inference_mode():
-            pixels, found = look.pixels.flip(2), look.encoded.foreground
-            batch = self.model.preprocess.normalize(pixels[None].to(next(self.model.parameters()).device) * 255)
-            foreground = Foreground(found.score.flip(1), found.quality)
-            return TaughtImage(pixels, Encoded(self._features(layer_maps(self.model, batch, self._layers)), foreground))
-
-    def _encode(self, image: OpenedImage, view: View, mask: np.ndarray | None) -> Encoded:
-        maps = layer_maps(self.model, view.batch, self._layers)
-        if mask is None:
-            foreground = segment(image, view, maps, self.settings.background, self.model, self.network)
-        else:
-            foreground = given(mask, view.pixels)
-        return Encoded(self._features(maps), foreground)
-
-    @property
-    def _layers(self) -> list[int]:
-        return list(self.settings.layers)
-
-    @staticmethod
-    def _features(maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return tuple(normalize(layer.cpu(), dim=0) for layer in maps)
-
-    def kept(self, look: TaughtImage) -> Encoded:
-        return look.encoded
+    def kept(self, look: TaughtImage) -> None:
+        return None
 
     def maps(self, look: TaughtImage, vocabulary: PartVocabulary) -> Tensor:
         """Compute the probabilities ``(K + 1, h, w)`` of the background and of each part on the grid of cells.
@@ -147,9 +108,6 @@ class TaughtFinder(Labeller[TaughtImage]):
             logits = logits + resize((slope @ block.flatten(1)).unflatten(1, block.shape[1:]), size)
         groups = torch.tensor(vocabulary.numbering)
         return torch.zeros(vocabulary.k + 1, *size).index_add_(0, groups, logits.softmax(0))
-
-    def foreground_map(self, look: TaughtImage) -> Tensor:
-        return look.encoded.foreground.score[None]
 
     def descriptors(self, look: TaughtImage, vocabulary: PartVocabulary) -> Tensor:
         """Return the coefficients of each part, and for joined ones their sum; zeros for unused numbers."""
@@ -175,11 +133,26 @@ def teach(
     Raises:
         UsageError: no pixel has a known label, or there are too many parts.
     """
-    found = list(learned_sums(finder, given, sided=sided, seed=seed, progress=progress))
-    return taught_vocabulary(finder.settings, reduce(add, found), given.names)
+    return taught_from(learned(finder, given, sided=sided, seed=seed, progress=progress), finder.settings, given.names)
 
 
-def learned_sums(
+def taught_from(found: Iterable[Sums], settings: Settings, names: Sequence[str] | None) -> PartVocabulary:
+    """Return the vocabulary of what was learned from some images; see :func:`learned` and :func:`teach`."""
+    total = reduce(add, found)
+    if not total.counts.sum():
+        raise UsageError("Every pixel that labels= has is unknown (255): label some of them.")
+    k = max(len(names or ()), int(total.counts.nonzero().max()))
+    check_parts(k)
+    return taught_by(discriminant(Sums(total.counts[: k + 1], total.sums[: k + 1], total.products)), settings, names)
+
+
+def taught_by(rows: Tensor, settings: Settings, names: Sequence[str] | None) -> PartVocabulary:
+    """Return the vocabulary of a classifier ``(K + 1, D + 1)``, whose first row is that of the background."""
+    k, names = len(rows) - 1, tuple(names or ())
+    return PartVocabulary(rows, settings, tuple(range(k + 1)), (*names, *default_names(k)[len(names) :]))
+
+
+def learned(
     finder: TaughtFinder, given: GivenLabels, *, sided: bool = False, seed: int = 0, progress: Progress | None = None
 ) -> Iterator[Sums]:
     """Yield what is learned from each labelled image and its mirror image.
@@ -187,39 +160,28 @@ def learned_sums(
     With ``sided``, the labels of two parts whose names differ in left and right alone are exchanged in the mirror
     image; without such names it is not used.
     """
-    room = CELLS // max(2 * len(given), 1)
     pairs = sides(given.names or ()) if sided else {}
     for done, (image, labels) in enumerate(given, 1):
         look = finder.look(image)
         known = cell_labels(labels, look.grid)
-        found = summed(look, known, room, seed)
+        found = Sums.of(*sampled_cells(look, known, seed), UNKNOWN)
         if pairs or not sided:
             mirror = known[:, ::-1].copy()
             for part, other in pairs.items():
                 mirror[known[:, ::-1] == part] = other
-            found = found + summed(finder.mirrored(look), mirror, room, seed)
+            turned = OpenedImage(np.ascontiguousarray(image.pixels[:, ::-1]))
+            found = found + Sums.of(*sampled_cells(finder.look(turned), mirror, seed), UNKNOWN)
         yield found
         if progress:
             progress(done, len(given))
 
 
-def summed(look: TaughtImage, labels: np.ndarray, room: int, seed: int) -> Sums:
-    """Add up the features of about ``room`` of the cells whose label ``(rows, columns)`` is known."""
-    drawn, weights = drawn_cells(labels.ravel(), room, seed)
+def sampled_cells(look: TaughtImage, labels: np.ndarray, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features ``(N, D)``, labels and weights of some of the cells whose label ``(rows, columns)`` is known."""
+    drawn, weights = drawn_cells(labels.ravel(), CELLS, seed)
     table = torch.cat([resize(block, look.grid) for block in look.blocks]).flatten(1)
     y = torch.from_numpy(labels.ravel()[drawn])
-    return Sums.of(table[:, drawn].T.contiguous(), y, torch.from_numpy(weights), UNKNOWN)
-
-
-def taught_vocabulary(settings: Settings, found: Sums, names: Sequence[str] | None) -> PartVocabulary:
-    """Return the vocabulary of the parts that were learned from labels."""
-    if not found.counts.sum():
-        raise UsageError("Every pixel that labels= has is unknown (255): label some of them.")
-    names = tuple(names or ())
-    k = max(len(names), int(found.counts.nonzero().max()))
-    check_parts(k)
-    own = Sums(found.counts[: k + 1], found.sums[: k + 1], found.products)
-    return PartVocabulary(discriminant(own), settings, tuple(range(k + 1)), (*names, *default_names(k)[len(names) :]))
+    return table[:, drawn].T.contiguous(), y, torch.from_numpy(weights)
 
 
 def cell_labels(labels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -256,6 +218,11 @@ def sides(names: Sequence[str]) -> dict[int, int]:
     return found
 
 
+def encoder_sizes(size: int) -> tuple[int, ...]:
+    """Return the sizes at which the encoder sees an image: a larger one shows details, a smaller one the whole."""
+    return tuple(min(max(round(size * scale), 1), MAX_SIZE) for scale in SCALES)
+
+
 def levels(model: Model) -> tuple[int, ...]:
     """Return the layers of an encoder that describe cells: the last at each stride of at least 4 pixels.
 
@@ -273,10 +240,6 @@ def levels(model: Model) -> tuple[int, ...]:
 def _axis(count: int) -> Tensor:
     """Return the places of cells along an axis, from -1 to 1."""
     return (torch.arange(count) + 0.5) * (2 / count) - 1
-
-
-def _quadratic(x: Tensor, y: Tensor) -> Tensor:
-    return torch.stack([x, y, x * x, y * y, x * y])
 
 
 def drawn_cells(labels: np.ndarray, room: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ class Settings:
         background: name of a foreground method or of a foreground model.
         refine: whether to align the parts with the image's edges.
         centre: whether to subtract from each image's features their mean over its foreground.
-        taught: whether the centres are the coefficients of a classifier that was fitted to labels.
+        sizes: of taught parts, the sizes at which the encoder sees an image, in pixels; otherwise empty.
     """
 
     model: str
@@ -47,7 +47,12 @@ class Settings:
     background: str = "none"
     refine: bool = True
     centre: bool = False
-    taught: bool = False
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def taught(self) -> bool:
+        """Whether the parts were taught: the centres are then the coefficients of a classifier fitted to labels."""
+        return bool(self.sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +258,10 @@ class PartVocabulary:
         Raises:
             ValueError: a value is out of range, or values do not fit together.
         """
-        check_size(self.settings.size)
+        for size in (self.settings.size, *self.settings.sizes):
+            check_size(size)
+        if len(self.settings.sizes) > 8:
+            raise ValueError("it has too many sizes")
         check_parts(self.k)
         if self.centres.ndim != 2 or not self.centres.is_floating_point() or not self.centres.isfinite().all():
             raise ValueError("its centres are not a table of finite numbers")

@@ -105,17 +105,17 @@ def test_left_and_right_are_kept_apart_only_if_asked_for(encoder):
         labels[20:44, x : x + 24], labels[20:44, x + 50 : x + 74] = 1, 2
         return labels
 
-    places = [eyes(x) for x in (20, 26, 32)]
+    places = [eyes(x) for x in (24, 27, 30)]
     images = [drawn(np.minimum(labels, 1), seed) for seed, labels in enumerate(places)]
-    names, image = ("left eye", "right eye"), drawn(np.minimum(eyes(23), 1), 7)
+    names, image = ("left eye", "right eye"), drawn(np.minimum(eyes(27), 1), 7)
     sided = partzoo.fit_parts(images, labels=places, names=names, sided=True, model=encoder)
     parts = partzoo.discover_parts(image, vocabulary=sided, model=encoder)
-    assert (parts.labels == eyes(23)).mean() > 0.95
+    assert (parts.labels == eyes(27)).mean() > 0.95
     mirror = partzoo.discover_parts(np.ascontiguousarray(image[:, ::-1]), vocabulary=sided, model=encoder)
-    assert (mirror.labels == eyes(31)).mean() > 0.95
+    assert (mirror.labels == eyes(27)).mean() > 0.95
     mixed = partzoo.fit_parts(images, labels=places, names=names, model=encoder)
     parts = partzoo.discover_parts(image, vocabulary=mixed, model=encoder)
-    assert (parts.labels == eyes(23)).mean() < 0.9
+    assert (parts.labels == eyes(27))[eyes(27) > 0].mean() < 0.75
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,7 @@ def test_labels_of_files_with_different_names_do_not_mix(tmp_path):
         ({"labels": [None] * 3}, "none of the images"),
         ({"labels": [np.full_like(LABELS[0], 255)] * 3}, "every pixel|Every pixel"),
         ({"k": 2}, "k= is for discovered parts"),
+        ({"background": "none"}, "background= is for discovered parts"),
         ({"labels": None}, "names= is for labels="),
         ({"model": "partformer-resnet18.faces-k8"}, "encoder as model="),
     ],
@@ -266,7 +267,7 @@ def test_the_command_teaches_and_finds_again(tmp_path):
         Image.fromarray(pixels).save(images / f"{number}.png")
         partzoo.Parts(each, names=NAMES).save(labels / f"{number}.index.png")
     file = tmp_path / "mine.parts.safetensors"
-    done = command("fit", images, "--labels", labels, "-o", file, "--background", "none")
+    done = command("fit", images, "--labels", labels, "-o", file)
     assert done.code == 0, done.err
     assert "2 parts: red, yellow" in done.out
     Image.fromarray(drawn(NEW, 9)).save(tmp_path / "new.png")
