@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from partzoo.attention import draw_attention as draw_attention
     from partzoo.attention import part_attention as part_attention
     from partzoo.conversion.convert import convert as convert
+    from partzoo.discovery.judging import PartScores as PartScores
+    from partzoo.discovery.judging import suggest_images as suggest_images
     from partzoo.discovery.pipeline import discover_parts as discover_parts
     from partzoo.discovery.pipeline import fit_parts as fit_parts
     from partzoo.discovery.vocabulary import PartVocabulary as PartVocabulary
@@ -45,7 +47,9 @@ _HOME = {
     "export_model": "export.export",
     "discover_parts": "discovery.pipeline",
     "fit_parts": "discovery.pipeline",
+    "PartScores": "discovery.judging",
     "PartVocabulary": "discovery.vocabulary",
+    "suggest_images": "discovery.judging",
     "draw_attention": "attention",
     "part_attention": "attention",
     "swap_parts": "swapping",

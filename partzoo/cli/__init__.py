@@ -17,6 +17,7 @@ from partzoo.cli.models import download, info, list_, publish, verify
 from partzoo.cli.relate import relate
 from partzoo.cli.report import report
 from partzoo.cli.stages import stages
+from partzoo.cli.suggest import suggest
 from partzoo.cli.swap import swap
 from partzoo.cli.system import bench, doctor
 from partzoo.cli.training import train
@@ -51,6 +52,7 @@ for command in (
     export,
     discover,
     fit,
+    suggest,
     vocabulary,
     report,
     features,

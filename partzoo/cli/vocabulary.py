@@ -8,7 +8,7 @@ import click
 
 from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.options import Numbers, device_option, json_option, limit_options, model_option
-from partzoo.errors import UsageError
+from partzoo.errors import UsageError, counted
 
 OPERATIONS = ("rename", "join", "split", "drop", "reorder")
 
@@ -25,6 +25,7 @@ OPERATIONS = ("rename", "join", "split", "drop", "reorder")
       partzoo vocabulary six.parts.safetensors --join 2,5 --name wheel
       partzoo vocabulary six.parts.safetensors --split 3 --images images/ --into 2 -o seven.parts.safetensors
       partzoo vocabulary six.parts.safetensors --drop 6
+      partzoo vocabulary mine.parts.safetensors --labels labels/ --images images/     compare with labels
     \b
     Parts that are not named keep their numbers; only --reorder numbers all anew. Without -o, FILE is replaced.
     """,
@@ -34,7 +35,10 @@ OPERATIONS = ("rename", "join", "split", "drop", "reorder")
 @click.option("--join", type=Numbers(), help="Make one part of several, with the lowest of their numbers.")
 @click.option("--name", help="Name of the joined part.")
 @click.option("--split", type=click.IntRange(1), metavar="PART", help="Divide a part by how it looks in --images.")
-@click.option("--images", multiple=True, type=click.Path(), help="Images for --split; may be repeated.")
+@click.option("--images", multiple=True, type=click.Path(), help="Images for --split or --labels; may be repeated.")
+@click.option(
+    "--labels", type=click.Path(), help="Labels of --images, as for 'partzoo fit': state how well parts agree."
+)
 @click.option("--into", type=click.IntRange(2), default=2, show_default=True, help="Number of pieces for --split.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for --split.")
 @click.option("--drop", type=Numbers(), help="Make background of parts.")
@@ -53,12 +57,18 @@ def vocabulary(file: str, out: str | None, as_json: bool, **options: Any) -> Non
     chosen = [name for name in OPERATIONS if options[name] not in (None, ())]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two changes: make one after the other.")
-    for option, operation in (("name", "join"), ("images", "split")):
-        if options[option] and chosen != [operation]:
-            raise UsageError(f"--{option} is for --{operation}.")
+    if options["name"] and chosen != ["join"]:
+        raise UsageError("--name is for --join.")
+    if bool(options["images"]) != (chosen == ["split"] or bool(options["labels"])):
+        raise UsageError("--images, --split PART and --labels: pass --images with one of the others.")
     if out and not chosen:
         raise UsageError(f"-o {out} needs a change: one of --{', --'.join(OPERATIONS)}.")
     words = PartVocabulary.load(file)
+    if options["labels"]:
+        if chosen:
+            raise UsageError(f"--labels and --{chosen[0]} are two commands: give one after the other.")
+        _evaluate(words, options, as_json)
+        return
     if chosen:
         words = _changed(words, chosen[0], options)
         words.save(out or file)
@@ -85,11 +95,31 @@ def _changed(words: Any, operation: str, options: dict[str, Any]) -> Any:
         return words.drop(*options["drop"])
     if operation == "reorder":
         return words.reorder(None if options["reorder"] == [None] else options["reorder"])
-    if not options["images"]:
-        raise UsageError("--split needs --images that show the part.")
-    names = ("into", "seed", "model", "device", "max_pixels", "max_bytes")
-    images = options["images"][0] if len(options["images"]) == 1 else options["images"]
-    return words.split(options["split"], images=images, **{name: options[name] for name in names})
+    return words.split(options["split"], images=_images(options), into=options["into"], seed=options["seed"],
+                       **_shared(options))  # fmt: skip
+
+
+def _evaluate(words: Any, options: dict[str, Any], as_json: bool) -> None:
+    found = words.evaluate(_images(options), options["labels"], **_shared(options))
+    rows = [
+        (part, name, "" if iou != iou else f"{iou:.2f}", int(count), found.advice(part))
+        for part, (name, iou, count) in enumerate(zip(found.names, found.ious, found.images, strict=True), 1)
+    ]
+    if as_json:
+        keys = ("part", "name", "iou", "images", "advice")
+        print_json({"parts": [dict(zip(keys, row, strict=True)) for row in rows], "left_out": found.left_out})
+        return
+    table(rows, ("part", "name", "IoU", "images", "advice"))
+    if found.left_out:
+        click.echo(f"{counted(found.left_out, 'image')} that taught these parts: each judged by what the others teach.")
+
+
+def _images(options: dict[str, Any]) -> Any:
+    return options["images"][0] if len(options["images"]) == 1 else list(options["images"])
+
+
+def _shared(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("model", "device", "max_pixels", "max_bytes")}
 
 
 def _pair(text: str) -> tuple[int, str]:

@@ -59,14 +59,14 @@ def discriminant(found: Sums, shrinkage: float = SHRINKAGE) -> Tensor:
     Source: Friedman, "Regularized discriminant analysis", Journal of the American Statistical Association 1989.
     """
     total = found.counts.sum()
-    means = found.sums / found.counts.clamp(min=1e-9)[:, None]
+    means = found.sums / found.counts.clamp(min=0.5)[:, None]
     middle = found.sums.sum(0) / total
     spread = (found.products.diagonal() / total - middle.square()).clamp(min=1e-9)
     within = (found.products - means.T @ found.sums) / total
     shrunk = (1 - shrinkage) * within + shrinkage * spread.diag()
     slopes = torch.linalg.solve(shrunk, means.T).T
     constants = (found.counts / total).clamp(min=1e-30).log() - (slopes * means).sum(1) / 2
-    present = (found.counts > 0)[:, None]
+    present = (found.counts > 0.5)[:, None]  # what is left of sums that were taken away is not exactly 0
     return torch.where(present, torch.cat([slopes, constants[:, None]], dim=1), _never(slopes)).float()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,11 @@ def open_labels(source: Any, image: OpenedImage, names: Sequence[str] | None) ->
         count += name.lower() != BACKGROUND
         numbers[number] = 0 if name.lower() == BACKGROUND else count
     return numbers[values]
+
+
+def digest_of(image: OpenedImage) -> str:
+    """Return a digest of an image's pixels, by which a vocabulary knows the images that it was taught with."""
+    return hashlib.sha256(np.ascontiguousarray(image.pixels).data).hexdigest()[:16]
 
 
 def _sources(images: OpenedImages, single: bool, source: Any) -> list[Any]:

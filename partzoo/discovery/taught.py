@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -16,7 +17,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from partzoo.discovery.colours import cielab
 from partzoo.discovery.discriminant import Sums, discriminant
 from partzoo.discovery.finder import Labeller
-from partzoo.discovery.given_labels import UNKNOWN, GivenLabels
+from partzoo.discovery.given_labels import UNKNOWN, GivenLabels, digest_of
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import resize
 from partzoo.discovery.segmentation import certainty
@@ -133,13 +134,20 @@ def teach(
     Raises:
         UsageError: no pixel has a known label, or there are too many parts.
     """
-    return taught_from(learned(finder, given, sided=sided, seed=seed, progress=progress), finder.settings, given.names)
+    examples = []
+
+    def noted() -> Iterator[Sums]:
+        for digest, found in learned(finder, given, sided=sided, seed=seed, progress=progress):
+            examples.append(digest)
+            yield found
+
+    words = taught_from(reduce(add, noted()), dataclasses.replace(finder.settings, sided=sided), given.names)
+    return dataclasses.replace(words, examples=tuple(sorted(examples)))
 
 
-def taught_from(found: Iterable[Sums], settings: Settings, names: Sequence[str] | None) -> PartVocabulary:
-    """Return the vocabulary of what was learned from some images; see :func:`learned` and :func:`teach`."""
-    total = reduce(add, found)
-    if not total.counts.sum():
+def taught_from(total: Sums, settings: Settings, names: Sequence[str] | None) -> PartVocabulary:
+    """Return the vocabulary of what was learned from some images together; see :func:`learned` and :func:`teach`."""
+    if total.counts.sum() < 1:
         raise UsageError("Every pixel that labels= has is unknown (255): label some of them.")
     k = max(len(names or ()), int(total.counts.nonzero().max()))
     check_parts(k)
@@ -154,8 +162,8 @@ def taught_by(rows: Tensor, settings: Settings, names: Sequence[str] | None) -> 
 
 def learned(
     finder: TaughtFinder, given: GivenLabels, *, sided: bool = False, seed: int = 0, progress: Progress | None = None
-) -> Iterator[Sums]:
-    """Yield what is learned from each labelled image and its mirror image.
+) -> Iterator[tuple[str, Sums]]:
+    """Yield the digest of each labelled image, and what is learned from it and its mirror image.
 
     With ``sided``, the labels of two parts whose names differ in left and right alone are exchanged in the mirror
     image; without such names it is not used.
@@ -171,7 +179,7 @@ def learned(
                 mirror[known[:, ::-1] == part] = other
             turned = OpenedImage(np.ascontiguousarray(image.pixels[:, ::-1]))
             found = found + Sums.of(*sampled_cells(finder.look(turned), mirror, seed), UNKNOWN)
-        yield found
+        yield digest_of(image), found
         if progress:
             progress(done, len(given))
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -19,6 +19,9 @@ from partzoo.locks import remove_leftovers
 from partzoo.parts.parts import default_name, default_names
 from partzoo.settings import checked, types_of
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from partzoo.discovery.judging import PartScores
 
 FORMAT, VERSION = "partzoo-vocabulary-", 3
 OLDEST = 2  # version that can still be read: it has no names, no history, and one centre for each part
@@ -37,6 +40,7 @@ class Settings:
         background: name of a foreground method or of a foreground model.
         refine: whether to align the parts with the image's edges.
         centre: whether to subtract from each image's features their mean over its foreground.
+        sided: of taught parts, whether left and right differ.
         sizes: of taught parts, the sizes at which the encoder sees an image, in pixels; otherwise empty.
     """
 
@@ -47,6 +51,7 @@ class Settings:
     background: str = "none"
     refine: bool = True
     centre: bool = False
+    sided: bool = False
     sizes: tuple[int, ...] = ()
 
     @property
@@ -70,6 +75,7 @@ class PartVocabulary:
             If it is empty, row i is part i + 1.
         names: names of the K parts; by default ``part 1``, ``part 2``, ...
         history: what was done to the vocabulary since it was fitted, such as ``join([2, 5], name='wheel')``.
+        examples: digests of the images that taught parts were taught with.
     """
 
     centres: Tensor
@@ -77,6 +83,7 @@ class PartVocabulary:
     numbering: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -204,6 +211,27 @@ class PartVocabulary:
 
         return split_part(self, self.check_part(part), images, into, seed, **options)
 
+    def evaluate(self, images: Any, labels: Any, **options: Any) -> PartScores:
+        """Compare the parts with labels.
+
+        An image that the vocabulary was taught with is judged by what the other such images here teach, since it would
+        agree with its own labels too well. That needs two of them, and a vocabulary whose parts were not shaped since.
+
+        Args:
+            images, labels: as for :func:`partzoo.fit_parts`, with the numbers of this vocabulary's parts.
+            **options: ``model``, ``device``, ``progress``, ``max_pixels`` and ``max_bytes``, as for
+                :func:`partzoo.discover_parts`.
+
+        Returns:
+            The IoU of each part, and in how many images the labels show it.
+
+        Raises:
+            UsageError: the labels do not fit the images or the parts.
+        """
+        from partzoo.discovery.judging import evaluate_parts
+
+        return evaluate_parts(self, images, labels, **options)
+
     def check_part(self, part: int) -> int:
         """Return the number of a part unchanged.
 
@@ -229,7 +257,12 @@ class PartVocabulary:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(f"Two parts cannot both be named {twice!r}: join them, or choose another name.")
         return PartVocabulary(
-            self.centres if centres is None else centres, self.settings, tuple(rows), names, (*self.history, what)
+            self.centres if centres is None else centres,
+            self.settings,
+            tuple(rows),
+            names,
+            (*self.history, what),
+            self.examples,
         )
 
     def save(self, path: str | os.PathLike) -> None:
@@ -246,6 +279,7 @@ class PartVocabulary:
             "numbering": json.dumps(self.numbering),
             "names": json.dumps(self.names),
             "history": json.dumps(self.history),
+            "examples": json.dumps(self.examples),
         }
         try:
             save_tensors(path, {"centres": self.centres}, metadata)
@@ -302,10 +336,11 @@ class PartVocabulary:
             types = types_of(Settings)
             settings = {name: checked(name, value, types[name]) for name, value in settings.items()}
             numbering = checked("numbering", parse_json(metadata["numbering"]), tuple[int, ...])
-            names, history = (
-                checked(key, parse_json(metadata.get(key, "[]")), tuple[str, ...]) for key in ("names", "history")
+            texts = (
+                checked(key, parse_json(metadata.get(key, "[]")), tuple[str, ...])
+                for key in ("names", "history", "examples")
             )
-            vocabulary = cls(tensors["centres"], Settings(**settings), numbering, names, history)
+            vocabulary = cls(tensors["centres"], Settings(**settings), numbering, *texts)
             vocabulary._check()
             return vocabulary
 

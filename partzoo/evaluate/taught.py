@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -51,10 +53,11 @@ class TaughtMeasurement(Measurement):
         words: dict[tuple[int, str], PartVocabulary] = {}
         for seed in range(asked.seeds):
             given = self._given(train, np.random.default_rng(seed).permutation(len(train))[: max(COUNTS)].tolist())
-            sums = list(learned(self.finder, given, sided=True, progress=_reporting(progress, seed, asked.seeds)))
+            report_done = _reporting(progress, seed, asked.seeds)
+            sums = [each for _, each in learned(self.finder, given, sided=True, progress=report_done)]
             cells = [_cells(self.finder, image, labels) for image, labels in given]
             for count in (count for count in COUNTS if count <= len(sums)):
-                words[seed, f"iou_{count}"] = taught_from(sums[:count], self.finder.settings, given.names)
+                words[seed, f"iou_{count}"] = taught_from(reduce(add, sums[:count]), self.finder.settings, given.names)
                 rows = plain_regression(cells[:count], len(self.rules.labels) + 1)
                 words[seed, f"{FLOOR}iou_{count}"] = taught_by(rows, self.finder.settings, given.names)
         size = len(self.rules.labels) + 1

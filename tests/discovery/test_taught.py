@@ -219,6 +219,36 @@ def test_wrong_labels_are_named(encoder, change, message):
         partzoo.fit_parts(IMAGES, **arguments)
 
 
+def test_taught_images_are_judged_by_what_the_others_teach(taught, encoder):
+    found = taught.evaluate(IMAGES, LABELS, model=encoder)
+    assert found.left_out == 3 and found.images.tolist() == [3, 3] and (found.ious > 0.7).all()
+    direct = taught.evaluate([drawn(NEW, 9)], [NEW], model=encoder)
+    parts = found_iou(taught, encoder)
+    assert direct.left_out == 0 and np.allclose(direct.ious, parts) and direct.mean == pytest.approx(np.mean(parts))
+
+
+def test_a_part_that_one_image_alone_teaches_is_not_found_in_it_when_left_out(encoder):
+    labels = [LABELS[0], LABELS[1], np.minimum(LABELS[2], 1)]
+    images = [drawn(each, seed) for seed, each in enumerate(labels)]
+    labels[0] = np.where(labels[0] == 2, 3, labels[0])  # the yellow part has another name in the first image
+    words = partzoo.fit_parts(images, labels=labels, names=("red", "yellow", "gold"), model=encoder)
+    scores = words.evaluate(images, labels, model=encoder)
+    assert (
+        scores.ious[2] == 0 and scores.advice(3) == "label more" and "gold: 0.00 in 1 image, label more" in str(scores)
+    )
+
+
+def found_iou(words, encoder):
+    parts = found(words, encoder)
+    return [((parts.labels == i) & (NEW == i)).sum() / ((parts.labels == i) | (NEW == i)).sum() for i in (1, 2)]
+
+
+def test_images_unlike_the_taught_ones_are_suggested_first(taught, encoder):
+    strange = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    chosen = partzoo.suggest_images([IMAGES[0], strange, drawn(NEW, 9)], taught, count=2, model=encoder)
+    assert len(chosen) == 2 and chosen[0][0] == "image 2" and 0 <= chosen[1][1] < chosen[0][1] <= 1
+
+
 def test_cells_take_the_label_that_most_of_their_known_pixels_have():
     labels = np.full((8, 8), 255)
     labels[0, 0], labels[1, :3], labels[5:7, 5:7] = 1, 2, 0
@@ -275,3 +305,8 @@ def test_the_command_teaches_and_finds_again(tmp_path):
     assert done.code == 0 and "yellow" in done.out, done.err
     assert [each["name"] for each in json.loads((tmp_path / "new.json").read_text())["categories"]] == ["red", "yellow"]
     assert command("fit", images, "--labels", tmp_path / "none", "-o", file).code != 0
+    done = command("vocabulary", file, "--images", images, "--labels", labels)
+    assert done.code == 0 and "yellow" in done.out and "3 images that taught these parts" in done.out, done.err
+    done = command("suggest", images, "--vocabulary", file, "-n", "1", "--json")
+    assert done.code == 0 and len(json.loads(done.out)["images"]) == 1, done.err
+    assert command("vocabulary", file, "--labels", labels).code == 2
