@@ -22,6 +22,7 @@ from partzoo.evaluate import protocols, reproduction
 from partzoo.evaluate.floors import BOX, FLOORS
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.evaluate.protocols.taught import COUNTS
 from partzoo.evaluate.report import DEFAULT, LOWER_IS_BETTER, Row, markdown, read_csv, shown, table
 from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest, short_name
@@ -208,6 +209,17 @@ def other_protocols() -> str:
     return _rules((each for each in found if not isinstance(each, PartProtocol | ClassProtocol)), source=True)
 
 
+def taught(results: Callable[[str], Sequence[Row]]) -> str:
+    """Return the tables of taught parts, one for each protocol that was measured, with the floor in brackets."""
+    found = {name: _rows_of(name, results) for name in protocols.names() if name.startswith("taught-")}
+    metrics = [f"{figure}_{count}" for figure in ("iou", "accuracy") for count in COUNTS]
+    texts = []
+    for name, rows in found.items():
+        commands = dict.fromkeys(row.command for row in rows)
+        texts += [f"`{name}`:", table(rows, metrics), "\n".join(["```bash", *commands, "```"])] if rows else []
+    return "\n\n".join(texts)
+
+
 def bench(record: dict) -> str:
     """Return the table of the benchmark's ratios."""
     from partzoo.bench.report import markdown as ratios
@@ -252,6 +264,7 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
         "commands": lambda of: commands(*map(of.results, (*MASKS, *LABEL_MAPS))),
         "methods": lambda of: foreground_methods(of.weights),
     },
+    "docs/taught.md": {"taught": lambda of: taught(of.results)},
     "docs/convert.md": {"readers": lambda _: conversions()},
     "docs/reliability.md": {"faults": lambda of: faults(of.faults())},
     "docs/speed.md": {"bench": lambda of: bench(of.bench())},

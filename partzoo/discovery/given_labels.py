@@ -126,8 +126,10 @@ def digest_of(image: OpenedImage) -> str:
 
 def _sources(images: OpenedImages, single: bool, source: Any) -> list[Any]:
     if _is_file(source) and expand_user(source).is_dir():
-        files = {_stem(file): file for file in sorted(expand_user(source).rglob("*")) if file.is_file()}
-        return [files.get(Path(images.name(index)).stem) for index in range(len(images))]
+        folder = expand_user(source).absolute()
+        files = {_stem(file): file for file in sorted(folder.rglob("*")) if file.is_file()}
+        paths = [Path(images.name(index)).absolute() for index in range(len(images))]
+        return [None if path.is_relative_to(folder) else files.get(path.stem) for path in paths]  # not their own labels
     if single:
         return [source]
     if _is_file(source):

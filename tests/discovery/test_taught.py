@@ -176,6 +176,7 @@ def test_a_folder_of_labels_is_matched_by_name_and_images_without_are_left_out(e
     assert len(given) == 2 and [np.array_equal(found, LABELS[i]) for i, (_, found) in enumerate(given)] == [True, True]
     words = partzoo.fit_parts(images, labels=files, names=NAMES, model=encoder)
     assert agreement(found(words, encoder)) > 0.8
+    assert len(GivenLabels.of(open_images(tmp_path)[0], False, files, None)) == 2  # labels below the images are none
 
 
 def test_strokes_of_background_make_everything_else_unknown(tmp_path):
