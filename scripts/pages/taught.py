@@ -1,6 +1,6 @@
-"""Draw docs/images/taught.jpg: strokes on four photographs of examples/ibises, and the parts that they teach in all ten.
+"""Draw docs/images/taught.jpg: strokes on four photographs of examples/ibises, and the parts that they teach.
 
-    python scripts/pages/taught.py
+python scripts/pages/taught.py
 """
 
 from __future__ import annotations
