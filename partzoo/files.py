@@ -8,8 +8,10 @@ import json
 import os
 import re
 import stat
+import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_JSON_BYTES = 2**26
+MAX_NESTING = 100  # arrays and tables within each other in TOML
 ADDRESS = re.compile("([A-Za-z][A-Za-z0-9+.-]+)://")  # a drive of Windows has one letter
 
 
@@ -209,6 +212,20 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML that was written elsewhere.
+
+    Brackets are counted before: tomllib follows them by recursion, and at Python's limit even the clean-up of an error
+    can fail, which Python then prints.
+
+    Raises:
+        ValueError: it is not TOML, or has more than :data:`MAX_NESTING` open brackets at some place.
+    """
+    if max(accumulate((each in "[{") - (each in "]}") for each in text), default=0) > MAX_NESTING:
+        raise ValueError("it is nested too deeply")
+    return tomllib.loads(text)
 
 
 def read_json(path: Path) -> Any:

@@ -237,6 +237,16 @@ def test_a_vocabulary_of_brackets_is_refused(tmp_path):
         PartVocabulary.load(file)
 
 
+def test_a_recipe_of_brackets_is_refused(tmp_path):
+    file = tmp_path / "r.toml"
+    file.write_text(f"seed = {'[' * 101}{']' * 101}\n")
+    with pytest.raises(UsageError, match="nested too deeply"):
+        read_recipe(file)
+    file.write_text(f"seed = {'[' * 100}{']' * 100}\n")
+    with pytest.raises(UsageError, match="seed"):
+        read_recipe(file)
+
+
 @pytest.mark.parametrize("name", ["hf-hub:somebody/else", "timm/resnet10t.c3_in1k", "dino-vits16"])
 def test_a_vocabulary_downloads_nothing(hub, tmp_path, name):
     words = PartVocabulary.load(vocabulary(tmp_path / "v.safetensors", model=name))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ import click
 import partzoo
 from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user, parse_json, write_aside
+from partzoo.locks import hidden_folder, remove_leftovers
 from partzoo.places import make_folder
 from partzoo.settings import changed
 
@@ -54,6 +55,7 @@ class Journal:
             PartzooError: the folder cannot be created.
         """
         self._begun = True
+        remove_leftovers(self.folder.parent)  # the lock of an output that is a folder removes those in it
         if sentence := self._what_becomes_of_earlier():
             click.echo(f"{self._output} {sentence}", err=True)
         if self._earlier is not None and not self._resumed:
@@ -89,8 +91,9 @@ class Journal:
             lines.write(_line(source, file.name, about))
 
     def remove(self) -> None:
-        """Delete the journal's folder with all its contents."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the journal's folder with all its contents; a kill leaves it whole, or as a hidden leftover."""
+        with contextlib.suppress(OSError), hidden_folder(self.folder) as old:
+            os.rename(self.folder, old)
 
     def __enter__(self) -> Self:
         return self

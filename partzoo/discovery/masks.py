@@ -49,7 +49,7 @@ class Masks:
 
 
 def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
-    """Read a mask in any form as object numbers ``(H, W)`` int64, 0 for the background.
+    """Read a mask in any form as object numbers ``(H, W)``, unsigned, 0 for the background.
 
     Args:
         source: ``(H, W)`` array or tensor, PIL image, or path of an image; or a box ``(left, top, right, bottom)`` in
@@ -77,13 +77,18 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
                 f"The mask holds {values.min():.3g} to {values.max():.3g}: floats must be 0 for the background and 0.5 "
                 "or more for the object."
             )
-        return (values >= 0.5).astype(np.int64)
+        return (values >= 0.5).astype(np.uint8)
     if values.dtype.kind not in "biu" or (values.dtype.kind == "i" and values.min() < 0):
         raise UsageError(f"A mask must hold booleans, floats or object numbers of at least 0, not {values.dtype}.")
     if values.dtype == np.uint8 and values.max(initial=0) == VOID:
         numbers = np.where(values == VOID, 0, values)
-        return (numbers if 0 < numbers.max() < HALF else values >= HALF).astype(np.int64)
-    return values.astype(np.int64)
+        return (numbers if 0 < numbers.max() < HALF else values >= HALF).astype(np.uint8)
+    return values.astype(_smallest(values.max(initial=0)))
+
+
+def _smallest(number: int) -> np.dtype:
+    """Return the smallest type of whole numbers from 0 to ``number``, since masks are as large as photographs."""
+    return np.min_scalar_type(int(number))
 
 
 def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
@@ -95,7 +100,7 @@ def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
         ) from None
     if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
         raise UsageError(f"mask={tuple(source)} is not a box (left, top, right, bottom) inside {size[1]} x {size[0]}.")
-    found = np.zeros(size, np.int64)
+    found = np.zeros(size, np.uint8)
     found[top:bottom, left:right] = 1
     return found
 
@@ -130,7 +135,7 @@ def side_by_side(several: Sequence[Parts]) -> Parts:
     """Combine the parts of several objects in one image, which do not overlap; the first object's parts come first."""
     first = several[0]
     offsets = np.cumsum([0, *(each.k for each in several)])
-    labels = np.zeros(first.size, np.int64)
+    labels = np.zeros(first.size, _smallest(offsets[-1]))
     for each, offset in zip(several, offsets, strict=False):
         labels[each.labels > 0] = each.labels[each.labels > 0] + offset
 

@@ -26,7 +26,7 @@ from partzoo.evaluate.report import rows as rows_of
 from partzoo.evaluate.taught import TaughtMeasurement
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
-from partzoo.locks import locked
+from partzoo.locks import locked, remove_leftovers
 from partzoo.models.loading import on_meta
 from partzoo.models.registry import find
 from partzoo.places import check_place, made_folder
@@ -128,6 +128,7 @@ def evaluate(
     if place is None:
         return _measured(made, record, strict=strict, progress=progress)
     if known := _known(place, record):
+        remove_leftovers(place.parent)  # of a process that was killed after it had written the record
         return known
     with made_folder(place.parent):
         check_place(place)

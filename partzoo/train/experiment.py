@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
-from partzoo.files import reading, write_aside, write_if_changed
+from partzoo.files import parse_toml, reading, write_aside, write_if_changed
 from partzoo.settings import changed, to_toml
 
 SETTINGS = "settings.toml"
@@ -32,7 +32,7 @@ def keep_settings(out: Path, settings: Mapping[str, Any], growing: Collection[st
     earlier = {}
     if file.exists():
         with reading(file, UsageError, "cannot be read", "choose another out="):
-            earlier = tomllib.loads(file.read_text(encoding="utf-8"))
+            earlier = parse_toml(file.read_text(encoding="utf-8"))
     if earlier:
         settings = {**settings, **{name: {**earlier.get(name, {}), **settings[name]} for name in growing}}
         before, after = _flat(earlier), _flat(tomllib.loads(to_toml(settings)))

@@ -531,6 +531,7 @@ class _Log:
 
     def __init__(self, out: Path, enabled: bool, state: Progress) -> None:
         self._out, self._enabled, self._step, self._images = out, enabled, state.step, state.images
+        self._waiting: list[Mapping[str, float]] = []  # rows that could not be written yet
 
     def __enter__(self) -> _Log:
         self._writer = None
@@ -544,8 +545,10 @@ class _Log:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # a full disk, of which the rows have warned
+            self._append_waiting()
         if self._writer:
-            with contextlib.suppress(OSError):  # a full disk, of which the rows have warned
+            with contextlib.suppress(OSError):
                 self._writer.close()
 
     def _forget(self) -> None:
@@ -559,17 +562,23 @@ class _Log:
             write_if_changed(file, b"".join([lines[0], *kept] if kept else []))
 
     def row(self, state: Progress, lr: float, values: dict[str, float]) -> None:
-        """Append a row; if it cannot be written, on a full disk for example, it is left out with a warning."""
+        """Append a row; if it cannot be written, on a full disk for example, it is written with a later one."""
         if not self._enabled:
             return
         row = {"step": state.step, "images": state.images, "seconds": round(state.seconds, 1), "lr": lr} | values
+        self._waiting.append(row)
         try:
-            self._append(row)
+            self._append_waiting()
             if self._writer:
                 for name, value in values.items():
                     self._writer.add_scalar(name, value, state.images)
         except OSError as error:
-            warnings.warn(f"No row in the log for step {state.step}: {error.strerror or error}.", stacklevel=2)
+            warnings.warn(f"No row in the log for step {state.step} yet: {error.strerror or error}.", stacklevel=2)
+
+    def _append_waiting(self) -> None:
+        while self._waiting:
+            self._append(self._waiting[0])
+            del self._waiting[0]
 
     def _append(self, row: Mapping[str, float]) -> None:
         file = self._out / LOG

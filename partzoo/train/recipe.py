@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UsageError
-from partzoo.files import reading
+from partzoo.files import parse_toml, reading
 from partzoo.settings import checked, types_of
 
 BUDGET = ("minutes", "steps", "epochs")
@@ -77,7 +76,7 @@ def read_recipe(name: str | Path) -> Recipe:
     """
     file = _file(name)
     with reading(file, UsageError, "cannot be read as a recipe", "correct the file"):
-        recipe = Recipe(**tomllib.loads(file.read_text(encoding="utf-8-sig")))
+        recipe = Recipe(**parse_toml(file.read_text(encoding="utf-8-sig")))
         for key, kind in types_of(Recipe).items():
             checked(key, getattr(recipe, key), kind)
         return recipe

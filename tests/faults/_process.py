@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -137,8 +138,10 @@ def _inject_here(module: str, scale: str, seed: str, place: str) -> None:
     """Call the decorated function of a module, and leave its row in ``place``."""
     sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment]  # a thread would write at any time
     import torch
+    from tqdm import tqdm
 
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is shared by all copies, and a killed one would never release it
     row = importlib.import_module(module).inject(float(scale), int(seed), Path(place))
     Path(place, "row.json").write_text(json.dumps(asdict(row)), encoding="utf-8")
 

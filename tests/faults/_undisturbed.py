@@ -110,7 +110,7 @@ class Undisturbed:
             if Path(name).name in APPENDED:
                 continue
             try:
-                said = content(folder / name) if name in names else None
+                said = _content_now(folder / name) if name in names else None
             except FileNotFoundError:
                 continue  # a writer has just removed it
             except Exception as error:
@@ -126,11 +126,13 @@ class Undisturbed:
         return found
 
     def lacks(self) -> str:
-        """Say how the result of a command that ended well differs, other than in lists and caches."""
-        found, wanted = (
-            {name: said for name, said in each.items() if is_result(name)} for each in (tree(self.folder), self.final)
-        )
-        return differences(found, wanted)
+        """Say what a command that ended well has not written; lists and caches may differ, and more may be left."""
+        found, wanted = tree(self.folder), {name: said for name, said in self.final.items() if is_result(name)}
+        return differences({name: found[name] for name in found.keys() & wanted.keys()}, wanted)
+
+    def leaves(self) -> bool:
+        """Return whether more files are there than at the end of the undisturbed run."""
+        return bool(tree(self.folder).keys() - self.final.keys() or leftovers(self.folder))
 
     def ending_of(self, ended: Ended, folder: Path | None = None) -> str:
         """Say how the end of a repeated command differs from that of the undisturbed run; "" if it does not."""
@@ -155,7 +157,7 @@ class Undisturbed:
         return ""
 
     def items(self) -> dict[str, int]:
-        """Return the inodes of the files that are items of the run."""
+        """Return the inodes of the files that are items of a run over images, which a repetition leaves alone."""
         return {
             str(path): (self.folder / path).stat().st_ino
             for path in files(self.folder)
@@ -194,6 +196,22 @@ class Undisturbed:
             file.write_bytes(self.disk.content(node, position))
             found.setdefault(name, {None}).add(content(file))
         return found
+
+
+def _content_now(file: Path) -> str:
+    """Read a file that a writer may replace meanwhile, and then again.
+
+    Raises:
+        FileNotFoundError: a writer has removed it.
+        Exception: it is damaged.
+    """
+    while True:
+        inode = file.stat().st_ino
+        try:
+            return content(file)
+        except Exception:
+            if file.stat().st_ino == inode:
+                raise
 
 
 def is_result(name: str) -> bool:

@@ -34,6 +34,7 @@ WALL_SECONDS = 180  # for one case that does nothing
 ROOM = 2 * 2**30  # address space that a case may take beyond that of the empty process
 PIXELS = 2**20  # limit for images, so that a mutated size costs little time
 BASE, FACTOR = 48 * 2**20, 2.5  # memory that a case may take: a base, and a multiple of the decoded size
+ELEMENT = 256 * 2**20  # FFmpeg makes room for an element of a WebM as long as the file says, up to this
 LONGEST = 6000  # characters of a sentence, which may repeat a path
 
 
@@ -210,6 +211,8 @@ def _allowed(file: Path) -> int:
     from partzoo.images.opening import SUFFIXES
     from partzoo.limits import MAX_PIXELS
 
+    if file.suffix == ".webm":
+        return int(ELEMENT / FACTOR)  # which is all the room that it gets
     return 3 * MAX_PIXELS if file.suffix in (*SUFFIXES, ".mpo", ".tar") else 0
 
 

@@ -21,7 +21,7 @@ CI_SCALE = 0.05
 NEED_SPACE = Kind.CREATE | Kind.WRITE | Kind.LINK | Kind.SYMLINK | Kind.MKDIR
 PIPE = "output to a closed pipe"
 GONE = 0.2  # share of the operations at which the folder vanishes
-REPEATED = 0.2  # share of the faults after which the command runs again
+REPEATED = 0.2  # share of the faults after which the command runs again, beside those that leave more files
 
 
 @alone
@@ -37,19 +37,22 @@ def inject(scale: float, seed: int, place: Path) -> Row:
     broken: list[str] = []
 
     def check(run: Undisturbed, what: str, ended: Ended) -> None:
-        gone = run.folder / "o.gone"
-        if gone.exists() and ended.code:
-            shutil.rmtree(run.folder / "o", ignore_errors=True)
-            gone.rename(run.folder / "o")
-        shutil.rmtree(gone, ignore_errors=True)  # a command that ended well has made the folder again
-        said = run.faults_of(run.folder)
+        out, gone = run.folder / "o", run.folder / "o.gone"
+        divided = gone.exists() and not ended.code and out.exists()  # it went on in a new folder
+        if gone.exists():
+            if divided:
+                shutil.copytree(out, gone, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(out, ignore_errors=True)
+            gone.rename(out)
+        said = [] if divided else run.faults_of(run.folder)
         outcomes["faults"] += 1
         outcomes["hung"] += ended.hung
         outcomes["lost"] += bool(said)
         quiet = what == PIPE and ended.code > 0 and "Traceback" not in ended.err  # like others if nobody reads on
         wrong = "" if quiet else run.not_one_sentence(ended) if ended.code else run.lacks()
         outcomes["not one sentence" if wrong else "one sentence" if ended.code else "went on"] += 1
-        differs = run.ending_of(run.repeat()) if draw.random() < REPEATED else ""
+        repeats = not divided and (run.leaves() or draw.random() < REPEATED)
+        differs = run.ending_of(run.repeat()) if repeats else ""
         outcomes["cannot be repeated"] += bool(differs)
         if said := [*said, *filter(None, (wrong, differs))]:
             broken.append(f"{run.case.name}, {what}: {'; '.join(said)}")

@@ -597,7 +597,7 @@ def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch):
     assert sum("No row in the log for step 3" in each for each in said) == 1
     assert state.finished and len(tries) == 7
     rows = list(csv.DictReader(open(tmp_path / "full" / "log.csv")))
-    assert [row["step"] for row in rows] == ["1", "2", "4", "5", "6"] and None not in rows[2]
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"] and None not in rows[2]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, task.state_dict()[name]), name
 
