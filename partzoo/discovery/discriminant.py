@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SHRINKAGE = 0.5  # share of the features' own variances in the covariance, chosen on dev splits
+PRIOR = 10  # number of groups of examples that the features' own variances count as much as, chosen on dev splits
 NEVER = -1e4  # logit of a class without examples
 
 
@@ -19,15 +19,17 @@ class Sums:
         counts: ``(C,)`` float64, examples of each class.
         sums: ``(C, D)`` float64, sums of their features.
         products: ``(D, D)`` float64, sum of the outer products of all features with themselves.
+        groups: number of groups of examples, such as images, which resemble each other.
     """
 
     counts: Tensor
     sums: Tensor
     products: Tensor
+    groups: int = 1
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, weights: Tensor, classes: int) -> Sums:
-        """Add up examples.
+        """Add up the examples of one group.
 
         Args:
             x: ``(N, D)`` float32 features.
@@ -41,24 +43,26 @@ class Sums:
         return cls(counts, sums, (weighted.T @ x).double())
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.counts + other.counts, self.sums + other.sums, self.products + other.products)
+        groups = self.groups + other.groups
+        return Sums(self.counts + other.counts, self.sums + other.sums, self.products + other.products, groups)
 
     def __sub__(self, other: Sums) -> Sums:
-        return Sums(self.counts - other.counts, self.sums - other.sums, self.products - other.products)
+        groups = self.groups - other.groups
+        return Sums(self.counts - other.counts, self.sums - other.sums, self.products - other.products, groups)
 
 
-def discriminant(found: Sums, shrinkage: float = SHRINKAGE) -> Tensor:
+def discriminant(found: Sums) -> Tensor:
     """Compute the linear classifier of classes with normal distributions and one covariance.
 
-    The covariance within classes is shrunk towards the diagonal of the whole covariance, so that few images with many
-    features determine it. A class without examples is never predicted.
+    The covariance within classes is shrunk towards the diagonal of the whole covariance, the more the fewer groups of
+    examples there are, so that few images with many features determine it. A class without examples is never predicted.
 
     Returns:
         ``(C, D + 1)`` float32: for each class the coefficients of the features, then its constant.
 
     Source: Friedman, "Regularized discriminant analysis", Journal of the American Statistical Association 1989.
     """
-    total = found.counts.sum()
+    total, shrinkage = found.counts.sum(), PRIOR / (PRIOR + found.groups)
     means = found.sums / found.counts.clamp(min=0.5)[:, None]
     middle = found.sums.sum(0) / total
     spread = (found.products.diagonal() / total - middle.square()).clamp(min=1e-9)

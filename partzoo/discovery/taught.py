@@ -151,7 +151,8 @@ def taught_from(total: Sums, settings: Settings, names: Sequence[str] | None) ->
         raise UsageError("Every pixel that labels= has is unknown (255): label some of them.")
     k = max(len(names or ()), int(total.counts.nonzero().max()))
     check_parts(k)
-    return taught_by(discriminant(Sums(total.counts[: k + 1], total.sums[: k + 1], total.products)), settings, names)
+    own = dataclasses.replace(total, counts=total.counts[: k + 1], sums=total.sums[: k + 1])
+    return taught_by(discriminant(own), settings, names)
 
 
 def taught_by(rows: Tensor, settings: Settings, names: Sequence[str] | None) -> PartVocabulary:

@@ -1,5 +1,6 @@
 """Parts that a user teaches with labels."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -269,13 +270,13 @@ def test_the_discriminant_is_that_of_the_definition():
     random = np.random.default_rng(0)
     y = np.repeat([0, 1, 3], (50, 30, 20))
     x = random.normal(size=(100, 4)) + y[:, None] * (1, 0, 0.5, 0)
-    sums = Sums.of(torch.tensor(x).float(), torch.tensor(y), torch.ones(100), 4)
+    sums = dataclasses.replace(Sums.of(torch.tensor(x).float(), torch.tensor(y), torch.ones(100), 4), groups=40)
     means = np.array([x[y == c].mean(0) for c in (0, 1, 3)])
     within = sum((x[y == c] - x[y == c].mean(0)).T @ (x[y == c] - x[y == c].mean(0)) for c in (0, 1, 3)) / 100
     shrunk = 0.8 * within + 0.2 * np.diag(x.var(0))
     slopes = np.linalg.solve(shrunk, means.T).T
     constants = np.log([0.5, 0.3, 0.2]) - (slopes * means).sum(1) / 2
-    rows = discriminant(sums, 0.2).numpy()
+    rows = discriminant(sums).numpy()
     assert np.allclose(rows[[0, 1, 3]], np.concatenate([slopes, constants[:, None]], 1), atol=1e-3)
     assert rows[2, -1] < -1000
 
