@@ -45,6 +45,43 @@ class PartScores:
     images: np.ndarray
     left_out: int
 
+    @classmethod
+    def of(
+        cls,
+        vocabulary: PartVocabulary,
+        images: Any,
+        labels: Any,
+        *,
+        model: str | nn.Module | None = None,
+        device: Device = None,
+        progress: Progress | None = None,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+    ) -> PartScores:
+        """Compare a vocabulary's parts with labels; see :meth:`PartVocabulary.evaluate`."""
+        opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+        given = GivenLabels.of(opened, single, labels, vocabulary.names)
+        finder = finder_of(vocabulary, model, device)
+        k = vocabulary.k
+        tables, shown, left_out = np.zeros((k + 1, k + 1), np.int64), np.zeros(k, np.int64), 0
+        for done, ((image, true), words) in enumerate(zip(given, _judges(vocabulary, finder, given), strict=True), 1):
+            left_out += words is not vocabulary
+            if true[true != UNKNOWN].max(initial=0) > k:
+                raise UsageError(
+                    f"The labels of {image.name} have more than the {counted(k, 'part')} of the vocabulary."
+                )
+            found = finder.label(image, finder.look(image), words).labels  # type: ignore[arg-type]
+            known = true != UNKNOWN
+            pairs = true[known] * (k + 1) + found[known]
+            tables += np.bincount(pairs, minlength=(k + 1) ** 2).reshape(k + 1, k + 1)
+            shown[np.unique(true[known & (true > 0)]) - 1] += 1
+            if progress:
+                progress(done, len(given))
+        hits = tables.diagonal()[1:]
+        union = tables.sum(0)[1:] + tables.sum(1)[1:] - hits
+        with np.errstate(invalid="ignore"):
+            return cls(vocabulary.names, hits / union, shown, left_out)
+
     @property
     def mean(self) -> float:
         """Mean IoU of the parts that the labels show."""
@@ -61,40 +98,6 @@ class PartScores:
             for part, (name, iou, count) in enumerate(zip(self.names, self.ious, self.images, strict=True), 1)
         ]
         return "\n".join(lines)
-
-
-def evaluate_parts(
-    vocabulary: PartVocabulary,
-    images: Any,
-    labels: Any,
-    *,
-    model: str | nn.Module | None = None,
-    device: Device = None,
-    progress: Progress | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_bytes: int = MAX_BYTES,
-) -> PartScores:
-    """Compare a vocabulary's parts with labels; see :meth:`PartVocabulary.evaluate`."""
-    opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
-    given = GivenLabels.of(opened, single, labels, vocabulary.names)
-    finder = finder_of(vocabulary, model, device)
-    k = vocabulary.k
-    tables, shown, left_out = np.zeros((k + 1, k + 1), np.int64), np.zeros(k, np.int64), 0
-    for done, ((image, true), words) in enumerate(zip(given, _judges(vocabulary, finder, given), strict=True), 1):
-        left_out += words is not vocabulary
-        if true[true != UNKNOWN].max(initial=0) > k:
-            raise UsageError(f"The labels of {image.name} have more than the {counted(k, 'part')} of the vocabulary.")
-        found = finder.label(image, finder.look(image), words).labels  # type: ignore[arg-type]
-        known = true != UNKNOWN
-        pairs = true[known] * (k + 1) + found[known]
-        tables += np.bincount(pairs, minlength=(k + 1) ** 2).reshape(k + 1, k + 1)
-        shown[np.unique(true[known & (true > 0)]) - 1] += 1
-        if progress:
-            progress(done, len(given))
-    hits = tables.diagonal()[1:]
-    union = tables.sum(0)[1:] + tables.sum(1)[1:] - hits
-    with np.errstate(invalid="ignore"):
-        return PartScores(vocabulary.names, hits / union, shown, left_out)
 
 
 def _judges(vocabulary: PartVocabulary, finder: Any, given: GivenLabels) -> Iterator[PartVocabulary]:

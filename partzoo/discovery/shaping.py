@@ -35,10 +35,11 @@ def split_part(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> PartVocabulary:
-    """Divide a part; arguments, result and errors as for :meth:`PartVocabulary.split`.
+    """Divide a part of a vocabulary; arguments, result and errors as for :meth:`PartVocabulary.split`.
 
     The cells of the part, which are nearer to its centres than to any other, are clustered into new centres.
     """
+    vocabulary.check_part(part)
     if into < 2:
         raise UsageError(f"into={into}: a part is split into at least 2 pieces.")
     check_parts(vocabulary.k + into - 1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+import partzoo
 from partzoo.errors import UsageError, WeightsError, counted
 from partzoo.files import expand_user, parse_json, reading
 from partzoo.limits import MAX_PARTS, check_parts, check_size
@@ -207,9 +208,7 @@ class PartVocabulary:
             UsageError: the part does not exist, the images show too little of it, or the vocabulary is that of a
                 learned part model.
         """
-        from partzoo.discovery.shaping import split_part
-
-        return split_part(self, self.check_part(part), images, into, seed, **options)
+        return partzoo.split_part(self, part, images, into, seed, **options)
 
     def evaluate(self, images: Any, labels: Any, **options: Any) -> PartScores:
         """Compare the parts with labels.
@@ -228,9 +227,7 @@ class PartVocabulary:
         Raises:
             UsageError: the labels do not fit the images or the parts.
         """
-        from partzoo.discovery.judging import evaluate_parts
-
-        return evaluate_parts(self, images, labels, **options)
+        return partzoo.PartScores.of(self, images, labels, **options)
 
     def check_part(self, part: int) -> int:
         """Return the number of a part unchanged.
