@@ -40,6 +40,8 @@ FOREGROUND = ("iou", "accuracy", "max_f", "max_f_selfmask", "mae", "boundary_f",
 LABELLED = ("labelled_nmi", "labelled_ari", "fg_nmi", "fg_ari", "mirrored", "foreground_iou")
 MASKS = ("ecssd", "pascal-s", "horses")
 LABEL_MAPS = ("celebamask", "clothing", "cars")
+TAUGHT = ("taught-celebamask", "taught-cars", "taught-clothing")
+TAUGHT_FIGURES = tuple(f"{figure}_{count}" for figure in ("iou", "accuracy") for count in COUNTS)
 SCALES = {
     "inter-ocular": "the distance between points 0 and 1",
     "box": "the box's width and height",
@@ -210,13 +212,11 @@ def other_protocols() -> str:
 
 
 def taught(results: Callable[[str], Sequence[Row]]) -> str:
-    """Return the tables of taught parts, one for each protocol that was measured, with the floor in brackets."""
-    found = {name: _rows_of(name, results) for name in protocols.names() if name.startswith("taught-")}
-    metrics = [f"{figure}_{count}" for figure in ("iou", "accuracy") for count in COUNTS]
+    """Return the tables of taught parts with their commands, one for each protocol, with the floor in brackets."""
     texts = []
-    for name, rows in found.items():
-        commands = dict.fromkeys(row.command for row in rows)
-        texts += [f"`{name}`:", table(rows, metrics), "\n".join(["```bash", *commands, "```"])] if rows else []
+    for name in TAUGHT:
+        commands = dict.fromkeys(row.command for row in results(name))
+        texts += [f"`{name}`:", table(results(name), TAUGHT_FIGURES), "\n".join(["```bash", *commands, "```"])]
     return "\n\n".join(texts)
 
 
