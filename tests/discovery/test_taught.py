@@ -12,7 +12,7 @@ from PIL import Image
 import partzoo
 from partzoo.discovery.discriminant import Sums, discriminant
 from partzoo.discovery.given_labels import GivenLabels
-from partzoo.discovery.taught import cell_labels, drawn_cells, levels, sides
+from partzoo.discovery.taught import FEW, cell_labels, drawn_cells, levels, sides
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError
 from partzoo.images.opening import open_images
@@ -262,7 +262,7 @@ def test_small_parts_keep_their_cells_in_the_sample():
     labels = np.zeros(20_000, np.int64)
     labels[100:150], labels[200:300] = 1, 255
     places, weights = drawn_cells(labels, 1000, 0)
-    assert (labels[places] == 1).sum() == 50 and weights.sum() == pytest.approx(19_900, rel=1e-4)
+    assert (labels[places] == 1).sum() == FEW and weights.sum() == pytest.approx(19_900, rel=1e-4)
     assert 900 < len(places) < 1100 and len({*places.tolist()}) == len(places)
 
 
