@@ -87,7 +87,7 @@ class PartVocabulary:
     examples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.names:
+        if not self.names and self.k <= MAX_PARTS:  # a stranger's file may state any number, which is refused later
             object.__setattr__(self, "names", default_names(self.k))
 
     @property

@@ -130,7 +130,13 @@ def test_vocabularies_without_names_of_the_version_before_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("names", ["a"]), ("names", ["a", "a", "b", "c"]), ("numbering", [1, 2]), ("numbering", [-1] * 4)],
+    [
+        ("names", ["a"]),
+        ("names", ["a", "a", "b", "c"]),
+        ("numbering", [1, 2]),
+        ("numbering", [-1] * 4),
+        ("numbering", [10**9] * 4),
+    ],
 )
 def test_files_whose_names_or_numbers_do_not_fit_are_damaged(tmp_path, key, value):
     named().save(tmp_path / "v.safetensors")
