@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from partzoo.attention import draw_attention as draw_attention
     from partzoo.attention import part_attention as part_attention
+    from partzoo.collections.run import write_collection as write_collection
+    from partzoo.collections.stages import DiscoverParts as DiscoverParts
+    from partzoo.collections.stages import ExtractFeatures as ExtractFeatures
     from partzoo.conversion.convert import convert as convert
     from partzoo.discovery.judging import PartScores as PartScores
     from partzoo.discovery.judging import suggest_images as suggest_images
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
     from partzoo.swapping import swap_parts as swap_parts
 
 _HOME = {
+    "DiscoverParts": "collections.stages",
+    "ExtractFeatures": "collections.stages",
+    "write_collection": "collections.run",
     "convert": "conversion.convert",
     "export_model": "export.export",
     "discover_parts": "discovery.pipeline",
@@ -81,20 +88,28 @@ _HOME = {
     "WeightsError": "errors",
 }
 
-try:
-    __version__ = version("partzoo")
-except PackageNotFoundError:
-    __version__ = "0+unknown"
-
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name == "__version__":
+        value = _version()
+    elif name in _HOME:
+        value = getattr(importlib.import_module(f"partzoo.{_HOME[name]}"), name)
+    else:
         raise AttributeError(f"module 'partzoo' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"partzoo.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    """Return the version of the installed package; what finds it out takes longer to import than this package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("partzoo")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

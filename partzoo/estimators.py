@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from partzoo.discovery.factory import finder_of, make_finder
-from partzoo.discovery.finder import Finder, Labeller
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.labeller import Labeller
 from partzoo.discovery.pipeline import Kept, fitted, label_images
 from partzoo.errors import MissingExtraError, ShapeError, UsageError
 from partzoo.images.opening import OpenedImages, open_images

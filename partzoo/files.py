@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -175,6 +176,18 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def fingerprint(name: str | None) -> str | None:
+    """Return a name and, if it names a file or a folder, a digest of the contents."""
+    if name is None or not (path := expand_user(name)).exists():
+        return name
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(os.fsencode(file.name) + hashlib.file_digest(stream, "sha256").digest())
+    return f"{name} sha256:{digest.hexdigest()}"
 
 
 def check_version(written: Any, known: int, name: str, error: type[PartzooError]) -> None:

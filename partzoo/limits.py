@@ -23,6 +23,7 @@ MAX_PIXELS = _count("PARTZOO_MAX_PIXELS", 178_956_970)  # Pillow's own default f
 MAX_BYTES = _count("PARTZOO_MAX_BYTES", 512 * 2**20)  # size of an uncompressed image with that many pixels
 MAX_SIZE = 4096  # longer side at working size, in pixels: there an encoder needs a few gigabytes
 MAX_PARTS = 1000  # scores of all parts are held for strips of an image
+MAX_SEED = 2**63 - 1  # the largest that generators of random numbers take
 MAX_ITEMS = 100_000  # entries of a list in a configuration
 MAX_MEMBERS = 2_000_000  # members of an archive: ImageNet has 1.3 million images
 MAX_UNPACKED = 2**38  # bytes of all members of an archive together
@@ -73,6 +74,16 @@ def check_range(name: str, value: Any) -> None:
         low, high = _SCALE if isinstance(value, float) and name in ("width", "depth") else RANGES[name]
         if not low <= value <= high:
             raise UsageError(f"{name}={value} is out of range: it must be {low:,} to {high:,}.")
+
+
+def check_seed(seed: int) -> None:
+    """Check a random seed.
+
+    Raises:
+        UsageError: it is below 0 or above :data:`MAX_SEED`.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"seed={seed} is out of range: it must be 0 to {MAX_SEED:,}.")
 
 
 def check_size(size: int) -> None:

@@ -78,6 +78,18 @@ def check_apart(outputs: Iterable[str | os.PathLike | None], inputs: Iterable[st
             )
 
 
+def check_distinct(outputs: Iterable[str | os.PathLike | None], other: str | os.PathLike | None) -> None:
+    """Refuse another output in the place of one.
+
+    Raises:
+        UsageError: they have the same place.
+    """
+    if other is not None and os.path.realpath(expand_user(other)) in {
+        os.path.realpath(expand_user(each)) for each in outputs if each is not None
+    }:
+        raise UsageError(f"{str(other)!r} is named for two outputs. Choose another place for one of them.")
+
+
 def _files_of(path: str | os.PathLike | None) -> Iterator[str | os.PathLike]:
     """Yield a path and, if it is a folder, the paths in it."""
     if path is None:

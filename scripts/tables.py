@@ -1,4 +1,5 @@
-"""Write the generated tables in README and docs, from the manifest, ``results/`` and the protocols.
+"""Write the generated tables in README and docs, from the manifest, ``results/`` and the protocols; and the record of
+the architectures, ``partzoo/models/architectures.json``.
 
 Run it with ``python scripts/tables.py``. The sections are between
 ``<!-- NAME: written by python scripts/tables.py -->`` and ``<!-- end of NAME -->``.
@@ -24,6 +25,7 @@ from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.taught import COUNTS
 from partzoo.evaluate.report import DEFAULT, LOWER_IS_BETTER, Row, markdown, read_csv, shown, table
+from partzoo.models import recorded
 from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest, short_name
 
@@ -405,4 +407,5 @@ if __name__ == "__main__":
         main()
     except UsageError as error:
         sys.exit(f"python scripts/tables.py: {error}")
-    sys.stdout.write(f"Written: {', '.join(PAGES)}\n")
+    recorded.FILE.write_text(json.dumps(recorded.to_json(), indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"Written: {', '.join(PAGES)}, {recorded.FILE.name}\n")

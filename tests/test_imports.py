@@ -14,7 +14,11 @@ LAYERS = (
     ("train",),
     ("evaluate",),
     ("export",),
-    tuple("attention conversion discovery estimators features hub matching pyramid relations report swapping".split()),
+    ("collections",),
+    (
+        *("attention", "conversion", "discovery", "estimators", "features", "hub", "light", "matching", "pyramid"),
+        *("relations", "report", "swapping"),
+    ),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),
     ("archives",),

@@ -48,12 +48,17 @@ def test_one_module_writes_and_reads_safetensors():
 
 
 def test_images_are_decoded_by_pillow_and_turned_upright_in_one_place():
-    others = {"cv2", "imageio", "skimage", "torchvision", "fsspec", "pyvips"}
+    others = {"cv2", "imageio", "skimage", "torchvision", "pyvips"}
     assert not {name for name in PACKAGED if {each.partition(".")[0] for each in imported(name)} & others}
     assert not {name for name in TREES for call in calls(name) if called(call) == "exif_transpose"}
     nodes = ((name, node) for name, tree in TREES.items() for node in ast.walk(tree))
     turning = {name for name, node in nodes if isinstance(node, ast.Attribute) and node.attr == "Orientation"}
     assert turning == {"images/strips.py"}
+
+
+def test_files_elsewhere_are_opened_in_one_place():
+    using = {name for name in PACKAGED for each in imported(name) if each.partition(".")[0] == "fsspec"}
+    assert using == {"collections/storage.py"}
 
 
 def test_the_hub_s_errors_and_files_do_not_depend_on_its_http_library():

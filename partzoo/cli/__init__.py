@@ -1,31 +1,61 @@
-"""The ``partzoo`` command. Each module defines a few commands, which parse arguments, call the API and print."""
+"""The ``partzoo`` command. Each module defines a few commands, which parse arguments, call the API and print.
+
+A command's module is imported when the command is used.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import cast
 
 import click
 
 from partzoo.cli.command import Group
-from partzoo.cli.completion import completion
-from partzoo.cli.convert import convert
-from partzoo.cli.demo import demo
-from partzoo.cli.discover import discover
-from partzoo.cli.evaluation import evaluate
-from partzoo.cli.export import export
-from partzoo.cli.features import features
-from partzoo.cli.fit import fit
-from partzoo.cli.models import download, info, list_, publish, verify
-from partzoo.cli.relate import relate
-from partzoo.cli.report import report
-from partzoo.cli.stages import stages
-from partzoo.cli.suggest import suggest
-from partzoo.cli.swap import swap
-from partzoo.cli.system import bench, doctor
-from partzoo.cli.training import train
-from partzoo.cli.vocabulary import vocabulary
+
+MODULES = {
+    "list": "models",
+    "info": "models",
+    "download": "models",
+    "verify": "models",
+    "publish": "models",
+    "convert": "convert",
+    "export": "export",
+    "discover": "discover",
+    "fit": "fit",
+    "suggest": "suggest",
+    "vocabulary": "vocabulary",
+    "report": "report",
+    "features": "features",
+    "relate": "relate",
+    "swap": "swap",
+    "train": "training",
+    "stages": "stages",
+    "eval": "evaluation",
+    "doctor": "system",
+    "bench": "system",
+    "demo": "demo",
+    "completion": "completion",
+}
+
+
+class Commands(Mapping[str, click.Command]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = vars(import_module(f"partzoo.cli.{MODULES[name]}")).values()
+        return next(each for each in found if isinstance(each, click.Command) and each.name == name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(MODULES)
+
+    def __len__(self) -> int:
+        return len(MODULES)
 
 
 @click.group(
     cls=Group,
+    commands=cast("MutableMapping[str, click.Command]", Commands()),
     epilog="""
     \b
     Start here:
@@ -40,30 +70,3 @@ def main() -> None:
 
     Every command explains itself: partzoo COMMAND --help
     """
-
-
-for command in (
-    list_,
-    info,
-    download,
-    verify,
-    publish,
-    convert,
-    export,
-    discover,
-    fit,
-    suggest,
-    vocabulary,
-    report,
-    features,
-    relate,
-    swap,
-    train,
-    stages,
-    evaluate,
-    doctor,
-    bench,
-    demo,
-    completion,
-):
-    main.add_command(command)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from partzoo.cli.collection import VOCABULARY, check_not_given, collection_options, learned, only, report, write
 from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.finding import Run, find, finding_options, given_mask, mask_files
 from partzoo.cli.options import images_argument, json_option, resume_option
 from partzoo.cli.part_files import Output, output_of
 from partzoo.cli.wording import done_before
+from partzoo.collections.sinks import FORMATS as SHARDS
 from partzoo.errors import UsageError, counted, one_line
 from partzoo.locks import locked
 from partzoo.parts.formats import FORMATS, Options, Segmentation
-from partzoo.places import check_apart, check_place, made_folder
+from partzoo.places import check_apart, check_distinct, check_place, made_folder
 
 if TYPE_CHECKING:
     from partzoo.cli.journal import Journal
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
       partzoo discover images/ -k 6 -o parts.json        one COCO file for all of them
       partzoo discover images/ -k 6 -o out/ --format .txt  a YOLO data set: out/data.yaml, images/, labels/
       partzoo discover clip.mp4 -k 6 -o parts.mp4        overlay video, with one vocabulary for all frames
+      partzoo discover images/ -k 6 -o out/ --format parquet  shards of any number of images
     \b
     Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run, repeat the
     command.
@@ -57,10 +60,11 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(tuple(FORMATS)),
+    type=click.Choice((*FORMATS, *SHARDS)),
     default=".png",
     show_default=True,
-    help=f"Format of a folder: {', '.join(f'{each.ending} {each.what}' for each in FORMATS.values())}.",
+    help=f"Format of a folder: {', '.join(f'{each.ending} {each.what}' for each in FORMATS.values())}; "
+    f"{' or '.join(SHARDS)}: shards of a collection.",
 )
 @click.option(
     "--segmentation",
@@ -82,6 +86,7 @@ if TYPE_CHECKING:
     help="Odd number of neighbouring frames that vote on a label, for a video that is written as a video.",
 )
 @resume_option
+@collection_options
 @json_option
 def discover(
     images: tuple[str, ...],
@@ -101,16 +106,28 @@ def discover(
     category: int | None,
     seed: int,
     device: str | None,
+    engine: str,
     max_pixels: int,
     max_bytes: int,
     strict: bool,
     resume: bool | None,
     as_json: bool,
+    **shards: Any,
 ) -> None:
     """Find the parts in images, given as files, addresses, folders or wildcards, or in the frames of a video."""
     from partzoo.cli.failures import Failures
     from partzoo.images.opening import open_images
 
+    options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
+    if form in SHARDS:
+        no = {"mask": mask, "scale": scale, "class": category, "smooth": None if smooth == 1 else smooth}
+        no |= {"engine": engine if engine == "onnxruntime" else None}
+        check_not_given(form, **no, segmentation=None if segmentation == "rle" else segmentation)
+        options |= {"device": device, "max_pixels": max_pixels, "max_bytes": max_bytes}
+        shards |= {"resume": resume, "strict": strict}
+        _in_shards(only(images), k, out, form, vocabulary, save_vocabulary, options, shards, as_json)
+        return
+    check_not_given(**shards)
     named = images[0] if len(images) == 1 else images
     opened, single = open_images(named, max_pixels=max_pixels, max_bytes=max_bytes)
     if resume and (single or out is None):
@@ -121,7 +138,7 @@ def discover(
     given = given_mask(mask, opened, single)
     read = (*opened.files(), *mask_files(given), model, vocabulary, background)
     check_apart((*output.files, output.path, save_vocabulary), read)
-    options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
+    check_distinct((*output.files, output.path), save_vocabulary)
     others = {"k": k, "vocabulary": vocabulary, "mask": mask, "scale": scale, "class": category, "format": form}
     others["segmentation"] = segmentation
     with made_folder(output.folder), ExitStack() as held:
@@ -135,7 +152,7 @@ def discover(
         about = _done_before(journal, opened, output)
         before = len(about)
         options["device"] = device  # of no concern to the journal: the parts are the same
-        run = Run(opened, single, given, category, options, failures, journal, quiet=as_json)
+        run = Run(opened, single, given, category, options, failures, journal, quiet=as_json, engine=engine)
         with journal or nullcontext():
             result = find(run, k, vocabulary, save_vocabulary, about)
             for index, parts in result.labelled:
@@ -162,9 +179,41 @@ def discover(
     failures.check()
 
 
+def _in_shards(
+    source: str,
+    k: int | str | None,
+    out: str | None,
+    form: str,
+    vocabulary: str | None,
+    save_vocabulary: str | None,
+    options: dict[str, Any],
+    shards: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Find the parts in a collection of any size, with a vocabulary that is given or learned from a sample."""
+    if out is None:
+        raise UsageError("Name a folder for the shards with -o.")
+    from partzoo.collections.stages import DiscoverParts
+    from partzoo.discovery.pipeline import check_vocabulary
+    from partzoo.discovery.vocabulary import PartVocabulary
+
+    words = PartVocabulary.load(vocabulary) if vocabulary else None
+    check_vocabulary(words, None if k == "own" else k)
+    if words is None:
+        words = learned(source, k, options, strict=shards["strict"], quiet=as_json)
+    limits = {name: options[name] for name in ("device", "max_pixels", "max_bytes")}
+    stage = DiscoverParts(words, model=options["model"], **limits)
+    manifest = write(source, stage, out, form, quiet=as_json, **shards)
+    for path in (save_vocabulary, Path(out) / VOCABULARY):
+        if path:
+            words.save(path)
+    report(manifest, out, as_json=as_json)
+
+
 def _journal(output: Output, settings: dict[str, Any], resume: bool | None) -> Journal | None:
     """Open the journal of a run over many images. Masks are compared by path only, as they may be repaired."""
-    from partzoo.cli.journal import Journal, fingerprint
+    from partzoo.cli.journal import Journal
+    from partzoo.files import fingerprint
 
     if output.journal is None:
         return None
@@ -209,7 +258,7 @@ def _warn(found: list[dict[str, Any]], learned: bool) -> None:
         found: what was found in each image.
         learned: whether the parts are those of a part model.
     """
-    from partzoo.discovery.segmentation import DOUBTFUL
+    from partzoo.discovery.labeller import DOUBTFUL
 
     doubtful = [about["source"] for about in found if about["quality"] < DOUBTFUL]
     if doubtful:

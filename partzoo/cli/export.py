@@ -36,13 +36,17 @@ if TYPE_CHECKING:
     help="Format of the file: its name ends in .onnx, .pt2 or .xml.",
 )  # fmt: skip
 @click.option(
-    "--task", type=click.Choice(["features", "descriptors", "parts", "foreground"]),
+    "--task", type=click.Choice(["features", "descriptors", "labels", "parts", "foreground"]),
     help="What the file computes.  [default: parts of a part model or a vocabulary, foreground of a foreground model, "
     "otherwise features]",
 )  # fmt: skip
 @click.option("--vocabulary", type=click.Path(dir_okay=False), metavar="FILE", help="Fitted parts to export.")
 @background_option
 @click.option("--size", type=click.IntRange(1), help="Longer side of the image at its working size, in pixels.")
+@click.option(
+    "--resize/--no-resize", default=True, show_default=True,
+    help="Whether the program of the task descriptors resizes images itself.",
+)  # fmt: skip
 def export(
     name: str | None,
     out: str,
@@ -51,12 +55,13 @@ def export(
     vocabulary: str | None,
     background: str,
     size: int | None,
+    resize: bool,
 ) -> None:
     """Export the model NAME, or the whole way from an image to its parts, to a file that runs without partzoo.
 
     The file takes images of any size, in batches of any number; signals have any length.
     """
-    from partzoo.export.export import export_model
+    from partzoo.export.export import export_model, files_of
 
     path = export_model(
         name,
@@ -66,7 +71,8 @@ def export(
         vocabulary=vocabulary,
         background=background,
         size=size,
+        resize=resize,
     )
-    files = [each for each in (path, path.with_suffix(".bin")) if format == "openvino" or each == path]
+    files = files_of(path)
     written = " and ".join(map(str, files))
     click.echo(f"{megabytes(sum(each.stat().st_size for each in files))}. Written: {written}")

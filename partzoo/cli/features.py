@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from partzoo.cli.collection import check_not_given, collection_options, format_option, only, report, write
 from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import (
     device_option,
@@ -44,6 +45,8 @@ FORMAT = 1  # version of the file's format
       partzoo features photo.jpg -o photo.npz
       partzoo features images/ --pooled -o images.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
+      partzoo features images/ --pooled -o out/ --format parquet --workers 2
+      partzoo features "train-*.tar" --pooled -o out/ --format parquet --run-on ray
     \b
     Of many images, unreadable ones are skipped. To continue a stopped run, repeat the command.
     \b
@@ -57,8 +60,13 @@ FORMAT = 1  # version of the file's format
 )
 @images_argument
 @click.option(
-    "-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .npz or .safetensors."
+    "-o",
+    "--out",
+    type=click.Path(),
+    required=True,
+    help="File to write: .npz or .safetensors; with --format, a folder.",
 )
+@format_option
 @model_option
 @click.option("--size", type=int, help="Longer side of the image that the model receives, in pixels.")
 @click.option("--layer", type=int, help="Intermediate layer to read; -1 is the last.  [default: the model's output]")
@@ -67,10 +75,12 @@ FORMAT = 1  # version of the file's format
 @limit_options
 @strict_option
 @resume_option
+@collection_options
 @json_option
 def features(
     images: tuple[str, ...],
     out: str,
+    form: str | None,
     model: str | None,
     size: int | None,
     layer: int | None,
@@ -81,19 +91,30 @@ def features(
     strict: bool,
     resume: bool | None,
     as_json: bool,
+    **shards: Any,
 ) -> None:
-    """Compute a model's features of images and write them to a file, for use elsewhere."""
+    """Compute a model's features of images and write them to a file, or with --format in shards, for use elsewhere."""
+    if form:
+        from partzoo.collections.stages import ExtractFeatures
+
+        limits: dict[str, Any] = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+        stage = ExtractFeatures(model, size=size, layer=layer, dense=not pooled, device=device, **limits)
+        manifest = write(only(images), stage, out, form, quiet=as_json, resume=resume, strict=strict, **shards)
+        report(manifest, out, as_json=as_json)
+        return
+    check_not_given(**shards)
     if Path(out).suffix.lower() not in (".npz", ".safetensors"):
         raise UsageError(f"Unknown ending of {out!r}. Use .npz or .safetensors.")
     check_place(Path(out))
 
     from partzoo.cli.failures import Failures
-    from partzoo.cli.journal import Journal, file_for, fingerprint, unfinished
+    from partzoo.cli.journal import Journal, file_for, unfinished
     from partzoo.features import encoder_of
+    from partzoo.files import fingerprint
     from partzoo.images.opening import open_images
 
-    opened, _ = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
-    check_apart([out], (*map(opened.name, range(len(opened))), model))
+    opened, _ = open_images(images[0] if len(images) == 1 else images, max_pixels=max_pixels, max_bytes=max_bytes)
+    check_apart([out], (*opened.files(), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
     encoder = encoder_of(model, device)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator
+import shutil
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.options import background_option, device_option, limit_options, model_option, strict_option
+from partzoo.cli.options import (
+    background_option,
+    device_option,
+    limit_options,
+    model_option,
+    seed_range,
+    strict_option,
+)
 from partzoo.errors import UsageError
 from partzoo.files import expand_user
 
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal
-    from partzoo.discovery.finder import Finder, Labeller
+    from partzoo.discovery.labeller import Fitter, Labeller
     from partzoo.discovery.masks import Masks
     from partzoo.discovery.pipeline import Kept
     from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -40,19 +49,20 @@ class PartCount(click.ParamType):
             self.fail(f"{value!r} is neither a whole number nor 'auto' nor 'own'.", param, ctx)
 
 
-OPTIONS = (
-    click.option(
-        "-k",
-        "k",
-        type=PartCount(),
-        show_default="auto for one image, 8 for many, own for a part model",
-        help="Number of parts: a number, auto (chosen by how different they look), or own (the part model's number).",
-    ),
-    model_option,
+K = click.option(
+    "-k",
+    "k",
+    type=PartCount(),
+    show_default="auto for one image, 8 for many, own for a part model",
+    help="Number of parts: a number, auto (chosen by how different they look), or own (the part model's number).",
+)
+VOCABULARY = (
     click.option(
         "--vocabulary", type=click.Path(), help="File of saved parts to find again; it sets k and the settings."
     ),
     click.option("--save-vocabulary", type=click.Path(), help="File to save the parts to, for a later --vocabulary."),
+)
+SETTINGS = (
     background_option,
     click.option(
         "--size",
@@ -63,11 +73,23 @@ OPTIONS = (
     click.option(
         "--refine/--no-refine", default=True, show_default=True, help="Align the parts with the image's edges."
     ),
+)
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(("auto", "torch", "onnxruntime")),
+    default="auto",
+    show_default=True,
+    help="What runs the models. onnxruntime starts in a fifth of the time and memory; it has the default model and "
+    "settings, which auto leaves to it where it is installed.",
+)
+KNOWN = (
     click.option(
         "--mask", help="Known foreground: a mask file, a folder of mask files, or a box LEFT,TOP,RIGHT,BOTTOM."
     ),
     click.option("--class", "category", type=int, help="Class of the images, for a part model with several classes."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the clustering."),
+)
+MACHINE = (
+    click.option("--seed", type=seed_range, default=0, show_default=True, help="Random seed of the clustering."),
     device_option,
     limit_options,
     strict_option,
@@ -76,7 +98,16 @@ OPTIONS = (
 
 def finding_options(command: Callable) -> Callable:
     """Add the options that decide how parts are found."""
-    for option in reversed(OPTIONS):
+    return _with((K, model_option, *VOCABULARY, *SETTINGS, *KNOWN, ENGINE, *MACHINE), command)
+
+
+def fitting_options(command: Callable) -> Callable:
+    """Add the options that decide which parts are learned."""
+    return _with((K, model_option, *SETTINGS, *MACHINE), command)
+
+
+def _with(options: Sequence[Callable], command: Callable) -> Callable:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -94,6 +125,7 @@ class Run:
         failures: record of the images that cannot be used.
         journal: store of the vocabulary and the finished images of a run over many images, or None.
         quiet: whether to hide progress bars.
+        engine: ``"torch"``, ``"onnxruntime"`` or ``"auto"``, which chooses.
     """
 
     images: OpenedImages
@@ -104,6 +136,7 @@ class Run:
     failures: Failures[int]
     journal: Journal | None = None
     quiet: bool = False
+    engine: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -128,22 +161,18 @@ def find(
     run: Run, k: int | str | None, vocabulary: str | None, save_vocabulary: str | None, done: Container[int] = ()
 ) -> Found:
     """Fit or read a vocabulary, and prepare to label the images with it, except those whose index is in ``done``."""
-    from partzoo.discovery.factory import finder_of, make_finder
     from partzoo.discovery.masks import Masks
-    from partzoo.discovery.pipeline import Kept, categories_of, check_vocabulary, divided
-    from partzoo.discovery.vocabulary import PartVocabulary
+    from partzoo.discovery.pipeline import Kept, categories_of, divided
 
     images, single = run.images, run.single
-    words: PartVocabulary | None = PartVocabulary.load(vocabulary) if vocabulary else None
-    settings = {name: value for name, value in run.options.items() if name != "seed"}
     own, k = k == "own", None if k == "own" else k
-    check_vocabulary(words, k)
-    finder: Finder | None = None
+    light = is_light(run, vocabulary)
+    finder: Fitter | None = None
     labeller: Labeller
-    if words is None:
-        labeller = finder = make_finder(**settings)
+    if vocabulary is None:
+        labeller = finder = _finder(run, light)
     else:
-        labeller = finder_of(words, run.options["model"], run.options["device"])
+        words, labeller = _given(run, k, vocabulary)
     if own and not labeller.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
     categories, masks = categories_of(run.category, len(images), labeller), Masks(run.mask, len(images), single)
@@ -159,7 +188,6 @@ def find(
         run.journal.begin()
     if finder is not None:
         words = _vocabulary(run, finder, asked, kept, masks)
-    assert words is not None
     if save_vocabulary:
         words.save(save_vocabulary)
     order = [index for index in range(len(images)) if index not in done and index not in run.failures]
@@ -167,7 +195,57 @@ def find(
     return Found(words.k, labeller.learned, labeller.settings, labelled)
 
 
-def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
+def _finder(run: Run, light: bool) -> Fitter:
+    """Return the finder for the options."""
+    if light:
+        from partzoo.light.finder import LightFinder
+
+        return LightFinder()
+    from partzoo.discovery.factory import make_finder
+
+    return make_finder(**{name: value for name, value in run.options.items() if name != "seed"})
+
+
+def _given(run: Run, k: int | str | None, vocabulary: str) -> tuple[PartVocabulary, Labeller]:
+    """Return the vocabulary in a file, and what labels images with it."""
+    from partzoo.discovery.factory import finder_of
+    from partzoo.discovery.pipeline import check_vocabulary
+    from partzoo.discovery.vocabulary import PartVocabulary
+
+    words = PartVocabulary.load(vocabulary)
+    check_vocabulary(words, k)
+    return words, finder_of(words, run.options["model"], run.options["device"])
+
+
+def is_light(run: Run, vocabulary: str | None) -> bool:
+    """Return whether ONNX Runtime finds the parts, which needs no torch.
+
+    ``auto`` chooses it for the default model and settings, where it is installed; not for many images on a machine with
+    an NVIDIA GPU, which torch uses.
+
+    Raises:
+        UsageError: ``onnxruntime`` was asked for, and another option needs torch.
+    """
+    needs = {
+        "--vocabulary": vocabulary is not None,
+        "--model": run.options["model"] is not None,
+        "--background": run.options["background"] != "auto",
+        "--size": run.options["size"] is not None,
+        "--no-refine": not run.options["refine"],
+        "--mask": run.mask is not None,
+        "--class": run.category is not None,
+        "--device": run.options["device"] not in (None, "cpu"),
+    }
+    given = [option for option, is_given in needs.items() if is_given]
+    if run.engine == "onnxruntime" and given:
+        raise UsageError(f"{given[0]} needs torch: leave --engine onnxruntime out.")
+    if run.engine != "auto":
+        return run.engine == "onnxruntime"
+    has_gpu = run.options["device"] is None and not run.single and shutil.which("nvidia-smi") is not None
+    return not given and not has_gpu and find_spec("onnxruntime") is not None
+
+
+def _vocabulary(run: Run, finder: Fitter, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
     """Return the vocabulary of parts, learned from the images or read from the run that is resumed."""
     from tqdm import tqdm
 
@@ -177,7 +255,7 @@ def _vocabulary(run: Run, finder: Finder, k: Any, kept: Kept, masks: Masks) -> P
     if run.single and not finder.knows(k):
         return fitted_alone(finder, run.images[0], k, run.options["seed"], masks, kept)
     if run.journal and run.journal.vocabulary.exists():
-        return PartVocabulary.load(run.journal.vocabulary)
+        return PartVocabulary.load(run.journal.vocabulary, arrays=finder.arrays)
     seed, pass_over = run.options["seed"], run.failures.pass_over
     with tqdm(desc="learning the parts", unit="image", disable=True if run.quiet or run.single else None) as bar:
         show = partial(show_progress, bar)

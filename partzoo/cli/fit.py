@@ -4,57 +4,92 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.command import Command
-from partzoo.cli.finding import show_progress
-from partzoo.cli.options import device_option, images_argument, limit_options, model_option
-from partzoo.errors import counted
+from partzoo.cli.collection import learned, only
+from partzoo.cli.command import Command, print_json
+from partzoo.cli.finding import fitting_options, show_progress
+from partzoo.cli.options import images_argument, json_option
+from partzoo.errors import UsageError, counted
 from partzoo.places import check_apart, check_place
+
+if TYPE_CHECKING:
+    from partzoo.discovery.vocabulary import PartVocabulary
 
 
 @click.command(
     cls=Command,
-    short_help="Teach parts from a few labelled images.",
+    short_help="Learn a vocabulary of parts, or teach parts of your own.",
     epilog="""
     \b
     Examples:
+      partzoo fit images/ -k 6 -o six.parts.safetensors
+      partzoo fit "train-*.tar" -k 6 -o six.parts.safetensors
+      partzoo discover "train-*.tar" --vocabulary six.parts.safetensors -o out/ --format parquet
+    \b
+    At most 500 images are used, drawn by their keys: their order does not matter.
+    \b
+    To teach parts of your own:
       partzoo fit images/ --labels labels/ -o mine.parts.safetensors
       partzoo fit images/ --labels labels.json --sided -o mine.parts.safetensors    one COCO file
       partzoo fit a.jpg b.jpg --labels labels/ --names beak,wing,leg -o birds.parts.safetensors
       partzoo discover new/ --vocabulary mine.parts.safetensors -o out/
     \b
-    LABELS is a folder of files named as the images are: index PNGs, or files of LabelMe, COCO, YOLO or GeoJSON.
+    --labels names a folder of files named as the images are: index PNGs, or files of LabelMe, COCO, YOLO or GeoJSON.
     Images without a file there are left out. Of index PNGs, 0 is background, 1, 2, ... are parts, and 255 is unknown,
-    so that a few strokes for each part are enough.
+    so that a few strokes for each part are enough. Every image must be readable.
     """,
 )
 @images_argument
-@click.option("--labels", required=True, type=click.Path(), help="Folder of label files, or one COCO file.")
-@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False), help="File to save the parts to.")
-@click.option("--names", metavar="NAME,...", help="Names of the parts 1, 2, ...  [default: those in the label files]")
-@click.option("--sided", is_flag=True, help="Keep left parts from right ones: parts named left and right, or l and r.")
-@model_option
-@click.option("--size", type=int, help="Longer side of the image that the encoder receives, in pixels.")
-@click.option("--refine/--no-refine", default=True, show_default=True, help="Align the parts with the image's edges.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the cells to learn from.")
-@device_option
-@limit_options
-def fit(images: tuple[str, ...], labels: str, out: str, names: str | None, **options: Any) -> None:
-    """Teach parts: learn from labelled images what each part looks like, for --vocabulary of other commands."""
+@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .safetensors.")
+@click.option("--labels", type=click.Path(), help="Folder of label files, or one COCO file: teach the parts in them.")
+@click.option("--names", metavar="NAME,...", help="Names of the labels 1, 2, ...  [default: those in the label files]")
+@click.option("--sided", is_flag=True, help="Keep left parts from right ones: labels named left and right, or l and r.")
+@fitting_options
+@json_option
+def fit(
+    images: tuple[str, ...],
+    out: str,
+    labels: str | None,
+    names: str | None,
+    sided: bool,
+    k: int | str | None,
+    strict: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Learn a vocabulary of parts from a collection: a folder, a pattern, a list, COCO, tars or Parquet files.
+
+    With --labels, learn from labelled images what each of your own parts looks like.
+    """
+    check_place(Path(out))
+    check_apart([out], [*images, labels, options["model"], options["background"]])
+    if labels is None:
+        for option, given in (("--names", names), ("--sided", sided)):
+            if given:
+                raise UsageError(f"{option} is for --labels: leave it out, or pass --labels too.")
+        words = learned(
+            only(images, "A vocabulary is learned from the images of"), k, options, strict=strict, quiet=as_json
+        )
+    else:
+        words = _taught(images, labels, names, quiet=as_json, sided=sided, k=k, **options)
+    words.save(out)
+    if as_json:
+        print_json({"output": out, "k": words.k, "names": words.names})
+    else:
+        named = f": {', '.join(words.names)}" if labels else ""
+        click.echo(f"{counted(words.k, 'part')}{named}. Written: {out}")
+
+
+def _taught(images: tuple[str, ...], labels: str, names: str | None, *, quiet: bool, **options: Any) -> PartVocabulary:
+    """Return the parts that labelled images show."""
     from tqdm import tqdm
 
     from partzoo.discovery.pipeline import fit_parts
 
-    check_place(Path(out))
-    check_apart([out], [*images, labels])
-    named = images[0] if len(images) == 1 else list(images)
+    given = images[0] if len(images) == 1 else list(images)
     listed = [name.strip() for name in names.split(",")] if names else None
-    with tqdm(desc="learning the parts", unit="image", disable=None) as bar:
-        words = fit_parts(named, labels=labels, names=listed, progress=partial(show_progress, bar), **options)
-    words.save(out)
-    parts = ", ".join(words.names)
-    click.echo(f"{counted(words.k, 'part')}: {parts}")
-    click.echo(f"Written: {out}")
+    with tqdm(desc="learning the parts", unit="image", disable=True if quiet else None) as bar:
+        return fit_parts(given, labels=labels, names=listed, progress=partial(show_progress, bar), **options)

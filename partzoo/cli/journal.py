@@ -14,7 +14,7 @@ import click
 
 import partzoo
 from partzoo.errors import UsageError, counted
-from partzoo.files import expand_user, parse_json, write_aside
+from partzoo.files import parse_json, write_aside
 from partzoo.locks import hidden_folder, remove_leftovers
 from partzoo.places import make_folder
 from partzoo.settings import changed
@@ -114,18 +114,6 @@ def unfinished(path: Path) -> Path:
 def file_for(folder: Path, source: str, suffix: str) -> Path:
     """Return the path in ``folder`` for one image's result; its name does not depend on the other images."""
     return folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:32]}{suffix}"
-
-
-def fingerprint(name: str | None) -> str | None:
-    """Return a name and, if it names a file or a folder, a digest of the contents."""
-    if name is None or not (path := expand_user(name)).exists():
-        return name
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(os.fsencode(file.name) + hashlib.file_digest(stream, "sha256").digest())
-    return f"{name} sha256:{digest.hexdigest()}"
 
 
 def _line(source: str, file: str, about: dict[str, Any]) -> str:

@@ -11,10 +11,11 @@ import click
 
 from partzoo.cli.command import Command, megabytes, print_json, table
 from partzoo.cli.options import complete_weights, json_option
-from partzoo.errors import PartzooError, UnknownModelError
+from partzoo.errors import PartzooError, UnknownModelError, WeightsError
 from partzoo.files import expand_user
 
 if TYPE_CHECKING:
+    from partzoo.models.recorded import Recorded
     from partzoo.models.registry import Architecture
     from partzoo.weights.manifest import WeightRecord
 
@@ -42,9 +43,12 @@ if TYPE_CHECKING:
 @json_option
 def list_(filter: str, family: str | None, pretrained: bool, everything: bool, as_json: bool) -> None:
     """List models whose names match FILTER (wildcards: * and ?)."""
-    from partzoo.models.registry import find, list_models, split_tag
+    from partzoo.models.recorded import recorded
+    from partzoo.models.registry import names_among, split_tag
     from partzoo.weights.manifest import manifest
 
+    known = recorded()
+    architectures = {record.name: record.architecture for record in manifest().values()}
     names: dict[str, list[str]] = {}
     replaced = set()
     for record in manifest().values():
@@ -53,10 +57,10 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
         else:
             replaced.add(record.name)
     found = []
-    for name in list_models(filter, family=family, pretrained=pretrained):
+    for name in names_among(known, filter, family, pretrained):
         if name in replaced:
             continue
-        entry = find(name)
+        entry = known[architectures.get(name, name)]
         weights = [name] if pretrained else names.get(entry.name, [])
         found.append(
             {
@@ -95,20 +99,18 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Describe the model NAME: its configuration, size, input images, and the source of its weights."""
-    from partzoo.models.loading import on_meta
-    from partzoo.models.registry import find
+    from partzoo.models.recorded import find_recorded
 
-    entry = find(name)
-    model = on_meta(entry, entry.config)
+    entry = find_recorded(name)
     records = _records(name, entry)
     about: dict[str, Any] = {
         "name": entry.name,
         "family": entry.family,
         "aliases": list(entry.aliases),
         "what": entry.summary,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "config": dataclasses.asdict(entry.config),
-        "preprocess": dataclasses.asdict(model.preprocess),
+        "parameters": entry.parameters,
+        "config": dict(entry.config),
+        "preprocess": dict(entry.preprocess),
         "weights": [record.to_json() for record in records],
     }
     if as_json:
@@ -147,7 +149,7 @@ def _print_record(record: WeightRecord) -> None:
         click.echo(f"  {metric['name']}: {metric['value']} ({metric['protocol']})")
 
 
-def _records(name: str, entry: Architecture) -> list[WeightRecord]:
+def _records(name: str, entry: Architecture | Recorded) -> list[WeightRecord]:
     """Return the released weights that a name refers to: one if it has a tag, otherwise all of its architecture."""
     from partzoo.models.registry import split_tag
     from partzoo.weights.manifest import manifest
@@ -161,14 +163,12 @@ def _records(name: str, entry: Architecture) -> list[WeightRecord]:
     return found
 
 
-def _without_record(name: str, entry: Architecture) -> str:
-    from partzoo.models.timm_encoder import CONVERTED, TimmConfig
-
+def _without_record(name: str, entry: Recorded) -> str:
     if not entry.needs_weights:
         return "none needed: its parameters are seeded"
-    if entry.name in CONVERTED:
-        return f"by 'partzoo convert' from {CONVERTED[entry.name]}; timm has none"
-    if isinstance(entry.config, TimmConfig):
+    if entry.converted:
+        return f"by 'partzoo convert' from {entry.converted}; timm has none"
+    if entry.by_timm:
         return f"through timm from the Hub (partzoo download {name})"
     return "none yet; train them with 'partzoo train', or load it with pretrained=False"
 
@@ -214,14 +214,14 @@ def download(names: tuple[str, ...], out: Path | None) -> None:
 
 
 def _download(name: str) -> list[str]:
-    from partzoo.models.registry import find
+    from partzoo.models.recorded import find_recorded
 
     if name.startswith("hf-hub:"):
         from partzoo.weights.folder import download_repo
 
         repo, _, revision = name.removeprefix("hf-hub:").partition("@")
         return [str(download_repo(repo, revision or None))]
-    entry = find(name)
+    entry = find_recorded(name)
     records = _records(name, entry)[:1]
     if records:
         from partzoo.weights.store import download as fetch
@@ -304,6 +304,7 @@ def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: 
       partzoo verify                  all weights that are on this machine
       partzoo verify part-vitt8.tin
       partzoo verify runs/one/model.safetensors models/celeba-k4
+      partzoo verify out/              shards of features or parts, against their manifest
     \b
     Of a safetensors file that partzoo has written, or a folder of them, the content is
     compared with the digest in the header.
@@ -316,7 +317,12 @@ def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: 
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Read weights files from first to last byte and compare their sha256 with the recorded one."""
-    results = [result for name in names or (None,) for result in _verified(name)]
+    results, failed = [], []
+    for name in names or (None,):
+        try:
+            results += _verified(name)
+        except WeightsError as error:
+            failed.append(error)
     if as_json:
         print_json([{key: value for key, value in result.items() if key != "bytes"} for result in results])
     elif results:
@@ -327,19 +333,35 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
         for result in results:
             if result["problem"]:
                 click.echo(f"Error: {result['problem']}", err=True)
-    else:
+    elif not failed:
         click.echo("There are no recorded weights to verify.")
-    if any(result["state"] == "damaged" or (names and result["state"] != "ok") for result in results):
+    for problem in failed:
+        click.echo(f"Error: {problem}", err=True)
+    if failed or any(result["state"] == "damaged" or (names and result["state"] != "ok") for result in results):
         context.exit(1)
 
 
 def _verified(name: str | None) -> list[dict[str, Any]]:
     """Verify the files that a name or a path refers to; None is all recorded weights."""
+    from partzoo.collections.manifest import is_result
+    from partzoo.collections.manifest import verify as verify_result
     from partzoo.models.registry import find
     from partzoo.weights.store import verify as check
     from partzoo.weights.tensors import own_digests
 
     path = None if name is None else expand_user(name.removeprefix("local-dir:"))
+    if path is not None and is_result(path):
+        return [
+            {
+                "name": name,
+                "file": each.file.name,
+                "path": each.file,
+                "state": each.state,
+                "problem": each.problem,
+                "bytes": each.bytes,
+            }
+            for each in verify_result(path)
+        ]
     if path is not None and (path.exists() or ".safetensors" in path.name):
         return [
             {

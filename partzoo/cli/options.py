@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from partzoo.errors import PartzooError
-from partzoo.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.limits import MAX_BYTES, MAX_PIXELS, MAX_SEED
 
 
 def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[str]:
@@ -41,6 +41,8 @@ class Numbers(click.ParamType):
         return found
 
 
+seed_range = click.IntRange(0, MAX_SEED)
+threads_range = click.IntRange(1, 1024)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 images_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
 strict_option = click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")

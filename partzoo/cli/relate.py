@@ -8,7 +8,7 @@ from math import isnan
 import click
 
 from partzoo.cli.command import Command, print_json
-from partzoo.cli.options import device_option, json_option, limit_options, model_option
+from partzoo.cli.options import device_option, json_option, limit_options, model_option, seed_range
 from partzoo.files import expand_user
 from partzoo.locks import locked
 from partzoo.places import check_apart, made_folder
@@ -35,7 +35,7 @@ FIGURES = ("figure-4.png", "figure-5.png", "figure-6.png")
 @click.argument("image", type=click.Path(), metavar="IMAGE")
 @click.option("-o", "--out", type=click.Path(file_okay=False), help="Folder for the figures.")
 @click.option("-n", "n", type=click.IntRange(min=2), default=64, show_default=True, help="Number of off-grid patches.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the patches' positions.")
+@click.option("--seed", type=seed_range, default=0, show_default=True, help="Random seed of the patches' positions.")
 @model_option
 @device_option
 @limit_options

@@ -15,7 +15,7 @@ from partzoo.cli.options import images_argument
 from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user
 from partzoo.locks import locked
-from partzoo.places import check_apart, check_place
+from partzoo.places import check_apart, check_distinct, check_place
 
 if TYPE_CHECKING:
     from partzoo.report.results import Results
@@ -91,8 +91,9 @@ def _of_images(images: tuple[str, ...], out: str, title: str, vocabulary: str | 
     settings = {name: options[name] for name in ("model", "background", "size", "refine", "seed", "device")}
     read = (*opened.files(), *mask_files(mask), options["model"], vocabulary)
     check_apart([out, options["save_vocabulary"]], [*read, options["background"]])
+    check_distinct([out], options["save_vocabulary"])
     failures = Failures(len(opened), opened.name, what="images", strict=options["strict"] or single)
-    run = Run(opened, single, mask, options["category"], settings, failures)
+    run = Run(opened, single, mask, options["category"], settings, failures, engine=options["engine"])
     found = find(run, options["k"], vocabulary, options["save_vocabulary"])
     about = {"k": found.k} | dataclasses.asdict(found.settings) | {"seed": options["seed"], "mask": options["mask"]}
     write_page((parts for _, parts in found.labelled), out, count=len(opened), about=about, title=title)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command, table
-from partzoo.cli.options import Numbers, complete_weights, device_option, strict_option
+from partzoo.cli.options import Numbers, complete_weights, device_option, strict_option, threads_range
 from partzoo.errors import counted
 from partzoo.files import expand_user
 from partzoo.locks import locked
@@ -51,7 +51,7 @@ from partzoo.places import made_folder
 @click.option("--lr", type=float, help="Highest learning rate.  [default: 0.0005]")
 @click.option("--cache", default="", help="Folder for prepared nights.  [default: in partzoo's cache]")
 @device_option
-@click.option("--threads", type=int, help="Number of CPU threads.")
+@click.option("--threads", type=threads_range, help="Number of CPU threads.")
 @strict_option
 def stages(
     model: str,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command
-from partzoo.cli.options import complete_weights, device_option
+from partzoo.cli.options import complete_weights, device_option, seed_range, threads_range
 from partzoo.errors import counted
 
 
@@ -65,11 +65,11 @@ from partzoo.errors import counted
 @click.option("--batch-size", type=int, help="Number of images in a step.")
 @click.option("--lr", type=float, help="Highest learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="bf16 is faster where it is native.")
-@click.option("--seed", type=int, help="Random seed.  [default: the recipe's, or 0]")
+@click.option("--seed", type=seed_range, help="Random seed.  [default: the recipe's, or 0]")
 @click.option("--limit", type=int, help="Use at most this many images.")
 @click.option("--held-out", type=click.IntRange(min=5), help="Measure a release on this many images.  [default: 5000]")
 @device_option
-@click.option("--threads", type=int, help="Number of CPU threads.")
+@click.option("--threads", type=threads_range, help="Number of CPU threads.")
 def train(
     method: str | None,
     release: str | None,

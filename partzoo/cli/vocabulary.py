@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import Numbers, device_option, json_option, limit_options, model_option
+from partzoo.cli.options import Numbers, device_option, json_option, limit_options, model_option, seed_range
 from partzoo.errors import UsageError, counted
+from partzoo.places import check_apart, check_place
 
 OPERATIONS = ("rename", "join", "split", "drop", "reorder")
 
@@ -40,7 +42,7 @@ OPERATIONS = ("rename", "join", "split", "drop", "reorder")
     "--labels", type=click.Path(), help="Labels of --images, as for 'partzoo fit': state how well parts agree."
 )
 @click.option("--into", type=click.IntRange(2), default=2, show_default=True, help="Number of pieces for --split.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for --split.")
+@click.option("--seed", type=seed_range, default=0, show_default=True, help="Random seed for --split.")
 @click.option("--drop", type=Numbers(), help="Make background of parts.")
 @click.option(
     "--reorder", type=Numbers(word="gaps"), help="Numbers of the parts in their new order, or gaps: close them."
@@ -70,6 +72,8 @@ def vocabulary(file: str, out: str | None, as_json: bool, **options: Any) -> Non
         _evaluate(words, options, as_json)
         return
     if chosen:
+        check_place(Path(out or file))
+        check_apart([out or file], [*options["images"], options["model"]])
         words = _changed(words, chosen[0], options)
         words.save(out or file)
     if as_json:

@@ -189,11 +189,14 @@ def _coco(data: dict, path: Path, image: str) -> Content:
     plain = all(type(each) is int and 1 <= each <= LARGEST for each in categories)
     order = range(1, max(categories, default=0) + 1) if plain else sorted(categories)
     names = tuple(categories.get(each, f"part {each}") for each in order)
+    ids = [each["id"] for each in images]
     shapes, passed = [], []
     for place, each in enumerate(data["annotations"]):
-        if each.get("image_id") != about["id"]:
-            continue
         title = f"annotation {each.get('id', place)}"
+        if each.get("image_id") != about["id"]:
+            if each.get("image_id") not in ids:
+                passed.append((title, f"its image {each.get('image_id')!r:.40} is not listed"))
+            continue
         if each.get("category_id") not in categories:
             passed.append((title, f"its category {each.get('category_id')!r:.40} is not listed"))
             continue

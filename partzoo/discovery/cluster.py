@@ -14,6 +14,7 @@ from partzoo.errors import ShapeError, UsageError
 SMALL = 0.25  # share of the mean group size below which a group is a mixture rather than a part
 MOST, APART = 12, 0.6  # for k="auto": most clusters, and the cost of a merge from which two groups look different
 MORE = 2  # number of groups before merging, for each one that is asked for
+RESTARTS, ITERATIONS, TOLERANCE = 3, 50, 3e-4  # of spherical_kmeans
 CHUNK = 65_536  # points compared with the centres at once, so that memory stays bounded
 
 
@@ -33,7 +34,13 @@ class Clusters:
 
 
 def spherical_kmeans(
-    points: Tensor, k: int, *, seed: int = 0, restarts: int = 3, iterations: int = 50, tolerance: float = 3e-4
+    points: Tensor,
+    k: int,
+    *,
+    seed: int = 0,
+    restarts: int = RESTARTS,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
 ) -> Clusters:
     """Cluster vectors by cosine similarity, with k-means++ starts.
 

@@ -14,20 +14,20 @@ from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import merged_kmeans
 from partzoo.discovery.descriptors import Descriptors, describe
-from partzoo.discovery.finder import Finder, K, checked
+from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
-from partzoo.discovery.labels import argmax_inside, by_area, contest, grouped
+from partzoo.discovery.labeller import K, asked_of_clusters, check_single
+from partzoo.discovery.labels import argmax_inside, contest, grouped
+from partzoo.discovery.numbering import by_area
 from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError, counted
 from partzoo.images.opening import OpenedImage
 from partzoo.limits import check_parts
 from partzoo.models.base import Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import Parts
 
-DEFAULT_K = 8
 SHARPNESS = 20.0  # factor of the cosines before the softmax over parts
 
 
@@ -88,11 +88,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return ClusteredFinder(self.model, dataclasses.replace(self.settings, **changes), self.network)
 
     def asked(self, k: int | str | None, *, alone: bool = False) -> K:
-        """Return the number of parts to look for; None means ``"auto"`` for a single image, and 8 for many."""
-        k = checked(k) or ("auto" if alone else DEFAULT_K)
-        if not alone:  # a single image may have fewer pixels or cells, which is the better reason
-            check_parts(k)
-        return k
+        return asked_of_clusters(k, alone=alone)
 
     def knows(self, k: K) -> bool:
         return False
@@ -154,15 +150,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         Raises:
             UsageError: k exceeds the image's pixels or cells.
         """
-        (height, width), cells = image.size, look.descriptors.inside.numel()
-        if k != "auto" and k > height * width:
-            raise UsageError(
-                f"k={k} exceeds the {counted(height * width, 'pixel')} of this {height}x{width} image: use fewer."
-            )
-        if k != "auto" and k > cells:
-            raise UsageError(
-                f"k={k} exceeds the {counted(cells, 'cell')} of this image's grid. Use k <= {cells} or a larger size."
-            )
+        check_single(k, image.size, look.descriptors.inside.numel())
         vocabulary = self.fit([self.sample(look, look.pixels.numel(), seed)], k, seed)
         coarse = self.maps(look, vocabulary)
         labels = self._labels(coarse, look, image.size)

@@ -77,7 +77,8 @@ class Descriptors:
         upsampling is linear.
         """
         *batch, rows, columns = self.score.shape
-        found = torch.zeros(*batch, len(centres), rows, columns)
+        count = centres.shape[0]
+        found = torch.zeros(*batch, count, rows, columns)
         widths = [block.shape[-3] for block in self.blocks]
         channels = sum(widths)
         if centres.shape[1] != channels:
@@ -86,7 +87,7 @@ class Descriptors:
                 "use the model that the vocabulary was fitted with."
             )
         for block, centre, weight in zip(self.blocks, centres.split(widths, dim=1), weights, strict=True):
-            if weight and len(centre):
+            if weight and count:
                 maps = (centre @ block.flatten(-2)).unflatten(-1, block.shape[-2:])
                 found += weight**0.5 * resize(maps, (rows, columns))
         return found

@@ -1,25 +1,22 @@
-"""The base classes of all finders, which open an image, fit a vocabulary and label pixels with it."""
+"""The base classes of the finders in torch, which compute maps of the parts on a grid and label pixels with them."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from abc import abstractmethod
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from partzoo.discovery.labeller import Fitter, Labeller
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import follow_edges, strips
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
 from partzoo.images.opening import OpenedImage
 from partzoo.models.base import Model
 from partzoo.parts.parts import Parts
-
-K = int | Literal["auto"]
 
 
 class Looked(Protocol):
@@ -42,45 +39,15 @@ class Looked(Protocol):
 Look = TypeVar("Look", bound=Looked)
 
 
-class Labeller(ABC, Generic[Look]):
-    """What labels images with a vocabulary, with one model and one set of settings.
+class MapLabeller(Labeller[Look]):
+    """A labeller that computes maps of the parts on a grid of cells, with one model and one set of settings.
 
     ``Look`` is the type of what it keeps of one image, see :class:`Looked`.
-
-    Attributes:
-        learned: whether the parts come from a learned part model, so that nothing needs to be clustered.
-        own: number of parts of a learned part model, otherwise 0.
-        classes: number of classes with separate parts, or 0 if all images share the parts.
     """
 
-    learned: bool = False
-    own: int = 0
-    classes: int = 0
-
     def __init__(self, model: Model, settings: Settings) -> None:
+        super().__init__(settings)
         self.model = model
-        self.settings = settings
-
-    @abstractmethod
-    def look(
-        self,
-        image: OpenedImage,
-        category: int | None = None,
-        encoded: Any = None,
-        mask: np.ndarray | None = None,
-    ) -> Look:
-        """Run the model on one image, separately, so that no other image can change the result.
-
-        Args:
-            image: the image.
-            category: class of the image, for a model with parts for several classes.
-            encoded: value that :meth:`kept` returned for the same image and mask, so that the model need not run again.
-            mask: ``(H, W)`` bool foreground at the image's original size; by default the foreground is found.
-        """
-
-    @abstractmethod
-    def kept(self, look: Look) -> Any:
-        """Return outputs of the model that make the next look at the same image faster, or None."""
 
     @abstractmethod
     def maps(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
@@ -168,40 +135,12 @@ class Labeller(ABC, Generic[Look]):
         return (scores.square().sum((1, 2)) / scores.sum((1, 2)).clamp(min=1e-6)).numpy()
 
 
-class Finder(Labeller[Look]):
+class Finder(MapLabeller[Look], Fitter[Look]):
     """A finder of parts, which also fits vocabularies to images."""
 
     @abstractmethod
     def with_settings(self, **changes: Any) -> Self:
         """Return a copy of this finder with different settings."""
-
-    @abstractmethod
-    def asked(self, k: int | str | None, *, alone: bool = False) -> K:
-        """Return the number of parts to look for; for None the finder decides, and ``alone`` means a single image.
-
-        Raises:
-            UsageError: k is out of range.
-        """
-
-    @abstractmethod
-    def knows(self, k: K) -> bool:
-        """Return whether a vocabulary with this k can be fitted without samples."""
-
-    @abstractmethod
-    def masked(self, look: Look, mask: np.ndarray) -> Look:
-        """Return a look at the same image with a different foreground ``(H, W)`` bool, without rerunning the model."""
-
-    @abstractmethod
-    def sample(self, look: Look, count: int, seed: int) -> Tensor:
-        """Return descriptors ``(n, D)`` of about ``count`` cells of the image, to fit a vocabulary to."""
-
-    @abstractmethod
-    def fit(self, samples: Sequence[Tensor], k: K, seed: int) -> PartVocabulary:
-        """Fit a vocabulary to samples from :meth:`sample`."""
-
-    @abstractmethod
-    def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
-        """Divide a single image into parts."""
 
     @abstractmethod
     def foreground_map(self, look: Look) -> Tensor:
@@ -217,16 +156,3 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     """Mark an array read-only in place, so that ``Parts`` need not copy it."""
     array.setflags(write=False)
     return array
-
-
-def checked(k: Any) -> K | None:
-    """Return ``k`` unchanged if it is valid.
-
-    Raises:
-        UsageError: k is neither None, "auto" nor a whole number of at least 1.
-    """
-    if (isinstance(k, str) and k != "auto") or isinstance(k, float):
-        raise UsageError(f"k={k!r} must be a whole number, 'auto' or None.")
-    if isinstance(k, int) and k < 1:
-        raise UsageError(f"k={k} must be at least 1.")
-    return k

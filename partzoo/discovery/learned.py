@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
-from partzoo.discovery.finder import Finder, K, checked
+from partzoo.discovery.finder import Finder
+from partzoo.discovery.labeller import K, checked
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings

@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor, nn
 
-from partzoo.discovery.factory import Background, finder_of, make_finder, make_taught_finder
-from partzoo.discovery.finder import Finder, Labeller
-from partzoo.discovery.given_labels import GivenLabels
+from partzoo.discovery.labeller import Fitter, Labeller
 from partzoo.discovery.masks import Masks, side_by_side
-from partzoo.discovery.taught import teach
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
 from partzoo.images.ahead import Progress, read_ahead
 from partzoo.images.opening import OpenedImage, OpenedImages, open_images
-from partzoo.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_seed
 from partzoo.parts.parts import Parts
-from partzoo.system.device import Device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from partzoo.discovery.factory import Background
+    from partzoo.system.device import Device
 
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # largest numbers of images and of cells that a vocabulary is fitted on
 KEPT_BYTES = 2**27  # memory for network outputs that are kept from fitting to labelling
@@ -97,9 +98,12 @@ def discover_parts(
             model that is not an encoder of images, or a device that this machine does not have.
         WeightsError: the file of the vocabulary is missing or damaged.
     """
+    from partzoo.discovery.factory import finder_of, make_finder
+
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     vocabulary = read_vocabulary(vocabulary)
     check_vocabulary(vocabulary, k)
+    check_seed(seed)
     masks, kept = Masks(mask, len(opened), single), Kept()
     labeller: Labeller
     if vocabulary is None:
@@ -161,7 +165,12 @@ def fit_parts(
             sided parts whose names differ in ``left`` and ``right`` (or ``l`` and ``r``) alone, mirror images have the
             labels exchanged; of parts without such names, none are used.
     """
+    from partzoo.discovery.factory import make_finder, make_taught_finder
+    from partzoo.discovery.given_labels import GivenLabels
+    from partzoo.discovery.taught import teach
+
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
+    check_seed(seed)
     if labels is not None:
         others = {"k": k is not None, "mask": mask is not None, "background": background != "auto"}
         if wrong := next((name for name, given in others.items() if given), None):
@@ -200,7 +209,7 @@ class Kept:
         self._room = KEPT_BYTES
 
     def add(self, index: int, encoded: Any) -> None:
-        """Keep the result of :meth:`Finder.kept` if there is room."""
+        """Keep the result of :meth:`Labeller.kept` if there is room."""
         if encoded is not None and encoded.bytes <= self._room:
             self._found[index] = encoded
             self._room -= encoded.bytes
@@ -248,7 +257,7 @@ def label_images(
 
 
 def divided(
-    finder: Finder,
+    finder: Fitter,
     image: OpenedImage,
     category: int | None,
     objects: np.ndarray | None,
@@ -312,7 +321,7 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Label
 
 
 def fitted_alone(
-    finder: Finder, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
+    finder: Fitter, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
 ) -> PartVocabulary:
     """Fit a vocabulary to a single image; arguments as in :func:`fitted`."""
     look = finder.look(image, mask=masks.foreground(0, image.size))
@@ -322,7 +331,7 @@ def fitted_alone(
 
 
 def fitted(
-    finder: Finder,
+    finder: Fitter,
     images: Sequence[OpenedImage],
     ks: Sequence[int | Literal["auto"]],
     seeds: Sequence[int],
@@ -337,7 +346,7 @@ def fitted(
     Args:
         finder: finder that looks at the images and fits vocabularies.
         images: images to fit on; a learned part model needs none to use all its parts.
-        ks: numbers of parts, as returned by :meth:`Finder.asked`.
+        ks: numbers of parts, as returned by :meth:`Fitter.asked`.
         seeds: random seeds of sampling and clustering.
         batch_size: number of images to read ahead.
         progress: function that is called with the number of finished images and the total.
@@ -348,14 +357,14 @@ def fitted(
     Raises:
         ImageError: none of the images can be read, or, without ``pass_over``, one of them cannot.
     """
-    samples: list[list[Tensor]] = [[] for _ in seeds]
+    samples: list[list[Any]] = [[] for _ in seeds]
     if not all(map(finder.knows, ks)):
         samples = draw_samples(finder, images, seeds, batch_size, progress, kept, masks, pass_over)
     return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
 
 
 def draw_samples(
-    finder: Finder,
+    finder: Fitter,
     images: Sequence[OpenedImage],
     seeds: Sequence[int],
     batch_size: int = 8,
@@ -363,7 +372,7 @@ def draw_samples(
     kept: Kept | None = None,
     masks: Masks | None = None,
     pass_over: PassOver | None = None,
-) -> list[list[Tensor]]:
+) -> list[list[Any]]:
     """Draw, for each seed, a bounded sample of the images' cells, in an order that depends only on their contents.
 
     Arguments and errors are those of :func:`fitted`.

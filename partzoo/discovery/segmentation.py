@@ -21,7 +21,6 @@ from partzoo.images.opening import OpenedImage
 from partzoo.models.base import Model
 from partzoo.models.foreground import ForegroundModel
 
-DOUBTFUL = 0.7  # quality below which a foreground is doubtful, see docs/discovery.md
 LIKELIEST = 0.6  # share of the highest probability that counts as foreground where nothing reaches one half
 CRUMB = 0.1  # share of the largest connected piece's area below which a piece is not part of the foreground
 BLANK = 2.0  # an image whose CIELAB channels all span less than this is blank

@@ -9,14 +9,14 @@ import torch
 from partzoo.discovery.cluster import spherical_kmeans
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import finder_of
-from partzoo.discovery.labels import by_area
 from partzoo.discovery.masks import Masks
+from partzoo.discovery.numbering import by_area
 from partzoo.discovery.pipeline import draw_samples
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError, counted
 from partzoo.images.ahead import Progress
 from partzoo.images.opening import open_images
-from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_parts
+from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_parts, check_seed
 from partzoo.parts.parts import default_name
 
 
@@ -43,6 +43,7 @@ def split_part(
     if into < 2:
         raise UsageError(f"into={into}: a part is split into at least 2 pieces.")
     check_parts(vocabulary.k + into - 1)
+    check_seed(seed)
     if vocabulary.learned:
         raise UsageError("The parts of a learned part model cannot be split: its own are the smallest that it knows.")
     if vocabulary.settings.taught:

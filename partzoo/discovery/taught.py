@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.colours import cielab
 from partzoo.discovery.discriminant import Sums, discriminant
-from partzoo.discovery.finder import Labeller
+from partzoo.discovery.finder import MapLabeller
 from partzoo.discovery.given_labels import UNKNOWN, GivenLabels, digest_of
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import resize
@@ -70,7 +70,7 @@ class TaughtImage:
         return *self.layers, torch.cat([colour, torch.stack([x, y, x * x, y * y, x * y])])
 
 
-class TaughtFinder(Labeller[TaughtImage]):
+class TaughtFinder(MapLabeller[TaughtImage]):
     """A finder of taught parts."""
 
     def look(

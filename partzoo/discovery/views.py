@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import lcm
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from partzoo.images.opening import OpenedImage
-from partzoo.images.preprocess import working_size
+from partzoo.images.preprocess import resized, working_size
 from partzoo.models.base import Model
 
 CELL = 4  # working pixels between neighbouring cells of the grid of foreground, colour and position
@@ -33,7 +31,6 @@ class View:
 def view_image(image: OpenedImage, model: Model, size: int) -> View:
     """Resize an image to a longer side of about ``size`` pixels, in multiples that suit the model and the grid."""
     preprocess = model.preprocess
-    height, width = working_size(image.size, size, lcm(preprocess.multiple, CELL))
-    resized = Image.fromarray(image.pixels).resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
-    x = torch.from_numpy(np.array(resized).transpose(2, 0, 1).copy())
+    working = working_size(image.size, size, lcm(preprocess.multiple, CELL))
+    x = torch.from_numpy(resized(image.pixels, working, preprocess.interpolation).transpose(2, 0, 1).copy())
     return View(x.float() / 255, preprocess.normalize(x[None].to(next(model.parameters()).device)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import numpy as np
 
 import partzoo
 from partzoo.errors import UsageError, WeightsError, counted
@@ -19,7 +19,7 @@ from partzoo.limits import MAX_PARTS, check_parts, check_size
 from partzoo.locks import remove_leftovers
 from partzoo.parts.parts import default_name, default_names
 from partzoo.settings import checked, types_of
-from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors
+from partzoo.weights.tensors import read_arrays, read_metadata, read_tensors, save_tensors
 
 if TYPE_CHECKING:
     from partzoo.discovery.judging import PartScores
@@ -69,8 +69,9 @@ class PartVocabulary:
     A number that becomes free stays unused, until :meth:`reorder` numbers all parts anew.
 
     Attributes:
-        centres: ``(R, D)``, unit length; without rows for a learned part model, which holds the centres itself. Of
-            taught parts, coefficients ``(R, D + 1)`` of a linear classifier, the background first, and its constants.
+        centres: ``(R, D)`` tensor, or array where torch is not used, unit length; without rows for a learned part
+            model, which holds the centres itself. Of taught parts, coefficients ``(R, D + 1)`` of a linear classifier,
+            the background first, and its constants.
         settings: options that determine an image's descriptors.
         numbering: part (1..K) that each centre, or each part of a learned part model, belongs to; 0 is the background.
             If it is empty, row i is part i + 1.
@@ -79,7 +80,7 @@ class PartVocabulary:
         examples: digests of the images that taught parts were taught with.
     """
 
-    centres: Tensor
+    centres: Any
     settings: Settings
     numbering: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
@@ -239,9 +240,7 @@ class PartVocabulary:
             raise UsageError(f"part={part!r} does not exist: the parts are {', '.join(map(str, self.used)) or 'none'}.")
         return part
 
-    def shaped(
-        self, what: str, rows: Sequence[int], names: Sequence[str], centres: Tensor | None = None
-    ) -> PartVocabulary:
+    def shaped(self, what: str, rows: Sequence[int], names: Sequence[str], centres: Any = None) -> PartVocabulary:
         """Return a changed vocabulary, with an entry in its history.
 
         Raises:
@@ -294,7 +293,8 @@ class PartVocabulary:
         if len(self.settings.sizes) > 8:
             raise ValueError("it has too many sizes")
         check_parts(self.k)
-        if self.centres.ndim != 2 or not self.centres.is_floating_point() or not self.centres.isfinite().all():
+        centres = np.asarray(self.centres)
+        if centres.ndim != 2 or centres.dtype.kind != "f" or not np.isfinite(centres).all():
             raise ValueError("its centres are not a table of finite numbers")
         if any(not 0 <= part <= MAX_PARTS for part in self.numbering) or len(self.numbering) > MAX_PARTS:
             raise ValueError("its numbering is not of parts")
@@ -311,8 +311,8 @@ class PartVocabulary:
             raise ValueError("its weights are not one share for each layer, colour and position")
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> PartVocabulary:
-        """Read a file written by :meth:`save`.
+    def load(cls, path: str | os.PathLike, *, arrays: bool = False) -> PartVocabulary:
+        """Read a file written by :meth:`save`; ``arrays`` reads its centres as an array, without torch.
 
         Raises:
             WeightsError: the file is missing, damaged, not a vocabulary, or from a different version of partzoo.
@@ -322,7 +322,7 @@ class PartVocabulary:
             raise WeightsError(f"No such file: {str(path)!r}. Check the path.")
         with reading(path, WeightsError, fix=FIX):
             _check_version(path, read_metadata(path, fix=FIX).get("format", ""))
-            tensors, metadata = read_tensors(path, fix=FIX)
+            tensors, metadata = (read_arrays if arrays else read_tensors)(path, fix=FIX)
             settings = parse_json(metadata["settings"])
             known = {field.name for field in dataclasses.fields(Settings)}
             if unknown := settings.keys() - known:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -27,24 +29,28 @@ from partzoo.export.graphs import (
     ForegroundGraph,
     Graph,
     LearnedGraph,
+    SizedDescriptorGraph,
     dynamic_shapes,
 )
+from partzoo.export.labelling import LabelGraph
 from partzoo.export.writing import FORMATS
 from partzoo.features import DEFAULT_MODEL, encoder_of, name_of
 from partzoo.files import expand_user
+from partzoo.locks import locked
 from partzoo.models.base import Encoder, Model
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
 from partzoo.models.precision import exact
-from partzoo.places import check_place
+from partzoo.places import check_apart, check_place
 from partzoo.weights.hub_file import first_line
 
 Format = Literal["onnx", "torch-export", "openvino"]
-Task = Literal["features", "descriptors", "parts", "foreground"]
+Task = Literal["features", "descriptors", "labels", "parts", "foreground"]
 TASKS = {
     "features": "an encoder's features of normalized images or signals",
     "descriptors": "the foreground and descriptors of an image, to be clustered outside",
+    "labels": "the labels of an image, from its descriptors and the clusters' centres",
     "parts": "the foreground and parts of an image, by a part model or with a vocabulary",
     "foreground": "the foreground of an image, by a foreground model",
 }
@@ -59,6 +65,7 @@ def export_model(
     vocabulary: PartVocabulary | str | os.PathLike | None = None,
     background: Background = "auto",
     size: int | None = None,
+    resize: bool = True,
 ) -> Path:
     """Export a model, or the whole way from an image to its parts, as a program that runs without partzoo.
 
@@ -76,6 +83,8 @@ def export_model(
         background: foreground model of the task ``"descriptors"``, as for :func:`partzoo.discover_parts`; a vocabulary
             names its own.
         size: working size of images in pixels, as for :func:`partzoo.discover_parts`; a vocabulary has its own.
+        resize: whether the program of the task ``"descriptors"`` resizes images; if not, it takes one image for each
+            working size, which Pillow makes in less time.
 
     Returns:
         Path of the file.
@@ -92,9 +101,17 @@ def export_model(
     if path.suffix.lower() != suffix:
         raise UsageError(f"{str(path)!r} must end in {suffix}, the suffix of format={format!r}.")
     check_place(path)
-    graph, named = graph_of(model, task, read_vocabulary(vocabulary), background, size)
-    write(traced(graph), graph, metadata(graph, named), path)
+    named = [each for each in (model, vocabulary, background) if isinstance(each, (str, os.PathLike))]
+    check_apart(files_of(path), named)
+    with locked(path):
+        graph, models = graph_of(model, task, read_vocabulary(vocabulary), background, size, resize)
+        write(traced(graph), graph, metadata(graph, models), path)
     return path
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of an export: OpenVINO keeps the weights beside the program."""
+    return [path, path.with_suffix(".bin")] if path.suffix.lower() == FORMATS["openvino"][0] else [path]
 
 
 def graph_of(
@@ -103,17 +120,20 @@ def graph_of(
     vocabulary: PartVocabulary | None = None,
     background: Background = "auto",
     size: int | None = None,
+    resize: bool = True,
 ) -> tuple[Graph, dict[str, Model]]:
     """Return the program for a model and a task, with its models by name; arguments as in :func:`export_model`."""
     if task is not None and task not in TASKS:
         raise UsageError(f"task={task!r} must be one of {', '.join(map(repr, TASKS))}.")
     if vocabulary is not None:
-        if task not in (None, "parts") or size is not None:
-            raise UsageError("A vocabulary is for task='parts', and has its own size: leave task= and size= out.")
+        if task not in (None, "parts") or size is not None or not resize:
+            raise UsageError(
+                "A vocabulary is for task='parts', and has its own size: leave task=, size= and resize= out."
+            )
         finder = finder_of(vocabulary, _own(model), "cpu")
         if isinstance(finder, TaughtFinder):
             raise UsageError("A taught vocabulary cannot be exported: export one that was fitted without labels.")
-        return _parts(finder, vocabulary)
+        return _parts(finder, partial(ClusteredGraph, vocabulary=vocabulary), vocabulary)
     if model is None and task is None:
         task = "descriptors"
     found = _loaded(DEFAULT_MODEL if model is None else model)
@@ -125,23 +145,30 @@ def graph_of(
             f"task={chosen!r}: {name_of(found)} cannot do that{hint}. Its tasks are {', '.join(map(repr, has))}."
         )
     name = model if isinstance(model, str) else DEFAULT_MODEL if model is None else ""
+    if not resize and chosen != "descriptors":
+        raise UsageError("resize=False is for task='descriptors'.")
     if chosen == "foreground":
         return ForegroundGraph(cast("ForegroundModel", found)).eval(), {name: found}
     if chosen == "features":
         return FeatureGraph(cast("Encoder", encoder_of(found))).eval(), {name: found}
-    return _parts(make_finder(_own(model), background, size, device="cpu"))
+    finder = make_finder(_own(model), background, size, device="cpu")
+    kind = LabelGraph if chosen == "labels" else DescriptorGraph if resize else SizedDescriptorGraph
+    return _parts(finder, kind)
 
 
-def _parts(finder: Finder, vocabulary: PartVocabulary | None = None) -> tuple[Graph, dict[str, Model]]:
-    """Return the program that finds parts or, for a model without parts and a vocabulary, descriptors."""
-    named = {finder.settings.model: finder.model}
+def _parts(
+    finder: Finder,
+    clustered: Callable[[ClusteredFinder], Graph],
+    vocabulary: PartVocabulary | None = None,
+) -> tuple[Graph, dict[str, Model]]:
+    """Return the program that finds parts or, for a model without parts, the program of some kind."""
     if isinstance(finder, LearnedFinder):
-        return LearnedGraph(finder, vocabulary).eval(), named
+        return LearnedGraph(finder, vocabulary).eval(), {finder.settings.model: finder.model}
     assert isinstance(finder, ClusteredFinder)
+    named = {finder.settings.model: finder.model}
     if finder.network is not None:
         named[finder.settings.background] = finder.network
-    graph = DescriptorGraph(finder) if vocabulary is None else ClusteredGraph(finder, vocabulary)
-    return graph.eval(), named
+    return clustered(finder).eval(), named
 
 
 def _tasks(model: Model) -> tuple[str, ...]:
@@ -150,7 +177,7 @@ def _tasks(model: Model) -> tuple[str, ...]:
         return ("foreground",)
     if isinstance(model, PartModel):
         return "parts", "features"
-    return ("features", "descriptors") if len(model.preprocess.shape) == 3 else ("features",)
+    return ("features", "descriptors", "labels") if len(model.preprocess.shape) == 3 else ("features",)
 
 
 def _loaded(model: str | nn.Module) -> Model:

@@ -5,6 +5,7 @@ They call the functions that the rest of partzoo calls, so that an exported prog
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.functional import avg_pool2d, interpolate, normalize
 
+from partzoo.discovery.cluster import APART, ITERATIONS, MORE, MOST, RESTARTS, SMALL, TOLERANCE
 from partzoo.discovery.clustered import SHARPNESS, ClusteredFinder
 from partzoo.discovery.colours import cielab
 from partzoo.discovery.descriptors import Descriptors, describe
@@ -27,6 +29,7 @@ from partzoo.errors import UsageError
 from partzoo.export.resizing import at_working_size
 from partzoo.export.segmenting import scored
 from partzoo.models.base import Encoder
+from partzoo.models.efficientnet import STRIDE
 from partzoo.models.foreground import ForegroundModel
 
 IMAGE = "RGB pixels, 0 to 255, of the whole image at any size"
@@ -248,14 +251,26 @@ class DescriptorGraph(Graph):
                 "vectors to cluster, the blocks side by side on the last layer's grid", ("batch", sum(widths), *grid)
             ),
         }
-        self.facts = {
+        self.facts: dict[str, Any] = {
             "size": self.settings.size,
             "blocks": dict(zip(self.blocks, self.settings.weights, strict=True)),
             "sharpness": SHARPNESS,
+            "settings": dataclasses.asdict(self.settings),
+            "clustering": {
+                "most": MOST,
+                "apart": APART,
+                "more": MORE,
+                "small": SMALL,
+                "iterations": ITERATIONS,
+                "tolerance": TOLERANCE,
+                "draws": torch.rand(MORE * MOST, RESTARTS, generator=torch.Generator().manual_seed(0)).tolist(),
+            },
         }
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        pixels, found, score, quality = self.described(image)
+        return self._found(*self.described(*self.resized(image)))
+
+    def _found(self, pixels: Tensor, found: Descriptors, score: Tensor, quality: Tensor) -> tuple[Tensor, ...]:
         return score, quality, pixels, *found.blocks, found.inside, found.joined(self.settings.weights)
 
     def _widths(self) -> list[int]:
@@ -265,21 +280,63 @@ class DescriptorGraph(Graph):
             x = torch.zeros(1, 3, side, side)
             return [maps.shape[1] for maps in self.model.forward_intermediates(x, list(self.settings.layers))]
 
-    def described(self, image: Tensor) -> tuple[Tensor, Descriptors, Tensor, Tensor]:
-        """Return the pixels at working size, descriptors, the foreground's scores ``(B, 1, h, w)`` and certainty."""
-        image, preprocess = image.float(), self.model.preprocess
-        working = at_working_size(image, self.settings.size, preprocess, lcm(preprocess.multiple, CELL))
+    def resized(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return images at the sizes that the encoder takes, and the foreground model for each of its two passes."""
+        image = image.float()
+        sizes = [(self.settings.size, self.model.preprocess, self.multiple)]
+        if self.network is not None:
+            sizes += [(size, self.network.preprocess, STRIDE) for size in self.network.sizes]
+        return tuple(at_working_size(image, *each) for each in sizes)
+
+    @property
+    def multiple(self) -> int:
+        """Number of pixels that both sides of an image for the encoder are a multiple of."""
+        return lcm(self.model.preprocess.multiple, CELL)
+
+    def described(self, working: Tensor, *others: Tensor) -> tuple[Tensor, Descriptors, Tensor, Tensor]:
+        """Return the pixels at working size, descriptors, the foreground's scores ``(B, 1, h, w)`` and certainty.
+
+        Args:
+            working, others: float32 images in 0..255, from :meth:`resized`.
+        """
         pixels = working / 255
-        maps = self.model.forward_intermediates(preprocess.normalize(working), list(self.settings.layers))
+        maps = self.model.forward_intermediates(self.model.preprocess.normalize(working), list(self.settings.layers))
         layers = tuple(normalize(layer.float(), dim=1) for layer in maps)
         lab = cielab(avg_pool2d(pixels, CELL).movedim(1, 0)).movedim(0, 1)
         if self.network is None:
             found = torch.ones_like(lab[:, :1])
         else:
-            found = resize(probability(self.network, image), lab.shape[2:])
+            found = resize(self.network.averaged(*map(self.network.preprocess.normalize, others)), lab.shape[2:])
         score, quality = scored(found, lab)
         described = describe(pixels, layers, score.squeeze(1), centre=self.settings.centre)
         return pixels, described, score, quality
+
+
+class SizedDescriptorGraph(DescriptorGraph):
+    """The same for images that Pillow has resized, which takes it a small part of the time."""
+
+    def __init__(self, finder: ClusteredFinder) -> None:
+        super().__init__(finder)
+        self.sizes = {"image": (self.settings.size, self.multiple, self.model.preprocess.interpolation)}
+        if self.network is not None:
+            for name, size in zip(("seen", "mirrored"), self.network.sizes, strict=True):
+                self.sizes[name] = size, STRIDE, self.network.preprocess.interpolation
+        keys = ("longer", "multiple", "interpolation")
+        self.facts |= {"sizes": {name: dict(zip(keys, each, strict=True)) for name, each in self.sizes.items()}}
+
+    def inputs(self) -> dict[str, Input]:
+        generator = torch.Generator().manual_seed(0)
+        found = {}
+        for name, (longer, multiple, _) in self.sizes.items():
+            about = f"RGB pixels, 0 to 255, of the image whose longer side is {longer} pixels"
+            shape = (Axis("batch"), 3, Axis(f"{name}_rows", multiple), Axis(f"{name}_columns", multiple))
+            example = torch.randint(0, 256, (BATCH, 3, 3 * multiple, 4 * multiple), generator=generator)
+            found[name] = Input(about, shape, example.to(torch.uint8))
+        return found
+
+    def forward(self, image: Tensor, seen: Tensor | None = None, mirrored: Tensor | None = None) -> tuple[Tensor, ...]:
+        given = (each.float() for each in (image, seen, mirrored) if each is not None)
+        return self._found(*self.described(*given))
 
 
 class ClusteredGraph(DescriptorGraph):
@@ -300,7 +357,7 @@ class ClusteredGraph(DescriptorGraph):
         self.facts = part_facts(vocabulary, self.settings.size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        pixels, described, score, quality = self.described(image)
+        pixels, described, score, quality = self.described(*self.resized(image))
         cosines = described.similarities(self.centres, self.settings.weights)
         maps = torch.cat([score, (SHARPNESS * cosines).softmax(1)], dim=1)
         maps = grouped(maps, self.numbering) if self.numbering else maps

@@ -33,6 +33,7 @@ from partzoo.limits import MAX_PIXELS
 if TYPE_CHECKING:
     from torch import Tensor
 
+COMMON = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # begin of JPEG and PNG files
 LARGEST_TILE = 2**22  # pixels; tiles of real files are at most 2048 x 2048
 
 
@@ -104,7 +105,7 @@ def pixels_of_stream(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray
     allowed = limits.formats()
     try:
         with pillow_limit(max_pixels):
-            image = Image.open(stream, formats=readable_formats())
+            image = Image.open(stream, formats=readable_formats(begin))
     except UnidentifiedImageError:
         if begin[:4] in depth.TIFF:
             stream.seek(0)
@@ -128,9 +129,16 @@ def pixels_of_stream(stream: BinaryIO, name: str, max_pixels: int) -> np.ndarray
         return pixels_of_image(image, name, max_pixels, stream.close)
 
 
-def readable_formats() -> list[str]:
-    """Return Pillow's names of the formats that may be read: all except EPS, or those of PARTZOO_FORMATS."""
-    Image.init()
+def readable_formats(begin: bytes = b"") -> list[str]:
+    """Return Pillow's names of the formats that may be read: all except EPS, or those of PARTZOO_FORMATS.
+
+    ``begin`` is the begin of a file, or nothing if any format is looked for. Most files are JPEG or PNG, which Pillow
+    can read before it has imported its other formats; that takes as long as importing partzoo.
+    """
+    if begin.startswith(COMMON):
+        Image.preinit()
+    else:
+        Image.init()
     silence_decoders()
     allowed = limits.formats()
     return [each for each in Image.ID if each != "EPS" and (not allowed or each.lower() in allowed)]

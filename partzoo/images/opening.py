@@ -13,7 +13,6 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
-from partzoo.addresses import download
 from partzoo.errors import ImageError
 from partzoo.files import expand_user
 from partzoo.images import decoding as decode
@@ -154,6 +153,8 @@ def _pixels(source: Any, name: str, max_pixels: int, max_bytes: int) -> np.ndarr
     elif isinstance(source, (bytes, bytearray, memoryview)):
         stream = decode.stream_of_bytes(source, name, max_bytes)
     elif _is_url(source):
+        from partzoo.addresses import download  # which takes as long to import as this module
+
         stream = io.BytesIO(download(source, max_bytes))
     elif hasattr(source, "read"):
         stream = decode.copy_stream(source, name, max_bytes)

@@ -78,6 +78,22 @@ def working_size(size: tuple[int, int], target: int, multiple: int) -> tuple[int
     return rounded(size[0] * scale), rounded(size[1] * scale)
 
 
+def resized(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """Resize pixels ``(H, W, 3)`` uint8 to ``size`` (height, width) with Pillow, antialiased.
+
+    Raises:
+        UsageError: the interpolation is unknown.
+    """
+    try:
+        resample = Image.Resampling[interpolation.upper()]
+    except KeyError:
+        choices = ", ".join(mode.name.lower() for mode in Image.Resampling)
+        raise UsageError(f"Unknown interpolation {interpolation!r}. Choose one of {choices}.") from None
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resample))
+
+
 def to_tensor(image: OpenedImage | np.ndarray, size: tuple[int, int], preprocess: Preprocess) -> Tensor:
     """Resize (antialiased) and normalize an image for a model.
 
@@ -95,13 +111,7 @@ def to_tensor(image: OpenedImage | np.ndarray, size: tuple[int, int], preprocess
     import torch
 
     pixels = image.pixels if isinstance(image, OpenedImage) else image
-    try:
-        resample = Image.Resampling[preprocess.interpolation.upper()]
-    except KeyError:
-        choices = ", ".join(mode.name.lower() for mode in Image.Resampling)
-        raise UsageError(f"Unknown interpolation {preprocess.interpolation!r}. Choose one of {choices}.") from None
-    if pixels.shape[:2] != tuple(size):
-        pixels = np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resample))
+    pixels = resized(pixels, size, preprocess.interpolation)
     scale = 1 / (255 * np.asarray(preprocess.std, np.float32))
     shift = np.asarray(preprocess.mean, np.float32) / np.asarray(preprocess.std, np.float32)
     return torch.from_numpy(np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1)))

@@ -43,5 +43,7 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     weight, bias = fuse_conv_bn_weights(
         convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
     )
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    convolution.register_buffer("scale", scale.detach(), persistent=False)  # what the kernel was multiplied by
     convolution.weight = nn.Parameter(weight.detach(), requires_grad=False)
     convolution.bias = nn.Parameter(bias.detach(), requires_grad=False)

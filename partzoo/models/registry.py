@@ -11,7 +11,7 @@ import difflib
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from partzoo.models.base import Model
+    from partzoo.models.recorded import Recorded
 
 Maker = TypeVar("Maker", bound="Callable[[Any], Model]")
 
@@ -200,16 +201,23 @@ def list_models(filter: str = "*", *, family: str | None = None, pretrained: boo
     Raises:
         UsageError: the family is unknown.
     """
-    families = sorted({entry.family for entry in architectures().values()})
+    return names_among(architectures(), filter, family, pretrained)
+
+
+def names_among(
+    known: Mapping[str, Architecture | Recorded], filter: str, family: str | None, pretrained: bool
+) -> list[str]:
+    """Return the names of :func:`list_models` for some architectures by name."""
+    families = sorted({entry.family for entry in known.values()})
     if family is not None and family not in families:
         raise UsageError(f"Unknown family {family!r}; the families are {', '.join(families)}.")
     if pretrained:
         names = {name: record.architecture for name, record in manifest().items() if available(record)}
-        names |= {name: name for name, entry in architectures().items() if not entry.needs_weights}
+        names |= {name: name for name, entry in known.items() if not entry.needs_weights}
     else:
-        names = {name: name for name in architectures()}
+        names = {name: name for name in known}
     return sorted(
         name
         for name, architecture in names.items()
-        if fnmatchcase(name, filter) and family in (None, architectures()[architecture].family)
+        if fnmatchcase(name, filter) and family in (None, known[architecture].family)
     )

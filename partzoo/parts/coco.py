@@ -46,7 +46,7 @@ def to_coco(
         raise UsageError(f"Unknown segmentation {segmentation!r}. Choose 'rle' or 'polygons'.")
     if len({parts.names for parts in several}) > 1:
         raise UsageError("These images do not share their parts: discover the parts of all images in one call.")
-    outlines = _rle if segmentation == "rle" else polygons
+    outlines = run_lengths if segmentation == "rle" else polygons
     images: list[dict] = []
     annotations: list[dict] = []
     for image_id, parts in enumerate(several, 1):
@@ -114,7 +114,12 @@ def _file_name(source: str, folder: str | os.PathLike | None) -> str:
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else source
 
 
-def _rle(mask: np.ndarray) -> dict:
+def run_lengths(mask: np.ndarray) -> dict:
+    """Encode a mask ``(H, W)`` as COCO's compressed run lengths, with keys ``size`` and ``counts``.
+
+    Raises:
+        MissingExtraError: pycocotools is not installed.
+    """
     coco = require("pycocotools.mask", "coco")
     rle = coco.encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}

@@ -104,7 +104,7 @@ def enlarged(labels: np.ndarray, scale: int) -> np.ndarray:
     Each pixel gets the label whose bicubically enlarged mask is highest there.
     """
     size = (labels.shape[1] * scale, labels.shape[0] * scale)
-    first, *others = np.unique(labels)
+    first, *others = np.flatnonzero(np.bincount(labels.ravel()))  # np.unique would import numpy.ma
     best = _enlarged_mask(labels == first, size)
     winner = np.full(best.shape, first, labels.dtype)
     for label in others:

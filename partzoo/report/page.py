@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import partzoo
-from partzoo.discovery.segmentation import DOUBTFUL
+from partzoo.discovery.labeller import DOUBTFUL
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user, write_aside

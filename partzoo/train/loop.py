@@ -33,6 +33,7 @@ from partzoo.files import (
     sync,
     write_if_changed,
 )
+from partzoo.limits import check_seed
 from partzoo.locks import locked
 from partzoo.models.precision import has_bf16
 from partzoo.settings import checked, types_of
@@ -114,6 +115,13 @@ class LoopOptions:
             raise UsageError("Give the budget either as steps=, as minutes= or as epochs=.")
         if budget[0] <= 0 or self.batch_size <= 0:
             raise UsageError("The budget (steps=, minutes= or epochs=) and batch_size= must be above zero.")
+        check_seed(self.seed)
+        for name in ("lr", "weight_decay", "clip_grad", "factor", "checkpoint_minutes"):
+            value = getattr(self, name)
+            if not value >= 0 or (math.isinf(value) and name != "clip_grad"):  # an infinite norm measures alone
+                raise UsageError(f"{name}={value} must be at least 0, and finite.")
+        if self.log_steps < 1:
+            raise UsageError(f"log_steps={self.log_steps} must be at least 1.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
             raise UsageError(
                 f"warmup={self.warmup}, milestones={self.milestones}: shares of the budget must be between 0 and 1."

@@ -85,7 +85,7 @@ def read_recipe(name: str | Path) -> Recipe:
 def _file(name: str | Path) -> Path:
     if str(name) in recipes():
         return FOLDER / f"{name}.toml"
-    if Path(name).suffix == ".toml" and Path(name).is_file():
+    if Path(name).suffix == ".toml" and Path(name).exists():
         return Path(name)
     close = difflib.get_close_matches(str(name), recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

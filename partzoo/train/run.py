@@ -134,7 +134,9 @@ def train(
     budget: dict[str, Any] = {"minutes": minutes, "steps": steps, "epochs": epochs}
     starts = {"model": model, "grow_from": grow_from, "parent": parent}
     settings = _settings(kind, recipe, starts, budget, given)
-    if threads:
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f"threads={threads} must be at least 1.")
         torch.set_num_threads(threads)
     if shared.is_main_process and expand_user(out).is_dir():
         with locked(out):  # refuses a second writer before the data is read
@@ -167,7 +169,7 @@ def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, res
     """Return the recipe to train with: a named one, the recipe of the run to resume, or the method's default."""
     if not isinstance(recipe, Recipe):
         own = out / RECIPE
-        recipe = read_recipe(recipe or (own if resume and own.is_file() else kind.RECIPE))
+        recipe = read_recipe(recipe or (own if resume and own.exists() else kind.RECIPE))
     if recipe.method != kind.METHOD:
         raise UsageError(
             f"The recipe trains by {recipe.method!r}, not by {kind.METHOD!r}. Name another recipe or method."
@@ -177,7 +179,7 @@ def _recipe(kind: type[Task], recipe: str | Path | Recipe | None, out: Path, res
 
 def _check_resumed(kind: type[Task], model: str | None, out: Path, resume: bool) -> None:
     """Refuse to continue a run with another architecture than its own."""
-    if not resume or model is None or kind.START == "model" or not (out / RECIPE).is_file():
+    if not resume or model is None or kind.START == "model" or not (out / RECIPE).exists():
         return
     own = read_recipe(out / RECIPE).architecture
     if find(model).name != own:

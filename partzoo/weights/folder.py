@@ -109,17 +109,25 @@ def download_repo(repo: str, revision: str | None = None) -> Path:
 
     Arguments, result and errors are those of :func:`fetch_repo`.
     """
-    from huggingface_hub import try_to_load_from_cache
-
     try:
         folder = fetch_repo(repo, revision)
         _check(folder)
     except WeightsError:
-        if not isinstance(try_to_load_from_cache(repo, CONFIG, revision=revision), str):
-            raise  # there is no copy that could be damaged
+        if not _has_copy(repo, revision):  # that could be damaged
+            raise
         folder = fetch_repo(repo, revision, force=True)
         _check(folder)
     return folder
+
+
+def _has_copy(repo: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(repo, CONFIG, revision=revision), str)
+    except HFValidationError:  # no repository has such a name
+        return False
 
 
 def _check(folder: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
 from partzoo.weights.checked import digest_of
-from partzoo.weights.hub_file import hub_file
 from partzoo.weights.manifest import (
     BUNDLED,
     NAME,
@@ -184,6 +183,8 @@ def _fetch(record: WeightRecord, file: WeightFile, *, revision: str | None = Non
             f"Weights of {record.name} are not here ({file.path}{searched}) and not on the Hub: set {VARIABLE} to "
             "checkpoints/ of a clone of the repository, or pass the path of a .safetensors file."
         )
+    from partzoo.weights.hub_file import hub_file  # which imports what downloads need
+
     repo, revision = record.hub["repo"], revision or record.hub["revision"]
     try:
         return hub_file(repo, hub_name(record, file), revision=revision, name=record.name, **options)

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from partzoo.errors import WeightsError
 from partzoo.files import (
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 INDEX = ".safetensors.index.json"
 FORMAT = 1  # version of a model's header and config.json
-STORED = {"float32": "F32", "int64": "I64"}  # what safetensors calls these dtypes
+# What safetensors calls these dtypes.
+STORED = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
 DIGEST = "partzoo_sha256"  # key of the digest in a header
 SMALL = 100_000_000  # largest file, in bytes, that is read into memory
 FIX = "download it again, or run 'partzoo verify'"
@@ -81,12 +82,22 @@ def read_tensors(
     Raises:
         WeightsError: the file is missing, truncated, damaged or not a safetensors file.
     """
-    path = expand_user(path)
-    with _opened(path, fix) as opened:
+    return _read(expand_user(path), "pt", verify, remembered, fix)
+
+
+def read_arrays(path: str | Path, *, fix: str = FIX) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a file as :func:`read_tensors` does, as NumPy's arrays and without torch; NumPy has no bfloat16."""
+    return _read(expand_user(path), "np", True, True, fix)
+
+
+def _read(
+    path: Path, framework: str, verify: bool, remembered: bool, fix: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    with _opened(path, fix, framework) as opened:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
         small = path.stat().st_size <= SMALL
-        if small:
+        if small and framework == "pt":
             tensors = {name: value.clone() for name, value in tensors.items()}
     if verify and (expected := metadata.get(DIGEST)):
         with reading(path, WeightsError, fix=fix):
@@ -128,9 +139,10 @@ def _compared(file: Path) -> tuple[str, str]:
     return "no digest", f"{file} has no digest in its header, so damage cannot be found."
 
 
-def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def digest(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str]) -> str:
     """Return the sha256 of tensors, with their names, dtypes and shapes, and of metadata other than a digest."""
-    about = {name: (str(value.dtype), value.shape) for name, value in tensors.items()}
+    dtypes = {name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()}
+    about = {name: (f"torch.{dtypes[name]}", value.shape) for name, value in tensors.items()}
     return _digest(about, lambda name: stored_bytes(tensors[name]), metadata)
 
 
@@ -146,8 +158,12 @@ def _digest(
     return total.hexdigest()
 
 
-def stored_bytes(tensor: Tensor) -> memoryview:
+def stored_bytes(tensor: Tensor | np.ndarray) -> memoryview:
     """Return the bytes of a tensor, in the order of its elements."""
+    import numpy as np
+
+    if isinstance(tensor, np.ndarray):
+        return np.ascontiguousarray(tensor).data
     import torch
 
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
@@ -159,7 +175,7 @@ def read_metadata(path: str | Path, *, fix: str = FIX) -> dict[str, str]:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _opened(expand_user(path), fix) as opened:
+    with _opened(expand_user(path), fix, "np") as opened:  # which needs no torch
         return opened.metadata() or {}
 
 
@@ -230,8 +246,10 @@ def write_weights(
     return [*(path.with_name(name) for name in split.filename_to_tensors), _index(path)]
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str]) -> None:
     """Write tensors to one safetensors file atomically. All of partzoo's files of this kind are written here.
+
+    Arrays are written without torch.
 
     The metadata receives a digest (see :func:`digest`), with which :func:`read_tensors` compares what it reads.
 
@@ -241,10 +259,18 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
     Raises:
         OSError: the file cannot be written.
     """
+    import numpy as np
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
-    tensors = _apart(tensors)
+    save_file: Callable
+    if all(isinstance(value, np.ndarray) for value in tensors.values()):
+        from safetensors.numpy import save_file
+
+        tensors = {name: np.array(value, order="C") for name, value in tensors.items()}
+    else:
+        from safetensors.torch import save_file
+
+        tensors = _apart(cast("Mapping[str, Tensor]", tensors))
     try:
         with path_aside(path) as aside:
             save_file(tensors, aside, metadata | {DIGEST: digest(tensors, metadata)})
@@ -262,7 +288,7 @@ def save_streamed(
 
     Args:
         path: file to write.
-        arrays: dtype, float32 or int64, and shape of each array.
+        arrays: dtype, one of :data:`STORED`, and shape of each array.
         read: function that returns the array with a name; it is called twice for each.
         metadata: metadata of the header.
 
@@ -356,7 +382,7 @@ def _some(what: str, names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(file: Path, fix: str) -> Iterator[safe_open]:
+def _opened(file: Path, fix: str, framework: str = "pt") -> Iterator[safe_open]:
     from safetensors import safe_open
 
     if not os.path.exists(file):
@@ -365,7 +391,7 @@ def _opened(file: Path, fix: str) -> Iterator[safe_open]:
         while True:
             # safetensors opens the file twice: a writer may replace it between the header and the tensors.
             before = file.stat()
-            with safe_open(file, "pt") as opened:
+            with safe_open(file, framework) as opened:
                 if os.path.samestat(before, file.stat()):
                     yield opened
                     return

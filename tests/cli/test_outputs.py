@@ -63,6 +63,8 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
         Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(tmp_path / "in" / name)
+    for name in ("v.pt2", "v.bin"):
+        (tmp_path / name).write_bytes(b"precious")
     (tmp_path / "link").symlink_to("in", target_is_directory=True)
     (tmp_path / "of-b.png").symlink_to("in/b.png")
     os.link(tmp_path / "in" / "a.png", tmp_path / "same.png")
@@ -86,6 +88,8 @@ def contents(folder):
         ("discover", "in", *TOY, "--mask", "link", "-o", "out", "--save-vocabulary", "in/a.png"),
         ("swap", "in/a.png", "in/b.png", "-o", "in/b.png"),
         ("swap", "in/a.png", "in/b.png", "-o", "link/a.png"),
+        ("export", "--vocabulary", "v.pt2", "--background", "none", "--format", "torch-export", "-o", "link/../v.pt2"),
+        ("export", "v.bin", "--format", "openvino", "-o", "v.xml"),
     ],
 )
 def test_an_output_never_replaces_what_is_read(place, monkeypatch, words):
@@ -93,6 +97,23 @@ def test_an_output_never_replaces_what_is_read(place, monkeypatch, words):
     before = contents(place)
     ran = partzoo(*words)
     assert ran.code == 2 and "would replace" in ran.err, ran.err
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("discover", "in", *TOY, "-o", "p.json", "--save-vocabulary", "link/../p.json"),
+        ("discover", "in/a.png", *TOY, "-o", "p.npz", "--save-vocabulary", "p.npz"),
+        ("discover", "in", *TOY, "--format", ".npz", "-o", "out", "--save-vocabulary", "out/a.npz"),
+        ("report", "in", *TOY, "-o", "r.html", "--save-vocabulary", "r.html"),
+    ],
+)
+def test_two_outputs_have_two_places(place, monkeypatch, words):
+    monkeypatch.setattr("partzoo.discovery.factory.make_finder", None)  # no model is loaded
+    before = contents(place)
+    ran = partzoo(*words)
+    assert ran.code == 2 and "is named for two outputs" in ran.err, ran.err
     assert contents(place) == before
 
 

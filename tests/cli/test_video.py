@@ -36,6 +36,12 @@ def test_frames_share_a_vocabulary_and_become_files_or_a_video_of_part_numbers(p
     assert sorted(file.name for file in place.iterdir()) == ["clip.mp4", "labels.mkv", "out"]
 
 
+def test_features_are_those_of_the_frames(place):
+    ran = partzoo("features", "clip.mp4", "--model", "toy-vit", "--pooled", "-o", "f.npz")
+    assert ran.code == 0, ran.err
+    assert np.load("f.npz")["names"].tolist() == [f"clip.mp4/{i:06d}" for i in range(4)]
+
+
 def test_an_overlay_video_is_made_with_a_saved_vocabulary(place):
     words = "v.parts.safetensors"
     assert partzoo("discover", "clip.mp4", *TOY, "--save-vocabulary", words).code == 0

@@ -125,3 +125,20 @@ def test_every_option_of_limits_has_a_default_in_its_help():
     for name in ("discover", "features"):
         shown = main.commands[name].get_help(main.commands[name].make_context(name, [], resilient_parsing=True))
         assert "178956970" in shown and "536870912" in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "part", "--data", "in", "-o", "out", "--steps", "1", "--seed", str(10**30)),
+        ("train", "part", "--data", "in", "-o", "out", "--steps", "1", "--threads", "-3"),
+        ("train", "part", "--data", "in", "-o", "out", "--steps", "1", "--lr", "-1"),
+        ("train", "part", "--data", "in", "-o", "out", "--steps", "1", "--set", "loop.log_steps=0"),
+        ("stages", "model", "--data", "in", "-o", "out", "--threads", "0"),
+        ("discover", "in", "--seed", str(10**30)),
+        ("relate", "a.png", "--seed", "-1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(words):
+    ran = partzoo(*words)
+    assert ran.code == 2 and "Unexpected" not in ran.err, ran.err

@@ -97,6 +97,13 @@ def test_category_ids_of_coco_are_kept_as_numbers(tmp_path):
         assert not read_labels(written(tmp_path, coco(categories=[]))).labels.any()
 
 
+def test_annotations_of_an_image_that_is_not_listed_are_named(tmp_path):
+    data = coco()
+    data["annotations"][0]["image_id"] = 99
+    with pytest.warns(UserWarning, match="its image 99 is not listed"):
+        read_labels(written(tmp_path, data))
+
+
 def test_the_image_selects_its_annotations_in_a_coco_file_of_several(tmp_path):
     data = coco()
     data["images"].append({"id": 8, "file_name": "other/a.jpg", "height": 5, "width": 6})

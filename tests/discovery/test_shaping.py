@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.command_line import partzoo as command
+from PIL import Image
 
 import partzoo
 from partzoo.discovery.labels import argmax_inside, grouped
@@ -158,6 +159,7 @@ def test_files_whose_names_or_numbers_do_not_fit_are_damaged(tmp_path, key, valu
         (lambda v: v.drop(2).drop(2), "part=2 does not exist: the parts are 1, 3, 4"),
         (lambda v: v.reorder([1, 2, 3]), "must name each part once"),
         (lambda v: v.split(1, images=[], into=1), "at least 2 pieces"),
+        (lambda v: v.split(1, images=[], seed=-1), "seed=-1 is out of range"),
     ],
 )
 def test_impossible_changes_are_named(change, message):
@@ -192,3 +194,7 @@ def test_the_command_changes_one_file_or_writes_another(words, encoder, tmp_path
     for wrong in (("--join", "1,2", "--drop", "1"), ("--name", "x"), ("-o", "x"), ("--split", "1"), ("--rename", "x")):
         done = command("vocabulary", other, *wrong)
         assert done.code == 2 and "Traceback" not in done.err, wrong
+    image = tmp_path / "image.png"
+    Image.fromarray(stripes(2)).save(image)
+    done = command("vocabulary", file, "--split", 1, "--images", image, "-o", image)
+    assert done.code == 2 and "is an input" in done.err

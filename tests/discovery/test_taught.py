@@ -212,6 +212,7 @@ def test_labels_of_files_with_different_names_do_not_mix(tmp_path):
         ({"k": 2}, "k= is for discovered parts"),
         ({"background": "none"}, "background= is for discovered parts"),
         ({"labels": None}, "names= is for labels="),
+        ({"seed": -1}, "seed=-1 is out of range"),
         ({"model": "partformer-resnet18.faces-k8"}, "encoder as model="),
     ],
 )
@@ -312,3 +313,16 @@ def test_the_command_teaches_and_finds_again(tmp_path):
     done = command("suggest", images, "--vocabulary", file, "-n", "1", "--json")
     assert done.code == 0 and len(json.loads(done.out)["images"]) == 1, done.err
     assert command("vocabulary", file, "--labels", labels).code == 2
+
+
+def test_the_command_replaces_no_input(tmp_path):
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir(), labels.mkdir()
+    Image.fromarray(IMAGES[0]).save(images / "0.png")
+    Image.fromarray(LABELS[0]).save(labels / "0.png")
+    for out in (images / "0.png", labels / "0.png"):
+        content = out.read_bytes()
+        done = command("fit", images, "--labels", labels, "-o", out)
+        assert done.code == 2 and "is an input" in done.err and out.read_bytes() == content
+    done = command("fit", images, "--labels", labels, "-o", tmp_path / "v.safetensors", "--json")
+    assert json.loads(done.out) == {"output": str(tmp_path / "v.safetensors"), "k": 2, "names": ["part 1", "part 2"]}

@@ -10,15 +10,15 @@ from PIL import Image
 
 import partzoo
 from partzoo.discovery import segmentation
-from partzoo.discovery.clustered import DescribedImage, Encoded
-from partzoo.discovery.descriptors import Descriptors, describe
-from partzoo.discovery.factory import make_finder
-from partzoo.discovery.segmentation import Foreground
+from partzoo.discovery.descriptors import describe
+from partzoo.discovery.numbering import by_area
 from partzoo.errors import UsageError
 from partzoo.export import resizing, segmenting
 from partzoo.export.export import graph_of
+from partzoo.features import DEFAULT_MODEL
 from partzoo.images import preprocess, resampling
 from partzoo.images.opening import open_image
+from partzoo.light.cluster import merged_kmeans
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 FACES = "partformer-resnet18.faces-k8"
@@ -29,9 +29,9 @@ def batch_of(name: str) -> torch.Tensor:
     return torch.from_numpy(open_image(IMAGES / name).pixels.transpose(2, 0, 1).copy())[None]
 
 
-def run(graph, image: torch.Tensor) -> dict[str, np.ndarray]:
+def run(graph, *given: torch.Tensor, **named: torch.Tensor) -> dict[str, np.ndarray]:
     with torch.inference_mode():
-        return {name: value.numpy() for name, value in zip(graph.outputs, graph(image), strict=True)}
+        return {name: value.numpy() for name, value in zip(graph.outputs, graph(*given, **named), strict=True)}
 
 
 @pytest.mark.parametrize("target, multiple", [(448, 32), (288, 32), (128, 16), (300, 64)])
@@ -200,28 +200,40 @@ def test_a_shaped_vocabulary_s_program_labels_and_names_as_discovery_does():
         assert (found["parts"][0].argmax(0) == expected.labels).mean() >= 0.999
 
 
-def test_the_default_s_descriptors_cluster_to_the_same_labels():
-    graph, _ = graph_of(None)
-    finder = make_finder(device="cpu")
+def test_the_default_s_programs_label_as_discovery_does():
+    before, _ = graph_of(None)
+    after, _ = graph_of(DEFAULT_MODEL, "labels")
     for name in PHOTOGRAPHS:
-        image = open_image(IMAGES / name)
-        found = {key: torch.from_numpy(value)[0] for key, value in run(graph, batch_of(name)).items()}
-        look = looked(found, graph)
-        assert torch.equal(look.descriptors.inside, found["inside"])
-        sample = look.descriptors.sample(10**9, 0, graph.settings.weights)
-        assert torch.allclose(found["descriptors"][:, found["inside"]].T, sample, atol=1e-5)
-        labels = finder.label_alone(image, look, 8, 0)[0].labels
-        assert (labels == partzoo.discover_parts(IMAGES / name, k=8).labels).mean() >= 0.999
+        found = run(before, batch_of(name))
+        centres, numbers = merged_kmeans(found["descriptors"][0][:, found["inside"][0]].T, 8)
+        centres = centres[by_area(numbers, len(centres))]
+        expected = partzoo.discover_parts(IMAGES / name, k=8)
+        rows = np.arange(expected.size[0])
+        given = {key: found[key] for key in after.inputs() if key in found}
+        given |= {"centres": centres, "size": np.array(expected.size), "rows": rows}
+        labelled = run(after, **{key: torch.from_numpy(value) for key, value in given.items()})
+        labels = labelled["labels"][0]
+        order = by_area(labels, len(centres) + 1, start=1)
+        numbered = np.concatenate([[0], order.argsort() + 1])[labels]
+        assert (numbered == expected.labels).mean() >= 0.999
+        assert np.allclose(labelled["confidences"][0][order - 1], expected.confidences, atol=1e-4)
+        some = run(after, **{key: torch.from_numpy(value) for key, value in (given | {"rows": rows[40:45]}).items()})
+        assert np.array_equal(some["labels"][0], labels[40:45])
 
 
-def looked(found: dict[str, torch.Tensor], graph) -> DescribedImage:
-    """Return what a finder keeps of an image, from a program's outputs."""
-    *layers, colour, position = (found[name] for name in graph.blocks)
-    score = found["foreground"][0]
-    descriptors = Descriptors(tuple(layers), colour, position, score)
-    return DescribedImage(
-        found["pixels"], Encoded(tuple(layers), Foreground(score, float(found["quality"]))), descriptors
-    )
+def test_images_may_be_resized_before_the_program():
+    whole, (sized, _) = graph_of(None)[0], graph_of(None, resize=False)
+    image = open_image(IMAGES / "ibis.jpg")
+    given = {}
+    for name, size in sized.facts["sizes"].items():
+        target = preprocess.working_size(image.size, size["longer"], size["multiple"])
+        pixels = preprocess.resized(image.pixels, target, size["interpolation"])
+        given[name] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+    expected, found = run(whole, batch_of("ibis.jpg")), run(sized, **given)
+    for name, value in expected.items():
+        assert np.array_equal(found[name], value), name
+    with pytest.raises(UsageError, match="resize=False is for task='descriptors'"):
+        graph_of(FACES, resize=False)
 
 
 def test_an_image_s_values_do_not_depend_on_its_batch():
@@ -247,7 +259,7 @@ def test_methods_without_a_network_cannot_be_exported():
     [
         ("toy-vit", "parts", "without a vocabulary"),
         ("foreground-lite0.masks", "parts", "Its tasks are 'foreground'"),
-        ("toy-vit", "labels", "task='labels' must be one of"),
+        ("toy-vit", "masks", "task='masks' must be one of"),
         (FACES, "foreground", "Its tasks are 'parts', 'features'"),
     ],
 )
@@ -258,7 +270,7 @@ def test_tasks_that_a_model_cannot_do_are_refused(model, task, said):
 
 def test_a_vocabulary_has_its_own_size_and_task():
     vocabulary = dataclasses.replace(partzoo.fit_parts(IMAGES / "ibis.jpg", model=FACES))
-    for more in ({"task": "features"}, {"size": 64}):
+    for more in ({"task": "features"}, {"size": 64}, {"resize": False}):
         with pytest.raises(UsageError, match="A vocabulary is for task='parts'"):
             graph_of(None, vocabulary=vocabulary, **more)
 

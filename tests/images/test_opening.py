@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -566,3 +567,14 @@ def assert_one_sentence(caught) -> None:
     assert "\n" not in message
     assert message.endswith(".")
     assert len(message) < 300
+
+
+def test_common_files_do_not_import_all_formats_of_pillow(tmp_path):
+    """That takes as long as importing partzoo."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.webp")
+    ibis = Path(__file__).parents[2] / "examples" / "images" / "ibis.jpg"
+    code = (
+        "import sys\nfrom PIL import Image\nfrom partzoo.images.opening import open_image\n"
+        "open_image(sys.argv[1])\nassert 'WEBP' not in Image.ID\nopen_image(sys.argv[2])\nassert 'WEBP' in Image.ID"
+    )
+    subprocess.run([sys.executable, "-c", code, ibis, tmp_path / "a.webp"], check=True)

@@ -251,6 +251,12 @@ def test_a_wrong_repository_is_one_clear_error(server, pushed, name, message):
         partzoo.load(name)
 
 
+@pytest.mark.parametrize("name", ["hf-hub:o/--x", "hf-hub:../x"])
+def test_the_download_of_an_impossible_repository_is_one_clear_error(server, name):
+    ran = command("download", name)
+    assert ran.code and "Unexpected" not in ran.err and "write hf-hub:owner/name" in ran.err, ran.err
+
+
 def test_a_repository_of_another_kind_is_one_clear_error(server):
     server.commit(REPO, {"README.md": b"hello"})
     with pytest.raises(WeightsError, match=r"no config\.json of tester/toy.*push_to_hub"):

@@ -124,6 +124,9 @@ def test_verify_of_what_has_no_digest_or_is_no_file_of_tensors(tmp_path, monkeyp
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "theirs.safetensors").read_bytes()[:-1])
     assert "cut.safetensors is not a complete safetensors file" in command("verify", "cut.safetensors").err
     (tmp_path / "empty").mkdir()
+    ran = command("verify", "empty", "theirs.safetensors", "absent.safetensors")  # goes on after each
+    assert ran.code == 1 and "no digest" in ran.out
+    assert "empty holds no" in ran.err and "There is no file absent" in ran.err
     for name, code, sentence in (
         ("absent.safetensors", 1, "There is no file absent.safetensors"),
         ("empty", 1, "empty holds no safetensors files"),

@@ -1,0 +1,80 @@
+"""Write the rows of a collection in shards, with any stage, sink and engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from partzoo.collections.engines import engine_of
+from partzoo.collections.manifest import Ledger, Manifest
+from partzoo.collections.shards import Work
+from partzoo.collections.sinks import sink_of
+from partzoo.collections.sources import Source, open_source
+from partzoo.collections.stages import Stage
+from partzoo.collections.storage import full
+from partzoo.errors import ImageError, UsageError
+from partzoo.locks import locked
+from partzoo.places import made_folder
+from partzoo.skipping import named
+
+PER_SHARD = 1000
+
+Progress = Callable[[int, int], None]
+
+
+def write_collection(
+    source: str | os.PathLike | Source,
+    stage: Stage,
+    out: str | os.PathLike,
+    *,
+    form: str = "parquet",
+    per_shard: int = PER_SHARD,
+    engine: str = "local",
+    workers: int = 1,
+    resume: bool | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Compute a stage for every image of a collection, and write the rows in shards with a manifest.
+
+    A run can be killed at any moment: the same call continues it, making the shards that were not finished, and its
+    result equals that of an undisturbed run, byte for byte, whatever the engine and the number of workers.
+
+    Args:
+        source: the images; see :func:`partzoo.collections.sources.open_source`.
+        stage: what is computed, such as :class:`partzoo.ExtractFeatures`.
+        out: folder for the shards, on this machine, or of a file system that all workers share.
+        form: format of the shards, ``"parquet"`` or ``"safetensors"``.
+        per_shard: number of images of each shard.
+        engine: ``"local"``, or ``"ray"`` for Ray Data.
+        workers: number of processes that make shards.
+        resume: whether to continue an earlier run; None continues it if there is one, False starts over.
+        strict: whether to stop after the first shard that has an image that could not be read.
+        progress: function that is called with the number of finished shards and the total.
+
+    Returns:
+        The manifest; its ``failures`` are the images that could not be read.
+
+    Raises:
+        UsageError: an argument is invalid, or ``out`` holds a result of other settings.
+        ImageError: an image cannot be read, and ``strict`` is set.
+        PartzooError: a shard cannot be written, or a worker was killed.
+    """
+    if per_shard < 1 or workers < 1:
+        raise UsageError(f"per_shard={per_shard} and workers={workers} must be at least 1.")
+    run, _, folder, opened = engine_of(engine), sink_of(form), Path(full(out)), open_source(source)
+    about = {"address": opened.address, "images": len(opened), "keys": f"sha256:{opened.digest()}"}
+    settings = {"source": about, **stage.settings(), "form": form, "per_shard": per_shard}
+    with made_folder(folder), locked(folder), Ledger(folder, settings, resume=resume) as ledger:
+        work = Work(opened, stage, form, folder, per_shard)
+        left = [number for number in range(work.count) if number not in ledger.before]
+        with closing(run(work, left, min(workers, len(left) or 1))) as shards:
+            for done, shard in enumerate(shards, work.count - len(left) + 1):
+                if strict and shard.failures:
+                    raise ImageError(named(*shard.failures[0]))
+                ledger.add(shard)
+                if progress:
+                    progress(done, work.count)
+        return ledger.finish()

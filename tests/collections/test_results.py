@@ -1,0 +1,228 @@
+"""Results in shards: the same bytes however they were made, whatever happened to the run meanwhile."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers.image_sets import encoded
+from helpers.killing import killed_at
+
+import partzoo
+from partzoo.collections.manifest import MANIFEST, UNFINISHED, Manifest, verify
+from partzoo.collections.run import write_collection
+from partzoo.collections.shards import Work
+from partzoo.errors import PartzooError, UsageError
+
+pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pycocotools")
+
+MODEL, PER = "toy-vit", 3
+
+
+@pytest.fixture(scope="module")
+def folder(images, tmp_path_factory):
+    """The images, with a damaged one among them."""
+    place = tmp_path_factory.mktemp("results") / "images"
+    shutil.copytree(images, place)
+    (place / "a" / "3.png").write_bytes(encoded(3)[:200])
+    return place
+
+
+@pytest.fixture(scope="module")
+def stage():
+    return partzoo.ExtractFeatures(MODEL)
+
+
+@pytest.fixture(scope="module")
+def whole(folder, stage, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "out"
+    write_collection(folder, stage, out, per_shard=PER)
+    return contents(out)
+
+
+def contents(folder):
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def test_the_shards_hold_what_extract_features_computes(folder, stage, tmp_path):
+    manifest = write_collection(folder, stage, tmp_path / "out", per_shard=PER)
+    assert [shard.file for shard in manifest.shards.values()] == [f"features/00000{n}.parquet" for n in range(3)]
+    assert (manifest.images, manifest.rows) == (7, 6)
+    ((key, reason),) = manifest.failures
+    assert key == "a/3.png" and "a/3.png" in reason
+    rows = pq.read_table(tmp_path / "out" / "features").to_pylist()
+    assert [row["key"] for row in rows] == ["a/0.png", "a/2.png", "a/4.png", "b/1.png", "b/3.png", "b/5.png"]
+    for row in rows:
+        assert np.array_equal(
+            np.float32(row["pooled"]), partzoo.extract_features(folder / row["key"], model=MODEL).pooled
+        )
+        assert "error" not in row
+
+
+def test_the_manifest_says_what_the_result_is(folder, stage, whole):
+    found = json.loads(whole[MANIFEST])
+    assert found["settings"]["source"]["address"] == str(folder) and found["settings"]["source"]["images"] == 7
+    assert found["settings"]["model"] == MODEL and found["settings"]["partzoo"] == partzoo.__version__
+    assert (found["images"], found["rows"], found["failed"]) == (7, 6, 1)
+    assert sorted(whole) == sorted([MANIFEST, *(shard["file"] for shard in found["shards"])])
+
+
+def test_several_workers_make_the_same_bytes(folder, stage, whole, tmp_path):
+    write_collection(folder, stage, tmp_path / "out", per_shard=PER, workers=2)
+    assert contents(tmp_path / "out") == whole
+
+
+def test_shards_of_safetensors_are_the_same_bytes_too(folder, tmp_path):
+    """Which those of the safetensors library are not: it writes the metadata in another order each time."""
+    written = []
+    for number in range(4):
+        write_collection(folder, Noted(MODEL), tmp_path / str(number), form="safetensors", per_shard=1)
+        written.append(contents(tmp_path / str(number)))
+    assert len(written[0]) == 8 and all(each == written[0] for each in written)
+
+
+def test_a_finished_result_is_not_made_again(folder, stage, whole, tmp_path, monkeypatch):
+    write_collection(folder, stage, tmp_path / "out", per_shard=PER)
+    monkeypatch.setattr(Work, "make", lambda *_: pytest.fail("a shard was made again"))
+    write_collection(folder, stage, tmp_path / "out", per_shard=PER)
+    write_collection(folder, stage, tmp_path / "out", per_shard=PER, resume=True)
+    assert contents(tmp_path / "out") == whole
+    with pytest.raises(pytest.fail.Exception):
+        write_collection(folder, stage, tmp_path / "out", per_shard=PER, resume=False)
+
+
+def test_a_shard_that_is_gone_is_made_again_and_no_other(folder, stage, whole, tmp_path, monkeypatch):
+    out, made, make = tmp_path / "out", [], Work.make
+    write_collection(folder, stage, out, per_shard=PER)
+    (out / "features" / "000001.parquet").unlink()
+    monkeypatch.setattr(Work, "make", lambda self, number: made.append(number) or make(self, number))
+    write_collection(folder, stage, out, per_shard=PER)
+    assert made == [1] and contents(out) == whole
+
+
+def test_other_settings_are_refused_and_replaced_only_if_asked(folder, stage, whole, tmp_path):
+    out = tmp_path / "out"
+    write_collection(folder, stage, out, per_shard=2)
+    with pytest.raises(UsageError, match="per_shard was 2, is 3"):
+        write_collection(folder, stage, out, per_shard=PER)
+    assert (out / "features" / "000003.parquet").exists()
+    write_collection(folder, stage, out, per_shard=PER, resume=False)
+    assert contents(out) == whole
+
+
+def test_a_run_without_a_shard_leaves_nothing(folder, tmp_path):
+    out = tmp_path / "new" / "out"
+    with pytest.raises(partzoo.UnknownModelError):
+        write_collection(folder, partzoo.ExtractFeatures("no-such-model"), out)
+    with pytest.raises(partzoo.ImageError, match=r"a/3\.png"):
+        write_collection(folder, partzoo.ExtractFeatures(MODEL), out, strict=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_are_those_of_this_process_in_every_process(folder, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    write_collection(folder.name, partzoo.ExtractFeatures(MODEL), "relative", per_shard=PER)
+    assert contents(folder.parent / "relative") == whole
+    shutil.rmtree("relative")
+
+
+def test_foreign_files_with_the_names_of_shards_are_not_replaced(folder, stage, tmp_path):
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "000000.parquet").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="no manifest"):
+        write_collection(folder, stage, tmp_path, per_shard=PER, resume=False)
+    assert (tmp_path / "features" / "000000.parquet").read_bytes() == b"mine"
+
+
+class Noted(partzoo.ExtractFeatures):
+    """Rows without a model, since threads of torch do not run in a forked process."""
+
+    def row(self, image):
+        return {"pooled": np.float32(image.pixels.mean((0, 1)))}
+
+    def fields(self):
+        import pyarrow as pa
+
+        return [("pooled", pa.list_(pa.float32(), 3))]
+
+
+@pytest.mark.parametrize("earlier", [None, 2, 3], ids=["new", "replacing", "finished"])
+def test_a_run_killed_at_any_operation_is_completed_to_the_same_bytes(folder, tmp_path, earlier):
+    """Kill a run at each of its operations on files; what is there then is whole, and the same call completes it."""
+    stage, out = Noted(MODEL), tmp_path / "out"
+    write_collection(folder, stage, tmp_path / "expected", per_shard=PER)
+    expected, number, killed = contents(tmp_path / "expected"), 0, True
+
+    def run(resume=False if earlier == 2 else None):
+        write_collection(folder, stage, out, per_shard=PER, resume=resume)
+
+    while killed:
+        shutil.rmtree(out, ignore_errors=True)
+        if earlier:
+            write_collection(folder, stage, out, per_shard=earlier)
+        killed = killed_at(number, run)
+        if (out / MANIFEST).exists():
+            assert {each.state for each in verify(out)} == {"ok"}
+        for file in out.glob("features/*.parquet"):
+            pq.read_table(file)
+        if (found := Manifest.read(out)) and found.settings["per_shard"] == PER:
+            run(resume=None)
+        else:
+            run()
+        assert contents(out) == expected, f"killed at operation {number}"
+        number += 1
+    assert number > (3 if earlier == 3 else 12)
+
+
+def test_half_a_line_of_a_killed_run_is_passed_over(folder, stage, whole, tmp_path):
+    out = tmp_path / "out"
+    write_collection(folder, stage, out, per_shard=PER)
+    found = json.loads((out / MANIFEST).read_text())
+    lines = [{"format": found["format"], "settings": found["settings"]}, *found["shards"][:2]]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (out / UNFINISHED).write_text(text[: -len(text) // 8])
+    (out / MANIFEST).unlink()
+    assert list(Manifest.read(out).shards) == [0]
+    with pytest.raises(PartzooError, match="is unfinished: it has 1 shard"):
+        verify(out)
+    write_collection(folder, stage, out, per_shard=PER)
+    assert contents(out) == whole
+
+
+def test_verify_finds_what_is_damaged_missing_or_foreign(folder, stage, tmp_path):
+    out = tmp_path / "out"
+    write_collection(folder, stage, out, per_shard=2)
+    assert [each.state for each in verify(out)] == ["ok"] * 4
+    data = bytearray((out / "features" / "000001.parquet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (out / "features" / "000001.parquet").write_bytes(data)
+    (out / "features" / "000002.parquet").unlink()
+    shutil.copy(out / "features" / "000000.parquet", out / "features" / "000009.parquet")
+    found = {each.file.stem[-1]: each for each in verify(out)}
+    assert {number: each.state for number, each in found.items()} == {
+        "0": "ok", "1": "damaged", "2": "missing", "3": "ok", "9": "unlisted",
+    }  # fmt: skip
+    assert all(str(out) in each.problem for each in found.values() if each.state != "ok")
+    with pytest.raises(UsageError, match=r"no manifest\.json"):
+        verify(folder)
+
+
+def test_a_manifest_cannot_name_files_elsewhere(folder, stage, tmp_path):
+    write_collection(folder, stage, tmp_path / "out", per_shard=7)
+    file = tmp_path / "out" / MANIFEST
+    file.write_text(file.read_text().replace("features/000000.parquet", "../000000.parquet"))
+    with pytest.raises(PartzooError, match="is damaged"):
+        verify(tmp_path / "out")
+
+
+def test_parts_have_rows_of_the_whole_collection(folder, tmp_path):
+    vocabulary = partzoo.fit_parts(folder / "b", 3, model=MODEL, background="none")
+    manifest = write_collection(folder, partzoo.DiscoverParts(vocabulary), tmp_path / "out", per_shard=7)
+    rows = pq.read_table(tmp_path / "out" / "parts" / "000000.parquet").to_pylist()
+    assert manifest.rows == len(rows) == 6
+    assert all(sum(part["area"] for part in row["parts"]) == 24 * 32 for row in rows)
+    other = partzoo.DiscoverParts(partzoo.fit_parts(folder / "b", 2, model=MODEL, background="none"))
+    with pytest.raises(UsageError, match="k was 3, is 2"):
+        write_collection(folder, other, tmp_path / "out", per_shard=7)
