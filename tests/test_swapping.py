@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from helpers.command_line import partzoo
+from helpers.part_models import THIRDS, Columns
 from PIL import Image
 
 from partzoo import UsageError, swap_parts
@@ -68,6 +71,18 @@ def test_other_models_and_parts_are_refused():
             swap_parts(partformer(), A, B, parts)
 
 
+def test_parts_are_pasted_at_the_size_of_the_first_image():
+    model = Columns(THIRDS)
+    a, b = (np.full((40, 60, 3), level, np.uint8) for level in (250, 200))
+    b[15:25, 25:35] = 150
+    mixed = swap_parts(model, a, b, [2], paste=True).astype(int)
+    assert mixed.shape == a.shape and mixed[20, 30] == pytest.approx(200, abs=8)  # as much darker as in b
+    assert np.abs(mixed - a)[:, [5, 55]].max() == 0
+    assert np.array_equal(swap_parts(model, a, b, [], paste=True), a)
+    with pytest.raises(UsageError, match=r"parts=\[4\]: the parts of both images are 1\.\.3"):
+        swap_parts(model, a, b, [4], paste=True)
+
+
 def test_the_command_writes_the_image(tmp_path):
     model = partformer()
     write_weights(tmp_path / "model.safetensors", model.state_dict(), model.architecture, vars(model.config))
@@ -82,6 +97,18 @@ def test_the_command_writes_the_image(tmp_path):
     for wrong in (("--parts", "1;3", "-o", tmp_path / "x.png"), ("--parts", "9", "-o", tmp_path / "x.png")):
         assert partzoo(*arguments, *wrong).code == 2
     assert "must end in .png" in partzoo(*arguments, "-o", tmp_path / "x.jpg").err
+
+
+def test_the_command_pastes(tmp_path):
+    with Image.open(Path(__file__).parents[1] / "examples" / "images" / "astronaut.jpg") as photograph:
+        face = photograph.convert("RGB").crop((130, 20, 310, 200))
+    face.save(tmp_path / "a.png")
+    face.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "b.png")
+    files = (tmp_path / "a.png", tmp_path / "b.png")
+    ran = partzoo("swap", *files, "--paste", "--parts", "4,5", "--model", "faces", "-o", tmp_path / "out.png")
+    assert "180 x 180 pixels" in ran.out, ran.err
+    with Image.open(tmp_path / "out.png") as written:
+        assert np.array_equal(np.asarray(written), swap_parts("faces", *files, [4, 5], paste=True))
 
 
 def test_the_command_takes_the_class(tmp_path):

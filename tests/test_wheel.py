@@ -51,7 +51,7 @@ def test_every_bundled_file_is_inside_and_nothing_else_is(wheel):
 
 def test_the_wheel_is_small_and_holds_what_needs_no_name(wheel):
     assert sum(each.compress_size for each in wheel.infolist()) <= 25_000_000
-    for name in (DEFAULT_MODEL, FOREGROUND, "part-vitn8.tin", "partformer-resnet18.faces-k8", "spatial-resnet32.tin"):
+    for name in (DEFAULT_MODEL, FOREGROUND, "part-vitn8.tin", "partformer-resnet18.faces-k8"):
         assert f"partzoo/weights/{name}.safetensors" in wheel.namelist()
 
 

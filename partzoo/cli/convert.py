@@ -86,10 +86,11 @@ def convert(
 def _convert(file: str, folder: Path, with_backbone: bool, architecture: str | None, settings: tuple[str, ...]) -> None:
     """Write the model in a file to a folder."""
     from partzoo.conversion.convert import assemble, recognize
-    from partzoo.models.loading import ENCODER, has_frozen_encoder
+    from partzoo.models.loading import has_frozen_encoder
     from partzoo.models.registry import find
     from partzoo.models.sharing import save_pretrained
     from partzoo.settings import checked, parse_settings, types_of
+    from partzoo.weights.tensors import ENCODER
 
     found = recognize(file, architecture)
     entry = find(found.architecture)

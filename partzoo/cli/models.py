@@ -134,6 +134,8 @@ def _print_record(record: WeightRecord) -> None:
     if record.hub:
         where += f", on the Hub in {record.hub['repo']}"
     click.echo(f"\nweights {record.name}: {megabytes(record.bytes)}, {where}")
+    if record.alias:
+        click.echo(f"  short name: {record.alias}")
     if record.superseded_by:
         click.echo(f"  replaced by: {record.superseded_by}")
     click.echo(f"  trained on: {record.data}{' (labels used)' if record.labels_used else ' (no labels used)'}")
@@ -152,10 +154,10 @@ def _print_record(record: WeightRecord) -> None:
 def _records(name: str, entry: Architecture | Recorded) -> list[WeightRecord]:
     """Return the released weights that a name refers to: one if it has a tag, otherwise all of its architecture."""
     from partzoo.models.registry import split_tag
-    from partzoo.weights.manifest import manifest
+    from partzoo.weights.manifest import full_name, manifest
 
     of_architecture = [record for record in manifest().values() if record.architecture == entry.name]
-    tag = None if name.startswith("timm/") else split_tag(name)[1]
+    tag = None if name.startswith("timm/") else split_tag(full_name(name))[1]
     found = [record for record in of_architecture if tag is None or record.name == f"{entry.name}.{tag}"]
     if tag is not None and not found:
         names = ", ".join(record.name for record in of_architecture) or "none"

@@ -18,8 +18,8 @@ def complete_weights(_: click.Context, __: click.Parameter, start: str) -> list[
         records = manifest().values()
     except PartzooError:
         return []
-    names = {name for record in records for name in (record.architecture, record.name)}
-    return sorted(name for name in names if name.startswith(start))
+    names = {name for record in records for name in (record.architecture, record.name, record.alias)}
+    return sorted(name for name in names if name and name.startswith(start))
 
 
 class Numbers(click.ParamType):

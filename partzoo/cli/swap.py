@@ -20,13 +20,14 @@ from partzoo.places import check_apart, check_place
     \b
     Examples:
       partzoo swap a.jpg b.jpg -o mixed.png
-      partzoo swap a.jpg b.jpg --parts 2,3 --model partformer-resnet18.faces-k8 -o mixed.png
+      partzoo swap a.jpg b.jpg --paste --parts 4,5 --model faces -o mixed.png
     """,
 )
 @click.argument("first", type=click.Path(), metavar="A")
 @click.argument("second", type=click.Path(), metavar="B")
 @click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG file to write.")
 @click.option("--parts", type=Numbers(), help="Parts to take from image B, for example 2,3.  [default: all]")
+@click.option("--paste", is_flag=True, help="Paste the parts of image B without seams, instead of drawing them.")
 @click.option("--class", "category", type=int, help="Class of both images, for a part model with several classes.")
 @click.option(
     "--model",
@@ -34,7 +35,7 @@ from partzoo.places import check_apart, check_place
     default="partformer-resnet18",
     show_default=True,
     shell_complete=complete_weights,
-    help="PartFormer model name, weights file or folder; see 'partzoo list'.",
+    help="PartFormer model name, weights file or folder; with --paste, any part model. See 'partzoo list'.",
 )
 @device_option
 @limit_options
@@ -43,13 +44,14 @@ def swap(
     second: str,
     out: str,
     parts: list[int] | None,
+    paste: bool,
     category: int | None,
     model: str,
     device: str | None,
     max_pixels: int,
     max_bytes: int,
 ) -> None:
-    """Draw image A as PartFormer reconstructs it, with parts that look like those of image B."""
+    """Draw image A as PartFormer reconstructs it, with parts that look like those of image B; or paste these parts."""
     if Path(out).suffix.lower() != ".png":
         raise UsageError(f"-o {out} must end in .png.")
     check_place(Path(out))
@@ -62,7 +64,7 @@ def swap(
 
     with locked(out):
         a, b = (open_image(image, max_pixels=max_pixels, max_bytes=max_bytes) for image in (first, second))
-        mixed = Image.fromarray(swap_parts(model, a, b, parts, classes=category, device=device))
+        mixed = Image.fromarray(swap_parts(model, a, b, parts, paste=paste, classes=category, device=device))
         with write_aside(out) as file:
             mixed.save(file, "png")
     click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")

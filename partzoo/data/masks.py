@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from partzoo.data.annotations import turn_to_image
-from partzoo.data.tars import listed
+from partzoo.data.tars import TarImage, listed
 from partzoo.errors import ImageError, UsageError, cause_of, restated
 from partzoo.files import expand_user, reading
 from partzoo.images.finding import files_below
@@ -88,6 +88,16 @@ class MaskedSet(Sequence[MaskedImage]):
     def name(self, index: int) -> str:
         """Return the name of an image for messages, with the name of its set and of its file in the set."""
         return f"{self.path}: {self._images[self.names[index]]}"
+
+    def source(self, index: int) -> Path | TarImage:
+        """Return the file of an image, or its content from the tar."""
+        file = self._images[self.names[index]]
+        place = self._files[file]
+        if isinstance(place, Path):
+            return place
+        image = TarImage(self._read(file))
+        image.name = self.name(index)
+        return image
 
     def usable(self, pass_over: PassOver = warn_of) -> Iterator[MaskedImage]:
         """Yield the images one by one, without those that are damaged or whose mask is missing or damaged.

@@ -145,7 +145,7 @@ def page(folder: Path, note: str = NOTE) -> Any:
                 drawn = [gradio.Image(label=f"Parts of image {i}", format="png", interactive=False) for i in (1, 2)]
             start_two.click(two, [first, second, shared_k], drawn, api_name="together", concurrency_limit=1)
         with gradio.Tab("Exchange parts of faces"):
-            gradio.Markdown("PartFormer draws face A with parts of face B, at a low resolution. Use cropped faces.")
+            gradio.Markdown("Parts of face B are pasted into face A. Use cropped faces, turned the same way.")
             with gradio.Row():
                 face, other = (gradio.Image(label=f"Face {name}", type="pil") for name in "AB")
             numbers = gradio.CheckboxGroup(PARTS, value=PARTS, label="Parts to take from face B")

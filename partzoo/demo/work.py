@@ -104,15 +104,15 @@ def divide_together(first: Image.Image | None, second: Image.Image | None, k: in
 
 
 def exchange(first: Image.Image | None, second: Image.Image | None, numbers: Sequence[str]) -> np.ndarray:
-    """Draw a face with some parts of another face, ``(H, W, 3)`` uint8.
+    """Paste some parts of a face into another face, ``(H, W, 3)`` uint8.
 
     Raises:
-        UsageError: an image is missing.
+        UsageError: an image is missing, or the images have fewer than two parts in common.
     """
     import partzoo
 
     chosen = [int(number) for number in numbers]
-    return partzoo.swap_parts(FACES, _reduced(first), _reduced(second), chosen)
+    return partzoo.swap_parts(FACES, _reduced(first), _reduced(second), chosen, paste=True)
 
 
 def _reduced(image: Image.Image | None) -> Image.Image:

@@ -10,6 +10,7 @@ from torch import nn
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
+from partzoo.discovery.framed import FramedFinder
 from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.taught import TaughtFinder, encoder_sizes, levels
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -26,6 +27,7 @@ from partzoo.models.precision import exact
 from partzoo.models.registry import find, list_models
 from partzoo.system.device import Device
 from partzoo.weights.folder import stored_model
+from partzoo.weights.manifest import short_names
 
 FOREGROUND = "foreground-lite0.masks"  # the model that background="auto" stands for
 FEATURES, COLOUR, PLACE = 0.8, 0.15, 0.05  # weights of the blocks of a descriptor, see docs/discovery.md
@@ -47,7 +49,7 @@ def make_finder(
     encoder = inference_model(model, device)
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if isinstance(encoder, PartModel):
-        return LearnedFinder(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
+        return _learned(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
     method, network = foreground_of(background, encoder, device)
     settings = Settings(name, size or default_size(encoder), *blend(encoder), method, refine)
     return ClusteredFinder(encoder, settings, network)
@@ -87,10 +89,15 @@ def finder_of(
             "use the model that the vocabulary was fitted with."
         )
     if isinstance(encoder, PartModel):
-        return LearnedFinder(encoder, settings)
+        return _learned(encoder, settings)
     if settings.taught:
         return TaughtFinder(encoder, settings)
     return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, device, local=True)[1])
+
+
+def _learned(model: PartModel, settings: Settings) -> LearnedFinder:
+    """Return the finder of a part model; under the alias of its weights it looks for the object in smaller frames."""
+    return (FramedFinder if settings.model in short_names() else LearnedFinder)(model, settings)
 
 
 def inference_model(model: str | nn.Module | None, device: Device = None, *, local: bool = False) -> Model:

@@ -65,7 +65,7 @@ class LearnedFinder(Finder[MatchedImage]):
         self.classes = classes if classes > 1 else 0
 
     def with_settings(self, **changes: Any) -> LearnedFinder:
-        return LearnedFinder(self.model, dataclasses.replace(self.settings, **changes))
+        return type(self)(self.model, dataclasses.replace(self.settings, **changes))
 
     def asked(self, k: int | str | None, *, alone: bool = False) -> int:
         """Return the number of parts to look for; None and ``"auto"`` mean all parts that the model has."""

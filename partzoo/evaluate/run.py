@@ -36,7 +36,7 @@ from partzoo.skipping import warn_of
 from partzoo.system.device import Device
 from partzoo.system.hardware import hardware
 from partzoo.system.memory import kept_memory
-from partzoo.weights.manifest import WeightRecord, manifest
+from partzoo.weights.manifest import WeightRecord, full_name, manifest
 
 MEASUREMENTS: dict[type, type[Measurement]] = {
     PartProtocol: PartMeasurement,
@@ -292,7 +292,7 @@ def measurement_of(protocol: str) -> type[Measurement]:
 
 def _can_give(model: str, k: int | None) -> bool:
     """Return whether a released model or a floor can find k parts; None stands for the number that it has learned."""
-    record = manifest().get(model)
+    record = manifest().get(full_name(model))
     known = record.config.get("parts") if record else None
     return k is not None if known is None else k is None or k <= known
 

@@ -12,7 +12,7 @@ from partzoo.errors import UsageError
 from partzoo.models.base import Encoder
 from partzoo.models.registry import find, split_tag, stored_architecture
 from partzoo.weights.folder import stored_model
-from partzoo.weights.manifest import manifest
+from partzoo.weights.manifest import full_name, manifest
 
 
 def frozen_encoder(name: str) -> Encoder:
@@ -30,7 +30,7 @@ def frozen_encoder(name: str) -> Encoder:
         architecture, config, _ = stored
         entry = stored_architecture(architecture, config, name)
     else:
-        entry, tag = find(name), split_tag(name)[1]
+        entry, tag = find(name), split_tag(full_name(name))[1]
         records = (record for record in manifest().values() if record.architecture == entry.name)
         config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
     # Models that are built on an encoder are not encoders themselves; building one could go on in a circle of files.

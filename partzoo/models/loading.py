@@ -19,13 +19,12 @@ from partzoo.models.registry import Architecture, find, split_tag, stored_archit
 from partzoo.system.device import Device, device_of
 from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
 from partzoo.weights.hub_file import first_line
-from partzoo.weights.manifest import WeightRecord, manifest
+from partzoo.weights.manifest import WeightRecord, full_name, manifest
 from partzoo.weights.replacing import read_undisturbed
 from partzoo.weights.store import resolve
-from partzoo.weights.tensors import FIX, load_strict, read_state
+from partzoo.weights.tensors import ENCODER, FIX, load_strict, read_state
 
 HUB = "hf-hub:"
-ENCODER = "encoder."  # prefix of the names of a frozen encoder's tensors
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[st
 
 def _record(name: str, entry: Architecture) -> WeightRecord:
     """Return the manifest's record for a name: the one with its tag or, without a tag, the architecture's first one."""
-    tag = split_tag(name)[1]
+    tag = split_tag(full_name(name))[1]
     records = [record for record in manifest().values() if record.architecture == entry.name]
     for record in records:
         if tag is None or split_tag(record.name)[1] == tag:

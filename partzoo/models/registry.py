@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.limits import check_range
 from partzoo.settings import checked, types_of
-from partzoo.weights.manifest import manifest
+from partzoo.weights.manifest import full_name, manifest, short_names
 from partzoo.weights.store import available
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def split_tag(name: str) -> tuple[str, str | None]:
 
 
 def find(name: str) -> Architecture:
-    """Find an architecture by its name, with or without a tag, or by an alias.
+    """Find an architecture by its name, with or without a tag, or by an alias of it or of its weights.
 
     Raises:
         UnknownModelError: the name is unknown; the message suggests the closest names.
@@ -149,7 +149,7 @@ def find(name: str) -> Architecture:
     for prefix, resolve in _PREFIXES.items():
         if name.startswith(prefix):
             return resolve(name)
-    plain, _ = split_tag(name)
+    plain, _ = split_tag(full_name(name))
     plain = aliases().get(plain, plain)
     if plain not in known:
         raise UnknownModelError(unknown(name))
@@ -177,7 +177,7 @@ def stored_architecture(name: str, config: dict[str, Any], where: str) -> Archit
 
 def unknown(name: str) -> str:
     """Return the error message for an unknown name, with the closest known names."""
-    known = [*architectures(), *aliases(), *manifest()]
+    known = [*architectures(), *aliases(), *short_names(), *manifest()]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"Unknown model {name!r}.{hint} See partzoo.list_models()."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from partzoo.errors import UsageError, WeightsError
 from partzoo.files import expand_user, write_aside
 from partzoo.models.base import Model
-from partzoo.models.loading import ENCODER, has_frozen_encoder, load, on_meta
+from partzoo.models.loading import has_frozen_encoder, load, on_meta
 from partzoo.models.registry import Architecture, aliases, architectures, find
 from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
 from partzoo.weights.card import card, encoded, kept_edits
@@ -22,7 +22,7 @@ from partzoo.weights.hub_file import first_line, hub_answers, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.replacing import readable, replaced_together
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import FORMAT, INDEX, bad_values, differences, read_header, write_weights
+from partzoo.weights.tensors import ENCODER, FORMAT, INDEX, bad_values, differences, read_header, write_weights
 
 if TYPE_CHECKING:
     import torch

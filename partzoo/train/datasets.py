@@ -16,14 +16,17 @@ import torch
 from partzoo.data import tiny_imagenet
 from partzoo.data.folders import load_images
 from partzoo.data.image_sets import Frame, ImageSet, at_most
+from partzoo.data.masks import MaskedSet, find_set
+from partzoo.data.tars import TarImage
 from partzoo.errors import UsageError
 from partzoo.evaluate.probes.held_out import labels_of
 from partzoo.evaluate.protocols import aflw, celeba, cub, deepfashion, partimagenet
 from partzoo.train.recipe import DataRecord
 
 Layout = Literal[
-    "folder", "aflw", "celeba", "cub", "deepfashion", "partimagenet-ood", "partimagenet-partformer", "partimagenet-seg"
-]
+    "folder", "aflw", "cars", "celeba", "celebamask", "clothing", "cub", "deepfashion", "partimagenet-ood",
+    "partimagenet-partformer", "partimagenet-seg",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class DataOptions(DataRecord):
 
 
 class Listed(NamedTuple):
-    """An image in a data set: its file, with the number and name of its class if it has one."""
+    """An image in a data set: its file or its content, with the number and name of its class if it has one."""
 
-    file: Path
+    file: Path | TarImage
     number: int | None = None
     category: str = ""
 
@@ -171,9 +174,22 @@ def _partimagenet(load: Callable) -> Callable[[str | Path], list[Listed]]:
     return read
 
 
+def _masked(name: str) -> Callable[[str | Path], list[Listed]]:
+    """Return the reader of a set with label maps (:mod:`partzoo.evaluate.protocols.masks`), whose labels are unused."""
+
+    def read(folder: str | Path) -> list[Listed]:
+        images = MaskedSet(find_set(folder, name), "train")
+        return [Listed(images.source(index)) for index in range(len(images))]
+
+    return read
+
+
 LAYOUTS: dict[str, Callable[[str | Path], list[Listed]]] = {
     "aflw": _aflw,
+    "cars": _masked("cars"),
     "celeba": _celeba,
+    "celebamask": _masked("celebamask"),
+    "clothing": _masked("clothing"),
     "cub": _cub,
     "deepfashion": _deepfashion,
     "partimagenet-ood": _partimagenet(partimagenet.load_ood),

@@ -31,6 +31,7 @@ class Recipe:
             :class:`partzoo.train.datasets.DataOptions`.
         bundled: whether a release puts the weights into the wheel, rather than under ``checkpoints/``.
         measured: whether ``partzoo eval --all`` measures the released weights, for their record.
+        alias: short name of the released weights, for their record.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=dict)
     bundled: bool = False
     measured: bool = True
+    alias: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,6 +126,7 @@ def release(
         masks_used=recipe.data.get("masks_used", False),
         method=find_method(recipe.method).TITLE,
         measured=recipe.measured,
+        alias=recipe.alias,
     )
     add_record(record, root and Path(root) / NAME)
     return record

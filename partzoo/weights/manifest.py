@@ -73,6 +73,8 @@ class WeightRecord:
         method: name in the README of the method that trained the weights; "" is the architecture's family.
         measured: whether ``partzoo eval --all`` measures the weights; False for weights that are too large for that,
             and for those that serve as parents of other weights.
+        alias: short name by which :func:`partzoo.load` finds the weights too, or "". Under it, ``discover_parts`` looks
+            for the object in smaller frames of an image (:mod:`partzoo.discovery.framed`).
     """
 
     name: str
@@ -96,6 +98,7 @@ class WeightRecord:
     superseded_by: str | None = None
     method: str = ""
     measured: bool = True
+    alias: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.startswith(f"{self.architecture}."):
@@ -178,6 +181,16 @@ def manifest(path: str | Path | None = None) -> dict[str, WeightRecord]:
     with reading(file, WeightsError, "has an incomplete record", "reinstall partzoo"):
         records = map(WeightRecord.from_json, content["weights"])
         return {record.name: record for record in records}
+
+
+def short_names() -> dict[str, str]:
+    """Return the aliases of released weights with the names of these weights."""
+    return {record.alias: record.name for record in manifest().values() if record.alias}
+
+
+def full_name(name: str) -> str:
+    """Return the name of the released weights that an alias stands for; any other name is returned unchanged."""
+    return short_names().get(name, name)
 
 
 def add_record(record: WeightRecord, path: str | Path | None = None) -> Path:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from partzoo.errors import UsageError, WeightsError
-from partzoo.weights.manifest import BUNDLED, CHECKPOINTS, NAME, PACKAGE, WeightFile
-from partzoo.weights.tensors import rounded, write_weights
+from partzoo.weights.manifest import BUNDLED, CHECKPOINTS, NAME, PACKAGE, WeightFile, manifest
+from partzoo.weights.store import resolve
+from partzoo.weights.tensors import ENCODER, read_state, rounded, write_weights
 
 BUNDLE_BYTES = 29_000_000  # a wheel compresses this to less than 25 MB
 FILE_BYTES = 90_000_000
@@ -82,7 +83,8 @@ def pack(
 ) -> tuple[WeightFile, ...]:
     """Write a model's weights to the folder of releases, and load the rounded weights into the model.
 
-    Figures and golden output computed with the model afterwards are therefore true of the released file.
+    Figures and golden output computed with the model afterwards are therefore true of the released file. A part model's
+    frozen encoder is left out if the package has its weights: loading takes them from there.
 
     Args:
         name: name of the record, ``architecture.tag``.
@@ -104,13 +106,27 @@ def pack(
     base, folder = (clone / PACKAGE.name, BUNDLED) if bundled else (clone, CHECKPOINTS)
     path = base / folder / f"{name}.safetensors"
     stored = rounded(model.state_dict(), dtype or storage_dtype(model))
-    written = write_weights(path, stored, model.architecture, model.config, max_bytes=FILE_BYTES - HEADER_BYTES)
+    released = _released_encoder(model)
+    stored |= released
+    own = {name: value for name, value in stored.items() if name not in released}
+    written = write_weights(path, own, model.architecture, model.config, max_bytes=FILE_BYTES - HEADER_BYTES)
     total = sum(file.stat().st_size for file in path.parent.glob("*.safetensors"))
     if bundled and total > BUNDLE_BYTES:
         path.unlink()
         raise UsageError(f"With {name} the package would hold {total:,} bytes of weights: use bundled=False.")
     model.load_state_dict(stored)
     return tuple(_describe(file, base) for file in written)
+
+
+def _released_encoder(model: Released) -> dict[str, Tensor]:
+    """Return the tensors of a part model's encoder, if they are those in the package that its configuration names."""
+    record = manifest().get(getattr(model.config, "encoder", ""))
+    if record is None or not record.bundled:
+        return {}
+    known = {f"{ENCODER}{name}": value for name, value in read_state(resolve(record)).items()}
+    state = model.state_dict()
+    same = all(name in state and state[name].equal(value.to(state[name].dtype)) for name, value in known.items())
+    return known if same else {}
 
 
 def _vectors(model: Released, x: Tensor) -> Tensor:

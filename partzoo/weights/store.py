@@ -19,6 +19,7 @@ from partzoo.weights.manifest import (
     WeightFile,
     WeightRecord,
     checkpoint_folders,
+    full_name,
     manifest,
 )
 from partzoo.weights.tensors import INDEX
@@ -214,7 +215,7 @@ def hub_name(record: WeightRecord, file: WeightFile) -> str:
 
 
 def find_record(record: WeightRecord | str) -> WeightRecord:
-    """Find a record by its name, ``architecture.tag``; a record is returned unchanged.
+    """Find a record by its name, ``architecture.tag``, or by its alias; a record is returned unchanged.
 
     Raises:
         UnknownModelError: there is no record of this name.
@@ -222,6 +223,7 @@ def find_record(record: WeightRecord | str) -> WeightRecord:
     if isinstance(record, WeightRecord):
         return record
     records = manifest()
+    record = full_name(record)
     if record not in records:
         raise UnknownModelError(
             f"There are no released weights {record!r}: choose one of {', '.join(records) or 'none'}."

@@ -37,6 +37,7 @@ FORMAT = 1  # version of a model's header and config.json
 # What safetensors calls these dtypes.
 STORED = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
 DIGEST = "partzoo_sha256"  # key of the digest in a header
+ENCODER = "encoder."  # prefix of the names of a part model's encoder's tensors
 SMALL = 100_000_000  # largest file, in bytes, that is read into memory
 FIX = "download it again, or run 'partzoo verify'"
 SHOWN = 5

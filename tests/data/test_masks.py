@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from partzoo.data.masks import MaskedSet, find_set, hashes_of, is_known, perceptual_hash
+from partzoo.data.tars import source_name
 from partzoo.errors import ImageError, UsageError
+from partzoo.images.opening import open_image
 from partzoo.skipping import SkippedWarning
 
 
@@ -32,6 +34,8 @@ def test_a_folder_and_a_tar_are_read_alike(folder, name):
     assert found.names == [f"sub/{i:02}" for i in range(10)]
     for i, each in enumerate(found):
         assert each.pixels.shape == (12, 16 + i, 3) and (each.mask == i).all() and each.name == f"sub/{i:02}"
+        assert np.array_equal(open_image(found.source(i)).pixels, each.pixels)
+    assert source_name(found.source(3)).endswith("images/sub/03.png")
 
 
 def test_splits_are_every_fifth_image_and_share_none(folder):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -85,10 +86,26 @@ def write_by_class(root):
     (root / "newdset.txt").write_text("\n".join(rows))
 
 
+def write_masked(name):
+    def write(root):
+        """Write four images with label maps, of which the last two are in the training split."""
+        for number, value in enumerate((10, 20, 50, 150)):
+            write_image(root / f"{name}/images/{number}.png", value)
+            write_image(root / f"{name}/masks/{number}.png", 1)
+        with tarfile.open(root / f"{name}.tar", "w") as tar:  # which is read instead of the folder
+            tar.add(root / name, ".")
+        shutil.rmtree(root / name)
+
+    return write
+
+
 CUB_LABELS = ([0, 1], ["001.Black_footed_Albatross", "002.Laysan_Albatross"])
 MINIATURES = {
     "aflw": (write_aflw, None, []),
+    "cars": (write_masked("cars"), None, []),
     "celeba": (write_celeba, None, []),
+    "celebamask": (write_masked("celebamask"), None, []),
+    "clothing": (write_masked("clothing"), None, []),
     "cub": (write_cub, *CUB_LABELS),
     "deepfashion": (write_deepfashion, None, []),
     "partimagenet-ood": (write_ood, [0, 1], ["n01", "n02"]),
@@ -110,7 +127,9 @@ def test_a_layout_gives_its_training_images_with_their_classes(layout, tmp_path)
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_folder_of_another_layout_says_what_to_get(layout, tmp_path):
-    with pytest.raises(UsageError, match=r"needs .*which is not there\. .*--data DIR"):
+    with pytest.raises(
+        UsageError, match=rf"needs .*which is not there\. .*--data DIR|neither {layout}\.tar nor {layout}/"
+    ):
         read_images(tmp_path, DataOptions(layout=layout), 16)
 
 
