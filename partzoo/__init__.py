@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from partzoo.collections.stages import DiscoverParts as DiscoverParts
     from partzoo.collections.stages import ExtractFeatures as ExtractFeatures
     from partzoo.conversion.convert import convert as convert
+    from partzoo.discovery.judging import PartScores as PartScores
+    from partzoo.discovery.judging import suggest_images as suggest_images
     from partzoo.discovery.pipeline import discover_parts as discover_parts
     from partzoo.discovery.pipeline import fit_parts as fit_parts
+    from partzoo.discovery.shaping import split_part as split_part
     from partzoo.discovery.vocabulary import PartVocabulary as PartVocabulary
     from partzoo.errors import ImageError as ImageError
     from partzoo.errors import MissingExtraError as MissingExtraError
@@ -52,7 +55,10 @@ _HOME = {
     "export_model": "export.export",
     "discover_parts": "discovery.pipeline",
     "fit_parts": "discovery.pipeline",
+    "PartScores": "discovery.judging",
     "PartVocabulary": "discovery.vocabulary",
+    "suggest_images": "discovery.judging",
+    "split_part": "discovery.shaping",
     "draw_attention": "attention",
     "part_attention": "attention",
     "swap_parts": "swapping",

@@ -9,6 +9,7 @@ import numpy as np
 
 from partzoo.discovery.factory import finder_of, make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.discovery.labeller import Labeller
 from partzoo.discovery.pipeline import Kept, fitted, label_images
 from partzoo.errors import MissingExtraError, ShapeError, UsageError
 from partzoo.images.opening import OpenedImages, open_images
@@ -117,10 +118,10 @@ class PartFeatures(TransformerMixin, BaseEstimator):
         self.n_features_out_ = self.vocabulary_.k * (len(LAYOUT) + width)
         return finder
 
-    def _found(self, images: OpenedImages, finder: Finder, kept: Kept) -> Iterator[tuple[int, Parts]]:
+    def _found(self, images: OpenedImages, finder: Labeller, kept: Kept) -> Iterator[tuple[int, Parts]]:
         return label_images(finder, images, self.vocabulary_, [None] * len(images), kept=kept)
 
-    def _table(self, images: OpenedImages, finder: Finder, kept: Kept) -> np.ndarray:
+    def _table(self, images: OpenedImages, finder: Labeller, kept: Kept) -> np.ndarray:
         table = np.empty((len(images), self.n_features_out_), np.float32)
         for row, parts in self._found(images, finder, kept):
             height, width = parts.size
@@ -132,7 +133,7 @@ class PartFeatures(TransformerMixin, BaseEstimator):
         return table
 
     def _embedded(self, parts: Parts) -> np.ndarray:
-        if not self.vocabulary_.numbering:
+        if not self.vocabulary_.learned:
             return embed_parts(parts, model=self.model, size=self.size, device=self.device)
         descriptors = np.asarray(parts.descriptors)
         return descriptors * (parts.areas > 0)[:, None]

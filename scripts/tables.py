@@ -23,6 +23,7 @@ from partzoo.evaluate import protocols, reproduction
 from partzoo.evaluate.floors import BOX, FLOORS
 from partzoo.evaluate.protocols.base import LandmarkError, PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
+from partzoo.evaluate.protocols.taught import COUNTS
 from partzoo.evaluate.report import DEFAULT, LOWER_IS_BETTER, Row, markdown, read_csv, shown, table
 from partzoo.models import recorded
 from partzoo.models.registry import find
@@ -41,6 +42,8 @@ FOREGROUND = ("iou", "accuracy", "max_f", "max_f_selfmask", "mae", "boundary_f",
 LABELLED = ("labelled_nmi", "labelled_ari", "fg_nmi", "fg_ari", "mirrored", "foreground_iou")
 MASKS = ("ecssd", "pascal-s", "horses")
 LABEL_MAPS = ("celebamask", "clothing", "cars")
+TAUGHT = ("taught-celebamask", "taught-cars", "taught-clothing")
+TAUGHT_FIGURES = tuple(f"{figure}_{count}" for figure in ("iou", "accuracy") for count in COUNTS)
 SCALES = {
     "inter-ocular": "the distance between points 0 and 1",
     "box": "the box's width and height",
@@ -210,6 +213,15 @@ def other_protocols() -> str:
     return _rules((each for each in found if not isinstance(each, PartProtocol | ClassProtocol)), source=True)
 
 
+def taught(results: Callable[[str], Sequence[Row]]) -> str:
+    """Return the tables of taught parts with their commands, one for each protocol, with the floor in brackets."""
+    texts = []
+    for name in TAUGHT:
+        commands = dict.fromkeys(row.command for row in results(name))
+        texts += [f"`{name}`:", table(results(name), TAUGHT_FIGURES), "\n".join(["```bash", *commands, "```"])]
+    return "\n\n".join(texts)
+
+
 def bench(record: dict) -> str:
     """Return the table of the benchmark's ratios."""
     from partzoo.bench.report import markdown as ratios
@@ -254,6 +266,7 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
         "commands": lambda of: commands(*map(of.results, (*MASKS, *LABEL_MAPS))),
         "methods": lambda of: foreground_methods(of.weights),
     },
+    "docs/taught.md": {"taught": lambda of: taught(of.results)},
     "docs/convert.md": {"readers": lambda _: conversions()},
     "docs/reliability.md": {"faults": lambda of: faults(of.faults())},
     "docs/speed.md": {"bench": lambda of: bench(of.bench())},

@@ -75,6 +75,7 @@ def clone(tmp_path):
         "faces68": {k: (*TABLES.FACES, *TABLES.FACES_MORE) for k in (4, 8, 16)},
         **{name: {None: TABLES.FOREGROUND} for name in TABLES.MASKS},
         **{name: {8: TABLES.LABELLED} for name in TABLES.LABEL_MAPS},
+        **{name: {None: TABLES.TAUGHT_FIGURES} for name in TABLES.TAUGHT},
         "tiny-imagenet": {
             None: (*TABLES.PROBES, *TABLES.POSITIONS, *TABLES.RELATIONS, "constant_mse_x", "random_antisymmetry")
         },

@@ -23,6 +23,8 @@ MODULES = {
     "export": "export",
     "discover": "discover",
     "fit": "fit",
+    "suggest": "suggest",
+    "vocabulary": "vocabulary",
     "report": "report",
     "features": "features",
     "relate": "relate",

@@ -53,15 +53,15 @@ def check_not_given(form: str | None = None, **options: Any) -> None:
             raise UsageError(f"{option} {value}: {fix}.")
 
 
-def only(sources: Sequence[str]) -> str:
-    """Return the one collection that a command with shards takes.
+def only(sources: Sequence[str], what: str = "Shards are made of") -> str:
+    """Return the one collection that a command takes; ``what`` begins the error's sentence.
 
     Raises:
         UsageError: there are several.
     """
     if len(sources) > 1:
         raise UsageError(
-            f"Shards are made of one collection, not of {len(sources)}: name a folder, a quoted pattern or a list file."
+            f"{what} one collection, not of {len(sources)}: name a folder, a quoted pattern or a list file."
         )
     return sources[0]
 
@@ -148,6 +148,6 @@ def learned(source: str, k: Any, options: dict[str, Any], *, strict: bool, quiet
             bar.update(done - bar.n)
 
         words = fit_collection(source, None if k == "own" else k, progress=show, pass_over=skip, **options)
-    if k == "own" and not words.numbering:
+    if k == "own" and not words.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
     return words

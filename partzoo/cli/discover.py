@@ -279,12 +279,18 @@ def _warn(found: list[dict[str, Any]], learned: bool) -> None:
 
 
 def _report(found: list[dict[str, Any]], single: bool, k: int, before: int) -> None:
+    from partzoo.parts.parts import default_name
+
     if single:
         about = found[0]
-        rows = [(p["part"], f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"])) for p in about["parts"]]
+        named = any(p["name"] != default_name(p["part"]) for p in about["parts"])
+        rows = [
+            (p["part"], *[p["name"]] * named, f"{p['share']:.1%}", "{:.0f}, {:.0f}".format(*p["centroid"]))
+            for p in about["parts"]
+        ]
         click.echo(f"{len(rows)} of {counted(k, 'part')} in {about['height']} x {about['width']} pixels")
         if rows:
-            table(rows, ("part", "share", "centre x, y"))
+            table(rows, ("part", *["name"] * named, "share", "centre x, y"))
     else:
         shares = [len(about["parts"]) for about in found]
         resumed = f" ({done_before(before, len(found))})" if before else ""

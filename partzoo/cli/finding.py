@@ -27,7 +27,7 @@ from partzoo.files import expand_user
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal
-    from partzoo.discovery.labeller import Labeller
+    from partzoo.discovery.labeller import Fitter, Labeller
     from partzoo.discovery.masks import Masks
     from partzoo.discovery.pipeline import Kept
     from partzoo.discovery.vocabulary import PartVocabulary, Settings
@@ -166,41 +166,52 @@ def find(
 
     images, single = run.images, run.single
     own, k = k == "own", None if k == "own" else k
-    words, finder = _vocabulary_and_finder(run, k, vocabulary)
-    if own and not finder.learned:
+    light = is_light(run, vocabulary)
+    finder: Fitter | None = None
+    labeller: Labeller
+    if vocabulary is None:
+        labeller = finder = _finder(run, light)
+    else:
+        words, labeller = _given(run, k, vocabulary)
+    if own and not labeller.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
-    categories, masks = categories_of(run.category, len(images), finder), Masks(run.mask, len(images), single)
-    kept, asked = Kept(), finder.asked(k, alone=single)
-    if words is None and single and not save_vocabulary:
-        image = images[0]
-        parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
-        return Found(parts.k, finder.learned, finder.settings, iter([(0, parts)]))
+    categories, masks = categories_of(run.category, len(images), labeller), Masks(run.mask, len(images), single)
+    kept = Kept()
+    if finder is not None:
+        asked = finder.asked(k, alone=single)
+        if single and not save_vocabulary:
+            image = images[0]
+            parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
+            return Found(parts.k, finder.learned, finder.settings, iter([(0, parts)]))
     run.failures.begin()
     if run.journal:
         run.journal.begin()
-    words = words or _vocabulary(run, finder, asked, kept, masks)
+    if finder is not None:
+        words = _vocabulary(run, finder, asked, kept, masks)
     if save_vocabulary:
         words.save(save_vocabulary)
     order = [index for index in range(len(images)) if index not in done and index not in run.failures]
-    labelled = _label(run, finder, words, categories, kept, masks, order)
-    return Found(words.k, finder.learned, finder.settings, labelled)
+    labelled = _label(run, labeller, words, categories, kept, masks, order)
+    return Found(words.k, labeller.learned, labeller.settings, labelled)
 
 
-def _vocabulary_and_finder(
-    run: Run, k: int | str | None, vocabulary: str | None
-) -> tuple[PartVocabulary | None, Labeller]:
-    """Return the vocabulary in a file, or None, and the finder for it or for the options."""
+def _finder(run: Run, light: bool) -> Fitter:
+    """Return the finder for the options."""
+    if light:
+        from partzoo.light.finder import LightFinder
+
+        return LightFinder()
+    from partzoo.discovery.factory import make_finder
+
+    return make_finder(**{name: value for name, value in run.options.items() if name != "seed"})
+
+
+def _given(run: Run, k: int | str | None, vocabulary: str) -> tuple[PartVocabulary, Labeller]:
+    """Return the vocabulary in a file, and what labels images with it."""
+    from partzoo.discovery.factory import finder_of
     from partzoo.discovery.pipeline import check_vocabulary
     from partzoo.discovery.vocabulary import PartVocabulary
 
-    if is_light(run, vocabulary):
-        from partzoo.light.finder import LightFinder
-
-        return None, LightFinder()
-    from partzoo.discovery.factory import finder_of, make_finder
-
-    if vocabulary is None:
-        return None, make_finder(**{name: value for name, value in run.options.items() if name != "seed"})
     words = PartVocabulary.load(vocabulary)
     check_vocabulary(words, k)
     return words, finder_of(words, run.options["model"], run.options["device"])
@@ -234,7 +245,7 @@ def is_light(run: Run, vocabulary: str | None) -> bool:
     return not given and not has_gpu and find_spec("onnxruntime") is not None
 
 
-def _vocabulary(run: Run, finder: Labeller, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
+def _vocabulary(run: Run, finder: Fitter, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:
     """Return the vocabulary of parts, learned from the images or read from the run that is resumed."""
     from tqdm import tqdm
 
@@ -247,7 +258,7 @@ def _vocabulary(run: Run, finder: Labeller, k: Any, kept: Kept, masks: Masks) ->
         return PartVocabulary.load(run.journal.vocabulary, arrays=finder.arrays)
     seed, pass_over = run.options["seed"], run.failures.pass_over
     with tqdm(desc="learning the parts", unit="image", disable=True if run.quiet or run.single else None) as bar:
-        show = partial(_show, bar)
+        show = partial(show_progress, bar)
         found = fitted(finder, run.images, [k], [seed], progress=show, kept=kept, masks=masks, pass_over=pass_over)
     if run.journal:
         found[k, seed].save(run.journal.vocabulary)
@@ -256,7 +267,7 @@ def _vocabulary(run: Run, finder: Labeller, k: Any, kept: Kept, masks: Masks) ->
 
 def _label(
     run: Run,
-    finder: Labeller,
+    labeller: Labeller,
     words: PartVocabulary,
     categories: list[int | None],
     kept: Kept,
@@ -270,7 +281,7 @@ def _label(
     hidden = True if run.quiet or run.single else None
     with tqdm(total=len(order), desc="finding the parts", unit="image", disable=hidden) as bar:
         yield from label_images(
-            finder,
+            labeller,
             run.images,
             words,
             categories,
@@ -316,6 +327,7 @@ def mask_files(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
-def _show(bar: Any, done: int, total: int) -> None:
+def show_progress(bar: Any, done: int, total: int) -> None:
+    """Move a progress bar to the number of images that are done."""
     bar.total = total
     bar.update(done - bar.n)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.collection import learned
+from partzoo.cli.collection import learned, only
 from partzoo.cli.command import Command, print_json
-from partzoo.cli.finding import fitting_options
-from partzoo.cli.options import json_option
-from partzoo.errors import counted
+from partzoo.cli.finding import fitting_options, show_progress
+from partzoo.cli.options import images_argument, json_option
+from partzoo.errors import UsageError, counted
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
+
+if TYPE_CHECKING:
+    from partzoo.discovery.vocabulary import PartVocabulary
 
 
 @click.command(
     cls=Command,
-    short_help="Learn a vocabulary of parts from a collection.",
+    short_help="Learn a vocabulary of parts, or teach parts of your own.",
     epilog="""
     \b
     Examples:
@@ -27,20 +31,67 @@ from partzoo.places import check_apart, check_place
       partzoo discover "train-*.tar" --vocabulary six.parts.safetensors -o out/ --format parquet
     \b
     At most 500 images are used, drawn by their keys: their order does not matter.
+    \b
+    To teach parts of your own:
+      partzoo fit images/ --labels labels/ -o mine.parts.safetensors
+      partzoo fit images/ --labels labels.json --sided -o mine.parts.safetensors    one COCO file
+      partzoo fit a.jpg b.jpg --labels labels/ --names beak,wing,leg -o birds.parts.safetensors
+      partzoo discover new/ --vocabulary mine.parts.safetensors -o out/
+    \b
+    --labels names a folder of files named as the images are: index PNGs, or files of LabelMe, COCO, YOLO or GeoJSON.
+    Images without a file there are left out. Of index PNGs, 0 is background, 1, 2, ... are parts, and 255 is unknown,
+    so that a few strokes for each part are enough. Every image must be readable.
     """,
 )
-@click.argument("source", type=click.Path())
+@images_argument
 @click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="File to write: .safetensors.")
+@click.option("--labels", type=click.Path(), help="Folder of label files, or one COCO file: teach the parts in them.")
+@click.option("--names", metavar="NAME,...", help="Names of the labels 1, 2, ...  [default: those in the label files]")
+@click.option("--sided", is_flag=True, help="Keep left parts from right ones: labels named left and right, or l and r.")
 @fitting_options
 @json_option
-def fit(source: str, out: str, k: int | str | None, strict: bool, as_json: bool, **options: Any) -> None:
-    """Learn a vocabulary of parts from SOURCE: a folder, a pattern, a list, COCO, tars or Parquet files."""
+def fit(
+    images: tuple[str, ...],
+    out: str,
+    labels: str | None,
+    names: str | None,
+    sided: bool,
+    k: int | str | None,
+    strict: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Learn a vocabulary of parts from a collection: a folder, a pattern, a list, COCO, tars or Parquet files.
+
+    With --labels, learn from labelled images what each of your own parts looks like.
+    """
     check_place(Path(out))
-    check_apart([out], [source, options["model"]])
+    check_apart([out], [*images, labels, options["model"], options["background"]])
+    if labels is None:
+        for option, given in (("--names", names), ("--sided", sided)):
+            if given:
+                raise UsageError(f"{option} is for --labels: leave it out, or pass --labels too.")
     with locked(out):
-        words = learned(source, k, options, strict=strict, quiet=as_json)
+        if labels is None:
+            source = only(images, "A vocabulary is learned from the images of")
+            words = learned(source, k, options, strict=strict, quiet=as_json)
+        else:
+            words = _taught(images, labels, names, quiet=as_json, sided=sided, k=k, **options)
         words.save(out)
     if as_json:
-        print_json({"output": out, "k": words.k})
+        print_json({"output": out, "k": words.k, "names": words.names})
     else:
-        click.echo(f"{counted(words.k, 'part')}. Written: {out}")
+        named = f": {', '.join(words.names)}" if labels else ""
+        click.echo(f"{counted(words.k, 'part')}{named}. Written: {out}")
+
+
+def _taught(images: tuple[str, ...], labels: str, names: str | None, *, quiet: bool, **options: Any) -> PartVocabulary:
+    """Return the parts that labelled images show."""
+    from tqdm import tqdm
+
+    from partzoo.discovery.pipeline import fit_parts
+
+    given = images[0] if len(images) == 1 else list(images)
+    listed = [name.strip() for name in names.split(",")] if names else None
+    with tqdm(desc="learning the parts", unit="image", disable=True if quiet else None) as bar:
+        return fit_parts(given, labels=labels, names=listed, progress=partial(show_progress, bar), **options)

@@ -17,7 +17,7 @@ from partzoo.discovery.pipeline import FIT_IMAGES, PassOver, fitted
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.images.ahead import Progress
 from partzoo.images.opening import OpenedImage, OpenedImages
-from partzoo.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_seed
 from partzoo.system.device import Device
 
 
@@ -79,6 +79,7 @@ def fit_collection(
         pass_over: function that is called with the key of an unreadable image and its error; None raises the error.
         max_pixels, max_bytes: largest image to decode and largest file to read.
     """
+    check_seed(seed)
     opened = open_source(source)
     images = Drawn(drawn(opened, FIT_IMAGES, seed), max_pixels=max_pixels, max_bytes=max_bytes)
     finder = make_finder(model, background, size, refine, device)

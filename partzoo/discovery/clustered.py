@@ -17,7 +17,7 @@ from partzoo.discovery.descriptors import Descriptors, describe
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.labeller import K, asked_of_clusters, check_single
-from partzoo.discovery.labels import argmax_inside, contest
+from partzoo.discovery.labels import argmax_inside, contest, grouped
 from partzoo.discovery.numbering import by_area
 from partzoo.discovery.segmentation import Foreground, given, segment
 from partzoo.discovery.views import View, view_image
@@ -163,13 +163,18 @@ class ClusteredFinder(Finder[DescribedImage]):
     def maps(self, look: DescribedImage, vocabulary: PartVocabulary) -> Tensor:
         """Compute ``(K + 1, h, w)`` maps: the foreground's score, then each part's share of it."""
         cosines = look.descriptors.similarities(vocabulary.centres, self.settings.weights)
-        return torch.cat([self.foreground_map(look), (SHARPNESS * cosines).softmax(0)])
+        maps = torch.cat([self.foreground_map(look), (SHARPNESS * cosines).softmax(0)])
+        return grouped(maps, vocabulary.numbering) if vocabulary.numbering else maps
 
     def foreground_map(self, look: DescribedImage) -> Tensor:
         return look.encoded.foreground.score[None]
 
     def descriptors(self, look: DescribedImage, vocabulary: PartVocabulary) -> Tensor:
-        return vocabulary.centres
+        """Return the centre of each part, and for several centres their mean; zeros for unused numbers."""
+        if not vocabulary.numbering:
+            return vocabulary.centres
+        sums = torch.zeros(vocabulary.k + 1, vocabulary.centres.shape[1])
+        return normalize(sums.index_add_(0, torch.tensor(vocabulary.numbering), vocabulary.centres)[1:], dim=1)
 
     argmax = staticmethod(argmax_inside)
     shares = staticmethod(contest)

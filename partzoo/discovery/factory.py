@@ -12,6 +12,7 @@ from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.framed import FramedFinder
 from partzoo.discovery.learned import LearnedFinder
+from partzoo.discovery.taught import TaughtFinder, encoder_sizes, levels
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UnknownModelError, UsageError, WeightsError
 from partzoo.features import DEFAULT_MODEL, encoder_of, placed
@@ -54,7 +55,24 @@ def make_finder(
     return ClusteredFinder(encoder, settings, network)
 
 
-def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None) -> Finder:
+def make_taught_finder(
+    model: str | nn.Module | None = None, size: int | None = None, refine: bool = True, device: Device = None
+) -> TaughtFinder:
+    """Make the finder of parts that a user will teach; arguments and errors as in :func:`partzoo.discover_parts`."""
+    if size is not None:
+        check_size(size)
+    encoder = inference_model(model, device)
+    name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
+    if isinstance(encoder, PartModel):
+        raise UsageError("A part model has learned its own parts: teach others with an encoder as model=.")
+    size = size or default_size(encoder)
+    settings = Settings(name, size, levels(encoder), refine=refine, sizes=encoder_sizes(size))
+    return TaughtFinder(encoder, settings)
+
+
+def finder_of(
+    vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None
+) -> Finder | TaughtFinder:
     """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name.
 
     A vocabulary may come from anyone, so the models that it names must be on this machine: none is downloaded.
@@ -64,13 +82,16 @@ def finder_of(vocabulary: PartVocabulary, model: str | nn.Module | None, device:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
     encoder = inference_model(settings.model, device, local=True) if model is None else inference_model(model, device)
     own = encoder.config.parts if isinstance(encoder, PartModel) else 0
-    if len(vocabulary.numbering) != own:
+    known = len(vocabulary.numbering) if vocabulary.learned else 0
+    if known != own:
         raise UsageError(
-            f"The vocabulary is for a model with {len(vocabulary.numbering)} learned parts, but this one has {own}: "
+            f"The vocabulary is for a model with {known} learned parts, but this one has {own}: "
             "use the model that the vocabulary was fitted with."
         )
     if isinstance(encoder, PartModel):
         return _learned(encoder, settings)
+    if settings.taught:
+        return TaughtFinder(encoder, settings)
     return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, device, local=True)[1])
 
 

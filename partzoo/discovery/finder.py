@@ -1,4 +1,4 @@
-"""The base class of the finders in torch, which compute maps of the parts on a grid and label pixels with them."""
+"""The base classes of the finders in torch, which compute maps of the parts on a grid and label pixels with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partzoo.discovery.labeller import Labeller
+from partzoo.discovery.labeller import Fitter, Labeller
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import follow_edges, strips
 from partzoo.discovery.views import view_image
@@ -39,8 +39,8 @@ class Looked(Protocol):
 Look = TypeVar("Look", bound=Looked)
 
 
-class Finder(Labeller[Look]):
-    """A finder of parts with one model and one set of settings.
+class MapLabeller(Labeller[Look]):
+    """A labeller that computes maps of the parts on a grid of cells, with one model and one set of settings.
 
     ``Look`` is the type of what it keeps of one image, see :class:`Looked`.
     """
@@ -50,16 +50,8 @@ class Finder(Labeller[Look]):
         self.model = model
 
     @abstractmethod
-    def with_settings(self, **changes: Any) -> Self:
-        """Return a copy of this finder with different settings."""
-
-    @abstractmethod
     def maps(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
         """Compute maps ``(K + 1, h, w)``, of background or foreground and then of parts, for labels and scores."""
-
-    @abstractmethod
-    def foreground_map(self, look: Look) -> Tensor:
-        """Return ``(1, h, w)``: the foreground score of each cell, 0..1."""
 
     @abstractmethod
     def descriptors(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
@@ -75,6 +67,10 @@ class Finder(Labeller[Look]):
     def shares(maps: Tensor) -> Tensor:
         """Return scores ``(K + 1, h, w)``, background first, whose arg-max equals :meth:`argmax`."""
 
+    def quality(self, look: Look, coarse: Tensor) -> float:
+        """Return how far to trust an image's parts, 0..1, from the output of :meth:`maps`."""
+        return look.quality
+
     def label(self, image: OpenedImage, look: Look, vocabulary: PartVocabulary) -> Parts:
         """Label an image with a vocabulary."""
         coarse = self.maps(look, vocabulary)
@@ -83,11 +79,6 @@ class Finder(Labeller[Look]):
     def scores(self, look: Look, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:
         """Return scores ``(K + 1, *size)`` of an image's parts that sum to one, background first."""
         return torch.from_numpy(self._scores(self.maps(look, vocabulary), look.pixels, size, None))
-
-    def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
-        """Return the foreground score of each pixel at the image's original size, ``(H, W)`` float32, 0..1."""
-        found = strips(self._refined(self.foreground_map(look), look.pixels), size)
-        return np.concatenate([strip[0].numpy() for strip in found])
 
     def _refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
         return follow_edges(maps, pixels) if self.settings.refine else maps
@@ -131,8 +122,9 @@ class Finder(Labeller[Look]):
             image=_read_only(image.pixels),
             scores=scores,
             descriptors=self.descriptors(look, vocabulary).numpy(),
+            names=vocabulary.names,
             source=image.source,
-            quality=look.quality,
+            quality=self.quality(look, coarse),
             confidences=self._confidences(coarse),
         )
 
@@ -141,6 +133,23 @@ class Finder(Labeller[Look]):
         scores = self.shares(coarse)
         scores = (scores / scores.sum(0))[1:]
         return (scores.square().sum((1, 2)) / scores.sum((1, 2)).clamp(min=1e-6)).numpy()
+
+
+class Finder(MapLabeller[Look], Fitter[Look]):
+    """A finder of parts, which also fits vocabularies to images."""
+
+    @abstractmethod
+    def with_settings(self, **changes: Any) -> Self:
+        """Return a copy of this finder with different settings."""
+
+    @abstractmethod
+    def foreground_map(self, look: Look) -> Tensor:
+        """Return ``(1, h, w)``: the foreground score of each cell, 0..1."""
+
+    def foreground(self, look: Look, size: tuple[int, int]) -> np.ndarray:
+        """Return the foreground score of each pixel at the image's original size, ``(H, W)`` float32, 0..1."""
+        found = strips(self._refined(self.foreground_map(look), look.pixels), size)
+        return np.concatenate([strip[0].numpy() for strip in found])
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -86,8 +86,8 @@ class FramedFinder(LearnedFinder):
             return spread(torch.tensor(parts.scores), look.box, image.size).numpy()
 
         return Parts(
-            labels, k=parts.k, image=image.pixels, scores=scores, descriptors=parts.descriptors, source=image.source,
-            quality=parts.quality, confidences=parts.confidences,
+            labels, k=parts.k, image=image.pixels, scores=scores, descriptors=parts.descriptors, names=parts.names,
+            source=image.source, quality=parts.quality, confidences=parts.confidences,
         )  # fmt: skip
 
     def scores(self, look: Any, vocabulary: PartVocabulary, size: tuple[int, int]) -> Tensor:

@@ -1,6 +1,6 @@
-"""The base class of all finders, which look at images, fit a vocabulary and label pixels with it.
+"""The base classes of all finders, which look at images, fit a vocabulary and label pixels with it.
 
-It needs no torch, as a finder may use another engine.
+They need no torch, as a finder may use another engine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Look = TypeVar("Look")
 
 
 class Labeller(ABC, Generic[Look]):
-    """What fits a vocabulary of parts to images, and labels images with it, with one model and one set of settings.
+    """What labels images with a vocabulary of parts, with one model and one set of settings.
 
     ``Look`` is the type of what it keeps of one image.
 
@@ -34,28 +34,14 @@ class Labeller(ABC, Generic[Look]):
         learned: whether the parts come from a learned part model, so that nothing needs to be clustered.
         own: number of parts of a learned part model, otherwise 0.
         classes: number of classes with separate parts, or 0 if all images share the parts.
-        arrays: whether the centres of its vocabularies are arrays rather than tensors.
     """
 
     learned: bool = False
     own: int = 0
     classes: int = 0
-    arrays: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-
-    @abstractmethod
-    def asked(self, k: int | str | None, *, alone: bool = False) -> K:
-        """Return the number of parts to look for; for None the finder decides, and ``alone`` means a single image.
-
-        Raises:
-            UsageError: k is out of range.
-        """
-
-    @abstractmethod
-    def knows(self, k: K) -> bool:
-        """Return whether a vocabulary with this k can be fitted without samples."""
 
     @abstractmethod
     def look(
@@ -75,12 +61,38 @@ class Labeller(ABC, Generic[Look]):
         """
 
     @abstractmethod
-    def masked(self, look: Look, mask: np.ndarray) -> Look:
-        """Return a look at the same image with a different foreground ``(H, W)`` bool, without rerunning the model."""
-
-    @abstractmethod
     def kept(self, look: Look) -> Any:
         """Return outputs of the model that make the next look at the same image faster, or None."""
+
+    @abstractmethod
+    def label(self, image: OpenedImage, look: Look, vocabulary: PartVocabulary) -> Parts:
+        """Label an image with a vocabulary."""
+
+
+class Fitter(Labeller[Look]):
+    """A labeller that also fits vocabularies to images without labels.
+
+    Attributes:
+        arrays: whether the centres of its vocabularies are arrays rather than tensors.
+    """
+
+    arrays: bool = False
+
+    @abstractmethod
+    def asked(self, k: int | str | None, *, alone: bool = False) -> K:
+        """Return the number of parts to look for; for None the finder decides, and ``alone`` means a single image.
+
+        Raises:
+            UsageError: k is out of range.
+        """
+
+    @abstractmethod
+    def knows(self, k: K) -> bool:
+        """Return whether a vocabulary with this k can be fitted without samples."""
+
+    @abstractmethod
+    def masked(self, look: Look, mask: np.ndarray) -> Look:
+        """Return a look at the same image with a different foreground ``(H, W)`` bool, without rerunning the model."""
 
     @abstractmethod
     def sample(self, look: Look, count: int, seed: int) -> Any:
@@ -93,10 +105,6 @@ class Labeller(ABC, Generic[Look]):
     @abstractmethod
     def label_alone(self, image: OpenedImage, look: Look, k: K, seed: int) -> tuple[Parts, PartVocabulary]:
         """Divide a single image into parts."""
-
-    @abstractmethod
-    def label(self, image: OpenedImage, look: Look, vocabulary: PartVocabulary) -> Parts:
-        """Label an image with a vocabulary."""
 
 
 def checked(k: Any) -> K | None:

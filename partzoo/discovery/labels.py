@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,3 +31,27 @@ def contest(maps: Tensor) -> Tensor:
     if not shares.shape[-3]:
         return torch.ones_like(score)
     return torch.cat([1 - score, score * shares / shares.amax(-3, keepdim=True).clamp(min=1e-6)], dim=-3)
+
+
+def grouped(maps: Tensor, rows: Sequence[int]) -> Tensor:
+    """Join maps of centres into maps of parts, so that :func:`argmax_inside` finds each centre's cells unchanged.
+
+    A part's share is the highest share of its centres. Where a centre of the background has the highest share, the
+    foreground's score falls below 0.5.
+
+    Args:
+        maps: ``(..., R + 1, h, w)``, the foreground's score and the centres' shares.
+        rows: part (1..K) of each centre, or 0 for the background.
+
+    Returns:
+        ``(..., K + 1, h, w)``, the foreground's score and the parts' shares, zero for unused numbers.
+    """
+    score, shares = maps.tensor_split([1], dim=-3)
+    groups = [[i for i, part in enumerate(rows) if part == number] for number in range(max(rows, default=0) + 1)]
+    outside, *parts = (
+        shares[..., group, :, :].amax(-3, keepdim=True) if group else torch.zeros_like(score) for group in groups
+    )
+    if groups[0]:
+        best = torch.cat(parts, dim=-3).amax(-3, keepdim=True) if parts else torch.zeros_like(score)
+        score = torch.minimum(score, best / (best + outside))
+    return torch.cat([score, *parts], dim=-3)

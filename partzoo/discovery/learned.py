@@ -149,7 +149,8 @@ class LearnedFinder(Finder[MatchedImage]):
 
     def descriptors(self, look: MatchedImage, vocabulary: PartVocabulary) -> Tensor:
         numbers, own = torch.tensor(vocabulary.numbering), look.descriptors[1:]
-        return torch.stack([own[numbers == part].mean(0) for part in range(1, vocabulary.k + 1)])
+        each = (own[numbers == part] for part in range(1, vocabulary.k + 1))
+        return torch.stack([rows.mean(0) if len(rows) else own.new_zeros(own.shape[1]) for rows in each])
 
     argmax = staticmethod(argmax)
 

@@ -64,7 +64,7 @@ def open_mask(source: Any, size: tuple[int, int]) -> np.ndarray:
         ImageError: the file is missing or is not an image.
         UsageError: the mask differs in size from the image, or is not a mask.
     """
-    values = _values(source)
+    values = values_of(source)
     if values.ndim == 1:
         return _box(values.tolist(), size)
     if values.shape != tuple(size):
@@ -105,8 +105,8 @@ def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def _values(source: Any) -> np.ndarray:
-    """Return the ``(H, W)`` values of a mask in their stored type."""
+def values_of(source: Any) -> np.ndarray:
+    """Return the ``(H, W)`` values of a mask or of labels, from a file, an image or an array, in their stored type."""
     if isinstance(source, Mapping):
         source = source.get("segmentation")
         if source is None or isinstance(source, (str, Mapping)):

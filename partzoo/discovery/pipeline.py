@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from partzoo.discovery.labeller import Labeller
+from partzoo.discovery.labeller import Fitter, Labeller
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import ImageError, PartzooError, UsageError, counted
@@ -104,21 +104,21 @@ def discover_parts(
     vocabulary = read_vocabulary(vocabulary)
     check_vocabulary(vocabulary, k)
     check_seed(seed)
+    masks, kept = Masks(mask, len(opened), single), Kept()
+    labeller: Labeller
     if vocabulary is None:
-        finder = make_finder(model, background, size, refine, device)
-    else:
-        finder = finder_of(vocabulary, model, device)
-    categories, masks = categories_of(classes, len(opened), finder), Masks(mask, len(opened), single)
-    if single and vocabulary is None:
-        k = finder.asked(k, alone=True)
-        for image in read_ahead(opened.__getitem__, [0], batch_size, progress):
-            alone = divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
-        return alone
-    kept = Kept()
-    if vocabulary is None:
-        k = finder.asked(k)
+        labeller = finder = make_finder(model, background, size, refine, device)
+        categories = categories_of(classes, len(opened), finder)
+        k = finder.asked(k, alone=single)
+        if single:
+            for image in read_ahead(opened.__getitem__, [0], batch_size, progress):
+                alone = divided(finder, image, categories[0], masks.objects(0, image.size), k, seed)
+            return alone
         vocabulary = fitted(finder, opened, [k], [seed], batch_size, kept=kept, masks=masks)[k, seed]
-    found = label_images(finder, opened, vocabulary, categories, batch_size, progress, kept, masks)
+    else:
+        labeller = finder_of(vocabulary, model, device)
+        categories = categories_of(classes, len(opened), labeller)
+    found = label_images(labeller, opened, vocabulary, categories, batch_size, progress, kept, masks)
     labelled = [parts for _, parts in found]
     return labelled[0] if single else labelled
 
@@ -127,6 +127,9 @@ def fit_parts(
     images: Any,
     k: int | Literal["auto"] | None = None,
     *,
+    labels: Any = None,
+    names: Sequence[str] | None = None,
+    sided: bool = False,
     model: str | nn.Module | None = None,
     mask: Any = None,
     background: Background = "auto",
@@ -141,17 +144,41 @@ def fit_parts(
 ) -> PartVocabulary:
     """Learn a vocabulary of parts for use with ``discover_parts(..., vocabulary=...)``.
 
+    With labels, the parts are those that the labels show: part i is label i. Without, they are discovered.
+
     It is fitted on at most 500 of the images, evenly spaced; up to that number their order does not matter.
     Parts are numbered by area, largest first, ties by first occurrence: in the pixels of a single image, or in the
     fitted cells of several images, before refinement. A learned part model needs no fitting: its vocabulary consists of
     all its parts. Only if k is smaller do the images matter: they decide which parts are joined.
 
     Arguments and errors are those of :func:`discover_parts`; ``progress`` counts the images used for fitting.
+
+    Args:
+        labels: labels of the images: for each one an array ``(H, W)``, a PIL image, an index PNG, the
+            :class:`partzoo.Parts` of the image, or a file of COCO, LabelMe, YOLO or GeoJSON, and None for images
+            without labels; or a folder with files named as the images are; or one COCO file. 0 is the background, and
+            255 a pixel about which nothing is said, so a few strokes for each part are enough. In files that name
+            their labels, one named ``background`` marks strokes of background; all else without a label is then
+            unknown.
+        names: names of the labels 1, 2, ...; by default those in the files.
+        sided: whether left and right differ. By default, mirror images are learned from too, with the same labels. Of
+            sided parts whose names differ in ``left`` and ``right`` (or ``l`` and ``r``) alone, mirror images have the
+            labels exchanged; of parts without such names, none are used.
     """
-    from partzoo.discovery.factory import make_finder
+    from partzoo.discovery.factory import make_finder, make_taught_finder
+    from partzoo.discovery.given_labels import GivenLabels
+    from partzoo.discovery.taught import teach
 
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     check_seed(seed)
+    if labels is not None:
+        others = {"k": k is not None, "mask": mask is not None, "background": background != "auto"}
+        if wrong := next((name for name, given in others.items() if given), None):
+            raise UsageError(f"{wrong}= is for discovered parts: leave it out with labels=.")
+        shown = GivenLabels.of(opened, single, labels, names)
+        return teach(make_taught_finder(model, size, refine, device), shown, sided=sided, seed=seed, progress=progress)
+    if names is not None or sided:
+        raise UsageError(f"{'names' if names is not None else 'sided'}= is for labels=. Name the parts with rename().")
     finder = make_finder(model, background, size, refine, device)
     k, masks = finder.asked(k, alone=single), Masks(mask, len(opened), single)
     if single and not finder.knows(k):
@@ -230,7 +257,7 @@ def label_images(
 
 
 def divided(
-    finder: Labeller,
+    finder: Fitter,
     image: OpenedImage,
     category: int | None,
     objects: np.ndarray | None,
@@ -294,7 +321,7 @@ def categories_of(classes: int | Sequence[int] | None, count: int, finder: Label
 
 
 def fitted_alone(
-    finder: Labeller, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
+    finder: Fitter, image: OpenedImage, k: int | Literal["auto"], seed: int, masks: Masks, kept: Kept | None = None
 ) -> PartVocabulary:
     """Fit a vocabulary to a single image; arguments as in :func:`fitted`."""
     look = finder.look(image, mask=masks.foreground(0, image.size))
@@ -304,7 +331,7 @@ def fitted_alone(
 
 
 def fitted(
-    finder: Labeller,
+    finder: Fitter,
     images: Sequence[OpenedImage],
     ks: Sequence[int | Literal["auto"]],
     seeds: Sequence[int],
@@ -319,7 +346,7 @@ def fitted(
     Args:
         finder: finder that looks at the images and fits vocabularies.
         images: images to fit on; a learned part model needs none to use all its parts.
-        ks: numbers of parts, as returned by :meth:`Labeller.asked`.
+        ks: numbers of parts, as returned by :meth:`Fitter.asked`.
         seeds: random seeds of sampling and clustering.
         batch_size: number of images to read ahead.
         progress: function that is called with the number of finished images and the total.
@@ -330,24 +357,27 @@ def fitted(
     Raises:
         ImageError: none of the images can be read, or, without ``pass_over``, one of them cannot.
     """
-    masks = masks or Masks(None, len(images), False)
     samples: list[list[Any]] = [[] for _ in seeds]
     if not all(map(finder.knows, ks)):
-        samples = _draw_samples(finder, images, seeds, batch_size, progress, kept, masks, pass_over)
+        samples = draw_samples(finder, images, seeds, batch_size, progress, kept, masks, pass_over)
     return {(k, seed): finder.fit(drawn, k, seed) for seed, drawn in zip(seeds, samples, strict=True) for k in ks}
 
 
-def _draw_samples(
-    finder: Labeller,
+def draw_samples(
+    finder: Fitter,
     images: Sequence[OpenedImage],
     seeds: Sequence[int],
-    batch_size: int,
-    progress: Progress | None,
-    kept: Kept | None,
-    masks: Masks,
-    pass_over: PassOver | None,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    kept: Kept | None = None,
+    masks: Masks | None = None,
+    pass_over: PassOver | None = None,
 ) -> list[list[Any]]:
-    """Draw, for each seed, a bounded sample of the images' cells, in an order that depends only on their contents."""
+    """Draw, for each seed, a bounded sample of the images' cells, in an order that depends only on their contents.
+
+    Arguments and errors are those of :func:`fitted`.
+    """
+    masks = masks or Masks(None, len(images), False)
     chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
     drawn = []
     for index, image, mask in readable(images, masks, chosen, batch_size, progress, pass_over):

@@ -26,7 +26,7 @@ from partzoo.files import check_version, create_folder, expand_user, reading, wr
 
 FORMAT = 1
 DEFAULT = "default"
-OWN_FLOORS = ("constant_", "random_")
+OWN_FLOORS = ("constant_", "random_", "regression_")
 LOWER_IS_BETTER = ("nme", "mae", "failures", "mse", "distance", "antisymmetry", "shift_error")
 NEITHER_IS_BETTER = ("presence",)
 IN_PATCHES = ("mse_x", "mse_y", "distance", "antisymmetry")

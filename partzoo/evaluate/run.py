@@ -20,8 +20,10 @@ from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.coco import DetectionMeasurement, DetectionProtocol
 from partzoo.evaluate.protocols.masks import ForegroundProtocol
+from partzoo.evaluate.protocols.taught import TaughtProtocol
 from partzoo.evaluate.report import DEFAULT, FORMAT, read_csv, write_csv
 from partzoo.evaluate.report import rows as rows_of
+from partzoo.evaluate.taught import TaughtMeasurement
 from partzoo.features import DEFAULT_MODEL
 from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
 from partzoo.locks import locked, remove_leftovers
@@ -41,6 +43,7 @@ MEASUREMENTS: dict[type, type[Measurement]] = {
     ForegroundProtocol: ForegroundMeasurement,
     ClassProtocol: ClassMeasurement,
     DetectionProtocol: DetectionMeasurement,
+    TaughtProtocol: TaughtMeasurement,
 }
 
 

@@ -18,6 +18,7 @@ from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import Background, finder_of, make_finder
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.learned import LearnedFinder
+from partzoo.discovery.taught import TaughtFinder
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import PartzooError, UsageError
 from partzoo.export.about import metadata
@@ -130,6 +131,8 @@ def graph_of(
                 "A vocabulary is for task='parts', and has its own size: leave task=, size= and resize= out."
             )
         finder = finder_of(vocabulary, _own(model), "cpu")
+        if isinstance(finder, TaughtFinder):
+            raise UsageError("A taught vocabulary cannot be exported: export one that was fitted without labels.")
         return _parts(finder, partial(ClusteredGraph, vocabulary=vocabulary), vocabulary)
     if model is None and task is None:
         task = "descriptors"

@@ -20,7 +20,7 @@ from partzoo.discovery.cluster import APART, ITERATIONS, MORE, MOST, RESTARTS, S
 from partzoo.discovery.clustered import SHARPNESS, ClusteredFinder
 from partzoo.discovery.colours import cielab
 from partzoo.discovery.descriptors import Descriptors, describe
-from partzoo.discovery.labels import contest
+from partzoo.discovery.labels import contest, grouped
 from partzoo.discovery.learned import LearnedFinder, joined
 from partzoo.discovery.refine import follow_edges, resize
 from partzoo.discovery.views import CELL
@@ -185,7 +185,7 @@ class LearnedGraph(Graph):
         self.settings, self.model, self.classes = finder.settings, finder.model, finder.classes
         self.vocabulary = vocabulary or finder.fit([], finder.own, 0)
         self.outputs = of_parts(self.vocabulary.k)
-        self.facts = part_facts(self.vocabulary.k, self.settings.size)
+        self.facts = part_facts(self.vocabulary, self.settings.size)
 
     def inputs(self) -> dict[str, Input]:
         found = super().inputs()
@@ -352,13 +352,15 @@ class ClusteredGraph(DescriptorGraph):
     def __init__(self, finder: ClusteredFinder, vocabulary: PartVocabulary) -> None:
         super().__init__(finder)
         self.centres = nn.Buffer(vocabulary.centres.float())
+        self.numbering = vocabulary.numbering
         self.outputs = of_parts(vocabulary.k)
-        self.facts = part_facts(vocabulary.k, self.settings.size)
+        self.facts = part_facts(vocabulary, self.settings.size)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pixels, described, score, quality = self.described(*self.resized(image))
         cosines = described.similarities(self.centres, self.settings.weights)
         maps = torch.cat([score, (SHARPNESS * cosines).softmax(1)], dim=1)
+        maps = grouped(maps, self.numbering) if self.numbering else maps
         maps = _at(follow_edges(maps, pixels) if self.settings.refine else maps, image)
         shares = contest(maps)
         return maps[:, :1], shares / shares.sum(1, keepdim=True), quality
@@ -389,9 +391,9 @@ def of_parts(k: int) -> dict[str, Output]:
     return {"foreground": FOREGROUND, "parts": parts, "quality": QUALITY}
 
 
-def part_facts(k: int, size: int) -> dict[str, Any]:
+def part_facts(vocabulary: PartVocabulary, size: int) -> dict[str, Any]:
     """Return the facts of a program that finds parts."""
-    return {"size": size, "names": ["background", *(f"part {number}" for number in range(1, k + 1))]}
+    return {"size": size, "names": ["background", *vocabulary.names]}
 
 
 def dynamic_shapes(inputs: Mapping[str, Input]) -> tuple[dict[int, Any], ...]:

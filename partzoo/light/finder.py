@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from partzoo.discovery.labeller import K, Labeller, asked_of_clusters, check_single
+from partzoo.discovery.labeller import Fitter, K, asked_of_clusters, check_single
 from partzoo.discovery.numbering import by_area
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError
@@ -49,7 +49,7 @@ class LightLook:
         return sum(each.nbytes for each in (*self.maps.values(), self.descriptors))
 
 
-class LightFinder(Labeller[LightLook]):
+class LightFinder(Fitter[LightLook]):
     """A finder that clusters the default encoder's descriptors, as ``ClusteredFinder`` does in torch."""
 
     arrays = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -56,6 +57,7 @@ def overlay(
     outlines: bool = True,
     numbers: bool = True,
     scale: int = 1,
+    texts: Mapping[int, str] | None = None,
 ) -> Image.Image:
     """Draw parts in colour over an image.
 
@@ -67,6 +69,7 @@ def overlay(
         outlines: whether to draw lines between parts.
         numbers: whether to write each part's number inside it; ignored if a side is shorter than 48 pixels.
         scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
+        texts: names to write instead of numbers, by the part's number, where the image is wide enough.
 
     Returns:
         RGB PIL image ``(H * scale, W * scale)``.
@@ -91,7 +94,7 @@ def overlay(
             strip[lines[rows]] = strip[lines[rows]] // 4 + 191
         drawn.paste(Image.fromarray(strip), (0, rows.start))
     if numbers and min(labels.shape) >= SMALLEST_NUMBERED:
-        _write_numbers(drawn, labels, colours)
+        _write_numbers(drawn, labels, texts or {})
     return drawn
 
 
@@ -198,14 +201,20 @@ def _shifted(mask: np.ndarray, shift: int, axis: int) -> np.ndarray:
     return moved
 
 
-def _write_numbers(image: Image.Image, labels: np.ndarray, colours: np.ndarray) -> None:
+def _write_numbers(image: Image.Image, labels: np.ndarray, texts: Mapping[int, str]) -> None:
     size = min(max(round(max(labels.shape) / 26), 11), max(round(min(labels.shape) / 4), 11))
     font = ImageFont.load_default(size)
     draw = ImageDraw.Draw(image)
-    for part, point in number_points(labels).items():
+    for part, (x, y) in number_points(labels).items():
+        text = texts.get(part, str(part))
+        half = int(draw.textlength(text, font)) // 2
+        if 2 * half < image.width:
+            x = min(max(x, half), image.width - half)
+        else:
+            text = str(part)
         draw.text(
-            point,
-            str(part),
+            (x, y),
+            text,
             font=font,
             anchor="mm",
             fill="white",

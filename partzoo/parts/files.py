@@ -15,6 +15,7 @@ from partzoo.archives import check_zip
 from partzoo.data import label_files
 from partzoo.errors import PartzooError, UsageError
 from partzoo.files import check_version, expand_user, parse_json, reading, write_aside
+from partzoo.images.decoding import readable_formats
 from partzoo.images.opening import open_image
 from partzoo.limits import MAX_PIXELS
 from partzoo.parts.formats import ENDINGS, FORMAT, Options, format_of
@@ -54,6 +55,15 @@ def load(path: str | os.PathLike, image: Any = None, names: Sequence[str] | None
         if names is not None:
             fields["names"] = names
     return fields if opened is None else fields | {"image": opened.pixels, "source": opened.source}
+
+
+def names_of(path: Path) -> tuple[str, ...]:
+    """Return the names of labels that an image states, as an ``.index.png`` of partzoo does, or none."""
+    with (
+        reading(path, problem="is damaged", fix="save it again"),
+        Image.open(path, formats=readable_formats()) as image,
+    ):
+        return tuple(map(str, parse_json(image.info.get("partzoo", "{}")).get("names", ())))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Parts:
         self._descriptors = None if descriptors is None else _frozen(descriptors)
         if self._descriptors is not None and (self._descriptors.ndim != 2 or len(self._descriptors) != k):
             raise ShapeError(f"descriptors are {self._descriptors.shape}; for k={k} they must be ({k}, D).")
-        self._names = tuple(f"part {i}" for i in range(1, k + 1)) if names is None else tuple(map(str, names))
+        self._names = default_names(k) if names is None else tuple(map(str, names))
         if len(self._names) != k:
             raise ShapeError(f"{counted(len(self._names), 'name')} for k={k}: give one for each part.")
         self._source = str(source)
@@ -195,7 +195,8 @@ class Parts:
         Args:
             alpha: opacity of the colours, 0..1.
             outlines: whether to draw lines between parts.
-            numbers: whether to write each part's number inside it; ignored if a side is shorter than 48 pixels.
+            numbers: whether to write each part's number inside it, or its name if it has one; ignored if a side is
+                shorter than 48 pixels.
             scale: factor of enlargement before drawing, which gives small images room for lines and numbers.
 
         Returns:
@@ -204,9 +205,11 @@ class Parts:
         Raises:
             UsageError: alpha is outside 0..1, or scale below 1.
         """
+        texts = {part: self.names[part - 1] for part in self.present if self.names[part - 1] != default_name(part)}
         return drawing.overlay(
-            self._image, self._labels, self.k, alpha=alpha, outlines=outlines, numbers=numbers, scale=scale
-        )
+            self._image, self._labels, self.k, alpha=alpha, outlines=outlines, numbers=numbers, scale=scale,
+            texts=texts,
+        )  # fmt: skip
 
     def plot(self) -> Figure:
         """Plot the image, the overlay and a legend with the parts' shares of the image, with matplotlib.
@@ -411,6 +414,16 @@ class Parts:
         if scores.shape != (self.k + 1, *self.size):
             raise ShapeError(f"scores are {scores.shape}; they must be {(self.k + 1, *self.size)}: k + 1 maps.")
         return scores
+
+
+def default_name(part: int) -> str:
+    """Return the name of a part that was given no other."""
+    return f"part {part}"
+
+
+def default_names(k: int) -> tuple[str, ...]:
+    """Return the names of k parts that were given no others."""
+    return tuple(map(default_name, range(1, k + 1)))
 
 
 def _frozen(array: np.ndarray, dtype: type | None = None) -> np.ndarray:

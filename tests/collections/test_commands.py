@@ -9,6 +9,7 @@ from helpers.image_sets import encoded
 import partzoo
 from partzoo.collections.fitting import drawn, fit_collection
 from partzoo.collections.sources import Listed, Record
+from partzoo.errors import UsageError
 
 pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("pycocotools")
@@ -93,6 +94,12 @@ def test_verify_checks_shards_against_their_manifest(images, tmp_path):
         (("discover", "{0}", "-o", "x", *SHARDS, "-k", "own", *TOY), "-k own is for part models"),
         (("discover", "{0}", "-k", 2, "--per-shard", 2), "--per-shard 2: it needs --format"),
         (("fit", "{0}/nowhere/*.png", "-o", "x.safetensors"), "holds no images"),
+        (("fit", "{0}", "{0}", "-o", "x.safetensors"), "the images of one collection, not of 2"),
+        (("fit", "{0}", "-o", "x.safetensors", "-k", "own", *TOY), "-k own is for part models"),
+        (("fit", "{0}", "-o", "x.safetensors", "--names", "a,b"), "--names is for --labels"),
+        (("fit", "{0}", "-o", "x.safetensors", "--sided"), "--sided is for --labels"),
+        (("fit", "{0}", "-o", "x.safetensors", "--labels", "{0}", "-k", 3), "-k is for discovered parts"),
+        (("fit", "{0}", "-o", "x.safetensors", "--labels", "{0}", "--seed", -1), "--seed"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_writes_nothing(arguments, message, images, tmp_path, monkeypatch):
@@ -126,3 +133,6 @@ def test_a_vocabulary_of_few_images_is_that_of_fit_parts(images):
     options = {"model": "toy-vit", "background": "none", "seed": 3}
     found, expected = fit_collection(images, 3, **options), partzoo.fit_parts(images, 3, **options)
     assert found.centres.equal(expected.centres) and found.settings == expected.settings
+    for fit in (fit_collection, partzoo.fit_parts):
+        with pytest.raises(UsageError, match="seed=-1 is out of range"):
+            fit(images, 3, **options | {"seed": -1})

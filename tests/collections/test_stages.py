@@ -47,6 +47,25 @@ def test_features_equal_those_of_extract_features(images):
         assert np.array_equal(np.float32(row["dense"]).reshape(row["rows"], row["columns"], -1), expected.dense)
 
 
+def test_shaped_and_taught_parts_equal_those_of_discover_parts(vocabulary):
+    labels = np.zeros((24, 32), np.uint8)
+    labels[:12, :16], labels[12:, 16:] = 1, 2
+    options = {"model": MODEL, "labels": [labels, None], "names": ["head", "legs"]}
+    taught = partzoo.fit_parts([encoded(0), encoded(1)], **options)
+    for words in (vocabulary.join([1, 3], name="wheel"), vocabulary.drop(2), taught):
+        stage = partzoo.DiscoverParts(words)
+        assert stage.settings()["k"] == words.k
+        (row,) = stage({"key": ["a"], "image": [encoded(0)]}).to_pylist()
+        expected = partzoo.discover_parts(encoded(0), vocabulary=words)
+        assert row["quality"] == np.float32(expected.quality)
+        assert [part["part"] for part in row["parts"]] == list(expected.present)
+        for part in row["parts"]:
+            mask = coco.decode({"size": [24, 32], "counts": part["rle"]})
+            assert np.array_equal(mask, expected.mask(part["part"]))
+            assert np.array_equal(np.float32(part["descriptor"]), expected.descriptors[part["part"] - 1])
+    assert len({partzoo.DiscoverParts(each).settings()["vocabulary"] for each in (vocabulary, vocabulary.drop(2))}) == 2
+
+
 @pytest.mark.parametrize("make", [lambda _: partzoo.ExtractFeatures(MODEL), partzoo.DiscoverParts])
 def test_a_damaged_image_is_a_row_with_an_error_and_nulls(make, images, vocabulary):
     stage = make(vocabulary)

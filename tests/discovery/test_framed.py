@@ -69,6 +69,15 @@ def test_scores_and_foreground_have_any_size(finder):
     assert np.abs(finder.foreground(look, (45, 65)) - 1 + small[0].numpy()).mean() < 0.02
 
 
+def test_parts_in_a_frame_keep_the_names_of_a_shaped_vocabulary(finder):
+    image, vocabulary = bright_square(), finder.fit([], 3, 0)
+    look, shaped = finder.look(image), vocabulary.rename({3: "right"}).join([1, 2], name="left")
+    expected = finder.label(image, look, vocabulary).labels
+    parts = finder.label(image, look, shaped)
+    assert parts.names == ("left", "part 2", "right") and look.box != (0, 0, 130, 90)
+    assert (parts.labels == np.array([0, 1, 1, 3])[expected]).mean() > 0.99
+
+
 @pytest.mark.parametrize("size", [(90, 130), (40, 400), (3, 5), (1, 1)])
 def test_frames_cover_the_image_and_stay_inside(size):
     height, width = size

@@ -264,3 +264,16 @@ def test_the_command_needs_the_class_and_finds_all_parts_by_default(tmp_path):
     assert "neither a whole number nor 'auto' nor 'own'" in command("discover", image, "-k", "all").err
     refused = command("discover", image, "--model", name, "--class", 1, "-k", 8)
     assert refused.code == 2 and "has 3 parts" in refused.err
+
+
+def test_the_parts_of_a_model_are_renamed_joined_dropped_and_not_split(tmp_path):
+    model, image = Columns(THIRDS), np.full((32, 48, 3), 255, np.uint8)
+    words = partzoo.fit_parts(image, model=model).rename({1: "left"})
+    found = partzoo.discover_parts(image, vocabulary=words.join([2, 3]), model=model)
+    assert found.k == 2 and found.names == ("left", "part 2") and set(np.unique(found.labels)) == {1, 2}
+    dropped = words.drop(2)
+    dropped.save(tmp_path / "v.safetensors")
+    found = partzoo.discover_parts(image, vocabulary=tmp_path / "v.safetensors", model=model)
+    assert set(np.unique(found.labels)) == {0, 1, 3} and found.names[0] == "left"
+    with pytest.raises(UsageError, match="learned part model cannot be split"):
+        words.split(1, images=image, model=model)

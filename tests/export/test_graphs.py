@@ -191,6 +191,15 @@ def test_a_vocabulary_s_program_labels_as_discovery_does(tmp_path):
         assert found["quality"][0] == pytest.approx(expected.quality, abs=1e-3)
 
 
+def test_a_shaped_vocabulary_s_program_labels_and_names_as_discovery_does():
+    vocabulary = partzoo.fit_parts([IMAGES / name for name in PHOTOGRAPHS], k=6).join([2, 5], name="wheel").drop(1)
+    graph, _ = graph_of(None, vocabulary=vocabulary)
+    assert graph.facts["names"] == ["background", *vocabulary.names]
+    for name in PHOTOGRAPHS:
+        found, expected = run(graph, batch_of(name)), partzoo.discover_parts(IMAGES / name, vocabulary=vocabulary)
+        assert (found["parts"][0].argmax(0) == expected.labels).mean() >= 0.999
+
+
 def test_the_default_s_programs_label_as_discovery_does():
     before, _ = graph_of(None)
     after, _ = graph_of(DEFAULT_MODEL, "labels")

@@ -128,6 +128,28 @@ def test_options_that_need_torch_are_named(option):
     assert ran.code == 2 and f"{option[0]} needs torch" in ran.err
 
 
+def test_a_vocabulary_needs_torch(tmp_path):
+    ran = command("discover", IMAGES / "cat.jpg", "--engine", "onnxruntime", "--vocabulary", tmp_path / "x.safetensors")
+    assert ran.code == 2 and "--vocabulary needs torch" in ran.err
+
+
+@pytest.mark.parametrize("kind", ["shaped", "taught"])
+def test_auto_leaves_shaped_and_taught_vocabularies_to_torch(kind, tmp_path):
+    image, file = IMAGES / "cat.jpg", tmp_path / "words.safetensors"
+    if kind == "shaped":
+        words = partzoo.fit_parts(image, k=5).join([1, 3], name="head").drop(2)
+    else:
+        height, width = open_image(image).size
+        labels = np.zeros((height, width), np.uint8)
+        labels[: height // 2, width // 4 : width // 2], labels[height // 2 :, : width // 2] = 1, 2
+        words = partzoo.fit_parts(image, labels=labels, names=["head", "legs"])
+    words.save(file)
+    assert command("discover", image, "--vocabulary", file, "-o", tmp_path / "cat.npz").code == 0
+    found = partzoo.Parts.load(tmp_path / "cat.npz")
+    expected = partzoo.discover_parts(image, vocabulary=words)
+    assert np.array_equal(found.labels, expected.labels) and found.names == words.names == expected.names
+
+
 def test_the_programs_are_those_recorded_and_made_from_the_released_weights():
     record = json.loads((PACKAGE / BUNDLED / programs.RECORD).read_text())
     assert set(record) == {"descriptors", "labels"}

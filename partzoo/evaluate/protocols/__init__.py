@@ -33,6 +33,9 @@ _PROTOCOLS = {
     "pascal-s": "masks:PASCAL_S",
     "physionet-2018": "physionet:PHYSIONET_2018",
     "stl-10": "classification:STL10",
+    "taught-cars": "taught:TAUGHT_CARS",
+    "taught-celebamask": "taught:TAUGHT_CELEBAMASK",
+    "taught-clothing": "taught:TAUGHT_CLOTHING",
     "tiny-imagenet": "classification:TINY_IMAGENET",
 }
 
