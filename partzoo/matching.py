@@ -126,6 +126,10 @@ def match_parts(
     """
     if by not in ("appearance", "number"):
         raise UsageError(f"Unknown by={by!r}. Choose 'appearance' or 'number'.")
+    from partzoo.parts.parts import Parts
+
+    if not (isinstance(a, Parts) and isinstance(b, Parts)):
+        raise UsageError("match_parts compares two Parts: pass what discover_parts returns for each image.")
     if by == "number" and a.k != b.k:
         raise ShapeError(f"by='number' needs parts of one vocabulary, but the images have k={a.k} and k={b.k}.")
     encoder = inference_model(model, device)

@@ -181,7 +181,7 @@ def _without_record(name: str, entry: Recorded) -> str:
     epilog="""
     \b
     Examples:
-      partzoo download part-vitt8               part of the package: nothing to download
+      partzoo download part-vitn8               part of the package: nothing to download
       partzoo download dinov2-vits14            DINOv2 by Meta, from the Hugging Face Hub
       partzoo download hf-hub:owner/repo        a repository of partzoo weights
       partzoo download part-vitt8.tin -o tiny   a folder that partzoo.load("local-dir:tiny") reads

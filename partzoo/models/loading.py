@@ -17,12 +17,12 @@ from partzoo.models.base import Encoder, Model
 from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import Architecture, find, split_tag, stored_architecture
 from partzoo.system.device import Device, device_of
-from partzoo.weights.folder import CONFIG, fetch_repo, read_config, read_folder, stored_model
+from partzoo.weights.folder import fetch_repo, read_config, read_folder, stored_model
 from partzoo.weights.hub_file import first_line
 from partzoo.weights.manifest import WeightRecord, full_name, manifest
 from partzoo.weights.replacing import read_undisturbed
 from partzoo.weights.store import resolve
-from partzoo.weights.tensors import ENCODER, FIX, load_strict, read_state
+from partzoo.weights.tensors import CONFIG, ENCODER, FIX, load_strict, read_state
 
 HUB = "hf-hub:"
 

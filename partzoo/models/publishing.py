@@ -101,7 +101,8 @@ def planned(record: WeightRecord | str, repo: str) -> dict[str, int]:
 def texts(record: WeightRecord, repo: str) -> dict[str, str]:
     """Return the contents of ``config.json`` and ``README.md`` of released weights, by their names."""
     config = dataclasses.replace(find(record.architecture).config, **record.config)
-    return model_texts(record.architecture, config, record, repo)
+    sha256 = {hub_name(record, file): file.sha256 for file in record.files}
+    return model_texts(record.architecture, config, record, repo, sha256)
 
 
 def _copy(record: WeightRecord, files: list[Path], folder: Path, repo: str = "") -> Path:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from partzoo.models.loading import has_frozen_encoder, load, on_meta
 from partzoo.models.registry import Architecture, aliases, architectures, find
 from partzoo.models.wrappers import check_whole, plain_names, unwrapped_model
 from partzoo.weights.card import card, encoded, kept_edits
-from partzoo.weights.folder import CARD, CONFIG, WEIGHTS, read_config
+from partzoo.weights.folder import CARD, WEIGHTS, read_config
 from partzoo.weights.hub_file import first_line, hub_answers, hub_errors
 from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.replacing import readable, replaced_together
 from partzoo.weights.store import find_record
-from partzoo.weights.tensors import ENCODER, FORMAT, INDEX, bad_values, differences, read_header, write_weights
+from partzoo.weights.tensors import CONFIG, ENCODER, FORMAT, INDEX, bad_values, differences, read_header, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -140,13 +140,19 @@ def _check_replaced(folder: Path) -> None:
         raise UsageError(f"{folder} holds a model that is not one of partzoo: choose another folder.") from error
 
 
-def model_texts(architecture: str, config: Any, record: WeightRecord | None, repo: str) -> dict[str, str]:
-    """Return the contents of ``config.json`` and ``README.md`` by name; arguments as in :func:`card`."""
+def model_texts(
+    architecture: str, config: Any, record: WeightRecord | None, repo: str, sha256: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the contents of ``config.json`` and ``README.md`` by name.
+
+    Arguments are those of :func:`card`, and the sha256 of files of weights that have no digest in their header.
+    """
     values = {
         "format": FORMAT,
         "architecture": architecture,
         "config": dataclasses.asdict(config),
         "library_name": "partzoo",
+        **({"sha256": dict(sha256)} if sha256 else {}),
     }
     return {
         CONFIG: json.dumps(values, indent=2) + "\n",

@@ -10,9 +10,9 @@ from partzoo.files import check_version, expand_user, read_json, reading
 from partzoo.settings import changed
 from partzoo.weights.hub_file import HubOptions, hub_file
 from partzoo.weights.replacing import read_undisturbed, readable
-from partzoo.weights.tensors import FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
+from partzoo.weights.tensors import CONFIG, FORMAT, INDEX, read_header, read_metadata, read_tensors, shards
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+WEIGHTS, CARD = "model.safetensors", "README.md"
 
 
 def read_folder(path: str | Path) -> tuple[str, dict[str, Any], list[Path]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from partzoo.errors import UnknownModelError, WeightsError
-from partzoo.weights.checked import digest_of
+from partzoo.weights.checked import digest_of, sha256_of
 from partzoo.weights.manifest import (
     BUNDLED,
     NAME,
@@ -239,7 +238,7 @@ def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bo
             raise WeightsError(
                 f"{path} has {size:,} bytes, not the {file.bytes:,} recorded for {record.name}: {remedy(record, file)}."
             )
-        digest = digest_of(path, file.sha256, lambda: _sha256(path), remembered=remembered)
+        digest = digest_of(path, file.sha256, lambda: sha256_of(path), remembered=remembered)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error}): {remedy(record, file)}.") from error
     if digest != file.sha256:
@@ -247,11 +246,6 @@ def _check(record: WeightRecord, file: WeightFile, path: Path, *, remembered: bo
             f"{path} is damaged: its sha256 is {digest[:12]}..., not the {file.sha256[:12]}... recorded for "
             f"{record.name}: {remedy(record, file)}."
         )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def remedy(record: WeightRecord, file: WeightFile) -> str:

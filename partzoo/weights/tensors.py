@@ -10,6 +10,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +25,7 @@ from partzoo.files import (
     reading,
     write_aside,
 )
-from partzoo.weights.checked import digest_of
+from partzoo.weights.checked import digest_of, sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +37,7 @@ INDEX = ".safetensors.index.json"
 FORMAT = 1  # version of a model's header and config.json
 # What safetensors calls these dtypes.
 STORED = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
+CONFIG = "config.json"
 DIGEST = "partzoo_sha256"  # key of the digest in a header
 ENCODER = "encoder."  # prefix of the names of a part model's encoder's tensors
 SMALL = 100_000_000  # largest file, in bytes, that is read into memory
@@ -100,15 +102,28 @@ def _read(
         small = path.stat().st_size <= SMALL
         if small and framework == "pt":
             tensors = {name: value.clone() for name, value in tensors.items()}
-    if verify and (expected := metadata.get(DIGEST)):
+    expected, place = metadata.get(DIGEST), "in its header"
+    compute = partial(digest, tensors, metadata)
+    if verify and not expected and (expected := _stated(path)):
+        place, compute = f"in {CONFIG}", partial(sha256_of, path)
+    if verify and expected:
         with reading(path, WeightsError, fix=fix):
-            found = digest_of(path, expected, lambda: digest(tensors, metadata), remembered=remembered and not small)
+            found = digest_of(path, expected, compute, remembered=remembered and not small)
         if found != expected:
             raise WeightsError(
-                f"{path} is damaged: the sha256 of its content is {found[:12]}..., not the {expected[:12]}... in its "
-                f"header: {fix}."
+                f"{path} is damaged: the sha256 of its content is {found[:12]}..., not the {expected[:12]}... {place}: "
+                f"{fix}."
             )
     return tensors, metadata
+
+
+def _stated(path: Path) -> str | None:
+    """Return the sha256 of a released file that ``config.json`` beside it states; None if there is none."""
+    try:
+        stated = read_json(path.with_name(CONFIG)).get("sha256")
+        return stated.get(path.name) if isinstance(stated, dict) else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def own_digests(path: str | Path) -> dict[Path, tuple[str, str]]:
@@ -135,7 +150,7 @@ def _compared(file: Path) -> tuple[str, str]:
         _, metadata = read_tensors(file, remembered=False, fix="download it again, or write it again")
     except WeightsError as error:
         return "damaged", str(error)
-    if DIGEST in metadata:
+    if DIGEST in metadata or _stated(file):
         return "ok", ""
     return "no digest", f"{file} has no digest in its header, so damage cannot be found."
 

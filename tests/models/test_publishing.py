@@ -50,6 +50,23 @@ def test_released_weights_in_a_folder_are_those_of_the_record_and_load(record, m
     assert same(model, partzoo.load(f"local-dir:{folder}", **TOY))
 
 
+def test_copies_of_weights_without_a_digest_are_compared_with_their_record(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "notes"))
+    folder = hub.save_released("part-vitn8.tin", tmp_path / "copy")
+    file = folder / "model.safetensors"
+    ran = command("verify", folder)
+    assert ran.code == 0 and "ok" in ran.out, ran.err
+    assert partzoo.load(f"local-dir:{folder}", **TOY)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    for name in (f"local-dir:{folder}", file):
+        with pytest.raises(WeightsError, match=r"is damaged: the sha256 .* in config\.json"):
+            partzoo.load(name, **TOY)
+    assert command("verify", folder).code == 1
+    assert partzoo.load(folder, verify=False, **TOY)
+
+
 def test_another_library_s_model_is_not_replaced_by_released_weights(record, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(UsageError, match="not one of partzoo: choose another folder"):

@@ -14,8 +14,9 @@ from partzoo.locks import PREFIX
 from partzoo.models import loading, sharing
 from partzoo.models.loading import build, load
 from partzoo.models.registry import find
-from partzoo.weights.folder import CARD, CONFIG, WEIGHTS
+from partzoo.weights.folder import CARD, WEIGHTS
 from partzoo.weights.replacing import COMPLETE
+from partzoo.weights.tensors import CONFIG
 
 SIZES = {"old": 32, "new": 64}
 
