@@ -13,6 +13,7 @@ from partzoo.cli.command import Command, print_json
 from partzoo.cli.finding import fitting_options, show_progress
 from partzoo.cli.options import images_argument, json_option
 from partzoo.errors import UsageError, counted
+from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
 
 if TYPE_CHECKING:
@@ -66,16 +67,16 @@ def fit(
     """
     check_place(Path(out))
     check_apart([out], [*images, labels, options["model"], options["background"]])
-    if labels is None:
-        for option, given in (("--names", names), ("--sided", sided)):
-            if given:
-                raise UsageError(f"{option} is for --labels: leave it out, or pass --labels too.")
-        words = learned(
-            only(images, "A vocabulary is learned from the images of"), k, options, strict=strict, quiet=as_json
-        )
-    else:
-        words = _taught(images, labels, names, quiet=as_json, sided=sided, k=k, **options)
-    words.save(out)
+    for option, given in (("--names", names), ("--sided", sided)):
+        if given and labels is None:
+            raise UsageError(f"{option} is for --labels: leave it out, or pass --labels too.")
+    with locked(out):
+        if labels is None:
+            source = only(images, "A vocabulary is learned from the images of")
+            words = learned(source, k, options, strict=strict, quiet=as_json)
+        else:
+            words = _taught(images, labels, names, quiet=as_json, sided=sided, k=k, **options)
+        words.save(out)
     if as_json:
         print_json({"output": out, "k": words.k, "names": words.names})
     else:

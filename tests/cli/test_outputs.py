@@ -162,7 +162,7 @@ def test_a_list_of_failures_replaces_no_other_file(place, text):
 
 
 def test_a_second_writer_of_any_output_is_refused(place, monkeypatch):
-    for name in ("partzoo.images.opening.open_image", "partzoo.discovery.factory.make_finder"):
+    for name in ("partzoo.swapping.swap_parts", "partzoo.discovery.factory.make_finder"):
         monkeypatch.setattr(name, None)  # nothing is computed
     (place / "figures").mkdir()
     for words, path in (

@@ -57,7 +57,9 @@ def test_the_first_is_read_though_later_ones_have_taken_all_room(monkeypatch):
 
 def test_readers_that_wait_for_room_end_with_the_loop(monkeypatch):
     monkeypatch.setattr(ahead, "AHEAD_BYTES", 10)
+    before = set(threading.enumerate())
     items = read_ahead(lambda index: ahead.admit.get()(10) or index, range(9), 9)
     assert next(items) == 0
+    assert set(threading.enumerate()) - before
     items.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    assert not set(threading.enumerate()) - before

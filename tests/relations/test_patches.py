@@ -210,7 +210,7 @@ def test_the_command_draws_all_figures(tmp_path, image):
 def test_the_command_imports_nothing_slow_but_torch(tmp_path, image):
     Image.fromarray(image).save(tmp_path / "photo.png")
     code = (
-        "import sys; from partzoo.cli import relate\n"
+        "import sys; from partzoo.cli.relate import relate\n"
         f"relate.callback({str(tmp_path / 'photo.png')!r}, {str(tmp_path)!r}, 64, 0, None, None, 10**6, 10**6, False)\n"
         "names = 'timm', 'torchvision', 'torch._dynamo', 'matplotlib', 'partzoo.train', 'partzoo.evaluate'\n"
         "print([name for name in names if name in sys.modules])"
