@@ -149,8 +149,10 @@ def find(name: str) -> Architecture:
     for prefix, resolve in _PREFIXES.items():
         if name.startswith(prefix):
             return resolve(name)
-    plain, _ = split_tag(full_name(name))
+    plain, _ = split_tag(name)
     plain = aliases().get(plain, plain)
+    if plain not in known:  # only now: an alias of weights needs the manifest
+        plain, _ = split_tag(full_name(name))
     if plain not in known:
         raise UnknownModelError(unknown(name))
     return known[plain]
