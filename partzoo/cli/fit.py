@@ -67,10 +67,9 @@ def fit(
     """
     check_place(Path(out))
     check_apart([out], [*images, labels, options["model"], options["background"]])
-    if labels is None:
-        for option, given in (("--names", names), ("--sided", sided)):
-            if given:
-                raise UsageError(f"{option} is for --labels: leave it out, or pass --labels too.")
+    for option, given in (("--names", names), ("--sided", sided)):
+        if given and labels is None:
+            raise UsageError(f"{option} is for --labels: leave it out, or pass --labels too.")
     with locked(out):
         if labels is None:
             source = only(images, "A vocabulary is learned from the images of")

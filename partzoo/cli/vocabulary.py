@@ -10,6 +10,7 @@ import click
 from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.options import Numbers, device_option, json_option, limit_options, model_option, seed_range
 from partzoo.errors import UsageError, counted
+from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
 
 OPERATIONS = ("rename", "join", "split", "drop", "reorder")
@@ -74,8 +75,9 @@ def vocabulary(file: str, out: str | None, as_json: bool, **options: Any) -> Non
     if chosen:
         check_place(Path(out or file))
         check_apart([out or file], [*options["images"], options["model"]])
-        words = _changed(words, chosen[0], options)
-        words.save(out or file)
+        with locked(out or file):
+            words = _changed(words, chosen[0], options)
+            words.save(out or file)
     if as_json:
         about = [
             {"part": part, "name": words.names[part - 1], "centres": words.rows.count(part)} for part in words.used

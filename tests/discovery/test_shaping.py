@@ -12,6 +12,7 @@ import partzoo
 from partzoo.discovery.labels import argmax_inside, grouped
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError, WeightsError
+from partzoo.locks import locked
 from partzoo.weights.tensors import read_tensors, save_tensors
 
 
@@ -198,3 +199,6 @@ def test_the_command_changes_one_file_or_writes_another(words, encoder, tmp_path
     Image.fromarray(stripes(2)).save(image)
     done = command("vocabulary", file, "--split", 1, "--images", image, "-o", image)
     assert done.code == 2 and "is an input" in done.err
+    with locked(file):
+        done = command("vocabulary", file, "--drop", 1)
+        assert done.code == 2 and PartVocabulary.load(file).used == (1, 2, 3, 4)

@@ -147,6 +147,8 @@ COMMANDS = {
     "report": ["photo.png", "-o", "out.html"],
     "features": ["photo.png", "-o", "out.npz"],
     "fit": [".", "-o", "out.parts.safetensors"],
+    "suggest": ["photo.png", "--vocabulary", "words.safetensors"],
+    "vocabulary": ["words.safetensors", "--split", "1", "--images", "photo.png"],
     "relate": ["photo.png"],
     "swap": ["photo.png", "photo.png", "-o", "out.png"],
     "train": ["part", "--data", ".", "--steps", "1"],
@@ -169,6 +171,7 @@ def test_every_command_that_runs_a_model_has_the_option():
 def test_a_wrong_device_is_one_sentence_in_the_words_of_the_command_line(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(IMAGE).save("photo.png")
+    partzoo.fit_parts(IMAGE, 2, model="toy-vit", background="none").save("words.safetensors")
     ran = command(name, *COMMANDS[name], "--device", NOWHERE)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("Error: --device 'gpu' is not a device: choose 'cpu'") and ran.err.count("\n") == 1
