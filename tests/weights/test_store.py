@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -352,8 +353,8 @@ def test_the_error_for_a_truncated_file_states_both_sizes(record, clone):
 
 def count_hashes(monkeypatch):
     calls = []
-    real = weights.hashlib.file_digest
-    monkeypatch.setattr(weights.hashlib, "file_digest", lambda *a: calls.append(a) or real(*a))
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: calls.append(a) or real(*a))
     return calls
 
 
