@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ import numpy as np
 
 from partzoo.discovery.vocabulary import Settings
 from partzoo.errors import WeightsError, require
-from partzoo.files import create_folder, read_json
-from partzoo.weights.checked import cache_folder
+from partzoo.files import create_folder, read_json, sync
+from partzoo.locks import hidden_folder, remove_leftovers
+from partzoo.weights.checked import cache_folder, sha256_of
 from partzoo.weights.manifest import BUNDLED, PACKAGE, manifest
 
 RECORD = "programs.json"  # file with the sha256 of each program and the names of the weights that it reads
@@ -83,20 +83,23 @@ class Program:
         """Return a session with a program that it optimizes, and keep the result if a folder can be written."""
         from partzoo.weights.store import resolve
 
-        if hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:
+        if sha256_of(path) != record["sha256"]:
             raise WeightsError(f"{path} is damaged: install partzoo again.")
         for each in record["weights"]:
             resolve(manifest()[each])
         try:
             create_folder(kept.parent)
-            with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-                options, aside, weights = self._options(), Path(folder) / kept.name, kept.with_suffix(".bin").name
+            remove_leftovers(kept.parent)
+            with hidden_folder(kept) as folder:
+                options, aside, weights = self._options(), folder / kept.name, kept.with_suffix(".bin").name
                 options.optimized_model_filepath = str(aside)
                 options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
                 session = self._started(path, options)
                 for each in (aside.with_suffix(".bin"), aside):  # a program without weights has one file
                     if each.exists():
+                        sync(each)  # a power cut must not leave weights of zeros
                         os.replace(each, kept.with_suffix(each.suffix))
+                sync(kept.parent)
                 return session
         except OSError:
             return self._started(path, self._options())
