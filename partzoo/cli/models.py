@@ -153,14 +153,12 @@ def _print_record(record: WeightRecord) -> None:
 
 def _records(name: str, entry: Architecture | Recorded) -> list[WeightRecord]:
     """Return the released weights that a name refers to: one if it has a tag, otherwise all of its architecture."""
-    from partzoo.models.registry import split_tag
-    from partzoo.weights.manifest import full_name, manifest
+    from partzoo.models.registry import records_of, split_tag
 
-    of_architecture = [record for record in manifest().values() if record.architecture == entry.name]
-    tag = None if name.startswith("timm/") else split_tag(full_name(name))[1]
-    found = [record for record in of_architecture if tag is None or record.name == f"{entry.name}.{tag}"]
+    found = records_of(name, entry.name)
+    tag = None if name.startswith("timm/") else split_tag(name)[1]
     if tag is not None and not found:
-        names = ", ".join(record.name for record in of_architecture) or "none"
+        names = ", ".join(record.name for record in records_of(entry.name, entry.name)) or "none"
         raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; available tags: {names}.")
     return found
 

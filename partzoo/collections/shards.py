@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from partzoo.collections.sinks import sink_of
 from partzoo.errors import PartzooError, cause_of
 from partzoo.files import create_folder
+from partzoo.weights.checked import sha256_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -107,5 +107,4 @@ class Work:
 
 def measured(path: Path) -> tuple[int, str]:
     """Return the size of a file and its sha256."""
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+    return path.stat().st_size, sha256_of(path)

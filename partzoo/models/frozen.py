@@ -10,9 +10,8 @@ from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
 from partzoo.models.base import Encoder
-from partzoo.models.registry import find, split_tag, stored_architecture
+from partzoo.models.registry import find, records_of, stored_architecture
 from partzoo.weights.folder import stored_model
-from partzoo.weights.manifest import full_name, manifest
 
 
 def frozen_encoder(name: str) -> Encoder:
@@ -30,9 +29,8 @@ def frozen_encoder(name: str) -> Encoder:
         architecture, config, _ = stored
         entry = stored_architecture(architecture, config, name)
     else:
-        entry, tag = find(name), split_tag(full_name(name))[1]
-        records = (record for record in manifest().values() if record.architecture == entry.name)
-        config = next((record.config for record in records if tag in (None, split_tag(record.name)[1])), {})
+        entry = find(name)
+        config = next((record.config for record in records_of(name, entry.name)), {})
     # Models that are built on an encoder are not encoders themselves; building one could go on in a circle of files.
     encoder = None if hasattr(entry.config, "encoder") else entry.build(entry.configure(config))
     if not isinstance(encoder, Encoder):

@@ -15,11 +15,11 @@ from torch import Tensor
 from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
 from partzoo.models.base import Encoder, Model
 from partzoo.models.precision import Precision, set_precision
-from partzoo.models.registry import Architecture, find, split_tag, stored_architecture
+from partzoo.models.registry import Architecture, find, records_of, split_tag, stored_architecture
 from partzoo.system.device import Device, device_of
 from partzoo.weights.folder import fetch_repo, read_config, read_folder, stored_model
 from partzoo.weights.hub_file import first_line
-from partzoo.weights.manifest import WeightRecord, full_name, manifest
+from partzoo.weights.manifest import WeightRecord
 from partzoo.weights.replacing import read_undisturbed
 from partzoo.weights.store import resolve
 from partzoo.weights.tensors import CONFIG, ENCODER, FIX, load_strict, read_state
@@ -209,13 +209,10 @@ def _stored(name: str, weights: bool, hub: dict[str, Any]) -> tuple[str, dict[st
 
 def _record(name: str, entry: Architecture) -> WeightRecord:
     """Return the manifest's record for a name: the one with its tag or, without a tag, the architecture's first one."""
-    tag = split_tag(full_name(name))[1]
-    records = [record for record in manifest().values() if record.architecture == entry.name]
-    for record in records:
-        if tag is None or split_tag(record.name)[1] == tag:
-            return record
-    if tag is not None:
-        names = ", ".join(record.name for record in records) or "none"
+    if found := records_of(name, entry.name):
+        return found[0]
+    if (tag := split_tag(name)[1]) is not None:
+        names = ", ".join(record.name for record in records_of(entry.name, entry.name)) or "none"
         raise UnknownModelError(f"{entry.name} has no weights tagged {tag!r}; available weights: {names}.")
     raise WeightsError(
         f"{entry.name} has no trained weights yet: train them (partzoo train --help), "

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from partzoo.models.base import Model
     from partzoo.models.recorded import Recorded
+    from partzoo.weights.manifest import WeightRecord
 
 Maker = TypeVar("Maker", bound="Callable[[Any], Model]")
 
@@ -156,6 +157,15 @@ def find(name: str) -> Architecture:
     if plain not in known:
         raise UnknownModelError(unknown(name))
     return known[plain]
+
+
+def records_of(name: str, architecture: str) -> list[WeightRecord]:
+    """Return the released weights of an architecture that a name selects: by tag or alias, or else all of them."""
+    records = [record for record in manifest().values() if record.architecture == architecture]
+    if named := [record for record in records if record.alias == name]:
+        return named
+    tag = split_tag(name)[1]
+    return [record for record in records if tag in (None, split_tag(record.name)[1])]
 
 
 def stored_architecture(name: str, config: dict[str, Any], where: str) -> Architecture:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from partzoo.errors import UsageError, WeightsError
+from partzoo.weights.checked import sha256_of
 from partzoo.weights.manifest import BUNDLED, CHECKPOINTS, NAME, PACKAGE, WeightFile, manifest
 from partzoo.weights.store import resolve
 from partzoo.weights.tensors import ENCODER, read_state, rounded, write_weights
@@ -216,6 +217,4 @@ def _places(size: int) -> np.ndarray:
 
 
 def _describe(file: Path, base: Path) -> WeightFile:
-    with open(file, "rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return WeightFile(file.relative_to(base).as_posix(), digest, file.stat().st_size)
+    return WeightFile(file.relative_to(base).as_posix(), sha256_of(file), file.stat().st_size)
