@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from partzoo.cli.command import print_json
+from partzoo.cli.command import print_json, show_progress
 from partzoo.cli.wording import done_before, in_options
 from partzoo.collections.engines import ENGINES
 from partzoo.collections.sinks import FORMATS
@@ -84,11 +85,6 @@ def write(
     from partzoo.collections.run import PER_SHARD, write_collection
 
     with tqdm(unit="shard", disable=True if quiet else None) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
         return write_collection(
             source,
             stage,
@@ -97,7 +93,7 @@ def write(
             engine=run_on or "local",
             workers=workers or 1,
             per_shard=per_shard or PER_SHARD,
-            progress=show,
+            progress=partial(show_progress, bar),
             **options,
         )
 
@@ -142,11 +138,7 @@ def learned(source: str, k: Any, options: dict[str, Any], *, strict: bool, quiet
         tqdm.write(f"Skipped: {named(key, reason)}", file=sys.stderr)
 
     with tqdm(desc="learning the parts", unit="image", disable=True if quiet else None) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+        show = partial(show_progress, bar)
         words = fit_collection(source, None if k == "own" else k, progress=show, pass_over=skip, **options)
     if k == "own" and not words.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")

@@ -130,6 +130,12 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[str], *, wrap: bool = Fa
             first = " " * len(first)
 
 
+def show_progress(bar: Any, done: int, total: int) -> None:
+    """Move a progress bar to the number of images that are done."""
+    bar.total = total
+    bar.update(done - bar.n)
+
+
 def megabytes(count: int) -> str:
     """Format a byte count, for example ``11_534_336`` as ``"11.5 MB"``."""
     return f"{count / 1e6:.1f} MB"

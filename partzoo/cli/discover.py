@@ -11,7 +11,7 @@ import click
 from partzoo.cli.collection import VOCABULARY, check_not_given, collection_options, learned, only, report, write
 from partzoo.cli.command import Command, print_json, table
 from partzoo.cli.finding import Run, find, finding_options, given_mask, mask_files
-from partzoo.cli.options import images_argument, json_option, resume_option
+from partzoo.cli.options import images_argument, json_option, one_or_many, resume_option
 from partzoo.cli.part_files import Output, output_of
 from partzoo.cli.wording import done_before
 from partzoo.collections.sinks import FORMATS as SHARDS
@@ -128,7 +128,7 @@ def discover(
         _in_shards(only(images), k, out, form, vocabulary, save_vocabulary, options, shards, as_json)
         return
     check_not_given(**shards)
-    named = images[0] if len(images) == 1 else images
+    named = one_or_many(images)
     opened, single = open_images(named, max_pixels=max_pixels, max_bytes=max_bytes)
     if resume and (single or out is None):
         raise UsageError("--resume needs many images and an output: name a folder or a .json file with -o.")

@@ -18,6 +18,7 @@ from partzoo.cli.options import (
     json_option,
     limit_options,
     model_option,
+    one_or_many,
     resume_option,
     strict_option,
 )
@@ -113,7 +114,7 @@ def features(
     from partzoo.files import fingerprint
     from partzoo.images.opening import open_images
 
-    opened, _ = open_images(images[0] if len(images) == 1 else images, max_pixels=max_pixels, max_bytes=max_bytes)
+    opened, _ = open_images(one_or_many(images), max_pixels=max_pixels, max_bytes=max_bytes)
     check_apart([out], (*opened.files(), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
     encoder = encoder_of(model, device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from partzoo.cli.command import show_progress
 from partzoo.cli.options import (
     background_option,
     device_option,
@@ -325,9 +326,3 @@ def mask_files(given: Any) -> list[Any]:
     if given is None or isinstance(given, tuple):
         return []
     return given if isinstance(given, list) else [given]
-
-
-def show_progress(bar: Any, done: int, total: int) -> None:
-    """Move a progress bar to the number of images that are done."""
-    bar.total = total
-    bar.update(done - bar.n)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partzoo.cli.collection import learned, only
-from partzoo.cli.command import Command, print_json
-from partzoo.cli.finding import fitting_options, show_progress
-from partzoo.cli.options import images_argument, json_option
+from partzoo.cli.command import Command, print_json, show_progress
+from partzoo.cli.finding import fitting_options
+from partzoo.cli.options import images_argument, json_option, one_or_many
 from partzoo.errors import UsageError, counted
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
@@ -90,7 +90,7 @@ def _taught(images: tuple[str, ...], labels: str, names: str | None, *, quiet: b
 
     from partzoo.discovery.pipeline import fit_parts
 
-    given = images[0] if len(images) == 1 else list(images)
+    given = one_or_many(images)
     listed = [name.strip() for name in names.split(",")] if names else None
     with tqdm(desc="learning the parts", unit="image", disable=True if quiet else None) as bar:
         return fit_parts(given, labels=labels, names=listed, progress=partial(show_progress, bar), **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -45,6 +45,13 @@ seed_range = click.IntRange(0, MAX_SEED)
 threads_range = click.IntRange(1, 1024)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 images_argument = click.argument("images", type=click.Path(), nargs=-1, required=True, metavar="IMAGE...")
+
+
+def one_or_many(images: Sequence[str]) -> str | list[str]:
+    """Return the argument IMAGE as functions take it: a single name may be that of a folder, a pattern or a video."""
+    return images[0] if len(images) == 1 else list(images)
+
+
 strict_option = click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 resume_option = click.option(
     "--resume/--no-resume",

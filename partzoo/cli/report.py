@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from partzoo.cli.command import Command, megabytes
 from partzoo.cli.finding import Run, find, finding_options, given_mask, mask_files
-from partzoo.cli.options import images_argument
+from partzoo.cli.options import images_argument, one_or_many
 from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user
 from partzoo.locks import locked
@@ -85,7 +85,7 @@ def _of_images(images: tuple[str, ...], out: str, title: str, vocabulary: str | 
     from partzoo.images.opening import open_images
     from partzoo.report.page import write_page
 
-    named = images[0] if len(images) == 1 else images
+    named = one_or_many(images)
     opened, single = open_images(named, max_pixels=options["max_pixels"], max_bytes=options["max_bytes"])
     mask = given_mask(options["mask"], opened, single)
     settings = {name: options[name] for name in ("model", "background", "size", "refine", "seed", "device")}

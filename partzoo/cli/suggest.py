@@ -6,9 +6,16 @@ from functools import partial
 
 import click
 
-from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.finding import show_progress
-from partzoo.cli.options import device_option, images_argument, json_option, limit_options, model_option, strict_option
+from partzoo.cli.command import Command, print_json, show_progress, table
+from partzoo.cli.options import (
+    device_option,
+    images_argument,
+    json_option,
+    limit_options,
+    model_option,
+    one_or_many,
+    strict_option,
+)
 
 
 @click.command(
@@ -47,7 +54,7 @@ def suggest(
     from partzoo.discovery.judging import suggest_images
     from partzoo.images.opening import open_images
 
-    opened, single = open_images(images[0] if len(images) == 1 else images, max_pixels=max_pixels, max_bytes=max_bytes)
+    opened, single = open_images(one_or_many(images), max_pixels=max_pixels, max_bytes=max_bytes)
     failures: Failures[int] = Failures(len(opened), opened.name, what="images", strict=strict or single)
     with tqdm(desc="looking at images", unit="image", disable=True if as_json else None) as bar:
         chosen = suggest_images(

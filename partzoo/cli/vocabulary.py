@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from partzoo.cli.command import Command, print_json, table
-from partzoo.cli.options import Numbers, device_option, json_option, limit_options, model_option, seed_range
+from partzoo.cli.options import (
+    Numbers,
+    device_option,
+    json_option,
+    limit_options,
+    model_option,
+    one_or_many,
+    seed_range,
+)
 from partzoo.errors import UsageError, counted
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
@@ -101,12 +109,12 @@ def _changed(words: Any, operation: str, options: dict[str, Any]) -> Any:
         return words.drop(*options["drop"])
     if operation == "reorder":
         return words.reorder(None if options["reorder"] == [None] else options["reorder"])
-    return words.split(options["split"], images=_images(options), into=options["into"], seed=options["seed"],
-                       **_shared(options))  # fmt: skip
+    images = one_or_many(options["images"])
+    return words.split(options["split"], images=images, into=options["into"], seed=options["seed"], **_shared(options))
 
 
 def _evaluate(words: Any, options: dict[str, Any], as_json: bool) -> None:
-    found = words.evaluate(_images(options), options["labels"], **_shared(options))
+    found = words.evaluate(one_or_many(options["images"]), options["labels"], **_shared(options))
     rows = [
         (part, name, "" if iou != iou else f"{iou:.2f}", int(count), found.advice(part))
         for part, (name, iou, count) in enumerate(zip(found.names, found.ious, found.images, strict=True), 1)
@@ -118,10 +126,6 @@ def _evaluate(words: Any, options: dict[str, Any], as_json: bool) -> None:
     table(rows, ("part", "name", "IoU", "images", "advice"))
     if found.left_out:
         click.echo(f"{counted(found.left_out, 'image')} that taught these parts: each judged by what the others teach.")
-
-
-def _images(options: dict[str, Any]) -> Any:
-    return options["images"][0] if len(options["images"]) == 1 else list(options["images"])
 
 
 def _shared(options: dict[str, Any]) -> dict[str, Any]:
