@@ -1,26 +1,30 @@
-"""Parts that a part model can start from: clusters of its encoder's features, merged by PartFormer's own losses.
+"""Parts that a part model can start from: clusters of its encoder's features, or the parts that are discovered.
 
 A cluster of features is a part if every image has it, in one place. PartFormer asks the same of its parts with the
-losses for area and concentration, which here choose among clusterings and among merges.
+losses for area and concentration, which here choose among clusterings and among merges. This suits parts that are in
+one place in all images, such as those of faces. Parts of other objects start as :func:`partzoo.fit_parts` finds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate, normalize, one_hot
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize, one_hot
 
 from partzoo.data.image_sets import Examples
 from partzoo.discovery.cluster import spherical_kmeans
+from partzoo.discovery.pipeline import discover_parts, fit_parts
 from partzoo.models.base import Encoder
 from partzoo.models.frozen import level_features
 from partzoo.models.mpae.model import Mpae
 from partzoo.models.partformer.model import PartFormer
 from partzoo.train.part_images import PartOptions, check_foreground
+
+Start = Literal["random", "clusters", "discovered"]
 
 IMAGES, BATCH = 300, 16  # number of images whose features are clustered, and number that is encoded at once
 MORE = 2  # number of clusters for each part
@@ -71,16 +75,16 @@ def started(
     model: PartFormer | Mpae,
     options: PartOptions,
     weights: Mapping[str, float],
-    clusters: bool,
+    start: Start,
     examples: Examples,
 ) -> FirstParts | None:
-    """Start a model with clusters of the features of some of its training images, if its task says so.
+    """Start a model with parts of some of its training images, if its task says so.
 
     Args:
         model: the model.
         options: options for reading the images.
         weights: weights of the task's losses.
-        clusters: whether the task starts from clusters.
+        start: what the task starts from.
         examples: the images.
 
     Returns:
@@ -90,34 +94,60 @@ def started(
         UsageError: the foreground is needed, and the options name no model that predicts it; or the model cannot start
             with given parts.
     """
-    check_foreground(options, weights, clusters)
-    if not clusters:
+    check_foreground(options, weights, start)
+    if start == "random":
         return None
-    first = first_parts(model, examples)
+    first = first_parts(model, examples, start)
     model.start_with(first.mean, first.std, first.weight)
     return first
 
 
-def first_parts(model: PartFormer | Mpae, examples: Examples) -> FirstParts:
+def first_parts(model: PartFormer | Mpae, examples: Examples, start: Start) -> FirstParts:
     """Find the first parts of a model with a frozen encoder in some of its training images.
 
     Args:
         model: model that will start with the parts.
-        examples: images with their foreground as a fourth channel.
+        examples: images, for clusters with their foreground as a fourth channel.
+        start: ``"clusters"`` or ``"discovered"``.
 
     Raises:
         UsageError: the model cannot start with given parts.
     """
     model.check_start()
-    levels, masks = [], []
+    levels, images = [], []
     for numbers in torch.linspace(0, len(examples) - 1, min(len(examples), IMAGES)).long().split(BATCH):
         pixels = examples.draw(numbers)[1].float()
         x = model.preprocess.normalize(pixels[:, :3])
         levels.append(level_features(cast(Encoder, model.encoder), x, model.config.levels))
-        masks.append(pixels[:, 3:] / 255)
+        images.append(pixels)
     maps, parts = [torch.cat(level) for level in zip(*levels, strict=True)], model.config.parts
-    inside = interpolate(torch.cat(masks), maps[0].shape[2:], mode="area")[:, 0] >= 0.5
-    return FirstParts.fit(torch.cat(maps, dim=1), clustered(maps, inside, parts), parts + 1)
+    if start == "discovered":
+        labels = discovered(torch.cat(images)[:, :3], maps[0].shape[2:], parts)
+    else:
+        foreground = interpolate(torch.cat(images)[:, 3:] / 255, maps[0].shape[2:], mode="area")[:, 0]
+        labels = clustered(maps, foreground >= 0.5, parts)
+    return FirstParts.fit(torch.cat(maps, dim=1), labels, parts + 1)
+
+
+def discovered(pixels: Tensor, grid: Sequence[int], parts: int) -> Tensor:
+    """Return the parts that :func:`partzoo.fit_parts` finds by default in images, in each cell the one with most area.
+
+    Args:
+        pixels: ``(N, 3, H, W)``, 0 to 255.
+        grid: number of rows and columns of cells.
+        parts: number of parts K.
+
+    Returns:
+        ``(N, rows, columns)`` int64, 0 for the background.
+    """
+    images = [each.permute(1, 2, 0).byte().numpy() for each in pixels]
+    vocabulary = fit_parts(images, k=parts)
+    found = []
+    for image in images:
+        labels = torch.tensor(discover_parts(image, vocabulary=vocabulary).labels, dtype=torch.int64)
+        areas = adaptive_avg_pool2d(one_hot(labels, parts + 1).float().permute(2, 0, 1), tuple(grid))
+        found.append(areas.argmax(0))
+    return torch.stack(found)
 
 
 def clustered(maps: Sequence[Tensor], inside: Tensor, parts: int) -> Tensor:

@@ -82,17 +82,17 @@ class WithForeground(Examples):
         return interpolate(found, pixels.shape[2:], mode="bilinear", align_corners=False).mul(255).round().byte()
 
 
-def check_foreground(options: PartOptions, weights: Mapping[str, float], clusters: bool) -> None:
+def check_foreground(options: PartOptions, weights: Mapping[str, float], start: str) -> None:
     """Raise a UsageError if a task uses a foreground, and the options name no model that predicts it.
 
     Args:
         options: options for reading the images.
         weights: weights of the task's losses.
-        clusters: whether the task starts from clusters.
+        start: what the task starts from.
     """
     if weights["masks"] and not options.foreground:
         raise UsageError("masks needs data.foreground, the model that predicts the foreground.")
-    if clusters and not options.foreground:
-        raise UsageError("clusters needs data.foreground, the model that predicts the foreground.")
-    if weights["anchor"] and not clusters:
-        raise UsageError("anchor needs clusters=True.")
+    if start == "clusters" and not options.foreground:
+        raise UsageError("start='clusters' needs data.foreground, the model that predicts the foreground.")
+    if weights["anchor"] and start == "random":
+        raise UsageError("anchor needs start='clusters' or 'discovered'.")

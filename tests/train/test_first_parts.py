@@ -1,14 +1,28 @@
 """The parts that a part model can start from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import interpolate
 
+import partzoo
 from partzoo.errors import UsageError
 from partzoo.models.loading import build
 from partzoo.models.registry import find
-from partzoo.train.first_parts import FirstParts, centred, clustered, first_parts, logistic_regression, merged
+from partzoo.train.first_parts import (
+    FirstParts,
+    centred,
+    clustered,
+    discovered,
+    first_parts,
+    logistic_regression,
+    merged,
+)
+
+IMAGES = Path(__file__).parents[2] / "examples" / "images"
 
 
 def scenes(count=6, side=8, seed=0):
@@ -110,10 +124,10 @@ def test_a_model_starts_with_the_maps_of_the_classifier(name, config):
 
 def test_a_model_that_cannot_start_with_clusters_says_what_it_needs():
     with pytest.raises(UsageError, match="compress='linear'"):
-        first_parts(build(find("partformer-resnet18"), find("partformer-resnet18").config), None)
+        first_parts(build(find("partformer-resnet18"), find("partformer-resnet18").config), None, "clusters")
     mpae = find("mpae-patchresnet14")
     with pytest.raises(UsageError, match="standardize=True"):
-        first_parts(build(mpae, mpae.configure({"encoder": "patchresnet14"})), None)
+        first_parts(build(mpae, mpae.configure({"encoder": "patchresnet14"})), None, "clusters")
 
 
 def test_few_images_and_an_absent_foreground_do_not_stop_the_clustering():
@@ -121,3 +135,14 @@ def test_few_images_and_an_absent_foreground_do_not_stop_the_clustering():
     parts[1] = 0
     found = clustered([features], parts > 0, 3)
     assert np.isin(found.unique(), range(4)).all() and not found[1].any()
+
+
+def test_parts_can_start_as_they_are_discovered():
+    names = ("ibis.jpg", "cat.jpg")
+    images = [Image.open(IMAGES / name).convert("RGB").resize((256, 256)) for name in names]
+    pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images])
+    found = discovered(pixels, (16, 16), 3)
+    assert found.shape == (2, 16, 16) and set(found.unique().tolist()) == {0, 1, 2, 3}
+    wanted = [parts.labels for parts in partzoo.discover_parts(images, 3)]
+    sampled = torch.from_numpy(np.stack(wanted)[:, 8::16, 8::16]).long()
+    assert (found == sampled).float().mean() > 0.9

@@ -51,14 +51,14 @@ def test_images_have_a_foreground_only_if_the_options_name_a_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weights", "clusters", "foreground", "message"),
+    ("weights", "start", "foreground", "message"),
     [
-        ({"masks": 1.0, "anchor": 0.0}, False, "", "masks needs data.foreground"),
-        ({"masks": 0.0, "anchor": 0.0}, True, "", "clusters needs data.foreground"),
-        ({"masks": 0.0, "anchor": 1.0}, False, "foreground-lite0.masks", "anchor needs clusters=True"),
+        ({"masks": 1.0, "anchor": 0.0}, "discovered", "", "masks needs data.foreground"),
+        ({"masks": 0.0, "anchor": 0.0}, "clusters", "", "start='clusters' needs data.foreground"),
+        ({"masks": 0.0, "anchor": 1.0}, "random", "foreground-lite0.masks", "anchor needs start="),
     ],
 )
-def test_losses_that_need_a_foreground_say_so(weights, clusters, foreground, message):
+def test_losses_that_need_a_foreground_say_so(weights, start, foreground, message):
     with pytest.raises(UsageError, match=message):
-        check_foreground(PartOptions(foreground=foreground), weights, clusters)
-    check_foreground(PartOptions(foreground="foreground-lite0.masks"), {"masks": 1.0, "anchor": 1.0}, True)
+        check_foreground(PartOptions(foreground=foreground), weights, start)
+    check_foreground(PartOptions(foreground="foreground-lite0.masks"), {"masks": 1.0, "anchor": 1.0}, "clusters")

@@ -122,7 +122,7 @@ class Mpae(PartModel):
     def check_start(self) -> None:
         """Raise a UsageError if :meth:`start_with` cannot be used: it needs standardized features and no classes."""
         if not self.config.standardize or self.config.classes > 1:
-            raise UsageError("clusters needs a model with standardize=True and classes=0.")
+            raise UsageError("start needs a model with standardize=True and classes=0.")
 
     @torch.no_grad()
     def start_with(self, mean: Tensor, std: Tensor, weight: Tensor) -> None:

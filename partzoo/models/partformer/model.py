@@ -124,7 +124,7 @@ class PartFormer(PartModel):
         config = self.config
         if not self.frozen or config.compress != "linear" or config.cosine or config.classes > 1:
             raise UsageError(
-                "clusters needs a model with a frozen encoder, compress='linear', cosine=False and classes=0."
+                "start needs a model with a frozen encoder, compress='linear', cosine=False and classes=0."
             )
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from partzoo.models.loading import load
 from partzoo.models.mpae.masked_autoencoder import visible_patches
 from partzoo.models.mpae.model import Mpae, MpaeConfig
 from partzoo.train.augmentation.geometry import random_flip, similarity_matrices
-from partzoo.train.first_parts import FirstParts, started
+from partzoo.train.first_parts import FirstParts, Start, started
 from partzoo.train.losses.mpae import (
     background_loss,
     entropy_loss,
@@ -71,7 +71,7 @@ class MpaeTask(Task):
         augment: whether to flip, rotate, scale and shift the images at random.
         masks: weight of the cross-entropy between the foreground's map and the foreground that ``data.foreground``
             predicts.
-        clusters, anchor: as in :class:`partzoo.train.tasks.partformer.PartFormerTask`; the model needs
+        start, anchor: as in :class:`partzoo.train.tasks.partformer.PartFormerTask`; the model needs
             ``config.standardize``.
     """
 
@@ -107,7 +107,7 @@ class MpaeTask(Task):
         margin: float = 0.5,
         augment: bool = True,
         masks: float = 0.0,
-        clusters: bool = False,
+        start: Start = "random",
         anchor: float = 0.0,
     ) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class MpaeTask(Task):
             "masks": masks,
             "anchor": anchor,
         }
-        self.clusters = clusters
+        self.start = start
         self.first: FirstParts | None = None
         self.mask_ratio, self.group, self.presence = mask_ratio, group, presence
         self.pixels, self.perceptual = pixels, perceptual
@@ -142,8 +142,8 @@ class MpaeTask(Task):
         return read_part_images(folder, options, config.size, seed=seed)
 
     def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
-        """Start the model with clusters, if the task says so; see :func:`partzoo.train.first_parts.started`."""
-        self.first = started(self.model, options, self.weights, self.clusters, examples)
+        """Start the model with parts, if the task says so; see :func:`partzoo.train.first_parts.started`."""
+        self.first = started(self.model, options, self.weights, self.start, examples)
 
     def train(self, mode: bool = True) -> MpaeTask:
         super().train(mode)

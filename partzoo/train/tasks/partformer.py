@@ -16,7 +16,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.loading import load
 from partzoo.models.partformer.model import PartFormer, PartFormerConfig
 from partzoo.train.augmentation.geometry import random_flip, random_similarity
-from partzoo.train.first_parts import FirstParts, started
+from partzoo.train.first_parts import FirstParts, Start, started
 from partzoo.train.losses.partformer import (
     anchor_loss,
     area_loss,
@@ -49,9 +49,10 @@ class PartFormerTask(Task):
         degrees: standard deviation of the views' rotation in degrees, which is clipped at twice that angle.
         masks: weight of the cross-entropy between the foreground's map and the foreground that ``data.foreground``
             predicts.
-        clusters: whether training starts with maps of clusters of the frozen encoder's features inside that foreground
-            (:class:`partzoo.train.first_parts.FirstParts`); the model needs ``config.compress="linear"``.
-        anchor: weight of the cross-entropy between the maps and these clusters during training.
+        start: what the maps are at the start of training (:mod:`partzoo.train.first_parts`): ``"clusters"`` of the
+            frozen encoder's features inside that foreground, the parts ``"discovered"`` by :func:`partzoo.fit_parts`,
+            or ``"random"``. Parts need a model with ``config.compress="linear"``.
+        anchor: weight of the cross-entropy between the maps and these first parts during training.
 
     In a model with parts for each class (``model.config.classes``), the label of an image selects its parts.
     """
@@ -78,7 +79,7 @@ class PartFormerTask(Task):
         background_area: bool = False,
         degrees: float = 15.0,
         masks: float = 0.0,
-        clusters: bool = False,
+        start: Start = "random",
         anchor: float = 0.0,
     ) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class PartFormerTask(Task):
             "masks": masks,
             "anchor": anchor,
         }
-        self.clusters = clusters
+        self.start = start
         self.first: FirstParts | None = None
         self.alpha, self.background_area = alpha, background_area
         self.degrees = degrees
@@ -112,8 +113,8 @@ class PartFormerTask(Task):
         return read_part_images(folder, options, config.size, seed=seed)
 
     def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
-        """Start the model with clusters, if the task says so; see :func:`partzoo.train.first_parts.started`."""
-        self.first = started(self.model, options, self.weights, self.clusters, examples)
+        """Start the model with parts, if the task says so; see :func:`partzoo.train.first_parts.started`."""
+        self.first = started(self.model, options, self.weights, self.start, examples)
         if self.first is not None:
             self.prototypes.data[0] = torch.eye(self.model.dim)[1 : 1 + self.model.config.parts]
 

@@ -413,7 +413,7 @@ def test_a_folder_of_images_becomes_a_model_that_loads(tmp_path):
 
 
 def test_training_starts_from_clusters_inside_the_foreground(small):
-    task = small(standardize=True, clusters=True, anchor=2.0, masks=1.0)
+    task = small(standardize=True, start="clusters", anchor=2.0, masks=1.0)
     mask = torch.zeros(4, 1, 64, 64, dtype=torch.uint8)
     mask[..., 16:48, 16:48] = 255
     examples = ImageSet.from_pixels(torch.cat([drawn_pixels(), mask], dim=1), None, [])

@@ -327,7 +327,7 @@ def test_masks_and_anchor_by_hand():
 
 def test_training_starts_from_clusters_inside_the_foreground():
     model = {"compress": "linear", "levels": (0, 1)}
-    trained = task(model, "partformer-patchresnet14", clusters=True, anchor=1.0, masks=1.0)
+    trained = task(model, "partformer-patchresnet14", start="clusters", anchor=1.0, masks=1.0)
     mask = torch.zeros(4, 1, 64, 64, dtype=torch.uint8)
     mask[..., 16:48, 16:48] = 255
     examples = ImageSet.from_pixels(torch.cat([faces(), mask], dim=1), None, [])
