@@ -31,15 +31,23 @@ ROWS = {
     "part-step": "partzoo.bench.part_step",
     "spatial-step": "partzoo.bench.spatial_step",
     "growth": "partzoo.bench.growth",
+    "commands": "partzoo.bench.commands",
 }
+BUILDS = ("commands",)  # their functions compare with the build in a wheel
 ANYWHERE = (
     "features",
     "discover",
     "spatial-step",
     "growth",
 )  # their functions take a device; the others run on the CPU
-Unit = Literal["seconds", "seconds_per_image", "mebibytes"]
-UNITS: dict[Unit, str] = {"seconds": "s", "seconds_per_image": "s per image", "mebibytes": "MiB"}
+Unit = Literal["seconds", "seconds_per_image", "cpu_seconds", "cpu_seconds_per_image", "mebibytes"]
+UNITS: dict[Unit, str] = {
+    "seconds": "s",
+    "seconds_per_image": "s per image",
+    "cpu_seconds": "s of the processor",
+    "cpu_seconds_per_image": "s of the processor per image",
+    "mebibytes": "MiB",
+}
 
 
 @dataclass(frozen=True)
@@ -87,11 +95,12 @@ def run(
     quick: bool = False,
     progress: Callable[[str], None] | None = None,
     device: Device = None,
+    against: str | Path | None = None,
 ) -> dict[str, Any]:
     """Run benchmarks and return a record of their ratios.
 
     Args:
-        rows: names from ``ROWS``; None measures all rows.
+        rows: names from ``ROWS``; None measures all rows, but ``commands`` only with ``against``.
         repetitions: number of pairs of runs for every case, after one that is not counted; ``growth`` always uses one.
         out: JSON file to write.
         quick: whether to use tiny models and inputs without targets; this shows that everything runs, and measures
@@ -99,6 +108,7 @@ def run(
         progress: function that is called with one line about every case.
         device: where the models of the rows ``features``, ``discover``, ``spatial-step`` and ``growth`` run, as for
             :func:`partzoo.load`; those of the others always run on the CPU.
+        against: wheel of another build of partzoo, which the row ``commands`` compares this one with.
 
     Returns:
         The record, with ``hardware``, ``cases`` (figures and ratio: median, min, max over pairs) and ``quick``.
@@ -108,7 +118,7 @@ def run(
             ``out`` is not a record of the bench.
         PartzooError: ``out`` cannot be written, or another process writes it.
     """
-    names = list(rows) if rows else list(ROWS)
+    names = list(rows) if rows else [name for name in ROWS if against is not None or name not in BUILDS]
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         raise UsageError(f"Unknown row {unknown[0]!r} of the bench. The rows are {', '.join(ROWS)}.")
@@ -116,13 +126,13 @@ def run(
         raise UsageError(f"repetitions={repetitions}, but at least 1 is needed.")
     place = device_of(device)
     if out is None:
-        return _record(names, repetitions, quick, progress, place)
+        return _record(names, repetitions, quick, progress, place, against)
     out = expand_user(out)
     with made_folder(out.parent):
         check_place(out)
         _check_replaced(out)
         with locked(out):
-            record = _record(names, repetitions, quick, progress, place)
+            record = _record(names, repetitions, quick, progress, place, against)
             with write_aside(out) as file:  # no reader sees half of it
                 file.write((json.dumps(record, indent=2) + "\n").encode())
     return record
@@ -134,12 +144,13 @@ def _record(
     quick: bool,
     progress: Callable[[str], None] | None,
     device: torch.device,
+    against: str | Path | None,
 ) -> dict[str, Any]:
     """Measure rows, and return the record."""
     cases: list[dict[str, Any]] = []
     record = {"format": FORMAT, "quick": quick, "repetitions": repetitions, "hardware": hardware(), "cases": cases}
     for name in names:
-        for outcome in _outcomes(name, quick, repetitions, device):
+        for outcome in _outcomes(name, quick, repetitions, device, against):
             result = {"row": name, **outcome}
             cases.append(result)
             if progress:
@@ -210,9 +221,11 @@ def line(result: dict[str, Any]) -> str:
     )
 
 
-def _outcomes(row: str, quick: bool, repetitions: int, device: torch.device) -> Iterator[dict[str, Any]]:
+def _outcomes(
+    row: str, quick: bool, repetitions: int, device: torch.device, against: str | Path | None
+) -> Iterator[dict[str, Any]]:
     module = importlib.import_module(ROWS[row])
-    where = {"device": device} if row in ANYWHERE else {}
+    where: dict[str, Any] = {"device": device} if row in ANYWHERE else {"against": against} if row in BUILDS else {}
     if hasattr(module, "outcomes"):
         yield from module.outcomes(quick, repetitions, **where)
     else:

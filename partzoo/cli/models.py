@@ -11,7 +11,7 @@ import click
 
 from partzoo.cli.command import Command, megabytes, print_json, table
 from partzoo.cli.options import complete_weights, json_option
-from partzoo.errors import PartzooError, UnknownModelError, WeightsError
+from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
 from partzoo.files import expand_user
 
 if TYPE_CHECKING:
@@ -202,6 +202,8 @@ def download(names: tuple[str, ...], out: Path | None) -> None:
     """
     from partzoo.cli.failures import Failures
 
+    if out is not None:
+        _check_bundle(out, alone=len(names) == 1)
     failures: Failures[int] = Failures(len(names), names.__getitem__, what="models", strict=len(names) == 1)
     for number, name in enumerate(names):
         try:
@@ -233,6 +235,16 @@ def _download(name: str) -> list[str]:
         load(name, device="cpu", dtype="float32")
         return ["in the Hugging Face cache, and it loads"]
     return [_without_record(name, entry)]
+
+
+def _check_bundle(out: Path, *, alone: bool) -> None:
+    """Refuse to put a model among the folders of several models, or several models into the folder of one."""
+    from partzoo.weights.tensors import CONFIG
+
+    if alone and not (out / CONFIG).exists() and any(out.glob(f"*/{CONFIG}")):
+        raise UsageError(f"{out} holds a folder for each of several models: name a folder in it, or another one.")
+    if not alone and (out / CONFIG).exists():
+        raise UsageError(f"{out} holds a model itself: choose another folder for several models.")
 
 
 def _folder_of(name: str, names: tuple[str, ...], out: Path) -> Path:
@@ -271,11 +283,12 @@ def _save(name: str, folder: Path) -> Path:
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="Repository, created if necessary.")
 @click.option("--private", is_flag=True, help="Create the repository as a private one.")
 @click.option("--revision", metavar="BRANCH", help="Branch to commit to.  [default: main]")
-@click.option("--dry-run", is_flag=True, help="Print what would be sent, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be sent, with the model card, and send nothing.")
 @click.option("--record", is_flag=True, help="Write repository and commit into the clone's manifest.")
 def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: bool, record: bool) -> None:
     """Upload the released weights NAME to a Hub repository in one commit."""
     from partzoo import hub
+    from partzoo.models.publishing import texts
     from partzoo.models.registry import find
     from partzoo.weights.manifest import add_record
     from partzoo.weights.store import find_record
@@ -287,6 +300,8 @@ def publish(name: str, repo: str, private: bool, revision: str | None, dry_run: 
         where = f"{repo} ({'private' if private else 'public'}), branch {revision or 'main'}"
         click.echo(f"{released.name} would be sent to {where}:")
         table([(file, megabytes(size)) for file, size in files.items()], ("file", "size"))
+        for file, text in texts(released, repo).items():
+            click.echo(f"\n{file}:\n\n{text}", nl=False)
         return
     commit = hub.publish(released, repo, private=private, revision=revision)
     click.echo(f"{released.name}: hf-hub:{repo}@{commit}")

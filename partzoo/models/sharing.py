@@ -228,8 +228,11 @@ def check_repo_name(repo: str) -> None:
 
     try:
         validate_repo_id(repo)
-    except HFValidationError as error:
-        raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.") from error
+        valid = "/" in repo  # the Hub would add an owner to a bare name, which the card then lacks
+    except HFValidationError:
+        valid = False
+    if not valid:
+        raise UsageError(f"{repo!r} is not the name of a Hub repository: write owner/name.")
 
 
 def upload(

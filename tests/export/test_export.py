@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from helpers.command_line import partzoo as command
@@ -19,6 +18,9 @@ from partzoo.export.export import export_model, graph_of, traced
 from partzoo.export.graphs import Axis, Graph, Input, Output
 from partzoo.export.writing import METADATA, RT_INFO
 from partzoo.weights.manifest import manifest
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
 
 TOY_PARTS = {
     "pretrained": False, "device": "cpu", "dtype": "float32", "encoder": "toy-vit", "size": 32, "parts": 3, "dim": 16,

@@ -136,7 +136,27 @@ def test_the_command_prints_what_would_be_sent(server):
     ran = command("publish", "part-vitn8.tin", "--repo", "me/part-vitn8", "--private", "--dry-run")
     assert ran.code == 0 and "me/part-vitn8 (private), branch main" in ran.out
     assert all(name in ran.out for name in ("model.safetensors", "config.json", "README.md"))
+    assert "pipeline_tag:" in ran.out and '"architecture": "part-vitn8"' in ran.out
     assert server.requests == []
+
+
+@pytest.mark.parametrize("repo", ["bare", "owner/name/more", "owner/na me"])
+def test_a_name_that_is_not_one_of_a_repository_is_refused(server, repo):
+    ran = command("publish", "part-vitn8.tin", "--repo", repo, "--dry-run")
+    assert ran.code == 2 and "write owner/name" in ran.err
+    with pytest.raises(UsageError, match="write owner/name"):
+        hub.publish("part-vitn8.tin", repo, token="hf_test")
+    assert server.requests == []
+
+
+def test_folders_of_one_model_and_of_several_are_not_mixed(tmp_path):
+    assert command("download", "part-vitn8.tin", "-o", tmp_path / "one").code == 0
+    assert command("download", "part-vitn8.tin", "part-vitt8.tin", "-o", tmp_path / "several").code == 0
+    ran = command("download", "part-vitn8.tin", "part-vitt8.tin", "-o", tmp_path / "one")
+    assert ran.code == 2 and "holds a model itself" in ran.err
+    ran = command("download", "part-vitn8.tin", "-o", tmp_path / "several")
+    assert ran.code == 2 and "holds a folder for each of several models" in ran.err
+    assert command("download", "part-vitn8.tin", "-o", tmp_path / "several" / "another").code == 0
 
 
 def test_the_command_publishes_and_records(server, tmp_path, monkeypatch):

@@ -1,0 +1,193 @@
+"""Time whole commands, as users run them, against another build of partzoo.
+
+Each run is a process of its own, and both builds use the same libraries. A command runs over few images and over more,
+or for few steps and for more; the difference is the cost of one. What both builds have to start is thereby left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+import partzoo
+from partzoo.bench.photograph import photograph
+from partzoo.bench.runner import Comparison, Unit, compared
+from partzoo.errors import PartzooError, UsageError
+from partzoo.files import expand_user
+from partzoo.weights.manifest import VARIABLE
+
+FEW, MORE = 2, 102  # numbers of images in the folders
+STEPS = 2, 12  # numbers of training steps
+SIDE = 320  # longer side of the images, in pixels
+LAUNCHER = Path(__file__).with_name("launcher.py")
+CHECKPOINTS = Path(partzoo.__file__).parents[1] / "checkpoints"  # of a clone
+OURS, PEER = "this build", "the other build"
+
+
+class Cost(NamedTuple):
+    """What a process took: seconds of the processors and of the clock, and its highest memory in MiB."""
+
+    cpu: float
+    wall: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command to time.
+
+    Attributes:
+        name: what it does.
+        words: arguments, with IMAGES, STEPS and OUT to be replaced.
+        items: number of images in a step, or 1 for a command whose cost is per image; 0 takes the whole process.
+        targets: ratios to reach by unit, see :class:`partzoo.bench.runner.Comparison`.
+        cores: whether to use all cores rather than one.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    items: int
+    targets: dict[Unit, float]
+    cores: bool = False
+
+
+def training(method: str, target: float, *options: str) -> Work:
+    """Return the training of a method, of whose images per second at least ``target`` times the peer's is expected."""
+    words = ("train", method, "--data", "IMAGES", "--steps", "STEPS", "--batch-size", "8", "-o", "OUT", *options)
+    return Work(f"train {method}", words, 8, {"cpu_seconds_per_image": round(1 / target, 3)})
+
+
+WORKS = (
+    Work("discover, one photograph", ("discover", "IMAGES/000.jpg", "-o", "OUT.png"), 0,
+         {"cpu_seconds": 0.20, "mebibytes": 0.20}),
+    Work("discover, a folder, one core", ("discover", "IMAGES", "-o", "OUT"), 1, {"cpu_seconds_per_image": 0.40}),
+    Work("discover, a folder, all cores", ("discover", "IMAGES", "-o", "OUT"), 1, {"seconds_per_image": 0.33}, True),
+    Work("features at 224 px, a folder, one core", ("features", "IMAGES", "--size", "224", "-o", "OUT.npz"), 1,
+         {"cpu_seconds_per_image": 0.50}),
+    training("part", 1.1, "--grow-from", "none"),
+    training("partformer", 1.15),
+    training("mpae", 1.3),
+    training("spatial", 1.2, "--grow-from", "none"),
+)  # fmt: skip
+TINY = (
+    Work("discover, one photograph", ("discover", "IMAGES/000.jpg", "-k", "2", "-o", "OUT.png"), 0, {"mebibytes": 1}),
+    Work("discover, a folder", ("discover", "IMAGES", "-k", "2", "-o", "OUT"), 1, {"cpu_seconds_per_image": 1}),
+)
+
+
+def outcomes(quick: bool, repetitions: int, against: str | Path | None = None) -> Iterator[dict[str, Any]]:
+    """Compare this build's commands with those of a wheel.
+
+    Raises:
+        UsageError: no wheel is given, or it cannot be read.
+        PartzooError: a command fails.
+    """
+    if against is None:
+        raise UsageError("The row commands compares two builds: name the other one's wheel with --against.")
+    numbers = (1, 2) if quick else (FEW, MORE)
+    with tempfile.TemporaryDirectory(prefix="partzoo-bench-") as place:
+        folder = Path(place)
+        peer = _unpacked(expand_user(against), folder / "peer")
+        for number in numbers:
+            write_photographs(folder / str(number), number)
+        for work in TINY if quick else WORKS:
+            yield from _compared(work, folder, peer, numbers, quick, repetitions)
+
+
+def _unpacked(wheel: Path, folder: Path) -> Path:
+    """Unpack a wheel and return the folder to import it from."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            if "partzoo/__init__.py" not in archive.namelist():
+                raise UsageError(f"{wheel} is not a wheel of partzoo.")
+            archive.extractall(folder)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{wheel} cannot be read ({error}): name a wheel of partzoo.") from error
+    return folder
+
+
+def write_photographs(folder: Path, number: int) -> None:
+    """Write JPEG files with different crops of the photograph, enlarged to :data:`SIDE` pixels."""
+    folder.mkdir()
+    image = Image.fromarray(photograph(448)[0])
+    for index in range(number):
+        x, y = index * 37 % 128, index * 53 % 192
+        image.crop((x, y, x + 320, y + 256)).resize((SIDE, SIDE * 4 // 5)).save(folder / f"{index:03}.jpg")
+
+
+def _compared(
+    work: Work, folder: Path, peer: Path, numbers: Sequence[int], quick: bool, repetitions: int
+) -> Iterator[dict[str, Any]]:
+    """Run a command of both builds in turn, and yield an outcome for each of its units."""
+    sides = {OURS: Path(partzoo.__file__).parents[1], PEER: peer}
+    figures: dict[str, list[Cost]] = {OURS: [], PEER: []}
+    for _ in range(repetitions + 1):
+        for name, source in sides.items():
+            figures[name].append(_cost_of_one(work, folder, source, numbers, quick))
+    units: dict[Unit, str] = {"cpu_seconds": "cpu", "cpu_seconds_per_image": "cpu", "seconds_per_image": "wall"}
+    for unit, target in work.targets.items():
+        ours, theirs = ([getattr(cost, units.get(unit, "memory")) for cost in figures[n][1:]] for n in (OURS, PEER))
+        busy = figures[OURS][-1].cpu / figures[OURS][-1].wall
+        yield compared(
+            Comparison(
+                f"{work.name}{', peak memory' if unit == 'mebibytes' else ''}",
+                f"partzoo {' '.join(work.words)}",
+                PEER,
+                target=None if quick else target,
+                measure="cost",
+                unit=unit,
+                facts={"cores_busy": round(busy, 2)} if work.cores else {},
+            ),
+            ours,
+            theirs,
+        )
+
+
+def _cost_of_one(work: Work, folder: Path, source: Path, numbers: Sequence[int], quick: bool) -> Cost:
+    """Return what one image costs, or the whole process."""
+    few, more = numbers
+    if not work.items:
+        return run_process(work, folder / str(few), few, source)
+    trained = "STEPS" in work.words
+    counts = STEPS if trained else (few, more)
+    images = folder / str(more)
+    first, second = (run_process(work, images if trained else folder / str(n), n, source) for n in counts)
+    each = (counts[1] - counts[0]) * work.items
+    return Cost((second.cpu - first.cpu) / each, (second.wall - first.wall) / each, second.memory)
+
+
+def run_process(work: Work, images: Path, steps: int, source: Path) -> Cost:
+    """Run a command in a process of its own, with the package in the folder ``source``.
+
+    Raises:
+        PartzooError: it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="partzoo-bench-") as place:
+        given = {"IMAGES": str(images), "STEPS": str(steps), "OUT": str(Path(place, "out"))}
+        words = [_filled(word, given) for word in work.words]
+        environment = os.environ | {"PYTHONPATH": str(source)}
+        environment.setdefault(VARIABLE, str(CHECKPOINTS))  # training reads weights that a wheel does not hold
+        if not work.cores:
+            environment["OMP_NUM_THREADS"] = "1"
+        command = [sys.executable, "-P", "-m", "partzoo", *words]
+        launched = [sys.executable, "-I", "-S", str(LAUNCHER), "all" if work.cores else "one", *command]
+        ran = subprocess.run(launched, env=environment, cwd=place, capture_output=True, text=True, errors="replace")
+        if ran.returncode:
+            raise PartzooError(f"partzoo {' '.join(words)} failed: {ran.stderr.strip()[-300:]}")
+        return Cost(**json.loads(ran.stdout))
+
+
+def _filled(word: str, given: dict[str, str]) -> str:
+    for name, value in given.items():
+        word = word.replace(name, value)
+    return word
