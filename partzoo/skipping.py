@@ -18,7 +18,7 @@ class SkippedWarning(UserWarning):
         items: name of each item, and why it was skipped.
     """
 
-    def __init__(self, message: str, items: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, message: str, items: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.items = tuple(items)
 

@@ -1,8 +1,11 @@
-"""Counts in sentences."""
+"""Counts in sentences, and warnings that carry what was skipped."""
+
+import pickle
 
 import pytest
 
 from partzoo.errors import counted
+from partzoo.skipping import SkippedWarning
 
 
 @pytest.mark.parametrize(
@@ -20,3 +23,9 @@ from partzoo.errors import counted
 )
 def test_a_count_agrees_with_its_noun(number, what, said):
     assert counted(number, what) == said
+
+
+def test_a_warning_of_skipped_items_may_go_to_another_process():
+    warning = pickle.loads(pickle.dumps(SkippedWarning("Skipped: a", [("a", "damaged")])))
+    assert str(warning) == "Skipped: a" and warning.items == (("a", "damaged"),)
+    assert SkippedWarning("Skipped: a").items == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import warnings
@@ -19,6 +20,12 @@ from partzoo.limits import MAX_PIXELS
 # Of FFmpeg's formats, those of files: a playlist with the suffix of a video could name any other file or address.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 UNSPECIFIED, TALLEST_601 = 2, 576  # FFmpeg's code of a colour space that is not stated; lines of standard definition
+
+
+@functools.cache
+def _silence(av: Any) -> None:
+    """Turn FFmpeg's messages off, once, as PyAV has them by default: importing torchvision 0.21 turns them on."""
+    av.logging.set_level(None)
 
 
 class Video:
@@ -44,6 +51,7 @@ class Video:
 
     def __init__(self, path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> None:
         self._av = require("av", "video")
+        _silence(self._av)
         self.path = expand_user(path)
         self._lock, self._position = threading.Lock(), 0
         self._frames: Iterator[Any] = iter(())

@@ -263,9 +263,9 @@ def _fit(
                     checkpoints.save(state, terms)
                 except (OSError, WeightsError) as error:
                     warnings.warn(f"No checkpoint at step {state.step}: {error} It is tried again later.", stacklevel=2)
-    state.finished = _done(state, options, count) >= 1
-    if main:
-        checkpoints.save(state, terms)
+        state.finished = _done(state, options, count) >= 1
+        if main:  # before the log is closed: the disk may have room for the last rows only after the checkpoint
+            checkpoints.save(state, terms)
     task.eval()
     return state
 

@@ -5,11 +5,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 import partzoo
 from partzoo.export.export import export_model
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
 
 ROOT = Path(__file__).parents[2]
 ALONE = """

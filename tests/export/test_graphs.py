@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.versions import as_pillow_13
 from PIL import Image
 
 import partzoo
@@ -44,6 +45,7 @@ def test_the_working_size_is_the_one_of_images(target, multiple):
         assert resizing.working_size(size, target, multiple) == expected, size
 
 
+@as_pillow_13
 @pytest.mark.parametrize("interpolation", resampling.KERNELS)
 @pytest.mark.parametrize(
     "size", [(64, 96), (320, 448), (169, 100), (200, 448), (160, 204), (64, 200), (168, 208), (169, 208), (3, 5)]
@@ -200,6 +202,7 @@ def test_a_shaped_vocabulary_s_program_labels_and_names_as_discovery_does():
         assert (found["parts"][0].argmax(0) == expected.labels).mean() >= 0.999
 
 
+@as_pillow_13
 def test_the_default_s_programs_label_as_discovery_does():
     before, _ = graph_of(None)
     after, _ = graph_of(DEFAULT_MODEL, "labels")

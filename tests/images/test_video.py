@@ -5,20 +5,17 @@ import tracemalloc
 import warnings
 from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 
-from partzoo.errors import ImageError, MissingExtraError
-
-pytest.importorskip("av")
-
-from helpers import videos
-
 from partzoo.discovery.masks import Masks
 from partzoo.discovery.pipeline import readable
+from partzoo.errors import ImageError, MissingExtraError
 from partzoo.images import video
 from partzoo.images.opening import VideoFrames, is_video, open_images
+
+av = pytest.importorskip("av")
+from helpers import videos  # noqa: E402
 
 
 def grey(image):
@@ -183,6 +180,20 @@ def test_a_title_in_an_old_encoding_is_no_damage(tmp_path):
 def test_addresses_and_images_are_no_videos():
     assert is_video("a/clip.MP4") and is_video(b"clip.mkv".decode()) and not is_video("https://example.org/clip.mp4")
     assert not is_video("a.png") and not is_video(np.zeros((4, 4)))
+
+
+def test_messages_of_ffmpeg_are_off(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(video, "_silence", video._silence.__wrapped__)
+    (tmp_path / "text.mp4").write_text("no video")
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)  # as importing torchvision 0.21 does
+    try:
+        with pytest.raises(ImageError):
+            video.Video(tmp_path / "text.mp4")
+        assert av.logging.get_level() is None
+    finally:
+        av.logging.set_level(level)
+    assert capfd.readouterr().err == ""
 
 
 def test_without_pyav_the_extra_is_named(clip, monkeypatch):

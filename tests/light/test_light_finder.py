@@ -19,6 +19,8 @@ from partzoo.light import programs
 from partzoo.light.finder import LightFinder
 from partzoo.weights.manifest import BUNDLED, PACKAGE, manifest
 
+pytest.importorskip("onnxruntime")
+
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 PHOTOGRAPHS = ("ibis.jpg", "cat.jpg", "astronaut.jpg")
 

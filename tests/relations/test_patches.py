@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.command_line import partzoo as command
+from helpers.versions import lean_einops
 from PIL import Image
 
 import partzoo
@@ -207,6 +208,7 @@ def test_the_command_draws_all_figures(tmp_path, image):
     assert shown["symmetry_error"] == pytest.approx(relations.symmetry_error(), rel=1e-4)
 
 
+@lean_einops
 def test_the_command_imports_nothing_slow_but_torch(tmp_path, image):
     Image.fromarray(image).save(tmp_path / "photo.png")
     code = (

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.javascript import needs_node, run
+from helpers.versions import as_pillow_13
 from PIL import Image
 
 from partzoo.images.preprocess import resized, working_size
@@ -20,6 +21,7 @@ def resized_by_page(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(found).reshape(3, *size).transpose(1, 2, 0)
 
 
+@as_pillow_13
 @pytest.mark.parametrize(
     "size", [(64, 96), (320, 448), (169, 100), (200, 448), (160, 204), (64, 200), (168, 208), (169, 208), (3, 5)]
 )
