@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from partzoo.discovery.factory import finder_of, make_finder
+from partzoo.discovery.factory import finder_of, inference_model, make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.discovery.kept import Kept
 from partzoo.discovery.labeller import Labeller
-from partzoo.discovery.pipeline import Kept, fitted, label_images
+from partzoo.discovery.pipeline import fitted, label_images
 from partzoo.errors import MissingExtraError, ShapeError, UsageError
 from partzoo.images.opening import OpenedImages, open_images
 from partzoo.matching import embed_parts
+from partzoo.models.base import Model
 from partzoo.parts.parts import Parts
 
 try:
@@ -113,28 +114,36 @@ class PartFeatures(TransformerMixin, BaseEstimator):
         self.vocabulary_ = fitted(finder, images, [k], [self.seed], kept=kept)[k, self.seed]
         width = 0
         if self.embeddings:
-            _, first = next(self._found(images[:1], finder, Kept()))
-            width = self._embedded(first).shape[1]
+            ((_, first),) = label_images(finder, images[:1], self.vocabulary_, [None])
+            width = self._embedded(first, self._encoder()).shape[1]
         self.n_features_out_ = self.vocabulary_.k * (len(LAYOUT) + width)
         return finder
 
-    def _found(self, images: OpenedImages, finder: Labeller, kept: Kept) -> Iterator[tuple[int, Parts]]:
-        return label_images(finder, images, self.vocabulary_, [None] * len(images), kept=kept)
-
     def _table(self, images: OpenedImages, finder: Labeller, kept: Kept) -> np.ndarray:
-        table = np.empty((len(images), self.n_features_out_), np.float32)
-        for row, parts in self._found(images, finder, kept):
+        encoder = self._encoder()  # before the threads, since loading one changes torch's random numbers
+
+        def row_of(_: int, parts: Parts) -> np.ndarray:
             height, width = parts.size
             places = (parts.centroids + 0.5) / (width, height) - 0.5
             columns = [parts.areas[:, None] / (height * width), np.nan_to_num(places)]
             if self.embeddings:
-                columns.append(self._embedded(parts))
-            table[row] = np.concatenate(columns, axis=1).ravel()
+                columns.append(self._embedded(parts, encoder))
+            return np.concatenate(columns, axis=1).ravel()
+
+        table = np.empty((len(images), self.n_features_out_), np.float32)
+        for index, row in label_images(finder, images, self.vocabulary_, [None] * len(images), kept=kept, then=row_of):
+            table[index] = row
         return table
 
-    def _embedded(self, parts: Parts) -> np.ndarray:
-        if not self.vocabulary_.learned:
-            return embed_parts(parts, model=self.model, size=self.size, device=self.device)
+    def _encoder(self) -> Model | None:
+        """Return the encoder of the embeddings, or None if they come from elsewhere or there are none."""
+        if not self.embeddings or self.vocabulary_.learned:
+            return None
+        return inference_model(self.model, self.device)
+
+    def _embedded(self, parts: Parts, encoder: Model | None) -> np.ndarray:
+        if encoder is not None:
+            return embed_parts(parts, model=encoder, size=self.size)
         descriptors = np.asarray(parts.descriptors)
         return descriptors * (parts.areas > 0)[:, None]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from partzoo.errors import UsageError
-from partzoo.images.opening import OpenedImage, open_images
+from partzoo.images.ahead import PassOver, Progress, work_ahead
+from partzoo.images.opening import OpenedImage, OpenedImages, open_images
 from partzoo.images.preprocess import to_tensor, working_size
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 
@@ -84,18 +86,62 @@ def extract_features(
         UsageError: the model, the layer or the device does not exist, the model is not an encoder of images, or
             ``size`` is below 1.
     """
-    import torch
-
     encoder = encoder_of(model, device)
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
-    found = []
-    for image in opened:
-        x = model_input(image, encoder, size)
-        with torch.inference_mode():
-            maps = encoder.encode(x).maps() if layer is None else _layer_maps(encoder, x, layer)
-        dense = maps[0].float().permute(1, 2, 0).cpu().numpy().copy()
-        found.append(Features(dense, dense.mean((0, 1)), image.size, (x.shape[2], x.shape[3])))
+    found = [each for _, each in each_features(encoder, opened, size=size, layer=layer)]
     return found[0] if single else found
+
+
+def each_features(
+    encoder: Model,
+    images: OpenedImages,
+    *,
+    size: int | None = None,
+    layer: int | None = None,
+    order: Sequence[int] | None = None,
+    progress: Progress | None = None,
+    pass_over: PassOver | None = None,
+    then: Callable[[int, Features], Any] = lambda _, features: features,
+) -> Generator[tuple[int, Any]]:
+    """Compute the features of images, several at a time, holding only a few in memory.
+
+    Args:
+        encoder: the encoder.
+        images: the images.
+        size, layer: as for :func:`extract_features`.
+        order: indices of the images; None takes all.
+        progress: function that is called with the number of finished images and the total.
+        pass_over: function that is called for each unreadable image, which is then left out; None raises the error.
+        then: function of an index and the features, which runs in the thread that has computed them.
+
+    Yields:
+        The index of an image, and what ``then`` returns, by default its features; in the order of the images.
+    """
+
+    from partzoo.models.base import threads_for
+
+    def work(index: int, image: OpenedImage) -> Any:
+        return then(index, _features(image, encoder, size, layer))
+
+    return work_ahead(
+        images.__getitem__,
+        work,
+        range(len(images)) if order is None else order,
+        progress=progress,
+        pass_over=pass_over,
+        threads=threads_for(encoder),
+        one_by_one=images.one_by_one,
+    )
+
+
+def _features(image: OpenedImage, encoder: Model, size: int | None, layer: int | None) -> Features:
+    import torch
+
+    x = model_input(image, encoder, size)
+    with torch.inference_mode():
+        maps = encoder.encode(x).maps() if layer is None else _layer_maps(encoder, x, layer)
+    dense = maps[0].float().permute(1, 2, 0).cpu().numpy().copy()
+    return Features(dense, dense.mean((0, 1)), image.size, (x.shape[2], x.shape[3]))
 
 
 def _layer_maps(encoder: Model, x: Tensor, layer: int) -> Tensor:

@@ -137,11 +137,14 @@ def write_aside(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise PartzooError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
 
 
-def write_npz(stream: BinaryIO, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Write arrays as ``numpy.savez_compressed`` does, but one after the other, so that an iterator can read them."""
+def write_npz(stream: BinaryIO, arrays: Iterable[tuple[str, np.ndarray]], *, compress: bool = False) -> None:
+    """Write arrays as ``numpy.savez`` does, or with ``compress`` as ``numpy.savez_compressed``.
+
+    They are written one after the other, so that an iterator can read them.
+    """
     import numpy as np
 
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED) as archive:
         for name, array in arrays:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)

@@ -64,13 +64,13 @@ def _outcome(work: str, unit: Unit, figures: dict[int, list[float]], quick: bool
     return compared(what, figures[most], figures[fewer])
 
 
-def write_images(folder: Path, number: int) -> None:
-    """Write small JPEG files, each with a different crop of the photograph."""
+def write_images(folder: Path, number: int, sides: tuple[int, int] = SIDES) -> None:
+    """Write JPEG files, each with a different crop of the photograph, with sides between two numbers of pixels."""
     folder.mkdir()
     image = Image.fromarray(photograph(448)[0])
     rng = np.random.default_rng(0)
     for index in range(number):
-        width, height = rng.integers(SIDES[0], SIDES[1], 2, endpoint=True).tolist()
+        width, height = rng.integers(*sides, 2, endpoint=True).tolist()
         x, y = (int(rng.integers(0, whole - side)) for whole, side in zip(image.size, (width, height), strict=True))
         image.crop((x, y, x + width, y + height)).save(folder / f"{index:06}.jpg")
 

@@ -27,6 +27,7 @@ ROWS = {
     "cold-load": "partzoo.bench.cold_load",
     "features": "partzoo.bench.features",
     "discover": "partzoo.bench.discover",
+    "folder": "partzoo.bench.folder",
     "mpae": "partzoo.bench.mpae",
     "part-step": "partzoo.bench.part_step",
     "spatial-step": "partzoo.bench.spatial_step",

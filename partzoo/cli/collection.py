@@ -34,7 +34,11 @@ def collection_options(command: Callable) -> Callable:
     at_least_one = click.IntRange(1)
     for name, kind, what in (
         ("--run-on", click.Choice(ENGINES), "What makes shards: this machine, or Ray Data.  [default: local]"),
-        ("--workers", at_least_one, "Number of processes that make shards.  [default: 1]"),
+        (
+            "--workers",
+            at_least_one,
+            "Number of processes that make shards and share the cores.  [default: 1]",
+        ),
         ("--per-shard", at_least_one, "Number of images of each shard.  [default: 1000]"),
     ):
         command = click.option(name, type=kind, help=what)(command)

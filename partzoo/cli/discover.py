@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,24 +153,27 @@ def discover(
         before = len(about)
         options["device"] = device  # of no concern to the journal: the parts are the same
         run = Run(opened, single, given, category, options, failures, journal, quiet=as_json, engine=engine)
+
+        def store(index: int, parts: Parts) -> dict[str, Any]:
+            output.write(parts, index)
+            return _about(parts, opened.name(index), output.named(index))
+
         with journal or nullcontext():
-            result = find(run, k, vocabulary, save_vocabulary, about)
-            for index, parts in result.labelled:
-                name = opened.name(index)
-                output.write(parts, index)
-                about[index] = _about(parts, name, output.named(index))
-                if journal:
-                    journal.add(name, output.files[index], about[index])
-                del parts  # before the next image is decoded
+            result = find(run, k, vocabulary, save_vocabulary, about, store)
+            with closing(result.labelled) as labelled:
+                for index, found in labelled:
+                    about[index] = found
+                    if journal:
+                        journal.add(opened.name(index), output.files[index], found)
             output.join(sorted(about), scale, smooth)
             if journal and (output.together or not failures.listed()):
                 journal.remove()
-    found = [about[index] for index in sorted(about)]
-    _warn(found, result.learned)
+    listed = [about[index] for index in sorted(about)]
+    _warn(listed, result.learned)
     if as_json:
-        print_json({"k": result.k, "images": found, "failed": failures.listed()})
-    elif found:
-        _report(found, single, result.k, before)
+        print_json({"k": result.k, "images": listed, "failed": failures.listed()})
+    elif listed:
+        _report(listed, single, result.k, before)
         hint = f"add -o {'parts.png' if single else 'FOLDER'} to see the parts."
         written = ", ".join(filter(None, (out, save_vocabulary)))
         click.echo(f"Written: {written}" if written else f"Nothing was written: {hint}")

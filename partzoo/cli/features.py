@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +25,7 @@ from partzoo.cli.options import (
     strict_option,
 )
 from partzoo.cli.wording import done_before
-from partzoo.errors import PartzooError, UsageError, counted
+from partzoo.errors import UsageError, counted
 from partzoo.files import expand_user
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
@@ -31,10 +33,12 @@ from partzoo.places import check_apart, check_place
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal
+    from partzoo.features import Features
     from partzoo.images.opening import OpenedImages
     from partzoo.models.base import Model
 
 FORMAT = 1  # version of the file's format
+DTYPES = ("float32", "float16")
 
 
 @click.command(
@@ -46,6 +50,7 @@ FORMAT = 1  # version of the file's format
       partzoo features photo.jpg -o photo.npz
       partzoo features images/ --pooled -o images.safetensors
       partzoo features photo.jpg --model dinov2-vits14 -o photo.npz
+      partzoo features images/ --dtype float16 -o images.npz
       partzoo features images/ --pooled -o out/ --format parquet --workers 2
       partzoo features "train-*.tar" --pooled -o out/ --format parquet --run-on ray
     \b
@@ -72,6 +77,14 @@ FORMAT = 1  # version of the file's format
 @click.option("--size", type=int, help="Longer side of the image that the model receives, in pixels.")
 @click.option("--layer", type=int, help="Intermediate layer to read; -1 is the last.  [default: the model's output]")
 @click.option("--pooled", is_flag=True, help="Write pooled features only.")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default=DTYPES[0],
+    show_default=True,
+    help="Type of the features in the file; float16 takes half the space and keeps three digits.",
+)
+@click.option("--compress", is_flag=True, help="Compress an .npz file, which makes it about a tenth smaller.")
 @device_option
 @limit_options
 @strict_option
@@ -86,6 +99,8 @@ def features(
     size: int | None,
     layer: int | None,
     pooled: bool,
+    dtype: str,
+    compress: bool,
     device: str | None,
     max_pixels: int,
     max_bytes: int,
@@ -99,13 +114,17 @@ def features(
         from partzoo.collections.stages import ExtractFeatures
 
         limits: dict[str, Any] = {"max_pixels": max_pixels, "max_bytes": max_bytes}
-        stage = ExtractFeatures(model, size=size, layer=layer, dense=not pooled, device=device, **limits)
+        check_not_given(form, compress=compress or None)
+        options: dict[str, Any] = {"size": size, "layer": layer, "dense": not pooled, "dtype": dtype}
+        stage = ExtractFeatures(model, device=device, **options, **limits)
         manifest = write(only(images), stage, out, form, quiet=as_json, resume=resume, strict=strict, **shards)
         report(manifest, out, as_json=as_json)
         return
     check_not_given(**shards)
     if Path(out).suffix.lower() not in (".npz", ".safetensors"):
         raise UsageError(f"Unknown ending of {out!r}. Use .npz or .safetensors.")
+    if compress and not out.lower().endswith(".npz"):
+        raise UsageError(f"--compress is for .npz files, and {out!r} is not one: leave it out.")
     check_place(Path(out))
 
     from partzoo.cli.failures import Failures
@@ -117,6 +136,7 @@ def features(
     opened, _ = open_images(one_or_many(images), max_pixels=max_pixels, max_bytes=max_bytes)
     check_apart([out], (*opened.files(), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
+    settings |= {"dtype": dtype}
     encoder = encoder_of(model, device)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)
     about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
@@ -124,11 +144,12 @@ def features(
         files = [file_for(journal.folder, opened.name(index), ".npz") for index in range(len(opened))]
         options = {"size": size, "layer": layer}
         quiet = as_json or len(opened) == 1
-        before = _extract(opened, files, encoder, options, not pooled, journal, failures, quiet)
+        store = partial(_store, files, dtype, not pooled)
+        before = _extract(opened, files, encoder, options, store, journal, failures, quiet)
         done = [index for index in range(len(opened)) if index not in failures]
         if done:
             names = [opened.name(index) for index in done]
-            channels = _join([files[index] for index in done], names, out)
+            channels = _join([files[index] for index in done], names, out, compress=compress)
             about |= {"images": len(done), "channels": channels, "names": names}
         journal.remove()
     if as_json:
@@ -145,37 +166,48 @@ def _extract(
     files: Sequence[Path],
     encoder: Model,
     options: dict[str, Any],
-    dense: bool,
+    store: Callable[[int, Features], None],
     journal: Journal,
     failures: Failures[int],
     quiet: bool,
 ) -> int:
     """Write the features of each unfinished image to its file, and return the number of images finished before."""
-    import numpy as np
     from tqdm import tqdm
 
-    from partzoo.features import Features, extract_features
-    from partzoo.files import write_aside
+    from partzoo.features import each_features
 
     journal.begin()
     order = [index for index, file in enumerate(files) if journal.done(images.name(index), file) is None]
-    for index in tqdm(order, unit="image", disable=True if quiet else None):
-        try:
-            image = images[index]
-        except PartzooError as error:
-            failures.pass_over(index, error)
-            continue
-        found = cast(Features, extract_features(image, model=encoder, **options))
-        arrays: dict[str, Any] = {"pooled": found.pooled, "size": np.array(found.size)}
-        if dense:
-            arrays["dense"] = found.dense
-        with write_aside(files[index]) as stream:
-            np.savez(stream, **arrays)
-        journal.add(images.name(index), files[index], {})
+    with tqdm(total=len(order), unit="image", disable=True if quiet else None) as bar:
+        found = each_features(
+            encoder,
+            images,
+            **options,
+            order=order,
+            progress=lambda *_: bar.update(),
+            pass_over=failures.pass_over,
+            then=store,
+        )
+        with closing(found):
+            for index, _ in found:
+                journal.add(images.name(index), files[index], {})
     return len(images) - len(order)
 
 
-def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
+def _store(files: Sequence[Path], dtype: str, dense: bool, index: int, found: Features) -> None:
+    """Write the features of an image to its file."""
+    import numpy as np
+
+    from partzoo.files import write_aside
+
+    arrays: dict[str, Any] = {"pooled": found.pooled.astype(dtype), "size": np.array(found.size)}
+    if dense:
+        arrays["dense"] = found.dense.astype(dtype)
+    with write_aside(files[index]) as stream:
+        np.savez(stream, **arrays)
+
+
+def _join(files: Sequence[Path], names: Sequence[str], out: str, *, compress: bool = False) -> int:
     """Join the files of the images into one file, and return the number of channels.
 
     Of the dense features, which are by far the largest, those of one image are in memory at a time.
@@ -206,7 +238,7 @@ def _join(files: Sequence[Path], names: Sequence[str], out: str) -> int:
     if out.lower().endswith(".npz"):
         first = {"format": np.array(FORMAT), "names": np.array(names)}
         with write_aside(out) as stream:
-            write_npz(stream, chain(first.items(), ((name, read(name)) for name in shapes)))
+            write_npz(stream, chain(first.items(), ((name, read(name)) for name in shapes)), compress=compress)
     else:
         dtypes = {name: stacked[name if name in stacked else "pooled"].dtype for name in shapes}
         about = {name: (dtypes[name], shape) for name, shape in shapes.items()}

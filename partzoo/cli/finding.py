@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -28,9 +28,9 @@ from partzoo.files import expand_user
 if TYPE_CHECKING:
     from partzoo.cli.failures import Failures
     from partzoo.cli.journal import Journal
+    from partzoo.discovery.kept import Kept
     from partzoo.discovery.labeller import Fitter, Labeller
     from partzoo.discovery.masks import Masks
-    from partzoo.discovery.pipeline import Kept
     from partzoo.discovery.vocabulary import PartVocabulary, Settings
     from partzoo.images.opening import OpenedImages
     from partzoo.parts.parts import Parts
@@ -148,22 +148,31 @@ class Found:
         k: number of parts.
         learned: whether a part model has learned the parts.
         settings: settings that the parts were found with.
-        labelled: the index and the parts of each image, computed one at a time, so that memory does not grow with the
-            number of images.
+        labelled: the index of each image, and what was made of its parts, while only a few images are in memory.
     """
 
     k: int
     learned: bool
     settings: Settings
-    labelled: Iterator[tuple[int, Parts]]
+    labelled: Generator[tuple[int, Any]]
 
 
 def find(
-    run: Run, k: int | str | None, vocabulary: str | None, save_vocabulary: str | None, done: Container[int] = ()
+    run: Run,
+    k: int | str | None,
+    vocabulary: str | None,
+    save_vocabulary: str | None,
+    done: Container[int] = (),
+    then: Callable[[int, Parts], Any] = lambda _, parts: parts,
 ) -> Found:
-    """Fit or read a vocabulary, and prepare to label the images with it, except those whose index is in ``done``."""
+    """Fit or read a vocabulary, and prepare to label the images with it, except those whose index is in ``done``.
+
+    ``then`` makes something of the index and the parts of each image, by default the parts alone; it is called in
+    several threads.
+    """
+    from partzoo.discovery.kept import Kept
     from partzoo.discovery.masks import Masks
-    from partzoo.discovery.pipeline import Kept, categories_of, divided
+    from partzoo.discovery.pipeline import categories_of, divided
 
     images, single = run.images, run.single
     own, k = k == "own", None if k == "own" else k
@@ -183,7 +192,7 @@ def find(
         if single and not save_vocabulary:
             image = images[0]
             parts = divided(finder, image, categories[0], masks.objects(0, image.size), asked, run.options["seed"])
-            return Found(parts.k, finder.learned, finder.settings, iter([(0, parts)]))
+            return Found(parts.k, finder.learned, finder.settings, ((0, then(0, each)) for each in [parts]))
     run.failures.begin()
     if run.journal:
         run.journal.begin()
@@ -192,7 +201,7 @@ def find(
     if save_vocabulary:
         words.save(save_vocabulary)
     order = [index for index in range(len(images)) if index not in done and index not in run.failures]
-    labelled = _label(run, labeller, words, categories, kept, masks, order)
+    labelled = _label(run, labeller, words, categories, kept, masks, order, then)
     return Found(words.k, labeller.learned, labeller.settings, labelled)
 
 
@@ -274,7 +283,8 @@ def _label(
     kept: Kept,
     masks: Masks,
     order: list[int],
-) -> Iterator[tuple[int, Parts]]:
+    then: Callable[[int, Parts], Any],
+) -> Generator[tuple[int, Any]]:
     from tqdm import tqdm
 
     from partzoo.discovery.pipeline import label_images
@@ -291,6 +301,7 @@ def _label(
             masks=masks,
             order=order,
             pass_over=run.failures.pass_over,
+            then=then,
         )
 
 

@@ -13,9 +13,9 @@ from torch import nn
 from partzoo.collections.opening import open_record
 from partzoo.collections.sources import Record, Source, open_source
 from partzoo.discovery.factory import Background, make_finder
-from partzoo.discovery.pipeline import FIT_IMAGES, PassOver, fitted
+from partzoo.discovery.pipeline import FIT_IMAGES, fitted
 from partzoo.discovery.vocabulary import PartVocabulary
-from partzoo.images.ahead import Progress
+from partzoo.images.ahead import PassOver, Progress
 from partzoo.images.opening import OpenedImage, OpenedImages
 from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_seed
 from partzoo.system.device import Device

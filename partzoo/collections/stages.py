@@ -13,8 +13,8 @@ import json
 import os
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import PartzooError, UsageError, require
 from partzoo.features import DEFAULT_MODEL, Features, encoder_of, extract_features, name_of
 from partzoo.files import fingerprint
-from partzoo.images.ahead import read_ahead
+from partzoo.images.ahead import work_ahead
 from partzoo.images.opening import OpenedImage
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
+from partzoo.models.base import threads_for
 from partzoo.parts.coco import run_lengths
 from partzoo.skipping import reason_of
 
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from partzoo.parts.parts import Parts
     from partzoo.system.device import Device
 
-AHEAD = 8  # images that are read ahead
+FeatureType = Literal["float32", "float16"]
+
 BLANK = 64  # side in pixels of the blank image whose result shows how wide the rows are
 
 
@@ -73,6 +75,10 @@ class Stage(ABC):
     @abstractmethod
     def load(self) -> Any:
         """Load the models."""
+
+    def threads(self) -> int:
+        """Return the number of threads that may use the models at a time."""
+        return 1
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -110,24 +116,22 @@ class Stage(ABC):
         import pyarrow as pa
 
         images, keys = _columns(batch, self.image, self.key)
-        rows: list[dict[str, Any]] = []
-        for key, found in zip(keys, self._opened(images, keys), strict=True):
-            if isinstance(found, PartzooError):
-                rows.append({"key": key, "error": reason_of(found)})
-            else:
-                height, width = found.size
-                rows.append({"key": key, "height": height, "width": width, **self.row(found)})
-            del found  # before the next image is decoded
+        rows: list[dict[str, Any]] = [{} for _ in images]
+
+        def read(index: int) -> OpenedImage:
+            return open_record(images[index], keys[index], **self.limits)
+
+        def row(index: int, found: OpenedImage) -> dict[str, Any]:
+            height, width = found.size
+            return {"key": keys[index], "height": height, "width": width, **self.row(found)}
+
+        def pass_over(index: int, error: PartzooError) -> None:
+            rows[index] = {"key": keys[index], "error": reason_of(error)}
+
+        threads = self.threads() if len(images) > 1 else 1
+        for index, found in work_ahead(read, row, range(len(images)), pass_over=pass_over, threads=threads):
+            rows[index] = found
         return pa.Table.from_pylist(rows, schema=self.schema)
-
-    def _opened(self, images: Sequence[Any], keys: Sequence[str]) -> Iterator[OpenedImage | PartzooError]:
-        def read(index: int) -> OpenedImage | PartzooError:
-            try:
-                return open_record(images[index], keys[index], **self.limits)
-            except PartzooError as error:
-                return error
-
-        return read_ahead(read, range(len(images)), AHEAD)
 
 
 @functools.lru_cache(maxsize=2)
@@ -138,13 +142,14 @@ def _loaded(stage: Stage) -> Any:
 class ExtractFeatures(Stage):
     """Compute an encoder's features: ``pooled``, and with ``dense`` the vectors of all cells, row by row of the grid.
 
-    The table has ``key``, ``height``, ``width``, ``pooled`` (C float32), with ``dense`` also ``rows``, ``columns`` and
-    ``dense`` (rows * columns vectors of C float32), and ``error``.
+    The table has ``key``, ``height``, ``width``, ``pooled`` (C values), with ``dense`` also ``rows``, ``columns`` and
+    ``dense`` (rows * columns vectors of C values), and ``error``.
 
     Args:
         model: name of an encoder, or an encoder; None uses the bundled default.
         size, layer: as for :func:`partzoo.extract_features`.
         dense: whether to return the features of all cells.
+        dtype: type of the values, ``"float32"`` or ``"float16"``.
         image, key, device, max_pixels, max_bytes: see :class:`Stage`.
     """
 
@@ -157,6 +162,7 @@ class ExtractFeatures(Stage):
         size: int | None = None,
         layer: int | None = None,
         dense: bool = False,
+        dtype: FeatureType = "float32",
         image: str = "image",
         key: str = "key",
         device: Device = None,
@@ -164,28 +170,42 @@ class ExtractFeatures(Stage):
         max_bytes: int = MAX_BYTES,
     ) -> None:
         super().__init__(image=image, key=key, device=device, max_pixels=max_pixels, max_bytes=max_bytes)
-        self.model, self.size, self.layer, self.dense = model, size, layer, dense
+        if dtype not in (choices := get_args(FeatureType)):
+            raise UsageError(f"dtype={dtype!r} must be one of {', '.join(choices)}.")
+        self.model, self.size, self.layer, self.dense, self.dtype = model, size, layer, dense, dtype
 
     def load(self) -> Any:
         return encoder_of(self.model, self.device)
 
+    def threads(self) -> int:
+        return threads_for(_loaded(self))
+
     def settings(self) -> dict[str, Any]:
         model = DEFAULT_MODEL if self.model is None else self.model
-        return {"stage": self.name, "model": _named(model), "size": self.size, "layer": self.layer, "dense": self.dense}
+        about = {
+            "stage": self.name,
+            "model": _named(model),
+            "size": self.size,
+            "layer": self.layer,
+            "dense": self.dense,
+        }
+        return about | ({} if self.dtype == "float32" else {"dtype": self.dtype})
 
     def fields(self) -> list[tuple[str, Any]]:
         import pyarrow as pa
 
-        vector = pa.list_(pa.float32(), len(self._features(_blank()).pooled))
+        values = pa.float32() if self.dtype == "float32" else pa.float16()
+        vector = pa.list_(values, len(self._features(_blank()).pooled))
         grid = [("rows", pa.int32()), ("columns", pa.int32()), ("dense", pa.list_(vector))]
         return [("pooled", vector), *(grid if self.dense else [])]
 
     def row(self, image: OpenedImage) -> dict[str, Any]:
         found = self._features(image)
-        row: dict[str, Any] = {"pooled": found.pooled}
+        row: dict[str, Any] = {"pooled": found.pooled.astype(self.dtype)}
         if self.dense:
             rows, columns = found.grid
-            row |= {"rows": rows, "columns": columns, "dense": list(found.dense.reshape(rows * columns, -1))}
+            dense = found.dense.reshape(rows * columns, -1).astype(self.dtype)
+            row |= {"rows": rows, "columns": columns, "dense": list(dense)}
         return row
 
     def _features(self, image: OpenedImage) -> Features:
@@ -232,6 +252,9 @@ class DiscoverParts(Stage):
 
     def load(self) -> Any:
         return finder_of(self.vocabulary, self.model, self.device)
+
+    def threads(self) -> int:
+        return _loaded(self).threads
 
     def settings(self) -> dict[str, Any]:
         options = json.dumps([dataclasses.asdict(self.vocabulary.settings), self.vocabulary.numbering])

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from partzoo.discovery.cluster import merged_kmeans
-from partzoo.discovery.descriptors import Descriptors, describe
+from partzoo.discovery.descriptors import Descriptors, completed, describe
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.foreground import METHODS
 from partzoo.discovery.labeller import K, asked_of_clusters, check_single
@@ -38,10 +38,12 @@ class Encoded:
     Attributes:
         layers: unit features ``(C, h_i, w_i)`` of each chosen layer.
         foreground: the image's foreground on the grid of cells.
+        described: whether the layers are those of the image's descriptors, which differ from the encoder's.
     """
 
     layers: tuple[Tensor, ...]
     foreground: Foreground
+    described: bool = False
 
     @property
     def bytes(self) -> int:
@@ -111,7 +113,11 @@ class ClusteredFinder(Finder[DescribedImage]):
             return self._described(look.pixels, encoded, mask)
 
     def _described(self, pixels: Tensor, encoded: Encoded, mask: np.ndarray | None) -> DescribedImage:
-        descriptors = describe(pixels, encoded.layers, encoded.foreground.score, centre=self.settings.centre)
+        layers, score = encoded.layers, encoded.foreground.score
+        if encoded.described:
+            descriptors = completed(pixels, layers, score)
+        else:
+            descriptors = describe(pixels, layers, score, centre=self.settings.centre)
         return DescribedImage(pixels, encoded, descriptors, mask)
 
     def encode(self, image: OpenedImage, view: View, mask: np.ndarray | None = None) -> Encoded:
@@ -129,7 +135,7 @@ class ClusteredFinder(Finder[DescribedImage]):
         return Encoded(tuple(normalize(layer.cpu(), dim=0) for layer in chosen), foreground)
 
     def kept(self, look: DescribedImage) -> Encoded:
-        return look.encoded
+        return Encoded(look.descriptors.layers, look.encoded.foreground, described=True)
 
     def sample(self, look: DescribedImage, count: int, seed: int) -> Tensor:
         return look.descriptors.sample(count, seed, self.settings.weights)

@@ -103,9 +103,13 @@ def describe(pixels: Tensor, layers: Sequence[Tensor], score: Tensor, *, centre:
         centre: whether to subtract the foreground's mean from the features.
     """
     kept = [centred(layer, score) for layer in layers] if centre else layers
-    kept = tuple(coherent(layer, score) for layer in kept)
+    return completed(pixels, [coherent(layer, score) for layer in kept], score)
+
+
+def completed(pixels: Tensor, layers: Sequence[Tensor], score: Tensor) -> Descriptors:
+    """Return the descriptors that have these features; colour and position follow from the other arguments."""
     lab = cielab(avg_pool2d(pixels, CELL).movedim(-3, 0)).movedim(0, -3)
-    return Descriptors(kept, angles(lab, COLOUR_ANGLE), position(score), score)
+    return Descriptors(tuple(layers), angles(lab, COLOUR_ANGLE), position(score), score)
 
 
 def inside_of(score: Tensor) -> Tensor:

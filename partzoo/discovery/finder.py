@@ -15,7 +15,7 @@ from partzoo.discovery.refine import follow_edges, strips
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.images.opening import OpenedImage
-from partzoo.models.base import Model
+from partzoo.models.base import Model, threads_for
 from partzoo.parts.parts import Parts
 
 
@@ -48,6 +48,10 @@ class MapLabeller(Labeller[Look]):
     def __init__(self, model: Model, settings: Settings) -> None:
         super().__init__(settings)
         self.model = model
+
+    @property
+    def threads(self) -> int:
+        return threads_for(self.model)
 
     @abstractmethod
     def maps(self, look: Look, vocabulary: PartVocabulary) -> Tensor:
@@ -112,9 +116,11 @@ class MapLabeller(Labeller[Look]):
     def _parts(
         self, image: OpenedImage, look: Look, vocabulary: PartVocabulary, coarse: Tensor, labels: np.ndarray
     ) -> Parts:
+        mask = look.mask  # so that the parts do not hold the look
+
         def scores() -> np.ndarray:
             pixels = view_image(image, self.model, self.settings.size).pixels
-            return _read_only(self._scores(coarse, pixels, image.size, look.mask))
+            return _read_only(self._scores(coarse, pixels, image.size, mask))
 
         return Parts(
             _read_only(labels),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partzoo.discovery.learned import LearnedFinder, MatchedImage
+from partzoo.discovery.learned import LearnedFinder, Matched, MatchedImage
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.images.opening import OpenedImage
 from partzoo.parts.parts import Parts
@@ -40,6 +40,13 @@ class FramedImage(MatchedImage):
     size: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True, eq=False)
+class Framed(Matched):
+    """What a part model found in one frame, ``box``, of an image."""
+
+    box: Box
+
+
 class FramedFinder(LearnedFinder):
     """A finder of learned parts for objects that fill any share of the image, down to about a tenth of it.
 
@@ -52,9 +59,11 @@ class FramedFinder(LearnedFinder):
         self,
         image: OpenedImage,
         category: int | None = None,
-        encoded: None = None,
+        encoded: Matched | None = None,
         mask: np.ndarray | None = None,
     ) -> FramedImage:
+        if isinstance(encoded, Framed):
+            return self._framed(image, encoded.box, category, mask, encoded)
         height, width = image.size
         best = self._framed(image, (0, 0, width, height), category, mask)
         if mask is not None or best.quality >= ENOUGH:
@@ -66,10 +75,18 @@ class FramedFinder(LearnedFinder):
                 best = max(best, self._framed(image, box, category), key=_worth)
         return best
 
+    def kept(self, look: MatchedImage) -> Matched:
+        return Framed(look.maps, look.descriptors, look.box) if isinstance(look, FramedImage) else super().kept(look)
+
     def _framed(
-        self, image: OpenedImage, box: Box, category: int | None, mask: np.ndarray | None = None
+        self,
+        image: OpenedImage,
+        box: Box,
+        category: int | None,
+        mask: np.ndarray | None = None,
+        encoded: Matched | None = None,
     ) -> FramedImage:
-        look = super().look(cut(image, box), category, mask=mask)
+        look = super().look(cut(image, box), category, encoded, mask)
         found = {field.name: getattr(look, field.name) for field in dataclasses.fields(look)}
         return FramedImage(**found, box=box, size=image.size)
 

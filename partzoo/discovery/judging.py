@@ -15,12 +15,12 @@ from torch import nn
 from partzoo.discovery.factory import finder_of
 from partzoo.discovery.given_labels import UNKNOWN, GivenLabels
 from partzoo.discovery.masks import Masks
-from partzoo.discovery.pipeline import PassOver, readable
+from partzoo.discovery.pipeline import work_on
 from partzoo.discovery.taught import TaughtFinder, learned, taught_from
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import UsageError, counted
-from partzoo.images.ahead import Progress
-from partzoo.images.opening import open_images
+from partzoo.images.ahead import AHEAD, PassOver, Progress
+from partzoo.images.opening import OpenedImage, open_images
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.system.device import Device
 
@@ -122,7 +122,7 @@ def suggest_images(
     count: int = 10,
     model: str | nn.Module | None = None,
     device: Device = None,
-    batch_size: int = 8,
+    batch_size: int = AHEAD,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
@@ -153,9 +153,12 @@ def suggest_images(
     if words is None:
         raise UsageError("vocabulary=None: pass the result of fit_parts, or its file.")
     finder = finder_of(words, model, device)
-    doubts = []
-    every = readable(opened, Masks(None, len(opened), False), range(len(opened)), batch_size, progress, pass_over)
-    for index, image, _ in every:
-        shares = finder.shares(finder.maps(finder.look(image), words))  # type: ignore[arg-type]
-        doubts.append((opened.name(index), float(1 - (shares / shares.sum(0)).amax(0).mean())))
+
+    def doubt(index: int, image: OpenedImage, _: np.ndarray | None) -> tuple[str, float]:
+        shares = finder.shares(finder.maps(finder.look(image), words))
+        return opened.name(index), float(1 - (shares / shares.sum(0)).amax(0).mean())
+
+    masks = Masks(None, len(opened), False)
+    every = work_on(opened, doubt, finder, masks, range(len(opened)), batch_size, progress, pass_over)
+    doubts = [each for _, each in every]
     return sorted(doubts, key=lambda pair: -pair[1])[:count]

@@ -16,6 +16,7 @@ from partzoo.errors import UsageError, counted
 from partzoo.images.opening import OpenedImage
 from partzoo.limits import check_parts
 from partzoo.parts.parts import Parts
+from partzoo.system.cores import worker_threads
 
 K = int | Literal["auto"]
 DEFAULT_K = 8
@@ -34,6 +35,7 @@ class Labeller(ABC, Generic[Look]):
         learned: whether the parts come from a learned part model, so that nothing needs to be clustered.
         own: number of parts of a learned part model, otherwise 0.
         classes: number of classes with separate parts, or 0 if all images share the parts.
+        threads: number of threads that may use it at a time.
     """
 
     learned: bool = False
@@ -42,6 +44,10 @@ class Labeller(ABC, Generic[Look]):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    @property
+    def threads(self) -> int:
+        return worker_threads()
 
     @abstractmethod
     def look(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,23 @@ class MatchedImage:
         return float(avg_pool2d(self.maps[1:], (min(height, 2), min(width, 2)), stride=1).amax((1, 2)).mean())
 
 
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """What a part model found in one image.
+
+    Attributes:
+        maps, descriptors: as in :class:`MatchedImage`.
+    """
+
+    maps: Tensor
+    descriptors: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """Memory size, in bytes."""
+        return sum(each.numel() * each.element_size() for each in (self.maps, self.descriptors))
+
+
 class LearnedFinder(Finder[MatchedImage]):
     """A finder of the parts that a part model has learned."""
 
@@ -87,7 +105,7 @@ class LearnedFinder(Finder[MatchedImage]):
         self,
         image: OpenedImage,
         category: int | None = None,
-        encoded: None = None,
+        encoded: Matched | None = None,
         mask: np.ndarray | None = None,
     ) -> MatchedImage:
         """Run the model on one image, separately.
@@ -105,19 +123,21 @@ class LearnedFinder(Finder[MatchedImage]):
         view = view_image(image, self.model, self.settings.size)
         classes = None if category is None else torch.tensor([category], device=view.batch.device)
 
+        run = functools.cache(lambda: self.model.descriptors_and_maps(view.batch, classes))
+
         @torch.inference_mode()
         def match(size: tuple[int, int] | None) -> Tensor:
-            return maps(size)[0].float().cpu()
+            return run()[1](size)[0].float().cpu()
 
         with torch.inference_mode():
-            descriptors, maps = self.model.descriptors_and_maps(view.batch, classes)
-            return MatchedImage(view.pixels, match(None), descriptors[0].float().cpu(), match, mask=mask)
+            found = encoded or Matched(match(None), run()[0][0].float().cpu())
+            return MatchedImage(view.pixels, found.maps, found.descriptors, match, mask=mask)
 
     def masked(self, look: MatchedImage, mask: np.ndarray) -> MatchedImage:
         return dataclasses.replace(look, mask=mask)
 
-    def kept(self, look: MatchedImage) -> None:
-        return None
+    def kept(self, look: MatchedImage) -> Matched:
+        return Matched(look.maps, look.descriptors)
 
     def sample(self, look: MatchedImage, count: int, seed: int) -> Tensor:
         """Return the descriptors ``(K, D)`` of the model's parts in the image."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from partzoo.discovery.kept import Kept
 from partzoo.discovery.labeller import Fitter, Labeller
 from partzoo.discovery.masks import Masks, side_by_side
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
-from partzoo.errors import ImageError, PartzooError, UsageError, counted
-from partzoo.images.ahead import Progress, read_ahead
+from partzoo.errors import ImageError, UsageError, counted
+from partzoo.images.ahead import AHEAD, PassOver, Progress, read_ahead, work_ahead
 from partzoo.images.opening import OpenedImage, OpenedImages, open_images
 from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_seed
 from partzoo.parts.parts import Parts
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from partzoo.system.device import Device
 
 FIT_IMAGES, FIT_CELLS = 500, 65_536  # largest numbers of images and of cells that a vocabulary is fitted on
-KEPT_BYTES = 2**27  # memory for network outputs that are kept from fitting to labelling
 
-PassOver = Callable[[int, PartzooError], None]  # called with the index of an unreadable image and its error
+Result = TypeVar("Result")
 
 
 def discover_parts(
@@ -47,7 +47,7 @@ def discover_parts(
     refine: bool = True,
     seed: int = 0,
     device: Device = None,
-    batch_size: int = 8,
+    batch_size: int = AHEAD,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
@@ -81,9 +81,10 @@ def discover_parts(
         refine: whether to align the parts with the image's edges.
         seed: random seed of the clustering.
         device: where the models run, as for :func:`partzoo.load`; a module is moved there, None leaves it where it is.
-        batch_size: largest number of images to read ahead; large ones are fewer
-            (:data:`partzoo.images.ahead.AHEAD_BYTES`). Each goes through the model separately:
-            batches bring no speed on a CPU, and this way labels cannot depend on them.
+        batch_size: largest number of images in memory, in work or ready; large ones are fewer
+            (:data:`partzoo.images.ahead.AHEAD_BYTES`). As many are in work at a time as there are processor cores.
+            Each goes through the model separately: batches bring no speed on a CPU, and this way labels cannot depend
+            on them.
         progress: function that is called with the number of labelled images and the total.
         max_pixels, max_bytes: largest image to decode and largest file to read; see
             :func:`partzoo.images.opening.open_image`.
@@ -137,7 +138,7 @@ def fit_parts(
     refine: bool = True,
     seed: int = 0,
     device: Device = None,
-    batch_size: int = 8,
+    batch_size: int = AHEAD,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
@@ -198,62 +199,46 @@ def check_vocabulary(vocabulary: PartVocabulary | None, k: int | str | None) -> 
         )
 
 
-class Kept:
-    """A cache of network outputs for each image, so that labelling need not run the networks again.
-
-    It takes at most ``KEPT_BYTES`` of memory, however many images there are; the networks run twice on the others.
-    """
-
-    def __init__(self) -> None:
-        self._found: dict[int, Any] = {}
-        self._room = KEPT_BYTES
-
-    def add(self, index: int, encoded: Any) -> None:
-        """Keep the result of :meth:`Labeller.kept` if there is room."""
-        if encoded is not None and encoded.bytes <= self._room:
-            self._found[index] = encoded
-            self._room -= encoded.bytes
-
-    def pop(self, index: int) -> Any:
-        """Remove and return what was kept for an image, or None."""
-        return self._found.pop(index, None)
-
-
 def label_images(
     finder: Labeller,
     images: Sequence[OpenedImage],
     vocabulary: PartVocabulary,
     categories: Sequence[int | None],
-    batch_size: int = 8,
+    batch_size: int = AHEAD,
     progress: Progress | None = None,
     kept: Kept | None = None,
     masks: Masks | None = None,
     order: Sequence[int] | None = None,
     pass_over: PassOver | None = None,
-) -> Iterator[tuple[int, Parts]]:
-    """Label images one by one with a vocabulary, holding only a few in memory.
+    then: Callable[[int, Parts], Any] = lambda _, parts: parts,
+) -> Generator[tuple[int, Any]]:
+    """Label images with a vocabulary, several at a time, holding only a few in memory.
 
     Args:
         finder: finder that looks at the images and labels them.
         images: images to label.
         vocabulary: vocabulary of parts.
         categories: class of each image.
-        batch_size: number of images to read ahead.
+        batch_size: largest number of images in memory.
         progress: function that is called with the number of labelled images and the number to label.
         kept: network outputs kept while the vocabulary was fitted.
         masks: known foreground of the images, or None.
         order: indices of the images to label; None labels all.
         pass_over: function that is called for each unreadable image, which is then left out; None raises the error.
+        then: function of an index and the parts, which runs in the thread that has found them, for example to write
+            them to a file.
 
     Yields:
-        The index of an image, and its parts.
+        The index of an image, and what ``then`` returns, by default its parts; in the order of the images.
     """
     kept, masks = kept or Kept(), masks or Masks(None, len(images), False)
-    order = range(len(images)) if order is None else order
-    for index, image, mask in readable(images, masks, order, batch_size, progress, pass_over):
+
+    def label(index: int, image: OpenedImage, mask: np.ndarray | None) -> Any:
         look = finder.look(image, categories[index], kept.pop(index), mask)
-        yield index, finder.label(image, look, vocabulary)
-        del image, mask, look  # before the next image is decoded
+        return then(index, finder.label(image, look, vocabulary))
+
+    order = range(len(images)) if order is None else order
+    return work_on(images, label, finder, masks, order, batch_size, progress, pass_over)
 
 
 def divided(
@@ -273,39 +258,36 @@ def divided(
     return side_by_side([finder.label_alone(image, one, k, seed)[0] for one in each])
 
 
-def readable(
+def work_on(
     images: Sequence[OpenedImage],
+    work: Callable[[int, OpenedImage, np.ndarray | None], Result],
+    finder: Labeller,
     masks: Masks,
     order: Sequence[int],
     batch_size: int,
     progress: Progress | None,
     pass_over: PassOver | None,
-) -> Iterator[tuple[int, OpenedImage, np.ndarray | None]]:
-    """Yield index, image and known foreground of the images that ``order`` lists.
+) -> Generator[tuple[int, Result]]:
+    """Yield the index of each image that ``order`` lists, and what ``work`` makes of it, several at a time.
 
-    An image that cannot be read, or whose mask does not fit it, is reported to ``pass_over`` and left out; without
-    ``pass_over`` its error is raised.
+    ``work`` is called with the index, the image and its known foreground. An image that cannot be read, or whose mask
+    does not fit it, is reported to ``pass_over`` and left out; without ``pass_over`` its error is raised.
     """
 
-    def read(index: int) -> tuple[OpenedImage, np.ndarray | None] | PartzooError:
-        try:
-            image = images[index]
-            return image, masks.foreground(index, image.size)
-        except PartzooError as error:
-            return error
+    def read(index: int) -> tuple[OpenedImage, np.ndarray | None]:
+        image = images[index]
+        return image, masks.foreground(index, image.size)
 
-    threads = images.readers if isinstance(images, OpenedImages) else 2
-    items = read_ahead(read, order, batch_size, progress, threads)
-    for index in order:
-        found = next(items)
-        if not isinstance(found, PartzooError):
-            yield index, *found
-        elif pass_over is None:
-            raise found
-        else:
-            pass_over(index, found)
-        del found  # before the next image is decoded
-    next(items, None)  # reports the last one's progress
+    return work_ahead(
+        read,
+        lambda index, found: work(index, *found),
+        order,
+        batch_size,
+        progress,
+        pass_over,
+        threads=finder.threads,
+        one_by_one=isinstance(images, OpenedImages) and images.one_by_one,
+    )
 
 
 def categories_of(classes: int | Sequence[int] | None, count: int, finder: Labeller) -> list[int | None]:
@@ -335,7 +317,7 @@ def fitted(
     images: Sequence[OpenedImage],
     ks: Sequence[int | Literal["auto"]],
     seeds: Sequence[int],
-    batch_size: int = 8,
+    batch_size: int = AHEAD,
     progress: Progress | None = None,
     kept: Kept | None = None,
     masks: Masks | None = None,
@@ -348,7 +330,7 @@ def fitted(
         images: images to fit on; a learned part model needs none to use all its parts.
         ks: numbers of parts, as returned by :meth:`Fitter.asked`.
         seeds: random seeds of sampling and clustering.
-        batch_size: number of images to read ahead.
+        batch_size: largest number of images in memory.
         progress: function that is called with the number of finished images and the total.
         kept: cache that receives the networks' outputs, for :func:`label_images`.
         masks: known foreground of the images, or None.
@@ -367,7 +349,7 @@ def draw_samples(
     finder: Fitter,
     images: Sequence[OpenedImage],
     seeds: Sequence[int],
-    batch_size: int = 8,
+    batch_size: int = AHEAD,
     progress: Progress | None = None,
     kept: Kept | None = None,
     masks: Masks | None = None,
@@ -379,14 +361,15 @@ def draw_samples(
     """
     masks = masks or Masks(None, len(images), False)
     chosen = np.linspace(0, len(images) - 1, min(len(images), FIT_IMAGES)).round().astype(int).tolist()
-    drawn = []
-    for index, image, mask in readable(images, masks, chosen, batch_size, progress, pass_over):
+
+    def draw(index: int, image: OpenedImage, mask: np.ndarray | None) -> tuple[bytes, list[Any]]:
         look = finder.look(image, mask=mask)
         if kept is not None:
             kept.add(index, finder.kept(look))
         digest = hashlib.sha256(np.ascontiguousarray(image.pixels).data).digest()
-        drawn.append((digest, [finder.sample(look, FIT_CELLS // len(chosen), seed) for seed in seeds]))
-        del image, mask, look  # before the next image is decoded
+        return digest, [finder.sample(look, FIT_CELLS // len(chosen), seed) for seed in seeds]
+
+    drawn = [each for _, each in work_on(images, draw, finder, masks, chosen, batch_size, progress, pass_over)]
     if not drawn:
         raise ImageError(f"None of the {len(chosen)} images to learn the parts from can be read.")
     drawn.sort(key=lambda pair: pair[0])

@@ -14,7 +14,7 @@ from partzoo.discovery.numbering import by_area
 from partzoo.discovery.pipeline import draw_samples
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError, counted
-from partzoo.images.ahead import Progress
+from partzoo.images.ahead import AHEAD, Progress
 from partzoo.images.opening import open_images
 from partzoo.limits import MAX_BYTES, MAX_PIXELS, check_parts, check_seed
 from partzoo.parts.parts import default_name
@@ -30,7 +30,7 @@ def split_part(
     model: Any = None,
     mask: Any = None,
     device: Any = None,
-    batch_size: int = 8,
+    batch_size: int = AHEAD,
     progress: Progress | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,

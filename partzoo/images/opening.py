@@ -49,10 +49,10 @@ class OpenedImages(Sequence[OpenedImage]):
     """A sequence of images, each opened only when indexed, so any number of them takes the memory of one.
 
     Attributes:
-        readers: largest number of threads that may read images at a time.
+        one_by_one: whether images must be read one after the other, in order.
     """
 
-    readers = 2
+    one_by_one = False
 
     def __init__(self, sources: Sequence, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> None:
         self.sources = sources
@@ -96,7 +96,7 @@ class VideoFrames(OpenedImages):
         video: the video; see :class:`partzoo.images.video.Video` for its times and the errors.
     """
 
-    readers = 1  # threads that take turns would each decode the video from its beginning
+    one_by_one = True  # to read an earlier frame, the video is decoded from its beginning
 
     def __init__(self, path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS) -> None:
         from partzoo.images.video import Video

@@ -75,7 +75,8 @@ class LightFinder(Fitter[LightLook]):
         if mask is not None:
             raise UsageError("A mask needs torch: leave engine='onnxruntime' out.")
         if encoded is not None:
-            return encoded
+            pixels = _input(image, **self._sizes["image"]).astype(np.float32) / np.float32(255)
+            return dataclasses.replace(encoded, maps=encoded.maps | {"pixels": pixels})
         names = (*BETWEEN, "inside", "descriptors", "quality")
         found = self._describe(*names, **{name: _input(image, **each) for name, each in self._sizes.items()})
         maps = {name: found[name] for name in BETWEEN}
@@ -85,7 +86,9 @@ class LightFinder(Fitter[LightLook]):
         raise UsageError("A mask needs torch: leave engine='onnxruntime' out.")
 
     def kept(self, look: LightLook) -> LightLook:
-        return look
+        """Return the look without its pixels, which are made again, and without what only fitting needs."""
+        maps = {name: each for name, each in look.maps.items() if name != "pixels"}
+        return LightLook(maps, look.inside, np.empty((0, *look.inside.shape), np.float32), look.quality)
 
     def sample(self, look: LightLook, count: int, seed: int) -> np.ndarray:
         cells = np.flatnonzero(look.inside)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from partzoo.errors import ShapeError, UsageError, counted
 from partzoo.images.preprocess import Preprocess
+from partzoo.system.cores import worker_threads
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
@@ -82,6 +83,17 @@ class Model(nn.Module):
     if TYPE_CHECKING:
         # A name decides at run time which class partzoo.load returns, and therefore which methods exist.
         def __getattr__(self, name: str) -> Any: ...
+
+
+def threads_for(model: nn.Module) -> int:
+    """Return the number of threads that may run a model at a time.
+
+    Modules that are not of the zoo may keep values from one method to the next, so one thread runs them. On a GPU there
+    are two, of which one prepares an image while the other's is computed.
+    """
+    if not isinstance(model, Model):
+        return 1
+    return worker_threads() if next(model.parameters()).device.type == "cpu" else 2
 
 
 class Encoder(Model):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import partzoo
+from partzoo.system.cores import usable_cores
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
 
@@ -26,10 +27,9 @@ def hardware() -> dict[str, Any]:
             known.setdefault(key.strip(), value.strip())
         flags = set(known.get("flags", "").split())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return {
         "cpu": known.get("model name") or platform.processor() or platform.machine(),
-        "cores": len(usable),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "memory_gib": memory and round(memory / 2**30, 1),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from partzoo.locks import remove_leftovers
 from partzoo.signals.edf import read_edf, read_edf_header
 from partzoo.signals.preparing import filtered, whole_windows
 from partzoo.skipping import PassOver, warn_of
+from partzoo.system.cores import usable_cores
 from partzoo.train.recipe import DataRecord
 from partzoo.weights.checked import cache_folder
 
@@ -198,7 +198,7 @@ def prepared(
             _keep(stem, arrays)
         return _kept(stem)
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, AT_ONCE)) as pool:
+    with ThreadPoolExecutor(min(usable_cores(), AT_ONCE)) as pool:
         read_files = tqdm(pool.map(one, files), "recordings", len(files), disable=None if progress else True)
         found = dict(zip(files, read_files, strict=True))
     failed = {file: error for file, error in found.items() if isinstance(error, UsageError)}

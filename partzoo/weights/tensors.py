@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 INDEX = ".safetensors.index.json"
 FORMAT = 1  # version of a model's header and config.json
 # What safetensors calls these dtypes.
-STORED = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8"}
+STORED = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "uint8": "U8"}
 CONFIG = "config.json"
 DIGEST = "partzoo_sha256"  # key of the digest in a header
 ENCODER = "encoder."  # prefix of the names of a part model's encoder's tensors

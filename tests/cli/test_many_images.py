@@ -1,6 +1,7 @@
 """Commands over many images: bad images are skipped, and a stopped run continues."""
 
 import csv
+import itertools
 import json
 import subprocess
 import sys
@@ -13,19 +14,18 @@ from PIL import Image
 
 from partzoo import Parts, features
 from partzoo.cli.journal import Journal
+from partzoo.images.ahead import AHEAD
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 OPTIONS = ("-k", 3, "--model", "toy-vit", "--background", "none")
 FOLDER = (*OPTIONS, "-o", "out", "--format", ".npz")
 KILLED = """
-import os, sys
+import itertools, os, sys
 from partzoo.cli import main
 from partzoo.parts import files
-left, save = int(sys.argv.pop(1)), files.save
+most, number, save = int(sys.argv.pop(1)), itertools.count(), files.save
 def dies(*arguments):
-    global left
-    left -= 1
-    save(*arguments) if left >= 0 else os._exit(9)
+    save(*arguments) if next(number) < most else os._exit(9)
 files.save = dies
 main()
 """
@@ -53,12 +53,11 @@ def cut_short(file):
 
 def stops_after(monkeypatch, count):
     """Press Ctrl-C just before the next file of parts is written."""
-    save, saved = Parts.save, []
+    save, number = Parts.save, itertools.count()
 
     def stopping(self, path, **options):
-        if len(saved) == count:
+        if next(number) >= count:
             raise KeyboardInterrupt
-        saved.append(path)
         save(self, path, **options)
 
     monkeypatch.setattr(Parts, "save", stopping)
@@ -66,6 +65,12 @@ def stops_after(monkeypatch, count):
 
 def written(folder):
     return {file.name: Parts.load(file) for file in folder.glob("*.npz")}
+
+
+def finished(folder):
+    """Return the files that have a line in the journal."""
+    lines = (folder.parent / f"{folder.name}.unfinished" / "done.jsonl").read_text().splitlines()
+    return {folder / json.loads(line)["file"] for line in lines}
 
 
 def failed(folder):
@@ -160,10 +165,12 @@ def test_a_run_stopped_twice_equals_an_undisturbed_one(tmp_path, monkeypatch):
         stops_after(patch, 10)
         assert partzoo("discover", "in", *FOLDER).code == 130
     assert len(written(tmp_path / "out")) == 10
+    first = finished(tmp_path / "out")
+    assert 10 - AHEAD < len(first) <= 10  # later ones may have a file but no line
     words = ["discover", "in", *map(str, FOLDER), "--resume"]
     assert subprocess.run([sys.executable, "-c", KILLED, "12", *words]).returncode == 9
-    assert len(written(tmp_path / "out")) == 22
-    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*.npz")}
+    assert finished(tmp_path / "out") > first
+    times = {file: file.stat().st_mtime_ns for file in finished(tmp_path / "out")}
     last = partzoo("discover", "in", *FOLDER, "--resume", "--json")
 
     assert all(file.stat().st_mtime_ns == time for file, time in times.items())
@@ -290,24 +297,22 @@ def test_features_of_the_good_images_are_written(place):
 def test_features_go_on_where_they_stopped(place, monkeypatch):
     words = ("features", "in", "--model", "toy-vit")
     partzoo(*words, "-o", "whole.npz")
-    extract, asked = features.extract_features, []
+    compute, asked = features._features, []
 
-    def stopping(image, **options):
-        if len(asked) == 2:
+    def counting(image, *options):
+        if image.name.endswith("d.png") and not stopped:
+            stopped.append(_stop)
             _stop()
-        return counting(image, **options)
-
-    def counting(image, **options):
         asked.append(image.name)
-        return extract(image, **options)
+        return compute(image, *options)
 
-    monkeypatch.setattr(features, "extract_features", stopping)
+    stopped = []
+    monkeypatch.setattr(features, "_features", counting)
     assert partzoo(*words, "-o", "f.npz").code == 130
     assert partzoo(*words, "-o", "f.npz", "--size", 32, "--resume").code == 2
-    monkeypatch.setattr(features, "extract_features", counting)
     ran = partzoo(*words, "-o", "f.npz", "--resume")
     assert ran.code == 1 and "channels of 3 images (2 done before and 1 now). Written: f.npz" in ran.out
-    assert asked == ["in/a.png", "in/b.png", "in/d.png"]
+    assert sorted(asked) == ["in/a.png", "in/b.png", "in/d.png"]
     with np.load("f.npz") as resumed, np.load("whole.npz") as whole:
         assert all(np.array_equal(resumed[name], whole[name]) for name in whole)
     assert not (place / "f.npz.unfinished").exists()

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from helpers.command_line import partzoo as command
 from helpers.image_sets import encoded
+from safetensors import safe_open
 
 import partzoo
 from partzoo.collections.fitting import drawn, fit_collection
@@ -136,3 +138,19 @@ def test_a_vocabulary_of_few_images_is_that_of_fit_parts(images):
     for fit in (fit_collection, partzoo.fit_parts):
         with pytest.raises(UsageError, match="seed=-1 is out of range"):
             fit(images, 3, **options | {"seed": -1})
+
+
+@pytest.mark.parametrize("form", ["parquet", "safetensors"])
+def test_shards_may_hold_features_in_float16(images, tmp_path, form):
+    words = ("features", images, *TOY, "--pooled", "--format", form, "-o")
+    for name, options in (("whole", ()), ("half", ("--dtype", "float16"))):
+        assert command(*words, tmp_path / name, *options).code == 0
+    whole, half = (pooled(next((tmp_path / name / "features").iterdir())) for name in ("whole", "half"))
+    assert whole.dtype == np.float32 and half.dtype == np.float16 and np.array_equal(half, whole.astype(np.float16))
+
+
+def pooled(file):
+    if file.suffix == ".parquet":
+        return np.stack(pq.read_table(file)["pooled"].to_numpy())
+    with safe_open(file, "np") as opened:
+        return opened.get_tensor("pooled")

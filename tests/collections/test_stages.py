@@ -47,6 +47,19 @@ def test_features_equal_those_of_extract_features(images):
         assert np.array_equal(np.float32(row["dense"]).reshape(row["rows"], row["columns"], -1), expected.dense)
 
 
+def test_features_may_be_in_float16(images):
+    stage = partzoo.ExtractFeatures(MODEL, dense=True, dtype="float16")
+    assert stage.settings()["dtype"] == "float16" and "dtype" not in partzoo.ExtractFeatures(MODEL).settings()
+    (row,) = stage({"image": images[:1]}).to_pylist()
+    expected = partzoo.extract_features(images[0], model=MODEL)
+    assert stage.schema.field("pooled").type.value_type == pa.float16()
+    assert np.array_equal(np.float16(row["pooled"]), expected.pooled.astype(np.float16))
+    dense = np.float16(row["dense"]).reshape(expected.dense.shape)
+    assert np.array_equal(dense, expected.dense.astype(np.float16))
+    with pytest.raises(UsageError, match="dtype='int8' must be one of float32, float16"):
+        partzoo.ExtractFeatures(MODEL, dtype="int8")
+
+
 def test_shaped_and_taught_parts_equal_those_of_discover_parts(vocabulary):
     labels = np.zeros((24, 32), np.uint8)
     labels[:12, :16], labels[12:, 16:] = 1, 2

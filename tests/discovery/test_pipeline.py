@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import partzoo
-from partzoo.discovery import pipeline
 from partzoo.errors import ImageError, UsageError, WeightsError
 from partzoo.models import precision
 
@@ -228,14 +226,3 @@ def test_another_number_of_parts_than_the_vocabulary_s_is_refused(encoder):
     assert partzoo.discover_parts(scene(), words.k, model=encoder, vocabulary=words).k == words.k
     with pytest.raises(UsageError, match=f"k=9: the vocabulary has {words.k} parts"):
         partzoo.discover_parts(scene(), 9, model=encoder, vocabulary=words)
-
-
-def test_what_the_networks_found_is_kept_while_there_is_room(monkeypatch):
-    monkeypatch.setattr(pipeline, "KEPT_BYTES", 10)
-    kept, sizes = pipeline.Kept(), (6, 5, 4, 1)
-    for index, size in enumerate(sizes):
-        kept.add(index, SimpleNamespace(bytes=size))
-    kept.add(4, None)
-    found = [kept.pop(index) for index in range(5)]
-    assert [each.bytes if each else None for each in found] == [6, None, 4, None, None]
-    assert kept.pop(0) is None

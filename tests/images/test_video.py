@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from partzoo.discovery.masks import Masks
-from partzoo.discovery.pipeline import readable
 from partzoo.errors import ImageError, MissingExtraError
 from partzoo.images import video
+from partzoo.images.ahead import work_ahead
 from partzoo.images.opening import VideoFrames, is_video, open_images
 
 av = pytest.importorskip("av")
@@ -52,8 +52,10 @@ def test_reading_ahead_decodes_each_frame_once(clip, monkeypatch):
     decoded = frames.video._decoded
     monkeypatch.setattr(frames.video, "_decoded", lambda: begun.append(1) or decoded())
     for _ in range(2):
-        found = readable(frames, Masks(None, 12, False), range(12), 8, None, None)
-        assert [grey(image) for _, image, _ in found] == list(range(12))
+        found = work_ahead(
+            frames.__getitem__, lambda _, image: grey(image), range(12), threads=3, one_by_one=frames.one_by_one
+        )
+        assert [shade for _, shade in found] == list(range(12))
     assert len(begun) == 2
 
 

@@ -11,7 +11,9 @@ from helpers.without_torch import without_torch
 from PIL import Image
 
 import partzoo
-from partzoo.discovery.pipeline import Kept, divided, fitted, label_images
+from partzoo.discovery import kept as kept_outputs
+from partzoo.discovery.kept import Kept
+from partzoo.discovery.pipeline import divided, fitted, label_images
 from partzoo.errors import UsageError, WeightsError
 from partzoo.images.opening import open_image, open_images
 from partzoo.light import finder as light
@@ -197,3 +199,21 @@ def test_programs_run_where_nothing_can_be_kept(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "file"))
     assert divided(LightFinder(), open_image(IMAGES / "cat.jpg"), None, None, 4, 0).k == 4
+
+
+def test_several_threads_find_what_one_finds_and_what_is_kept_changes_nothing(finder, monkeypatch):
+    images, _ = open_images([IMAGES / name for name in PHOTOGRAPHS] * 2)
+    vocabulary = fitted(finder, images, [6], [0])[6, 0]
+    expected = [parts for _, parts in label_images(finder, images, vocabulary, [None] * 6)]
+    for threads, room in ((1, 2**27), (3, 2**27), (3, 0)):
+        monkeypatch.setattr(LightFinder, "threads", threads)
+        monkeypatch.setattr(kept_outputs, "KEPT_BYTES", room)
+        kept = Kept()
+        again = fitted(finder, images, [6], [0], kept=kept)[6, 0]
+        assert np.array_equal(again.centres, vocabulary.centres)
+        with monkeypatch.context() as patch:
+            patch.setattr(finder, "_describe", None)  # the networks do not run again
+            found = [parts for _, parts in label_images(finder, images, again, [None] * 6, kept=kept)]
+        for one, other in zip(found, expected, strict=True):
+            assert one == other and np.array_equal(one.confidences, other.confidences)
+            assert one.quality == other.quality

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 from partzoo.collections.shards import Shard, Work
 from partzoo.errors import PartzooError
+from partzoo.system.cores import usable_cores
 
 _work: Work  # of a worker process
 
@@ -31,7 +32,7 @@ def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, No
         return
     context = multiprocessing.get_context("spawn")
     lifeline, held = context.Pipe(duplex=False)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, usable_cores() // workers)
     pool = ProcessPoolExecutor(workers, context, _begin, (work, threads, lifeline))
     try:
         waiting: set[Future[Shard]] = set()
