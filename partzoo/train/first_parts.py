@@ -22,6 +22,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.frozen import level_features
 from partzoo.models.mpae.model import Mpae
 from partzoo.models.partformer.model import PartFormer
+from partzoo.parts.parts import Parts
 from partzoo.train.part_images import PartOptions, check_foreground
 
 Start = Literal["random", "clusters", "discovered"]
@@ -122,14 +123,14 @@ def first_parts(model: PartFormer | Mpae, examples: Examples, start: Start) -> F
         images.append(pixels)
     maps, parts = [torch.cat(level) for level in zip(*levels, strict=True)], model.config.parts
     if start == "discovered":
-        labels = discovered(torch.cat(images)[:, :3], maps[0].shape[2:], parts)
+        labels = discovered(torch.cat(images)[:, :3], (maps[0].shape[2], maps[0].shape[3]), parts)
     else:
         foreground = interpolate(torch.cat(images)[:, 3:] / 255, maps[0].shape[2:], mode="area")[:, 0]
         labels = clustered(maps, foreground >= 0.5, parts)
     return FirstParts.fit(torch.cat(maps, dim=1), labels, parts + 1)
 
 
-def discovered(pixels: Tensor, grid: Sequence[int], parts: int) -> Tensor:
+def discovered(pixels: Tensor, grid: tuple[int, int], parts: int) -> Tensor:
     """Return the parts that :func:`partzoo.fit_parts` finds by default in images, in each cell the one with most area.
 
     Args:
@@ -144,8 +145,8 @@ def discovered(pixels: Tensor, grid: Sequence[int], parts: int) -> Tensor:
     vocabulary = fit_parts(images, k=parts)
     found = []
     for image in images:
-        labels = torch.tensor(discover_parts(image, vocabulary=vocabulary).labels, dtype=torch.int64)
-        areas = adaptive_avg_pool2d(one_hot(labels, parts + 1).float().permute(2, 0, 1), tuple(grid))
+        labels = torch.tensor(cast(Parts, discover_parts(image, vocabulary=vocabulary)).labels, dtype=torch.int64)
+        areas = adaptive_avg_pool2d(one_hot(labels, parts + 1).float().permute(2, 0, 1), grid)
         found.append(areas.argmax(0))
     return torch.stack(found)
 

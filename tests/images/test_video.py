@@ -8,7 +8,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from partzoo.discovery.masks import Masks
 from partzoo.errors import ImageError, MissingExtraError
 from partzoo.images import video
 from partzoo.images.ahead import work_ahead
