@@ -228,11 +228,11 @@ def _fit(
     ) as bar:  # fmt: skip
         stop = False
         while (done := _done(state, options, count)) < 1 and not stop:
-            indices, pixels = images.draw(next(batches)[rank::ranks])
-            pixels = pixels.to(accelerator.device, non_blocking=True)
-            labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
             # The seed depends only on the step, so a resumed run draws the same as an uninterrupted one.
             drawn = (options.seed * 1_000_003 + state.step) * 1_009
+            indices, pixels = images.draw(next(batches)[rank::ranks], drawn)
+            pixels = pixels.to(accelerator.device, non_blocking=True)
+            labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
             generator = torch.Generator(accelerator.device).manual_seed(drawn)
             torch.manual_seed(drawn + 1)  # from which layers draw, such as stochastic depth
             for group in optimizer.param_groups:

@@ -150,7 +150,7 @@ def trained(case: str, out: Path, steps: int = 10) -> dict[str, Any]:
         task.to(torch.get_default_dtype())
         seen: list[list[int]] = []
 
-        def draw(indices: Tensor) -> tuple[Tensor, Tensor]:
+        def draw(indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
             seen.append(indices.tolist())
             batch = examples.batch(indices)
             return indices, batch.double() if batch.is_floating_point() else batch
