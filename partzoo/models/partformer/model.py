@@ -20,10 +20,12 @@ from partzoo.images.preprocess import Preprocess
 from partzoo.models.base import Encoder, in_precision, pad_to_multiple
 from partzoo.models.frozen import encoder_features, frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.layers import ChannelNorm
+from partzoo.models.over_encoders import CELLS, register_over_encoders, side_for
 from partzoo.models.part_model import PartModel
 from partzoo.models.part_transformer import PATCH, PartTransformer, ResNetStem, initialize
 from partzoo.models.registry import register
 
+RECONSTRUCTION = 128  # side in pixels of the images that the paper's model reconstructs
 START_SCALE = 2.6593  # initial value of the learned scale of cosines, ln(1 / 0.07)
 
 
@@ -68,7 +70,7 @@ class PartFormerConfig:
     classes: int = 0
     size: int = 128
     stride: int = 1
-    reconstruction: int = 128
+    reconstruction: int = RECONSTRUCTION
     upsampling: Literal["bilinear", "nearest"] = "bilinear"
     decoder: Literal["norm-relu", "relu-norm"] = "norm-relu"
     interpolate: bool = True
@@ -235,6 +237,17 @@ def _decoder(config: PartFormerConfig, factor: int) -> nn.Sequential:
         layers += [block(), block(), nn.Upsample(scale_factor=2, mode=config.upsampling, align_corners=corners)]
     last = nn.Conv2d(dim, 3, 1) if published else nn.Conv2d(dim, 3, 3, padding=1)
     return nn.Sequential(*layers, block(), last)
+
+
+@register_over_encoders("partformer", "PartFormer", PartFormer)
+def partformer_over(name: str, encoder: Encoder) -> PartFormerConfig:
+    """Return the configuration of a PartFormer on an encoder, whose grid is doubled up to 128 for reconstruction."""
+    side = side_for(encoder)
+    grid = side // encoder.patch
+    larger = 2 ** max((RECONSTRUCTION // grid).bit_length() - 1, 0)
+    # Patches of 14 pixels and every second pixel would allow only squares of 224 pixels.
+    stride = 2 if CELLS % encoder.patch == 0 else 1
+    return PartFormerConfig(encoder=name, compress="norm-relu", size=side, stride=stride, reconstruction=grid * larger)
 
 
 @register(family="partformer", config=PartFormerConfig())
