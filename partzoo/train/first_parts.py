@@ -22,6 +22,7 @@ from partzoo.models.base import Encoder
 from partzoo.models.frozen import level_features
 from partzoo.models.mpae.model import Mpae
 from partzoo.models.partformer.model import PartFormer
+from partzoo.parts.parts import Parts
 from partzoo.train.part_images import PartOptions, check_foreground
 
 Start = Literal["random", "clusters", "discovered"]
@@ -144,8 +145,9 @@ def discovered(pixels: Tensor, grid: Sequence[int], parts: int) -> Tensor:
     vocabulary = fit_parts(images, k=parts)
     found = []
     for image in images:
-        labels = torch.tensor(discover_parts(image, vocabulary=vocabulary).labels, dtype=torch.int64)
-        areas = adaptive_avg_pool2d(one_hot(labels, parts + 1).float().permute(2, 0, 1), tuple(grid))
+        parts_found = cast(Parts, discover_parts(image, vocabulary=vocabulary))
+        labels = torch.tensor(parts_found.labels, dtype=torch.int64)
+        areas = adaptive_avg_pool2d(one_hot(labels, parts + 1).float().permute(2, 0, 1), (grid[0], grid[1]))
         found.append(areas.argmax(0))
     return torch.stack(found)
 
