@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from partzoo.parts.parts import Parts as Parts
     from partzoo.pyramid import FeaturePyramid as FeaturePyramid
     from partzoo.pyramid import feature_pyramid as feature_pyramid
+    from partzoo.reconstruction import Reconstruction as Reconstruction
+    from partzoo.reconstruction import reconstruct as reconstruct
     from partzoo.relations.images import ImageRelation as ImageRelation
     from partzoo.relations.images import relate_images as relate_images
     from partzoo.relations.patches import Assembly as Assembly
@@ -62,6 +64,8 @@ _HOME = {
     "draw_attention": "attention",
     "part_attention": "attention",
     "swap_parts": "swapping",
+    "Reconstruction": "reconstruction",
+    "reconstruct": "reconstruction",
     "Features": "features",
     "extract_features": "features",
     "Parts": "parts.parts",

@@ -19,6 +19,7 @@ USERS = {
     "relate": lambda model: partzoo.relate(IMAGE, model=model),
     "relate_images": lambda model: partzoo.relate_images(IMAGE, IMAGE, model=model),
     "part_attention": lambda model: partzoo.part_attention(IMAGE, model=model),
+    "reconstruct": lambda model: partzoo.reconstruct(IMAGE, model=model),
     "swap_parts": lambda model: partzoo.swap_parts(model, IMAGE, IMAGE),
     "feature_pyramid": lambda model: partzoo.feature_pyramid(model),
 }

@@ -17,7 +17,7 @@ LAYERS = (
     ("collections",),
     (
         *("attention", "conversion", "discovery", "estimators", "features", "hub", "light", "matching", "pyramid"),
-        *("relations", "report", "swapping"),
+        *("reconstruction", "relations", "report", "swapping"),
     ),
     ("models",),
     ("data", "images", "parts", "signals", "weights"),

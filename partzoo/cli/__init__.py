@@ -29,6 +29,8 @@ MODULES = {
     "features": "features",
     "relate": "relate",
     "swap": "swap",
+    "reconstruct": "reconstruct",
+    "attention": "attention",
     "train": "training",
     "stages": "stages",
     "eval": "evaluation",

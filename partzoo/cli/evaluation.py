@@ -43,6 +43,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
       partzoo eval colour-position --protocol faces68 --data faces/
       partzoo eval runs/spatial/model.safetensors --protocol cifar-100 --data cifar/ --patches 0,9
       partzoo eval partformer-resnet18.faces-k8 --protocol faces68 --data faces/ -k own --rotate 15
+      partzoo eval partformer-cub/ --protocol cub-partformer --data CUB_200_2011/ -k own --category 1
       partzoo eval --all --protocol faces68 --data faces/ -o results/
     \b
     MODEL: a name or file as for --model elsewhere, a foreground model (ecssd, pascal-s, horses), or a floor:
@@ -71,6 +72,7 @@ def complete_protocols(_: click.Context, __: click.Parameter, start: str) -> lis
 @click.option("--size", type=int, help="Longer side of the image at working size, in pixels.")
 @click.option("--refine/--no-refine", default=True, show_default=True, help="Align parts with the images' edges.")
 @click.option("--rotate", type=float, default=0, help="Angle in degrees by which to rotate the reported images.")
+@click.option("--category", metavar="CLASS", help="Use one class alone, by number or name: 1 for CUB-1 (cub).")
 @click.option("--patches", type=Numbers(least=0), help="Probe on the image and n patches, such as 0,1,9 (spatial).")
 @click.option("--augment", is_flag=True, help="With --patches: train the probe on warped images.")
 @click.option("--limit", type=int, help="Use at most this many images of each split.")
@@ -90,6 +92,7 @@ def evaluate(
     size: int | None,
     refine: bool,
     rotate: float,
+    category: str | None,
     patches: list[int] | None,
     augment: bool,
     limit: int | None,
@@ -107,14 +110,15 @@ def evaluate(
     chosen["device"] = device
     with _progress(quiet=as_json) as progress:
         if everything:
-            if (background, size, refine, rotate, patches, augment) != ("auto", None, True, 0, None, False):
-                only = "--background, --size, --no-refine, --rotate, --patches and --augment"
+            given = (background, size, refine, rotate, category, patches, augment)
+            if given != ("auto", None, True, 0, None, None, False):
+                only = "--background, --size, --no-refine, --rotate, --category, --patches and --augment"
                 raise click.UsageError(f"{only} cannot be combined with --all.")
             file, skipped = run.evaluate_all(protocol, data, out or "results", progress=progress, **chosen)
         else:
             record = run.evaluate(
                 str(model), protocol, data, background=background, size=size, refine=refine, rotate=rotate,
-                patches=patches, augment=augment, out=out, progress=progress, **chosen,
+                category=category, patches=patches, augment=augment, out=out, progress=progress, **chosen,
             )  # fmt: skip
     if everything:
         print_json({"output": str(file), "failed": skipped}) if as_json else click.echo(f"Written: {file}")

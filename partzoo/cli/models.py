@@ -32,6 +32,7 @@ if TYPE_CHECKING:
       partzoo list --pretrained        trained weights that are on this machine or on the Hub
       partzoo list --family encoder --json
     \b
+    partformer-ENCODER and mpae-ENCODER name a part model on any encoder, to be trained.
     Weights are named ARCHITECTURE.TAG, such as part-vitt8.tin. Those that newer ones
     have replaced are listed with --all.
     """,
@@ -93,6 +94,7 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
       partzoo info part-vitt8
       partzoo info part-vitt8.tin --json
       partzoo info timm/vit_small_patch14_dinov2.lvd142m
+      partzoo info partformer-dinov2-vits14
     """,
 )
 @click.argument("name", shell_complete=complete_weights)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from partzoo.cli.command import Command
 from partzoo.cli.options import Numbers, complete_weights, device_option, limit_options
-from partzoo.errors import UsageError
-from partzoo.locks import locked
-from partzoo.places import check_apart, check_place
+from partzoo.cli.png import png_file
 
 
 @click.command(
@@ -52,19 +48,11 @@ def swap(
     max_bytes: int,
 ) -> None:
     """Draw image A as PartFormer reconstructs it, with parts that look like those of image B; or paste these parts."""
-    if Path(out).suffix.lower() != ".png":
-        raise UsageError(f"-o {out} must end in .png.")
-    check_place(Path(out))
-    check_apart([out], (first, second, model))
     from PIL import Image
 
-    from partzoo.files import write_aside
     from partzoo.images.opening import open_image
     from partzoo.swapping import swap_parts
 
-    with locked(out):
+    with png_file(out, (first, second, model)) as write:
         a, b = (open_image(image, max_pixels=max_pixels, max_bytes=max_bytes) for image in (first, second))
-        mixed = Image.fromarray(swap_parts(model, a, b, parts, paste=paste, classes=category, device=device))
-        with write_aside(out) as file:
-            mixed.save(file, "png")
-    click.echo(f"{mixed.height} x {mixed.width} pixels. Written: {out}")
+        write(Image.fromarray(swap_parts(model, a, b, parts, paste=paste, classes=category, device=device)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,7 +21,7 @@ from partzoo.skipping import PassOver, warn_of
 
 CACHE_BYTES = 4 << 30
 READ_AT_ONCE = 100  # images of a set that are decoded together
-Frame = Literal["crop", "squash"]
+Frame = Literal["crop", "squash", "random-crop"]
 
 
 class Examples:
@@ -41,8 +42,12 @@ class Examples:
         """Return the examples with these numbers, ``(B, ...)``."""
         raise NotImplementedError
 
-    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, indices: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return examples to train on: those with these numbers, or replacements for those that cannot be read.
+
+        Args:
+            indices: ``(B,)`` int64.
+            seed: random seed of a set that changes its examples whenever they are drawn.
 
         Returns:
             The numbers of the examples, ``(B,)``, and the examples, ``(B, ...)``.
@@ -75,7 +80,7 @@ class ImageSet(Examples):
     """A set of square images of one size, with labels if the data has them.
 
     Images are decoded when they are first indexed and then kept as uint8, if all of them fit into ``CACHE_BYTES``; in
-    larger sets, images are decoded each time.
+    larger sets, and with random crops, images are decoded each time.
 
     Attributes:
         files: paths of the images, or images from a tar; empty for images that are in memory from the beginning.
@@ -83,7 +88,8 @@ class ImageSet(Examples):
         labels: ``(N,)`` int64, or None.
         classes: names of the labels.
         frame: how an image becomes a square: ``"crop"`` resizes its shorter side and crops the centre, ``"squash"``
-            resizes both sides without keeping the aspect ratio.
+            resizes both sides without keeping the aspect ratio, and ``"random-crop"`` crops a square at random along
+            the longer side whenever an image is drawn to train on, and the centre otherwise.
     """
 
     def __init__(
@@ -95,9 +101,9 @@ class ImageSet(Examples):
         frame: Frame = "crop",
     ) -> None:
         if frame not in get_args(Frame):
-            raise UsageError(f"frame={frame!r} must be 'crop' or 'squash'.")
+            raise UsageError(f"frame={frame!r} must be 'crop', 'squash' or 'random-crop'.")
         self.files, self.side, self.labels, self.classes, self.frame = files, side, labels, classes, frame
-        fits = len(files) * 3 * side * side <= CACHE_BYTES
+        fits = len(files) * 3 * side * side <= CACHE_BYTES and frame != "random-crop"
         self._pixels = torch.empty((len(files) if fits else 0, 3, side, side), dtype=torch.uint8)
         self._known = torch.zeros(len(files), dtype=torch.bool)
         self._bad: set[int] = set()
@@ -121,18 +127,18 @@ class ImageSet(Examples):
         missing = indices[~self._known[indices]].tolist()
         if not missing:
             return self._pixels[indices]
-        decoded = torch.stack(list(read_ahead(self._decode, missing, len(missing), threads=None)))
+        decoded = self._decoded(missing, [0.5] * len(missing))
         if len(self._pixels) == 0:
             return decoded
         self._pixels[missing] = decoded
         self._known[missing] = True
         return self._pixels[indices]
 
-    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, indices: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return images to train on; each one that cannot be read is replaced by the next one that can.
 
-        A warning names each bad image once. The replacement depends on the files alone, so a resumed
-        run uses the same images as an uninterrupted one.
+        A warning names each bad image once. The replacement depends on the files alone, and a random crop on the seed
+        and the image's number, so a resumed run uses the same images as an uninterrupted one.
 
         Raises:
             ImageError: no image can be read.
@@ -140,9 +146,20 @@ class ImageSet(Examples):
         while True:
             numbers = torch.tensor([self._readable(number) for number in indices.tolist()])
             try:
-                return numbers, self.batch(numbers)
+                if self.frame != "random-crop":
+                    return numbers, self.batch(numbers)
+                places = [random.Random(f"{seed}, {number}").random() for number in numbers.tolist()]
+                return numbers, self._decoded(numbers.tolist(), places)
             except ImageError:
                 self._find_bad(numbers, warn_of)
+
+    def _decoded(self, numbers: Sequence[int], places: Sequence[float]) -> Tensor:
+        """Decode images; a place of 0..1 is that of the crop along the longer side, from the left or the top."""
+
+        def read(turn: int) -> Tensor:
+            return self._decode(numbers[turn], places[turn])
+
+        return torch.stack(list(read_ahead(read, range(len(numbers)), len(numbers), threads=None)))
 
     def _readable(self, number: int) -> int:
         """Return the number itself, or the next number that is not known to be bad."""
@@ -185,7 +202,7 @@ class ImageSet(Examples):
         """Return the name of an image for messages: its path, or its name in a tar."""
         return source_name(self.files[index])
 
-    def _decode(self, index: int) -> Tensor:
+    def _decode(self, index: int, place: float = 0.5) -> Tensor:
         name = self._name(index)
         try:
             pixels = open_image(self.files[index], name=name).pixels
@@ -196,7 +213,8 @@ class ImageSet(Examples):
         if self.frame == "squash":
             pixels = squash_plain(pixels, self.side)
         else:
-            image = ImageOps.fit(Image.fromarray(pixels), (self.side, self.side), Image.Resampling.BICUBIC)
+            size, centering = (self.side, self.side), (place, place)
+            image = ImageOps.fit(Image.fromarray(pixels), size, Image.Resampling.BICUBIC, centering=centering)
             pixels = np.array(image)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 

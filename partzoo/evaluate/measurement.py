@@ -37,6 +37,7 @@ class Request:
     size: int | None = None
     refine: bool = True
     rotate: float = 0.0
+    category: str | None = None
     patches: Sequence[int] | None = None
     augment: bool = False
     limit: int | None = None
@@ -70,7 +71,7 @@ class Measurement(ABC):
         Raises:
             UsageError: the request sets such an option.
         """
-        optional = ("background", "size", "refine", "rotate", "patches", "augment")
+        optional = ("background", "size", "refine", "rotate", "category", "patches", "augment")
         given = [name for name in optional if getattr(request, name) != getattr(Request, name)]
         if strange := [name for name in given if name not in cls.OPTIONS]:
             options = f"whose options are {', '.join(cls.OPTIONS)}" if cls.OPTIONS else "which has no options"

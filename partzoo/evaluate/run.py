@@ -59,6 +59,7 @@ def evaluate(
     size: int | None = None,
     refine: bool = True,
     rotate: float = 0.0,
+    category: str | None = None,
     patches: Sequence[int] | None = None,
     augment: bool = False,
     limit: int | None = None,
@@ -85,6 +86,8 @@ def evaluate(
         background, size, refine: as in :func:`partzoo.discover_parts`. With ``refine=False`` the maps of a learned part
             model are used unchanged at the protocol's size, as the papers measure them. Part protocols only.
         rotate: angle in degrees, counter-clockwise, by which the reported images are rotated. Part protocols only.
+        category: class of CUB, by its number from 1 or its folder's name: only its birds are used. ``cub`` and
+            ``cub-partformer`` only.
         patches: numbers n: a Spatial Reasoning model is probed on the image and n of its patches, for each n
             (:func:`partzoo.evaluate.probes.patches.patch_figures`). Classification protocols only.
         augment: whether to train these probes on augmented images, with new augmentations in every epoch.
@@ -110,15 +113,16 @@ def evaluate(
     if seeds < 1:
         raise UsageError(f"seeds={seeds}, but at least 1 is needed.")
     request = Request(
-        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, patches, augment, limit, device
-    )
+        model, protocol, Path(data), k, seeds, split, background, size, refine, rotate, category, patches, augment,
+        limit, device,
+    )  # fmt: skip
     kind.check(request)
     made = kind(rules, request)
     record = {
         "format": FORMAT,
         "protocol": protocol,
         "model": model,
-        "setting": _setting(background, size, refine, rotate),
+        "setting": _setting(background, size, refine, rotate, category),
         "weights_sha256": made.weights,
         "split": split or kind.reported_split(rules),
         "limit": limit,
@@ -297,13 +301,20 @@ def _can_give(model: str, k: int | None) -> bool:
     return k is not None if known is None else k is None or k <= known
 
 
-def _setting(background: str | None, size: int | None, refine: bool = True, rotate: float = 0.0) -> str:
+def _setting(
+    background: str | None,
+    size: int | None,
+    refine: bool = True,
+    rotate: float = 0.0,
+    category: str | None = None,
+) -> str:
     """Describe the settings that differ from the defaults."""
     chosen = {
         f"background={background}": background != "auto",
         f"size={size}": size,
         "no-refine": not refine,
         f"rotate={rotate:g}": rotate,
+        f"category={category}": category,
     }
     return ",".join(text for text, differs in chosen.items() if differs) or DEFAULT
 

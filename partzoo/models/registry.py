@@ -108,7 +108,7 @@ def register(
 
 
 def register_prefix(prefix: str) -> Callable[[Callable[[str], Architecture]], Callable[[str], Architecture]]:
-    """Register the decorated function as the resolver of all names that begin with ``prefix``.
+    """Register the decorated function as the resolver of all other names that begin with ``prefix``.
 
     A resolver takes the whole name and returns its :class:`Architecture`, or raises :class:`UnknownModelError`.
     """
@@ -147,11 +147,11 @@ def find(name: str) -> Architecture:
         UnknownModelError: the name is unknown; the message suggests the closest names.
     """
     known = architectures()
-    for prefix, resolve in _PREFIXES.items():
-        if name.startswith(prefix):
-            return resolve(name)
     plain, _ = split_tag(name)
     plain = aliases().get(plain, plain)
+    for prefix, resolve in _PREFIXES.items():
+        if plain not in known and name.startswith(prefix):
+            return resolve(name)
     if plain not in known:  # only now: an alias of weights needs the manifest
         plain, _ = split_tag(full_name(name))
     if plain not in known:

@@ -42,12 +42,14 @@ from partzoo.system.memory import kept_memory
 from partzoo.system.ranks import SharedBatch
 from partzoo.train.muon import Muon
 from partzoo.train.processes import processes, together
+from partzoo.train.sharding import like, shard, unsharded, whole
 from partzoo.weights.replacing import link_or_copy
 from partzoo.weights.tensors import read_metadata, read_tensors, save_tensors, write_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from partzoo.models.base import Model
     from partzoo.train.tasks.base import Task
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -57,6 +59,8 @@ LOG, LOG_BEGIN = "log.csv", b"step,images,"
 FORMAT = 1  # version of the checkpoint's format
 # accelerate stays on the device of a process's first training.
 KEPT = "this process has trained on another device: begin a new process, or leave device= out"
+TASK, OPTIMIZER = "task.", "optimizer."  # beginnings of the names of a checkpoint's tensors
+NO_SHARDS = "shard=True is not possible for {!r}. Leave it out."
 NO_RESUME = "it does not continue this run; train with resume=False into another out="
 
 
@@ -83,6 +87,8 @@ class LoopOptions:
         checkpoint_minutes: number of minutes between checkpoints.
         log_steps: number of steps between rows of the log.
         channels_last: whether to store kernels and images with their channels last.
+        shard: whether several processes share the parameters, gradients and moments (FSDP) instead of each holding all
+            of them, for models that would not fit otherwise.
         precision: precision of matrix products in the forward pass; ``"auto"`` uses bfloat16 if the machine multiplies
             it natively, otherwise float32.
     """
@@ -105,6 +111,7 @@ class LoopOptions:
     checkpoint_minutes: float = 5.0
     log_steps: int = 50
     channels_last: bool = False
+    shard: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
@@ -120,6 +127,8 @@ class LoopOptions:
             value = getattr(self, name)
             if not value >= 0 or (math.isinf(value) and name != "clip_grad"):  # an infinite norm measures alone
                 raise UsageError(f"{name}={value} must be at least 0, and finite.")
+        if self.shard and (self.optimizer == "muon" or self.channels_last):
+            raise UsageError("shard=True needs another optimizer than 'muon', and channels_last=False.")
         if self.log_steps < 1:
             raise UsageError(f"log_steps={self.log_steps} must be at least 1.")
         if not 0 <= self.warmup < 1 or any(not 0 < each < 1 for each in self.milestones):
@@ -186,6 +195,10 @@ def fit(
     rank, ranks = shared.process_index, shared.num_processes
     if options.batch_size % ranks:
         raise UsageError(f"{ranks} processes cannot share {options.batch_size} images evenly. Set loop.batch_size.")
+    if options.shard and not task.SHARDS:
+        raise UsageError(NO_SHARDS.format(task.METHOD))
+    if options.shard and ranks == 1:
+        raise UsageError("shard=True is for several processes. Leave it out, or start them; see docs/training.md.")
     out = run_folder(out)
     with locked(out) if rank == 0 else contextlib.nullcontext():
         return _fit(task, images, options, run_folder(out, fresh=not resume), resume, progress, record, device)
@@ -207,14 +220,17 @@ def _fit(
     bf16 = has_bf16(accelerator.device) if options.precision == "auto" else options.precision == "bf16"
     if options.channels_last:
         task.to(memory_format=torch.channels_last)
+    if options.shard:
+        shard(task, accelerator.device)
     optimizer = _optimizer(task, options)
     state, count = Progress(), len(images)
     if resume and (out / CHECKPOINT).exists():
         state = _restore(task, optimizer, out / CHECKPOINT)
         state.finished = False  # the budget may be larger than that of the run so far
-    prepared, optimizer = accelerator.prepare(task, optimizer)
+    prepared, optimizer = (task, optimizer) if options.shard else accelerator.prepare(task, optimizer)
     main = accelerator.is_main_process
-    checkpoints = _Checkpoints(task, optimizer, out, state, record)
+    checkpoints = _Checkpoints(task, optimizer, out, state, record, main)
+    saving = main or options.shard  # all processes take part in putting shards together
     if main and record and not state.step:
         record()
     # All processes draw the same order and share each batch; a resumed run skips the images that it has seen.
@@ -228,11 +244,11 @@ def _fit(
     ) as bar:  # fmt: skip
         stop = False
         while (done := _done(state, options, count)) < 1 and not stop:
-            indices, pixels = images.draw(next(batches)[rank::ranks])
-            pixels = pixels.to(accelerator.device, non_blocking=True)
-            labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
             # The seed depends only on the step, so a resumed run draws the same as an uninterrupted one.
             drawn = (options.seed * 1_000_003 + state.step) * 1_009
+            indices, pixels = images.draw(next(batches)[rank::ranks], drawn)
+            pixels = pixels.to(accelerator.device, non_blocking=True)
+            labels = None if images.labels is None else images.labels[indices].to(accelerator.device)
             generator = torch.Generator(accelerator.device).manual_seed(drawn)
             torch.manual_seed(drawn + 1)  # from which layers draw, such as stochastic depth
             for group in optimizer.param_groups:
@@ -257,15 +273,17 @@ def _fit(
                 log.row(state, group["lr"], values)
                 bar.set_postfix_str(f"loss {state.loss:.3f}, {state.images / state.seconds:.0f} images/s")
             bar.update(_done(state, options, count) - bar.n)
-            if main and state.seconds - saved >= 60 * options.checkpoint_minutes:
+            if saving and state.seconds - saved >= 60 * options.checkpoint_minutes:
                 saved = state.seconds
                 try:
                     checkpoints.save(state, terms)
                 except (OSError, WeightsError) as error:
                     warnings.warn(f"No checkpoint at step {state.step}: {error} It is tried again later.", stacklevel=2)
         state.finished = _done(state, options, count) >= 1
-        if main:  # before the log is closed: the disk may have room for the last rows only after the checkpoint
+        if saving:  # before the log is closed: the disk may have room for the last rows only after the checkpoint
             checkpoints.save(state, terms)
+    if options.shard:
+        task.model = unsharded(task.model)
     task.eval()
     return state
 
@@ -398,6 +416,7 @@ class _Checkpoints:
         task, optimizer, out: what to save, and the folder.
         state: state of the run at its start, which the folder's checkpoint has if there is one.
         record: see :func:`fit`.
+        main: whether this process writes; others only contribute their shards of the tensors.
     """
 
     def __init__(
@@ -407,7 +426,9 @@ class _Checkpoints:
         out: Path,
         state: Progress,
         record: Callable[[], None] | None,
+        main: bool,
     ) -> None:
+        self._main = main
         self._task, self._optimizer, self._out, self._record = task, optimizer, out, record
         self._last = state.step
         self._first: Tensor | None = None  # loss of the first step after the checkpoint, which shows whether it is good
@@ -424,10 +445,14 @@ class _Checkpoints:
             UsageError: a loss or a weight is not finite; nothing is written.
             WeightsError: a file cannot be written.
         """
-        weights = dict(self._task.named_parameters())
+        tensors = _whole_state(self._task, self._optimizer)
+        weights = {name: tensors[f"{TASK}{name}"] for name, _ in self._task.named_parameters()}
         for name, value in (*terms.items(), *weights.items()):
             if not torch.isfinite(value).all():
                 raise self.diverged(f"{name} is no longer finite", state.step)
+        if not self._main:
+            self._last, self._first = state.step, None
+            return
         proven = self._first is not None and torch.isfinite(self._first)
         if proven and (self._out / CHECKPOINT).exists():
             with path_aside(self._out / PREVIOUS) as aside:
@@ -435,7 +460,7 @@ class _Checkpoints:
                 link_or_copy(self._out / CHECKPOINT, aside)
         with contextlib.suppress(OSError):  # there is no log yet, or the disk is full, of which the checkpoint warns
             sync(self._out / LOG)  # so that a checkpoint that survives a power cut has its rows
-        _save(self._task, self._optimizer, state, self._out)
+        _save(self._task.model, tensors, state, self._out)
         if self._record:
             self._record()
         self._last, self._first = state.step, None
@@ -460,17 +485,24 @@ class _Checkpoints:
         )
 
 
-def _save(task: Task, optimizer: torch.optim.Optimizer, state: Progress, out: Path) -> None:
-    """Write the model and the checkpoint.
+def _whole_state(task: Task, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by name; of sharded ones, every process must ask for them."""
+    tensors = {f"{TASK}{name}": whole(value) for name, value in task.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        moments = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        tensors |= {f"{OPTIMIZER}{index}.{name}": whole(value) for name, value in moments.items()}
+    return tensors
+
+
+def _save(model: Model, tensors: dict[str, Tensor], state: Progress, out: Path) -> None:
+    """Write the model and the checkpoint with these tensors.
 
     Raises:
         WeightsError: a file cannot be written.
     """
-    model = task.model
-    write_weights(out / MODEL, model.state_dict(), model.architecture, asdict(model.config))
-    tensors = {f"task.{name}": value for name, value in task.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+    own = f"{TASK}model."
+    weights = {name.removeprefix(own): value for name, value in tensors.items() if name.startswith(own)}
+    write_weights(out / MODEL, weights, model.architecture, asdict(model.config))
     about = {"partzoo_format": str(FORMAT), "progress": json.dumps(asdict(state))}
     try:
         save_tensors(out / CHECKPOINT, tensors, about)
@@ -482,15 +514,18 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, file: Path) -> Progre
     with reading(file, WeightsError, fix=NO_RESUME):
         progress = _progress(file)
         tensors, _ = read_tensors(file, fix=NO_RESUME)
-        task.load_state_dict({k.removeprefix("task."): v for k, v in tensors.items() if k.startswith("task.")})
+        values = {name.removeprefix(TASK): value for name, value in tensors.items() if name.startswith(TASK)}
+        own = task.state_dict()
+        task.load_state_dict({name: like(value, own.get(name, value)) for name, value in values.items()})
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         states: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
-            if key.startswith("optimizer."):
+            if key.startswith(OPTIMIZER):
                 _, index, name = key.split(".")
                 parameter = parameters[int(index)]
                 # A fused optimizer steps through memory linearly, so a moment needs its parameter's memory layout.
-                laid = value if value.ndim == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                empty = torch.empty_like(parameter, dtype=value.dtype)
+                laid = value if value.ndim == 0 else empty.copy_(like(value, parameter))
                 states.setdefault(int(index), {})[name] = laid
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         return progress

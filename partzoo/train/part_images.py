@@ -39,7 +39,14 @@ def read_part_images(folder: str | Path, options: PartOptions, side: int, *, see
         options: options for reading.
         side: height and width in pixels.
         seed: random seed for ``options.per_class``.
+
+    Raises:
+        UsageError: a foreground is to be predicted of images that are cropped at random.
     """
+    if options.foreground and options.frame == "random-crop":
+        raise UsageError(
+            "data.foreground is predicted once for each image, and data.frame='random-crop' changes images. Set one."
+        )
     images = read_images(folder, options, side, seed=seed)
     if not options.foreground:
         return images
@@ -64,8 +71,8 @@ class WithForeground(Examples):
     def batch(self, indices: Tensor) -> Tensor:
         return self._with_masks(indices, self._images.batch(indices))
 
-    def draw(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        numbers, pixels = self._images.draw(indices)
+    def draw(self, indices: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+        numbers, pixels = self._images.draw(indices, seed)
         return numbers, self._with_masks(numbers, pixels)
 
     def _with_masks(self, indices: Tensor, pixels: Tensor) -> Tensor:

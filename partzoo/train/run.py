@@ -221,6 +221,9 @@ def _settings(
     return Settings(kind, entry, parent, tables["task"], tables["config"], options, reading)
 
 
+OF_DATA = ("parts", "classes")  # values of a part model's configuration that do not depend on its encoder
+
+
 def carried_over(
     recipe: Recipe, entry: Architecture, inherited: dict[str, Any], given: dict[str, Any]
 ) -> dict[str, Any]:
@@ -228,12 +231,15 @@ def carried_over(
 
     A run's recipe states a whole configuration. Of that, only values whose default is the same in both hold; others,
     such as the width, are the new architecture's or its parent's. A recipe that states less does so on purpose: all of
-    its values hold.
+    its values hold, or the numbers of parts and classes alone if it names another encoder than the architecture's.
 
     Raises:
         UsageError: a value is that of neither architecture, and the caller gives none.
     """
     former, latter = asdict(find(recipe.architecture).config), asdict(entry.configure(inherited))
+    if "encoder" in recipe.config and latter.get("encoder") not in (None, recipe.config["encoder"]):
+        # Sizes, levels and the like suit the recipe's encoder, which the architecture replaces.
+        return {name: value for name, value in recipe.config.items() if name in OF_DATA}
     if any(value is not None and name not in recipe.config for name, value in former.items()):
         return recipe.config
     own = {name for name, value in latter.items() if name not in former or former[name] != value} | inherited.keys()

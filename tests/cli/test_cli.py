@@ -214,7 +214,7 @@ def test_training_makes_a_model_that_discover_takes(tmp_path):
 def test_bench_reports_what_it_measured(monkeypatch):
     calls = []
 
-    def run(rows, repetitions, out, *, quick, progress, device):
+    def run(rows, repetitions, out, *, quick, progress, device, against):
         calls.append((rows, repetitions, out, quick))
         progress("discover: 1.00 times the peer")
 

@@ -88,6 +88,8 @@ def contents(folder):
         ("discover", "in", *TOY, "--mask", "link", "-o", "out", "--save-vocabulary", "in/a.png"),
         ("swap", "in/a.png", "in/b.png", "-o", "in/b.png"),
         ("swap", "in/a.png", "in/b.png", "-o", "link/a.png"),
+        ("attention", "in/a.png", "-o", "link/a.png"),
+        ("reconstruct", "in/a.png", "-o", "in/a.png"),
         ("export", "--vocabulary", "v.pt2", "--background", "none", "--format", "torch-export", "-o", "link/../v.pt2"),
         ("export", "v.bin", "--format", "openvino", "-o", "v.xml"),
     ],
@@ -136,6 +138,7 @@ def test_features_and_figures_do_not_replace_what_is_read(place):
         ("discover", "in/a.png", "--background", "model", "-o", "model/figure.png"),
         ("relate", "in/a.png", "--model", "model/", "-o", "to-model"),
         ("swap", "in/a.png", "in/b.png", "--model", "model", "-o", "model/figure.png"),
+        ("attention", "in/a.png", "--model", "model", "-o", "model/figure.png"),
     ],
 )
 def test_an_output_never_replaces_a_file_in_the_folder_of_a_model(place, monkeypatch, words):

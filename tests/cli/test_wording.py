@@ -26,10 +26,11 @@ def image(tmp_path):
 
 
 @pytest.mark.parametrize("limit", ["--max-pixels", "--max-bytes"])
-@pytest.mark.parametrize("command", ["discover", "features", "relate", "swap"])
+@pytest.mark.parametrize("command", ["discover", "features", "relate", "swap", "attention", "reconstruct"])
 def test_limits_are_options_of_every_command_that_reads_images(command, limit, image, tmp_path):
-    more = {"features": ("-o", tmp_path / "x.npz"), "swap": (image, "-o", tmp_path / "x.png")}.get(command, ())
-    ran = partzoo(command, image, *more, limit, 10)
+    png = ("-o", tmp_path / "x.png")
+    more = {"features": ("-o", tmp_path / "x.npz"), "swap": (image, *png), "attention": png, "reconstruct": png}
+    ran = partzoo(command, image, *more.get(command, ()), limit, 10)
     assert ran.code == 1
     assert re.search(rf"the limit: reduce its size, or raise {limit}\.$", ran.err.strip()), ran.err
     assert limit in partzoo(command, "--help").out

@@ -13,12 +13,16 @@ from parity.synthetic import normal
 from PIL import Image
 
 import partzoo
+from partzoo.models.precision import set_precision
 from partzoo.models.timm_encoder import dino_positions
 from partzoo.train.losses.partformer import VGG_WEIGHTS
 from partzoo.train.tasks.partformer import PartFormerTask
 
 CASES = Path(__file__).parent.parent / "parity" / "partformer"
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
+PUBLISHED = [
+    ("celeba", "celeba", 4), ("celeba_k8", "celeba", 8), ("cub", "cub", 4), ("partimage", "partimage", 4),
+]  # fmt: skip
 CLASSES = torch.tensor([3, 107])  # of PartImageNet's two images
 ALPHAS = {"celeba": 2.0, "cub": 0.5, "partimage": 1.5}
 WEIGHTS = {"reconstruction": 1, "concentration": 0.3, "area": 0.5, "consistency": 0.01}
@@ -92,9 +96,7 @@ def test_dino_s_features_are_the_published_ones(strong):
     near(maps[:, ::6, ::4, ::4], case("dino")["feature_subset_strong_pos" if strong else "feature_subset"], 2e-5)
 
 
-@pytest.mark.parametrize(("name", "variant", "parts"), [
-    ("celeba", "celeba", 4), ("celeba_k8", "celeba", 8), ("cub", "cub", 4), ("partimage", "partimage", 4),
-])  # fmt: skip
+@pytest.mark.parametrize(("name", "variant", "parts"), PUBLISHED)
 def test_maps_and_representations_are_the_published_ones(name, variant, parts):
     expected, x, model = case(f"infer_{name}"), inference_images(), converted(variant, parts)
     several = {"classes": CLASSES} if variant == "partimage" else {}
@@ -108,6 +110,27 @@ def test_maps_and_representations_are_the_published_ones(name, variant, parts):
     clear = best[:, 0] - best[:, 1] > 1e-4
     wrong = maps.argmax(1) != torch.from_numpy(expected["argmax"]).long()
     assert not wrong[clear].any() and wrong.sum() <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "variant", "parts"), PUBLISHED)
+def test_nearly_all_labels_are_the_published_ones_in_low_precision(name, variant, parts):
+    expected, x = torch.from_numpy(case(f"infer_{name}")["argmax"]).long(), inference_images()
+    several = {"classes": CLASSES} if variant == "partimage" else {}
+    model = partzoo.convert(published(variant, parts), device="cpu", dtype="float32")
+
+    @torch.inference_mode()
+    def alike():
+        found = published_order(model.part_maps(x, size=(128, 128), **several)).argmax(1)
+        return (found == expected).float().mean((1, 2)).min().item()
+
+    model.autocast = torch.bfloat16  # what dtype="auto" chooses on GPUs and CPUs that are fast at it
+    assert alike() > 0.99
+    model.autocast = None
+    assert (
+        set_precision(model, "int8", torch.device("cpu")).transformer.blocks[0].attn.qkv.weight.dtype == torch.float32
+    )
+    assert 0.96 < alike() < 1
 
 
 @pytest.mark.parametrize("variant", ["celeba", "cub", "partimage"])

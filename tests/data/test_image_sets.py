@@ -72,6 +72,25 @@ def test_one_sheet_per_split_has_as_many_tiles_as_its_arrays_have_rows(tmp_path)
         load_images(tmp_path)
 
 
+@pytest.mark.parametrize("size", [(96, 32), (32, 96)])
+def test_random_crops_are_squares_along_the_longer_side(tmp_path, size):
+    """Red is the place along the longer side."""
+    ramp = np.broadcast_to(2 * np.arange(96, dtype=np.uint8)[None, :, None], (32, 96, 3))
+    Image.fromarray(ramp if size[0] == 96 else ramp.swapaxes(0, 1)).save(tmp_path / "ramp.png")
+    images = ImageSet([tmp_path / "ramp.png"] * 300, 32, None, [], "random-crop")
+    numbers, drawn = images.draw(torch.arange(300), 7)
+    first = drawn[:, 0, 0, 0] / 2
+    across = drawn[0, 0, 0] if size[0] == 96 else drawn[0, 0, :, 0]
+    assert numbers.tolist() == list(range(300)) and drawn.shape == (300, 3, 32, 32)
+    assert (across.float().diff() - 2).abs().max() <= 1  # neither squashed nor resized
+    assert first.min() < 2 and first.max() > 62 and first.mean() == pytest.approx(32, abs=4)
+    assert torch.equal(images.draw(torch.arange(300), 7)[1], drawn)
+    assert torch.equal(images.draw(torch.tensor([5, 3]), 7)[1], drawn[[5, 3]])  # by another process
+    assert not torch.equal(images.draw(torch.arange(300), 8)[1], drawn)
+    centre = ImageSet([tmp_path / "ramp.png"], 32, None, []).batch(torch.tensor([0]))
+    assert torch.equal(images.batch(torch.tensor([0])), centre)
+
+
 def test_epochs_are_permutations_and_start_at_the_given_position():
     images = ImageSet.from_pixels(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), None, [])
     stream = images.epochs(4, seed=0)

@@ -9,11 +9,11 @@ from partzoo.errors import ImageError
 draw, drawn = ImageSet.draw, []
 
 
-def failing(self, indices):
+def failing(self, indices, seed):
     drawn.append(indices)
     if len(drawn) == 2 and os.environ["RANK"] == "1":
         raise ImageError("None of the 24 images can be read.")
-    return draw(self, indices)
+    return draw(self, indices, seed)
 
 
 ImageSet.draw = failing

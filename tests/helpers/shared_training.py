@@ -29,6 +29,7 @@ from partzoo.train import tasks
 from partzoo.train.loop import LoopOptions
 from partzoo.train.masked_images import MaskedImages
 from partzoo.train.processes import processes
+from partzoo.train.sharding import whole
 from partzoo.train.stages import StagesTask
 from partzoo.train.tasks.base import Task
 from partzoo.train.tasks.classify import ClassifyTask
@@ -42,6 +43,7 @@ from partzoo.train.tasks.partformer import PartFormerTask
 from partzoo.train.tasks.spatial import SpatialTask
 from partzoo.train.windows import WindowSet
 
+SHARDED = ", sharded"
 VIT = {"dim": 24, "depth": 2, "heads": 2, "size": 32}
 MPAE = {"parts": 3, "encoder": "toy-vit", "size": 64, "dim": 32, "width": 32, "depth": 2, "heads": 2}
 MPAE |= {"masked_width": 32, "masked_heads": 2, "decoder_heads": 2}
@@ -138,10 +140,13 @@ CASES: dict[str, Callable[[], tuple[Task, Examples]]] = {
 def trained(case: str, out: Path, steps: int = 10) -> dict[str, Any]:
     """What a training ends with, in float64 but for objectness, whose lessons are kept in float16.
 
+    A case that ends in ``SHARDED`` is trained with ``shard``.
+
     Returns:
-        ``seen``, the numbers of the images of each step; ``loss`` at the end; ``gradients`` of the last step and
-        ``state``, by name.
+        ``seen``, the numbers of the images of each step; ``loss`` at the end; ``gradients`` of the last step, unless
+        they are sharded, and ``state``, by name.
     """
+    shard, case = case.endswith(SHARDED), case.removesuffix(SHARDED)
     single = case == "objectness"
     small_views = patch.object(tasks.foreground, "SIZES", (64, 96))
     with small_views, nullcontext() if single else _float64():
@@ -150,16 +155,18 @@ def trained(case: str, out: Path, steps: int = 10) -> dict[str, Any]:
         task.to(torch.get_default_dtype())
         seen: list[list[int]] = []
 
-        def draw(indices: Tensor) -> tuple[Tensor, Tensor]:
+        def draw(indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
             seen.append(indices.tolist())
             batch = examples.batch(indices)
             return indices, batch.double() if batch.is_floating_point() else batch
 
         examples.draw = draw  # type: ignore[method-assign]
-        options = LoopOptions(steps=steps, batch_size=8, lr=1e-3, log_steps=1, precision="fp32")
+        options = LoopOptions(steps=steps, batch_size=8, lr=1e-3, log_steps=1, precision="fp32", shard=shard)
         progress = task.fit(examples, options, out, progress=False)
     gradients = {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
-    return {"seen": seen, "loss": progress.loss, "gradients": gradients, "state": task.state_dict()}
+    state = {name: whole(value) for name, value in task.state_dict().items()}
+    found = {"seen": seen, "loss": progress.loss, "state": state}
+    return found if shard else found | {"gradients": gradients}
 
 
 @contextmanager

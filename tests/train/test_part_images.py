@@ -50,6 +50,12 @@ def test_images_have_a_foreground_only_if_the_options_name_a_model(tmp_path):
     assert found.batch(torch.tensor([0])).shape == (1, 4, 32, 32)
 
 
+def test_no_foreground_is_predicted_of_random_crops(tmp_path):
+    options = PartOptions(foreground="foreground-lite0.masks", frame="random-crop")
+    with pytest.raises(UsageError, match=r"data\.frame='random-crop' changes images"):
+        read_part_images(tmp_path, options, 32)
+
+
 @pytest.mark.parametrize(
     ("weights", "start", "foreground", "message"),
     [

@@ -12,11 +12,12 @@ import pytest
 import torch
 from helpers import ranks
 from helpers.command_line import partzoo
-from helpers.shared_training import CASES, trained
+from helpers.shared_training import CASES, SHARDED, trained
 from PIL import Image
 from safetensors.torch import load_file
 
 from partzoo.errors import UsageError
+from partzoo.train.loop import LoopOptions
 from partzoo.train.processes import processes, start_all
 from partzoo.train.tasks import methods
 
@@ -33,13 +34,13 @@ def by_two(cases, folder):
 
 
 def check_equal(case, two, folder):
-    one = trained(case, folder / "one")
+    one = trained(case.removesuffix(SHARDED), folder / "one")
     whole = [sorted(a + b) for a, b in zip(*(rank["seen"] for rank in two), strict=True)]
     assert whole == [sorted(step) for step in one["seen"]]
     assert all(len(a) == len(b) for a, b in zip(*(rank["seen"] for rank in two), strict=True))
     for rank in two:
         assert rank["loss"] == pytest.approx(one["loss"], abs=1e-6)
-        for what in ("gradients", "state"):
+        for what in rank.keys() & {"gradients", "state"}:
             assert rank[what].keys() == one[what].keys()
             for name, value in one[what].items():
                 torch.testing.assert_close(rank[what][name], value, rtol=0, atol=1e-6, msg=f"{what} of {name}")
@@ -59,6 +60,20 @@ def others(tmp_path_factory):
 @pytest.mark.parametrize("case", [case for case in CASES if case not in QUICK])
 def test_every_method_trains_by_two_processes_as_by_one(case, others, tmp_path):
     check_equal(case, others[case], tmp_path)
+
+
+LOOPED = ("part", "partformer", "partformer, frozen", "mpae", "spatial", "classify", "finetune")
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    return by_two([case + SHARDED for case in LOOPED], tmp_path_factory.mktemp("sharded"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LOOPED)
+def test_every_method_trains_with_shared_parameters_as_with_whole_ones(case, sharded, tmp_path):
+    check_equal(case, sharded[case + SHARDED], tmp_path)
 
 
 def test_there_is_a_case_of_every_method():
@@ -141,6 +156,32 @@ def test_two_processes_go_on_where_one_has_stopped(data, tmp_path):
     codes, _, err = ranks.ended(ranks.start([*ranks.COMMAND, *more]))
     assert codes == [0, 0], err
     check_same_run(tmp_path / "one", tmp_path / "two", tolerance=2e-4)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_shared_parameters_and_without(data, tmp_path):
+    even = ("--set", "loop.schedule=constant", "--set", "loop.optimizer=adamw", "--resume")
+    assert partzoo(*command(data, tmp_path / "one", *even, steps=9)).code == 0
+    for steps, shard in ((3, True), (6, False), (9, True)):
+        more = command(data, tmp_path / "two", *even, "--set", f"loop.shard={str(shard).lower()}", steps=steps)
+        codes, _, err = ranks.ended(ranks.start([*ranks.COMMAND, *more]))
+        assert codes == [0, 0], err
+    check_same_run(tmp_path / "one", tmp_path / "two", tolerance=2e-4)
+
+
+def test_sharing_parameters_takes_several_processes_and_suitable_options(data, tmp_path):
+    for more, sentence in (
+        (("loop.optimizer=adamw",), "shard=True is for several processes"),
+        (("loop.optimizer=muon",), "shard=True needs another optimizer than 'muon'"),
+        (("loop.optimizer=adamw", "loop.channels_last=true"), "and channels_last=False"),
+    ):
+        settings = [word for value in ("loop.shard=true", *more) for word in ("--set", value)]
+        ran = partzoo(*command(data, tmp_path / "run", *settings))
+        assert ran.code == 2 and sentence in ran.err, ran.err
+    for case in ("foreground", "objectness"):
+        task, examples = CASES[case]()
+        with pytest.raises(UsageError, match=f"shard=True is not possible for '{case}'"):
+            task.fit(examples, LoopOptions(steps=1, shard=True), tmp_path / case, progress=False)
 
 
 @pytest.mark.slow

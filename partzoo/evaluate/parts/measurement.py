@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
@@ -21,10 +23,10 @@ PARTS = (4, 8, 16)  # numbers of parts to look for by default
 class PartMeasurement(Measurement):
     """An evaluation of the parts that a model finds; see :func:`partzoo.evaluate.parts.figures.part_figures`."""
 
-    OPTIONS = ("background", "size", "refine", "rotate")
+    OPTIONS = ("background", "size", "refine", "rotate", "category")
 
     def __init__(self, rules: PartProtocol, request: Request) -> None:
-        self.rules, self.request = rules, request
+        self.rules, self.request = rules if request.category is None else of_category(rules, request.category), request
         self.finder = requested_finder(request)
         self.k = default_numbers(self.finder) if request.k is None else list(request.k)
         if None in self.k and not self.finder.learned:
@@ -44,6 +46,18 @@ class PartMeasurement(Measurement):
             self.finder, self.rules, asked.data, k=self.k, seeds=range(asked.seeds), split=asked.split,
             limit=asked.limit, rotate=asked.rotate, progress=progress, pass_over=pass_over,
         )  # fmt: skip
+
+
+def of_category(rules: PartProtocol, category: str) -> PartProtocol:
+    """Return the rules of a protocol for the images of one class alone.
+
+    Raises:
+        UsageError: the protocol cannot be restricted to one class.
+    """
+    load, select = rules.load, rules.of_category
+    if select is None:
+        raise UsageError(f"category={category!r}: {rules.name} cannot be restricted to one class. Leave it out.")
+    return replace(rules, load=lambda data, split: select(load(data, split), category))
 
 
 def requested_finder(request: Request) -> Finder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class PartProtocol:
         background: true label of the background in masks, which the FG- figures leave out.
         mirrored: whether to also count how many labelled pixels keep their part in the mirror image.
         classes: number of classes, by ``Example.category``, whose parts are counted separately; 1 counts them together.
+        of_category: function from examples and a class, by its name or number, to the examples of this class alone;
+            None if the protocol cannot be restricted to one class.
         fit_images: number of images of ``fit`` to use; None uses all.
         source: paper and section, or code, that defines the rules.
         rules: the same rules in a few sentences, for the docs.
@@ -69,4 +71,5 @@ class PartProtocol:
     background: int | None = None
     mirrored: bool = False
     classes: int = 1
+    of_category: Callable[[Any, str], Sequence[Example]] | None = None
     fit_images: int | None = None

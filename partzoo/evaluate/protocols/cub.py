@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,23 @@ def load(data: str | Path, split: str, side: int = 448) -> Examples:
 def load_partformer(data: str | Path, split: str, side: int = 256) -> Examples:
     """Read birds as framed by PartFormer: squashed without antialiasing, then enlarged by ``side / (side - 1)``."""
     return _birds(data, split, partial(_partformer_example, side=side))
+
+
+def of_category(birds: Examples, category: str) -> Examples:
+    """Select the birds of one class, by its number from 1 or by the name of its folder.
+
+    Raises:
+        UsageError: there is no bird of this class.
+    """
+    chosen = [bird for bird in birds.records if category in (str(bird.category + 1), bird.file.parent.name)]
+    if not chosen:
+        names = sorted({bird.file.parent.name for bird in birds.records})
+        close = difflib.get_close_matches(category, names, n=1, cutoff=0)[0]
+        raise UsageError(
+            f"category={category!r}: there is no bird of this class. Use its number, such as 1, or the name of its "
+            f"folder. The closest is {close!r}."
+        )
+    return Examples(chosen, birds.read, birds.name_of)
 
 
 def _birds(data: str | Path, split: str, read: Callable[[Bird], Example]) -> Examples:
@@ -153,7 +171,8 @@ _ERROR_RULES = (
     " The code does not compute NME, so we follow the code of PDiscoFormer. Soft centroids and landmarks are divided "
     "by the size of the bounding box and z-scored on the training split. Each landmark is fitted by least squares "
     "without intercept on the images that show it. A part whose map stays at or below 0.5 counts as absent. The mean "
-    "distance is taken over the visible landmarks of the test split."
+    "distance is taken over the visible landmarks of the test split. `--category 1` fits and reports on the birds of "
+    "the first class alone, as PartFormer does for CUB-1, and 2 and 3 on those of CUB-2 and CUB-3."
 )
 
 CUB = PartProtocol(
@@ -162,6 +181,7 @@ CUB = PartProtocol(
     truths=LANDMARKS,
     grid=128,
     error=_ERROR,
+    of_category=of_category,
     source="MPAE, section 4 and its code (CUB); NME: PDiscoFormer's code",
     rules=(
         "The split is the official one. The whole image, without cropping to the box, is squashed to 448 x 448 "
@@ -179,6 +199,7 @@ CUB_PARTFORMER = PartProtocol(
     truths=LANDMARKS,
     grid=128,
     error=_ERROR,
+    of_category=of_category,
     source="PartFormer, section 4.2 and its code (CUB-F); NME: PDiscoFormer's code",
     rules=(
         "This protocol is like cub, but the frame has 256 x 256 pixels. The image is squashed without antialiasing; "

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from partzoo.errors import UsageError
-from partzoo.models.base import in_precision, pad_to_multiple
+from partzoo.models.base import Encoder, in_precision, pad_to_multiple
 from partzoo.models.frozen import frozen_encoder, frozen_features, frozen_shape
 from partzoo.models.mpae.masked_autoencoder import MaskedAutoencoder, visible_patches
+from partzoo.models.over_encoders import register_over_encoders, side_for
 from partzoo.models.part_model import PartModel
 from partzoo.models.part_transformer import PartTransformer, initialize
 from partzoo.models.registry import register
@@ -183,6 +184,12 @@ class Mpae(PartModel):
         noise = torch.rand(x.shape[0], features[0, 0].numel(), generator=generator, device=x.device)
         maps = self.match(own, features)
         return self.restore(x, maps, own if parts is None else parts, visible_patches(noise, ratio))
+
+
+@register_over_encoders("mpae", "MPAE", Mpae)
+def mpae_over(name: str, encoder: Encoder) -> MpaeConfig:
+    """Return the configuration of an MPAE on an encoder."""
+    return MpaeConfig(parts=8, encoder=name, size=side_for(encoder))
 
 
 @register(family="mpae", config=MpaeConfig())

@@ -38,6 +38,9 @@ class SpatialConfig:
         patch_size: side of the patches in pixels. The paper uses 24 for images of 64 (section 4.1); 12 for 32 and 36
             for 96 are in proportion.
         additive: whether to place patches on an empty image instead of enlarging them (section 4.4).
+        in_place: whether additive patches keep their place in the image, as the paper's "padding the patch back"
+            suggests; the place then shows the position that is to be predicted. Otherwise they are placed at random, as
+            in the published code.
         aggregation: how the relation module combines two features; ``"cat"`` is used in the paper. The others do not
             distinguish the first from the second, and learn distances in each direction without sign.
         mean, std: mean and standard deviation of each channel, for pixels in 0..1; by default those published for
@@ -49,6 +52,7 @@ class SpatialConfig:
     size: int = 64
     patch_size: int = 24
     additive: bool = False
+    in_place: bool = False
     aggregation: Literal["cat", "sum", "mean", "max"] = "cat"
     mean: tuple[float, float, float] = (0.1307, 0.1307, 0.1307)
     std: tuple[float, float, float] = (0.3081, 0.3081, 0.3081)
@@ -155,6 +159,8 @@ class Spatial(Encoder):
         if config.patch_size < 1 or config.enlarged < config.size + 2:
             most = next(side for side in range(config.size, 0, -1) if config.size**2 // side >= config.size + 2)
             raise UsageError(f"patch_size={config.patch_size} must be 1 to {most} pixels, for images of {config.size}.")
+        if config.in_place and not config.additive:
+            raise UsageError("in_place=True is for additive patches: set additive=True too, or leave it out.")
         self.config = config
         self.backbone = BACKBONES[config.backbone]()
         self.relation = RelationModule(self.backbone.dim, config.aggregation) if config.related else NoRelation()

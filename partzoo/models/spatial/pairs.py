@@ -104,7 +104,8 @@ class PairSampler:
         pixels = pixels.repeat(self.patches, 1, 1, 1)
         if config.additive:
             patches = self._coloured(cut(pixels, corners, self.side), generator)
-            patches = place(patches, torch.randint(self.places, corners.shape, **draw), config.size)
+            places = corners if config.in_place else torch.randint(self.places, corners.shape, **draw)
+            patches = place(patches, places, config.size)
             return torch.cat([self._coloured(views, generator), patches]), corners / (self.places - 1)
         patches = enlarged_patches(pixels, corners, config.enlarged)
         positions = corners / (config.unit * config.enlarged)

@@ -36,6 +36,7 @@ class Task(nn.Module):
         NEEDS_LABELS: whether every image needs a class; the model's configuration then gets their number.
         UNDECAYED: endings of the names of parameters that ``LoopOptions.decay`` counts as vectors.
         ENDS: names of the first and last modules. Muon leaves them to AdamW, as its authors advise.
+        SHARDS: whether the processes of a training can share the parameters (``LoopOptions.shard``).
         model: model that is trained and saved.
     """
 
@@ -48,6 +49,7 @@ class Task(nn.Module):
     NEEDS_LABELS: ClassVar[bool] = False
     UNDECAYED: ClassVar[tuple[str, ...]] = ()
     ENDS: ClassVar[tuple[str, ...]] = ()
+    SHARDS: ClassVar[bool] = True
     model: Model
 
     @classmethod

@@ -39,6 +39,7 @@ class ForegroundTask(Task):
     RECIPE = "foreground-lite0.masks"
     CONFIG = ForegroundConfig
     DATA = MaskedOptions
+    SHARDS = False  # the average of the weights is moved in the forward pass, where they are gathered copies
     model: ForegroundModel
     steps: Tensor
 

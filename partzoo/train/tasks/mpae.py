@@ -130,7 +130,7 @@ class MpaeTask(Task):
             "masks": masks,
             "anchor": anchor,
         }
-        self.start_from = start
+        self.beginning = start
         self.first: FirstParts | None = None
         self.mask_ratio, self.group, self.presence = mask_ratio, group, presence
         self.pixels, self.perceptual = pixels, perceptual
@@ -143,7 +143,7 @@ class MpaeTask(Task):
 
     def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
         """Start the model with parts, if the task says so; see :func:`partzoo.train.first_parts.started`."""
-        self.first = started(self.model, options, self.weights, self.start_from, examples)
+        self.first = started(self.model, options, self.weights, self.beginning, examples)
 
     def train(self, mode: bool = True) -> MpaeTask:
         super().train(mode)

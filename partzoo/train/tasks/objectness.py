@@ -39,7 +39,7 @@ from partzoo.models.loading import build, load
 from partzoo.models.objectness import Objectness, PatchResNetFg, PatchResNetFgConfig
 from partzoo.models.registry import Architecture, find
 from partzoo.system.device import Device, device_of
-from partzoo.train.loop import MODEL, LoopOptions, Progress, run_folder
+from partzoo.train.loop import MODEL, NO_SHARDS, LoopOptions, Progress, run_folder
 from partzoo.train.processes import processes
 from partzoo.train.recipe import DataRecord
 from partzoo.train.tasks.base import Task
@@ -124,8 +124,10 @@ class ObjectnessTask(Task):
         """Train the head. The budget is the number of steps in each round, and the batch size counts cells, not images.
 
         Raises:
-            UsageError: the budget is not in steps, or the device is not the CPU.
+            UsageError: the budget is not in steps, the device is not the CPU, or parameters should be shared.
         """
+        if options.shard:
+            raise UsageError(NO_SHARDS.format(self.METHOD))
         if device_of("cpu" if device is None else device).type != "cpu":
             raise UsageError(f"device={str(device)!r}: 'objectness' is trained on the CPU. Leave device out.")
         began = time.monotonic()

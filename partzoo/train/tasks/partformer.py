@@ -103,7 +103,7 @@ class PartFormerTask(Task):
             "masks": masks,
             "anchor": anchor,
         }
-        self.start_from = start
+        self.beginning = start
         self.first: FirstParts | None = None
         self.alpha, self.background_area = alpha, background_area
         self.degrees = degrees
@@ -114,7 +114,7 @@ class PartFormerTask(Task):
 
     def prepare(self, folder: str | Path, options: Any, examples: Examples) -> None:
         """Start the model with parts, if the task says so; see :func:`partzoo.train.first_parts.started`."""
-        self.first = started(self.model, options, self.weights, self.start_from, examples)
+        self.first = started(self.model, options, self.weights, self.beginning, examples)
         if self.first is not None:
             self.prototypes.data[0] = torch.eye(self.model.dim)[1 : 1 + self.model.config.parts]
 

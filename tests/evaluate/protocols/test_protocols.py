@@ -1,5 +1,6 @@
 """The contract of all part protocols, and the loaders of landmarks on miniatures of the official folders."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.io import savemat
 
 from partzoo.data.reading import sample, squash, squash_mask, squash_plain
 from partzoo.errors import ImageError, UsageError
-from partzoo.evaluate import protocols
+from partzoo.evaluate import protocols, run
 from partzoo.evaluate.protocols import aflw, celeba, cub
 from partzoo.evaluate.protocols.base import PartProtocol
 from partzoo.skipping import SkippedWarning
@@ -184,6 +185,54 @@ def test_unusable_lines_of_cub_are_named_and_cost_only_their_bird(birds, file, o
     with pytest.warns(SkippedWarning, match=rf"{file.rpartition('/')[2]}: skipped line \d+ \('{new}") as warned:
         (bird,) = cub.load(birds, "test")
     assert bird.category == 6 and len(warned) == 1
+
+
+@pytest.fixture
+def two_classes(tmp_path):
+    """A tree of CUB's files: nine birds of each of two classes, six of them for training."""
+    rng = np.random.default_rng(0)
+    images, splits, boxes, parts = [], [], [], []
+    for number in range(1, 19):
+        name = f"{('002.Auklet', '001.Albatross')[number % 2]}/{number}.png"
+        pixels = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / name)
+        images.append(f"{number} {name}\n")
+        splits.append(f"{number} {int(number <= 12)}\n")
+        boxes.append(f"{number} 4 4 {30 + number % 2} 40\n")
+        parts += [f"{number} {part} {x} {y} 1\n" for part, (x, y) in enumerate(rng.integers(4, 44, (15, 2)), 1)]
+    (tmp_path / "parts").mkdir()
+    for file, lines in zip(cub.LISTS, (images, splits, boxes, parts), strict=True):
+        (tmp_path / file).write_text("".join(lines))
+    return tmp_path
+
+
+def only(folder, name):
+    """Keep, in all lists of a tree of CUB's files, only the birds of one class."""
+    kept = {line.split()[0] for line in (folder / cub.LISTS[0]).read_text().splitlines() if name in line}
+    for file in cub.LISTS:
+        lines = (folder / file).read_text().splitlines(keepends=True)
+        (folder / file).write_text("".join(line for line in lines if line.split()[0] in kept))
+
+
+def test_one_category_of_cub_is_fitted_and_reported_alone(two_classes):
+    measured = partial(run.evaluate, "colour-position", "cub-partformer", two_classes, k=[2], seeds=1, size=64)
+    whole, first, second = measured(), measured(category="1"), measured(category="002.Auklet")
+    assert [each["images"] for each in (whole, first, second)] == [6, 3, 3]
+    assert first["setting"] == "size=64,category=1" and first["command"].endswith("--size 64 --category 1")
+    assert second["command"].endswith("--category 002.Auklet") and first["runs"] != second["runs"]
+    only(two_classes, "001.Albatross")
+    alone = measured()
+    assert alone["runs"] == first["runs"] and {"nmi", "fg_ari", "nme"} <= alone["runs"][0]["metrics"].keys()
+
+
+def test_a_category_that_is_not_there_is_one_clear_error(two_classes, faces):
+    with pytest.raises(UsageError, match=r"category='3': .* such as 1, .* The closest is '00[12]\."):
+        run.evaluate("colour-position", "cub", two_classes, category="3")
+    with pytest.raises(UsageError, match="category='1': celeba cannot be restricted to one class"):
+        run.evaluate("colour-position", "celeba", faces, category="1")
+    with pytest.raises(UsageError, match="category cannot be set for tiny-imagenet"):
+        run.evaluate("toy-vit", "tiny-imagenet", faces, category="1")
 
 
 # CelebA

@@ -12,9 +12,10 @@ from parity.synthetic import image, parameter
 from partzoo.conversion.partformer import renamed
 from partzoo.errors import UsageError
 from partzoo.images.preprocess import Preprocess
+from partzoo.models.layers import ChannelNorm
 from partzoo.models.loading import build, load
 from partzoo.models.part_transformer import part_tokens, resampled, sine_positions
-from partzoo.models.partformer.model import PartFormerConfig
+from partzoo.models.partformer.model import PartFormer, PartFormerConfig
 from partzoo.models.registry import find
 from partzoo.weights.tensors import write_weights
 
@@ -154,6 +155,34 @@ def test_a_frozen_encoder_is_compressed_and_keeps_still():
     assert not any(p.requires_grad for p in model.encoder.parameters())
     with pytest.raises(UsageError, match="compress='linear'"):
         partformer(encoder="toy-vit")
+
+
+def layers(sequence):
+    kinds = {torch.nn.Conv2d: "conv", torch.nn.ReLU: "relu", torch.nn.Upsample: "up"}
+    kinds |= dict.fromkeys((torch.nn.BatchNorm2d, ChannelNorm), "norm")
+    chosen = [each for each in sequence.modules() if type(each) in kinds]
+    return [f"conv{each.kernel_size[0]}" if hasattr(each, "kernel_size") else kinds[type(each)] for each in chosen]
+
+
+def test_the_paper_s_compression_and_decoder_stand_beside_the_published_code_s():
+    config = {"encoder": "toy-vit", "size": 64, "stride": 2, "reconstruction": 64, "parts": 3}
+    published = partformer(**config, compress="relu-norm")
+    paper = partformer(**config, compress="blocks", decoder="relu-norm")
+    assert layers(published.compress) == [*["conv1", "relu", "norm"] * 2, "conv1"]
+    assert layers(paper.compress) == ["conv3", "relu", "norm"] * 3
+    block = ["conv3", "norm", "relu"]
+    assert layers(published.decoder) == [*[*block, *block, "up"] * 3, *block, "conv1"]
+    block = ["conv3", "relu", "norm"]
+    assert layers(paper.decoder) == [*[*block, *block, "up"] * 3, *block, "conv3"]
+    x = torch.randn(2, 3, 64, 64)
+    assert paper.features(x).shape == (2, 64, 8, 8) and paper.reconstruct(x).shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("option", [{"compress": "convolution"}, {"decoder": "relu"}])
+def test_an_unknown_order_of_layers_is_one_clear_error(option):
+    (name,) = option
+    with pytest.raises(UsageError, match=f"^{name}="):
+        PartFormer(replace(PartFormerConfig(encoder="toy-vit", compress="linear", size=64), **option))
 
 
 @pytest.mark.parametrize(

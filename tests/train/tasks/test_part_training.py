@@ -13,6 +13,7 @@ from partzoo.models.loading import load
 from partzoo.models.part.model import Part, PartConfig
 from partzoo.models.part.sampling import SAMPLINGS
 from partzoo.train.losses.part import relative_position_loss
+from partzoo.train.part_images import PartOptions
 from partzoo.train.tasks.part import PartTask
 
 TINY = {"dim": 24, "depth": 1, "heads": 3, "size": 32}
@@ -91,7 +92,34 @@ def test_the_mlp_trains_on_as_many_patches_as_it_was_built_for():
     assert trained(task, 60)["loss"] < first
 
 
-@pytest.mark.parametrize("options", [{"sampling": "hexagonal"}, {"pairs": -1}])
+@pytest.mark.parametrize("sampling", ["off-grid", "integer", "multi-scale"])
+@pytest.mark.parametrize("focus", ["object", "background"])
+def test_patches_are_centred_on_the_focus(focus, sampling, monkeypatch):
+    """The object is the left half, whose red, x, is below 128."""
+    model, shown = Part(PartConfig(**TINY)), []
+    monkeypatch.setattr(model, "relate", lambda patches, pairs: shown.append(patches) or torch.zeros(1))
+    monkeypatch.setattr("partzoo.train.tasks.part.relative_position_loss", lambda *_: torch.zeros(()))
+    mask = 255 * (torch.arange(32) < 16).byte().expand(8, 1, 32, 32)
+    pixels = torch.cat([gradients(), mask], dim=1)
+    PartTask(model, sampling=sampling, focus=focus)(pixels, None, 0.0, torch.Generator().manual_seed(0))
+    red = shown[0][:, :, 0] * (255 * model.preprocess.std[0]) + 255 * model.preprocess.mean[0]
+    # A patch's mean red is 8 times the column of its centre, less half a pixel.
+    centres = red.mean((2, 3)) / 8 + 0.5
+    assert (centres < 16.6).all() if focus == "object" else (centres > 15.4).all()
+    assert centres.std() > 1.5
+
+
+def test_the_focus_needs_a_foreground_and_patches_that_can_move(tmp_path):
+    model = Part(PartConfig(**TINY))
+    with pytest.raises(UsageError, match="focus='object' cannot move the patches of sampling='on-grid'"):
+        PartTask(model, focus="object", sampling="on-grid")
+    with pytest.raises(UsageError, match=r"focus='object' needs data\.foreground"):
+        PartTask(model, focus="object").prepare(tmp_path, PartOptions(), None)
+    with pytest.raises(UsageError, match=r"data\.foreground needs focus="):
+        PartTask(model).prepare(tmp_path, PartOptions(foreground="foreground-lite0.masks"), None)
+
+
+@pytest.mark.parametrize("options", [{"sampling": "hexagonal"}, {"pairs": -1}, {"focus": "subject"}])
 def test_wrong_options_are_named(options):
     with pytest.raises(UsageError, match=f"{next(iter(options))}='?{next(iter(options.values()))}"):
         PartTask(Part(PartConfig(**TINY)), **options)
@@ -125,5 +153,8 @@ def test_the_command_chooses_sampling_encoder_and_targets(tmp_path):
     found = load(tmp_path / "out" / "model.safetensors", device="cpu").config
     assert (found.relative_encoder, found.targets) == ("pairwise-mlp", 4)
     assert 'sampling = "multi-scale"' in (tmp_path / "out" / "recipe.toml").read_text()
+    focused = [*options, "--set", "focus=object", "--set", "data.foreground=foreground-lite0.masks"]
+    ran = partzoo("train", "part", "--data", tmp_path / "images", "--steps", 2, "-o", tmp_path / "focused", *focused)
+    assert ran.code == 0 and (tmp_path / "focused" / "model.safetensors").exists(), ran.err
     ran = partzoo("train", "part", "--data", tmp_path, "--steps", 2, "--set", "sampling=none", "-o", tmp_path / "no")
     assert ran.code == 2 and "sampling" in ran.err

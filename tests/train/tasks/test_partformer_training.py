@@ -97,6 +97,14 @@ def test_concentration_by_hand():
     assert concentration_loss(torch.ones(1, 1, 2, 2)).item() == pytest.approx(0.5)
 
 
+def test_concentration_in_the_paper_s_cells_is_256_times_as_large(maps):
+    share = maps[:, :4] / maps[:, :4].sum((2, 3), keepdim=True)
+    place = torch.stack(torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij"))[:, None, None]
+    centre = (share * place).sum((3, 4), keepdim=True)
+    equation_4 = ((place - centre) ** 2 * share).sum((0, 2, 3, 4)).mean()
+    assert equation_4.item() == pytest.approx(256 * concentration_loss(maps[:, :4]).item(), rel=1e-5)
+
+
 def test_area_by_hand():
     maps = torch.zeros(1, 2, 2, 2)
     maps[0, 0], maps[0, 1, 0, 0] = 0.75, 1.0

@@ -80,6 +80,19 @@ def test_additive_patches_stand_anywhere_in_the_image():
         assert places.min() == 0 and places.max() == 64 - 24
 
 
+def test_additive_patches_in_place_stand_where_they_were(monkeypatch):
+    monkeypatch.setattr("partzoo.models.spatial.pairs.random_colours", lambda pixels, generator: pixels)
+    subject, pixels = task(patches=3, additive=True, in_place=True), images(4)
+    x, positions = subject.sampler.batch(pixels, torch.Generator().manual_seed(0))
+    whole = subject.model.preprocess.normalize(pixels.float()).repeat(3, 1, 1, 1)
+    for found, image, (top, left) in zip(x[4 * 4 :], whole, (20 * positions).round().long().tolist(), strict=True):
+        expected = torch.zeros_like(image)
+        expected[:, top : top + 12, left : left + 12] = image[:, top : top + 12, left : left + 12]
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(UsageError, match="in_place=True is for additive patches"):
+        task(in_place=True)
+
+
 def test_half_of_the_views_are_mirrored(monkeypatch):
     flips = []
     crops = "partzoo.models.spatial.pairs.crop_resize"
