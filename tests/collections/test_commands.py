@@ -83,7 +83,7 @@ def test_verify_checks_shards_against_their_manifest(images, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("features", "{0}", "-o", "x.npz", "--workers", 2), "--workers 2: it needs --format parquet or safetensors"),
+        (("features", "{0}", "-o", "x.npz", "--workers", 2), "--workers 2: it needs shards, such as --format parquet"),
         (("features", "{0}", "{0}", "-o", "x", *SHARDS), "Shards are made of one collection, not of 2"),
         (("features", "{0}/x.png", "-o", "x", *SHARDS), "is not a collection of images"),
         (("discover", "{0}", *SHARDS), "Name a folder for the shards with -o"),
@@ -92,7 +92,7 @@ def test_verify_checks_shards_against_their_manifest(images, tmp_path):
             "--mask m.png: it does not go with --format",
         ),
         (("discover", "{0}", "-o", "x", *SHARDS, "-k", "own", *TOY), "-k own is for part models"),
-        (("discover", "{0}", "-k", 2, "--per-shard", 2), "--per-shard 2: it needs --format"),
+        (("discover", "{0}", "-k", 2, "--per-shard", 2), "--per-shard 2: it needs shards"),
         (("fit", "{0}/nowhere/*.png", "-o", "x.safetensors"), "holds no images"),
         (("fit", "{0}", "{0}", "-o", "x.safetensors"), "the images of one collection, not of 2"),
         (("fit", "{0}", "-o", "x.safetensors", "-k", "own", *TOY), "-k own is for part models"),
