@@ -36,9 +36,7 @@ from partzoo.weights.tensors import read_tensors
 
 MODEL = "toy-vit"
 TARS = 10
-TRIES = (  # engine, workers
-    ("local", 1), ("local", 2), ("local", 4), ("ray", 1), ("ray", 2),
-)  # fmt: skip
+TRIES = (("local", 2), ("local", 4), ("ray", 1), ("ray", 2))  # engine, workers
 
 
 class Stream:
@@ -65,7 +63,7 @@ def forms(records: list[Record], folder: Path, place: Path) -> dict[str, Callabl
     def tars() -> str:
         size = -(-len(records) // TARS)
         for number, first in enumerate(range(0, len(records), size)):
-            with tarfile.open(place / f"{number:02}.tar", "w") as tar:
+            with tarfile.open(place / f"{number:02}.tar", "w", dereference=True) as tar:
                 for key, file in records[first : first + size]:
                     tar.add(file, key)
         return f"{place}/*.tar"
@@ -173,8 +171,7 @@ def main() -> None:
                 compare(what, vectors, folder, features, engine=engine, workers=workers)
         for form in ("parquet", "safetensors", "coco", "index-png"):
             compare(f"parts: {form}, from tars", masks, f"{place}/*.tar", parts, form)
-        for workers in (2, 4):
-            compare(f"parts: parquet, {workers} workers", masks, folder, parts, workers=workers)
+        compare("parts: parquet, 2 workers", masks, folder, parts, workers=2)
         again = fit_collection(f"{place}/path.parquet", 4, model=MODEL, background="none")
         same = bool(again.centres.equal(vocabulary.centres))  # type: ignore[union-attr]
     print(markdown(["what", "images", "rows", "sha256 of the rows", "s"], table))

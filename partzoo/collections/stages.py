@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 
 from partzoo.collections.opening import open_record
-from partzoo.discovery.factory import finder_of
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import PartzooError, UsageError, require
 from partzoo.features import DEFAULT_MODEL, Features, encoder_of, extract_features, name_of
@@ -234,6 +233,8 @@ class DiscoverParts(Stage):
         self.vocabulary, self.model, self.names = found, model, found.names
 
     def load(self) -> Any:
+        from partzoo.discovery.factory import finder_of  # with torch, which not every stage needs
+
         return finder_of(self.vocabulary, self.model, self.device)
 
     def settings(self) -> dict[str, Any]:

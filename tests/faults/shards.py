@@ -1,6 +1,7 @@
-"""Kill -9 of the processes of runs over collections, on this machine and on Ray; then the same command runs again.
+"""Kill -9 of the processes of runs over collections, on this machine and on Ray; then the same run begins again.
 
-The runs are whole commands with two workers. At a random moment the first process, a worker or all of them are killed.
+The runs have two workers, and a stage that needs no model. After a random number of finished shards, from none to all,
+and a random time, the first process, a worker or all of them are killed. Ray's cluster is started once and survives.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,46 +26,88 @@ from PIL import Image
 from .table import ROOT, Row
 
 CI_SCALE = 0.02
-KILLS = 50  # of each engine
-IMAGES, PER = 60, 3
+KILLS = {"local": 85, "ray": 15}  # of each engine: a run on Ray takes ten times as long
+IMAGES, PER = 120, 3
 VICTIMS = ("first process", "worker", "all")
-MARKS = ("spawn_main", "ray::")  # in the command line of a worker
-LONGEST = 90  # seconds within which the processes of a killed run must have ended
+WORKERS = {"local": "spawn_main", "ray": "ray::MapWorker"}  # words in the command line of a worker
+PAUSE = 0.2  # longest time in seconds between a finished shard and the kill
+LONGEST = 60  # seconds within which the processes of a killed run must have ended
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command that writes a result, and what it writes if nothing disturbs it.
+    """A run of one engine, and what it writes if nothing disturbs it.
 
     Attributes:
-        words: the command without its output.
+        engine: name of the engine.
+        images: folder of the images.
+        environment: environment of the run.
         expected: content of each file of the result.
-        seconds: how long it takes.
     """
 
-    words: tuple[str, ...]
+    engine: str
+    images: Path
+    environment: dict[str, str]
     expected: dict[str, bytes]
-    seconds: float
 
     def start(self, out: Path) -> subprocess.Popen[bytes]:
-        return _start((*self.words, "-o", str(out)))
+        """Start the run; what it prints goes to a file beside the result."""
+        words = [
+            sys.executable,
+            "-P",
+            "-m",
+            "tests.faults._shards_run",
+            self.engine,
+            str(self.images),
+            str(out),
+            str(PER),
+        ]
+        with out.with_suffix(".err").open("wb") as said:
+            return subprocess.Popen(words, env=self.environment, stdout=said, stderr=said)
+
+    def finish(self, out: Path) -> None:
+        """Run to the end.
+
+        Raises:
+            RuntimeError: it fails.
+        """
+        run = self.start(out)
+        if run.wait():
+            said = out.with_suffix(".err").read_text(errors="replace")
+            raise RuntimeError(f"the run ended with {run.returncode}: {said[-300:]}")
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the workers among the processes that this one has started, directly or not."""
+        found = []
+        for each in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if WORKERS[self.engine] in " ".join(each.cmdline()):
+                    found.append(each)
+        return found
 
 
 def inject(scale: float, seed: int, place: Path) -> Row:
     """Kill runs of both engines, or of the local one alone if Ray is not installed."""
     draw = random.Random(seed)
-    outcomes = Counter({name: 0 for name in ("killed", "lost", "twice", "read wrong", "left running")})
+    names = ("killed", "lost", "twice", "read wrong", "left running", "before the first shard", "between shards")
+    outcomes = Counter({name: 0 for name in names})
     broken: list[str] = []
     _write_images(place / "images")
-    engines = ["local"] + ["ray"] * (importlib.util.find_spec("ray") is not None)
+    counts = {engine: round(scale * count) for engine, count in KILLS.items()}
+    if importlib.util.find_spec("ray") is None:
+        del counts["ray"]
+    engines = [engine for engine, count in counts.items() if count]
     for engine in engines:
-        case = _undisturbed(engine, place)
-        for number in range(max(1, round(scale * KILLS))):
-            victim, moment = draw.choice(VICTIMS), draw.uniform(0, case.seconds)
-            said = _kill(case, place / f"{engine}-{number}", victim, moment, outcomes)
-            broken += [f"{engine}, {victim} killed after {moment:.2f} s: {each}" for each in said]
-        print(f"{engine}: {outcomes['killed']} kills, {len(broken)} broken", flush=True)
-    area = f"kill -9 of a process, or of all, of runs over collections ({' and '.join(engines)}, two workers)"
+        with _environment(engine) as environment:
+            case = _undisturbed(engine, place, environment)
+            number, before = 0, outcomes["killed"]
+            while outcomes["killed"] < before + counts[engine]:  # some end before they are killed
+                number += 1
+                victim, shards, pause = draw.choice(VICTIMS), draw.randint(0, IMAGES // PER), draw.uniform(0, PAUSE)
+                said = _kill(case, place / f"{engine}-{number}", victim, shards, pause, outcomes)
+                broken += [f"{engine}, {victim} killed after {shards} shards: {each}" for each in said]
+                print(f"{engine}: {dict(outcomes)}, {len(broken)} broken", flush=True)
+    area = f"kill -9 of one process, or of all, of runs over collections with two workers ({' and '.join(engines)})"
     return Row(area, outcomes["killed"], 100, dict(outcomes), broken)
 
 
@@ -74,87 +118,75 @@ def _write_images(folder: Path) -> None:
         Image.fromarray(draw.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(folder / f"{number:03}.png")
 
 
-def _undisturbed(engine: str, place: Path) -> Case:
-    words = ("features", str(place / "images"), "--model", "toy-vit", "--pooled", "--format", "parquet")
-    words += ("--per-shard", str(PER), "--workers", "2", "--run-on", engine)
-    seconds = []
-    for number in range(2):  # the first one reads libraries from the disk
-        began, out = time.monotonic(), place / f"{engine}-whole-{number}"
-        run = _start((*words, "-o", str(out)))
-        _, said = run.communicate()
-        if run.returncode:
-            raise RuntimeError(f"The undisturbed run ended with {run.returncode}: {said.decode(errors='replace')}")
-        seconds.append(time.monotonic() - began)
-    return Case(words, _contents(out), seconds[-1])
+@contextlib.contextmanager
+def _environment(engine: str) -> Iterator[dict[str, str]]:
+    """Provide the environment of the runs, with the address of a cluster for Ray."""
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    if engine == "local":
+        yield os.environ | own
+        return
+    import ray
 
-
-def _kill(case: Case, out: Path, victim: str, moment: float, outcomes: Counter[str]) -> list[str]:
-    """Kill a run, and say what is wrong with what it leaves, and with the result of the same command afterwards."""
-    run = case.start(out)
-    first = psutil.Process(run.pid)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1",
+    )
     try:
-        run.wait(moment)
-        return []  # it was faster than the undisturbed run
-    except subprocess.TimeoutExpired:
-        family = _family(first)
-    workers = [each for each in family if _is_worker(each)]
-    if victim == "worker" and workers:
-        killed = [workers[0]]
-    else:
-        killed = family if victim == "all" else [first]
+        # The environment of now, which holds the secret of the cluster.
+        yield os.environ | own | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    finally:
+        ray.shutdown()
+
+
+def _undisturbed(engine: str, place: Path, environment: dict[str, str]) -> Case:
+    """Return a case after an undisturbed run of it."""
+    case, out = Case(engine, place / "images", environment, {}), place / f"{engine}-whole"
+    case.finish(out)
+    return replace(case, expected=_contents(out))
+
+
+def _kill(case: Case, out: Path, victim: str, shards: int, pause: float, outcomes: Counter[str]) -> list[str]:
+    """Kill a run after a number of shards, and say what is wrong with what it leaves, and with the run that follows."""
+    run = case.start(out)
+    while run.poll() is None and len(list(out.glob("features/*.parquet"))) < shards:
+        time.sleep(0.005)
+    time.sleep(pause)
+    if run.poll() is not None:
+        return [] if _contents(out) == case.expected else ["a run that was not killed is another one"]
+    first, workers = psutil.Process(run.pid), case.workers()
+    killed = {"worker": workers[:1] or [first], "first process": [first], "all": [first, *workers]}[victim]
     for each in killed:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.send_signal(signal.SIGKILL)
-    run.communicate()
-    outcomes["killed"] += 1
-    _, alive = psutil.wait_procs(family, timeout=LONGEST)
+    run.wait()
+    _, alive = psutil.wait_procs([first, *workers], timeout=LONGEST)
     said = [f"{len(alive)} processes are left"] * bool(alive)
-    outcomes["left running"] += bool(alive)
-    for each in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
     found = _contents(out)
-    shards = {name: data for name, data in found.items() if name.endswith(".parquet")}
-    wrong = [name for name, data in shards.items() if data != case.expected.get(name)]
-    wrong += ["manifest.json"] * ("manifest.json" in found and found != case.expected)
-    again = case.start(out)
-    _, printed = again.communicate()
-    if again.returncode:
-        return [*said, f"the same command ended with {again.returncode}: {printed.decode(errors='replace')[-300:]}"]
+    written = {name: data for name, data in found.items() if name.endswith(".parquet")}
+    wrong = {name for name, data in written.items() if data != case.expected.get(name)}
+    wrong |= {"manifest.json"} if "manifest.json" in found and found != case.expected else set()
+    try:
+        case.finish(out)
+    except RuntimeError as error:
+        return [*said, str(error)]
     keys = Counter(_keys(out))
-    lost, twice = IMAGES - len(keys), sum(count > 1 for count in keys.values())
-    different = sorted(set(_contents(out).items()) ^ set(case.expected.items()))
-    wrong += sorted({name for name, _ in different})
-    for name, count in (("lost", lost), ("twice", twice), ("read wrong", len(wrong))):
-        outcomes[name] += count
-        said += [f"{name}: {count}"] * bool(count)
-    outcomes["equal in the end"] += not different
-    outcomes["killed before the first shard"] += not shards
-    outcomes["between shards"] += bool(shards) and "manifest.json" not in found
-    return said
-
-
-def _start(words: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    command = [sys.executable, "-P", "-m", "partzoo", *words]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def _family(first: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [first, *first.children(recursive=True)]
-    return [first]
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return any(mark in " ".join(process.cmdline()) for mark in MARKS)
-    return False
+    wrong |= {name for name, _ in set(_contents(out).items()) ^ set(case.expected.items())}
+    counts = {"lost": IMAGES - len(keys), "twice": sum(n > 1 for n in keys.values()), "read wrong": len(wrong)}
+    outcomes.update(counts | {"killed": 1, "left running": len(alive)})
+    outcomes["before the first shard"] += not written
+    outcomes["between shards"] += bool(written) and "manifest.json" not in found
+    outcomes["whole, and equal in the end"] += not any(counts.values())
+    return [*said, *(f"{name}: {count}" for name, count in counts.items() if count)]
 
 
 def _contents(out: Path) -> dict[str, bytes]:
-    found = (file for file in out.rglob("*") if file.is_file() and ".partzoo" not in str(file))
-    return {file.relative_to(out).as_posix(): file.read_bytes() for file in found}
+    """Return the visible files of a result."""
+    files = (file.relative_to(out) for file in out.rglob("*") if file.is_file())
+    return {file.as_posix(): (out / file).read_bytes() for file in files if not str(file).count(".partzoo")}
 
 
 def _keys(out: Path) -> list[str]:
