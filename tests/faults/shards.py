@@ -31,7 +31,7 @@ IMAGES, PER = 120, 3
 VICTIMS = ("first process", "worker", "all")
 WORKERS = {"local": "spawn_main", "ray": "ray::MapWorker"}  # words in the command line of a worker
 PAUSE = 0.2  # longest time in seconds between a finished shard and the kill
-LONGEST = 60  # seconds within which the processes of a killed run must have ended
+LONGEST = 120  # seconds within which the processes of a killed run must have ended
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,16 @@ class Case:
 def inject(scale: float, seed: int, place: Path) -> Row:
     """Kill runs of both engines, or of the local one alone if Ray is not installed."""
     draw = random.Random(seed)
-    names = ("killed", "lost", "twice", "read wrong", "left running", "before the first shard", "between shards")
+    names = (
+        "killed",
+        "hung",
+        "lost",
+        "twice",
+        "read wrong",
+        "left running",
+        "before the first shard",
+        "between shards",
+    )
     outcomes = Counter({name: 0 for name in names})
     broken: list[str] = []
     _write_images(place / "images")
@@ -162,9 +171,9 @@ def _kill(case: Case, out: Path, victim: str, shards: int, pause: float, outcome
     for each in killed:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.send_signal(signal.SIGKILL)
-    run.wait()
+    hung = _hangs(run)
     _, alive = psutil.wait_procs([first, *workers], timeout=LONGEST)
-    said = [f"{len(alive)} processes are left"] * bool(alive)
+    said = ["the run hangs"] * hung + [f"{len(alive)} processes are left"] * bool(alive)
     found = _contents(out)
     written = {name: data for name, data in found.items() if name.endswith(".parquet")}
     wrong = {name for name, data in written.items() if data != case.expected.get(name)}
@@ -175,12 +184,27 @@ def _kill(case: Case, out: Path, victim: str, shards: int, pause: float, outcome
         return [*said, str(error)]
     keys = Counter(_keys(out))
     wrong |= {name for name, _ in set(_contents(out).items()) ^ set(case.expected.items())}
-    counts = {"lost": IMAGES - len(keys), "twice": sum(n > 1 for n in keys.values()), "read wrong": len(wrong)}
+    counts = {
+        "hung": int(hung),
+        "lost": IMAGES - len(keys),
+        "twice": sum(n > 1 for n in keys.values()),
+        "read wrong": len(wrong),
+    }
     outcomes.update(counts | {"killed": 1, "left running": len(alive)})
     outcomes["before the first shard"] += not written
     outcomes["between shards"] += bool(written) and "manifest.json" not in found
     outcomes["whole, and equal in the end"] += not any(counts.values())
     return [*said, *(f"{name}: {count}" for name, count in counts.items() if count)]
+
+
+def _hangs(run: subprocess.Popen[bytes]) -> bool:
+    """Wait for the end of a run, and kill one that hangs."""
+    try:
+        run.wait(LONGEST)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        return True
+    return False
 
 
 def _contents(out: Path) -> dict[str, bytes]:

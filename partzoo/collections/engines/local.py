@@ -47,16 +47,13 @@ def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, No
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-    except BaseException as error:
-        held.close()  # the workers end at once
-        if isinstance(error, BrokenProcessPool):
-            raise PartzooError(
-                "A worker ended, killed or for lack of memory: run the same command again, which continues."
-            ) from error
-        raise
+    except BrokenProcessPool as error:
+        raise PartzooError(
+            "A worker ended, killed or for lack of memory: run the same command again, which continues."
+        ) from error
     finally:
+        held.close()  # the workers end at once, also one that waits for a lock of the pool that a killed one held
         pool.shutdown(cancel_futures=True)
-        held.close()
 
 
 def _begin(work: Work, threads: int, lifeline: Connection) -> None:
