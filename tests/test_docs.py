@@ -37,7 +37,7 @@ NEEDS_MORE = (
     "torch.hub",
     "import polars",
     "import ray",
-    "from datasets",
+    "import datasets",
 )  # a network, a clone, or other libraries
 if importlib.util.find_spec("supervision") is None:  # which brings 100 MB of video codecs, and is not in the extra dev
     NEEDS_MORE += ("to_supervision",)

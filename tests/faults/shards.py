@@ -136,7 +136,7 @@ def _environment(engine: str) -> Iterator[dict[str, str]]:
         return
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # else other work starves the workers
     ray.init(
         num_cpus=2,
         include_dashboard=False,
