@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import pytest
 from helpers.command_line import partzoo as command
 from helpers.image_sets import encoded
@@ -78,6 +79,26 @@ def test_verify_checks_shards_against_their_manifest(images, tmp_path):
     ran = command("verify", out)
     assert ran.code == 1 and "000001.parquet is damaged" in ran.err
     assert [each["state"] for each in json.loads(command("verify", out, "--json").out)] == ["ok", "damaged"]
+
+
+def test_results_at_addresses_and_parts_in_other_formats(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "cache"))
+    address = f"memory://{tmp_path.name}"
+    ran = command("features", images, *TOY, "--pooled", "-o", f"{address}/f", *SHARDS)
+    assert (ran.code, ran.out) == (0, f"6 images in 2 shards. Written: {address}/f\n"), ran.err
+    found = json.loads(command("verify", f"{address}/f", "--json").out)
+    assert [(each["file"], each["state"]) for each in found] == [("000000.parquet", "ok"), ("000001.parquet", "ok")]
+    options = (*TOY, "--background", "none", "-k", 3, "--format")
+    for form, name in (("coco", "000000.json"), ("index-png", "000000")):
+        ran = command("discover", images, *options, form, "-o", f"{address}/{form}")
+        assert ran.code == 0, ran.err
+        ran = command("verify", f"{address}/{form}")
+        assert ran.code == 0 and name in ran.out
+    missing = command("verify", f"{address}/nothing")
+    assert missing.code != 0 and "holds no manifest.json" in missing.err
+    files = fsspec.filesystem("memory")
+    assert files.exists(f"{address}/coco/vocabulary.safetensors")
+    assert len(files.find(f"{address}/index-png/parts")) == 6
 
 
 @pytest.mark.parametrize(
