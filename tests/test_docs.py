@@ -31,7 +31,14 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_ARGUMENTS = "onnx_parts.py"  # runs in tests/export/test_example.py
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != WITH_ARGUMENTS)
-NEEDS_MORE = ("dinov2", "timm/", "torch.hub", "import polars", "import ray")  # a network, a clone, or other libraries
+NEEDS_MORE = (
+    "dinov2",
+    "timm/",
+    "torch.hub",
+    "import polars",
+    "import ray",
+    "import datasets",
+)  # a network, a clone, or other libraries
 if importlib.util.find_spec("supervision") is None:  # which brings 100 MB of video codecs, and is not in the extra dev
     NEEDS_MORE += ("to_supervision",)
 

@@ -12,7 +12,7 @@ import click
 from partzoo.cli.command import print_json, show_progress
 from partzoo.cli.wording import done_before, in_options
 from partzoo.collections.engines import ENGINES
-from partzoo.collections.sinks import FORMATS
+from partzoo.collections.sinks import TABLES
 from partzoo.errors import PartzooError, UsageError, counted
 from partzoo.skipping import named
 
@@ -25,7 +25,7 @@ SHOWN = 10  # unreadable images that are named on stderr
 VOCABULARY = "vocabulary.safetensors"
 
 format_option = click.option(
-    "--format", "form", type=click.Choice(FORMATS), help="Write shards into a folder, for a collection of any size."
+    "--format", "form", type=click.Choice(TABLES), help="Write shards into a folder, for a collection of any size."
 )
 
 
@@ -54,7 +54,7 @@ def check_not_given(form: str | None = None, **options: Any) -> None:
     for name, value in options.items():
         if value is not None:
             option = f"--{name.replace('_', '-')}"
-            fix = f"it does not go with --format {form}" if form else f"it needs --format {' or '.join(FORMATS)}"
+            fix = f"it does not go with --format {form}" if form else f"it needs shards, such as --format {TABLES[0]}"
             raise UsageError(f"{option} {value}: {fix}.")
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
       partzoo discover images/ -k 6 -o out/ --format .txt  a YOLO data set: out/data.yaml, images/, labels/
       partzoo discover clip.mp4 -k 6 -o parts.mp4        overlay video, with one vocabulary for all frames
       partzoo discover images/ -k 6 -o out/ --format parquet  shards of any number of images
+      partzoo discover "train-*.tar" -k 6 -o s3://bucket/out --format coco  the same, elsewhere and as COCO
     \b
     Of many images, unreadable ones are skipped and listed in out/failed.csv. To continue a stopped run, repeat the
     command.
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     default=".png",
     show_default=True,
     help=f"Format of a folder: {', '.join(f'{each.ending} {each.what}' for each in FORMATS.values())}; "
-    f"{' or '.join(SHARDS)}: shards of a collection.",
+    f"{', '.join(SHARDS)}: shards of a collection.",
 )
 @click.option(
     "--segmentation",
@@ -196,6 +197,7 @@ def _in_shards(
     """Find the parts in a collection of any size, with a vocabulary that is given or learned from a sample."""
     if out is None:
         raise UsageError("Name a folder for the shards with -o.")
+    from partzoo.collections.destinations import destination_of
     from partzoo.collections.stages import DiscoverParts
     from partzoo.discovery.pipeline import check_vocabulary
     from partzoo.discovery.vocabulary import PartVocabulary
@@ -207,9 +209,10 @@ def _in_shards(
     limits = {name: options[name] for name in ("device", "max_pixels", "max_bytes")}
     stage = DiscoverParts(words, model=options["model"], **limits)
     manifest = write(source, stage, out, form, quiet=as_json, **shards)
-    for path in (save_vocabulary, Path(out) / VOCABULARY):
-        if path:
-            words.save(path)
+    with destination_of(out).aside(VOCABULARY) as path:
+        words.save(path)
+    if save_vocabulary:
+        words.save(save_vocabulary)
     report(manifest, out, as_json=as_json)
 
 

@@ -360,24 +360,27 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
 
 def _verified(name: str | None) -> list[dict[str, Any]]:
     """Verify the files that a name or a path refers to; None is all recorded weights."""
+    from partzoo.collections.destinations import destination_of
     from partzoo.collections.manifest import is_result
     from partzoo.collections.manifest import verify as verify_result
+    from partzoo.collections.storage import is_elsewhere, last_name
     from partzoo.models.registry import find
     from partzoo.weights.store import verify as check
     from partzoo.weights.tensors import own_digests
 
-    path = None if name is None else expand_user(name.removeprefix("local-dir:"))
-    if path is not None and is_result(path):
+    elsewhere = name is not None and is_elsewhere(name)
+    path = None if name is None or elsewhere else expand_user(name.removeprefix("local-dir:"))
+    if name is not None and (elsewhere or is_result(destination_of(path or name))):
         return [
             {
                 "name": name,
-                "file": each.file.name,
+                "file": last_name(each.file),
                 "path": each.file,
                 "state": each.state,
                 "problem": each.problem,
                 "bytes": each.bytes,
             }
-            for each in verify_result(path)
+            for each in verify_result(path or name)
         ]
     if path is not None and (path.exists() or ".safetensors" in path.name):
         return [

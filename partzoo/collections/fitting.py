@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -32,8 +32,8 @@ def drawn(source: Source, count: int, seed: int = 0) -> list[Record]:
         number, key = numbered
         return hashlib.sha256(f"{seed}/".encode() + os.fsencode(key)).digest(), number
 
-    chosen = {number for number, _ in heapq.nsmallest(count, enumerate(source.keys()), key=place)}
-    return [record for number, record in enumerate(source.records()) if number in chosen]
+    chosen = sorted(number for number, _ in heapq.nsmallest(count, enumerate(source.keys()), key=place))
+    return [record for number in chosen for record in source.records(number, number + 1)]
 
 
 class Drawn(OpenedImages):
@@ -52,7 +52,7 @@ class Drawn(OpenedImages):
 
 
 def fit_collection(
-    source: str | os.PathLike | Source,
+    source: str | os.PathLike | Source | Iterable[Mapping[str, Any]],
     k: int | Literal["auto"] | None = None,
     *,
     model: str | nn.Module | None = None,

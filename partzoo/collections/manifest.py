@@ -1,7 +1,7 @@
 """The manifest of a result: its settings, its shards with their digests, and the images that could not be read.
 
-A run appends a line to ``unfinished.jsonl`` for each finished shard and writes ``manifest.json`` at its end, so it can
-be killed at any moment. A folder with a manifest is complete, and the manifest counts where both files exist.
+A run writes a record for each finished shard into the folder ``_unfinished``, and ``manifest.json`` at its end, so it
+can be killed at any moment. A result with a manifest is complete, and the manifest counts where both are there.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import partzoo
-from partzoo.collections.shards import Shard, measured
-from partzoo.errors import PartzooError, UsageError
-from partzoo.files import expand_user, parse_json, reading, write_aside
-from partzoo.locks import remove_leftovers
+from partzoo.collections.destinations import destination_of
+from partzoo.collections.shards import Shard
+from partzoo.errors import PartzooError, UsageError, cause_of
+from partzoo.files import parse_json
 from partzoo.settings import changed
 
-MANIFEST, UNFINISHED = "manifest.json", "unfinished.jsonl"
+if TYPE_CHECKING:
+    import os
+
+    from partzoo.collections.destinations import Destination
+
+MANIFEST, UNFINISHED, SETTINGS = "manifest.json", "_unfinished", "settings.json"
 FORMAT = "partzoo-collection-1"
-SHARD = re.compile(r"[a-z]+/\d{6,}\.(parquet|safetensors)")
+SHARD = re.compile(r"[a-z]+/\d{6,}(\.[a-z]+)?")
 
 
 @dataclass(frozen=True)
@@ -57,17 +62,17 @@ class Manifest:
         return [each for number in sorted(self.shards) for each in self.shards[number].failures]
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest | None:
-        """Read the manifest of a finished or unfinished result; None if the folder holds neither.
+    def read(cls, place: Destination) -> Manifest | None:
+        """Read the manifest of a finished or unfinished result; None if there is neither.
 
         Raises:
             PartzooError: the manifest is damaged.
         """
-        file = folder / MANIFEST
-        if not file.exists():
-            return _unfinished(folder / UNFINISHED)
-        with reading(file, fix="start over with resume=False"):
-            found = parse_json(file.read_text(encoding="utf-8"))
+        data = place.read(MANIFEST)
+        if data is None:
+            return _unfinished(place)
+        with _parsing(place, MANIFEST):
+            found = parse_json(data)
             _check_format(found)
             shards = [_shard(each) for each in found["shards"]]
             return cls(dict(found["settings"]), {each.number: each for each in shards}, True)
@@ -86,125 +91,141 @@ class Manifest:
 
 
 class Ledger:
-    """The record of a run that writes a result, as a context; nothing on disk changes before it is entered.
+    """The record of a run that writes a result, as a context; nothing is written before it is entered.
 
     Args:
-        folder: folder of the result.
+        place: place of the result.
         settings: everything that the shards depend on, except the images themselves.
         resume: whether to continue an earlier run; None continues it if there is one, False starts over.
 
     Raises:
-        UsageError: the folder holds a result of other settings, which may not be replaced, or foreign files with the
+        UsageError: the place holds a result of other settings, which may not be replaced, or foreign files with the
             names of shards.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], *, resume: bool | None) -> None:
-        self.folder = folder
+    def __init__(self, place: Destination, settings: dict[str, Any], *, resume: bool | None) -> None:
+        self.place = place
         settings = json.loads(json.dumps({"partzoo": partzoo.__version__} | settings))
-        earlier = None if resume is False else Manifest.read(folder)
-        if not is_result(folder) and (foreign := sorted(_shard_files(folder))):
-            raise UsageError(f"{str(folder)!r} holds {foreign[0]!r} but no manifest: choose another out=.")
-        if earlier is not None and earlier.shards and (found := changed(earlier.settings, settings)):
-            changes = ", ".join(f"{name} was {before}, is {after}" for name, before, after in found)
+        found = None
+        try:
+            found = Manifest.read(place)
+        except PartzooError:
+            if resume is not False:  # what is replaced may be damaged
+                raise
+        earlier = None if resume is False else found
+        self._folders = {settings["stage"]} | ({found.settings["stage"]} if found else set())
+        if not is_result(place) and (foreign := sorted(_shard_names(place, self._folders))):
+            raise UsageError(f"{place.address!r} holds {foreign[0]!r} but no manifest: choose another out=.")
+        if earlier is not None and earlier.shards and (others := changed(earlier.settings, settings)):
+            changes = ", ".join(f"{name} was {before}, is {after}" for name, before, after in others)
             raise UsageError(
-                f"{str(folder)!r} has results of other settings ({changes}). Give the same settings, choose another "
+                f"{place.address!r} has results of other settings ({changes}). Give the same settings, choose another "
                 "out=, or replace the results with resume=False."
             )
         kept = {} if earlier is None or earlier.settings != settings else earlier.shards
-        self.before = {number: shard for number, shard in kept.items() if _is_there(folder, shard)}
+        self.before = {n: shard for n, shard in kept.items() if place.size(shard.file) == shard.bytes}
         self._complete = earlier is not None and earlier.complete and self.before == kept
         self._manifest = Manifest(settings, dict(self.before), False)
 
     def __enter__(self) -> Self:
-        """Write the settings and the finished shards, and delete all other shards; a complete result stays as it is.
+        """Record the settings and the finished shards, and remove all other shards; a complete result stays as it is.
+
+        At any moment, what is recorded is true, so that a kill in between does no harm.
 
         Raises:
-            PartzooError: the folder cannot be written.
+            PartzooError: the place cannot be written.
         """
         if self._complete:
             return self
-        with write_aside(self.folder / UNFINISHED) as file:  # rewritten, because a killed run may leave half a line
-            lines = [{"format": FORMAT, "settings": self._manifest.settings}, *map(asdict, self.before.values())]
-            file.write("".join(f"{json.dumps(line)}\n" for line in lines).encode())
-        (self.folder / MANIFEST).unlink(missing_ok=True)
-        for each in _shard_files(self.folder) - {shard.file for shard in self.before.values()}:
-            (self.folder / each).unlink()
-        for below in self.folder.glob("*/"):
-            remove_leftovers(below)  # which the lock of the result removes only from the result's own folder
+        wanted = {_record(number): shard for number, shard in self.before.items()}
+        there = self.place.names(UNFINISHED) - {SETTINGS}
+        for name in sorted(there - wanted.keys()):
+            self.place.remove(f"{UNFINISHED}/{name}")
+        for name in sorted(wanted.keys() - there):
+            self.place.write(f"{UNFINISHED}/{name}", _line(asdict(wanted[name])))
+        about = _line({"format": FORMAT, "settings": self._manifest.settings})
+        if self.place.read(f"{UNFINISHED}/{SETTINGS}") != about:
+            self.place.write(f"{UNFINISHED}/{SETTINGS}", about)
+        self.place.remove(MANIFEST)
+        for name in sorted(_shard_names(self.place, self._folders) - {shard.file for shard in self.before.values()}):
+            self.place.remove(name)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete everything of a run that has ended without a finished shard."""
+        """Remove everything of a run that has ended without a finished shard."""
         if not self._manifest.shards:
-            for each in (UNFINISHED, *_shard_files(self.folder)):
-                (self.folder / each).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it is not there, or not empty
-                (self.folder / self._manifest.settings["stage"]).rmdir()
+            for name in (*_shard_names(self.place, self._folders), UNFINISHED):
+                self.place.remove(name)
+            if not self.place.names(stage := self._manifest.settings["stage"]):
+                self.place.remove(stage)
 
     def add(self, shard: Shard) -> None:
-        """Record a shard whose file has been written."""
+        """Record a shard that has been written."""
+        self.place.write(f"{UNFINISHED}/{_record(shard.number)}", _line(asdict(shard)))
         self._manifest.shards[shard.number] = shard
-        with (self.folder / UNFINISHED).open("a", encoding="utf-8") as lines:
-            lines.write(f"{json.dumps(asdict(shard))}\n")
 
     def finish(self) -> Manifest:
         """Write the manifest, which makes the result complete, and return it."""
         done = replace(self._manifest, complete=True, before=len(self.before))
         if not self._complete:
-            with write_aside(self.folder / MANIFEST) as file:
-                file.write(done.json().encode())
-        (self.folder / UNFINISHED).unlink(missing_ok=True)
+            self.place.write(MANIFEST, done.json().encode())
+        self.place.remove(UNFINISHED)
         return done
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found of one file of a result.
+    """What a check found of one shard of a result.
 
     Attributes:
-        file: the file.
+        file: path or address of the shard.
         state: ``"ok"``, ``"damaged"``, ``"missing"`` or ``"unlisted"``.
-        bytes: size of the file, None if it is missing.
+        bytes: its size, None if it is missing.
         problem: a sentence, empty if the state is ``"ok"``.
     """
 
-    file: Path
+    file: str
     state: str
     bytes: int | None
     problem: str = ""
 
 
-def is_result(folder: Path) -> bool:
-    """Return whether a folder holds a result, finished or not."""
-    return (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file()
+def is_result(place: Destination) -> bool:
+    """Return whether a place holds a result, finished or not."""
+    return MANIFEST in place.names("") or SETTINGS in place.names(UNFINISHED)
 
 
-def verify(folder: str | Path) -> list[Checked]:
+def verify(out: str | os.PathLike) -> list[Checked]:
     """Compare the shards of a result with its manifest, reading every byte.
 
+    Args:
+        out: folder of the result, or its address.
+
     Raises:
-        UsageError: the folder holds no result.
+        UsageError: there is no result.
         PartzooError: the result is unfinished, or its manifest is damaged.
     """
-    folder = expand_user(folder)
-    manifest = Manifest.read(folder)
+    place = destination_of(out)
+    manifest = Manifest.read(place)
     if manifest is None:
-        raise UsageError(f"{str(folder)!r} holds no {MANIFEST}: pass the folder of a result.")
+        raise UsageError(f"{place.address!r} holds no {MANIFEST}: pass the folder of a result.")
     if not manifest.complete:
         raise PartzooError(
-            f"{str(folder)!r} is unfinished: it has {len(manifest.shards)} shards. Run the same command again."
+            f"{place.address!r} is unfinished: it has {len(manifest.shards)} shards. Run the same command again."
         )
-    found = [_checked(folder / shard.file, shard) for _, shard in sorted(manifest.shards.items())]
-    for each in sorted(_shard_files(folder) - {shard.file for shard in manifest.shards.values()}):
-        file = folder / each
+    found = [_checked(place, shard) for _, shard in sorted(manifest.shards.items())]
+    listed = {shard.file for shard in manifest.shards.values()}
+    for name in sorted(_shard_names(place, {manifest.settings["stage"]}) - listed):
+        file = place.at(name)
         problem = f"{file} is not in the manifest, but a reader of all shards would read it: delete it."
-        found.append(Checked(file, "unlisted", file.stat().st_size, problem))
+        found.append(Checked(file, "unlisted", place.size(name), problem))
     return found
 
 
-def _checked(file: Path, shard: Shard) -> Checked:
+def _checked(place: Destination, shard: Shard) -> Checked:
+    file = place.at(shard.file)
     try:
-        size, sha256 = measured(file)
+        size, sha256 = place.measured(shard.file)
     except FileNotFoundError:
         return Checked(file, "missing", None, f"{file} is missing: run the same command again.")
     if sha256 == shard.sha256:
@@ -213,38 +234,51 @@ def _checked(file: Path, shard: Shard) -> Checked:
     return Checked(file, "damaged", size, problem)
 
 
-def _is_there(folder: Path, shard: Shard) -> bool:
-    """Return whether a recorded shard is there with its size; :func:`verify` compares the content."""
-    with contextlib.suppress(OSError):
-        return (folder / shard.file).stat().st_size == shard.bytes
-    return False
+def _shard_names(place: Destination, folders: set[str]) -> set[str]:
+    """Return everything in these folders of a result that has the name of a shard."""
+    found = {f"{folder}/{name}" for folder in folders for name in place.names(folder)}
+    return {name for name in found if SHARD.fullmatch(name)}
 
 
-def _shard_files(folder: Path) -> set[str]:
-    """Return the paths, in the folder, of all files with the name of a shard."""
-    found = (each.relative_to(folder).as_posix() for each in folder.glob("*/*"))
-    return {each for each in found if SHARD.fullmatch(each)}
+def _record(number: int) -> str:
+    """Return the name of the record of a finished shard."""
+    return f"{number:06}.json"
 
 
-def _unfinished(file: Path) -> Manifest | None:
-    """Read the complete lines of an unfinished run's record."""
-    if not file.exists():
+def _line(about: dict[str, Any]) -> bytes:
+    return f"{json.dumps(about)}\n".encode()
+
+
+def _unfinished(place: Destination) -> Manifest | None:
+    """Read the records of a run that has not ended."""
+    data = place.read(f"{UNFINISHED}/{SETTINGS}")
+    if data is None:
         return None
-    with reading(file, fix="start over with resume=False"):
-        first, *rest = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        found = parse_json(first)
-        _check_format(found)
     shards = {}
-    for line in rest:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line, of a run that was killed
-            shard = _shard(parse_json(line))
-            shards[shard.number] = shard
-    return Manifest(dict(found["settings"]), shards, False)
+    with _parsing(place, UNFINISHED):
+        about = parse_json(data)
+        _check_format(about)
+        for name in sorted(place.names(UNFINISHED) - {SETTINGS}):
+            if re.fullmatch(r"\d{6,}\.json", name):
+                shard = _shard(parse_json(place.read(f"{UNFINISHED}/{name}") or b""))
+                shards[shard.number] = shard
+        return Manifest(dict(about["settings"]), shards, False)
+
+
+@contextlib.contextmanager
+def _parsing(place: Destination, name: str) -> Iterator[None]:
+    """Turn what is wrong with a file of a result into one sentence."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise PartzooError(f"{place.at(name)} is damaged ({cause_of(error)}): start over with resume=False.") from error
 
 
 def _check_format(found: dict[str, Any]) -> None:
     if found["format"] != FORMAT:
         raise ValueError(f"its format is {found['format']!r:.40}, not {FORMAT}")
+    if "stage" not in found["settings"]:
+        raise ValueError("its settings name no stage")
 
 
 def _shard(found: dict[str, Any]) -> Shard:

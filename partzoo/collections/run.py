@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from pathlib import Path
+from typing import Any
 
+from partzoo.collections.destinations import destination_of
 from partzoo.collections.engines import engine_of
 from partzoo.collections.manifest import Ledger, Manifest
 from partzoo.collections.shards import Work
 from partzoo.collections.sinks import sink_of
 from partzoo.collections.sources import Source, open_source
 from partzoo.collections.stages import Stage
-from partzoo.collections.storage import full
 from partzoo.errors import ImageError, UsageError
-from partzoo.locks import locked
-from partzoo.places import made_folder
 from partzoo.skipping import named
 
 PER_SHARD = 1000
@@ -25,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 
 def write_collection(
-    source: str | os.PathLike | Source,
+    source: str | os.PathLike | Source | Iterable[Mapping[str, Any]],
     stage: Stage,
     out: str | os.PathLike,
     *,
@@ -45,8 +43,10 @@ def write_collection(
     Args:
         source: the images; see :func:`partzoo.collections.sources.open_source`.
         stage: what is computed, such as :class:`partzoo.ExtractFeatures`.
-        out: folder for the shards, on this machine, or of a file system that all workers share.
-        form: format of the shards, ``"parquet"`` or ``"safetensors"``.
+        out: folder for the shards, on this machine or of a file system that all workers share, or an address of fsspec
+            (``s3://``, ``gs://``).
+        form: format of the shards, ``"parquet"`` or ``"safetensors"``, and for parts also ``"coco"`` or
+            ``"index-png"``.
         per_shard: number of images of each shard.
         engine: ``"local"``, or ``"ray"`` for Ray Data.
         workers: number of processes that make shards.
@@ -64,11 +64,14 @@ def write_collection(
     """
     if per_shard < 1 or workers < 1:
         raise UsageError(f"per_shard={per_shard} and workers={workers} must be at least 1.")
-    run, _, folder, opened = engine_of(engine), sink_of(form), Path(full(out)), open_source(source)
+    run, sink = engine_of(engine), sink_of(form)
+    if sink.stage not in (None, stage.name):
+        raise UsageError(f"form={form!r} is for {sink.stage}, not for {stage.name}: choose another.")
+    place, opened = destination_of(out), open_source(source)
     about = {"address": opened.address, "images": len(opened), "keys": f"sha256:{opened.digest()}"}
     settings = {"source": about, **stage.settings(), "form": form, "per_shard": per_shard}
-    with made_folder(folder), locked(folder), Ledger(folder, settings, resume=resume) as ledger:
-        work = Work(opened, stage, form, folder, per_shard)
+    with place.held(), Ledger(place, settings, resume=resume) as ledger:
+        work = Work(opened, stage, form, place, per_shard)
         left = [number for number in range(work.count) if number not in ledger.before]
         with closing(run(work, left, min(workers, len(left) or 1))) as shards:
             for done, shard in enumerate(shards, work.count - len(left) + 1):

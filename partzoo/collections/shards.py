@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partzoo.collections.sinks import sink_of
 from partzoo.errors import PartzooError, cause_of
-from partzoo.files import create_folder
-from partzoo.weights.checked import sha256_of
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from partzoo.collections.destinations import Destination
     from partzoo.collections.sources import Source
     from partzoo.collections.stages import Stage
 
@@ -28,11 +26,11 @@ class Shard:
 
     Attributes:
         number: its number in the result, from 0.
-        file: path of its file in the folder of the result.
+        file: name of its file, or folder of files, in the result.
         images: number of images that were read for it.
         rows: number of rows it holds: of images that could be read.
-        bytes: size of the file.
-        sha256: digest of the file.
+        bytes: size of the file, or of all files in the folder.
+        sha256: digest; see :meth:`partzoo.collections.destinations.Destination.measured`.
         failures: key of each image that could not be read, and the reason.
     """
 
@@ -53,14 +51,14 @@ class Work:
         source: the images.
         stage: what is computed of them.
         form: name of the shards' format.
-        folder: folder of the result.
+        place: place of the result.
         per_shard: number of images of each shard; the last has the rest.
     """
 
     source: Source
     stage: Stage
     form: str
-    folder: Path
+    place: Destination
     per_shard: int
 
     @property
@@ -69,7 +67,7 @@ class Work:
         return -(-len(self.source) // self.per_shard)
 
     def file(self, number: int) -> str:
-        """Return the path of a shard in the folder, which depends on its number only.
+        """Return the name of a shard in the result, which depends on its number only.
 
         Shards have a folder of their own, since readers of a folder of Parquet read all files in it.
         """
@@ -81,12 +79,10 @@ class Work:
         Raises:
             PartzooError: the file cannot be written.
         """
-        file, images, rows, failures = self.file(number), 0, 0, []
-        path = self.folder / file
+        file, sink, images, rows, failures = self.file(number), sink_of(self.form), 0, 0, []
         schema = self.stage.schema.remove(self.stage.schema.get_field_index("error"))
         try:
-            create_folder(path.parent)
-            with sink_of(self.form).writer(path, schema) as add:
+            with self.place.aside(file, folder=sink.folder) as path, sink.writer(path, schema) as add:
                 for table in self._tables(number):
                     failed = table.filter(table["error"].is_valid())
                     failures += [(row["key"], row["error"]) for row in failed.select(["key", "error"]).to_pylist()]
@@ -94,8 +90,8 @@ class Work:
                     images, rows = images + len(table), rows + len(good)
                     add(good)
         except OSError as error:
-            raise PartzooError(f"Cannot write {str(path)!r}: {cause_of(error)}.") from error
-        return Shard(number, file, images, rows, *measured(path), tuple(failures))
+            raise PartzooError(f"Cannot write {self.place.at(file)!r}: {cause_of(error)}.") from error
+        return Shard(number, file, images, rows, *self.place.measured(file), tuple(failures))
 
     def _tables(self, number: int) -> Iterator[pyarrow.Table]:
         start = number * self.per_shard
@@ -103,8 +99,3 @@ class Work:
         while several := list(islice(records, BATCH)):
             keys, images = zip(*several, strict=True)
             yield self.stage({self.stage.key: keys, self.stage.image: images})
-
-
-def measured(path: Path) -> tuple[int, str]:
-    """Return the size of a file and its sha256."""
-    return path.stat().st_size, sha256_of(path)

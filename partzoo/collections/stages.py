@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 import numpy as np
 
 from partzoo.collections.opening import open_record
-from partzoo.discovery.factory import finder_of
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import PartzooError, UsageError, require
 from partzoo.features import DEFAULT_MODEL, Features, encoder_of, extract_features, name_of
@@ -29,6 +28,7 @@ from partzoo.images.opening import OpenedImage
 from partzoo.limits import MAX_BYTES, MAX_PIXELS
 from partzoo.models.base import threads_for
 from partzoo.parts.coco import run_lengths
+from partzoo.parts.parts import default_names
 from partzoo.skipping import reason_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Stage(ABC):
         MissingExtraError: pyarrow is not installed.
     """
 
-    name: ClassVar[str]  # of the result's files
+    name: ClassVar[str]  # of the folder of the shards
+    names: tuple[str, ...] = ()  # of the parts
 
     def __init__(self, *, image: str, key: str, device: Device, max_pixels: int, max_bytes: int) -> None:
         require("pyarrow", "collections")
@@ -94,11 +95,12 @@ class Stage(ABC):
 
     @functools.cached_property
     def schema(self) -> pyarrow.Schema:
-        """Columns of the table; the models are loaded to know their widths."""
+        """Columns of the table; the models are loaded to know their widths. Names of parts are in the metadata."""
         import pyarrow as pa
 
         size = [("key", pa.string()), ("height", pa.int32()), ("width", pa.int32())]
-        return pa.schema([*size, *self.fields(), ("error", pa.string())])
+        about = {"names": json.dumps(self.names)} if self.names else None
+        return pa.schema([*size, *self.fields(), ("error", pa.string())], metadata=about)
 
     def __call__(self, batch: Any) -> pyarrow.Table:
         """Compute the rows of a batch.
@@ -248,9 +250,11 @@ class DiscoverParts(Stage):
         found = read_vocabulary(vocabulary)
         if found is None:
             raise UsageError("vocabulary=None: pass the result of fit_parts, or its file.")
-        self.vocabulary, self.model = found, model
+        self.vocabulary, self.model, self.names = found, model, found.names
 
     def load(self) -> Any:
+        from partzoo.discovery.factory import finder_of  # with torch, which not every stage needs
+
         return finder_of(self.vocabulary, self.model, self.device)
 
     def threads(self) -> int:
@@ -261,7 +265,9 @@ class DiscoverParts(Stage):
         centres = np.ascontiguousarray(self.vocabulary.centres)
         digest = hashlib.sha256(options.encode() + centres.tobytes()).hexdigest()
         model = self.vocabulary.settings.model if self.model is None else self.model
-        about = {"stage": self.name, "k": self.vocabulary.k, "vocabulary": f"sha256:{digest}"}
+        k = self.vocabulary.k
+        names = None if self.names == default_names(k) else self.names
+        about = {"stage": self.name, "k": k, "names": names, "vocabulary": f"sha256:{digest}"}
         return about | {"model": _named(model)}
 
     def fields(self) -> list[tuple[str, Any]]:

@@ -68,7 +68,7 @@ def opened(address: str) -> BinaryIO:
         file = expand_user(address)
         check_regular(file)
         return file.open("rb")
-    files, path = _system(address)
+    files, path = system(address)
     return cast(BinaryIO, files.open(path, "rb"))
 
 
@@ -76,7 +76,7 @@ def exists(address: str) -> bool:
     """Return whether there is such a file or folder."""
     if not scheme_of(address):
         return expand_user(address).exists()
-    files, path = _system(address)
+    files, path = system(address)
     return files.exists(path)
 
 
@@ -84,7 +84,7 @@ def is_folder(address: str) -> bool:
     """Return whether an address is that of a folder."""
     if not scheme_of(address):
         return expand_user(address).is_dir()
-    files, path = _system(address)
+    files, path = system(address)
     return files.isdir(path)
 
 
@@ -100,11 +100,44 @@ def list_files(address: str) -> dict[str, str]:
         place, below = expand_user(address), expand_user(base)
         found = files_below(place) if place.is_dir() else files_matching(place)
         return dict(sorted((Path(os.path.relpath(file, below)).as_posix(), str(file)) for file in found))
-    files, path = _system(address)
+    files, path = system(address)
     names = files.find(path) if files.isdir(path) else [each for each in files.glob(path) if files.isfile(each)]
-    root = _system(base)[1].rstrip("/")
+    root = system(base)[1].rstrip("/")
     keys = ((each.removeprefix(root).lstrip("/"), files.unstrip_protocol(each)) for each in names)
     return dict(sorted((key, full) for key, full in keys if not any(p.startswith(".") for p in key.split("/"))))
+
+
+def sizes(address: str) -> dict[str, int]:
+    """Return the size of a file under an empty name, or those of all files in a folder by their path from it.
+
+    Raises:
+        FileNotFoundError: there is nothing at this address.
+    """
+    if not scheme_of(address):
+        place = Path(address)
+        if not place.is_dir():
+            return {"": place.stat().st_size}
+        below = (each for each in place.rglob("*") if each.is_file())
+        return {each.relative_to(place).as_posix(): each.stat().st_size for each in below}
+    files, path = system(address)
+    about = files.info(path)
+    if about["type"] != "directory":
+        return {"": about["size"]}
+    found = files.find(path, detail=True).items()
+    return {name.removeprefix(path.rstrip("/")).lstrip("/"): about["size"] for name, about in found}
+
+
+def entries(address: str) -> set[str]:
+    """Return the names of the files and folders in a folder; none if it does not exist."""
+    if not scheme_of(address):
+        place = Path(address)
+        return {each.name for each in place.iterdir()} if place.is_dir() else set()
+    files, path = system(address)
+    files.invalidate_cache()  # another process may have written there
+    try:
+        return {PurePosixPath(each).name for each in files.ls(path, detail=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def fixed_part(address: str) -> str:
@@ -116,15 +149,20 @@ def fixed_part(address: str) -> str:
     return "/".join(components[:first]) or ("/" if address.startswith("/") else ".")
 
 
-def _system(address: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it."""
+def system(address: str) -> tuple[Any, str]:
+    """Return the file system of fsspec that an address is of, and the path in it.
+
+    Raises:
+        UsageError: the library that this kind of address needs is not installed.
+        MissingExtraError: fsspec is not installed.
+    """
     require("fsspec", "collections")
     from fsspec.core import url_to_fs
 
     try:
         return url_to_fs(address)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{address!r} cannot be read ({cause_of(error)}): install the library it needs.") from error
+        raise UsageError(f"{address!r} cannot be reached ({cause_of(error)}): install the library it needs.") from error
 
 
 @dataclass(frozen=True)
@@ -151,10 +189,7 @@ class Stored:
         """
         count = max_bytes + 1 if self.length is None else min(self.length, max_bytes + 1)
         with restated(self.name, lambda error: ImageError(f"{self.name} cannot be read ({cause_of(error)}).")):
-            with opened(self.address) as file:
-                if self.start:
-                    file.seek(self.start)
-                data = file.read(count)
+            data = _range(self.address, self.start, self.start + count)
             if self.length is not None and len(data) < count:
                 raise ImageError(f"{self.name} is truncated: it has {len(data):,} of {self.length:,} bytes.")
         return data
@@ -163,3 +198,13 @@ class Stored:
 def image_at(address: str) -> str | Stored:
     """Return a path or an address of the web unchanged, and another address as a file that fsspec opens later."""
     return Stored(address, address) if is_elsewhere(address) else address
+
+
+def _range(address: str, start: int, stop: int) -> bytes:
+    """Return the bytes of a file between two places, or up to its end."""
+    if scheme_of(address):
+        files, path = system(address)
+        return files.cat_file(path, start=start, end=stop)  # which fetches no block around them
+    with opened(address) as file:
+        file.seek(start)
+        return file.read(stop - start)

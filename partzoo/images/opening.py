@@ -235,8 +235,8 @@ def _is_url(source: Any) -> bool:
 
 
 def _is_tensor(source: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(source, torch.Tensor)
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)  # None also while another thread imports torch
+    return kind is not None and isinstance(source, kind)
 
 
 def _expand(source: str | os.PathLike) -> list[Path] | None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -53,19 +53,36 @@ def to_coco(
         height, width = parts.size
         images.append({"id": image_id, "file_name": _file_name(parts.source, folder), "height": height, "width": width})
         for part in parts.present:
-            left, top, right, bottom = parts.boxes[part - 1].tolist()
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": part,
-                    "segmentation": outlines(parts.mask(part)),
-                    "area": int(parts.areas[part - 1]),
-                    "bbox": [left, top, right - left, bottom - top],
-                    "iscrowd": 0,
-                }
-            )
-    names = several[0].names if several else ()
+            mask, area, box = outlines(parts.mask(part)), int(parts.areas[part - 1]), parts.boxes[part - 1].tolist()
+            annotations.append(annotation(len(annotations) + 1, image_id, part, mask, area, box))
+    return dataset_of(images, annotations, several[0].names if several else ())
+
+
+def annotation(number: int, image: int, part: int, segmentation: Any, area: int, box: Sequence[int]) -> dict[str, Any]:
+    """Return COCO's annotation of a part.
+
+    Args:
+        number: id of the annotation.
+        image: id of the image.
+        part: number of the part, which is the category's id.
+        segmentation: run lengths or polygons of the mask.
+        area: number of pixels.
+        box: left, top, right and bottom in pixels, the last two exclusive.
+    """
+    left, top, right, bottom = box
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": part,
+        "segmentation": segmentation,
+        "area": area,
+        "bbox": [left, top, right - left, bottom - top],
+        "iscrowd": 0,
+    }
+
+
+def dataset_of(images: list[dict], annotations: list[dict], names: Sequence[str]) -> dict[str, Any]:
+    """Return a COCO dataset of these images and annotations, with a category for each name of a part."""
     categories = [{"id": i, "name": name, "supercategory": "part"} for i, name in enumerate(names, 1)]
     return {
         "info": {

@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import numpy as np
 import pytest
 from helpers.command_line import partzoo as command
@@ -82,10 +83,30 @@ def test_verify_checks_shards_against_their_manifest(images, tmp_path):
     assert [each["state"] for each in json.loads(command("verify", out, "--json").out)] == ["ok", "damaged"]
 
 
+def test_results_at_addresses_and_parts_in_other_formats(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "cache"))
+    address = f"memory://{tmp_path.name}"
+    ran = command("features", images, *TOY, "--pooled", "-o", f"{address}/f", *SHARDS)
+    assert (ran.code, ran.out) == (0, f"6 images in 2 shards. Written: {address}/f\n"), ran.err
+    found = json.loads(command("verify", f"{address}/f", "--json").out)
+    assert [(each["file"], each["state"]) for each in found] == [("000000.parquet", "ok"), ("000001.parquet", "ok")]
+    options = (*TOY, "--background", "none", "-k", 3, "--format")
+    for form, name in (("coco", "000000.json"), ("index-png", "000000")):
+        ran = command("discover", images, *options, form, "-o", f"{address}/{form}")
+        assert ran.code == 0, ran.err
+        ran = command("verify", f"{address}/{form}")
+        assert ran.code == 0 and name in ran.out
+    missing = command("verify", f"{address}/nothing")
+    assert missing.code != 0 and "holds no manifest.json" in missing.err
+    files = fsspec.filesystem("memory")
+    assert files.exists(f"{address}/coco/vocabulary.safetensors")
+    assert len(files.find(f"{address}/index-png/parts")) == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("features", "{0}", "-o", "x.npz", "--workers", 2), "--workers 2: it needs --format parquet or safetensors"),
+        (("features", "{0}", "-o", "x.npz", "--workers", 2), "--workers 2: it needs shards, such as --format parquet"),
         (("features", "{0}", "{0}", "-o", "x", *SHARDS), "Shards are made of one collection, not of 2"),
         (("features", "{0}/x.png", "-o", "x", *SHARDS), "is not a collection of images"),
         (("discover", "{0}", *SHARDS), "Name a folder for the shards with -o"),
@@ -94,7 +115,7 @@ def test_verify_checks_shards_against_their_manifest(images, tmp_path):
             "--mask m.png: it does not go with --format",
         ),
         (("discover", "{0}", "-o", "x", *SHARDS, "-k", "own", *TOY), "-k own is for part models"),
-        (("discover", "{0}", "-k", 2, "--per-shard", 2), "--per-shard 2: it needs --format"),
+        (("discover", "{0}", "-k", 2, "--per-shard", 2), "--per-shard 2: it needs shards"),
         (("fit", "{0}/nowhere/*.png", "-o", "x.safetensors"), "holds no images"),
         (("fit", "{0}", "{0}", "-o", "x.safetensors"), "the images of one collection, not of 2"),
         (("fit", "{0}", "-o", "x.safetensors", "-k", "own", *TOY), "-k own is for part models"),

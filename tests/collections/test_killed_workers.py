@@ -66,3 +66,42 @@ def test_a_killed_run_leaves_no_process_and_is_completed(victim, folder, tmp_pat
     _, said = again.communicate()
     assert again.returncode == 0, said
     assert contents(out) == contents(expected) and {each.state for each in verify(out)} == {"ok"}
+
+
+AT_THE_END = """
+import contextlib
+import sys
+import threading
+import psutil
+from helpers.plain_stages import Means
+from partzoo.collections.run import write_collection
+
+def stop(done, total):
+    if done == total:
+        children = psutil.Process().children()
+        workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+        workers.sort(key=lambda each: each.pid)
+        for each in workers:
+            each.suspend()
+        threading.Timer(1, end, (workers.pop(int(sys.argv[3])), *workers)).start()
+
+def end(killed, other):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        killed.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        other.resume()
+
+if __name__ == "__main__":
+    write_collection(sys.argv[1], Means("means"), sys.argv[2], per_shard=4, workers=2, progress=stop)
+"""
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_worker_killed_while_the_pool_shuts_down_does_not_hold_up_the_end(which, folder, tmp_path):
+    """One of the two waits for more work with a lock, for which the other waits."""
+    (tmp_path / "run.py").write_text(AT_THE_END)
+    root = Path(partzoo.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+    words = [sys.executable, tmp_path / "run.py", folder, tmp_path / "out", str(which)]
+    subprocess.run(words, env=environment, check=True, timeout=120)
+    assert {each.state for each in verify(tmp_path / "out")} == {"ok"}

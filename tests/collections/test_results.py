@@ -2,13 +2,18 @@
 
 import json
 import shutil
+import tempfile
+from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from helpers.image_sets import encoded
 from helpers.killing import killed_at
+from helpers.plain_stages import Halves, Means
 
 import partzoo
+from partzoo.collections.destinations import destination_of
 from partzoo.collections.manifest import MANIFEST, UNFINISHED, Manifest, verify
 from partzoo.collections.run import write_collection
 from partzoo.collections.shards import Work
@@ -78,7 +83,7 @@ def test_shards_of_safetensors_are_the_same_bytes_too(folder, tmp_path):
     """Which those of the safetensors library are not: it writes the metadata in another order each time."""
     written = []
     for number in range(4):
-        write_collection(folder, Noted(MODEL), tmp_path / str(number), form="safetensors", per_shard=1)
+        write_collection(folder, Means(MODEL), tmp_path / str(number), form="safetensors", per_shard=1)
         written.append(contents(tmp_path / str(number)))
     assert len(written[0]) == 8 and all(each == written[0] for each in written)
 
@@ -136,59 +141,105 @@ def test_foreign_files_with_the_names_of_shards_are_not_replaced(folder, stage, 
     assert (tmp_path / "features" / "000000.parquet").read_bytes() == b"mine"
 
 
-class Noted(partzoo.ExtractFeatures):
-    """Rows without a model, since threads of torch do not run in a forked process."""
-
-    def row(self, image):
-        return {"pooled": np.float32(image.pixels.mean((0, 1)))}
-
-    def fields(self):
-        import pyarrow as pa
-
-        return [("pooled", pa.list_(pa.float32(), 3))]
-
-
-@pytest.mark.parametrize("earlier", [None, 2, 3], ids=["new", "replacing", "finished"])
-def test_a_run_killed_at_any_operation_is_completed_to_the_same_bytes(folder, tmp_path, earlier):
+@pytest.mark.parametrize(
+    ("earlier", "scheme", "form"),
+    [
+        pytest.param(None, "", "parquet", id="new"),
+        pytest.param(2, "", "parquet", id="replacing"),
+        pytest.param(3, "", "parquet", id="finished"),
+        pytest.param(2, "local://", "parquet", id="replacing, at an address", marks=pytest.mark.slow),
+        pytest.param(None, "", "index-png", id="new folders", marks=pytest.mark.slow),
+        pytest.param(None, "local://", "index-png", id="new folders, at an address", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_killed_at_any_operation_is_completed_to_the_same_bytes(
+    folder, tmp_path, monkeypatch, earlier, scheme, form
+):
     """Kill a run at each of its operations on files; what is there then is whole, and the same call completes it."""
-    stage, out = Noted(MODEL), tmp_path / "out"
-    write_collection(folder, stage, tmp_path / "expected", per_shard=PER)
-    expected, number, killed = contents(tmp_path / "expected"), 0, True
+    stage, out = Means(MODEL) if form == "parquet" else Halves(), tmp_path / "out"
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    address, number, killed = f"{scheme}{out}", 0, True
 
-    def run(resume=False if earlier == 2 else None):
-        write_collection(folder, stage, out, per_shard=PER, resume=resume)
+    def run(resume=False if earlier == 2 else None, per_shard=PER, out=address):
+        write_collection(folder, stage, out, per_shard=per_shard, resume=resume, form=form)
 
+    run(out=tmp_path / "expected")
+    expected = contents(tmp_path / "expected")
     while killed:
         shutil.rmtree(out, ignore_errors=True)
         if earlier:
-            write_collection(folder, stage, out, per_shard=earlier)
+            run(None, per_shard=earlier)
         killed = killed_at(number, run)
         if (out / MANIFEST).exists():
-            assert {each.state for each in verify(out)} == {"ok"}
-        for file in out.glob("features/*.parquet"):
+            assert {each.state for each in verify(address)} == {"ok"}
+        for file in out.glob("*/*.parquet"):
             pq.read_table(file)
-        if (found := Manifest.read(out)) and found.settings["per_shard"] == PER:
-            run(resume=None)
-        else:
-            run()
+        found = Manifest.read(destination_of(address))
+        run(**{"resume": None} if found and found.settings["per_shard"] == PER else {})
         assert contents(out) == expected, f"killed at operation {number}"
         number += 1
     assert number > (3 if earlier == 3 else 12)
 
 
-def test_half_a_line_of_a_killed_run_is_passed_over(folder, stage, whole, tmp_path):
+def test_the_shards_of_an_unfinished_run_are_kept(folder, stage, whole, tmp_path, monkeypatch):
+    out, made, make = tmp_path / "out", [], Work.make
+
+    def stop(self, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return make(self, number)
+
+    monkeypatch.setattr(Work, "make", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_collection(folder, stage, out, per_shard=PER)
+    assert sorted(Manifest.read(destination_of(out)).shards) == [0, 1] and not (out / MANIFEST).exists()
+    with pytest.raises(PartzooError, match="is unfinished: it has 2 shards"):
+        verify(out)
+    monkeypatch.setattr(Work, "make", lambda self, number: made.append(number) or make(self, number))
+    write_collection(folder, stage, out, per_shard=PER)
+    assert made == [2] and contents(out) == whole
+
+
+@pytest.mark.parametrize("name", [MANIFEST, f"{UNFINISHED}/settings.json", f"{UNFINISHED}/000000.json"])
+def test_a_damaged_record_is_an_error_and_can_be_replaced(folder, stage, whole, tmp_path, name):
     out = tmp_path / "out"
     write_collection(folder, stage, out, per_shard=PER)
-    found = json.loads((out / MANIFEST).read_text())
-    lines = [{"format": found["format"], "settings": found["settings"]}, *found["shards"][:2]]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (out / UNFINISHED).write_text(text[: -len(text) // 8])
-    (out / MANIFEST).unlink()
-    assert list(Manifest.read(out).shards) == [0]
-    with pytest.raises(PartzooError, match="is unfinished: it has 1 shard"):
-        verify(out)
-    write_collection(folder, stage, out, per_shard=PER)
+    place = destination_of(out)
+    if name != MANIFEST:
+        about = json.loads(place.read(MANIFEST))
+        place.write(f"{UNFINISHED}/settings.json", json.dumps({n: about[n] for n in ("format", "settings")}).encode())
+        place.remove(MANIFEST)
+    place.write(name, b'{"format": ')
+    with pytest.raises(PartzooError, match=r"is damaged .*: start over with resume=False"):
+        write_collection(folder, stage, out, per_shard=PER)
+    write_collection(folder, stage, out, per_shard=PER, resume=False)
     assert contents(out) == whole
+
+
+def test_a_result_at_an_address_is_that_in_a_folder(folder, stage, whole, monkeypatch, tmp_path):
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "cache"))
+    address = f"memory://{tmp_path.name}/out"
+    for _ in range(2):
+        manifest = write_collection(folder, stage, address, per_shard=PER)
+        assert manifest.rows == 6
+    files = fsspec.filesystem("memory")
+    found = {each.partition("/out/")[2]: files.cat(each) for each in files.find(address)}
+    assert found == whole and {each.state for each in verify(address)} == {"ok"}
+    files.pipe(f"{address}/features/000001.parquet", b"PAR1")
+    assert [each.state for each in verify(address)] == ["ok", "damaged", "ok"]
+    with pytest.raises(UsageError, match="per_shard was 3, is 2"):
+        write_collection(folder, stage, address, per_shard=2)
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(partzoo.ImageError):
+        write_collection(tmp_path, stage, f"memory://{tmp_path.name}/strict", strict=True)
+    assert not files.find(f"memory://{tmp_path.name}/strict")
+
+
+def test_several_workers_write_to_an_address(folder, stage, whole, monkeypatch, tmp_path):
+    monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "cache"))
+    write_collection(folder, stage, f"local://{tmp_path}/out", per_shard=PER, workers=2)
+    assert contents(tmp_path / "out") == whole
 
 
 def test_verify_finds_what_is_damaged_missing_or_foreign(folder, stage, tmp_path):
@@ -200,7 +251,7 @@ def test_verify_finds_what_is_damaged_missing_or_foreign(folder, stage, tmp_path
     (out / "features" / "000001.parquet").write_bytes(data)
     (out / "features" / "000002.parquet").unlink()
     shutil.copy(out / "features" / "000000.parquet", out / "features" / "000009.parquet")
-    found = {each.file.stem[-1]: each for each in verify(out)}
+    found = {Path(each.file).stem[-1]: each for each in verify(out)}
     assert {number: each.state for number, each in found.items()} == {
         "0": "ok", "1": "damaged", "2": "missing", "3": "ok", "9": "unlisted",
     }  # fmt: skip

@@ -198,3 +198,23 @@ def test_a_missing_collection_is_an_error_of_one_sentence(tmp_path, name):
 
 def test_every_kind_says_what_its_addresses_look_like():
     assert all(kind.form for kind in kinds()) and len(kinds()) >= 5
+
+
+def test_no_list_of_all_images_of_tars_is_kept(tmp_path, ordered):
+    """Nor does one go to the workers with each shard."""
+    for number in range(20):
+        write_tar(tmp_path / f"{number:02}.tar", {f"{each}.png": encoded(each) for each in range(20)})
+    source = open_source(f"{tmp_path}/*.tar")
+    assert len(list(source.keys())) == len(source) == 400
+    assert list(source.records(39, 41)) == [*source.records(39, 40), *source.records(40, 41)]
+    assert len(pickle.dumps(source)) < 4000
+
+
+def test_a_range_of_a_file_elsewhere_is_read_without_what_is_around_it(monkeypatch):
+    files = fsspec.filesystem("memory")
+    files.pipe("/ranges/a.tar", bytes(range(100)))
+    monkeypatch.setattr(type(files), "_open", lambda *_, **__: pytest.fail("the whole file was opened"))
+    asked = []
+    monkeypatch.setattr(type(files), "cat_file", lambda _, path, start, end: asked.append((path, start, end)) or b"12")
+    assert Stored("memory://ranges/a.tar", "x", 7, 2).read() == b"12"
+    assert asked == [("/ranges/a.tar", 7, 9)]

@@ -130,7 +130,7 @@ def write_inputs(place: Path) -> Path:
 def cases(inputs: Path, hub: Hub | None = None) -> list[Case]:
     """Return all cases; the one that downloads needs a hub."""
     few = inputs / "few"
-    made = [*_trainings(inputs), *_discoveries(few), *_models(inputs)]
+    made = [*_trainings(inputs), *_discoveries(few), *_models(inputs), *_collections(few)]
     for name in ("npz", "safetensors"):
         run = command("features", few, "--model", "toy-vit", "-o", f"o/out.{name}")
         older = command("features", few / "0.png", "--model", "toy-vit", "-o", f"o/out.{name}")
@@ -174,6 +174,20 @@ def _discoveries(few: Path) -> list[Case]:
         Case("discover, one image", command(*one, "-o", "o/out.png"), older=command(*other, "-o", "o/out.png")),
         Case("discover, vocabulary", command(*many, *save), older=command(*many, "--seed", 1, *save)),
         Case("fit_parts", python(partial(_fit, few, 0)), older=python(partial(_fit, few, 1))),
+    ]
+
+
+def _collections(few: Path) -> list[Case]:
+    features = ("features", few, "--model", "toy-vit", "--pooled", "-o", "o/out", "--format", "parquet")
+    parts = ("discover", few, "--model", *SEEN, "-o", "o/out", "--format", "coco")
+    return [
+        Case("features, shards", command(*features, "--per-shard", 2)),
+        Case(
+            "features, other shards",
+            command(*features, "--per-shard", 2, "--no-resume"),
+            older=command(*features, "--per-shard", 3),
+        ),
+        Case("discover, shards of COCO", command(*parts, "--per-shard", 3)),
     ]
 
 

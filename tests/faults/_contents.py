@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from PIL import Image
 
 from partzoo.weights.tensors import DIGEST, digest, read_tensors
@@ -41,6 +42,8 @@ def content(path: Path) -> str:
         with np.load(path) as stored:
             for name in stored:
                 stored[name]
+    elif path.suffix == ".parquet":
+        pq.read_table(path)
     elif path.suffix == ".npy":
         np.load(path)
     elif path.suffix == ".json":

@@ -578,3 +578,10 @@ def test_common_files_do_not_import_all_formats_of_pillow(tmp_path):
         "open_image(sys.argv[1])\nassert 'WEBP' not in Image.ID\nopen_image(sys.argv[2])\nassert 'WEBP' in Image.ID"
     )
     subprocess.run([sys.executable, "-c", code, ibis, tmp_path / "a.webp"], check=True)
+
+
+def test_images_are_read_while_another_thread_imports_torch(monkeypatch):
+    stream = io.BytesIO()
+    Image.new("RGB", (3, 2), (10, 20, 30)).save(stream, "PNG")
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    assert open_image(stream.getvalue()).size == (2, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -47,24 +48,21 @@ def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, No
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-    except BaseException as error:
-        held.close()  # the workers end at once
-        if isinstance(error, BrokenProcessPool):
-            raise PartzooError(
-                "A worker ended, killed or for lack of memory: run the same command again, which continues."
-            ) from error
-        raise
+    except BrokenProcessPool as error:
+        raise PartzooError(
+            "A worker ended, killed or for lack of memory: run the same command again, which continues."
+        ) from error
     finally:
+        held.close()  # the workers end at once, also one that waits for a lock of the pool that a killed one held
         pool.shutdown(cancel_futures=True)
-        held.close()
 
 
 def _begin(work: Work, threads: int, lifeline: Connection) -> None:
-    import torch
-
     global _work
     _work = work
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for torch, if it is imported with the stage's model
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partzoo.collections.sinks import Sink
-from partzoo.files import path_aside
 
 if TYPE_CHECKING:
     import pyarrow
@@ -28,7 +27,7 @@ class Parquet(Sink):
 
         waiting = schema.empty_table()
         options = {"compression": "zstd", "use_dictionary": False}  # hardly any value occurs twice
-        with path_aside(path) as aside, pq.ParquetWriter(aside, schema, **options) as file:
+        with pq.ParquetWriter(path, schema, **options) as file:
 
             def add(table: pyarrow.Table) -> None:
                 nonlocal waiting

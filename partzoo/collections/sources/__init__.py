@@ -7,7 +7,7 @@ import importlib
 import os
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
@@ -85,12 +85,13 @@ class Listed(Source):
         return islice(iter(self._records), start, stop)
 
 
-def open_source(address: str | os.PathLike | Source) -> Source:
+def open_source(address: str | os.PathLike | Source | Iterable[Mapping[str, Any]]) -> Source:
     """Open a collection of images.
 
     Args:
         address: folder, pattern, list file, COCO file, tars or Parquet files, on this machine or at an address of
-            fsspec; a source is returned unchanged.
+            fsspec; or rows that are dicts, such as a dataset of the datasets library, in memory or streamed (see
+            :class:`partzoo.collections.sources.rows.Rows`); a source is returned unchanged.
 
     Raises:
         UsageError: there is no such collection, or it holds no images.
@@ -98,6 +99,8 @@ def open_source(address: str | os.PathLike | Source) -> Source:
     """
     if isinstance(address, Source):
         return address
+    if not isinstance(address, (str, os.PathLike)):
+        return importlib.import_module(f"{__name__}.rows").Rows(address)
     text = full(address)
     for kind in kinds():
         if kind.accepts(text):

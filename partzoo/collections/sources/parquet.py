@@ -109,7 +109,9 @@ def _read(file: str, columns: Any, first: int = 0, last: int | None = None) -> I
         for batch in table.iter_batches(ROWS, row_groups=groups, columns=list(dict.fromkeys(names))):
             values = {name: batch.column(name) for name in batch.schema.names}
             for place in range(batch.num_rows):
-                if first <= row < last:
+                if row == last:
+                    return
+                if first <= row:
                     yield [None if name is None else values[name][place].as_py() for name in columns]
                 row += 1
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator
+from typing import Any
 
-from partzoo.collections.sources import Listed, Record
+from partzoo.collections.sources import Record, Source, forms
 from partzoo.collections.storage import WILDCARDS, Stored, last_name, list_files, opened
 from partzoo.errors import UsageError, cause_of
 from partzoo.images.opening import SUFFIXES
@@ -15,12 +16,12 @@ BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
-class Tars(Listed):
+class Tars(Source):
     """The images in one or more tars, in their order; a key is the tar's name and the image's name in it.
 
-    Only the headers are read here; the worker that needs an image reads its range of bytes. Of a sample with several
-    files, as in WebDataset, the image is the file whose whole extension is that of an image: ``7.jpg`` but not the
-    label map ``7.seg.png``.
+    The headers of a tar are read when its images are needed, and no list of all images is kept; the worker that needs
+    an image reads its range of bytes. Of a sample with several files, as in WebDataset, the image is the file whose
+    whole extension is that of an image: ``7.jpg`` but not the label map ``7.seg.png``.
     """
 
     form = "tars (such as 'train-*.tar' or 'train-{000..009}.tar')"
@@ -28,8 +29,35 @@ class Tars(Listed):
     def __init__(self, address: str) -> None:
         if address.lower().endswith(COMPRESSED):
             raise UsageError(f"{address} is compressed, so that no part of it can be read alone: decompress it first.")
-        files = [file for each in _expanded(address) for file in _matches(each)]
-        super().__init__(address, [record for file in files for record in _images(file)])
+        super().__init__(address)
+        self._files = [file for each in _expanded(address) for file in _matches(each)]
+        self._latest: tuple[str, list[Record]] = "", []
+        self._counts = [len(self._images(file)) for file in self._files]
+        if not sum(self._counts):
+            raise UsageError(f"{address!r} holds no images. A collection is {forms()}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_latest": ("", [])}
+
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    def keys(self) -> Iterator[str]:
+        return (record.key for file in self._files for record in self._images(file))
+
+    def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
+        stop, before = len(self) if stop is None else stop, 0
+        for file, count in zip(self._files, self._counts, strict=True):
+            first, last = max(start - before, 0), min(stop - before, count)
+            if first < last:
+                yield from self._images(file)[first:last]
+            before += count
+
+    def _images(self, file: str) -> list[Record]:
+        """List the images of a tar; the latest list is kept."""
+        if self._latest[0] != file:
+            self._latest = file, _images(file)
+        return self._latest[1]
 
     @classmethod
     def accepts(cls, address: str) -> bool:
