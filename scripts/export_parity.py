@@ -4,7 +4,8 @@
 
 For each model it prints the size of the file and the largest absolute difference between ONNX Runtime and torch, over
 all outputs, for batches of three at three sizes, one of them odd and none square. Names are those of ``partzoo list``;
-``NAME:random`` has random weights, and ``default`` and ``vocabulary`` are the pipelines of ``partzoo discover``.
+``NAME:random`` has random weights, and ``default`` and ``vocabulary`` are the pipelines of ``partzoo discover``,
+and ``taught`` that with taught parts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from partzoo.export.export import graph_of, traced
 from partzoo.export.graphs import Graph
 from partzoo.export.writing import onnx_bytes
 
-IMAGES = Path(__file__).parents[1] / "examples" / "images"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+IMAGES = EXAMPLES / "images"
 BATCH = 3
 SIZES = ((96, 128), (75, 131), (160, 64))
 LARGER = ((320, 448), (301, 447), (640, 480))  # for the pipelines, which resize images
@@ -31,6 +33,7 @@ NAMES = (
     "patchresnet14.tin", "efficientnet-lite0.in1k", "dino-vits16:random", "dinov2-vits14:random",
     "timm/resnet18:random", "timm/swin_tiny_patch4_window7_224:random", "part-vit1d:random", "foreground-lite0.masks",
     "partformer-resnet18.faces-k8", "mpae-patchresnet14.faces-k8", "default", "vocabulary",
+    "taught",
 )  # fmt: skip
 
 
@@ -40,6 +43,9 @@ def graph_for(name: str) -> Graph:
         return graph_of(None)[0]
     if name == "vocabulary":
         return graph_of(None, vocabulary=partzoo.fit_parts([IMAGES / "ibis.jpg", IMAGES / "cat.jpg"], k=5))[0]
+    if name == "taught":
+        words = partzoo.fit_parts(EXAMPLES / "ibises" / "images", labels=EXAMPLES / "ibises" / "labels")
+        return graph_of(None, vocabulary=words)[0]
     torch.manual_seed(0)
     plain = name.removesuffix(":random")
     return graph_of(partzoo.load(plain, pretrained=plain == name, device="cpu", dtype="float32"))[0]

@@ -56,7 +56,11 @@ def make_finder(
 
 
 def make_taught_finder(
-    model: str | nn.Module | None = None, size: int | None = None, refine: bool = True, device: Device = None
+    model: str | nn.Module | None = None,
+    background: Background = "auto",
+    size: int | None = None,
+    refine: bool = True,
+    device: Device = None,
 ) -> TaughtFinder:
     """Make the finder of parts that a user will teach; arguments and errors as in :func:`partzoo.discover_parts`."""
     if size is not None:
@@ -65,9 +69,12 @@ def make_taught_finder(
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if isinstance(encoder, PartModel):
         raise UsageError("A part model has learned its own parts: teach others with an encoder as model=.")
+    method, network = foreground_of(background, encoder, device)
+    if network is None and method != "none":
+        raise UsageError(f"background={method!r} has no features to teach with: choose a foreground model, or None.")
     size = size or default_size(encoder)
-    settings = Settings(name, size, levels(encoder), refine=refine, sizes=encoder_sizes(size))
-    return TaughtFinder(encoder, settings)
+    settings = Settings(name, size, levels(encoder), (), method, refine, sizes=encoder_sizes(size))
+    return TaughtFinder(encoder, settings, network)
 
 
 def finder_of(
@@ -90,9 +97,8 @@ def finder_of(
         )
     if isinstance(encoder, PartModel):
         return _learned(encoder, settings)
-    if settings.taught:
-        return TaughtFinder(encoder, settings)
-    return ClusteredFinder(encoder, settings, foreground_of(settings.background, encoder, device, local=True)[1])
+    network = foreground_of(settings.background, encoder, device, local=True)[1]
+    return (TaughtFinder if settings.taught else ClusteredFinder)(encoder, settings, network)
 
 
 def _learned(model: PartModel, settings: Settings) -> LearnedFinder:

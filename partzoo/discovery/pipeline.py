@@ -161,6 +161,7 @@ def fit_parts(
             255 a pixel about which nothing is said, so a few strokes for each part are enough. In files that name
             their labels, one named ``background`` marks strokes of background; all else without a label is then
             unknown.
+            Cells then also have the features of a foreground model, ``background``.
         names: names of the labels 1, 2, ...; by default those in the files.
         sided: whether left and right differ. By default, mirror images are learned from too, with the same labels. Of
             sided parts whose names differ in ``left`` and ``right`` (or ``l`` and ``r``) alone, mirror images have the
@@ -173,11 +174,12 @@ def fit_parts(
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     check_seed(seed)
     if labels is not None:
-        others = {"k": k is not None, "mask": mask is not None, "background": background != "auto"}
+        others = {"k": k is not None, "mask": mask is not None}
         if wrong := next((name for name, given in others.items() if given), None):
             raise UsageError(f"{wrong}= is for discovered parts: leave it out with labels=.")
         shown = GivenLabels.of(opened, single, labels, names)
-        return teach(make_taught_finder(model, size, refine, device), shown, sided=sided, seed=seed, progress=progress)
+        taught = make_taught_finder(model, background, size, refine, device)
+        return teach(taught, shown, sided=sided, seed=seed, progress=progress)
     if names is not None or sided:
         raise UsageError(f"{'names' if names is not None else 'sided'}= is for labels=. Name the parts with rename().")
     finder = make_finder(model, background, size, refine, device)

@@ -28,10 +28,12 @@ from partzoo.images.ahead import Progress
 from partzoo.images.opening import OpenedImage
 from partzoo.limits import MAX_SIZE, check_parts
 from partzoo.models.base import Model
+from partzoo.models.foreground import ForegroundModel
 from partzoo.parts.parts import default_names
 
 CELLS, FEW = 2048, 32  # cells of an image to learn from, and the least number of each label
-SCALES = (10 / 7, 9 / 14)  # sizes at which the encoder sees an image, as shares of the working size; docs/taught.md
+MIRRORED = 25  # number of labelled images whose mirror images are learned from, so that a hundred take a minute
+SCALES = (8 / 7, 9 / 14)  # sizes at which the encoder sees an image, as shares of the working size; docs/taught.md
 FINEST = 4  # smallest stride, in pixels, of the layers that are used
 COLOUR = 50  # units of CIELAB that count as one
 SIDES = (("left", "right"), ("l", "r"))  # words by which names of two parts may differ that mirroring exchanges
@@ -60,18 +62,57 @@ class TaughtImage:
 
     @property
     def blocks(self) -> tuple[Tensor, ...]:
-        """What is known of the cells, ``(C_i, h_i, w_i)``: the features of each layer, then colour and place.
+        """What is known of the cells; see :func:`blocks_of`."""
+        return blocks_of(self.pixels, self.layers)
 
-        Places have their squares and product, so that a linear classifier can prefer a middle.
-        """
-        rows, columns = self.grid
-        y, x = torch.meshgrid(_axis(rows), _axis(columns), indexing="ij")
-        colour = cielab(avg_pool2d(self.pixels, CELL)) / COLOUR
-        return *self.layers, torch.cat([colour, torch.stack([x, y, x * x, y * y, x * y])])
+
+def blocks_of(pixels: Tensor, layers: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return what is known of the cells, ``(C_i, h_i, w_i)``: the features of each layer, then colour and place.
+
+    Places have their squares and product, so that a linear classifier can prefer a middle.
+
+    Args:
+        pixels: ``(3, H, W)``, 0..1, at working size; all arguments and results may have a leading dimension B.
+        layers: unit features ``(C_i, h_i, w_i)``.
+    """
+    colour = cielab(avg_pool2d(pixels, CELL).movedim(-3, 0)).movedim(0, -3) / COLOUR
+    rows, columns = colour.shape[-2:]
+    y, x = torch.meshgrid(_axis(rows), _axis(columns), indexing="ij")
+    place = torch.stack([x, y, x * x, y * y, x * y])
+    return *layers, torch.cat([colour, place.expand(*colour.shape[:-3], *place.shape)], dim=-3)
+
+
+def shares_of(blocks: Sequence[Tensor], centres: Tensor, numbering: Sequence[int]) -> Tensor:
+    """Compute the probabilities ``(K + 1, h, w)`` of the background and of each part on the grid of cells.
+
+    Logits are computed on the grid of each block, then upsampled and added.
+
+    Args:
+        blocks: result of :func:`blocks_of`; they and the result may have a leading dimension B.
+        centres: ``(R, D + 1)`` coefficients and constants of the classifier.
+        numbering: part (1..K) of each of its rows, or 0 for the background.
+    """
+    size = blocks[-1].shape[-2:]
+    *slopes, constants = centres.split([*(block.shape[-3] for block in blocks), 1], dim=1)
+    logits = constants[:, :, None].expand(-1, *size)
+    for slope, block in zip(slopes, blocks, strict=True):
+        logits = logits + resize((slope @ block.flatten(-2)).unflatten(-1, block.shape[-2:]), size)
+    groups = torch.tensor(numbering)[None] == torch.arange(max(numbering) + 1)[:, None]
+    return (groups.float() @ logits.softmax(-3).flatten(-2)).unflatten(-1, size)
 
 
 class TaughtFinder(MapLabeller[TaughtImage]):
-    """A finder of taught parts."""
+    """A finder of taught parts.
+
+    Args:
+        model: the encoder.
+        settings: options; ``background`` is the name of the foreground model.
+        network: the foreground model whose features are used too, or None.
+    """
+
+    def __init__(self, model: Model, settings: Settings, network: ForegroundModel | None = None) -> None:
+        super().__init__(model, settings)
+        self.network = network
 
     def look(
         self,
@@ -86,29 +127,23 @@ class TaughtFinder(MapLabeller[TaughtImage]):
                 batch = view_image(image, self.model, size).batch
                 maps = self.model.forward_intermediates(batch, list(self.settings.layers))
                 layers += [normalize(layer[0].float().cpu(), dim=0) for layer in maps]
+            if self.network is not None:
+                maps = self.network.features(view_image(image, self.network, max(self.network.sizes)).batch)
+                layers += [normalize(layer[0].float().cpu(), dim=0) for layer in maps]
             return TaughtImage(view_image(image, self.model, self.settings.size).pixels, tuple(layers), mask)
 
     def kept(self, look: TaughtImage) -> None:
         return None
 
     def maps(self, look: TaughtImage, vocabulary: PartVocabulary) -> Tensor:
-        """Compute the probabilities ``(K + 1, h, w)`` of the background and of each part on the grid of cells.
-
-        Logits are computed on the grid of each block, then upsampled and added.
-        """
-        blocks, size = look.blocks, look.grid
-        widths = [*map(len, blocks), 1]
-        if vocabulary.centres.shape[1] != sum(widths):
+        """Compute the probabilities ``(K + 1, h, w)`` of the background and of each part; see :func:`shares_of`."""
+        blocks, taught = look.blocks, vocabulary.centres.shape[1] - 1
+        if taught != (width := sum(map(len, blocks))):
             raise UsageError(
-                f"The vocabulary was taught with {vocabulary.centres.shape[1] - 1} features of a cell, but this model "
-                f"has {sum(widths) - 1}: use the model that it was taught with."
+                f"The vocabulary was taught with {taught} features of a cell, but this model has {width}: use the "
+                "model that it was taught with."
             )
-        *slopes, constants = vocabulary.centres.split(widths, dim=1)
-        logits = constants[:, :, None].expand(-1, *size)
-        for slope, block in zip(slopes, blocks, strict=True):
-            logits = logits + resize((slope @ block.flatten(1)).unflatten(1, block.shape[1:]), size)
-        groups = torch.tensor(vocabulary.numbering)
-        return torch.zeros(vocabulary.k + 1, *size).index_add_(0, groups, logits.softmax(0))
+        return shares_of(blocks, vocabulary.centres, vocabulary.numbering)
 
     def descriptors(self, look: TaughtImage, vocabulary: PartVocabulary) -> Tensor:
         """Return the coefficients of each part, and for joined ones their sum; zeros for unused numbers."""
@@ -164,25 +199,42 @@ def taught_by(rows: Tensor, settings: Settings, names: Sequence[str] | None) -> 
 def learned(
     finder: TaughtFinder, given: GivenLabels, *, sided: bool = False, seed: int = 0, progress: Progress | None = None
 ) -> Iterator[tuple[str, Sums]]:
-    """Yield the digest of each labelled image, and what is learned from it and its mirror image.
+    """Yield the digest of each labelled image, and what is learned from it and its mirror image; see :func:`lessons`.
+
+    Mirror images are those of the first :data:`MIRRORED` images alone, as more images need them less.
+    """
+    for done, (image, labels) in enumerate(given, 1):
+        cells = lessons(finder, image, labels, given.names or (), sided=sided, mirrored=done <= MIRRORED, seed=seed)
+        yield digest_of(image), reduce(add, (Sums.of(*each, UNKNOWN) for each in cells))
+        if progress:
+            progress(done, len(given))
+
+
+def lessons(
+    finder: TaughtFinder,
+    image: OpenedImage,
+    labels: np.ndarray,
+    names: Sequence[str],
+    *,
+    sided: bool = False,
+    mirrored: bool = True,
+    seed: int = 0,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the sampled cells of a labelled image, as :func:`sampled_cells`, and if ``mirrored`` of its mirror image.
 
     With ``sided``, the labels of two parts whose names differ in left and right alone are exchanged in the mirror
     image; without such names it is not used.
     """
-    pairs = sides(given.names or ()) if sided else {}
-    for done, (image, labels) in enumerate(given, 1):
-        look = finder.look(image)
-        known = cell_labels(labels, look.grid)
-        found = Sums.of(*sampled_cells(look, known, seed), UNKNOWN)
-        if pairs or not sided:
-            mirror = known[:, ::-1].copy()
-            for part, other in pairs.items():
-                mirror[known[:, ::-1] == part] = other
-            turned = OpenedImage(np.ascontiguousarray(image.pixels[:, ::-1]))
-            found = found + Sums.of(*sampled_cells(finder.look(turned), mirror, seed), UNKNOWN)
-        yield digest_of(image), found
-        if progress:
-            progress(done, len(given))
+    look = finder.look(image)
+    known = cell_labels(labels, look.grid)
+    yield sampled_cells(look, known, seed)
+    pairs = sides(names) if sided else {}
+    if mirrored and (pairs or not sided):
+        mirror = known[:, ::-1].copy()
+        for part, other in pairs.items():
+            mirror[known[:, ::-1] == part] = other
+        turned = OpenedImage(np.ascontiguousarray(image.pixels[:, ::-1]))
+        yield sampled_cells(finder.look(turned), mirror, seed)
 
 
 def sampled_cells(look: TaughtImage, labels: np.ndarray, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,20 +12,24 @@ import torch
 from torch import Tensor
 
 from partzoo.data.masks import MaskedSet, find_set
+from partzoo.discovery.discriminant import Sums
 from partzoo.discovery.factory import make_taught_finder
-from partzoo.discovery.given_labels import GivenLabels
-from partzoo.discovery.taught import TaughtFinder, cell_labels, learned, sampled_cells, taught_by, taught_from
+from partzoo.discovery.given_labels import UNKNOWN, GivenLabels
+from partzoo.discovery.taught import MIRRORED, lessons, taught_by, taught_from
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import ImageError, UsageError
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
 from partzoo.evaluate.metrics import Contingency
+from partzoo.evaluate.parts.measurement import foreground_identity
 from partzoo.evaluate.protocols.taught import COUNTS, FREQUENT, TaughtProtocol
 from partzoo.features import loaded
+from partzoo.images.ahead import Progress
 from partzoo.images.opening import OpenedImage, open_images
 from partzoo.progress import ProgressCallback
 from partzoo.skipping import PassOver
 
 FLOOR = "regression_"  # prefix of the floor's figures
+FLOOR_COUNT = 20  # of the floor: number of labelled images, at most
 MOST = 12_000  # of the floor: cells, at most
 PENALTY, STEPS = 1e-3, 40  # of the floor: weight of the squared coefficients, and largest number of steps
 
@@ -33,15 +37,17 @@ PENALTY, STEPS = 1e-3, 40  # of the floor: weight of the squared coefficients, a
 class TaughtMeasurement(Measurement):
     """An evaluation of the parts that are taught with an encoder's features."""
 
-    OPTIONS = ("size", "refine")
+    OPTIONS = ("background", "size", "refine")
 
     def __init__(self, rules: TaughtProtocol, request: Request) -> None:
         if request.k is not None:
             raise UsageError(f"k cannot be set for {request.protocol}, whose parts are its labels. Leave it out.")
         self.rules, self.request = rules, request
         self.weights = digest(loaded(request.model, "cpu"))
-        self.finder = make_taught_finder(request.model, request.size, request.refine, request.device)
-        self.identity = {"seeds": request.seeds}
+        self.finder = make_taught_finder(
+            request.model, request.background, request.size, request.refine, request.device
+        )
+        self.identity = {"seeds": request.seeds, **foreground_identity(self.finder)}
 
     @staticmethod
     def reported_split(rules: TaughtProtocol) -> str:
@@ -52,14 +58,9 @@ class TaughtMeasurement(Measurement):
         train, report = MaskedSet(place, "train"), MaskedSet(place, asked.split or "report")
         words: dict[tuple[int, str], PartVocabulary] = {}
         for seed in range(asked.seeds):
-            given = self._given(train, np.random.default_rng(seed).permutation(len(train))[: max(COUNTS)].tolist())
+            given = self._given(train, drawn(train, seed)[: max(COUNTS)])
             report_done = _reporting(progress, seed, asked.seeds)
-            sums = [each for _, each in learned(self.finder, given, sided=True, progress=report_done)]
-            cells = [_cells(self.finder, image, labels) for image, labels in given]
-            for count in (count for count in COUNTS if count <= len(sums)):
-                words[seed, f"iou_{count}"] = taught_from(reduce(add, sums[:count]), self.finder.settings, given.names)
-                rows = plain_regression(cells[:count], len(self.rules.labels) + 1)
-                words[seed, f"{FLOOR}iou_{count}"] = taught_by(rows, self.finder.settings, given.names)
+            words |= {(seed, name): each for name, each in self._taught(given, report_done)}
         size = len(self.rules.labels) + 1
         tables = {key: Contingency(size, size) for key in words}
         images = 0
@@ -76,6 +77,24 @@ class TaughtMeasurement(Measurement):
             found[name] = 100 * mean_iou(table.counts)
             found[name.replace("iou", "accuracy")] = 100 * float(table.counts.trace() / table.counts.sum())
         return [{"k": None, "seed": seed, "metrics": each} for seed, each in metrics.items()], images
+
+    def _taught(self, given: GivenLabels, progress: Progress | None) -> Iterator[tuple[str, PartVocabulary]]:
+        """Yield the vocabularies that the first images teach, and those of the floor, by the names of their figures."""
+        total: Sums | None = None
+        cells: list[tuple[Tensor, Tensor, Tensor]] = []
+        for done, (image, labels) in enumerate(given, 1):
+            names, mirrored = given.names or (), done <= MIRRORED
+            found = [*lessons(self.finder, image, labels, names, sided=True, mirrored=mirrored)]
+            own = reduce(add, (Sums.of(*each, UNKNOWN) for each in found))
+            total = own if total is None else total + own
+            cells += found[:1] * (done <= FLOOR_COUNT)
+            if done in COUNTS:
+                yield f"iou_{done}", taught_from(total, self.finder.settings, given.names)
+            if done in COUNTS and done <= FLOOR_COUNT:
+                rows = plain_regression(cells, len(self.rules.labels) + 1)
+                yield f"{FLOOR}iou_{done}", taught_by(rows, self.finder.settings, given.names)
+            if progress:
+                progress(done, len(given))
 
     def _given(self, train: MaskedSet, chosen: list[int]) -> GivenLabels:
         examples = [train[index] for index in chosen]
@@ -99,6 +118,11 @@ class TaughtMeasurement(Measurement):
                 progress("report", done + 1, count)
 
 
+def drawn(train: MaskedSet, seed: int) -> list[int]:
+    """Return the indices of a training split in a random order, in which the first images are labelled."""
+    return np.random.default_rng(seed).permutation(len(train)).tolist()
+
+
 def mean_iou(counts: np.ndarray) -> float:
     """Return the mean IoU of the frequent labels, 0..1, from counts of (true, found) labels."""
     hits = counts.diagonal()
@@ -108,11 +132,6 @@ def mean_iou(counts: np.ndarray) -> float:
 
 def _reporting(progress: ProgressCallback | None, seed: int, seeds: int) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, of: progress("teaching", seed * of + done, seeds * of)
-
-
-def _cells(finder: TaughtFinder, image: OpenedImage, labels: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    look = finder.look(image)
-    return sampled_cells(look, cell_labels(labels, look.grid))
 
 
 def plain_regression(cells: Sequence[tuple[Tensor, Tensor, Tensor]], classes: int) -> Tensor:

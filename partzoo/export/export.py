@@ -30,6 +30,7 @@ from partzoo.export.graphs import (
     Graph,
     LearnedGraph,
     SizedDescriptorGraph,
+    TaughtGraph,
     dynamic_shapes,
 )
 from partzoo.export.labelling import LabelGraph
@@ -132,7 +133,7 @@ def graph_of(
             )
         finder = finder_of(vocabulary, _own(model), "cpu")
         if isinstance(finder, TaughtFinder):
-            raise UsageError("A taught vocabulary cannot be exported: export one that was fitted without labels.")
+            return TaughtGraph(finder, vocabulary).eval(), _named(finder)
         return _parts(finder, partial(ClusteredGraph, vocabulary=vocabulary), vocabulary)
     if model is None and task is None:
         task = "descriptors"
@@ -165,10 +166,15 @@ def _parts(
     if isinstance(finder, LearnedFinder):
         return LearnedGraph(finder, vocabulary).eval(), {finder.settings.model: finder.model}
     assert isinstance(finder, ClusteredFinder)
-    named = {finder.settings.model: finder.model}
+    return clustered(finder).eval(), _named(finder)
+
+
+def _named(finder: ClusteredFinder | TaughtFinder) -> dict[str, Model]:
+    """Return the encoder and the foreground model of a finder by name."""
+    named: dict[str, Model] = {finder.settings.model: finder.model}
     if finder.network is not None:
         named[finder.settings.background] = finder.network
-    return clustered(finder).eval(), named
+    return named
 
 
 def _tasks(model: Model) -> tuple[str, ...]:

@@ -23,11 +23,12 @@ from partzoo.discovery.descriptors import Descriptors, describe
 from partzoo.discovery.labels import contest, grouped
 from partzoo.discovery.learned import LearnedFinder, joined
 from partzoo.discovery.refine import follow_edges, resize
+from partzoo.discovery.taught import TaughtFinder, blocks_of, shares_of
 from partzoo.discovery.views import CELL
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import UsageError
 from partzoo.export.resizing import at_working_size
-from partzoo.export.segmenting import scored
+from partzoo.export.segmenting import certainty, scored
 from partzoo.models.base import Encoder
 from partzoo.models.efficientnet import STRIDE
 from partzoo.models.foreground import ForegroundModel
@@ -364,6 +365,42 @@ class ClusteredGraph(DescriptorGraph):
         maps = _at(follow_edges(maps, pixels) if self.settings.refine else maps, image)
         shares = contest(maps)
         return maps[:, :1], shares / shares.sum(1, keepdim=True), quality
+
+
+class TaughtGraph(Graph):
+    """An encoder, a foreground model and taught parts: image to foreground and parts at the image's size.
+
+    Args:
+        finder: finder of taught parts.
+        vocabulary: the taught parts.
+    """
+
+    task = "parts"
+
+    def __init__(self, finder: TaughtFinder, vocabulary: PartVocabulary) -> None:
+        super().__init__()
+        self.settings, self.model, self.network = finder.settings, finder.model, finder.network
+        self.centres = nn.Buffer(vocabulary.centres.float())
+        self.numbering = vocabulary.numbering
+        self.outputs = of_parts(vocabulary.k)
+        self.facts = part_facts(vocabulary, self.settings.size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        image, preprocess = image.float(), self.model.preprocess
+        multiple = lcm(preprocess.multiple, CELL)
+        pixels = at_working_size(image, self.settings.size, preprocess, multiple) / 255
+        maps: list[Tensor] = []
+        for size in self.settings.sizes:
+            x = preprocess.normalize(at_working_size(image, size, preprocess, multiple))
+            maps += self.model.forward_intermediates(x, list(self.settings.layers))
+        if self.network is not None:
+            seen = at_working_size(image, max(self.network.sizes), self.network.preprocess, STRIDE)
+            maps += self.network.features(self.network.preprocess.normalize(seen))
+        layers = [normalize(layer.float(), dim=1) for layer in maps]
+        coarse = shares_of(blocks_of(pixels, layers), self.centres, self.numbering)
+        fine = _at(follow_edges(coarse, pixels) if self.settings.refine else coarse, image)
+        shares = fine / fine.sum(1, keepdim=True)
+        return 1 - shares[:, :1], shares, certainty(1 - coarse[:, :1])
 
 
 def probability(network: ForegroundModel, image: Tensor) -> Tensor:

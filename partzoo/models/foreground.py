@@ -7,8 +7,9 @@ convolutions, one logit per level (deep supervision) and the mean of the coarses
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -66,8 +67,16 @@ class ForegroundModel(Model):
 
     def logits(self, x: Tensor) -> list[Tensor]:
         """Compute logits ``(B, 1, h, w)`` at strides 2, 4, 8, 16 and 32 of ``x``, whose sides are multiples of 32."""
+        heads = reversed([*self.heads])
+        return [head(maps) for head, maps in zip(heads, self._pyramid(x), strict=True)][::-1]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Compute the pyramid's maps ``(B, C, h, w)`` at strides 4, 8, 16 and 32 of ``x``, as for :meth:`logits`."""
+        return [*islice(self._pyramid(x), len(self.heads) - 1)][::-1]
+
+    def _pyramid(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the pyramid's maps, from the coarsest to the finest."""
         levels = self.encoder.levels(x)
-        found: list[Tensor] = []
         above = None
         for i in reversed(range(len(levels))):
             here = self.lateral[i](levels[i])
@@ -77,8 +86,7 @@ class ForegroundModel(Model):
                 above = self.down[i](above)
                 here = here + interpolate(above, here.shape[-2:], mode="bilinear", align_corners=False)
             above = self.smooth[i](here.clamp(0, 6))
-            found.append(self.heads[i](above))
-        return found[::-1]
+            yield above
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the foreground's probabilities ``(B, 1, h, w)`` at half the resolution of ``x``.

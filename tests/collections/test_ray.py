@@ -73,6 +73,15 @@ def test_ray_makes_the_bytes_of_the_local_engine(cluster, workers, folder, whole
     assert contents(tmp_path) == whole
 
 
+def test_taught_parts_are_those_of_the_local_engine(cluster, folder, tmp_path):
+    labels = np.zeros((24, 32), np.uint8)
+    labels[:12, :16], labels[12:, 16:] = 1, 2
+    words = partzoo.fit_parts([encoded(0)], labels=[labels], names=["head", "legs"], model=MODEL)
+    for engine in ("local", "ray"):
+        write_collection(folder, partzoo.DiscoverParts(words), tmp_path / engine, per_shard=2, engine=engine)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
 def test_an_error_of_a_worker_is_one_of_ours(cluster, folder, tmp_path):
     stage = partzoo.ExtractFeatures("no-such-model")
     with pytest.raises(partzoo.UnknownModelError, match="no-such-model"):

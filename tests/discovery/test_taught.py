@@ -109,12 +109,12 @@ def test_left_and_right_are_kept_apart_only_if_asked_for(encoder):
     places = [eyes(x) for x in (24, 27, 30)]
     images = [drawn(np.minimum(labels, 1), seed) for seed, labels in enumerate(places)]
     names, image = ("left eye", "right eye"), drawn(np.minimum(eyes(27), 1), 7)
-    sided = partzoo.fit_parts(images, labels=places, names=names, sided=True, model=encoder)
+    sided = partzoo.fit_parts(images, labels=places, names=names, sided=True, model=encoder, background=None)
     parts = partzoo.discover_parts(image, vocabulary=sided, model=encoder)
     assert (parts.labels == eyes(27)).mean() > 0.95
     mirror = partzoo.discover_parts(np.ascontiguousarray(image[:, ::-1]), vocabulary=sided, model=encoder)
     assert (mirror.labels == eyes(27)).mean() > 0.95
-    mixed = partzoo.fit_parts(images, labels=places, names=names, model=encoder)
+    mixed = partzoo.fit_parts(images, labels=places, names=names, model=encoder, background=None)
     parts = partzoo.discover_parts(image, vocabulary=mixed, model=encoder)
     assert (parts.labels == eyes(27))[eyes(27) > 0].mean() < 0.75
 
@@ -210,7 +210,7 @@ def test_labels_of_files_with_different_names_do_not_mix(tmp_path):
         ({"labels": [None] * 3}, "none of the images"),
         ({"labels": [np.full_like(LABELS[0], 255)] * 3}, "every pixel|Every pixel"),
         ({"k": 2}, "k= is for discovered parts"),
-        ({"background": "none"}, "background= is for discovered parts"),
+        ({"background": "boundary"}, "background='boundary' has no features to teach with"),
         ({"labels": None}, "names= is for labels="),
         ({"seed": -1}, "seed=-1 is out of range"),
         ({"model": "partformer-resnet18.faces-k8"}, "encoder as model="),
@@ -246,7 +246,8 @@ def found_iou(words, encoder):
     return [((parts.labels == i) & (NEW == i)).sum() / ((parts.labels == i) | (NEW == i)).sum() for i in (1, 2)]
 
 
-def test_images_unlike_the_taught_ones_are_suggested_first(taught, encoder):
+def test_images_unlike_the_taught_ones_are_suggested_first(encoder):
+    taught = partzoo.fit_parts(IMAGES, labels=LABELS, names=NAMES, model=encoder, background=None)
     strange = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     chosen = partzoo.suggest_images([IMAGES[0], strange, drawn(NEW, 9)], taught, count=2, model=encoder)
     assert len(chosen) == 2 and chosen[0][0] == "image 2" and 0 <= chosen[1][1] < chosen[0][1] <= 1

@@ -44,10 +44,8 @@ def test_taught_parts_are_measured_beside_a_plain_regression(data, tmp_path):
     assert json.loads((tmp_path / "record.json").read_text()) == record
 
 
-@pytest.mark.parametrize(
-    ("option", "message"), [({"k": [4]}, "k cannot be set"), ({"background": "none"}, "cannot be")]
-)
-def test_taught_protocols_have_no_number_of_parts_and_no_background(data, option, message):
+@pytest.mark.parametrize(("option", "message"), [({"k": [4]}, "k cannot be set"), ({"rotate": 5.0}, "cannot be")])
+def test_taught_protocols_have_no_number_of_parts_and_no_rotation(data, option, message):
     with pytest.raises(UsageError, match=message):
         evaluate("toy-vit", "taught-cars", data, **option)
 

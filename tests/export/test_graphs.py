@@ -283,3 +283,21 @@ def test_the_caller_s_module_stays_as_it_is():
     graph, named = graph_of(model)
     assert next(model.parameters()).dtype == torch.bfloat16 and model.training
     assert next(graph.parameters()).dtype == torch.float32 and list(named) == [""]
+
+
+@pytest.mark.parametrize("background", ["auto", None])
+def test_taught_parts_are_those_of_discovery(background):
+    image = open_image(IMAGES / "ibis.jpg").pixels
+    labels = np.full(image.shape[:2], 255, np.uint8)
+    height, width = labels.shape
+    labels[: height // 8], labels[height // 2 : height // 2 + 20, width // 2 :], labels[-20:] = 0, 1, 2
+    words = partzoo.fit_parts(image, labels=labels, names=["bird", "ground"], model="toy-vit", background=background)
+    for shaped in (words, words.join([1, 2])):
+        graph, named = graph_of(None, vocabulary=shaped)
+        assert [*named] == ["toy-vit", *(["foreground-lite0.masks"] if background else [])]
+        found = run(graph, batch_of("cat.jpg"))
+        expected = partzoo.discover_parts(IMAGES / "cat.jpg", vocabulary=shaped)
+        np.testing.assert_allclose(found["parts"][0], expected.scores, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found["foreground"][0, 0], 1 - expected.scores[0], rtol=0, atol=1e-3)
+        assert (found["parts"][0].argmax(0) == expected.labels).mean() > 0.999
+        assert found["quality"][0] == pytest.approx(expected.quality, abs=1e-3)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import make_finder
 from partzoo.discovery.finder import Finder
+from partzoo.discovery.taught import TaughtFinder
 from partzoo.errors import UsageError
 from partzoo.evaluate.floors import FLOORS, floor_finder
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
@@ -70,12 +71,12 @@ def requested_finder(request: Request) -> Finder:
     return finder.with_settings(model=request.model, refine=request.refine)
 
 
-def foreground_identity(finder: Finder) -> dict[str, str]:
+def foreground_identity(finder: Finder | TaughtFinder) -> dict[str, str]:
     """Return the digest of a finder's foreground model, which a record must state in addition to the encoder's.
 
     It is empty if there is no such model.
     """
-    if isinstance(finder, ClusteredFinder) and finder.network is not None:
+    if isinstance(finder, ClusteredFinder | TaughtFinder) and finder.network is not None:
         return {"foreground_sha256": digest(load(finder.settings.background, device="cpu", dtype="float32"))}
     return {}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from partzoo.evaluate.protocols.masks import GET, SPLIT_RULE
 
-COUNTS = (1, 5, 20)  # numbers of labelled images
+COUNTS = (1, 5, 20, 100)  # numbers of labelled images
 FREQUENT = 0.003  # share of the reported pixels from which a label counts
 
 
@@ -39,8 +39,8 @@ class TaughtProtocol:
 
 def _taught(data: str, labels: str, what: str, joined: tuple[int, ...] = (), rule: str = "") -> TaughtProtocol:
     rules = (
-        "For each draw, parts are taught with 1, 5 and 20 labelled images, the first of a random order of the training "
-        "split, and found in the report split at the original size of each image. Left and right differ. IoU "
+        "For each draw, parts are taught with 1, 5, 20 and 100 labelled images, the first of a random order of the "
+        "training split, and found in the report split at the original size of each image. Left and right differ. IoU "
         f"is pooled over all pixels and averaged over the labels, background included, that have more than "
         f"{FREQUENT:.1%} of them; labels that the drawn images do not show count as 0. The floor, in brackets, is a "
         f"logistic regression of the same cells' features, colour and place, without mirror images. {rule}{SPLIT_RULE}"
