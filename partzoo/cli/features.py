@@ -14,6 +14,7 @@ from partzoo.cli.collection import check_not_given, collection_options, format_o
 from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import (
     device_option,
+    engine_option,
     images_argument,
     json_option,
     limit_options,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from partzoo.cli.journal import Journal
     from partzoo.images.opening import OpenedImages
     from partzoo.models.base import Model
+    from partzoo.models.engines.running import Engine
 
 FORMAT = 1  # version of the file's format
 
@@ -72,6 +74,7 @@ FORMAT = 1  # version of the file's format
 @click.option("--size", type=int, help="Longer side of the image that the model receives, in pixels.")
 @click.option("--layer", type=int, help="Intermediate layer to read; -1 is the last.  [default: the model's output]")
 @click.option("--pooled", is_flag=True, help="Write pooled features only.")
+@engine_option
 @device_option
 @limit_options
 @strict_option
@@ -86,6 +89,7 @@ def features(
     size: int | None,
     layer: int | None,
     pooled: bool,
+    engine: Engine,
     device: str | None,
     max_pixels: int,
     max_bytes: int,
@@ -99,7 +103,7 @@ def features(
         from partzoo.collections.stages import ExtractFeatures
 
         limits: dict[str, Any] = {"max_pixels": max_pixels, "max_bytes": max_bytes}
-        stage = ExtractFeatures(model, size=size, layer=layer, dense=not pooled, device=device, **limits)
+        stage = ExtractFeatures(model, size=size, layer=layer, dense=not pooled, device=device, engine=engine, **limits)
         manifest = write(only(images), stage, out, form, quiet=as_json, resume=resume, strict=strict, **shards)
         report(manifest, out, as_json=as_json)
         return
@@ -117,7 +121,8 @@ def features(
     opened, _ = open_images(one_or_many(images), max_pixels=max_pixels, max_bytes=max_bytes)
     check_apart([out], (*opened.files(), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
-    encoder = encoder_of(model, device)
+    settings |= {"engine": engine} if engine != "torch" else {}
+    encoder = encoder_of(model, device, engine)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)
     about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
     with locked(out), Journal(unfinished(expand_user(out)), out, settings, resume=resume) as journal:

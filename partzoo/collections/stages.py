@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow
     from torch import nn
 
+    from partzoo.models.engines.running import Engine
     from partzoo.parts.parts import Parts
     from partzoo.system.device import Device
 
@@ -145,6 +146,7 @@ class ExtractFeatures(Stage):
         model: name of an encoder, or an encoder; None uses the bundled default.
         size, layer: as for :func:`partzoo.extract_features`.
         dense: whether to return the features of all cells.
+        engine: what runs a model given by name, as for :func:`partzoo.load`.
         image, key, device, max_pixels, max_bytes: see :class:`Stage`.
     """
 
@@ -157,6 +159,7 @@ class ExtractFeatures(Stage):
         size: int | None = None,
         layer: int | None = None,
         dense: bool = False,
+        engine: Engine = "torch",
         image: str = "image",
         key: str = "key",
         device: Device = None,
@@ -164,14 +167,15 @@ class ExtractFeatures(Stage):
         max_bytes: int = MAX_BYTES,
     ) -> None:
         super().__init__(image=image, key=key, device=device, max_pixels=max_pixels, max_bytes=max_bytes)
-        self.model, self.size, self.layer, self.dense = model, size, layer, dense
+        self.model, self.size, self.layer, self.dense, self.engine = model, size, layer, dense, engine
 
     def load(self) -> Any:
-        return encoder_of(self.model, self.device)
+        return encoder_of(self.model, self.device, self.engine)
 
     def settings(self) -> dict[str, Any]:
         model = DEFAULT_MODEL if self.model is None else self.model
-        return {"stage": self.name, "model": _named(model), "size": self.size, "layer": self.layer, "dense": self.dense}
+        found = {"stage": self.name, "model": _named(model), "size": self.size, "layer": self.layer}
+        return found | {"dense": self.dense} | ({} if self.engine == "torch" else {"engine": self.engine})
 
     def fields(self) -> list[tuple[str, Any]]:
         import pyarrow as pa

@@ -15,9 +15,9 @@ import partzoo
 from partzoo.discovery.descriptors import coherent
 from partzoo.errors import MissingExtraError, PartzooError, UsageError
 from partzoo.export.about import metadata
-from partzoo.export.export import export_model, graph_of, traced
-from partzoo.export.graphs import Axis, Graph, Input, Output
+from partzoo.export.export import export_model, graph_of
 from partzoo.export.writing import METADATA, RT_INFO
+from partzoo.tracing.graph import Axis, Graph, Input, Output, traced
 from partzoo.weights.manifest import manifest
 
 TOY_PARTS = {
