@@ -97,7 +97,10 @@ def tolerable(model: Model, ranges: dict[str, Range], inputs: list[Tensor]) -> d
 
     def agreement(chosen: dict[str, Range]) -> float:
         other = quantized(copy.deepcopy(model), chosen)
-        found = ([cosine(*pair) for pair in zip(outputs(other, x), true)] for x, true in zip(inputs, expected))
+        found = (
+            [cosine(*pair) for pair in zip(outputs(other, x), true, strict=True)]
+            for x, true in zip(inputs, expected, strict=True)
+        )
         return float(np.mean(list(found), axis=0).min())
 
     alone = {name: agreement({name: each}) for name, each in ranges.items()}

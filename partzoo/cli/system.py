@@ -40,7 +40,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
       partzoo bench discover -o bench.json --plot bench.png
       partzoo bench --quick                    tiny inputs: shows that everything runs
     \b
-    Rows: cold-load, features, discover, mpae, part-step, spatial-step, growth
+    Rows: cold-load, features, discover, mpae, engines, part-step, spatial-step, growth
     """,
 )
 @click.argument("rows", nargs=-1, metavar="[ROW]...")

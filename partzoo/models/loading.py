@@ -71,7 +71,10 @@ def load(
         dtype: ``"auto"``, ``"int8"`` (CPU only), a floating-point dtype or its name. float32 is the reference.
         engine: what runs the networks: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``, the last two on the CPU only.
             At the first call of a method its program is exported, which takes seconds to minutes, and kept in partzoo's
-            cache folder. ``"auto"`` chooses TODO (docs/speed.md).
+            cache folder. ``"auto"`` chooses OpenVINO, else ONNX Runtime, if it is installed and the device is a CPU.
+            With an engine, ``dtype="auto"`` is the fastest of ``"int8"``, ``"bfloat16"`` and ``"float32"`` that this
+            CPU has and that is recorded to agree with float32 for these weights (``partzoo info``); ``"int8"`` needs
+            recorded ranges.
         revision: branch, tag or commit of the Hub repository, instead of the recorded one.
         local_files_only: whether to forbid network requests.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.

@@ -122,11 +122,11 @@ def test_the_plain_patches_are_cut_where_they_say():
 
 
 def test_the_plain_mpae_computes_the_same_as_ours():
-    model, x = bench_mpae._setup(quick=True)
+    model, x = bench_mpae.setup(quick=True)
     expected, found = bench_mpae._peer(model, x)(), bench_mpae._ours(model, "float32", x)()
     assert found.shape == (1, 4, 96, 96)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
-    lower = bench_mpae._agreement(bench_mpae._ours(model, "int8", x)(), expected)
+    lower = bench_mpae.agreement(bench_mpae._ours(model, "int8", x)(), expected)
     assert lower["cosine"] > 0.99 and lower["part_agreement_percent"] > 95
 
 

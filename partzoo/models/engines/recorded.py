@@ -48,16 +48,19 @@ class Recipe:
     ranges: dict[str, tuple[float, float]]
     agreement: dict[str, dict[str, Agreement]]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the agreement and the names of the quantized layers, as JSON values."""
+        agreement = {
+            engine: {key: {"cosine": a.cosine, "same": a.same, "offered": a.enough} for key, a in found.items()}
+            for engine, found in self.agreement.items()
+        }
+        return {"agreement": agreement, "int8": list(self.ranges)}
+
 
 @functools.cache
 def recipes() -> dict[str, Recipe]:
     """Return the recorded recipes by the identity of the model (:func:`partzoo.models.engines.kept.identity`)."""
     return {key: _recipe(each) for key, each in read_json(FILE)["models"].items()}
-
-
-def calibration() -> dict[str, Any]:
-    """Return what is recorded of the images that ranges were observed on and agreement was measured on."""
-    return read_json(FILE)["calibration"]
 
 
 def _recipe(content: dict[str, Any]) -> Recipe:

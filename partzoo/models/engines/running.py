@@ -155,6 +155,8 @@ def check_engine(engine: str, precision: object, device: torch.device) -> None:
     if precision not in ("auto", *PRECISIONS[engine]):
         known = ", ".join(map(repr, ("auto", *PRECISIONS[engine])))
         raise UsageError(f"dtype={precision!r}: {engine} computes in one of {known}.")
+    if precision == "int8" and not has_vnni():
+        raise UsageError("dtype='int8': this CPU does not multiply int8 natively (AVX-512 VNNI): use dtype='float32'.")
     require(engine, EXTRAS[engine])
 
 
