@@ -53,7 +53,9 @@ def test_a_cost_is_our_time_over_the_peers_and_must_stay_below_its_target(monkey
     assert "1.50 times the time of the peer" in runner.line(result) and "missed" in runner.line(result)
 
 
-@pytest.mark.parametrize("row", runner.ROWS)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=pytest.mark.slow if row == "engines" else ()) for row in runner.ROWS]
+)
 def test_every_row_runs_and_its_record_is_complete(row, tmp_path):
     said, out = [], tmp_path / "deep" / "bench.json"
     record = run([row], 1, out, quick=True, progress=said.append)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -30,6 +31,7 @@ Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
 PRECISIONS = {"onnxruntime": ("float32", "int8"), "openvino": ("float32", "bfloat16", "int8")}  # slowest first
 FASTEST: tuple[Engine, ...] = ("openvino", "onnxruntime")
 EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}  # of partzoo, which install an engine
+STARTING = threading.Lock()  # one thread exports what several need
 ATTRIBUTES = ("architecture", "config", "preprocess", "keep_float", "dim", "patch", "reductions", "fixed")
 
 
@@ -78,9 +80,10 @@ class OnEngine(Model):
         """
         if x.device.type != "cpu":
             raise UsageError(f"engine={self.engine!r} runs on the CPU, not on {x.device}: load the model with 'torch'.")
-        if call not in self._sessions:
-            program = kept_program(self._identity, call, self._prepared)
-            self._sessions[call] = SESSIONS[self.engine](program, self.precision)
+        with STARTING:
+            if call not in self._sessions:
+                program = kept_program(self._identity, call, self._prepared)
+                self._sessions[call] = SESSIONS[self.engine](program, self.precision)
         inputs = {"x": x.detach().contiguous().numpy()}
         if classes is not None:
             inputs["classes"] = classes.numpy()

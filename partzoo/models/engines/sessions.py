@@ -1,7 +1,8 @@
-"""Engines: libraries that run a program in ONNX on the CPU, instead of torch."""
+"""Engines: libraries that run a program in ONNX on the CPU, instead of torch. Several threads may call a session."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,10 +38,12 @@ def openvino_session(program: bytes, precision: str) -> Session:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = core.compile_model(core.read_model(program), "CPU", settings).create_infer_request()
+    compiled, own = core.compile_model(core.read_model(program), "CPU", settings), threading.local()
 
     def run(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        found = request.infer(dict(inputs), share_inputs=True)
+        if not hasattr(own, "request"):  # two threads cannot share one
+            own.request = compiled.create_infer_request()
+        found = own.request.infer(dict(inputs), share_inputs=True)
         return [found[index].copy() for index in range(len(found))]
 
     return run
