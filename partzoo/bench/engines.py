@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -102,7 +103,7 @@ def _case(
 def _transformers(quick: bool) -> Iterator[Case]:
     name, sides = ("test_vit", (64,)) if quick else ("vit_small_patch16_224", (224, 448))
     torch.manual_seed(0)
-    theirs = timm.create_model(name, num_classes=0, dynamic_img_size=True).eval().requires_grad_(False)
+    theirs: Any = timm.create_model(name, num_classes=0, dynamic_img_size=True).eval().requires_grad_(False)
     encoder = cast(Encoder, load(f"timm/{name}", pretrained=False, device=CPU, dtype="float32"))
     encoder.model.load_state_dict(theirs.state_dict())
     images = {side: _image(encoder, side) for side in sides}
@@ -114,8 +115,8 @@ def _transformers(quick: bool) -> Iterator[Case]:
                 f"features, {name}, {side} px",
                 engine,
                 precision,
-                lambda model=model, x=x: model.forward_features(x),
-                lambda x=x: theirs.forward_features(x),
+                partial(model.forward_features, x),
+                partial(theirs.forward_features, x),
                 "timm, float32, eager",
                 {"float32": 0.65, "int8": 0.28} if side <= 224 else {"float32": 0.8, "int8": 0.35},
                 {"side": side, **features.agreement(model, encoder, x)},
@@ -145,8 +146,8 @@ def _default(quick: bool) -> Iterator[Case]:
             f"the networks of discover_parts, {' and '.join(names)}",
             engine,
             precision,
-            lambda ours=ours: both(*ours),
-            lambda: both(*in_torch),
+            partial(both, *ours),
+            partial(both, *in_torch),
             "torch, float32, batch norms folded, channels last",
             {"float32": 0.5, "bfloat16": 0.3},
             facts,
@@ -162,7 +163,7 @@ def _mpae(quick: bool) -> Iterator[Case]:
 
 def _partformer(quick: bool) -> Iterator[Case]:
     torch.manual_seed(0)
-    config = {"encoder": "timm/test_vit", "size": 96, "dim": 32, "reconstruction": 48} if quick else {}
+    config: dict[str, Any] = {"encoder": "timm/test_vit", "size": 96, "dim": 32, "reconstruction": 48} if quick else {}
     model = cast(PartFormer, load("partformer-vits8", pretrained=False, device=CPU, dtype="float32", **config))
     x = _image(model, model.config.size)
     yield from _maps("PartFormer with maps", model, PlainPartFormer(model), x, {"bfloat16": 0.28, "int8": 0.28})
@@ -181,8 +182,8 @@ def _maps(name: str, model: Model, plain: nn.Module, x: Tensor, targets: Targets
             f"{name}, {model.config.encoder}, {size[0]} px",
             engine,
             precision,
-            lambda ours=ours: ours.part_maps(x, size),
-            lambda: plain(x),
+            partial(ours.part_maps, x, size),
+            partial(plain, x),
             mpae.PEER,
             targets,
             {"side": size[0], **mpae.agreement(ours.part_maps(x, size), expected)},
