@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from partzoo.models.base import Model
+    from partzoo.models.engines.running import Engine
     from partzoo.system.device import Device
 
 Module = TypeVar("Module", bound="nn.Module")
@@ -161,15 +162,17 @@ def model_input(image: OpenedImage, model: Model, size: int | None = None) -> Te
     return to_tensor(image, working, model.preprocess)[None].to(next(model.parameters()).device)
 
 
-def encoder_of(model: str | nn.Module | None, device: Device = None) -> Model:
+def encoder_of(model: str | nn.Module | None, device: Device = None, engine: Engine = "torch") -> Model:
     """Return the encoder with this name, or the given module itself, on a device; None returns the bundled default.
+
+    ``engine`` is what runs a model given by name, as for :func:`partzoo.load`.
 
     Raises:
         UsageError: the model is not an encoder, or this machine does not have the device.
     """
     from partzoo.models.foreground import ForegroundModel
 
-    found = loaded(DEFAULT_MODEL if model is None else model, device)
+    found = loaded(DEFAULT_MODEL if model is None else model, device, engine)
     if isinstance(found, ForegroundModel):
         raise UsageError(
             f"{name_of(found)} is a foreground model, not an encoder: pass an encoder, or pass background= with this "
@@ -182,7 +185,7 @@ def encoder_of(model: str | nn.Module | None, device: Device = None) -> Model:
     return found
 
 
-def loaded(model: str | nn.Module, device: Device = None) -> Model:
+def loaded(model: str | nn.Module, device: Device = None, engine: Engine = "torch") -> Model:
     """Return the model with this name, or the given module itself, on a device and in evaluation mode.
 
     Raises:
@@ -191,7 +194,7 @@ def loaded(model: str | nn.Module, device: Device = None) -> Model:
     if isinstance(model, str):
         from partzoo.models.loading import load
 
-        return load(model, device=device)
+        return load(model, device=device, engine=engine)
     return cast("Model", placed(model.eval(), device))
 
 

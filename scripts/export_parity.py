@@ -18,9 +18,9 @@ import onnxruntime
 import torch
 
 import partzoo
-from partzoo.export.export import graph_of, traced
-from partzoo.export.graphs import Graph
-from partzoo.export.writing import onnx_bytes
+from partzoo.export.export import graph_of
+from partzoo.tracing.graph import Graph, traced
+from partzoo.tracing.onnx_file import onnx_bytes
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 IMAGES = EXAMPLES / "images"

@@ -18,10 +18,11 @@ from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from partzoo.export.about import metadata
-from partzoo.export.export import graph_of, traced
-from partzoo.export.writing import onnx_bytes
+from partzoo.export.export import graph_of
 from partzoo.features import DEFAULT_MODEL
 from partzoo.light.programs import RECORD
+from partzoo.tracing.graph import traced
+from partzoo.tracing.onnx_file import onnx_bytes
 from partzoo.weights.manifest import BUNDLED, PACKAGE, manifest
 
 FOLDER = PACKAGE / BUNDLED

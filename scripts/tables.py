@@ -26,6 +26,7 @@ from partzoo.evaluate.protocols.classification import ClassProtocol
 from partzoo.evaluate.protocols.taught import COUNTS
 from partzoo.evaluate.report import DEFAULT, LOWER_IS_BETTER, Row, markdown, read_csv, shown, table
 from partzoo.models import recorded
+from partzoo.models.engines.recorded import recipes
 from partzoo.models.registry import find
 from partzoo.weights.manifest import NAME, WeightRecord, manifest, short_name
 
@@ -229,6 +230,18 @@ def bench(record: dict) -> str:
     return ratios(record)
 
 
+def low_precisions() -> str:
+    """Return the table of how low precisions agree with float32."""
+    head = ("weights", "engine", "`dtype`", "cosine", "same label", "chosen by `auto`")
+    lines = [
+        (f"`{each.name}`", engine, precision, f"{a.cosine:.4f}", f"{100 * a.same:.2f} %", "yes" if a.enough else "no")
+        for each in recipes().values()
+        for engine, found in each.agreement.items()
+        for precision, a in found.items()
+    ]
+    return markdown([head, ["---"] * len(head), *lines])
+
+
 def _masks(protocol: str, of: Sources) -> str:
     return results(of.results(protocol), FOREGROUND)
 
@@ -269,7 +282,7 @@ PAGES: dict[str, dict[str, Callable[[Sources], str]]] = {
     "docs/taught.md": {"taught": lambda of: taught(of.results)},
     "docs/convert.md": {"readers": lambda _: conversions()},
     "docs/reliability.md": {"faults": lambda of: faults(of.faults())},
-    "docs/speed.md": {"bench": lambda of: bench(of.bench())},
+    "docs/speed.md": {"bench": lambda of: bench(of.bench()), "int8": lambda _: low_precisions()},
 }
 
 

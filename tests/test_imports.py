@@ -20,6 +20,7 @@ LAYERS = (
         *("reconstruction", "relations", "report", "swapping"),
     ),
     ("models",),
+    ("tracing",),
     ("data", "images", "parts", "signals", "weights"),
     ("archives",),
     ("addresses", "errors", "files", "limits", "locks", "skipping", "places", "progress", "settings", "system"),

@@ -78,7 +78,7 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
     for precision, target in _precisions(x.device).items():
         model = converted(encoder, precision, x.device)
         ours = torch.inference_mode()(lambda model=model: model.forward_features(x))
-        facts = {"batch": len(x), "side": x.shape[-1], **_agreement(model, encoder, x)}
+        facts = {"batch": len(x), "side": x.shape[-1], **agreement(model, encoder, x)}
         if precision == "float32":
             facts["largest_difference"] = (ours() - peer()).abs().max().item()
         found.append(
@@ -97,7 +97,7 @@ def _against(name: str, encoder: Encoder, theirs, x: Tensor, peer_is: str) -> li
 
 
 @torch.inference_mode()
-def _agreement(model: Encoder, reference: Encoder, x: Tensor) -> dict[str, Any]:
+def agreement(model: Encoder, reference: Encoder, x: Tensor) -> dict[str, Any]:
     """Compare both sides: the mean cosine between their patch tokens, and the share of pixels with the same part."""
     mine, true = model.encode(x), reference.encode(x)
     centres = spherical_kmeans(true.patch.flatten(0, 1), PARTS, seed=0).centres

@@ -59,12 +59,8 @@ class PlainMpae(nn.Module):
 
     def __init__(self, model: Mpae) -> None:
         super().__init__()
-        self.encoder, self.compress = deepcopy(model.encoder), model.compress
-        modules: Iterable[Any] = self.encoder.modules()
-        for module in modules:
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = False
-        self.extractor = _plain(model.extractor)
+        self.encoder, self.compress = plain_encoder(model.encoder), model.compress
+        self.extractor = plain_transformer(model.extractor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute part maps ``(B, K + 1, H, W)`` of normalized images ``(B, 3, H, W)`` that have the training size."""
@@ -74,7 +70,18 @@ class PlainMpae(nn.Module):
         return similarity.softmax(1).unflatten(2, x.shape[-2:])
 
 
-def _plain(extractor: PartTransformer) -> PartTransformer:
+def plain_encoder(encoder: nn.Module) -> Any:
+    """Copy an encoder, with attention as matrix products and a softmax."""
+    plain = deepcopy(encoder)
+    modules: Iterable[Any] = plain.modules()
+    for module in modules:
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+    return plain
+
+
+def plain_transformer(extractor: PartTransformer) -> PartTransformer:
+    """Copy a part transformer, with blocks as in CLIP."""
     plain = deepcopy(extractor)
     for i, block in enumerate(extractor.blocks):
         width, attention = block.norm1.normalized_shape[0], block.attn
@@ -111,13 +118,13 @@ def memory(side: str, quick: str = "") -> float:
 
     ``side`` is ``"peer"`` or the precision of our forward.
     """
-    model, x = _setup(bool(quick))
+    model, x = setup(bool(quick))
     return rise(_ours(model, side, x) if side != "peer" else _peer(model, x))
 
 
 def profile(precision: str = "float32", *, quick: bool = False, top: int = 15) -> str:
     """Profile one inference and return the profiler's table of operators."""
-    model, x = _setup(quick)
+    model, x = setup(quick)
     work = _ours(model, precision, x)
     work()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
@@ -132,7 +139,7 @@ def _precisions() -> dict[str, float | None]:
 
 
 def _cases(name: str, quick: bool) -> Iterator[Case]:
-    model, x = _setup(quick)
+    model, x = setup(quick)
     peer = _peer(model, x)
     for precision, target in _precisions().items():
         ours = _ours(model, precision, x)
@@ -144,11 +151,11 @@ def _cases(name: str, quick: bool) -> Iterator[Case]:
             peer_is=PEER,
             target=target,
             items=len(x),
-            facts={"side": x.shape[-1], "parts": model.config.parts, **_agreement(ours(), peer())},
+            facts={"side": x.shape[-1], "parts": model.config.parts, **agreement(ours(), peer())},
         )
 
 
-def _setup(quick: bool) -> tuple[Mpae, Tensor]:
+def setup(quick: bool) -> tuple[Mpae, Tensor]:
     """Return a model with random weights, and the benchmark photograph."""
     torch.manual_seed(0)
     if quick:
@@ -174,7 +181,7 @@ def _peer(model: Mpae, x: Tensor) -> Callable[[], Tensor]:
     return torch.inference_mode()(lambda: plain(x))
 
 
-def _agreement(ours: Tensor, peer: Tensor) -> dict[str, float]:
+def agreement(ours: Tensor, peer: Tensor) -> dict[str, float]:
     """Compare both sides: the mean cosine between part probabilities, and the share of pixels with the same part."""
     return {
         "cosine": round(cosine_similarity(ours, peer, dim=1).mean().item(), 6),

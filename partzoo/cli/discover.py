@@ -122,7 +122,7 @@ def discover(
     options = {"model": model, "background": background, "size": size, "refine": refine, "seed": seed}
     if form in SHARDS:
         no = {"mask": mask, "scale": scale, "class": category, "smooth": None if smooth == 1 else smooth}
-        no |= {"engine": engine if engine == "onnxruntime" else None}
+        no |= {"engine": engine if engine in ("onnxruntime", "openvino") else None}
         check_not_given(form, **no, segmentation=None if segmentation == "rle" else segmentation)
         options |= {"device": device, "max_pixels": max_pixels, "max_bytes": max_bytes}
         shards |= {"resume": resume, "strict": strict}

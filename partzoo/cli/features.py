@@ -16,6 +16,7 @@ from partzoo.cli.collection import check_not_given, collection_options, format_o
 from partzoo.cli.command import Command, print_json
 from partzoo.cli.options import (
     device_option,
+    engine_option,
     images_argument,
     json_option,
     limit_options,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from partzoo.features import Features
     from partzoo.images.opening import OpenedImages
     from partzoo.models.base import Model
+    from partzoo.models.engines.running import Engine
 
 FORMAT = 1  # version of the file's format
 DTYPES = ("float32", "float16")
@@ -85,6 +87,7 @@ DTYPES = ("float32", "float16")
     help="Type of the features in the file; float16 takes half the space and keeps three digits.",
 )
 @click.option("--compress", is_flag=True, help="Compress an .npz file, which makes it about a tenth smaller.")
+@engine_option
 @device_option
 @limit_options
 @strict_option
@@ -101,6 +104,7 @@ def features(
     pooled: bool,
     dtype: str,
     compress: bool,
+    engine: Engine,
     device: str | None,
     max_pixels: int,
     max_bytes: int,
@@ -116,7 +120,7 @@ def features(
         limits: dict[str, Any] = {"max_pixels": max_pixels, "max_bytes": max_bytes}
         check_not_given(form, compress=compress or None)
         options: dict[str, Any] = {"size": size, "layer": layer, "dense": not pooled, "dtype": dtype}
-        stage = ExtractFeatures(model, device=device, **options, **limits)
+        stage = ExtractFeatures(model, device=device, engine=engine, **options, **limits)
         manifest = write(only(images), stage, out, form, quiet=as_json, resume=resume, strict=strict, **shards)
         report(manifest, out, as_json=as_json)
         return
@@ -136,8 +140,8 @@ def features(
     opened, _ = open_images(one_or_many(images), max_pixels=max_pixels, max_bytes=max_bytes)
     check_apart([out], (*opened.files(), model))
     settings = {"command": "features", "model": fingerprint(model), "size": size, "layer": layer, "pooled": pooled}
-    settings |= {"dtype": dtype}
-    encoder = encoder_of(model, device)
+    settings |= {"dtype": dtype} | ({"engine": engine} if engine != "torch" else {})
+    encoder = encoder_of(model, device, engine)
     failures = Failures(len(opened), opened.name, what="images", strict=strict or len(opened) == 1)
     about: dict[str, Any] = {"output": out, "images": 0, "channels": None, "names": []}
     with locked(out), Journal(unfinished(expand_user(out)), out, settings, resume=resume) as journal:

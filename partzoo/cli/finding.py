@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from partzoo.discovery.masks import Masks
     from partzoo.discovery.vocabulary import PartVocabulary, Settings
     from partzoo.images.opening import OpenedImages
+    from partzoo.models.engines.running import Engine
     from partzoo.parts.parts import Parts
 
 
@@ -77,11 +78,12 @@ SETTINGS = (
 )
 ENGINE = click.option(
     "--engine",
-    type=click.Choice(("auto", "torch", "onnxruntime")),
+    type=click.Choice(("auto", "torch", "onnxruntime", "openvino")),
     default="auto",
     show_default=True,
-    help="What runs the models. onnxruntime starts in a fifth of the time and memory; it has the default model and "
-    "settings, which auto leaves to it where it is installed.",
+    help="What runs the models. auto: onnxruntime for the default model and settings, which then starts in a fifth of "
+    "the time and memory, where it is installed; otherwise torch. Other models take up to minutes to prepare for "
+    "onnxruntime or openvino the first time.",
 )
 KNOWN = (
     click.option(
@@ -126,7 +128,7 @@ class Run:
         failures: record of the images that cannot be used.
         journal: store of the vocabulary and the finished images of a run over many images, or None.
         quiet: whether to hide progress bars.
-        engine: ``"torch"``, ``"onnxruntime"`` or ``"auto"``, which chooses.
+        engine: ``"torch"``, ``"onnxruntime"``, ``"openvino"`` or ``"auto"``, which chooses.
     """
 
     images: OpenedImages
@@ -213,7 +215,7 @@ def _finder(run: Run, light: bool) -> Fitter:
         return LightFinder()
     from partzoo.discovery.factory import make_finder
 
-    return make_finder(**{name: value for name, value in run.options.items() if name != "seed"})
+    return make_finder(**{name: value for name, value in run.options.items() if name != "seed"}, engine=_engine(run))
 
 
 def _given(run: Run, k: int | str | None, vocabulary: str) -> tuple[PartVocabulary, Labeller]:
@@ -224,35 +226,34 @@ def _given(run: Run, k: int | str | None, vocabulary: str) -> tuple[PartVocabula
 
     words = PartVocabulary.load(vocabulary)
     check_vocabulary(words, k)
-    return words, finder_of(words, run.options["model"], run.options["device"])
+    return words, finder_of(words, run.options["model"], run.options["device"], _engine(run))
+
+
+def _engine(run: Run) -> Engine:
+    """Return what runs models that are loaded in torch."""
+    return "torch" if run.engine == "auto" else cast("Engine", run.engine)
 
 
 def is_light(run: Run, vocabulary: str | None) -> bool:
-    """Return whether ONNX Runtime finds the parts, which needs no torch.
+    """Return whether ONNX Runtime finds the parts without torch, which it can with the default model and settings.
 
-    ``auto`` chooses it for the default model and settings, where it is installed; not for many images on a machine with
-    an NVIDIA GPU, which torch uses.
-
-    Raises:
-        UsageError: ``onnxruntime`` was asked for, and another option needs torch.
+    ``auto`` chooses that where it is installed, but not for many images on a machine with an NVIDIA GPU, which torch
+    uses.
     """
-    needs = {
-        "--vocabulary": vocabulary is not None,
-        "--model": run.options["model"] is not None,
-        "--background": run.options["background"] != "auto",
-        "--size": run.options["size"] is not None,
-        "--no-refine": not run.options["refine"],
-        "--mask": run.mask is not None,
-        "--class": run.category is not None,
-        "--device": run.options["device"] not in (None, "cpu"),
-    }
-    given = [option for option, is_given in needs.items() if is_given]
-    if run.engine == "onnxruntime" and given:
-        raise UsageError(f"{given[0]} needs torch: leave --engine onnxruntime out.")
+    needs = (
+        vocabulary is not None,
+        run.options["model"] is not None,
+        run.options["background"] != "auto",
+        run.options["size"] is not None,
+        not run.options["refine"],
+        run.mask is not None,
+        run.category is not None,
+        run.options["device"] not in (None, "cpu"),
+    )
     if run.engine != "auto":
-        return run.engine == "onnxruntime"
+        return run.engine == "onnxruntime" and not any(needs)
     has_gpu = run.options["device"] is None and not run.single and shutil.which("nvidia-smi") is not None
-    return not given and not has_gpu and find_spec("onnxruntime") is not None
+    return not any(needs) and not has_gpu and find_spec("onnxruntime") is not None
 
 
 def _vocabulary(run: Run, finder: Fitter, k: Any, kept: Kept, masks: Masks) -> PartVocabulary:

@@ -101,10 +101,12 @@ def list_(filter: str, family: str | None, pretrained: bool, everything: bool, a
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Describe the model NAME: its configuration, size, input images, and the source of its weights."""
+    from partzoo.models.engines.recorded import recipes
     from partzoo.models.recorded import find_recorded
 
     entry = find_recorded(name)
     records = _records(name, entry)
+    names = {record.name for record in records}
     about: dict[str, Any] = {
         "name": entry.name,
         "family": entry.family,
@@ -114,6 +116,7 @@ def info(name: str, as_json: bool) -> None:
         "config": dict(entry.config),
         "preprocess": dict(entry.preprocess),
         "weights": [record.to_json() for record in records],
+        "precisions": {each.name: each.to_json() for each in recipes().values() if each.name in names},
     }
     if as_json:
         print_json(about)
@@ -127,6 +130,7 @@ def info(name: str, as_json: bool) -> None:
         click.echo(f"{title}: " + ", ".join(f"{key}={value}" for key, value in about[title].items()))
     for record in records:
         _print_record(record)
+        _print_precisions(about["precisions"].get(record.name, {}))
     if not records:
         click.echo("weights: " + _without_record(name, entry))
 
@@ -151,6 +155,16 @@ def _print_record(record: WeightRecord) -> None:
     click.echo(f"  made by: {record.command}")
     for metric in record.metrics:
         click.echo(f"  {metric['name']}: {metric['value']} ({metric['protocol']})")
+
+
+def _print_precisions(precisions: dict[str, Any]) -> None:
+    for engine, found in precisions.get("agreement", {}).items():
+        for precision, figures in found.items():
+            auto = "" if figures["offered"] else "; not chosen by dtype=auto"
+            click.echo(
+                f"  {precision} in {engine}: features have a cosine of {figures['cosine']:.4f} to float32's, "
+                f"{100 * figures['same']:.2f} % of pixels the same label{auto}"
+            )
 
 
 def _records(name: str, entry: Architecture | Recorded) -> list[WeightRecord]:

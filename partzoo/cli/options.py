@@ -75,6 +75,14 @@ device_option = click.option(
     metavar="NAME",
     help="Where the model runs: cpu, cuda, cuda:1, mps.  [default: cuda where there is a GPU, else cpu]",
 )
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(("auto", "torch", "onnxruntime", "openvino")),
+    default="torch",
+    show_default=True,
+    help="What runs the model. onnxruntime and openvino need less of the CPU's time once the model is prepared, which "
+    "takes up to minutes the first time.",
+)
 model_option = click.option(
     "--model",
     metavar="NAME",

@@ -42,7 +42,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
       partzoo bench commands --against partzoo-0.1.0-py3-none-any.whl
       partzoo bench --baseline results/bench.json  exit code 1 if a row has become slower
     \b
-    Rows: cold-load, features, discover, folder, mpae, part-step, spatial-step, growth, commands (with --against)
+    Rows: cold-load, features, discover, folder, engines, mpae, part-step, spatial-step, growth,
+    commands (with --against)
     """,
 )
 @click.argument("rows", nargs=-1, metavar="[ROW]...")

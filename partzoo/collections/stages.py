@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow
     from torch import nn
 
+    from partzoo.models.engines.running import Engine
     from partzoo.parts.parts import Parts
     from partzoo.system.device import Device
 
@@ -152,6 +153,7 @@ class ExtractFeatures(Stage):
         size, layer: as for :func:`partzoo.extract_features`.
         dense: whether to return the features of all cells.
         dtype: type of the values, ``"float32"`` or ``"float16"``.
+        engine: what runs a model given by name, as for :func:`partzoo.load`.
         image, key, device, max_pixels, max_bytes: see :class:`Stage`.
     """
 
@@ -165,6 +167,7 @@ class ExtractFeatures(Stage):
         layer: int | None = None,
         dense: bool = False,
         dtype: FeatureType = "float32",
+        engine: Engine = "torch",
         image: str = "image",
         key: str = "key",
         device: Device = None,
@@ -174,10 +177,11 @@ class ExtractFeatures(Stage):
         super().__init__(image=image, key=key, device=device, max_pixels=max_pixels, max_bytes=max_bytes)
         if dtype not in (choices := get_args(FeatureType)):
             raise UsageError(f"dtype={dtype!r} must be one of {', '.join(choices)}.")
-        self.model, self.size, self.layer, self.dense, self.dtype = model, size, layer, dense, dtype
+        self.model, self.size, self.layer, self.dense = model, size, layer, dense
+        self.dtype, self.engine = dtype, engine
 
     def load(self) -> Any:
-        return encoder_of(self.model, self.device)
+        return encoder_of(self.model, self.device, self.engine)
 
     def threads(self) -> int:
         return threads_for(_loaded(self))
@@ -191,7 +195,8 @@ class ExtractFeatures(Stage):
             "layer": self.layer,
             "dense": self.dense,
         }
-        return about | ({} if self.dtype == "float32" else {"dtype": self.dtype})
+        about |= {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return about | ({} if self.engine == "torch" else {"engine": self.engine})
 
     def fields(self) -> list[tuple[str, Any]]:
         import pyarrow as pa

@@ -19,6 +19,7 @@ from partzoo.features import DEFAULT_MODEL, encoder_of, placed
 from partzoo.files import expand_user
 from partzoo.limits import check_size
 from partzoo.models.base import Model
+from partzoo.models.engines.running import Engine
 from partzoo.models.folding import folded
 from partzoo.models.foreground import ForegroundModel
 from partzoo.models.loading import load
@@ -42,11 +43,15 @@ def make_finder(
     size: int | None = None,
     refine: bool = True,
     device: Device = None,
+    engine: Engine = "torch",
 ) -> Finder:
-    """Make a finder that uses a model; arguments and errors as in :func:`partzoo.discover_parts`."""
+    """Make a finder that uses a model; arguments and errors as in :func:`partzoo.discover_parts`.
+
+    ``engine`` is what runs a model given by name, as for :func:`partzoo.load`.
+    """
     if size is not None:
         check_size(size)
-    encoder = inference_model(model, device)
+    encoder = inference_model(model, device, engine=engine)
     name = DEFAULT_MODEL if model is None else model if isinstance(model, str) else ""
     if isinstance(encoder, PartModel):
         return _learned(encoder, Settings(name, size or encoder.preprocess.size, refine=refine))
@@ -78,16 +83,19 @@ def make_taught_finder(
 
 
 def finder_of(
-    vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None
+    vocabulary: PartVocabulary, model: str | nn.Module | None, device: Device = None, engine: Engine = "torch"
 ) -> Finder | TaughtFinder:
     """Make the finder that a vocabulary was fitted with; ``model`` replaces the model that its settings name.
+
+    ``engine`` is what runs a model given by name, as for :func:`partzoo.load`.
 
     A vocabulary may come from anyone, so the models that it names must be on this machine: none is downloaded.
     """
     settings = vocabulary.settings
     if model is None and not settings.model:
         raise UsageError("The vocabulary was fitted with a module that has no name: pass that module as model=.")
-    encoder = inference_model(settings.model, device, local=True) if model is None else inference_model(model, device)
+    local = model is None
+    encoder = inference_model(settings.model if model is None else model, device, local=local, engine=engine)
     own = encoder.config.parts if isinstance(encoder, PartModel) else 0
     known = len(vocabulary.numbering) if vocabulary.learned else 0
     if known != own:
@@ -106,7 +114,9 @@ def _learned(model: PartModel, settings: Settings) -> LearnedFinder:
     return (FramedFinder if settings.model in short_names() else LearnedFinder)(model, settings)
 
 
-def inference_model(model: str | nn.Module | None, device: Device = None, *, local: bool = False) -> Model:
+def inference_model(
+    model: str | nn.Module | None, device: Device = None, *, local: bool = False, engine: Engine = "torch"
+) -> Model:
     """Load the encoder with a name and fold its batch norms for speed; the caller's module is not folded.
 
     Either computes in the dtype of its parameters, so that a machine's fastest precision cannot change labels.
@@ -115,14 +125,18 @@ def inference_model(model: str | nn.Module | None, device: Device = None, *, loc
         model: name of the encoder, or a module; None uses the bundled default.
         device: where the model runs, as for :func:`partzoo.load`.
         local: whether to forbid network requests, because the name is a vocabulary's.
+        engine: what runs a model given by name, as for :func:`partzoo.load`.
     """
-    encoder = encoder_of(_here(model, device) if local and isinstance(model, str) else model, device)
-    return exact(encoder if isinstance(model, nn.Module) else folded(encoder))
+    if isinstance(model, nn.Module):
+        return exact(encoder_of(model, device))
+    name = DEFAULT_MODEL if model is None else model
+    found = _here(name, device, engine) if local else load(name, device=device, engine=engine)
+    return exact(folded(encoder_of(found)))
 
 
-def _here(name: str, device: Device) -> Model:
+def _here(name: str, device: Device, engine: Engine = "torch") -> Model:
     try:
-        return load(name, device=device, local_files_only=True)
+        return load(name, device=device, engine=engine, local_files_only=True)
     except WeightsError as error:
         raise WeightsError(
             f"A vocabulary downloads nothing, and its model {name!r} cannot be loaded ({str(error).rstrip('.')}): pass "
@@ -136,8 +150,9 @@ def foreground_of(
     """Return the name of a foreground method or model, and the model if it is one.
 
     A released model is cached for the next call. A folder or a file is read every time, since its content may
-    change. ``local`` forbids network requests.
+    change. The encoder's engine runs it too. ``local`` forbids network requests.
     """
+    engine: Engine = getattr(encoder, "engine", "torch")
     if isinstance(background, ForegroundModel):
         return "", exact(placed(background, device))
     if background is None or background is False:
@@ -150,18 +165,19 @@ def foreground_of(
             )
         return name, None
     if is_foreground_model(name):
-        return name, (_read if expand_user(name).exists() else _released)(name, device, local)
+        return name, (_read if expand_user(name).exists() else _released)(name, device, local, engine)
     known = ", ".join([*METHODS, *list_models(family="foreground", pretrained=True)])
     raise UsageError(f"Unknown background {name!r}: it is 'auto' or one of {known}.")
 
 
-def _read(name: str, device: Device, local: bool) -> ForegroundModel:
-    return exact(folded(cast("ForegroundModel", _here(name, device) if local else load(name, device=device))))
+def _read(name: str, device: Device, local: bool, engine: Engine) -> ForegroundModel:
+    found = _here(name, device, engine) if local else load(name, device=device, engine=engine)
+    return exact(folded(cast("ForegroundModel", found)))
 
 
 @functools.lru_cache(maxsize=2)
-def _released(name: str, device: Device, local: bool) -> ForegroundModel:
-    return _read(name, device, local)
+def _released(name: str, device: Device, local: bool, engine: Engine) -> ForegroundModel:
+    return _read(name, device, local, engine)
 
 
 def is_foreground_model(name: str) -> bool:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import partzoo
-from partzoo.export.graphs import Graph
 from partzoo.features import name_of
 from partzoo.models.base import Model
 from partzoo.models.loading import parse
+from partzoo.tracing.graph import Graph
 from partzoo.weights.manifest import manifest
 from partzoo.weights.tensors import digest
 

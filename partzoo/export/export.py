@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Literal, cast
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
 
 from partzoo.discovery.clustered import ClusteredFinder
 from partzoo.discovery.factory import Background, finder_of, make_finder
@@ -20,18 +18,16 @@ from partzoo.discovery.finder import Finder
 from partzoo.discovery.learned import LearnedFinder
 from partzoo.discovery.taught import TaughtFinder
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import UsageError
 from partzoo.export.about import metadata
 from partzoo.export.graphs import (
     ClusteredGraph,
     DescriptorGraph,
     FeatureGraph,
     ForegroundGraph,
-    Graph,
     LearnedGraph,
     SizedDescriptorGraph,
     TaughtGraph,
-    dynamic_shapes,
 )
 from partzoo.export.labelling import LabelGraph
 from partzoo.export.writing import FORMATS
@@ -44,7 +40,7 @@ from partzoo.models.loading import load
 from partzoo.models.part_model import PartModel
 from partzoo.models.precision import exact
 from partzoo.places import check_apart, check_place
-from partzoo.weights.hub_file import first_line
+from partzoo.tracing.graph import Graph, traced
 
 Format = Literal["onnx", "torch-export", "openvino"]
 Task = Literal["features", "descriptors", "labels", "parts", "foreground"]
@@ -197,27 +193,3 @@ def _own(model: str | nn.Module | None) -> str | nn.Module | None:
     if not isinstance(model, nn.Module):
         return model
     return exact(cast("Model", copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)))
-
-
-def traced(graph: Graph) -> ExportedProgram:
-    """Trace a program with ``torch.export``, with all its free sizes.
-
-    Raises:
-        PartzooError: a size cannot be free, or the model does what cannot be traced.
-    """
-    inputs = graph.inputs()
-    example = tuple(each.example for each in inputs.values())
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.export(
-                graph,
-                example,
-                dynamic_shapes=dynamic_shapes(inputs),
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
-    except PartzooError:
-        raise
-    except Exception as error:  # an exporter's errors have no base class
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise PartzooError(f"The model cannot be exported with free sizes ({reason}).") from error

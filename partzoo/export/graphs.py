@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import lcm
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 from torch.nn.functional import avg_pool2d, interpolate, normalize
 
 from partzoo.discovery.cluster import APART, ITERATIONS, MORE, MOST, RESTARTS, SMALL, TOLERANCE
@@ -31,74 +29,19 @@ from partzoo.export.resizing import at_working_size
 from partzoo.export.segmenting import certainty, scored
 from partzoo.models.base import Encoder
 from partzoo.models.efficientnet import STRIDE
+from partzoo.models.engines.graphs import normalized_input
 from partzoo.models.foreground import ForegroundModel
+from partzoo.tracing.graph import BATCH, Axis, Graph, Input, Output
 
 IMAGE = "RGB pixels, 0 to 255, of the whole image at any size"
-BATCH = 2  # of the example that is traced; a batch of 1 would be taken for a constant
 EXAMPLE = (101, 147)  # height and width of that example
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A size of an input that is free.
-
-    Attributes:
-        name: name of the size, which shapes of the program use.
-        multiple: number that the size must be a multiple of.
-    """
-
-    name: str
-    multiple: int = 1
-
-    def __str__(self) -> str:
-        return self.name if self.multiple == 1 else f"{self.multiple}*{self.name}"
-
-
-@dataclass(frozen=True)
-class Input:
-    """An input of a program.
-
-    Attributes:
-        about: what its values mean.
-        shape: each size, an integer if it is fixed.
-        example: values to trace the program with.
-    """
-
-    about: str
-    shape: tuple[Axis | int, ...]
-    example: Tensor
-
-
-@dataclass(frozen=True)
-class Output:
-    """An output of a program.
-
-    Attributes:
-        about: what its values mean.
-        shape: name or number of each size; a name stands for one size wherever it occurs.
-    """
-
-    about: str
-    shape: tuple[str | int, ...]
-
-
 MAP = ("batch", 1, "height", "width")
 FOREGROUND = Output("score of each pixel, 0 to 1; from 0.5 it is foreground", MAP)
 QUALITY = Output("certainty of the result, 0 to 1, as Parts.quality", ("batch",))
 
 
-class Graph(nn.Module):
-    """A program: ``forward`` takes tensors in the order of ``inputs`` and returns them in the order of ``outputs``.
-
-    Attributes:
-        task: name of what it computes, a key of ``partzoo.export.export.TASKS``.
-        outputs: outputs by name.
-        facts: further values for the file's metadata, which JSON can hold.
-    """
-
-    task: str
-    outputs: dict[str, Output]
-    facts: Mapping[str, Any]
+class ImageGraph(Graph):
+    """A program that takes images at their own size. Its task is a key of ``partzoo.export.export.TASKS``."""
 
     def inputs(self) -> dict[str, Input]:
         """Return the inputs by name."""
@@ -126,27 +69,7 @@ class FeatureGraph(Graph):
             self.outputs["prefix"] = Output("class and register tokens", ("batch", *prefix.shape[1:]))
 
     def inputs(self) -> dict[str, Input]:
-        preprocess: Any = self.encoder.preprocess
-        dtype = next(self.encoder.parameters()).dtype
-        channels, *sizes = preprocess.shape
-        free: tuple[Axis | int, ...]
-        if len(sizes) == 1:
-            about = f"{channels} channels of {preprocess.rate} samples per second, each with mean 0 and deviation 1"
-            patch = self.encoder.patch
-            free = (sizes[0],) if getattr(self.encoder.config, "classes", 0) else (Axis("patches", patch),)
-            example = sizes if isinstance(free[0], int) else [3 * patch]
-        else:
-            about = "RGB images, normalized with the mean and std of the metadata"
-            # A network that is set to one size at a time can be exported at one size only.
-            free = tuple(sizes) if getattr(self.encoder, "settable", None) else (Axis("height"), Axis("width"))
-            example = sizes if isinstance(free[0], int) else [self._odd(1), self._odd(2)]
-        x = torch.rand(BATCH, channels, *example, generator=torch.Generator().manual_seed(0))
-        return {"x": Input(about, (Axis("batch"), channels, *free), x.to(dtype))}
-
-    def _odd(self, more: int) -> int:
-        """Return a side of an image that is no multiple of the encoder's patch, nor the size that it is trained on."""
-        preprocess = self.encoder.preprocess
-        return max(preprocess.size, 2 * preprocess.multiple) + more * preprocess.multiple + 1
+        return {"x": normalized_input(self.encoder)}
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         tokens = self.encoder.encode(x)
@@ -155,7 +78,7 @@ class FeatureGraph(Graph):
         return found[: len(self.outputs)]
 
 
-class ForegroundGraph(Graph):
+class ForegroundGraph(ImageGraph):
     """A foreground model: image to foreground at the image's size."""
 
     task = "foreground"
@@ -171,7 +94,7 @@ class ForegroundGraph(Graph):
         return (_at(found, image),)
 
 
-class LearnedGraph(Graph):
+class LearnedGraph(ImageGraph):
     """A part model: image to foreground and parts at the image's size.
 
     Args:
@@ -208,7 +131,7 @@ class LearnedGraph(Graph):
         return foreground, maps / maps.sum(1, keepdim=True), presence(own[:, 1:])
 
 
-class DescriptorGraph(Graph):
+class DescriptorGraph(ImageGraph):
     """An encoder and a foreground model: image to what clustering needs.
 
     Clustering fits to one image or to many, in a number of steps that depends on them, so it is left to whoever runs
@@ -431,19 +354,6 @@ def of_parts(k: int) -> dict[str, Output]:
 def part_facts(vocabulary: PartVocabulary, size: int) -> dict[str, Any]:
     """Return the facts of a program that finds parts."""
     return {"size": size, "names": ["background", *vocabulary.names]}
-
-
-def dynamic_shapes(inputs: Mapping[str, Input]) -> tuple[dict[int, Any], ...]:
-    """Return the free sizes of inputs for ``torch.export.export``; a name stands for one size wherever it occurs."""
-    dims: dict[str, Any] = {}
-    return tuple(
-        {
-            index: axis.multiple * dims.setdefault(axis.name, Dim(axis.name)) if axis.multiple > 1 else Dim.DYNAMIC
-            for index, axis in enumerate(each.shape)
-            if isinstance(axis, Axis)
-        }
-        for each in inputs.values()
-    )
 
 
 def _at(maps: Tensor, image: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from partzoo.discovery.descriptors import Descriptors
 from partzoo.discovery.labels import contest
 from partzoo.discovery.refine import follow_edges
 from partzoo.discovery.views import CELL
-from partzoo.export.graphs import BATCH, Axis, DescriptorGraph, Graph, Input, Output
+from partzoo.export.graphs import DescriptorGraph
 from partzoo.export.resizing import int_of
+from partzoo.tracing.graph import BATCH, Axis, Graph, Input, Output
 
 CELLS, GRID, PARTS = (12, 18), (3, 5), 3  # sizes of the example that is traced
 SIZE, ROWS = (51, 73), 17  # of its image, and how many of its rows are labelled

@@ -27,7 +27,7 @@ def folded(model: Kind) -> Kind:
     Returns:
         The model itself.
     """
-    if isinstance(model, EfficientNetLite | ForegroundModel):
+    if type(model) in (EfficientNetLite, ForegroundModel):
         for part in list(model.modules()):
             for (_, convolution), (name, norm) in pairwise(list(part.named_children())):
                 if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from partzoo.errors import PartzooError, UnknownModelError, UsageError, WeightsError
 from partzoo.models.base import Encoder, Model
+from partzoo.models.engines.running import Engine, check_engine, fastest, on_engine
 from partzoo.models.precision import Precision, set_precision
 from partzoo.models.registry import Architecture, find, records_of, split_tag, stored_architecture
 from partzoo.system.device import Device, device_of
@@ -50,6 +51,7 @@ def load(
     pretrained: bool = True,
     device: Device = None,
     dtype: Precision = "auto",
+    engine: Engine = "torch",
     revision: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | Path | None = None,
@@ -67,6 +69,12 @@ def load(
         device: where the model runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or a ``torch.device``; None uses
             CUDA if available, otherwise the CPU.
         dtype: ``"auto"``, ``"int8"`` (CPU only), a floating-point dtype or its name. float32 is the reference.
+        engine: what runs the networks: ``"torch"``, ``"onnxruntime"`` or ``"openvino"``, the last two on the CPU only.
+            At the first call of a method its program is exported, which takes seconds to minutes, and kept in partzoo's
+            cache folder. ``"auto"`` chooses OpenVINO, else ONNX Runtime, if it is installed and the device is a CPU.
+            With an engine, ``dtype="auto"`` is the fastest of ``"int8"``, ``"bfloat16"`` and ``"float32"`` that this
+            CPU has and that is recorded to agree with float32 for these weights (``partzoo info``); ``"int8"`` needs
+            recorded ranges.
         revision: branch, tag or commit of the Hub repository, instead of the recorded one.
         local_files_only: whether to forbid network requests.
         cache_dir: folder of the Hugging Face cache; None uses the default folder.
@@ -79,10 +87,17 @@ def load(
 
     Raises:
         UnknownModelError: the name is unknown; the message suggests the closest names.
-        UsageError: the configuration has no such value, the precision is unknown, or this machine has no such device.
+        UsageError: the configuration has no such value, the precision is unknown, this machine has no such device, or
+            the engine cannot compute in the precision or on the device.
+        MissingExtraError: the engine is not installed.
         WeightsError: the weights are missing, damaged or do not fit.
     """
-    place = device_of(device)
+    if engine == "auto":
+        engine = fastest(device)
+    place = device_of("cpu" if device is None and engine != "torch" else device)
+    precision = str(dtype).removeprefix("torch.")
+    if engine != "torch":
+        check_engine(engine, precision, place)
     reach = {"local_files_only": local_files_only, "cache_dir": cache_dir}
 
     def read() -> Model:
@@ -91,7 +106,8 @@ def load(
 
     folder = Path(os.path.expanduser(str(name).removeprefix("local-dir:")))  # if it is one
     model = read_undisturbed(folder, read)
-    return set_precision(model.eval().requires_grad_(False), dtype, place)
+    model = model.eval().requires_grad_(False)
+    return set_precision(model, dtype, place) if engine == "torch" else on_engine(model.float(), engine, precision)
 
 
 def _filled(source: Source, config: dict[str, Any], reach: dict[str, Any]) -> Model:

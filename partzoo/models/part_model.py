@@ -22,6 +22,10 @@ class PartModel(Encoder):
         """Compute features ``(B, dim, h, w)`` of images whose sides are multiples of ``preprocess.multiple``."""
         raise NotImplementedError
 
+    def look(self, x: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Compute :meth:`parts_of` and :meth:`features` of the same images."""
+        return self.parts_of(x, classes), self.features(x)
+
     def match(self, parts: Tensor, features: Tensor, size: Size | None = None) -> Tensor:
         """Compute the probability of each part at each position.
 
@@ -41,7 +45,7 @@ class PartModel(Encoder):
     ) -> tuple[Tensor, Callable[[Size | None], Tensor]]:
         """Return descriptors, and a function from a size to part maps, as the methods do, but run the networks once."""
         padded = pad_to_multiple(x, self.preprocess.multiple)
-        parts, features = self.parts_of(padded, classes), self.features(padded)
+        parts, features = self.look(padded, classes)
         inner, outer = x.shape[2:], padded.shape[2:]
 
         def maps(size: Size | None = None) -> Tensor:

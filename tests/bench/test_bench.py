@@ -53,7 +53,14 @@ def test_a_cost_is_our_time_over_the_peers_and_must_stay_below_its_target(monkey
     assert "1.50 times the time of the peer" in runner.line(result) and "missed" in runner.line(result)
 
 
-@pytest.mark.parametrize("row", [row for row in runner.ROWS if row not in runner.BUILDS])
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=pytest.mark.slow if row == "engines" else ())
+        for row in runner.ROWS
+        if row not in runner.BUILDS
+    ],
+)
 def test_every_row_runs_and_its_record_is_complete(row, tmp_path):
     said, out = [], tmp_path / "deep" / "bench.json"
     record = run([row], 1, out, quick=True, progress=said.append)
@@ -122,11 +129,11 @@ def test_the_plain_patches_are_cut_where_they_say():
 
 
 def test_the_plain_mpae_computes_the_same_as_ours():
-    model, x = bench_mpae._setup(quick=True)
+    model, x = bench_mpae.setup(quick=True)
     expected, found = bench_mpae._peer(model, x)(), bench_mpae._ours(model, "float32", x)()
     assert found.shape == (1, 4, 96, 96)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
-    lower = bench_mpae._agreement(bench_mpae._ours(model, "int8", x)(), expected)
+    lower = bench_mpae.agreement(bench_mpae._ours(model, "int8", x)(), expected)
     assert lower["cosine"] > 0.99 and lower["part_agreement_percent"] > 95
 
 

@@ -14,9 +14,10 @@ import partzoo
 from partzoo.discovery.descriptors import coherent
 from partzoo.errors import MissingExtraError, PartzooError, UsageError
 from partzoo.export.about import metadata
-from partzoo.export.export import export_model, graph_of, traced
-from partzoo.export.graphs import Axis, Graph, Input, Output
+from partzoo.export.export import export_model, graph_of
+from partzoo.export.graphs import ImageGraph
 from partzoo.export.writing import METADATA, RT_INFO
+from partzoo.tracing.graph import Axis, Graph, Input, Output, traced
 from partzoo.weights.manifest import manifest
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -203,7 +204,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class Stubborn(Graph):
+class Stubborn(ImageGraph):
     def __init__(self) -> None:
         super().__init__()
         self.outputs = {"found": Output("", ("batch",))}

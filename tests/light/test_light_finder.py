@@ -11,6 +11,8 @@ from helpers.without_torch import without_torch
 from PIL import Image
 
 import partzoo
+from partzoo.cli import finding
+from partzoo.cli.finding import Run
 from partzoo.discovery import kept as kept_outputs
 from partzoo.discovery.kept import Kept
 from partzoo.discovery.pipeline import divided, fitted, label_images
@@ -124,17 +126,23 @@ def test_engines_may_be_chosen(tmp_path):
     assert (first.labels == second.labels).mean() >= 0.999
 
 
+PLAIN = {"model": None, "background": "auto", "size": None, "refine": True, "device": None}
+
+
 @pytest.mark.parametrize(
-    "option", [("--model", "toy-vit"), ("--no-refine",), ("--size", "300"), ("--background", "none"), ("--class", "1")]
-)
-def test_options_that_need_torch_are_named(option):
-    ran = command("discover", IMAGES / "cat.jpg", "--engine", "onnxruntime", *option)
-    assert ran.code == 2 and f"{option[0]} needs torch" in ran.err
+    "change",
+    [
+        {"model": "toy-vit"}, {"background": "none"}, {"size": 300}, {"refine": False}, {"device": "cuda"},
+        {"vocabulary": "x.safetensors"}, {"mask": "x.png"}, {"category": 1},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
+def test_only_the_default_model_and_settings_do_without_torch(engine, change):
+    def is_light(vocabulary=None, mask=None, category=None, **options):
+        run = Run(None, True, mask, category, PLAIN | options, None, engine=engine)
+        return finding.is_light(run, vocabulary)
 
-
-def test_a_vocabulary_needs_torch(tmp_path):
-    ran = command("discover", IMAGES / "cat.jpg", "--engine", "onnxruntime", "--vocabulary", tmp_path / "x.safetensors")
-    assert ran.code == 2 and "--vocabulary needs torch" in ran.err
+    assert is_light() and not is_light(**change)
 
 
 @pytest.mark.parametrize("kind", ["shaped", "taught"])

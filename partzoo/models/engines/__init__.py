@@ -1,0 +1,1 @@
+"""Run models through ONNX Runtime or OpenVINO instead of torch."""

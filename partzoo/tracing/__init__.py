@@ -1,0 +1,1 @@
+"""Trace modules as programs with named inputs, outputs and free sizes, and write them as ONNX."""
