@@ -12,9 +12,9 @@ import statistics
 import time
 
 import torch
+from rows import markdown
 
 import partzoo
-from experiments.rows import markdown
 
 MODELS = {"toy-vit": 64, "efficientnet-lite0": 224, "part-vits8": 112}  # with the side of the images in pixels
 BATCHES = (1, 4, 16)

@@ -15,7 +15,7 @@ import heapq
 import random
 from dataclasses import dataclass
 
-from experiments.rows import markdown
+from rows import markdown
 
 MILLION, BILLION = 10**6, 10**9
 

@@ -25,9 +25,9 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rows import markdown
 
 import partzoo
-from experiments.rows import markdown
 from partzoo.collections.fitting import fit_collection
 from partzoo.collections.run import write_collection
 from partzoo.collections.sources import Record, open_source

@@ -1,7 +1,7 @@
 """Measure images per second, memory and agreement with the CPU's labels on a GPU, in about five minutes.
 
-    python -m experiments.gpu_speed                       the default, ViT-S/14 and MPAE ViT-B/14, 448 pixels
-    python -m experiments.gpu_speed --device cpu --quick  tiny models: shows that everything runs
+    python experiments/gpu_speed.py                       the default, ViT-S/14 and MPAE ViT-B/14, 448 pixels
+    python experiments/gpu_speed.py --device cpu --quick  tiny models: shows that everything runs
 
 The encoder's forward pass is compared with timm's of the same network, in float32 and, where the GPU multiplies
 bfloat16, in bfloat16; batches lie on the device. ``discover`` takes a folder of photographs from files to labels, with
@@ -20,10 +20,10 @@ import click
 import numpy as np
 import timm
 import torch
+from rows import markdown
 from torch import Tensor, nn
 
 import partzoo
-from experiments.rows import markdown
 from partzoo.bench.commands import write_photographs
 from partzoo.models.base import Encoder
 

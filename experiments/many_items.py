@@ -5,7 +5,7 @@ own. The seconds of CPU time and the memory are those of the whole process, the 
 images of one; the time of the fewest is taken off as what every process costs. Less than a quarter of a millisecond an
 image is not distinguished from none.
 
-    python -m experiments.many_items
+    python experiments/many_items.py
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-from experiments.rows import markdown
+from rows import markdown
 
 FEW, SOME, MANY = 10, 1_000, 10_000
 SIDE = 16

@@ -1,6 +1,6 @@
 """Compare the parts of faces that fill the image with those of the same faces pasted into photographs.
 
-    python -m experiments.small_faces --faces FACES --photographs PHOTOGRAPHS.TAR [--count 20] [--share 0.1]
+    python experiments/small_faces.py --faces FACES --photographs PHOTOGRAPHS.TAR [--count 20] [--share 0.1]
 
 Each face of the dev split of faces68, of a different person, is pasted at a random place into a photograph of one clear
 object, where it fills the given share of the area. Its parts are those of the whole image with the model's full name.

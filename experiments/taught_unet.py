@@ -1,6 +1,6 @@
 """Compare taught parts with a U-Net of the same parent, trained for ten minutes of one core on the same labels.
 
-    python -m experiments.taught_unet taught-cars --data DIR --count 20 [--seed 0] [--minutes 10] [--limit 50]
+    python experiments/taught_unet.py taught-cars --data DIR --count 20 [--seed 0] [--minutes 10] [--limit 50]
 
 The network is that of the foreground models, an EfficientNet-Lite0 with a feature pyramid, with one map for each label.
 It starts from the ImageNet parent, and sees random crops, mirror images (with left and right exchanged) and colours of

@@ -20,9 +20,9 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import torch
+from rows import markdown
 
 import partzoo
-from experiments.rows import markdown
 from partzoo.collections.run import write_collection
 from partzoo.collections.sources import open_source
 

@@ -1,17 +1,11 @@
 """``experiments/billion.py`` where the outcome is known."""
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from helpers.experiments import experiment
 
-FILE = Path(__file__).parents[2] / "experiments" / "billion.py"
-spec = importlib.util.spec_from_file_location("billion", FILE)
-billion = importlib.util.module_from_spec(spec)
-sys.modules["billion"] = billion  # where dataclasses look for it
-spec.loader.exec_module(billion)
+billion = experiment("billion")
 
 # Ten workers make a hundred shards of a thousand seconds each.
 PLAN = billion.Plan(
