@@ -11,6 +11,9 @@ from partzoo.parts.coco import run_lengths
 class Means(partzoo.ExtractFeatures):
     """Features that are the mean colour of an image."""
 
+    def threads(self):
+        return 1
+
     def row(self, image):
         return {"pooled": np.float32(image.pixels.mean((0, 1)))}
 
