@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from partzoo.errors import UsageError, require
+from partzoo.errors import ShapeError, UsageError, require
 from partzoo.models.base import Encoder, Model, Tokens, as_format, in_precision
 from partzoo.models.engines.graphs import Call
 from partzoo.models.engines.kept import identity, kept_program
@@ -141,6 +141,15 @@ class EngineForeground(OnEngine, ForegroundModel):
     """A foreground model whose network an engine runs."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Predict as in torch, for images whose sides are multiples of the network's stride, as discovery's are.
+
+        Raises:
+            ShapeError: a side is not.
+        """
+        multiple = self.module.preprocess.multiple
+        if any(side % multiple for side in x.shape[2:]):
+            size = " x ".join(map(str, x.shape[2:]))
+            raise ShapeError(f"{size} pixels: engine={self.engine!r} runs this model at multiples of {multiple}.")
         return self.run(Call("forward"), x.float())[0]
 
 

@@ -57,7 +57,8 @@ def test_an_engine_computes_what_quantized_layers_compute(engine):
     found = on_engine(model, engine, "int8", ranges).encode(x).patch
     exact = model.encode(x).patch
     expected = quantized(model, ranges).encode(x).patch
-    assert (found - expected).abs().mean() < 0.5 * (expected - exact).abs().mean()
+    tolerance = 0.5 if engine == "onnxruntime" else 1.5  # OpenVINO has bfloat16 for the rest where the CPU has it
+    assert (found - expected).abs().mean() < tolerance * (expected - exact).abs().mean()
     assert nn.functional.cosine_similarity(found, exact, dim=-1).mean() > 0.98
 
 
