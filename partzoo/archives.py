@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -37,6 +41,24 @@ class Members:
             raise UsageError(
                 f"{self.path} has {self.packed:,} bytes, its members more than {MAX_RATIO} times as many, the limit."
             )
+
+
+def check_end(tar: tarfile.TarFile, path: str | os.PathLike) -> None:
+    """Check that a tar, whose members have all been listed, ends there by its own account.
+
+    tarfile, as other readers, takes a header that it cannot read for the end, and also the end of a file that was cut.
+    Only files that are not compressed are checked: others have checksums, and reading them twice is slow.
+
+    Raises:
+        UsageError: the block after the last member is not the end of a tar.
+    """
+    if tar.fileobj is None or isinstance(tar.fileobj, (bz2.BZ2File, gzip.GzipFile, lzma.LZMAFile)):
+        return
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise UsageError(
+            f"{path} is damaged, or was cut short, after {len(tar.getmembers()):,} members: get it again, or repack it."
+        )
 
 
 def check_zip(path: str | os.PathLike, most: int = SMALL_UNPACKED) -> None:

@@ -87,7 +87,10 @@ def write(
     from tqdm import tqdm
 
     from partzoo.collections.run import PER_SHARD, write_collection
+    from partzoo.collections.storage import scheme_of
 
+    if scheme_of(out) == "memory":
+        raise UsageError(f"-o {out} would end with this command: name a folder or another address.")
     with tqdm(unit="shard", disable=True if quiet else None) as bar:
         return write_collection(
             source,

@@ -372,20 +372,37 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
         context.exit(1)
 
 
+def _own(name: str, path: Path) -> list[dict[str, Any]]:
+    """Verify a file that partzoo has written, or a folder of them, against the digests in their headers."""
+    from partzoo.weights.tensors import own_digests
+
+    return [
+        {
+            "name": name,
+            "file": file.name,
+            "path": file,
+            "state": state,
+            "problem": problem,
+            "bytes": file.stat().st_size if file.exists() else None,
+        }
+        for file, (state, problem) in own_digests(path).items()
+    ]
+
+
 def _verified(name: str | None) -> list[dict[str, Any]]:
     """Verify the files that a name or a path refers to; None is all recorded weights."""
+    from partzoo.cli.collection import VOCABULARY
     from partzoo.collections.destinations import destination_of
     from partzoo.collections.manifest import is_result
     from partzoo.collections.manifest import verify as verify_result
     from partzoo.collections.storage import is_elsewhere, last_name
     from partzoo.models.registry import find
     from partzoo.weights.store import verify as check
-    from partzoo.weights.tensors import own_digests
 
     elsewhere = name is not None and is_elsewhere(name)
     path = None if name is None or elsewhere else expand_user(name.removeprefix("local-dir:"))
     if name is not None and (elsewhere or is_result(destination_of(path or name))):
-        return [
+        found = [
             {
                 "name": name,
                 "file": last_name(each.file),
@@ -396,18 +413,10 @@ def _verified(name: str | None) -> list[dict[str, Any]]:
             }
             for each in verify_result(path or name)
         ]
-    if path is not None and (path.exists() or ".safetensors" in path.name):
-        return [
-            {
-                "name": name,
-                "file": file.name,
-                "path": file,
-                "state": state,
-                "problem": problem,
-                "bytes": file.stat().st_size if file.exists() else None,
-            }
-            for file, (state, problem) in own_digests(path).items()
-        ]
+        vocabulary = None if path is None else path / VOCABULARY
+        return found + (_own(name, vocabulary) if vocabulary and vocabulary.exists() else [])
+    if name is not None and path is not None and (path.exists() or ".safetensors" in path.name):
+        return _own(name, path)
     records = [None] if name is None else _records(name, find(name))
     return [
         {

@@ -14,6 +14,7 @@ from partzoo.collections.shards import Work
 from partzoo.collections.sinks import sink_of
 from partzoo.collections.sources import Source, open_source
 from partzoo.collections.stages import Stage
+from partzoo.collections.storage import scheme_of
 from partzoo.errors import ImageError, UsageError
 from partzoo.skipping import named
 
@@ -68,6 +69,7 @@ def write_collection(
     if sink.stage not in (None, stage.name):
         raise UsageError(f"form={form!r} is for {sink.stage}, not for {stage.name}: choose another.")
     place, opened = destination_of(out), open_source(source)
+    _check_place(place.address, opened.address, alone=engine == "local" and workers == 1)
     about = {"address": opened.address, "images": len(opened), "keys": f"sha256:{opened.digest()}"}
     settings = {"source": about, **stage.settings(), "form": form, "per_shard": per_shard}
     with place.held(), Ledger(place, settings, resume=resume) as ledger:
@@ -81,3 +83,15 @@ def write_collection(
                 if progress:
                     progress(done, work.count)
         return ledger.finish()
+
+
+def _check_place(out: str, source: str, *, alone: bool) -> None:
+    """Refuse a place in the folder of the images, or in the memory of one process if others make shards."""
+    if scheme_of(out) == "memory" and not alone:
+        raise UsageError(f"{out} is in the memory of one process, and others make the shards: choose another place.")
+    if scheme_of(out) or scheme_of(source) or not os.path.isdir(source):
+        return
+    if os.path.commonpath([os.path.realpath(source), os.path.realpath(out)]) == os.path.realpath(source):
+        raise UsageError(
+            f"{out} lies in the folder of the images, where label maps would count as images: choose another folder."
+        )

@@ -114,7 +114,7 @@ class Stage(ABC):
             columns but the key are null.
 
         Raises:
-            UsageError: the batch has no such column of images.
+            UsageError: the batch has no such column of images, or as many keys.
         """
         import pyarrow as pa
 
@@ -321,6 +321,8 @@ def _columns(batch: Any, image: str, key: str) -> tuple[Sequence[Any], list[str]
         raise UsageError(f"The batch has no column {image!r}: its columns are {', '.join(map(str, names))}.")
     images = _values(batch[image])
     keys = _values(batch[key]) if key in names else range(len(images))
+    if len(keys) != len(images):
+        raise UsageError(f"The batch has {len(images)} images, but {len(keys)} keys: pass one for each.")
     return images, [str(each) for each in keys]
 
 

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from partzoo.archives import Members
+from partzoo.archives import Members, check_end
 from partzoo.errors import UsageError
 from partzoo.files import reading
 from partzoo.images.opening import SUFFIXES
@@ -47,13 +47,15 @@ def listed(tar: tarfile.TarFile, file: Path) -> Iterator[tarfile.TarInfo]:
     """List the files in a tar, which a hostile one may declare to be huge.
 
     Raises:
-        UsageError: there are too many, or they are too large; see :class:`partzoo.archives.Members`.
+        UsageError: there are too many, or they are too large (:class:`partzoo.archives.Members`), or the tar does not
+            end with them.
     """
     members = Members(file)
     for member in tar:
         members.add(member.size)
         if member.isfile():
             yield member
+    check_end(tar, file)
 
 
 def _content(file: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarImage:

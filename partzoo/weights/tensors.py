@@ -290,8 +290,22 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor | np.ndarray], m
     try:
         with path_aside(path) as aside:
             save_file(tensors, aside, metadata | {DIGEST: digest(tensors, metadata)})
+            _order_metadata(aside)
     except SafetensorError as error:  # of a full disk, for example
         raise OSError(str(error)) from error
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort the metadata in a file's header, which safetensors writes in another order each time, so that equal content
+    gives equal files."""
+    with open(path, "r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def save_streamed(

@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from helpers.command_line import partzoo as command
 from helpers.image_sets import encoded
 from helpers.killing import killed_at
 from helpers.plain_stages import Halves, Means
@@ -277,3 +278,42 @@ def test_parts_have_rows_of_the_whole_collection(folder, tmp_path):
     other = partzoo.DiscoverParts(partzoo.fit_parts(folder / "b", 2, model=MODEL, background="none"))
     with pytest.raises(UsageError, match="k was 3, is 2"):
         write_collection(folder, other, tmp_path / "out", per_shard=7)
+
+
+def test_a_place_in_the_folder_of_the_images_is_refused(folder, stage):
+    for out in (folder, folder / "parts"):
+        with pytest.raises(UsageError, match="lies in the folder of the images"):
+            write_collection(folder, stage, out)
+    assert not (folder / "parts").exists() and not (folder / "manifest.json").exists()
+
+
+def test_the_memory_of_one_process_takes_no_shards_of_others(folder, stage):
+    with pytest.raises(UsageError, match="in the memory of one process"):
+        write_collection(folder, stage, "memory://several", workers=2)
+    ran = command("features", folder, "--model", MODEL, "--pooled", "-o", "memory://one", "--format", "parquet")
+    assert ran.code == 2 and "would end with this command" in ran.err
+
+
+def test_a_row_without_an_image_is_a_failure(stage, tmp_path):
+    rows = [{"image": encoded(0)}, {}, {"image": encoded(1)}]
+    manifest = write_collection(rows, stage, tmp_path / "out")
+    assert manifest.images == 3 and [key for key, _ in manifest.failures] == ["1"]
+
+
+def test_keys_that_are_not_as_many_as_images_are_refused(stage):
+    with pytest.raises(UsageError, match="1 images, but 2 keys"):
+        stage({"key": ["a", "b"], "image": [encoded(0)]})
+
+
+def test_the_vocabulary_of_a_result_is_the_same_file_each_time_and_is_verified(images, tmp_path):
+    options = ("--model", MODEL, "-k", 3, "--background", "none", "--format", "parquet", "--per-shard", 4)
+    for name in ("one", "two"):
+        assert command("discover", images, *options, "-o", tmp_path / name).code == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    file = tmp_path / "two" / "vocabulary.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    ran = command("verify", tmp_path / "two")
+    assert ran.code == 1 and "vocabulary.safetensors" in ran.out and "damaged" in ran.out
+    assert command("verify", tmp_path / "one").code == 0

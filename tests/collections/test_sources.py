@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tarfile
 
 import fsspec
 import pytest
@@ -9,6 +10,7 @@ from helpers.image_sets import encoded, write_tar
 
 from partzoo.collections.sources import Record, kinds, open_source
 from partzoo.collections.storage import Stored
+from partzoo.data.tars import tar_images
 from partzoo.errors import ImageError, UsageError
 from partzoo.images.opening import open_image
 
@@ -218,3 +220,32 @@ def test_a_range_of_a_file_elsewhere_is_read_without_what_is_around_it(monkeypat
     monkeypatch.setattr(type(files), "cat_file", lambda _, path, start, end: asked.append((path, start, end)) or b"12")
     assert Stored("memory://ranges/a.tar", "x", 7, 2).read() == b"12"
     assert asked == [("/ranges/a.tar", 7, 9)]
+
+
+@pytest.mark.parametrize("how", ["a header of noise", "cut at a header", "cut in a header", "no end"])
+def test_a_tar_that_does_not_end_as_tars_do_is_refused_with_all_its_images(tmp_path, how):
+    file = tmp_path / "whole.tar"
+    write_tar(file, {f"{number}.png": encoded(number) for number in range(6)})
+    whole = file.read_bytes()
+    with tarfile.open(file) as tar:
+        starts = [member.offset for member in tar.getmembers()]
+        end = tar.offset
+    damaged = {
+        "a header of noise": whole[: starts[3]] + b"\x07" * 512 + whole[starts[3] + 512 :],
+        "cut at a header": whole[: starts[3]],
+        "cut in a header": whole[: starts[3] + 200],
+        "no end": whole[:end],
+    }[how]
+    (tmp_path / "bad.tar").write_bytes(damaged)
+    with pytest.raises(UsageError, match=r"bad\.tar (is damaged, or was cut short|cannot be read as a tar)"):
+        open_source(str(tmp_path / "bad.tar"))
+    with pytest.raises(UsageError, match=r"bad\.tar"):
+        tar_images(tmp_path / "bad.tar", lambda names: names)
+    assert len(open_source(str(file))) == 6
+
+
+def test_whole_numbers_are_keys(tmp_path):
+    table = pa.table({"id": [7, 1002], "image": [encoded(0), encoded(1)]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert list(open_source(str(tmp_path / "t.parquet")).keys()) == ["7", "1002"]
+    assert list(open_source(table.to_pylist()).keys()) == ["7", "1002"]

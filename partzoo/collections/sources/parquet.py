@@ -19,7 +19,8 @@ class Parquet(Source):
 
     The column holds encoded bytes, paths, or the struct of the datasets library, whose bytes come first and whose path
     counts where they are null. Paths are relative to the file's folder. Of several such columns, the first in
-    :data:`IMAGES` is read. A key is the row's string in one of :data:`KEYS`, or the file's name and the row's number.
+    :data:`IMAGES` is read. A key is the row's string or whole number in one of :data:`KEYS`, or the
+    file's name and the row's number.
     """
 
     form = "Parquet files"
@@ -72,7 +73,7 @@ def _about(file: str) -> tuple[int, str, str | None]:
         raise UsageError(
             f"{file} has no column that is known to hold images ({', '.join(schema.names)}): call it 'image'."
         )
-    return rows, fitting[0], next((name for name in KEYS if name in schema.names and _is_text(schema, name)), None)
+    return rows, fitting[0], next((name for name in KEYS if name in schema.names and _is_key(schema, name)), None)
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -81,11 +82,11 @@ def _holds_bytes(kind: Any) -> bool:
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
 
 
-def _is_text(schema: Any, name: str) -> bool:
+def _is_key(schema: Any, name: str) -> bool:
     from pyarrow import types
 
     kind = schema.field(name).type
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_integer(kind)
 
 
 def _read(file: str, columns: Any, first: int = 0, last: int | None = None) -> Iterator[list[Any]]:
@@ -116,8 +117,8 @@ def _read(file: str, columns: Any, first: int = 0, last: int | None = None) -> I
                 row += 1
 
 
-def _key(file: str, row: int, key: str | None) -> str:
-    return f"{last_name(file)}:{row}" if key is None else key
+def _key(file: str, row: int, key: str | int | None) -> str:
+    return f"{last_name(file)}:{row}" if key is None else str(key)
 
 
 def _image(file: str, value: Any) -> Any:

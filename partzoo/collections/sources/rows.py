@@ -21,8 +21,8 @@ from partzoo.errors import UsageError
 class Rows(Source):
     """The images in one column of rows, which are mappings from the names of columns to values.
 
-    The column is the first of :data:`~partzoo.collections.sources.parquet.IMAGES`. A key is the string in one of
-    :data:`~partzoo.collections.sources.parquet.KEYS`, or else the row's number.
+    The column is the first of :data:`~partzoo.collections.sources.parquet.IMAGES`. A key is the string or whole number
+    in one of :data:`~partzoo.collections.sources.parquet.KEYS`, or else the row's number.
 
     Rows with a length and an index are read by number. A stream must yield the same rows in the same order each time.
     It is read once to list it, and once by each worker, which passes over the rows of the others. Without keys, the
@@ -36,7 +36,7 @@ class Rows(Source):
     """
 
     rank = 10
-    form = "in Python, rows that are dicts"
+    form = "rows that are dicts, in Python"
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         kind = type(rows).__name__
@@ -56,7 +56,7 @@ class Rows(Source):
         if column is None:
             raise UsageError(f"The rows have no column of images ({', '.join(map(str, first))}): call it 'image'.")
         self._image = column
-        self._key = next((name for name in KEYS if name != column and isinstance(first.get(name), str)), None)
+        self._key = next((name for name in KEYS if name != column and isinstance(first.get(name), (str, int))), None)
         self._rows = _encoded(rows, column)
         self._paused: tuple[Iterator[Any], int] | None = None
 
@@ -78,7 +78,7 @@ class Rows(Source):
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
         for number, row in self._read(start, stop):
-            yield Record(self._key_of(number, row), _image_of(row[self._image]))
+            yield Record(self._key_of(number, row), _image_of(row.get(self._image)))
 
     def _read(self, start: int, stop: int | None) -> Iterator[tuple[int, Any]]:
         """Yield rows with their numbers; a stream goes on where the last reader has paused, unless that is too far."""
@@ -108,7 +108,7 @@ class Rows(Source):
         for count, row in enumerate(self._named(), 1):
             found.update(os.fsencode(self._key_of(count - 1, row)) + b"\0")
             if self._key is None:
-                found.update(hashlib.sha256(_content(row[self._image])).digest())
+                found.update(hashlib.sha256(_content(row.get(self._image))).digest())
         return count, found.hexdigest()
 
     def _named(self) -> Iterable[Any]:

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any
 
+from partzoo.archives import check_end
 from partzoo.collections.sources import Record, Source, forms
 from partzoo.collections.storage import WILDCARDS, Stored, last_name, list_files, opened
 from partzoo.errors import UsageError, cause_of
@@ -88,6 +89,7 @@ def _images(file: str) -> list[Record]:
     try:
         with opened(file) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             members = [each for each in tar if each.isreg() and not each.issparse()]
+            check_end(tar, file)
     except (OSError, tarfile.TarError) as error:
         raise UsageError(f"{file} cannot be read as a tar ({cause_of(error)}).") from error
     images = [each for each in members if each.name.lower().endswith(SUFFIXES)]
