@@ -1,4 +1,4 @@
-"""Measure by how much two workers are faster than one with one thread, where the encoder takes most of the time.
+"""Measure by how much two workers are faster than one on one core, where the encoder takes most of the time.
 
 Runs with one and with two workers alternate. The rate is that between the first shards and the last one, without the
 start of the processes, whose time is in the last column. It needs a machine whose processors do nothing else.
@@ -31,10 +31,12 @@ WORKERS = (1, 2)
 
 def rate(source: Path, stage: partzoo.ExtractFeatures, out: Path, workers: int, per_shard: int) -> tuple[float, float]:
     """Write a result, and return the images per second after the first shards, and the seconds of the whole run."""
-    began, ends = time.monotonic(), []
+    began, ends, cores = time.monotonic(), [], os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[:workers])
     write_collection(
         source, stage, out, per_shard=per_shard, workers=workers, progress=lambda *_: ends.append(time.monotonic())
     )
+    os.sched_setaffinity(0, cores)
     first = ends[workers - 1]  # each worker has loaded the model and made a shard
     return (len(ends) - workers) * per_shard / (ends[-1] - first), ends[-1] - began
 
