@@ -85,7 +85,7 @@ def test_verify_checks_shards_against_their_manifest(images, tmp_path):
 
 def test_results_at_addresses_and_parts_in_other_formats(images, tmp_path, monkeypatch):
     monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "cache"))
-    address = f"memory://{tmp_path.name}"
+    address = f"local://{tmp_path}"  # which fsspec writes
     ran = command("features", images, *TOY, "--pooled", "-o", f"{address}/f", *SHARDS)
     assert (ran.code, ran.out) == (0, f"6 images in 2 shards. Written: {address}/f\n"), ran.err
     found = json.loads(command("verify", f"{address}/f", "--json").out)
@@ -98,7 +98,7 @@ def test_results_at_addresses_and_parts_in_other_formats(images, tmp_path, monke
         assert ran.code == 0 and name in ran.out
     missing = command("verify", f"{address}/nothing")
     assert missing.code != 0 and "holds no manifest.json" in missing.err
-    files = fsspec.filesystem("memory")
+    files = fsspec.filesystem("local")
     assert files.exists(f"{address}/coco/vocabulary.safetensors")
     assert len(files.find(f"{address}/index-png/parts")) == 6
 
