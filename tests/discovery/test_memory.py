@@ -40,4 +40,4 @@ def test_labels_take_three_times_the_image_scores_twice_their_own_size_and_drawi
     ran = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     labels, scores, drawings = map(float, ran.stdout.split())
-    assert labels < (3 if TORCH >= (2, 9) else 3.3) and scores < 2 and drawings < 2.2
+    assert labels < (3 if TORCH >= (2, 9) else 3.5) and scores < 2 and drawings < 2.2

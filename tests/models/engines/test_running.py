@@ -25,6 +25,9 @@ from partzoo.models.engines.sessions import SESSIONS
 from partzoo.models.loading import load
 from partzoo.weights.checked import cache_folder
 
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
 SIZES = ((48, 64), (67, 41))
 LIMIT = 1e-4
 SMALL = {"encoder": "toy-vit", "size": 32, "parts": 3, "dim": 16}
