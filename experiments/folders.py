@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from partzoo.bench.folder import Spent, spent
+from partzoo.bench.process import Spent, spent
 from partzoo.files import write_aside
 from partzoo.images.opening import open_images
 from partzoo.system.hardware import hardware

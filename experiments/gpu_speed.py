@@ -24,7 +24,8 @@ from rows import markdown
 from torch import Tensor, nn
 
 import partzoo
-from partzoo.bench.commands import write_photographs
+from partzoo.bench.folder import SIDES
+from partzoo.bench.growth import write_images
 from partzoo.models.base import Encoder
 
 HEAD = ("what", "device", "images/s", "timm, images/s", "MiB", "equal labels, %")
@@ -108,7 +109,7 @@ def main(device: str, quick: bool) -> None:
     rows.append(maps_row(part_model, partzoo.load(part_model, **options), place, side, batch))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "photographs")
-        write_photographs(folder, images)
+        write_images(folder, images, SIDES)
         for model in ["toy-vit"] if quick else [None, "part-vitt8.tin"]:
             rows.append(discover_row(folder, model, place, images))
     click.echo(markdown(HEAD, rows))

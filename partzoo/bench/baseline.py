@@ -37,10 +37,8 @@ def slower(record: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
         before = former.get(case["name"])
         if before is None or before["measure"] != case["measure"]:
             continue
-        if case["measure"] == "speedup":
-            bound, worse = before["ratio_min"] / TOLERANCE, case["ratio"] < before["ratio_min"] / TOLERANCE
-        else:
-            bound, worse = before["ratio_max"] * TOLERANCE, case["ratio"] > before["ratio_max"] * TOLERANCE
-        if worse:
+        speedup = case["measure"] == "speedup"
+        bound = before["ratio_min"] / TOLERANCE if speedup else before["ratio_max"] * TOLERANCE
+        if case["ratio"] < bound if speedup else case["ratio"] > bound:
             found.append(f"{case['name']}: {case['ratio']:.2f}, and was {before['ratio']:.2f} (bound {bound:.2f}).")
     return found

@@ -6,40 +6,27 @@ or for few steps and for more; the difference is the cost of one. What both buil
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from PIL import Image
+from typing import Any
 
 import partzoo
-from partzoo.bench.photograph import photograph
+from partzoo.bench.folder import SIDES
+from partzoo.bench.growth import write_images
+from partzoo.bench.process import Spent, spent
 from partzoo.bench.runner import Comparison, Unit, compared
-from partzoo.errors import PartzooError, UsageError
+from partzoo.errors import UsageError
 from partzoo.files import expand_user
 from partzoo.weights.manifest import VARIABLE
 
 FEW, MORE = 2, 102  # numbers of images in the folders
 STEPS = 2, 12  # numbers of training steps
-SIDE = 320  # longer side of the images, in pixels
-LAUNCHER = Path(__file__).with_name("launcher.py")
 CHECKPOINTS = Path(partzoo.__file__).parents[1] / "checkpoints"  # of a clone
 OURS, PEER = "this build", "the other build"
-
-
-class Cost(NamedTuple):
-    """What a process took: seconds of the processors and of the clock, and its highest memory in MiB."""
-
-    cpu: float
-    wall: float
-    memory: float
 
 
 @dataclass(frozen=True)
@@ -68,7 +55,7 @@ def training(method: str, target: float, *options: str) -> Work:
 
 
 WORKS = (
-    Work("discover, one photograph", ("discover", "IMAGES/000.jpg", "-o", "OUT.png"), 0,
+    Work("discover, one photograph", ("discover", "IMAGES/000000.jpg", "-o", "OUT.png"), 0,
          {"cpu_seconds": 0.20, "mebibytes": 0.20}),
     Work("discover, a folder, one core", ("discover", "IMAGES", "-o", "OUT"), 1, {"cpu_seconds_per_image": 0.40}),
     Work("discover, a folder, all cores", ("discover", "IMAGES", "-o", "OUT"), 1, {"seconds_per_image": 0.33}, True),
@@ -80,7 +67,9 @@ WORKS = (
     training("spatial", 1.2, "--grow-from", "none"),
 )  # fmt: skip
 TINY = (
-    Work("discover, one photograph", ("discover", "IMAGES/000.jpg", "-k", "2", "-o", "OUT.png"), 0, {"mebibytes": 1}),
+    Work(
+        "discover, one photograph", ("discover", "IMAGES/000000.jpg", "-k", "2", "-o", "OUT.png"), 0, {"mebibytes": 1}
+    ),
     Work("discover, a folder", ("discover", "IMAGES", "-k", "2", "-o", "OUT"), 1, {"cpu_seconds_per_image": 1}),
 )
 
@@ -99,7 +88,7 @@ def outcomes(quick: bool, repetitions: int, against: str | Path | None = None) -
         folder = Path(place)
         peer = _unpacked(expand_user(against), folder / "peer")
         for number in numbers:
-            write_photographs(folder / str(number), number)
+            write_images(folder / str(number), number, SIDES)
         for work in TINY if quick else WORKS:
             yield from _compared(work, folder, peer, numbers, quick, repetitions)
 
@@ -116,28 +105,18 @@ def _unpacked(wheel: Path, folder: Path) -> Path:
     return folder
 
 
-def write_photographs(folder: Path, number: int) -> None:
-    """Write JPEG files with different crops of the photograph, enlarged to :data:`SIDE` pixels."""
-    folder.mkdir()
-    image = Image.fromarray(photograph(448)[0])
-    for index in range(number):
-        x, y = index * 37 % 128, index * 53 % 192
-        image.crop((x, y, x + 320, y + 256)).resize((SIDE, SIDE * 4 // 5)).save(folder / f"{index:03}.jpg")
-
-
 def _compared(
     work: Work, folder: Path, peer: Path, numbers: Sequence[int], quick: bool, repetitions: int
 ) -> Iterator[dict[str, Any]]:
     """Run a command of both builds in turn, and yield an outcome for each of its units."""
     sides = {OURS: Path(partzoo.__file__).parents[1], PEER: peer}
-    figures: dict[str, list[Cost]] = {OURS: [], PEER: []}
+    figures: dict[str, list[Spent]] = {OURS: [], PEER: []}
     for _ in range(repetitions + 1):
         for name, source in sides.items():
-            figures[name].append(_cost_of_one(work, folder, source, numbers, quick))
+            figures[name].append(_cost_of_one(work, folder, source, numbers))
     units: dict[Unit, str] = {"cpu_seconds": "cpu", "cpu_seconds_per_image": "cpu", "seconds_per_image": "wall"}
     for unit, target in work.targets.items():
-        ours, theirs = ([getattr(cost, units.get(unit, "memory")) for cost in figures[n][1:]] for n in (OURS, PEER))
-        busy = figures[OURS][-1].cpu / figures[OURS][-1].wall
+        ours, theirs = ([getattr(cost, units.get(unit, "mebibytes")) for cost in figures[n][1:]] for n in (OURS, PEER))
         yield compared(
             Comparison(
                 f"{work.name}{', peak memory' if unit == 'mebibytes' else ''}",
@@ -146,14 +125,14 @@ def _compared(
                 target=None if quick else target,
                 measure="cost",
                 unit=unit,
-                facts={"cores_busy": round(busy, 2)} if work.cores else {},
+                facts={"cores_busy": round(figures[OURS][-1].busy, 2)} if work.cores else {},
             ),
             ours,
             theirs,
         )
 
 
-def _cost_of_one(work: Work, folder: Path, source: Path, numbers: Sequence[int], quick: bool) -> Cost:
+def _cost_of_one(work: Work, folder: Path, source: Path, numbers: Sequence[int]) -> Spent:
     """Return what one image costs, or the whole process."""
     few, more = numbers
     if not work.items:
@@ -163,28 +142,20 @@ def _cost_of_one(work: Work, folder: Path, source: Path, numbers: Sequence[int],
     images = folder / str(more)
     first, second = (run_process(work, images if trained else folder / str(n), n, source) for n in counts)
     each = (counts[1] - counts[0]) * work.items
-    return Cost((second.cpu - first.cpu) / each, (second.wall - first.wall) / each, second.memory)
+    return Spent((second.cpu - first.cpu) / each, (second.wall - first.wall) / each, second.mebibytes)
 
 
-def run_process(work: Work, images: Path, steps: int, source: Path) -> Cost:
+def run_process(work: Work, images: Path, steps: int, source: Path) -> Spent:
     """Run a command in a process of its own, with the package in the folder ``source``.
 
     Raises:
         PartzooError: it fails.
     """
-    with tempfile.TemporaryDirectory(prefix="partzoo-bench-") as place:
-        given = {"IMAGES": str(images), "STEPS": str(steps), "OUT": str(Path(place, "out"))}
-        words = [_filled(word, given) for word in work.words]
-        environment = os.environ | {"PYTHONPATH": str(source)}
-        environment.setdefault(VARIABLE, str(CHECKPOINTS))  # training reads weights that a wheel does not hold
-        if not work.cores:
-            environment["OMP_NUM_THREADS"] = "1"
-        command = [sys.executable, "-P", "-m", "partzoo", *words]
-        launched = [sys.executable, "-I", "-S", str(LAUNCHER), "all" if work.cores else "one", *command]
-        ran = subprocess.run(launched, env=environment, cwd=place, capture_output=True, text=True, errors="replace")
-        if ran.returncode:
-            raise PartzooError(f"partzoo {' '.join(words)} failed: {ran.stderr.strip()[-300:]}")
-        return Cost(**json.loads(ran.stdout))
+    given = {"IMAGES": str(images), "STEPS": str(steps), "OUT": "out"}
+    # Training reads weights that a wheel does not hold.
+    weights = {} if VARIABLE in os.environ else {VARIABLE: str(CHECKPOINTS)}
+    words = [_filled(word, given) for word in work.words]
+    return spent(words, source, one_core=not work.cores, environment=weights)
 
 
 def _filled(word: str, given: dict[str, str]) -> str:

@@ -5,19 +5,14 @@ Each run is a process of its own, whose processor time, wall time and peak memor
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import partzoo
 from partzoo.bench.growth import write_images
+from partzoo.bench.process import Spent, spent
 from partzoo.bench.runner import Comparison, compared
 from partzoo.system.cores import usable_cores
 
@@ -27,49 +22,6 @@ WORKS = {
     "discover": ("discover", "-k", "6", "-o", "out"),
     "features": ("features", "-o", "out.npz", "--size", "224"),
 }
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a process has taken.
-
-    Attributes:
-        cpu, wall: seconds of the processor's time, and those that passed.
-        mebibytes: peak memory.
-    """
-
-    cpu: float
-    wall: float
-    mebibytes: float
-
-    @property
-    def busy(self) -> float:
-        """Number of cores that were busy on average."""
-        return self.cpu / self.wall
-
-
-def spent(words: Sequence[str], package: Path | None = None, environment: Mapping[str, str] | None = None) -> Spent:
-    """Run ``partzoo`` in a process of its own, in a new folder, and return what it takes.
-
-    Args:
-        words: arguments of the command.
-        package: folder that holds the package ``partzoo`` to run; None runs this one.
-        environment: further variables of the environment.
-    """
-    place = str(package or Path(partzoo.__file__).parents[1])
-    command = [sys.executable, "-P", "-m", "partzoo", *words]
-    with TemporaryDirectory(prefix="partzoo-bench-") as folder:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | {"PYTHONPATH": place} | dict(environment or {}),
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Spent(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 2**10)
 
 
 def outcomes(quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
@@ -84,7 +36,7 @@ def outcomes(quick: bool, repetitions: int) -> Iterator[dict[str, Any]]:
             runs: dict[str, list[Spent]] = {"all": [], "one": []}
             for _ in range(repetitions):
                 runs["all"].append(spent(words))
-                runs["one"].append(spent(words, environment={"OMP_NUM_THREADS": "1"}))
+                runs["one"].append(spent(words, one_core=True))
             yield _outcome(work, runs["all"], runs["one"], number, cores, quick)
 
 

@@ -20,7 +20,7 @@ def main(cores: str, *command: str) -> int:
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - began
-    print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "wall": wall, "memory": used.ru_maxrss / 2**10}))
+    print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "wall": wall, "mebibytes": used.ru_maxrss / 2**10}))
     return process.returncode
 
 

@@ -10,7 +10,8 @@ from helpers.command_line import partzoo as command
 import partzoo
 from partzoo.bench import commands, run
 from partzoo.bench.baseline import slower
-from partzoo.bench.commands import Cost, Work
+from partzoo.bench.commands import Work
+from partzoo.bench.process import Spent
 from partzoo.errors import PartzooError, UsageError
 
 ROOT = Path(partzoo.__file__).parents[1]
@@ -44,7 +45,7 @@ def test_the_cost_of_one_image_is_a_difference(monkeypatch, tmp_path):
     def process(work, images, steps, source):
         ran.append((images.name, steps, source == tmp_path))
         each = spent[commands.PEER if source == tmp_path else commands.OURS]
-        return Cost(5 + steps * each, 7 + steps * each / 2, 100 * each)
+        return Spent(5 + steps * each, 7 + steps * each / 2, 100 * each)
 
     monkeypatch.setattr(commands, "run_process", process)
     work = Work("w", ("discover", "IMAGES"), 1, {"cpu_seconds_per_image": 0.4, "seconds_per_image": 0.3}, True)
