@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from partzoo.cli.command import Command
-from partzoo.cli.options import complete_weights, device_option, limit_options
-from partzoo.cli.png import png_file
+from partzoo.cli.options import device_option, limit_options
+from partzoo.cli.png import image_class_option, part_model_option, png_file, png_option
 
 
 @click.command(
@@ -20,18 +20,11 @@ from partzoo.cli.png import png_file
     """,
 )
 @click.argument("image", type=click.Path(), metavar="IMAGE")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG file to write.")
+@png_option
 @click.option("--layer", type=int, help="Layer of the part transformer, -1 for the last.  [default: mean over all]")
 @click.option("--side", type=click.IntRange(min=1), default=256, show_default=True, help="Longer side of each copy.")
-@click.option("--class", "category", type=int, help="Class of the image, for a part model with several classes.")
-@click.option(
-    "--model",
-    metavar="NAME",
-    default="partformer-resnet18",
-    show_default=True,
-    shell_complete=complete_weights,
-    help="PartFormer or MPAE model name, weights file or folder. See 'partzoo list'.",
-)
+@image_class_option
+@part_model_option("partformer-resnet18", "PartFormer or MPAE model name, weights file or folder")
 @device_option
 @limit_options
 def attention(

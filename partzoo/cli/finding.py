@@ -15,6 +15,7 @@ import click
 
 from partzoo.cli.command import show_progress
 from partzoo.cli.options import (
+    ENGINES,
     background_option,
     device_option,
     limit_options,
@@ -78,7 +79,7 @@ SETTINGS = (
 )
 ENGINE = click.option(
     "--engine",
-    type=click.Choice(("auto", "torch", "onnxruntime", "openvino")),
+    type=click.Choice(ENGINES),
     default="auto",
     show_default=True,
     help="What runs the models. auto: onnxruntime for the default model and settings, which then starts in a fifth of "

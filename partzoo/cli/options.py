@@ -75,9 +75,10 @@ device_option = click.option(
     metavar="NAME",
     help="Where the model runs: cpu, cuda, cuda:1, mps.  [default: cuda where there is a GPU, else cpu]",
 )
+ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 engine_option = click.option(
     "--engine",
-    type=click.Choice(("auto", "torch", "onnxruntime", "openvino")),
+    type=click.Choice(ENGINES),
     default="torch",
     show_default=True,
     help="What runs the model. onnxruntime and openvino need less of the CPU's time once the model is prepared, which "

@@ -1,4 +1,4 @@
-"""Write one PNG file from a command."""
+"""Commands that draw what a part model makes of images, and write one PNG file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,31 @@ from typing import TYPE_CHECKING
 
 import click
 
+from partzoo.cli.options import complete_weights
 from partzoo.errors import UsageError
 from partzoo.locks import locked
 from partzoo.places import check_apart, check_place
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+png_option = click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG file to write.")
+image_class_option = click.option(
+    "--class", "category", type=int, help="Class of the image, for a part model with several classes."
+)
+
+
+def part_model_option(default: str, which: str) -> Callable:
+    """Return the option ``--model`` for the name of a part model, of which the help says ``which``."""
+    return click.option(
+        "--model",
+        metavar="NAME",
+        default=default,
+        show_default=True,
+        shell_complete=complete_weights,
+        help=f"{which}. See 'partzoo list'.",
+    )
 
 
 @contextmanager

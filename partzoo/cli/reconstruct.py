@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from partzoo.cli.command import Command
-from partzoo.cli.options import complete_weights, device_option, limit_options, seed_range
-from partzoo.cli.png import png_file
+from partzoo.cli.options import device_option, limit_options, seed_range
+from partzoo.cli.png import image_class_option, part_model_option, png_file, png_option
 
 
 @click.command(
@@ -21,19 +21,12 @@ from partzoo.cli.png import png_file
     """,
 )
 @click.argument("image", type=click.Path(), metavar="IMAGE")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG file to write.")
+@png_option
 @click.option("--hidden", type=float, help="Share of the patches that MPAE does not see.  [default: 0.9]")
 @click.option("--seed", type=seed_range, default=0, show_default=True, help="Random seed of the hidden patches.")
 @click.option("--side", type=click.IntRange(min=1), default=256, show_default=True, help="Longer side of each image.")
-@click.option("--class", "category", type=int, help="Class of the image, for a part model with several classes.")
-@click.option(
-    "--model",
-    metavar="NAME",
-    default="mpae-patchresnet14",
-    show_default=True,
-    shell_complete=complete_weights,
-    help="MPAE or PartFormer model name, weights file or folder. See 'partzoo list'.",
-)
+@image_class_option
+@part_model_option("mpae-patchresnet14", "MPAE or PartFormer model name, weights file or folder")
 @device_option
 @limit_options
 def reconstruct(

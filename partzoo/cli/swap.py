@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from partzoo.cli.command import Command
-from partzoo.cli.options import Numbers, complete_weights, device_option, limit_options
-from partzoo.cli.png import png_file
+from partzoo.cli.options import Numbers, device_option, limit_options
+from partzoo.cli.png import part_model_option, png_file, png_option
 
 
 @click.command(
@@ -21,18 +21,11 @@ from partzoo.cli.png import png_file
 )
 @click.argument("first", type=click.Path(), metavar="A")
 @click.argument("second", type=click.Path(), metavar="B")
-@click.option("-o", "--out", type=click.Path(dir_okay=False), required=True, help="PNG file to write.")
+@png_option
 @click.option("--parts", type=Numbers(), help="Parts to take from image B, for example 2,3.  [default: all]")
 @click.option("--paste", is_flag=True, help="Paste the parts of image B without seams, instead of drawing them.")
 @click.option("--class", "category", type=int, help="Class of both images, for a part model with several classes.")
-@click.option(
-    "--model",
-    metavar="NAME",
-    default="partformer-resnet18",
-    show_default=True,
-    shell_complete=complete_weights,
-    help="PartFormer model name, weights file or folder; with --paste, any part model. See 'partzoo list'.",
-)
+@part_model_option("partformer-resnet18", "PartFormer model name, weights file or folder; with --paste, any part model")
 @device_option
 @limit_options
 def swap(
