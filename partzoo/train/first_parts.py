@@ -2,7 +2,8 @@
 
 A cluster of features is a part if every image has it, in one place. PartFormer asks the same of its parts with the
 losses for area and concentration, which here choose among clusterings and among merges. This suits parts that are in
-one place in all images, such as those of faces. Parts of other objects start as :func:`partzoo.fit_parts` finds them.
+one place in all images, such as those of faces. Parts of other objects start as :func:`partzoo.discover_parts` finds
+them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate,
 
 from partzoo.data.image_sets import Examples
 from partzoo.discovery.cluster import spherical_kmeans
-from partzoo.discovery.pipeline import discover_parts, fit_parts
+from partzoo.discovery.pipeline import discover_parts
 from partzoo.models.base import Encoder
 from partzoo.models.frozen import level_features
 from partzoo.models.mpae.model import Mpae
@@ -131,7 +132,7 @@ def first_parts(model: PartFormer | Mpae, examples: Examples, start: Start) -> F
 
 
 def discovered(pixels: Tensor, grid: tuple[int, int], parts: int) -> Tensor:
-    """Return the parts that :func:`partzoo.fit_parts` finds by default in images, in each cell the one with most area.
+    """Return the parts that :func:`partzoo.discover_parts` finds in images, in each cell the one with most area.
 
     Args:
         pixels: ``(N, 3, H, W)``, 0 to 255.
@@ -142,10 +143,9 @@ def discovered(pixels: Tensor, grid: tuple[int, int], parts: int) -> Tensor:
         ``(N, rows, columns)`` int64, 0 for the background.
     """
     images = [each.permute(1, 2, 0).byte().numpy() for each in pixels]
-    vocabulary = fit_parts(images, k=parts)
     found = []
-    for image in images:
-        labels = torch.tensor(cast(Parts, discover_parts(image, vocabulary=vocabulary)).labels, dtype=torch.int64)
+    for each in cast("list[Parts]", discover_parts(images, parts)):
+        labels = torch.tensor(each.labels, dtype=torch.int64)
         areas = adaptive_avg_pool2d(one_hot(labels, parts + 1).float().permute(2, 0, 1), grid)
         found.append(areas.argmax(0))
     return torch.stack(found)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -45,21 +44,22 @@ class OnEngine(Model):
         engine: ``"onnxruntime"`` or ``"openvino"``.
         precision: ``"float32"``, ``"bfloat16"`` or ``"int8"``.
         ranges: ranges of the layers that int8 quantizes, by name.
+
+    Args:
+        own: the model's :func:`partzoo.models.engines.kept.identity`.
     """
 
     module: Any  # named as torch's wrappers name it, so that the model inside is what is saved
     engine: str
     precision: str
 
-    def __init__(
-        self, module: Model, engine: str, precision: str, ranges: Mapping[str, Range] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, module: Model, own: str, engine: str, precision: str, ranges: Mapping[str, Range]) -> None:
         nn.Module.__init__(self)
         self.module, self.engine, self.precision, self.ranges = module, engine, precision, dict(ranges)
         for name in ATTRIBUTES:
             if hasattr(module, name):
                 setattr(self, name, getattr(module, name))
-        self._identity = identity(module) + json.dumps(self.ranges)
+        self._identity = own + json.dumps(self.ranges)
         self._sessions: dict[Call, Session] = {}
         self.eval()
 
@@ -195,16 +195,17 @@ def on_engine(model: Model, engine: str, precision: str, ranges: Mapping[str, Ra
     """
     kinds = {PartModel: EnginePartModel, Encoder: EngineEncoder, ForegroundModel: EngineForeground}
     kind = next(found for base, found in kinds.items() if isinstance(model, base))
+    own = identity(model)
     if ranges is not None or precision == "float32":
-        return kind(model, engine, precision, ranges or {})
-    recipe = recipes().get(identity(model))
+        return kind(model, own, engine, precision, ranges or {})
+    recipe = recipes().get(own)
     chosen = offered(engine, recipe) if precision == "auto" else precision
     if chosen == "int8" and not (recipe and recipe.ranges):
         known = ", ".join(sorted(each.name for each in recipes().values() if each.ranges))
         raise UsageError(
             f"dtype='int8': no ranges are recorded for these weights of {model.architecture}, only for {known}."
         )
-    return kind(model, engine, chosen, recipe.ranges if recipe and chosen == "int8" else {})
+    return kind(model, own, engine, chosen, recipe.ranges if recipe and chosen == "int8" else {})
 
 
 def offered(engine: str, recipe: Recipe | None) -> str:

@@ -50,8 +50,8 @@ class PartFormerTask(Task):
         masks: weight of the cross-entropy between the foreground's map and the foreground that ``data.foreground``
             predicts.
         start: what the maps are at the start of training (:mod:`partzoo.train.first_parts`): ``"clusters"`` of the
-            frozen encoder's features inside that foreground, the parts ``"discovered"`` by :func:`partzoo.fit_parts`,
-            or ``"random"``. Parts need a model with ``config.compress="linear"``.
+            frozen encoder's features inside that foreground, the parts ``"discovered"`` by
+            :func:`partzoo.discover_parts`, or ``"random"``. Parts need a model with ``config.compress="linear"``.
         anchor: weight of the cross-entropy between the maps and these first parts during training.
 
     In a model with parts for each class (``model.config.classes``), the label of an image selects its parts.
