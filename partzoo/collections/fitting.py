@@ -33,7 +33,7 @@ def drawn(source: Source, count: int, seed: int = 0) -> list[Record]:
         return hashlib.sha256(f"{seed}/".encode() + os.fsencode(key)).digest(), number
 
     chosen = sorted(number for number, _ in heapq.nsmallest(count, enumerate(source.keys()), key=place))
-    return [record for number in chosen for record in source.records(number, number + 1)]
+    return [*source.picked(chosen)]
 
 
 class Drawn(OpenedImages):

@@ -249,3 +249,28 @@ def test_whole_numbers_are_keys(tmp_path):
     pq.write_table(table, tmp_path / "t.parquet")
     assert list(open_source(str(tmp_path / "t.parquet")).keys()) == ["7", "1002"]
     assert list(open_source(table.to_pylist()).keys()) == ["7", "1002"]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_any_records_can_be_picked(form, tmp_path, images, ordered):
+    source = open_source(str(form(tmp_path, images, ordered)))
+    every = [*source.records()]
+    numbers = range(len(every))[::2]
+    assert [(each.key, bytes_of(each)) for each in source.picked(numbers)] == [
+        (every[number].key, bytes_of(every[number])) for number in numbers
+    ]
+
+
+def test_no_group_of_rows_is_read_twice_to_pick_from_it(tmp_path, monkeypatch):
+    table = pa.table({"key": [f"{i:03}" for i in range(300)], "image": [b"%d" % i for i in range(300)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=100)
+    source, read, of_parquet = open_source(str(tmp_path / "t.parquet")), [], pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "iter_batches",
+        lambda self, *args, row_groups, **kwargs: (
+            read.extend(row_groups) or of_parquet(self, *args, row_groups=row_groups, **kwargs)
+        ),
+    )
+    assert [each.key for each in source.picked([0, 63, 64, 99, 250])] == ["000", "063", "064", "099", "250"]
+    assert read == [0, 2]

@@ -58,6 +58,10 @@ class Source(ABC):
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
         """Yield the records with these numbers, in order."""
 
+    def picked(self, numbers: Sequence[int]) -> Iterator[Record]:
+        """Yield the records with these ascending numbers."""
+        return (record for number in numbers for record in self.records(number, number + 1))
+
     def digest(self) -> str:
         """Return a sha256 of the keys in order, which changes with the order or the number of images."""
         found = hashlib.sha256()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from partzoo.collections.sources import Record, Source
@@ -49,11 +50,14 @@ class Parquet(Source):
                 yield _key(file, row, found)
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
-        stop, before = len(self) if stop is None else min(stop, len(self)), 0
+        return self.picked(range(len(self))[start:stop])
+
+    def picked(self, numbers: Sequence[int]) -> Iterator[Record]:
+        before = 0
         for file, rows, columns in zip(self._files, self._rows, self._columns, strict=True):
-            first, last = max(start - before, 0), min(stop - before, rows)
-            if first < last:
-                for row, (image, key) in enumerate(_read(file, columns, first, last), first):
+            wanted = [number - before for number in _between(numbers, before, before + rows)]
+            if wanted:
+                for row, (image, key) in zip(wanted, _read(file, columns, wanted), strict=True):
                     yield Record(_key(file, row, key), _image(file, image))
             before += rows
 
@@ -89,32 +93,36 @@ def _is_key(schema: Any, name: str) -> bool:
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_integer(kind)
 
 
-def _read(file: str, columns: Any, first: int = 0, last: int | None = None) -> Iterator[list[Any]]:
-    """Yield the values of these columns, row by row, reading no group of rows before the first or after the last."""
+def _read(file: str, columns: Any, rows: Sequence[int] | None = None) -> Iterator[list[Any]]:
+    """Yield the values of these columns of some rows, in ascending order, or of all.
+
+    Each group of rows is read once, up to the last of these rows, and a group without any is not read.
+    """
     import pyarrow.parquet as pq
 
+    names = [name for name in columns if name is not None]
     with opened(file) as stream, pq.ParquetFile(stream) as table:
-        last = table.metadata.num_rows if last is None else last
-        groups, begin, skipped = [], 0, 0
-        for group in range(table.num_row_groups):
-            end = begin + table.metadata.row_group(group).num_rows
-            if end <= first:
-                skipped = end
-            elif begin < last:
-                groups.append(group)
-            begin = end
-        row, names = skipped, [name for name in columns if name is not None]
+        rows, end = range(table.metadata.num_rows) if rows is None else rows, 0
         if not names:
-            yield from ([None] for _ in range(first, last))
+            yield from ([None] for _ in rows)
             return
-        for batch in table.iter_batches(ROWS, row_groups=groups, columns=list(dict.fromkeys(names))):
-            values = {name: batch.column(name) for name in batch.schema.names}
-            for place in range(batch.num_rows):
-                if row == last:
-                    return
-                if first <= row:
-                    yield [None if name is None else values[name][place].as_py() for name in columns]
-                row += 1
+        for group in range(table.num_row_groups):
+            begin, end = end, end + table.metadata.row_group(group).num_rows
+            wanted = _between(rows, begin, end)
+            if not wanted:
+                continue
+            for batch in table.iter_batches(ROWS, row_groups=[group], columns=list(dict.fromkeys(names))):
+                values = {name: batch.column(name) for name in batch.schema.names}
+                for row in _between(wanted, begin, begin + batch.num_rows):
+                    yield [None if name is None else values[name][row - begin].as_py() for name in columns]
+                begin += batch.num_rows
+                if begin > wanted[-1]:
+                    break
+
+
+def _between(numbers: Sequence[int], first: int, last: int) -> Sequence[int]:
+    """Return those of ascending numbers that are at least ``first`` and below ``last``."""
+    return numbers[bisect_left(numbers, first) : bisect_left(numbers, last)]
 
 
 def _key(file: str, row: int, key: str | int | None) -> str:
