@@ -30,7 +30,7 @@ REPETITIONS = 5
 
 def agreement(archive: Path, count: int) -> None:
     """Print the share of pixels whose labels are equal, over all images and of the worst."""
-    finder, shares, pixels = LightFinder(), [], []
+    finder, shares, pixels = LightFinder(keep=True), [], []
     with tarfile.open(archive) as tar:
         members = sorted((member for member in tar if member.isfile()), key=lambda member: member.name)
         for index in np.linspace(0, len(members) - 1, min(count, len(members))).round().astype(int):

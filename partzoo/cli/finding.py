@@ -213,7 +213,7 @@ def _finder(run: Run, light: bool) -> Fitter:
     if light:
         from partzoo.light.finder import LightFinder
 
-        return LightFinder()
+        return LightFinder(keep=not run.single)
     from partzoo.discovery.factory import make_finder
 
     return make_finder(**{name: value for name, value in run.options.items() if name != "seed"}, engine=_engine(run))

@@ -15,6 +15,7 @@ from typing import TypeVar
 from partzoo.errors import PartzooError, UsageError
 from partzoo.images.decoding import admit
 from partzoo.system.cores import keep_to_one_thread, one_library_thread
+from partzoo.system.memory import kept_memory
 
 AHEAD = 8  # images that are in work or wait for their turn
 AHEAD_BYTES = 2**28  # beside one image that may be larger
@@ -89,7 +90,8 @@ def work_ahead(
         return work(index, item)
 
     shared = min(threads, len(order), count) > 1
-    with one_library_thread() if shared else contextlib.nullcontext():
+    many = kept_memory() if len(order) > 1 else contextlib.nullcontext()
+    with many, one_library_thread() if shared else contextlib.nullcontext():
         begin = keep_to_one_thread if shared else None
         # Closed at once if there is an error, so that no thread writes files while the caller clears up.
         with contextlib.closing(_ahead(one, len(order), count, progress, threads, begin)) as found:

@@ -29,23 +29,26 @@ class Program:
 
     Args:
         name: ``"descriptors"`` or ``"labels"``, the task of the program (docs/export.md).
+        keep: whether to keep the memory of a run for the next one. Otherwise it is given back, and each run takes new
+            memory from the system, which is a fifth of its time.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
         WeightsError: the program or the weights that it reads are damaged.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, keep: bool) -> None:
         self._runtime = require("onnxruntime", "light")
+        self._run = self._runtime.RunOptions()
+        if not keep:
+            self._run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         record = read_json(PACKAGE / BUNDLED / RECORD)[name]
         kept = cache_folder() / "programs" / f"{name}-{_fingerprint(record['sha256'], self._runtime.__version__)}.onnx"
         self._session = self._kept(kept) or self._optimized(PACKAGE / BUNDLED / f"{name}.onnx", record, kept)
 
     def __call__(self, *outputs: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run the program and return the outputs with these names."""
-        options = self._runtime.RunOptions()
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")  # the other program needs memory
-        return dict(zip(outputs, self._session.run(outputs, inputs, options), strict=True))
+        return dict(zip(outputs, self._session.run(outputs, inputs, self._run), strict=True))
 
     @property
     def metadata(self) -> dict[str, str]:

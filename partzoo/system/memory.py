@@ -1,4 +1,4 @@
-"""Keep freed memory in the process while a model trains or is evaluated on a CPU, which saves time.
+"""Keep freed memory in the process while a model works on a CPU, which saves time.
 
 Every layer frees maps of many megabytes and allocates new ones. By default glibc returns blocks of that size to
 the operating system, which hands them out again page by page, each filled with zeros. For a small convolutional network

@@ -168,7 +168,7 @@ def test_the_programs_are_those_recorded_and_made_from_the_released_weights():
     for name, each in record.items():
         content = (PACKAGE / BUNDLED / f"{name}.onnx").read_bytes()
         assert each["sha256"] == hashlib.sha256(content).hexdigest() and each["bytes"] == len(content) < 1_000_000
-    models = json.loads(programs.Program("descriptors").metadata["models"])
+    models = json.loads(programs.Program("descriptors", keep=False).metadata["models"])
     assert [each["name"] for each in models] == record["descriptors"]["weights"]
     for each in models:
         assert each["sha256"] == [file.sha256 for file in manifest()[each["name"]].files]
@@ -180,13 +180,13 @@ def test_a_damaged_program_is_refused(tmp_path, monkeypatch):
         (tmp_path / BUNDLED / name).write_bytes((PACKAGE / BUNDLED / name).read_bytes())
     monkeypatch.setattr(programs, "PACKAGE", tmp_path)
     monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "first"))
-    programs.Program("labels")
+    programs.Program("labels", keep=False)
     with (tmp_path / BUNDLED / "labels.onnx").open("ab") as file:
         file.write(b"0")
-    programs.Program("labels")  # as it was kept
+    programs.Program("labels", keep=False)  # as it was kept
     monkeypatch.setenv("PARTZOO_CACHE", str(tmp_path / "second"))
     with pytest.raises(WeightsError, match="is damaged: install partzoo again"):
-        programs.Program("labels")
+        programs.Program("labels", keep=False)
 
 
 def test_what_is_kept_of_a_program_gives_the_same_and_is_written_again(tmp_path, monkeypatch):

@@ -154,6 +154,17 @@ def test_enlarged_labels_have_smooth_outlines_and_no_others():
     assert drawing.outline(large).sum() < drawing.outline(blocks).sum() and (large != blocks).any()
 
 
+@pytest.mark.parametrize("scale", [2, 3, 7])
+def test_enlarged_labels_are_the_highest_of_the_enlarged_masks(scale):
+    labels = np.random.default_rng(0).integers(0, 5, (9, 11)).repeat(4, 0).repeat(3, 1)
+    labels[labels == 1] = 0
+    size = (33 * scale, 36 * scale)
+    masks = [
+        Image.fromarray((labels == part) * np.uint8(255)).resize(size, Image.Resampling.BICUBIC) for part in range(5)
+    ]
+    np.testing.assert_array_equal(drawing.enlarged(labels, scale), np.argmax(masks, 0))
+
+
 def test_a_saved_overlay_is_large_enough_to_see():
     assert drawing.scale_to_see((200, 100)) == 4 and drawing.scale_to_see((3000, 2000)) == 1
     assert drawing.scale_to_see((1, 1)) == 800
