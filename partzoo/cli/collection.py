@@ -138,15 +138,22 @@ def learned(source: str, k: Any, options: dict[str, Any], *, strict: bool, quiet
 
     from partzoo.collections.fitting import fit_collection
 
+    skipped = 0
+
     def skip(key: str, error: PartzooError) -> None:
+        nonlocal skipped
         if strict:
             raise error
-        reason = in_options(error, click.get_current_context().command.params)
-        tqdm.write(f"Skipped: {named(key, reason)}", file=sys.stderr)
+        skipped += 1
+        if skipped <= SHOWN:
+            reason = in_options(error, click.get_current_context().command.params)
+            tqdm.write(f"Skipped: {named(key, reason)}", file=sys.stderr)
 
     with tqdm(desc="learning the parts", unit="image", disable=True if quiet else None) as bar:
         show = partial(show_progress, bar)
         words = fit_collection(source, None if k == "own" else k, progress=show, pass_over=skip, **options)
+    if skipped > SHOWN:
+        click.echo(f"Skipped: {skipped - SHOWN} more of the images that the parts are learned from.", err=True)
     if k == "own" and not words.learned:
         raise UsageError("-k own is for part models, and this is an encoder: give a number, or leave -k out.")
     return words

@@ -117,7 +117,7 @@ class Ledger:
         if not is_result(place) and (foreign := sorted(_shard_names(place, self._folders))):
             raise UsageError(f"{place.address!r} holds {foreign[0]!r} but no manifest: choose another out=.")
         if earlier is not None and earlier.shards and (others := changed(earlier.settings, settings)):
-            changes = ", ".join(f"{name} was {before}, is {after}" for name, before, after in others)
+            changes = ", ".join(f"{name} was {_short(before)}, is {_short(after)}" for name, before, after in others)
             raise UsageError(
                 f"{place.address!r} has results of other settings ({changes}). Give the same settings, choose another "
                 "out=, or replace the results with resume=False."
@@ -243,6 +243,12 @@ def _shard_names(place: Destination, folders: set[str]) -> set[str]:
 def _record(number: int) -> str:
     """Return the name of the record of a finished shard."""
     return f"{number:06}.json"
+
+
+def _short(value: Any) -> str:
+    """Return a setting as text; digests and long lists are cut."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:20]}..."
 
 
 def _line(about: dict[str, Any]) -> bytes:

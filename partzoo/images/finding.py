@@ -19,7 +19,7 @@ def is_pattern(path: Path) -> bool:
 def files_below(folder: Path, *, aliases: bool = False) -> list[Path]:
     """List all files in a folder and its subfolders, sorted; hidden files and folders, with a leading dot, are skipped.
 
-    Unreadable folders are named in one warning.
+    Unreadable folders are named in one warning, and so are links to files that do not exist.
 
     Args:
         folder: folder to search; linked folders are entered, each once.
@@ -74,15 +74,23 @@ def _files(root: Path, components: list[str], aliases: bool = False) -> list[Pat
                     links.append(path)
                 else:
                     found.setdefault(os.path.join(real, name), path)
+    broken: list[str] = []
     for link in sorted(links):
         if link.is_file():
             found.setdefault(str(link) if aliases else os.path.realpath(link), link)
+        elif not link.exists():
+            broken.append(repr(str(link)))
     if unreadable:
-        more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
-        named = ", ".join(list(unreadable.values())[:3]) + more
+        named = _first_few([*unreadable.values()])
         warnings.warn(f"Folders that cannot be read are left out: {named}. Check their permissions.", stacklevel=2)
+    if broken:
+        warnings.warn(f"Links to files that do not exist are left out: {_first_few(broken)}.", stacklevel=2)
     # A listed name that begins with "~" is no user's home folder, for which its reader would take it.
     return [Path.cwd() / file if str(file).startswith("~") else file for file in sorted(found.values())]
+
+
+def _first_few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _entries(folder: Path, component: str) -> Iterator[tuple[str, bool, bool]]:

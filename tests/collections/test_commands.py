@@ -1,6 +1,7 @@
 """Commands over collections."""
 
 import json
+import re
 
 import fsspec
 import numpy as np
@@ -70,6 +71,21 @@ def test_parts_in_shards_with_a_vocabulary_from_fit(images, damaged, tmp_path):
     assert centres[0].equal(centres[1])
     bad = command("discover", damaged, "-k", 3, *options, "-o", tmp_path / "bad", *SHARDS)
     assert bad.code == 1 and "1 of the 7 images could not be read" in bad.err
+    command("fit", images, "-k", 2, *options, "-o", words)
+    other = command("discover", images, "--vocabulary", words, "-o", first, *SHARDS)
+    assert other.code == 2
+    assert re.search(
+        r"other settings \(k was 3, is 2, vocabulary was sha256:\w{13}\.\.\., is sha256:\w{13}\.\.\.\)", other.err
+    )
+
+
+def test_at_most_ten_unreadable_images_are_named_while_parts_are_learned(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(14):
+        (tmp_path / "in" / f"{number:02}.png").write_bytes(encoded(0) if number < 2 else b"bad")
+    ran = command("fit", tmp_path / "in", "-k", 2, *TOY, "--background", "none", "-o", tmp_path / "v.safetensors")
+    assert ran.code == 0 and ran.err.count("Skipped: ") == 11
+    assert ran.err.endswith("Skipped: 2 more of the images that the parts are learned from.\n")
 
 
 def test_verify_checks_shards_against_their_manifest(images, tmp_path):

@@ -16,6 +16,8 @@ from partzoo.collections.shards import Shard, Work
 from partzoo.errors import PartzooError, cause_of, require
 
 WINDOW = 1000  # shards that Ray holds in its plan at a time
+# Ray's own lines would stand between ours; nothing is reported to its makers.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_LOG_LEVEL": "ERROR"}
 
 
 class Maker:
@@ -54,6 +56,8 @@ def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, No
         MissingExtraError: ray is not installed.
         PartzooError: a shard cannot be written.
     """
+    for name, value in QUIET.items():  # read when ray.data is imported
+        os.environ.setdefault(name, value)
     data = require("ray.data", "ray")
     with _connected():
         for start in range(0, len(numbers), WINDOW):
@@ -89,8 +93,6 @@ def _connected() -> Iterator[None]:
     import ray
     from ray.data import DataContext
 
-    for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_DATA_LOG_LEVEL", "ERROR")):
-        os.environ.setdefault(name, value)
     new = not ray.is_initialized()
     if new:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
