@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from partzoo.discovery.finder import Finder
 from partzoo.discovery.labeller import K, checked
 from partzoo.discovery.labels import argmax
+from partzoo.discovery.refine import finer
 from partzoo.discovery.views import view_image
 from partzoo.discovery.vocabulary import PartVocabulary, Settings
 from partzoo.errors import UsageError, counted
@@ -163,6 +164,9 @@ class LearnedFinder(Finder[MatchedImage]):
         if not self.settings.refine:
             return joined(look.match(size), vocabulary)
         return super().scores(look, vocabulary, size)
+
+    def _refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
+        return super()._refined(finer(maps, pixels), pixels)
 
     def foreground_map(self, look: MatchedImage) -> Tensor:
         return 1 - look.maps[:1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from partzoo.discovery.views import CELL
 from partzoo.errors import ShapeError
 from partzoo.images.resampling import multiplied
 
@@ -39,6 +40,16 @@ def follow_edges(maps: Tensor, pixels: Tensor) -> Tensor:
     """
     guide = resize(pixels, maps.shape[-2:])
     return guided_filter(guide, maps, radius=RADIUS, epsilon=EPSILON, fine=pixels).clamp_(0, 1)
+
+
+def finer(maps: Tensor, pixels: Tensor) -> Tensor:
+    """Upsample maps ``(K, h, w)`` whose cells are larger than ``CELL`` pixels of the image ``(3, H, W)`` to such cells.
+
+    Both may have a leading dimension B. :func:`follow_edges` averages over windows of 5 x 5 cells, in which small parts
+    would vanish if the cells were large.
+    """
+    rows, columns = (torch.sym_max(a, -(-b // CELL)) for a, b in zip(maps.shape[-2:], pixels.shape[-2:], strict=True))
+    return resize(maps, (rows, columns))
 
 
 def guided_filter(

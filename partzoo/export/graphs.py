@@ -20,7 +20,7 @@ from partzoo.discovery.colours import cielab
 from partzoo.discovery.descriptors import Descriptors, describe
 from partzoo.discovery.labels import contest, grouped
 from partzoo.discovery.learned import LearnedFinder, joined
-from partzoo.discovery.refine import follow_edges, resize
+from partzoo.discovery.refine import finer, follow_edges, resize
 from partzoo.discovery.taught import TaughtFinder, blocks_of, shares_of
 from partzoo.discovery.views import CELL
 from partzoo.discovery.vocabulary import PartVocabulary
@@ -126,7 +126,8 @@ class LearnedGraph(ImageGraph):
         maps = joined(own, self.vocabulary)
         foreground = 1 - own[:, :1]
         both = torch.cat([maps, foreground], dim=1)
-        both = _at(follow_edges(both, working / 255) if self.settings.refine else both, image)
+        pixels = working / 255
+        both = _at(follow_edges(finer(both, pixels), pixels) if self.settings.refine else both, image)
         maps, foreground = both[:, :-1], both[:, -1:]
         return foreground, maps / maps.sum(1, keepdim=True), presence(own[:, 1:])
 

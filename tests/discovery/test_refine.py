@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from partzoo.discovery.refine import follow_edges, guided_filter, resize, strips
+from partzoo.discovery.refine import finer, follow_edges, guided_filter, resize, strips
 from partzoo.errors import ShapeError
 
 
@@ -67,6 +67,27 @@ def test_strips_are_bilinear_upsampling(size, monkeypatch):
 def test_resize_to_the_same_size_returns_the_maps():
     maps = torch.rand(2, 4, 5)
     assert resize(maps, (4, 5)) is maps
+
+
+def test_cells_of_more_than_four_pixels_become_cells_of_four():
+    pixels = torch.zeros(3, 48, 64)
+    coarse = torch.rand(2, 6, 8)
+    assert torch.equal(finer(coarse, pixels), resize(coarse, (12, 16)))
+    assert finer(coarse[None], pixels[None]).shape == (1, 2, 12, 16)
+    for size in ((12, 16), (24, 32)):
+        maps = torch.rand(2, *size)
+        assert finer(maps, pixels) is maps
+
+
+def test_a_part_of_four_coarse_cells_does_not_vanish():
+    pixels = torch.full((3, 128, 128), 0.5)
+    part = torch.zeros(8, 8)
+    part[3:5, 3:5] = 1
+    maps = torch.stack([1 - part, part])
+    assert not follow_edges(maps, pixels).argmax(0).any()
+    found = follow_edges(finer(maps, pixels), pixels).argmax(0)
+    inside = found[48:80, 48:80]
+    assert inside.float().mean() > 0.5 and found.sum() == inside.sum()
 
 
 def test_guide_and_maps_must_agree():
