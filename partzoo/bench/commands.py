@@ -24,8 +24,9 @@ from partzoo.files import expand_user
 from partzoo.weights.manifest import VARIABLE
 
 FEW, MORE = 2, 102  # numbers of images in the folders
-STEPS = 2, 12  # numbers of training steps
-CHECKPOINTS = Path(partzoo.__file__).parents[1] / "checkpoints"  # of a clone
+STEPS = 2, 12  # numbers of training steps, where Work states no others
+OWN = Path(partzoo.__file__).parents[1]  # folder that holds this build's package
+CHECKPOINTS = OWN / "checkpoints"  # of a clone
 OURS, PEER = "this build", "the other build"
 
 
@@ -39,6 +40,8 @@ class Work:
         items: number of images in a step, or 1 for a command whose cost is per image; 0 takes the whole process.
         targets: ratios to reach by unit, see :class:`partzoo.bench.runner.Comparison`.
         cores: whether to use all cores rather than one.
+        steps: fewer and more training steps, of which the difference is taken; more where a step takes milliseconds.
+        ours: further arguments for this build, which the other one may not know.
     """
 
     name: str
@@ -46,12 +49,17 @@ class Work:
     items: int
     targets: dict[Unit, float]
     cores: bool = False
+    steps: tuple[int, int] = STEPS
+    ours: tuple[str, ...] = ()
 
 
-def training(method: str, target: float, *options: str) -> Work:
+def training(method: str, target: float, *options: str, steps: tuple[int, int] = STEPS) -> Work:
     """Return the training of a method, of whose images per second at least ``target`` times the peer's is expected."""
     words = ("train", method, "--data", "IMAGES", "--steps", "STEPS", "--batch-size", "8", "-o", "OUT", *options)
-    return Work(f"train {method}", words, 8, {"cpu_seconds_per_image": round(1 / target, 3)})
+    return Work(f"train {method}", words, 8, {"cpu_seconds_per_image": round(1 / target, 3)}, steps=steps)
+
+
+FEATURES = ("features", "IMAGES", "--size", "224", "-o", "OUT.npz")
 
 
 WORKS = (
@@ -59,12 +67,13 @@ WORKS = (
          {"cpu_seconds": 0.20, "mebibytes": 0.20}),
     Work("discover, a folder, one core", ("discover", "IMAGES", "-o", "OUT"), 1, {"cpu_seconds_per_image": 0.40}),
     Work("discover, a folder, all cores", ("discover", "IMAGES", "-o", "OUT"), 1, {"seconds_per_image": 0.33}, True),
-    Work("features at 224 px, a folder, one core", ("features", "IMAGES", "--size", "224", "-o", "OUT.npz"), 1,
-         {"cpu_seconds_per_image": 0.50}),
-    training("part", 1.1, "--grow-from", "none"),
+    Work("features at 224 px, a folder, one core", FEATURES, 1, {"cpu_seconds_per_image": 0.50}),
+    Work("features at 224 px, a folder, one core, engine auto", FEATURES, 1, {"cpu_seconds_per_image": 0.50},
+         ours=("--engine", "auto")),
+    training("part", 1.1, "--grow-from", "none", steps=(2, 102)),
     training("partformer", 1.15),
     training("mpae", 1.3),
-    training("spatial", 1.2, "--grow-from", "none"),
+    training("spatial", 1.2, "--grow-from", "none", steps=(2, 202)),
 )  # fmt: skip
 TINY = (
     Work(
@@ -109,7 +118,7 @@ def _compared(
     work: Work, folder: Path, peer: Path, numbers: Sequence[int], quick: bool, repetitions: int
 ) -> Iterator[dict[str, Any]]:
     """Run a command of both builds in turn, and yield an outcome for each of its units."""
-    sides = {OURS: Path(partzoo.__file__).parents[1], PEER: peer}
+    sides = {OURS: OWN, PEER: peer}
     figures: dict[str, list[Spent]] = {OURS: [], PEER: []}
     for _ in range(repetitions + 1):
         for name, source in sides.items():
@@ -138,7 +147,7 @@ def _cost_of_one(work: Work, folder: Path, source: Path, numbers: Sequence[int])
     if not work.items:
         return run_process(work, folder / str(few), few, source)
     trained = "STEPS" in work.words
-    counts = STEPS if trained else (few, more)
+    counts = work.steps if trained else (few, more)
     images = folder / str(more)
     first, second = (run_process(work, images if trained else folder / str(n), n, source) for n in counts)
     each = (counts[1] - counts[0]) * work.items
@@ -154,7 +163,8 @@ def run_process(work: Work, images: Path, steps: int, source: Path) -> Spent:
     given = {"IMAGES": str(images), "STEPS": str(steps), "OUT": "out"}
     # Training reads weights that a wheel does not hold.
     weights = {} if VARIABLE in os.environ else {VARIABLE: str(CHECKPOINTS)}
-    words = [_filled(word, given) for word in work.words]
+    further = work.ours if source == OWN else ()
+    words = [_filled(word, given) for word in (*work.words, *further)]
     return spent(words, source, one_core=not work.cores, environment=weights)
 
 
