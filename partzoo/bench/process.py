@@ -54,6 +54,8 @@ def spent(
     Raises:
         PartzooError: the command fails.
     """
+    # Installed packages have their bytecode beside them.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     given = {"PYTHONPATH": str(package or Path(partzoo.__file__).parents[1]), **(environment or {})}
     if one_core:
         given["OMP_NUM_THREADS"] = "1"
@@ -61,7 +63,7 @@ def spent(
     launched = [sys.executable, "-I", "-S", str(LAUNCHER), "one" if one_core else "all", *command]
     with TemporaryDirectory(prefix="partzoo-bench-") as folder:
         ran = subprocess.run(
-            launched, env=os.environ | given, cwd=folder, capture_output=True, text=True, errors="replace"
+            launched, env=inherited | given, cwd=folder, capture_output=True, text=True, errors="replace"
         )
     if ran.returncode:
         raise PartzooError(f"partzoo {' '.join(words)} failed: {ran.stderr.strip()[-300:]}")
