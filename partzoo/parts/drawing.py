@@ -187,16 +187,21 @@ def _tint(image: np.ndarray, colours: np.ndarray, labels: np.ndarray, alpha: flo
 
 def _depth(labels: np.ndarray) -> np.ndarray:
     """Return the distance in steps, ``(h, w)``, to the nearest pixel with a different label or outside the image."""
-    inside = np.pad(labels > 0, 1)
     padded = np.pad(labels, 1)
-    for axis in (0, 1):
-        for shift in (-1, 1):
-            inside &= padded == np.roll(padded, shift, axis)
-    depth = np.zeros(inside.shape, np.int32)
-    while inside.any():
-        depth += inside
-        inside = inside & np.logical_and.reduce([np.roll(inside, s, a) for a in (0, 1) for s in (-1, 1)])
-    return depth[1:-1, 1:-1]
+    inside = padded > 0
+    inner = inside[1:-1, 1:-1]  # the frame around it stays False
+    for neighbour in _neighbours(padded):
+        inner &= neighbour == labels
+    depth = np.zeros(labels.shape, np.int32)
+    while inner.any():
+        depth += inner
+        inner &= np.logical_and.reduce(_neighbours(inside))
+    return depth
+
+
+def _neighbours(padded: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return views ``(h, w)`` of the pixels above, below, left and right of each one inside a frame of one pixel."""
+    return padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
 
 
 def _shifted(mask: np.ndarray, shift: int, axis: int) -> np.ndarray:
