@@ -16,8 +16,9 @@ from partzoo.collections.shards import Shard, Work
 from partzoo.errors import PartzooError, cause_of, require
 
 WINDOW = 1000  # shards that Ray holds in its plan at a time
-# Ray's own lines would stand between ours; nothing is reported to its makers.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_LOG_LEVEL": "ERROR"}
+# Ray's own lines would stand between ours; nothing is reported to its makers. On a cluster that is started for the run,
+# workers have the driver's priority: with Ray's niceness of 15 they hardly get any time on a busy machine.
+DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_LOG_LEVEL": "ERROR", "RAY_worker_niceness": "0"}
 
 
 class Maker:
@@ -56,7 +57,7 @@ def run(work: Work, numbers: Sequence[int], workers: int) -> Generator[Shard, No
         MissingExtraError: ray is not installed.
         PartzooError: a shard cannot be written.
     """
-    for name, value in QUIET.items():  # read when ray.data is imported
+    for name, value in DEFAULTS.items():  # the level is read when ray.data is imported
         os.environ.setdefault(name, value)
     data = require("ray.data", "ray")
     with _connected():
