@@ -117,7 +117,7 @@ class Ledger:
         if not is_result(place) and (foreign := sorted(_shard_names(place, self._folders))):
             raise UsageError(f"{place.address!r} holds {foreign[0]!r} but no manifest: choose another out=.")
         if earlier is not None and earlier.shards and (others := changed(earlier.settings, settings)):
-            changes = ", ".join(f"{name} was {_short(before)}, is {_short(after)}" for name, before, after in others)
+            changes = ", ".join(map(_change, others))
             raise UsageError(
                 f"{place.address!r} has results of other settings ({changes}). Give the same settings, choose another "
                 "out=, or replace the results with resume=False."
@@ -245,10 +245,13 @@ def _record(number: int) -> str:
     return f"{number:06}.json"
 
 
-def _short(value: Any) -> str:
-    """Return a setting as text; digests and long lists are cut."""
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:20]}..."
+def _change(of: tuple[str, Any, Any]) -> str:
+    """Say how a setting differs, or which entries of it; long values, such as digests, are cut."""
+    name, before, after = of
+    if isinstance(before, dict) and isinstance(after, dict):
+        return ", ".join(_change((f"{name}'s {key}", was, now)) for key, was, now in changed(before, after))
+    was, now = (text if len(text) <= 40 else f"{text[:20]}..." for text in map(str, (before, after)))
+    return f"{name} was {was}, is {now}"
 
 
 def _line(about: dict[str, Any]) -> bytes:

@@ -85,7 +85,7 @@ def test_a_stream_that_is_shuffled_anew_is_not_resumed(named, unnamed, tmp_path)
         out = tmp_path / str(len(rows[0]))
         write_collection(Stream(rows, seed=1), Means("toy-vit"), out, per_shard=3)
         (out / "features" / "000001.parquet").unlink()
-        with pytest.raises(UsageError, match=r"source was .*keys"):
+        with pytest.raises(UsageError, match=r"source's keys was sha256:\w+\.\.\., is"):
             write_collection(Stream(rows, seed=2), Means("toy-vit"), out, per_shard=3)
         write_collection(Stream(rows, seed=1), Means("toy-vit"), out, per_shard=3)
         assert pq.read_table(out / "features").num_rows == COUNT
