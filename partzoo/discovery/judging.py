@@ -37,8 +37,7 @@ class PartScores:
         ious: ``(K,)`` float64, intersection over union of each part's pixels over all images; NaN for parts that
             neither the labels nor the vocabulary find.
         images: ``(K,)`` int64, number of images whose labels show the part.
-        left_out: number of images that the vocabulary was taught with, each of which was judged by what the other ones
-            teach.
+        left_out: number of images that the vocabulary was taught with, each of which was judged by what others teach.
     """
 
     names: tuple[str, ...]

@@ -21,7 +21,7 @@ def fit_network(x: Tensor, y: Tensor, weights: Tensor, classes: int, groups: int
     """Train a network to classify examples, with Adam and dropout.
 
     Args:
-        x: ``(N, D)`` float32 features with a standard deviation of about 1.
+        x: ``(N, D)`` features, float32 or float16, with a standard deviation of about 1.
         y: ``(N,)`` int64 classes.
         weights: ``(N,)`` float32, how often each example counts; frequent classes then count less, by :data:`BALANCE`.
         classes: number of classes.
@@ -46,7 +46,7 @@ def fit_network(x: Tensor, y: Tensor, weights: Tensor, classes: int, groups: int
         first, first_constant, second, second_constant = weights_of
         moments = [(torch.zeros(size), torch.zeros(size)) for size in sizes]
         for step, chosen in enumerate(drawn, 1):
-            seen = _kept((BATCH, x.shape[1]), random) * x[chosen]
+            seen = _kept((BATCH, x.shape[1]), random) * x[chosen].float()
             units = _kept((BATCH, HIDDEN), random) * (seen @ first + first_constant).relu()
             loss = cross_entropy(units @ second + second_constant, y[chosen])
             slopes = torch.autograd.grad(loss, weights_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
+from itertools import accumulate
 from operator import add
 
 import torch
@@ -15,7 +16,7 @@ from partzoo.discovery.discriminant import NEVER, Sums, directions, discriminant
 from partzoo.discovery.given_labels import UNKNOWN, GivenLabels, digest_of
 from partzoo.discovery.lessons import Lesson, lessons_of
 from partzoo.discovery.network import fit_network
-from partzoo.discovery.surroundings import surroundings
+from partzoo.discovery.surroundings import MAPS, surroundings
 from partzoo.discovery.taught import TaughtFinder, linear_maps
 from partzoo.discovery.vocabulary import Network, PartVocabulary, Settings
 from partzoo.errors import UsageError
@@ -141,20 +142,24 @@ def _network(shown: Sequence[tuple[Lesson, Tensor]], functions: Tensor, seed: in
 
     It is not shown the labels of which these classifiers find too little to learn from.
     """
-    around, seen = [], []
-    for lesson, rows in shown:
+    classes = len(shown[0][1])
+    labels, weights = (torch.cat([getattr(lesson, name) for lesson, _ in shown]) for name in ("labels", "weights"))
+    x = torch.empty(len(labels), MAPS * classes + len(functions), dtype=torch.float16)  # half the memory
+    around, seen = x.split([MAPS * classes, len(functions)], dim=1)
+    ends = [0, *accumulate(len(lesson.labels) for lesson, _ in shown)]
+    for (lesson, rows), start, end in zip(shown, ends, ends[1:], strict=False):
         blocks = [block.float() for block in lesson.blocks]
         found = surroundings(linear_maps(blocks, rows).softmax(0))
-        around.append(_at(found, blocks[-1].shape[-2:], lesson.places))
-        seen.append(lesson.features.float() @ functions[:, :-1].T + functions[:, -1])
-    shares, classes = torch.cat(around), len(shown[0][1])
-    labels, weights = (torch.cat([getattr(lesson, name) for lesson, _ in shown]) for name in ("labels", "weights"))
+        around[start:end] = _at(found, blocks[-1].shape[-2:], lesson.places)
+        seen[start:end] = lesson.features.float() @ functions[:, :-1].T + functions[:, -1]
+    shares = around.float()
     closest = weights[:, None] * shares[:, :classes]
     hits = torch.zeros(classes, classes).index_add_(0, labels, closest).diagonal()
     unseen = hits < RECALL * torch.zeros(classes).index_add_(0, labels, weights).clamp(min=1)
     mean, spread = shares.mean(0), shares.std(0) + STILL
     spread[unseen.repeat(len(mean) // classes)] = torch.inf
-    x = torch.cat([shares.sub_(mean).div_(spread), torch.cat(seen)], dim=1)
+    around.copy_(shares.sub_(mean).div_(spread))
+    del shares, closest
     hidden, output = fit_network(x, labels, weights, classes, len(shown), seed)
     of_shares, of_functions, constant = hidden.split([len(mean), len(functions), 1], dim=1)
     of_shares = of_shares / spread

@@ -229,8 +229,9 @@ class PartVocabulary:
     def evaluate(self, images: Any, labels: Any, **options: Any) -> PartScores:
         """Compare the parts with labels.
 
-        An image that the vocabulary was taught with is judged by what the other such images here teach, since it would
-        agree with its own labels too well. That needs two of them, and a vocabulary whose parts were not shaped since.
+        An image that the vocabulary was taught with is judged by what other such images here teach, since it would
+        agree with its own labels too well: they are divided into five groups, or one for each image if there are fewer,
+        and each group is judged by the others. That needs two images, and a vocabulary that was not shaped since.
 
         Args:
             images, labels: as for :func:`partzoo.fit_parts`, with the numbers of this vocabulary's parts.

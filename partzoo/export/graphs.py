@@ -290,7 +290,7 @@ class ClusteredGraph(DescriptorGraph):
         return maps[:, :1], shares / shares.sum(1, keepdim=True), quality
 
 
-class TaughtGraph(Graph):
+class TaughtGraph(ImageGraph):
     """An encoder, a foreground model and taught parts: image to foreground and parts at the image's size.
 
     Args:
