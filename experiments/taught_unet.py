@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from partzoo.data.masks import MaskedImage, MaskedSet, find_set
 from partzoo.discovery.given_labels import UNKNOWN
-from partzoo.discovery.taught import sides
+from partzoo.discovery.lessons import sides
 from partzoo.evaluate import protocols
 from partzoo.evaluate.metrics import Contingency
 from partzoo.evaluate.protocols.taught import TaughtProtocol

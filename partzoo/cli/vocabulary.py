@@ -125,7 +125,7 @@ def _evaluate(words: Any, options: dict[str, Any], as_json: bool) -> None:
         return
     table(rows, ("part", "name", "IoU", "images", "advice"))
     if found.left_out:
-        click.echo(f"{counted(found.left_out, 'image')} that taught these parts: each judged by what the others teach.")
+        click.echo(f"{counted(found.left_out, 'image')} that taught these parts: each judged by what others teach.")
 
 
 def _shared(options: dict[str, Any]) -> dict[str, Any]:

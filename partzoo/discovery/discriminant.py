@@ -62,16 +62,41 @@ def discriminant(found: Sums) -> Tensor:
 
     Source: Friedman, "Regularized discriminant analysis", Journal of the American Statistical Association 1989.
     """
+    within, means, _ = _shrunk(found)
+    slopes = torch.linalg.solve(within, means.T).T
+    constants = (found.counts / found.counts.sum()).clamp(min=1e-30).log() - (slopes * means).sum(1) / 2
+    present = (found.counts > 0.5)[:, None]  # what is left of sums that were taken away is not exactly 0
+    return torch.where(present, torch.cat([slopes, constants[:, None]], dim=1), _never(slopes)).float()
+
+
+def directions(found: Sums, most: int) -> Tensor:
+    """Compute the linear functions of the features that vary most, compared with how much they vary within classes.
+
+    Args:
+        found: sums over examples.
+        most: largest number of functions.
+
+    Returns:
+        ``(M, D + 1)`` float32, the coefficients of the features, then the constant: within classes, by the covariance
+        of :func:`discriminant`, the values have a variance of 1 and are not correlated; their mean is 0.
+    """
+    within, _, middle = _shrunk(found)
+    whole = found.products / found.counts.sum() - middle[:, None] * middle
+    root = torch.linalg.cholesky(within)
+    half = torch.linalg.solve_triangular(root, whole, upper=False)
+    _, vectors = torch.linalg.eigh(torch.linalg.solve_triangular(root, half.T, upper=False))
+    slopes = torch.linalg.solve_triangular(root.T, vectors[:, -most:], upper=True).T
+    return torch.cat([slopes, -(slopes @ middle)[:, None]], dim=1).float()
+
+
+def _shrunk(found: Sums) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the shrunk covariance within classes ``(D, D)``, the classes' means ``(C, D)``, and the mean of all."""
     total, shrinkage = found.counts.sum(), PRIOR / (PRIOR + found.groups)
     means = found.sums / found.counts.clamp(min=0.5)[:, None]
     middle = found.sums.sum(0) / total
     spread = (found.products.diagonal() / total - middle.square()).clamp(min=1e-9)
     within = (found.products - means.T @ found.sums) / total
-    shrunk = (1 - shrinkage) * within + shrinkage * spread.diag()
-    slopes = torch.linalg.solve(shrunk, means.T).T
-    constants = (found.counts / total).clamp(min=1e-30).log() - (slopes * means).sum(1) / 2
-    present = (found.counts > 0.5)[:, None]  # what is left of sums that were taken away is not exactly 0
-    return torch.where(present, torch.cat([slopes, constants[:, None]], dim=1), _never(slopes)).float()
+    return (1 - shrinkage) * within + shrinkage * spread.diag(), means, middle
 
 
 def _never(slopes: Tensor) -> Tensor:

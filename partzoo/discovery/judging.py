@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from partzoo.discovery.factory import finder_of
 from partzoo.discovery.given_labels import UNKNOWN, GivenLabels
 from partzoo.discovery.masks import Masks
 from partzoo.discovery.pipeline import work_on
-from partzoo.discovery.taught import TaughtFinder, learned, taught_from
+from partzoo.discovery.taught import TaughtFinder
+from partzoo.discovery.teaching import Course, learned
 from partzoo.discovery.vocabulary import PartVocabulary, read_vocabulary
 from partzoo.errors import UsageError, counted
 from partzoo.images.ahead import AHEAD, PassOver, Progress
@@ -36,8 +37,7 @@ class PartScores:
         ious: ``(K,)`` float64, intersection over union of each part's pixels over all images; NaN for parts that
             neither the labels nor the vocabulary find.
         images: ``(K,)`` int64, number of images whose labels show the part.
-        left_out: number of images that the vocabulary was taught with, each of which was judged by what the other ones
-            teach.
+        left_out: number of images that the vocabulary was taught with, each of which was judged by what others teach.
     """
 
     names: tuple[str, ...]
@@ -102,17 +102,18 @@ class PartScores:
 
 def _judges(vocabulary: PartVocabulary, finder: Any, given: GivenLabels) -> Iterator[PartVocabulary]:
     """Yield, for each labelled image, the vocabulary to judge it by: of one that was taught with it, the others'."""
-    lessons = []
-    if isinstance(finder, TaughtFinder) and vocabulary.examples and not vocabulary.history:
-        lessons = list(learned(finder, given, sided=vocabulary.settings.sided))
-    own = [sums for digest, sums in lessons if digest in vocabulary.examples]
-    if len(own) < 2:
+    if not isinstance(finder, TaughtFinder) or vocabulary.history or len(vocabulary.examples) < 2:
         yield from [vocabulary] * len(given)
         return
-    total = reduce(add, own)
-    for digest, sums in lessons:
-        is_own = digest in vocabulary.examples
-        yield taught_from(total - sums, finder.settings, vocabulary.names) if is_own else vocabulary
+    course = Course(vocabulary.settings, vocabulary.names)
+    digests = []
+    for digest, lessons in learned(finder, given, sided=vocabulary.settings.sided):
+        digests.append(digest)
+        if digest in vocabulary.examples and digest not in course.examples:
+            course.add(digest, lessons)
+    judge = functools.cache(course.vocabulary)
+    for digest in digests:
+        yield judge(course.examples[digest]) if len(course.folds) > 1 and digest in course.examples else vocabulary
 
 
 def suggest_images(
@@ -152,7 +153,7 @@ def suggest_images(
     words = read_vocabulary(vocabulary)
     if words is None:
         raise UsageError("vocabulary=None: pass the result of fit_parts, or its file.")
-    finder = finder_of(words, model, device)
+    finder, words = finder_of(words, model, device), dataclasses.replace(words, network=None)  # which is never in doubt
 
     def doubt(index: int, image: OpenedImage, _: np.ndarray | None) -> tuple[str, float]:
         shares = finder.shares(finder.maps(finder.look(image), words))

@@ -169,7 +169,7 @@ def fit_parts(
     """
     from partzoo.discovery.factory import make_finder, make_taught_finder
     from partzoo.discovery.given_labels import GivenLabels
-    from partzoo.discovery.taught import teach
+    from partzoo.discovery.teaching import teach
 
     opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
     check_seed(seed)

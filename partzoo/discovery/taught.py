@@ -1,13 +1,9 @@
-"""Find the parts that a user has taught: a linear classifier of the features, colour and place of each cell."""
+"""Find the parts that a user has taught, by the features, colour and place of each cell and what is around it."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 import torch
@@ -15,28 +11,22 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from partzoo.discovery.colours import cielab
-from partzoo.discovery.discriminant import Sums, discriminant
 from partzoo.discovery.finder import MapLabeller
-from partzoo.discovery.given_labels import UNKNOWN, GivenLabels, digest_of
 from partzoo.discovery.labels import argmax
 from partzoo.discovery.refine import resize
 from partzoo.discovery.segmentation import certainty
+from partzoo.discovery.surroundings import MAPS, surroundings
 from partzoo.discovery.views import CELL, view_image
-from partzoo.discovery.vocabulary import PartVocabulary, Settings
-from partzoo.errors import UsageError
-from partzoo.images.ahead import Progress
+from partzoo.discovery.vocabulary import Network, PartVocabulary, Settings
+from partzoo.errors import UsageError, WeightsError
 from partzoo.images.opening import OpenedImage
-from partzoo.limits import MAX_SIZE, check_parts
+from partzoo.limits import MAX_SIZE
 from partzoo.models.base import Model
 from partzoo.models.foreground import ForegroundModel
-from partzoo.parts.parts import default_names
 
-CELLS, FEW = 2048, 32  # cells of an image to learn from, and the least number of each label
-MIRRORED = 25  # number of labelled images whose mirror images are learned from, so that a hundred take a minute
 SCALES = (8 / 7, 9 / 14)  # sizes at which the encoder sees an image, as shares of the working size; docs/taught.md
 FINEST = 4  # smallest stride, in pixels, of the layers that are used
 COLOUR = 50  # units of CIELAB that count as one
-SIDES = (("left", "right"), ("l", "r"))  # words by which names of two parts may differ that mirroring exchanges
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,23 +72,37 @@ def blocks_of(pixels: Tensor, layers: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return *layers, torch.cat([colour, place.expand(*colour.shape[:-3], *place.shape)], dim=-3)
 
 
-def shares_of(blocks: Sequence[Tensor], centres: Tensor, numbering: Sequence[int]) -> Tensor:
+def shares_of(
+    blocks: Sequence[Tensor], centres: Tensor, numbering: Sequence[int], network: Network | None = None
+) -> Tensor:
     """Compute the probabilities ``(K + 1, h, w)`` of the background and of each part on the grid of cells.
-
-    Logits are computed on the grid of each block, then upsampled and added.
 
     Args:
         blocks: result of :func:`blocks_of`; they and the result may have a leading dimension B.
         centres: ``(R, D + 1)`` coefficients and constants of the classifier.
         numbering: part (1..K) of each of its rows, or 0 for the background.
+        network: network that classifies the cells again, given what the classifier finds around them.
+    """
+    logits = linear_maps(blocks, centres)
+    if network is not None:
+        around = surroundings(logits.softmax(-3))
+        units = linear_maps((around, *blocks), network.hidden).relu()
+        logits = linear_maps((units,), network.output)
+    groups = torch.tensor(numbering)[None] == torch.arange(max(numbering) + 1)[:, None]
+    return (groups.float() @ logits.softmax(-3).flatten(-2)).unflatten(-1, logits.shape[-2:])
+
+
+def linear_maps(blocks: Sequence[Tensor], rows: Tensor) -> Tensor:
+    """Compute linear functions ``(R, D + 1)`` of the blocks' channels, on the grid of the last block.
+
+    They are computed on the grid of each block, then upsampled and added.
     """
     size = blocks[-1].shape[-2:]
-    *slopes, constants = centres.split([*(block.shape[-3] for block in blocks), 1], dim=1)
-    logits = constants[:, :, None].expand(-1, *size)
+    *slopes, constants = rows.split([*(block.shape[-3] for block in blocks), 1], dim=1)
+    maps = constants[:, :, None].expand(-1, *size)
     for slope, block in zip(slopes, blocks, strict=True):
-        logits = logits + resize((slope @ block.flatten(-2)).unflatten(-1, block.shape[-2:]), size)
-    groups = torch.tensor(numbering)[None] == torch.arange(max(numbering) + 1)[:, None]
-    return (groups.float() @ logits.softmax(-3).flatten(-2)).unflatten(-1, size)
+        maps = maps + resize((slope @ block.flatten(-2)).unflatten(-1, block.shape[-2:]), size)
+    return maps
 
 
 class TaughtFinder(MapLabeller[TaughtImage]):
@@ -143,7 +147,12 @@ class TaughtFinder(MapLabeller[TaughtImage]):
                 f"The vocabulary was taught with {taught} features of a cell, but this model has {width}: use the "
                 "model that it was taught with."
             )
-        return shares_of(blocks, vocabulary.centres, vocabulary.numbering)
+        network, around = vocabulary.network, MAPS * len(vocabulary.centres)
+        if network is not None and network.hidden.shape[1] != around + taught + 1:
+            raise WeightsError(
+                "The vocabulary's network is not for its classifier, or of another partzoo: teach the parts again."
+            )
+        return shares_of(blocks, vocabulary.centres, vocabulary.numbering, network)
 
     def descriptors(self, look: TaughtImage, vocabulary: PartVocabulary) -> Tensor:
         """Return the coefficients of each part, and for joined ones their sum; zeros for unused numbers."""
@@ -159,124 +168,6 @@ class TaughtFinder(MapLabeller[TaughtImage]):
     @staticmethod
     def shares(maps: Tensor) -> Tensor:
         return maps
-
-
-def teach(
-    finder: TaughtFinder, given: GivenLabels, *, sided: bool = False, seed: int = 0, progress: Progress | None = None
-) -> PartVocabulary:
-    """Fit a classifier of cells to labels; see :func:`partzoo.fit_parts`.
-
-    Raises:
-        UsageError: no pixel has a known label, or there are too many parts.
-    """
-    examples = []
-
-    def noted() -> Iterator[Sums]:
-        for digest, found in learned(finder, given, sided=sided, seed=seed, progress=progress):
-            examples.append(digest)
-            yield found
-
-    words = taught_from(reduce(add, noted()), dataclasses.replace(finder.settings, sided=sided), given.names)
-    return dataclasses.replace(words, examples=tuple(sorted(examples)))
-
-
-def taught_from(total: Sums, settings: Settings, names: Sequence[str] | None) -> PartVocabulary:
-    """Return the vocabulary of what was learned from some images together; see :func:`learned` and :func:`teach`."""
-    if total.counts.sum() < 1:
-        raise UsageError("Every pixel that labels= has is unknown (255): label some of them.")
-    k = max(len(names or ()), int(total.counts.nonzero().max()))
-    check_parts(k)
-    own = dataclasses.replace(total, counts=total.counts[: k + 1], sums=total.sums[: k + 1])
-    return taught_by(discriminant(own), settings, names)
-
-
-def taught_by(rows: Tensor, settings: Settings, names: Sequence[str] | None) -> PartVocabulary:
-    """Return the vocabulary of a classifier ``(K + 1, D + 1)``, whose first row is that of the background."""
-    k, names = len(rows) - 1, tuple(names or ())
-    return PartVocabulary(rows, settings, tuple(range(k + 1)), (*names, *default_names(k)[len(names) :]))
-
-
-def learned(
-    finder: TaughtFinder, given: GivenLabels, *, sided: bool = False, seed: int = 0, progress: Progress | None = None
-) -> Iterator[tuple[str, Sums]]:
-    """Yield the digest of each labelled image, and what is learned from it and its mirror image; see :func:`lessons`.
-
-    Mirror images are those of the first :data:`MIRRORED` images alone, as more images need them less.
-    """
-    for done, (image, labels) in enumerate(given, 1):
-        cells = lessons(finder, image, labels, given.names or (), sided=sided, mirrored=done <= MIRRORED, seed=seed)
-        yield digest_of(image), reduce(add, (Sums.of(*each, UNKNOWN) for each in cells))
-        if progress:
-            progress(done, len(given))
-
-
-def lessons(
-    finder: TaughtFinder,
-    image: OpenedImage,
-    labels: np.ndarray,
-    names: Sequence[str],
-    *,
-    sided: bool = False,
-    mirrored: bool = True,
-    seed: int = 0,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield the sampled cells of a labelled image, as :func:`sampled_cells`, and if ``mirrored`` of its mirror image.
-
-    With ``sided``, the labels of two parts whose names differ in left and right alone are exchanged in the mirror
-    image; without such names it is not used.
-    """
-    look = finder.look(image)
-    known = cell_labels(labels, look.grid)
-    yield sampled_cells(look, known, seed)
-    pairs = sides(names) if sided else {}
-    if mirrored and (pairs or not sided):
-        mirror = known[:, ::-1].copy()
-        for part, other in pairs.items():
-            mirror[known[:, ::-1] == part] = other
-        turned = OpenedImage(np.ascontiguousarray(image.pixels[:, ::-1]))
-        yield sampled_cells(finder.look(turned), mirror, seed)
-
-
-def sampled_cells(look: TaughtImage, labels: np.ndarray, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features ``(N, D)``, labels and weights of some of the cells whose label ``(rows, columns)`` is known."""
-    drawn, weights = drawn_cells(labels.ravel(), CELLS, seed)
-    table = torch.cat([resize(block, look.grid) for block in look.blocks]).flatten(1)
-    y = torch.from_numpy(labels.ravel()[drawn])
-    return table[:, drawn].T.contiguous(), y, torch.from_numpy(weights)
-
-
-def cell_labels(labels: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Return the most frequent known label of each cell, ``(rows, columns)`` int64; 255 where there is none.
-
-    Args:
-        labels: ``(H, W)`` int64, 255 for unknown pixels.
-        grid: numbers of rows and columns of cells.
-    """
-    (height, width), (rows, columns) = labels.shape, grid
-    if height < rows or width < columns:  # cells that are smaller than pixels take the label of the pixel they are in
-        down, across = (np.arange(n) * size // n for n, size in ((rows, height), (columns, width)))
-        return labels[down[:, None], across]
-    down, across = np.arange(height) * rows // height, np.arange(width) * columns // width
-    cells = down[:, None] * columns + across
-    found, best = np.full(rows * columns, UNKNOWN), np.zeros(rows * columns, np.int64)
-    for label in np.unique(labels[labels != UNKNOWN]):
-        counts = np.bincount(cells[labels == label], minlength=rows * columns)
-        found[counts > best] = label
-        best = np.maximum(best, counts)
-    return found.reshape(grid)
-
-
-def sides(names: Sequence[str]) -> dict[int, int]:
-    """Return, for each part whose name says left or right, the part on the other side: ``l_eye`` and ``r_eye``."""
-    numbers = {name.lower(): number for number, name in enumerate(names, 1)}
-    found = {}
-    for name, number in numbers.items():
-        for left, right in SIDES:
-            for here, there in ((left, right), (right, left)):
-                other = re.sub(rf"(?<![a-z]){here}(?![a-z])", there, name)
-                if other != name and other in numbers:
-                    found[number] = numbers[other]
-    return found
 
 
 def encoder_sizes(size: int) -> tuple[int, ...]:
@@ -301,23 +192,3 @@ def levels(model: Model) -> tuple[int, ...]:
 def _axis(count: int) -> Tensor:
     """Return the places of cells along an axis, from -1 to 1."""
     return (torch.arange(count) + 0.5) * (2 / count) - 1
-
-
-def drawn_cells(labels: np.ndarray, room: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw cells with known labels: of each label its share of ``room``, but of small ones at least ``FEW``.
-
-    Returns:
-        Places of the drawn cells, ascending, and their weights, float32, which sum to the number of known cells.
-    """
-    random = np.random.default_rng(seed)
-    count = int((labels != UNKNOWN).sum())
-    places, weights = [], []
-    for label in np.unique(labels[labels != UNKNOWN]):
-        cells = np.flatnonzero(labels == label)
-        drawn = random.permutation(cells)[: max(round(len(cells) * min(room / count, 1)), FEW)]
-        places.append(drawn)
-        weights.append(np.full(len(drawn), len(cells) / len(drawn), np.float32))
-    if not places:
-        return np.empty(0, np.int64), np.empty(0, np.float32)
-    order = np.argsort(np.concatenate(places))
-    return np.concatenate(places)[order], np.concatenate(weights)[order]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,6 +61,18 @@ class Settings:
         return bool(self.sizes)
 
 
+class Network(NamedTuple):
+    """A network with one hidden layer, which classifies cells.
+
+    Attributes:
+        hidden: ``(H, D + 1)`` float32: for each hidden unit the coefficients of what it sees, then its constant.
+        output: ``(R, H + 1)`` float32: for each class the coefficients of the hidden units, then its constant.
+    """
+
+    hidden: Any
+    output: Any
+
+
 @dataclass(frozen=True, eq=False)
 class PartVocabulary:
     """Part centres, their numbers and names, and the settings that they were found with.
@@ -78,6 +90,8 @@ class PartVocabulary:
         names: names of the K parts; by default ``part 1``, ``part 2``, ...
         history: what was done to the vocabulary since it was fitted, such as ``join([2, 5], name='wheel')``.
         examples: digests of the images that taught parts were taught with.
+        network: of taught parts, the network that sees what the classifier finds around a cell, and decides; or None.
+            Its classes are the rows of the centres.
     """
 
     centres: Any
@@ -86,6 +100,7 @@ class PartVocabulary:
     names: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    network: Network | None = None
 
     def __post_init__(self) -> None:
         if not self.names and self.k <= MAX_PARTS:  # a stranger's file may state any number, which is refused later
@@ -214,8 +229,9 @@ class PartVocabulary:
     def evaluate(self, images: Any, labels: Any, **options: Any) -> PartScores:
         """Compare the parts with labels.
 
-        An image that the vocabulary was taught with is judged by what the other such images here teach, since it would
-        agree with its own labels too well. That needs two of them, and a vocabulary whose parts were not shaped since.
+        An image that the vocabulary was taught with is judged by what other such images here teach, since it would
+        agree with its own labels too well: they are divided into five groups, or one for each image if there are fewer,
+        and each group is judged by the others. That needs two images, and a vocabulary that was not shaped since.
 
         Args:
             images, labels: as for :func:`partzoo.fit_parts`, with the numbers of this vocabulary's parts.
@@ -252,13 +268,12 @@ class PartVocabulary:
             raise UsageError("A part needs a name that is not empty.")
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(f"Two parts cannot both be named {twice!r}: join them, or choose another name.")
-        return PartVocabulary(
-            self.centres if centres is None else centres,
-            self.settings,
-            tuple(rows),
-            names,
-            (*self.history, what),
-            self.examples,
+        return dataclasses.replace(
+            self,
+            centres=self.centres if centres is None else centres,
+            numbering=tuple(rows),
+            names=names,
+            history=(*self.history, what),
         )
 
     def save(self, path: str | os.PathLike) -> None:
@@ -278,7 +293,7 @@ class PartVocabulary:
             "examples": json.dumps(self.examples),
         }
         try:
-            save_tensors(path, {"centres": self.centres}, metadata)
+            save_tensors(path, {"centres": self.centres} | (self.network._asdict() if self.network else {}), metadata)
         except OSError as error:
             raise UsageError(f"Cannot write {str(path)!r} ({error}): choose a folder that can be written.") from None
 
@@ -296,6 +311,15 @@ class PartVocabulary:
         centres = np.asarray(self.centres)
         if centres.ndim != 2 or centres.dtype.kind != "f" or not np.isfinite(centres).all():
             raise ValueError("its centres are not a table of finite numbers")
+        if self.network is not None:
+            hidden, output = map(np.asarray, self.network)
+            tables = [
+                each.ndim == 2 and each.dtype == np.float32 and np.isfinite(each).all() for each in (hidden, output)
+            ]
+            if not all(tables):
+                raise ValueError("its network is not two tables of finite numbers")
+            if output.shape != (len(centres), len(hidden) + 1) or not self.settings.taught:
+                raise ValueError("its network does not fit its centres")
         if any(not 0 <= part <= MAX_PARTS for part in self.numbering) or len(self.numbering) > MAX_PARTS:
             raise ValueError("its numbering is not of parts")
         if self.numbering and len(self.centres) not in (0, len(self.numbering)):
@@ -333,11 +357,12 @@ class PartVocabulary:
             types = types_of(Settings)
             settings = {name: checked(name, value, types[name]) for name, value in settings.items()}
             numbering = checked("numbering", parse_json(metadata["numbering"]), tuple[int, ...])
-            texts = (
+            names, history, examples = (
                 checked(key, parse_json(metadata.get(key, "[]")), tuple[str, ...])
                 for key in ("names", "history", "examples")
             )
-            vocabulary = cls(tensors["centres"], Settings(**settings), numbering, *texts)
+            network = Network(tensors["hidden"], tensors["output"]) if "hidden" in tensors else None
+            vocabulary = cls(tensors["centres"], Settings(**settings), numbering, names, history, examples, network)
             vocabulary._check()
             return vocabulary
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,9 @@ import torch
 from torch import Tensor
 
 from partzoo.data.masks import MaskedSet, find_set
-from partzoo.discovery.discriminant import Sums
 from partzoo.discovery.factory import make_taught_finder
-from partzoo.discovery.given_labels import UNKNOWN, GivenLabels
-from partzoo.discovery.taught import MIRRORED, lessons, taught_by, taught_from
+from partzoo.discovery.given_labels import GivenLabels
+from partzoo.discovery.teaching import Course, learned, taught_by
 from partzoo.discovery.vocabulary import PartVocabulary
 from partzoo.errors import ImageError, UsageError
 from partzoo.evaluate.measurement import Measurement, Request, Run, digest
@@ -80,16 +77,14 @@ class TaughtMeasurement(Measurement):
 
     def _taught(self, given: GivenLabels, progress: Progress | None) -> Iterator[tuple[str, PartVocabulary]]:
         """Yield the vocabularies that the first images teach, and those of the floor, by the names of their figures."""
-        total: Sums | None = None
+        course = Course(self.finder.settings, given.names)
         cells: list[tuple[Tensor, Tensor, Tensor]] = []
-        for done, (image, labels) in enumerate(given, 1):
-            names, mirrored = given.names or (), done <= MIRRORED
-            found = [*lessons(self.finder, image, labels, names, sided=True, mirrored=mirrored)]
-            own = reduce(add, (Sums.of(*each, UNKNOWN) for each in found))
-            total = own if total is None else total + own
-            cells += found[:1] * (done <= FLOOR_COUNT)
+        for done, (own, lessons) in enumerate(learned(self.finder, given, sided=True), 1):
+            course.add(own, lessons)
+            if done <= FLOOR_COUNT:
+                cells.append((lessons[0].features.float(), lessons[0].labels, lessons[0].weights))
             if done in COUNTS:
-                yield f"iou_{done}", taught_from(total, self.finder.settings, given.names)
+                yield f"iou_{done}", course.vocabulary()
             if done in COUNTS and done <= FLOOR_COUNT:
                 rows = plain_regression(cells, len(self.rules.labels) + 1)
                 yield f"{FLOOR}iou_{done}", taught_by(rows, self.finder.settings, given.names)

@@ -23,7 +23,7 @@ from partzoo.discovery.learned import LearnedFinder, joined
 from partzoo.discovery.refine import finer, follow_edges, resize
 from partzoo.discovery.taught import TaughtFinder, blocks_of, shares_of
 from partzoo.discovery.views import CELL
-from partzoo.discovery.vocabulary import PartVocabulary
+from partzoo.discovery.vocabulary import Network, PartVocabulary
 from partzoo.errors import UsageError
 from partzoo.export.resizing import at_working_size
 from partzoo.export.segmenting import certainty, scored
@@ -291,7 +291,7 @@ class ClusteredGraph(DescriptorGraph):
         return maps[:, :1], shares / shares.sum(1, keepdim=True), quality
 
 
-class TaughtGraph(Graph):
+class TaughtGraph(ImageGraph):
     """An encoder, a foreground model and taught parts: image to foreground and parts at the image's size.
 
     Args:
@@ -305,6 +305,9 @@ class TaughtGraph(Graph):
         super().__init__()
         self.settings, self.model, self.network = finder.settings, finder.model, finder.network
         self.centres = nn.Buffer(vocabulary.centres.float())
+        words = vocabulary.network
+        self.hidden = None if words is None else nn.Buffer(words.hidden)
+        self.output = None if words is None else nn.Buffer(words.output)
         self.numbering = vocabulary.numbering
         self.outputs = of_parts(vocabulary.k)
         self.facts = part_facts(vocabulary, self.settings.size)
@@ -321,7 +324,8 @@ class TaughtGraph(Graph):
             seen = at_working_size(image, max(self.network.sizes), self.network.preprocess, STRIDE)
             maps += self.network.features(self.network.preprocess.normalize(seen))
         layers = [normalize(layer.float(), dim=1) for layer in maps]
-        coarse = shares_of(blocks_of(pixels, layers), self.centres, self.numbering)
+        network = None if self.hidden is None or self.output is None else Network(self.hidden, self.output)
+        coarse = shares_of(blocks_of(pixels, layers), self.centres, self.numbering, network)
         fine = _at(follow_edges(coarse, pixels) if self.settings.refine else coarse, image)
         shares = fine / fine.sum(1, keepdim=True)
         return 1 - shares[:, :1], shares, certainty(1 - coarse[:, :1])

@@ -10,11 +10,13 @@ from helpers.command_line import partzoo as command
 from PIL import Image
 
 import partzoo
-from partzoo.discovery.discriminant import Sums, discriminant
+from partzoo.discovery.discriminant import Sums, directions, discriminant
 from partzoo.discovery.given_labels import GivenLabels
-from partzoo.discovery.taught import FEW, cell_labels, drawn_cells, levels, sides
-from partzoo.discovery.vocabulary import PartVocabulary
-from partzoo.errors import UsageError
+from partzoo.discovery.lessons import FEW, cell_labels, drawn_cells, sides
+from partzoo.discovery.surroundings import MAPS
+from partzoo.discovery.taught import levels
+from partzoo.discovery.vocabulary import Network, PartVocabulary
+from partzoo.errors import UsageError, WeightsError
 from partzoo.images.opening import open_images
 
 NAMES = ("red", "yellow")
@@ -89,6 +91,32 @@ def test_the_same_labels_teach_the_same_in_any_order_and_survive_a_file(taught, 
     loaded = PartVocabulary.load(tmp_path / "mine.parts.safetensors")
     assert loaded.settings == taught.settings and loaded.names == NAMES
     assert found(loaded, encoder) == found(taught, encoder)
+
+
+def test_a_network_sees_what_other_images_teach_to_find_so_one_image_teaches_none(taught, encoder, tmp_path):
+    alone = partzoo.fit_parts(IMAGES[:1], labels=LABELS[:1], names=NAMES, model=encoder)
+    assert alone.network is None and agreement(found(alone, encoder)) > 0.5
+    hidden, output = taught.network
+    assert output.shape == (3, len(hidden) + 1) and hidden.shape[1] == MAPS * 3 + taught.centres.shape[1]
+    for network, message in (
+        (Network(hidden, output[:2]), "does not fit its centres"),
+        (Network(hidden.double(), output), "not two tables of finite numbers"),
+        (Network(hidden, torch.full_like(output, torch.nan)), "not two tables of finite numbers"),
+    ):
+        dataclasses.replace(taught, network=network).save(tmp_path / "v.parts.safetensors")
+        with pytest.raises(WeightsError, match=message):
+            PartVocabulary.load(tmp_path / "v.parts.safetensors")
+    with pytest.raises(WeightsError, match="teach the parts again"):
+        found(dataclasses.replace(taught, network=Network(hidden[:, 1:], output)), encoder)
+
+
+def test_labels_that_others_teach_too_little_to_find_are_not_shown_to_the_network(encoder):
+    """Part 3 is in one image alone, so the other images never find it."""
+    labels = [LABELS[0], LABELS[1], np.where(LABELS[2] == 2, 3, LABELS[2])]
+    images = [drawn(each, seed) for seed, each in enumerate(labels)]
+    network = partzoo.fit_parts(images, labels=labels, model=encoder).network
+    seen = network.hidden[:, : MAPS * 4].unflatten(1, (MAPS, 4)).abs().amax((0, 1))
+    assert seen[3] == 0 and (seen[:3] > 0).all()
 
 
 def test_taught_parts_are_shaped_like_others(taught, encoder):
@@ -283,6 +311,19 @@ def test_the_discriminant_is_that_of_the_definition():
     assert rows[2, -1] < -1000
 
 
+def test_directions_vary_by_one_within_classes_and_most_between_them():
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], (60, 40, 50))
+    x = random.normal(size=(150, 5)) * (1, 2, 3, 1, 1) + y[:, None] * (0, 0, 9, 0, 0)
+    sums = dataclasses.replace(Sums.of(torch.tensor(x).float(), torch.tensor(y), torch.ones(150), 3), groups=10**6)
+    rows = directions(sums, 2).double().numpy()
+    values = x @ rows[:, :-1].T + rows[:, -1]
+    within = sum(np.cov(values[y == c].T, bias=True) * (y == c).sum() for c in (0, 1, 2)) / 150
+    assert rows.shape == (2, 6) and np.allclose(values.mean(0), 0, atol=1e-3)
+    assert np.allclose(within, np.eye(2), atol=1e-3)
+    assert values[:, 1].var() > 4 and abs(np.corrcoef(values[:, 1], x[:, 2])[0, 1]) > 0.95
+
+
 def test_sums_can_be_taken_away_again():
     x, y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
     one, other = (Sums.of(x[part], y[part], torch.ones(30), 3) for part in (slice(0, 30), slice(30, 60)))
@@ -294,21 +335,30 @@ def test_the_layers_are_the_last_of_each_grid(encoder):
     assert levels(encoder) == (0, 1)  # two blocks, of one stride
 
 
-def test_the_command_teaches_and_finds_again(tmp_path):
-    images, labels = tmp_path / "images", tmp_path / "labels"
-    images.mkdir(), labels.mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images and labels in files, and the vocabulary that the command has taught with them."""
+    root = tmp_path_factory.mktemp("taught")
+    (root / "images").mkdir(), (root / "labels").mkdir()
     for number, (pixels, each) in enumerate(zip(IMAGES, LABELS, strict=True)):
-        Image.fromarray(pixels).save(images / f"{number}.png")
-        partzoo.Parts(each, names=NAMES).save(labels / f"{number}.index.png")
-    file = tmp_path / "mine.parts.safetensors"
-    done = command("fit", images, "--labels", labels, "-o", file)
-    assert done.code == 0, done.err
-    assert "2 parts: red, yellow" in done.out
+        Image.fromarray(pixels).save(root / "images" / f"{number}.png")
+        partzoo.Parts(each, names=NAMES).save(root / "labels" / f"{number}.index.png")
+    done = command("fit", root / "images", "--labels", root / "labels", "-o", root / "mine.parts.safetensors")
+    assert done.code == 0 and "2 parts: red, yellow" in done.out, done.err
+    return root
+
+
+def test_the_command_finds_what_it_has_taught(folder, tmp_path):
     Image.fromarray(drawn(NEW, 9)).save(tmp_path / "new.png")
+    file = folder / "mine.parts.safetensors"
     done = command("discover", tmp_path / "new.png", "--vocabulary", file, "-o", tmp_path / "new.json")
     assert done.code == 0 and "yellow" in done.out, done.err
     assert [each["name"] for each in json.loads((tmp_path / "new.json").read_text())["categories"]] == ["red", "yellow"]
-    assert command("fit", images, "--labels", tmp_path / "none", "-o", file).code != 0
+    assert command("fit", folder / "images", "--labels", tmp_path / "none", "-o", tmp_path / "v").code != 0
+
+
+def test_the_command_judges_and_suggests(folder):
+    file, images, labels = folder / "mine.parts.safetensors", folder / "images", folder / "labels"
     done = command("vocabulary", file, "--images", images, "--labels", labels)
     assert done.code == 0 and "yellow" in done.out and "3 images that taught these parts" in done.out, done.err
     done = command("suggest", images, "--vocabulary", file, "-n", "1", "--json")

@@ -223,7 +223,7 @@ def test_what_cannot_be_traced_is_one_sentence():
 def test_every_family_and_the_default_compute_the_same_in_onnx_runtime(name):
     graph = PARITY.graph_for(name)
     session, _ = PARITY.session_of(graph)
-    limit = 10 * LIMIT if name == "taught" else LIMIT  # logits of taught parts are large, and so are their errors
+    limit = 30 * LIMIT if name == "taught" else LIMIT  # coefficients of taught parts are large, and so are their errors
     for size in PARITY.sizes_for(graph):
         assert PARITY.difference(graph, session, size) <= limit
 

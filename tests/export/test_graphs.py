@@ -291,10 +291,13 @@ def test_taught_parts_are_those_of_discovery(background):
     labels = np.full(image.shape[:2], 255, np.uint8)
     height, width = labels.shape
     labels[: height // 8], labels[height // 2 : height // 2 + 20, width // 2 :], labels[-20:] = 0, 1, 2
-    words = partzoo.fit_parts(image, labels=labels, names=["bird", "ground"], model="toy-vit", background=background)
+    options = {"names": ["bird", "ground"], "model": "toy-vit", "background": background}
+    words = partzoo.fit_parts([image, image[:, ::-1]], labels=[labels, labels], **options)
+    assert words.network is not None
     for shaped in (words, words.join([1, 2])):
         graph, named = graph_of(None, vocabulary=shaped)
         assert [*named] == ["toy-vit", *(["foreground-lite0.masks"] if background else [])]
+        assert [*graph.inputs()] == ["image"]
         found = run(graph, batch_of("cat.jpg"))
         expected = partzoo.discover_parts(IMAGES / "cat.jpg", vocabulary=shaped)
         np.testing.assert_allclose(found["parts"][0], expected.scores, rtol=0, atol=1e-3)
