@@ -54,6 +54,9 @@ class Examples:
         """
         return indices, self.batch(indices)
 
+    def move(self, device: torch.device) -> None:
+        """Keep what is in memory on a device instead, where batches are then made; sets on disk stay as they are."""
+
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Yield endless batches of numbers, in a new random order every epoch.
 
@@ -130,9 +133,12 @@ class ImageSet(Examples):
         decoded = self._decoded(missing, [0.5] * len(missing))
         if len(self._pixels) == 0:
             return decoded
-        self._pixels[missing] = decoded
+        self._pixels[missing] = decoded.to(self._pixels.device)
         self._known[missing] = True
         return self._pixels[indices]
+
+    def move(self, device: torch.device) -> None:
+        self._pixels = self._pixels.to(device)
 
     def draw(self, indices: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return images to train on; each one that cannot be read is replaced by the next one that can.

@@ -89,6 +89,8 @@ class LoopOptions:
         channels_last: whether to store kernels and images with their channels last.
         shard: whether several processes share the parameters, gradients and moments (FSDP) instead of each holding all
             of them, for models that would not fit otherwise.
+        resident: whether to keep the images on the device, as uint8, if they are in memory. On a GPU, images whose
+            foreground is predicted get it there.
         precision: precision of matrix products in the forward pass; ``"auto"`` uses bfloat16 if the machine multiplies
             it natively, otherwise float32.
     """
@@ -112,6 +114,7 @@ class LoopOptions:
     log_steps: int = 50
     channels_last: bool = False
     shard: bool = False
+    resident: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
@@ -228,6 +231,8 @@ def _fit(
         state = _restore(task, optimizer, out / CHECKPOINT)
         state.finished = False  # the budget may be larger than that of the run so far
     prepared, optimizer = (task, optimizer) if options.shard else accelerator.prepare(task, optimizer)
+    if options.resident:
+        images.move(accelerator.device)
     main = accelerator.is_main_process
     checkpoints = _Checkpoints(task, optimizer, out, state, record, main)
     saving = main or options.shard  # all processes take part in putting shards together

@@ -76,6 +76,9 @@ class MaskedImages(Examples):
         """Return red, green, blue and the mask, ``(B, 4, S, S)`` uint8, 0 to 255."""
         return self._pixels[indices]
 
+    def move(self, device: torch.device) -> None:
+        self._pixels = self._pixels.to(device)
+
     def epochs(self, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
         """Yield batches drawn with replacement in the sets' shares; they depend only on seed and position."""
         while True:

@@ -71,6 +71,10 @@ class WithForeground(Examples):
     def batch(self, indices: Tensor) -> Tensor:
         return self._with_masks(indices, self._images.batch(indices))
 
+    def move(self, device: torch.device) -> None:
+        self._images.move(device)
+        self._model, self._masks = self._model.to(device), self._masks.to(device)
+
     def draw(self, indices: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         numbers, pixels = self._images.draw(indices, seed)
         return numbers, self._with_masks(numbers, pixels)
@@ -78,9 +82,10 @@ class WithForeground(Examples):
     def _with_masks(self, indices: Tensor, pixels: Tensor) -> Tensor:
         missing = ~self._known[indices]
         if missing.any():
-            self._masks[indices[missing]] = self._predicted(pixels[missing])
+            self._masks[indices[missing]] = self._predicted(pixels[missing].to(self._masks.device))
             self._known[indices[missing]] = True
-        return torch.cat([pixels, self._masks[indices]], dim=1)
+        masks = self._masks[indices]
+        return torch.cat([pixels.to(masks.device), masks], dim=1)
 
     @torch.inference_mode()
     def _predicted(self, pixels: Tensor) -> Tensor:

@@ -370,6 +370,15 @@ def test_precision_is_chosen_for_each_run(tmp_path):
         options(1, precision="fp8")
 
 
+def test_images_can_be_kept_on_the_device(tmp_path, monkeypatch):
+    moved = []
+    monkeypatch.setattr(ImageSet, "move", lambda self, device: moved.append(device.type))
+    fit(toy(), images(), options(1), tmp_path / "off", progress=False)
+    assert not moved
+    fit(toy(), images(), options(1, resident=True), tmp_path / "on", progress=False)
+    assert moved == ["cpu"]
+
+
 def test_minutes_are_a_budget_too(tmp_path):
     state = fit(toy(), images(), LoopOptions(minutes=0.02, batch_size=4), tmp_path, progress=False)
     assert state.seconds >= 1.2 and state.step > 0 and state.finished

@@ -41,6 +41,15 @@ def test_the_foreground_is_the_fourth_channel_and_predicted_once():
     assert images.labels.tolist() == [0, 1, 2] and images.classes == ["a", "b", "c"]
 
 
+def test_images_and_their_foreground_can_be_kept_on_a_device():
+    images = WithForeground(halves(), BrightIsForeground())
+    before = images.batch(torch.tensor([0, 2]))
+    images.move(torch.device("cpu"))
+    assert images.batch(torch.tensor([0, 2])).equal(before)
+    images.move(torch.device("meta"))  # stands for a GPU: what lies on it can only be on it by having been moved
+    assert images.batch(torch.tensor([0, 2])).device.type == "meta"
+
+
 def test_images_have_a_foreground_only_if_the_options_name_a_model(tmp_path):
     rng = np.random.default_rng(0)
     for name in range(3):
