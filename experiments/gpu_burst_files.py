@@ -78,8 +78,9 @@ def pack(data: Path, out: Path, masks: Recipe) -> tuple[list[str], list[str]]:
 
 def _code() -> dict[str, Path]:
     """List the package without its weights, the manifest, and this experiment, by their names in the archive."""
-    root = PACKAGE.parent
-    files = [file for file in PACKAGE.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    root = Path(__file__).parents[1]  # of the clone, wherever the package is installed
+    package = root / PACKAGE.name
+    files = [file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     files = [file for file in files if file.suffix not in (".safetensors", ".onnx")]
     files += [root / NAME, *(root / "experiments").glob("gpu_burst*")]
     return {file.relative_to(root).as_posix(): file for file in files}

@@ -80,7 +80,8 @@ def fit(
     if as_json:
         print_json({"output": out, "k": words.k, "names": words.names})
     else:
-        named = f": {', '.join(words.names)}" if labels else ""
+        taught = f"from {counted(len(words.examples), 'labelled image')}"
+        named = f" {taught}: {', '.join(words.names)}" if labels else ""
         click.echo(f"{counted(words.k, 'part')}{named}. Written: {out}")
 
 

@@ -23,6 +23,7 @@ from partzoo.parts.parts import Parts
 UNKNOWN = 255  # label of pixels about which nothing is said
 BACKGROUND = "background"  # a label with this name marks background; what has no label is then unknown
 ENDINGS = tuple(FORMATS)
+LOSSY = (".jpg", ".jpeg")  # copies of images beside their labels, since numbers do not survive this compression
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +54,25 @@ class GivenLabels:
             names: names of the parts; by default those that the files state.
 
         Raises:
-            UsageError: the number of labels differs from that of the images, or no image has labels.
+            UsageError: the number of labels differs from that of the images, no image has labels or one has two files,
+                names are empty or given twice, or names are missing of labels that others name.
         """
         sources = _sources(images, single, source)
         if all(each is None for each in sources):
             raise UsageError("labels= has labels of none of the images: their files must be named as the images are.")
         if names is None:
-            found = (_names(each, image) for each, image in _pairs(images, sources))
-            listed = tuple(dict.fromkeys(name for each in found for name in each)) or None
+            found = [_names(each, image) for each, image in _pairs(images, sources)]
+            listed = tuple(dict.fromkeys(name for each in found for name in each or ())) or None
+            if listed and None in found:
+                raise UsageError(
+                    "Some labels are numbers and others have names: pass names= in the order of the numbers."
+                )
         else:
             listed = tuple(map(str, names))
+            if not all(map(str.strip, listed)):
+                raise UsageError("names= has an empty name: each part needs a name of its own.")
+            if twice := next((name for name in listed if listed.count(name) > 1), None):
+                raise UsageError(f"names= has {twice!r} twice: each part needs a name of its own.")
         parts = None if listed is None else tuple(name for name in listed if name.lower() != BACKGROUND)
         return cls(images, sources, parts, listed)
 
@@ -97,7 +107,7 @@ def open_labels(source: Any, image: OpenedImage, names: Sequence[str] | None) ->
         parts = source if isinstance(source, Parts) else Parts.load(source, image=image, names=names)
         values, own = parts.labels.astype(np.int64), parts.names
     else:
-        values, own = np.asarray(values_of(source)), tuple(names or ())
+        values, own = np.asarray(values_of(source, colours=False)), tuple(names or ())
     if values.shape != image.size:
         raise UsageError(
             f"The labels of {image.name} are {values.shape} and the image {image.size} in height and width: they must "
@@ -127,9 +137,18 @@ def digest_of(image: OpenedImage) -> str:
 def _sources(images: OpenedImages, single: bool, source: Any) -> list[Any]:
     if _is_file(source) and expand_user(source).is_dir():
         folder = expand_user(source).absolute()
-        files = {_stem(file): file for file in sorted(folder.rglob("*")) if file.is_file()}
+        files: dict[str, list[Path]] = {}
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and file.suffix.lower() not in LOSSY:
+                files.setdefault(_stem(file), []).append(file)
         paths = [Path(images.name(index)).absolute() for index in range(len(images))]
-        return [None if path.is_relative_to(folder) else files.get(path.stem) for path in paths]  # not their own labels
+        # A folder of images is not that of their labels.
+        found = [[] if path.is_relative_to(folder) else files.get(path.stem, []) for path in paths]
+        for path, several in zip(paths, found, strict=True):
+            if len(several) > 1:
+                both = " and ".join(str(file.relative_to(folder)) for file in several[:2])
+                raise UsageError(f"labels= has {both} for {path.name}: keep one of them.")
+        return [next(iter(each), None) for each in found]
     if single:
         return [source]
     if _is_file(source):
@@ -145,15 +164,15 @@ def _pairs(images: OpenedImages, sources: Sequence[Any]) -> Iterator[tuple[Any, 
     return ((source, images[index]) for index, source in enumerate(sources) if source is not None)
 
 
-def _names(source: Any, image: OpenedImage) -> tuple[str, ...]:
-    """Return the names of labels that a source states, or none."""
+def _names(source: Any, image: OpenedImage) -> tuple[str, ...] | None:
+    """Return the names of labels that a source states, or None if it has numbers alone."""
     if isinstance(source, Parts):
         return source.names
     if not _is_file(source):
-        return ()
+        return None
     if _format(source) in (".npz", *SUFFIXES):
         return Parts.load(source, image=image).names
-    return names_of(expand_user(source))
+    return names_of(expand_user(source)) or None
 
 
 def _is_file(source: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from partzoo.discovery.factory import finder_of
-from partzoo.discovery.given_labels import UNKNOWN, GivenLabels
+from partzoo.discovery.given_labels import UNKNOWN, GivenLabels, digest_of
 from partzoo.discovery.masks import Masks
 from partzoo.discovery.pipeline import work_on
 from partzoo.discovery.taught import TaughtFinder
@@ -61,6 +61,8 @@ class PartScores:
         """Compare a vocabulary's parts with labels; see :meth:`PartVocabulary.evaluate`."""
         opened, single = open_images(images, max_pixels=max_pixels, max_bytes=max_bytes)
         given = GivenLabels.of(opened, single, labels, vocabulary.names)
+        if len(vocabulary.examples) == 1 and all(digest_of(image) in vocabulary.examples for image, _ in given):
+            raise UsageError("The image that taught these parts cannot judge them: label another one.")
         finder = finder_of(vocabulary, model, device)
         k = vocabulary.k
         tables, shown, left_out = np.zeros((k + 1, k + 1), np.int64), np.zeros(k, np.int64), 0

@@ -105,8 +105,11 @@ def _box(source: Sequence, size: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def values_of(source: Any) -> np.ndarray:
-    """Return the ``(H, W)`` values of a mask or of labels, from a file, an image or an array, in their stored type."""
+def values_of(source: Any, *, colours: bool = True) -> np.ndarray:
+    """Return the ``(H, W)`` values of a mask or of labels, from a file, an image or an array, in their stored type.
+
+    Without ``colours``, an image whose channels differ is an error, as its grey values number nothing.
+    """
     if isinstance(source, Mapping):
         source = source.get("segmentation")
         if source is None or isinstance(source, (str, Mapping)):
@@ -118,16 +121,20 @@ def values_of(source: Any) -> np.ndarray:
         path = expand_user(source)
         with reading(path, ImageError, "cannot be read as a mask", "check the file"), pillow_limit(MAX_PIXELS):
             with Image.open(path, formats=readable_formats()) as opened:
-                return _of_image(opened)
+                return _of_image(opened, colours)
     if isinstance(source, Image.Image):
-        return _of_image(source)
+        return _of_image(source, colours)
     values = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
     return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
 
 
-def _of_image(image: Image.Image) -> np.ndarray:
+def _of_image(image: Image.Image, colours: bool) -> np.ndarray:
     if image.mode in ("RGBA", "LA"):
         return np.asarray(image.getchannel("A")) / np.float32(255)
+    if image.mode == "RGB" and not colours and len({band.tobytes() for band in image.split()}) > 1:
+        raise UsageError(
+            "Labels are a colour image: save the parts' numbers as a grey PNG, or one with a palette."
+        )
     return np.asarray(image.convert("L") if image.mode == "RGB" else image)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -269,6 +270,51 @@ def test_a_part_that_one_image_alone_teaches_is_not_found_in_it_when_left_out(en
     )
 
 
+def test_an_image_cannot_judge_what_it_alone_has_taught(encoder):
+    image, labels = drawn(LABELS[0], 0), LABELS[0]
+    words = partzoo.fit_parts(image, labels=labels, model=encoder)
+    with pytest.raises(UsageError, match="cannot judge them: label another one"):
+        words.evaluate(image, labels, model=encoder)
+    assert words.evaluate([image, drawn(NEW, 9)], [labels, NEW], model=encoder).images.max() == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(("red", "red"), "names= has 'red' twice"), (("red", " "), "names= has an empty name")]
+)
+def test_names_differ_and_are_not_empty(encoder, names, message):
+    with pytest.raises(UsageError, match=message):
+        partzoo.fit_parts(drawn(LABELS[0], 0), labels=LABELS[0], names=names, model=encoder)
+
+
+def test_two_files_of_labels_for_one_image_are_an_error(folder, tmp_path):
+    labels = tmp_path / "labels"
+    shutil.copytree(folder / "labels", labels)
+    shutil.copy(folder / "images" / "0.png", labels / "0.jpg")  # a copy of the image is no label
+    assert command("fit", folder / "images", "--labels", labels, "-o", tmp_path / "v.safetensors").code == 0
+    Image.fromarray(LABELS[0].astype(np.uint8)).save(labels / "0.png")
+    ran = command("fit", folder / "images", "--labels", labels, "-o", tmp_path / "w.safetensors")
+    assert ran.code == 2 and "--labels has 0.index.png and 0.png for 0.png: keep one of them." in ran.err
+
+
+def test_numbers_beside_names_need_names(folder, tmp_path):
+    labels = tmp_path / "labels"
+    shutil.copytree(folder / "labels", labels)
+    (labels / "0.index.png").unlink()
+    Image.fromarray(LABELS[0].astype(np.uint8)).save(labels / "0.png")
+    ran = command("fit", folder / "images", "--labels", labels, "-o", tmp_path / "v.safetensors")
+    assert ran.code == 2 and "Some labels are numbers and others have names: pass --names" in ran.err
+    given = ("--names", "red,yellow", "-o", tmp_path / "w.safetensors")
+    assert command("fit", folder / "images", "--labels", labels, *given).code == 0
+
+
+def test_colours_are_no_labels(encoder):
+    image = drawn(LABELS[0], 0)
+    grey = Image.fromarray(LABELS[0].astype(np.uint8)).convert("RGB")
+    assert partzoo.fit_parts(image, labels=grey, model=encoder).k == 2
+    with pytest.raises(UsageError, match="Labels are a colour image"):
+        partzoo.fit_parts(image, labels=Image.fromarray(image), model=encoder)
+
+
 def found_iou(words, encoder):
     parts = found(words, encoder)
     return [((parts.labels == i) & (NEW == i)).sum() / ((parts.labels == i) | (NEW == i)).sum() for i in (1, 2)]
@@ -344,7 +390,7 @@ def folder(tmp_path_factory):
         Image.fromarray(pixels).save(root / "images" / f"{number}.png")
         partzoo.Parts(each, names=NAMES).save(root / "labels" / f"{number}.index.png")
     done = command("fit", root / "images", "--labels", root / "labels", "-o", root / "mine.parts.safetensors")
-    assert done.code == 0 and "2 parts: red, yellow" in done.out, done.err
+    assert done.code == 0 and "2 parts from 3 labelled images: red, yellow" in done.out, done.err
     return root
 
 

@@ -201,15 +201,14 @@ def test_processes_that_do_not_end_in_time_are_stopped_and_the_list_goes_on(tmp_
     module, child = experiment("gpu_burst"), tmp_path / "child.py"
     child.write_text(
         "import signal, sys, time\n"
-        "if sys.argv[2] == 'deaf':\n"
-        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "time.sleep(60)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[2] == 'deaf' else signal.SIG_DFL)\n"
+        "time.sleep(600)\n"
     )
     monkeypatch.setattr(module, "__file__", str(child))
     monkeypatch.setattr(module, "STOP", 1)
     names = {"deaf": "", "polite": "", "heir": f"deaf/{MODEL}"}
     monkeypatch.setattr(module, "LIST", [module.Burst(name, "", "", 1, 1, 1.0, names[name]) for name in names])
-    module.train_all(tmp_path, tmp_path / "out", 0.12, dry=False)
+    module.train_all(tmp_path, tmp_path / "out", 0.2, dry=False)
     log = capsys.readouterr().out
     assert "deaf: ended with -9" in log and "polite: ended with -2" in log
     assert f"heir: left out, because there is no deaf/{MODEL}" in log
