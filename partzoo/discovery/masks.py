@@ -132,9 +132,7 @@ def _of_image(image: Image.Image, colours: bool) -> np.ndarray:
     if image.mode in ("RGBA", "LA"):
         return np.asarray(image.getchannel("A")) / np.float32(255)
     if image.mode == "RGB" and not colours and len({band.tobytes() for band in image.split()}) > 1:
-        raise UsageError(
-            "Labels are a colour image: save the parts' numbers as a grey PNG, or one with a palette."
-        )
+        raise UsageError("Labels are a colour image: save the parts' numbers as a grey PNG, or one with a palette.")
     return np.asarray(image.convert("L") if image.mode == "RGB" else image)
 
 
