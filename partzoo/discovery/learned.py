@@ -166,7 +166,7 @@ class LearnedFinder(Finder[MatchedImage]):
         return super().scores(look, vocabulary, size)
 
     def _refined(self, maps: Tensor, pixels: Tensor) -> Tensor:
-        return super()._refined(finer(maps, pixels), pixels)
+        return super()._refined(finer(maps, pixels) if self.settings.refine else maps, pixels)
 
     def foreground_map(self, look: MatchedImage) -> Tensor:
         return 1 - look.maps[:1]

@@ -10,6 +10,7 @@ from helpers.command_line import partzoo as command
 from helpers.part_models import THIRDS, Columns
 from PIL import Image
 from torch import nn
+from torch.nn.functional import interpolate
 
 import partzoo
 from partzoo.discovery.learned import LearnedFinder
@@ -133,6 +134,22 @@ def test_parts_keep_the_models_numbers_whatever_their_areas(partformer):
         assert np.allclose(parts.descriptors, partformer.descriptors(x)[0, 1:], atol=1e-5)
     areas = sum(parts.areas for parts in together)
     assert (np.diff(areas) > 0).any()
+
+
+class Coarse(Classes):
+    """A part model of one class with given maps on a grid of 4 x 4 cells of 8 pixels."""
+
+    config = SimpleNamespace(parts=3, classes=1)
+    maps = torch.rand(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(1)
+
+    def descriptors_and_maps(self, x, classes=None):
+        return torch.zeros(1, 4, 2), lambda size: self.maps
+
+
+def test_without_refinement_maps_are_upsampled_once():
+    found = partzoo.discover_parts(bright((32, 32)), model=Coarse(), refine=False)
+    expected = interpolate(Coarse.maps, (32, 32), mode="bilinear", align_corners=False)[0].argmax(0)
+    np.testing.assert_array_equal(found.labels, expected.numpy())
 
 
 def test_joined_parts_keep_the_order_of_the_first_of_each():
